@@ -1,0 +1,3 @@
+"""The U-Net of Ronneberger, Fischer and Brox (2015), as stages of a pipeline."""
+
+__version__ = "0.1.0"
