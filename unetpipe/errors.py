@@ -15,8 +15,11 @@ what would work.
 """
 
 
-class UnetpipeError(Exception):
-    """Base of all errors that are the user's or a file's to mend."""
+class UnetpipeError(ValueError):
+    """Base of all errors that are the user's or a file's to mend.
+
+    A ``ValueError``, so that validators may raise it.
+    """
 
 
 class ConfigError(UnetpipeError):

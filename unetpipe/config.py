@@ -1,0 +1,351 @@
+"""What a user may set: validated once, here, and nowhere else.
+
+These models are the only source of ``config/schema.json`` and of the defaults. A key
+that they do not know is an error; all problems of a configuration come at once.
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unetpipe.errors import ConfigError
+from unetpipe.unet_spec import UNetSpec
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+NumThreads = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+
+class PhantomConfig(Section):
+    """The seeded membrane phantom that ``source: phantom:cells`` draws."""
+
+    shape: tuple[Count, Count, Count] = (8, 256, 256)
+    """Voxels along z, y, x."""
+    num_cells: Count = 60
+    """Cells in the volume."""
+    noise: Annotated[float, Field(ge=0)] = 24.0
+    """Standard deviation of the grey-value noise, in grey values of 0 to 255."""
+    seed: int = 1
+    """Another seed draws another phantom."""
+
+
+class IngestConfig(Section):
+    """How volumes are stored."""
+
+    chunk: tuple[Count, Count, Count] = (8, 128, 128)
+    """Voxels along z, y, x that Zarr reads at once."""
+    shard: tuple[Count, Count, Count] = (8, 1024, 1024)
+    """Voxels along z, y, x that Zarr writes as one file; multiples of ``chunk``."""
+    nan_policy: Literal["error", "replace"] = "error"
+    """What to do with NaN or infinite voxels: refuse, or put the channel's mean."""
+
+
+class NetworkConfig(Section):
+    """The architecture (paper: Fig. 1)."""
+
+    ndim: Literal[2, 3] = 2
+    """2: each section by itself; 3: volumetric."""
+    num_classes: Annotated[int, Field(ge=2, le=255)] = 2
+    """Classes of the output; class 0 is background."""
+    depth: Annotated[int, Field(ge=1, le=7)] = 4
+    """Number of poolings."""
+    base_channels: Count = 64
+    """Feature channels of the first level; they double with each pooling."""
+    padding: Literal["valid", "same"] = "valid"
+    """``valid`` as in the paper, or ``same`` (padded convolutions)."""
+    normalization: Literal["none", "batch"] = "none"
+    """Normalisation after each convolution."""
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """Final activation; ``sigmoid`` has one channel for two classes."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Rate at the end of the contracting path."""
+    initialization: Literal["he", "default"] = "he"
+    """``he``: N(0, sqrt(2/N)) as in the paper; ``default``: the library's own."""
+    pooling: tuple[tuple[int, int, int], ...] = ()
+    """Pooling factor (z, y, x) of each level; empty: 2 on every axis it sees."""
+
+    def spec(self, in_channels: int = 1) -> UNetSpec:
+        """Return the architecture for images of so many channels."""
+        values = self.model_dump(exclude={"initialization"})
+        return UNetSpec(in_channels=in_channels, **values)
+
+
+class WeightMapConfig(Section):
+    """Loss weights (paper: eq. 2)."""
+
+    enabled: bool = True
+    """False: no border term."""
+    w0: Annotated[float, Field(ge=0)] = 10.0
+    """Weight where two cells touch."""
+    sigma_vox: Positive = 5.0
+    """Width of the border, in voxels."""
+    class_balance: bool = True
+    """Weigh classes by their inverse frequency."""
+    border_class: int | None = None
+    """With ``label_kind: classes``: the class that separates cells."""
+
+
+class AugmentationConfig(Section):
+    """Random changes of each training patch (paper: Sect. 3.1)."""
+
+    shift_vox: Annotated[float, Field(ge=0)] = 10.0
+    """Largest random shift beyond the random crop, in voxels."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Largest rotation in the section plane, in degrees."""
+    flip: bool = True
+    """Mirror along y and x at random."""
+    elastic_sigma_vox: Annotated[float, Field(ge=0)] = 10.0
+    """Standard deviation of the random displacements, in voxels; 0: none."""
+    elastic_grid: Annotated[int, Field(ge=2)] = 3
+    """Displacements are drawn on a grid of so many points an axis."""
+    grey_scale: Annotated[float, Field(ge=0)] = 0.2
+    """Contrast varies by up to this fraction."""
+    grey_shift: Annotated[float, Field(ge=0)] = 0.2
+    """Brightness varies by up to this many standard deviations of the image."""
+
+
+class TrainingConfig(Section):
+    """The optimisation (paper: Sect. 3)."""
+
+    patch: tuple[Count, Count, Count] | None = None
+    """Voxels along z, y, x of the network's input, rounded up to a legal size; null:
+    572 in the plane, or less where the volume is smaller."""
+    steps: Count = 40_000
+    """Number of optimiser steps."""
+    batch_size: Count = 1
+    """Patches a step; the paper takes one large patch."""
+    learning_rate: Positive = 1e-3
+    """Step size of the stochastic gradient descent."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Momentum of the stochastic gradient descent."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Course of the learning rate."""
+    schedule_every: Count = 10_000
+    """With ``step``: multiply by ``schedule_factor`` every so many steps."""
+    schedule_factor: Positive = 0.1
+    """With ``step``: the factor."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Raise the learning rate linearly over the first so many steps."""
+    gradient_clip: Positive | None = None
+    """Largest norm of the gradient; null: no clipping."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward pass; losses are always fp32."""
+    validate_every: Count = 500
+    """Score the validation rows every so many steps; the best checkpoint is kept."""
+    validation_metric: Literal["auto", "v_rand", "dice", "loss"] = "auto"
+    """What chooses the checkpoint; auto: v_rand for two classes, dice for more."""
+    checkpoint_every: Count = 200
+    """Save the training state every so many steps."""
+    seed: int = 0
+    """Of initialisation, patches, augmentation and dropout."""
+    threads: NumThreads = "auto"
+    """CPU threads of torch; they change fp32 bits, so they are part of the recipe."""
+
+
+class PredictionConfig(Section):
+    """Overlap-tile prediction (paper: Fig. 2)."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass."""
+    largest_flip_fraction: Fraction = 0.01
+    """Planning refuses a reduced precision that flips more labels than this."""
+    memory_gb: Positive = 4.0
+    """Memory that the activations of one tile may take."""
+    stride: tuple[Count, Count, Count] | None = None
+    """What each tile keeps (z, y, x); null: chosen for the section shape."""
+    block_shards: tuple[Count, Count, Count] = (1, 1, 1)
+    """Shards that one block spans; the unit that an interruption loses at most."""
+    parts: Count = 2
+    """Jobs that share a volume's blocks."""
+    threads: NumThreads = "auto"
+    """CPU threads of torch; recorded in the plan and equal in all parts."""
+
+
+class SegmentationConfig(Section):
+    """From probability to masks and objects."""
+
+    threshold: Fraction | None = None
+    """Foreground probability above which a voxel is foreground; null: the threshold
+    that scored best on the validation rows, 0.5 without any."""
+    connectivity: Literal["2d", "3d"] = "2d"
+    """Objects within each section, or across sections; voxels connect by faces."""
+    smallest_object_vox: Annotated[int, Field(ge=0)] = 0
+    """Objects of fewer voxels are dropped."""
+
+
+class EvaluationConfig(Section):
+    """Which scores are computed."""
+
+    metrics: tuple[
+        Literal["pixel_error", "rand_error", "v_rand", "v_info", "overlap"], ...
+    ] = ("pixel_error", "rand_error", "v_rand", "v_info", "overlap")
+    """Scores by their published definitions; for more than two classes ``overlap``."""
+
+
+class Config(Section):
+    """The whole configuration of one run."""
+
+    name: Name = "demo"
+    """Name of the run: results lie in ``results/<name>``."""
+    source: str = "phantom:cells"
+    """Where the originals come from: a URL of an archive, a local archive, a local
+    folder (used in place), or ``phantom:cells``."""
+    source_sha256: Sha256 | None = None
+    """Checksum of the archive."""
+    pixel_sha256: dict[str, dict[Literal["image", "labels"], Sha256]] = {}
+    """Checksum of the voxels of ``image`` and ``labels`` of a volume."""
+    volumes: str = "config/volumes.tsv"
+    """The sheet: which sections of which volume play which role."""
+    preset: Literal["paper", "same_padding"] = "paper"
+    """Defaults of network, augmentation and training."""
+    phantom: PhantomConfig = PhantomConfig()
+    ingest: IngestConfig = IngestConfig()
+    network: NetworkConfig = NetworkConfig()
+    weight_map: WeightMapConfig = WeightMapConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    prediction: PredictionConfig = PredictionConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        self.network.spec()  # raises GeometryError where numbers do not fit
+        for axis, chunk, shard in zip(
+            "zyx", self.ingest.chunk, self.ingest.shard, strict=True
+        ):
+            if shard % chunk:
+                raise ConfigError(
+                    f"ingest.shard is {shard} voxels along {axis}, not a multiple of "
+                    f"ingest.chunk {chunk}; use {chunk * max(1, shard // chunk)}"
+                )
+        return self
+
+
+# The common re-implementation: padded, batch-normalised, one sigmoid channel.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "same_padding": {
+        "network": {
+            "padding": "same",
+            "normalization": "batch",
+            "head": "sigmoid",
+            "dropout": 0.0,
+            "initialization": "default",
+        },
+        "weight_map": {"enabled": False, "class_balance": False},
+        "augmentation": {
+            "shift_vox": 0.0,
+            "rotation_degrees": 0.0,
+            "elastic_sigma_vox": 0.0,
+            "grey_scale": 0.0,
+            "grey_shift": 0.0,
+        },
+        "training": {
+            "learning_rate": 0.01,
+            "momentum": 0.99,
+            "weight_decay": 5e-4,
+            "schedule": "step",
+        },
+    },
+}
+
+
+def check_config(values: dict[str, Any], source: str = "the configuration") -> Config:
+    """Return the validated configuration.
+
+    Parameters
+    ----------
+    values : dict
+        As read from YAML.
+    source : str
+        Where the values came from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem at once: the key, the value, and what would work.
+    """
+    preset = PRESETS.get(str(values.get("preset", "paper")), {})
+    try:
+        return Config.model_validate(_merge(preset, values))
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ConfigError(_listing(source, lines)) from None
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a YAML file; see ``check_config``."""
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; name a YAML file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys; start from config/config.yaml")
+    return check_config(values, str(path))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration, for editors."""
+    return Config.model_json_schema()
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explain(problem: Any) -> str:
+    """Turn one pydantic problem into one line with its remedy."""
+    location = tuple(map(str, problem["loc"]))
+    key = ".".join(location) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = get_close_matches(location[-1], known, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        return f"{key}: unknown key; {remedy}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"].startswith("string_pattern") and location[-1] == "name":
+        message = "use letters, digits, '.', '_' and '-', at most 64, no leading dot"
+    if problem["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {problem['input']!r}: {message}"
+
+
+def _known_keys(location: tuple[str, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        field = model.model_fields.get(part)
+        model = field.annotation if field else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return sorted(model.model_fields)
+
+
+def _listing(source: str, lines: list[str]) -> str:
+    count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''}"
+    return "\n".join([f"{source}: {count}", *(f"  {line}" for line in lines)])

@@ -1,0 +1,303 @@
+"""The sheet ``volumes.tsv``: which sections of which volume play which role."""
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from unetpipe.config import NAME_PATTERN
+from unetpipe.errors import ConfigError
+
+COLUMNS = (
+    "volume",
+    "image",
+    "labels",
+    "sections",
+    "role",
+    "fold",
+    "axes",
+    "voxel_size_nm",
+    "label_kind",
+    "unlabelled",
+)
+REQUIRED = ("volume", "image", "role")
+ROLES = ("train", "validate", "test", "predict")
+LABEL_KINDS = ("instances", "binary", "classes")
+AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One range of sections of a volume in one role.
+
+    ``sections`` is None for all of them, else sorted section numbers from 0.
+    ``unlabelled`` is the label id of voxels that nobody annotated, or None.
+    """
+
+    volume: str
+    image: str
+    labels: str
+    sections: tuple[int, ...] | None
+    role: str
+    fold: str
+    axes: str
+    voxel_size_nm: tuple[float, float, float]
+    label_kind: str
+    unlabelled: int | None
+
+    def section_numbers(self, num_sections: int) -> tuple[int, ...]:
+        """Return the row's sections of a volume that has ``num_sections``.
+
+        Raises
+        ------
+        ConfigError
+            If the row names a section that the volume does not have.
+        """
+        if self.sections is None:
+            return tuple(range(num_sections))
+        if self.sections and self.sections[-1] >= num_sections:
+            raise ConfigError(
+                f"volume {self.volume}: the sheet names section {self.sections[-1]}, "
+                f"the image has sections 0 to {num_sections - 1}"
+            )
+        return self.sections
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """All rows, checked."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """Names of the volumes, in the order of the sheet."""
+        return tuple(dict.fromkeys(row.volume for row in self.rows))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the networks to train: one a fold, or the one ``unet``."""
+        folds = sorted({row.fold for row in self.rows if row.fold})
+        return tuple(f"fold-{fold}" for fold in folds) or ("unet",)
+
+    def of_volume(self, volume: str) -> tuple[Row, ...]:
+        """Return the rows of one volume."""
+        return tuple(row for row in self.rows if row.volume == volume)
+
+    def of_model(self, model: str, *roles: str) -> tuple[Row, ...]:
+        """Return the rows that a network uses in these roles."""
+        return tuple(
+            row
+            for row in self.rows
+            if row.fold in ("", model.removeprefix("fold-")) and row.role in roles
+        )
+
+    def volumes_of(self, model: str, *roles: str) -> tuple[str, ...]:
+        """Return the volumes with rows of a network in these roles."""
+        return tuple(dict.fromkeys(row.volume for row in self.of_model(model, *roles)))
+
+    def with_labels(self) -> tuple[str, ...]:
+        """Return the volumes that have labels."""
+        return tuple(dict.fromkeys(row.volume for row in self.rows if row.labels))
+
+
+def load_sheet(path: Path) -> Sheet:
+    """Read a tab-separated sheet; lines that start with # are comments.
+
+    All cells are read as text, so that a sequence ``01`` stays ``01``.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem at once: line, column, value, and what would work.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist; name a sheet with the key `volumes`"
+        ) from None
+    return parse_sheet(text, str(path))
+
+
+def parse_sheet(text: str, source: str = "sheet") -> Sheet:
+    """Read a sheet from text; see ``load_sheet``."""
+    numbered = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.startswith("#")
+    ]
+    if len(numbered) < 2:
+        raise ConfigError(f"{source} has no rows; columns are {', '.join(COLUMNS)}")
+    reader = csv.DictReader((line for _, line in numbered), delimiter="\t")
+    problems = _check_header(list(reader.fieldnames or ()))
+    rows: list[Row] = []
+    if not problems:
+        for (number, _), cells in zip(numbered[1:], reader, strict=True):
+            row, wrong = _parse_row(cells)
+            problems += [f"line {number}: {problem}" for problem in wrong]
+            rows += [row] if row else []
+        problems += _check_together(rows)
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError("\n  ".join([f"{source}: {count}", *problems]))
+    return Sheet(tuple(rows))
+
+
+def parse_sections(text: str) -> tuple[int, ...] | None:
+    """Return section numbers: ``all`` is None, ``0-3,5`` is (0, 1, 2, 3, 5).
+
+    Raises
+    ------
+    ConfigError
+        If the text is neither.
+
+    Examples
+    --------
+    >>> parse_sections("0-2,7")
+    (0, 1, 2, 7)
+    """
+    if text in ("", "all"):
+        return None
+    numbers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise ConfigError(f"sections is {text!r}; use all, or ranges like 0-3,5-8")
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(numbers))
+
+
+def _check_header(names: list[str]) -> list[str]:
+    problems = []
+    for name in names:
+        if name not in COLUMNS:
+            close = get_close_matches(str(name), COLUMNS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"use {', '.join(COLUMNS)}"
+            problems.append(f"unknown column {name!r}; {hint}")
+    problems += [f"column {name} is missing" for name in REQUIRED if name not in names]
+    return problems
+
+
+def _parse_row(cells: dict[str, str]) -> tuple[Row | None, list[str]]:
+    if None in cells or None in cells.values():
+        return None, ["the number of cells differs from the header; separate with tabs"]
+    get = {column: (cells.get(column) or "").strip() for column in COLUMNS}
+    problems = []
+    for column in ("volume", "fold"):
+        if get[column] and not re.match(NAME_PATTERN, get[column]):
+            problems.append(
+                f"{column} is {get[column]!r}; use letters, digits, '.', '_' and '-', "
+                "at most 64, no leading dot"
+            )
+    for column in REQUIRED:
+        if not get[column]:
+            problems.append(f"{column} is empty")
+    if get["role"] and get["role"] not in ROLES:
+        problems.append(f"role is {get['role']!r}; use {', '.join(ROLES)}")
+    kind = get["label_kind"] or "instances"
+    if kind not in LABEL_KINDS:
+        problems.append(f"label_kind is {kind!r}; use {', '.join(LABEL_KINDS)}")
+    if get["axes"] and not re.match(AXES_PATTERN, get["axes"]):
+        problems.append(
+            f"axes is {get['axes']!r}; use each of t, c, z, y, x at most once, with y "
+            "and x, in the order of the file"
+        )
+    if not get["labels"] and get["role"] in ("train", "validate", "test"):
+        problems.append(
+            f"role is {get['role']} but labels is empty; without labels use predict"
+        )
+    sections, voxel_size, unlabelled = None, (1.0, 1.0, 1.0), None
+    try:
+        sections = parse_sections(get["sections"])
+    except ConfigError as error:
+        problems.append(str(error))
+    try:
+        voxel_size = _parse_voxel_size(get["voxel_size_nm"])
+    except ConfigError as error:
+        problems.append(str(error))
+    if get["unlabelled"] not in ("", "none"):
+        if get["unlabelled"].isdigit():
+            unlabelled = int(get["unlabelled"])
+        else:
+            problems.append(
+                f"unlabelled is {get['unlabelled']!r}; use none or a label id"
+            )
+    if problems:
+        return None, problems
+    row = Row(
+        volume=get["volume"],
+        image=get["image"],
+        labels=get["labels"],
+        sections=sections,
+        role=get["role"],
+        fold=get["fold"],
+        axes=get["axes"],
+        voxel_size_nm=voxel_size,
+        label_kind=kind,
+        unlabelled=unlabelled,
+    )
+    return row, []
+
+
+def _parse_voxel_size(text: str) -> tuple[float, float, float]:
+    try:
+        z, y, x = (float(part) for part in (text or "1,1,1").split(","))
+    except ValueError:
+        z = y = x = 0.0
+    if min(z, y, x) <= 0:
+        raise ConfigError(
+            f"voxel_size_nm is {text!r}; use three positive lengths z,y,x like 50,4,4"
+        )
+    return z, y, x
+
+
+def _check_together(rows: Iterable[Row]) -> list[str]:
+    """Check rows against each other: one volume, same files; one section, one role."""
+    problems = []
+    first: dict[str, Row] = {}
+    names: dict[str, str] = {}
+    taken: dict[str, list[Row]] = {}
+    for row in rows:
+        other = first.setdefault(row.volume, row)
+        for column in (
+            "image",
+            "labels",
+            "axes",
+            "voxel_size_nm",
+            "label_kind",
+            "unlabelled",
+        ):
+            mine, theirs = getattr(row, column), getattr(other, column)
+            if mine != theirs:
+                problems.append(
+                    f"volume {row.volume}: {column} is {mine!r} in one row and "
+                    f"{theirs!r} in another; one volume has one {column}"
+                )
+        same = names.setdefault(row.volume.casefold(), row.volume)
+        if same != row.volume:
+            problems.append(
+                f"volumes {same} and {row.volume} differ only in case; rename one"
+            )
+        for earlier in taken.setdefault(row.volume, []):
+            if "" in (earlier.fold, row.fold) or earlier.fold == row.fold:
+                problems += _overlap(earlier, row)
+        taken[row.volume].append(row)
+    return problems
+
+
+def _overlap(one: Row, two: Row) -> list[str]:
+    if "predict" in (one.role, two.role):
+        return []
+    if one.sections is None or two.sections is None:
+        shared: list[int] | str = "all"
+    else:
+        shared = sorted(set(one.sections) & set(two.sections))
+    if not shared:
+        return []
+    return [
+        f"volume {one.volume}: sections {shared} are both {one.role} and {two.role}; "
+        "give each section one role"
+    ]

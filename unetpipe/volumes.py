@@ -1,0 +1,209 @@
+"""Chunked, sharded OME-Zarr: the one place that creates, opens, reads and writes it.
+
+A store is an NGFF 0.5 image: a Zarr v3 group with array ``0`` at full resolution (and
+``1``, ``2``, ... once a pyramid is built). Images and probabilities are (c, z, y, x),
+labels and masks (z, y, x). Its metadata is created once; workers only open it.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from yaozarrs import v05
+from zarr.codecs import ZstdCodec
+
+from unetpipe.errors import DataError, GeometryError
+from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, grid_shape
+from unetpipe.records import hash_file, sync_folder
+
+# Comparing every chunk with the fill value costs more than compressing it, and a shard
+# without a file could not be told from a lost one.
+zarr.config.set({"array.write_empty_chunks": True})
+
+
+def create_volume(
+    path: Path,
+    *,
+    shape: Zyx,
+    dtype: DTypeLike,
+    chunk: Zyx,
+    shard: Zyx,
+    voxel_size_nm: tuple[float, float, float],
+    channels: tuple[str, ...] | None = None,
+    is_labels: bool = False,
+    attributes: dict[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """Create an empty NGFF 0.5 store with its full-resolution array.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store; must not exist.
+    shape, chunk, shard : (z, y, x)
+        Shards are whole multiples of chunks; channels share a shard.
+    dtype : dtype
+        Of the voxels.
+    voxel_size_nm : (z, y, x)
+        Physical size of a voxel.
+    channels : tuple of str, optional
+        Names of the channels; adds a leading c axis. Without it the array is (z, y, x).
+    is_labels : bool
+        Mark the image as labels (``image-label``).
+    attributes : dict, optional
+        Recipe and the like, stored under ``unetpipe``.
+    """
+    if path.exists():
+        raise DataError(f"{path} exists already; remove it or use another name")
+    group = zarr.create_group(path, zarr_format=3)
+    group.attrs.update(
+        {
+            "ome": _ngff(path.name, voxel_size_nm, channels, is_labels=is_labels),
+            "unetpipe": attributes or {},
+        }
+    )
+    count = () if channels is None else (len(channels),)
+    single = () if channels is None else (1,)
+    return group.create_array(
+        "0",
+        shape=(*count, *shape),
+        chunks=(*single, *chunk),
+        shards=(*count, *shard),
+        dtype=dtype,
+        compressors=ZstdCodec(level=1 if np.dtype(dtype).itemsize == 1 else 0),
+        fill_value=0,
+        dimension_names=["c", "z", "y", "x"][4 - len(count) - 3 :],
+    )
+
+
+def open_volume(
+    path: Path, *, mode: Literal["r", "r+"] = "r", level: int = 0
+) -> zarr.Array[Any]:
+    """Open one resolution level of a store.
+
+    Raises
+    ------
+    DataError
+        If there is no such store or level.
+    """
+    try:
+        array = zarr.open_array(path / str(level), mode=mode)
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} has no resolution level {level} ({error}); "
+            "run the rule that creates it"
+        ) from error
+    return array
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return what ``create_volume`` was given as ``attributes``."""
+    try:
+        group = zarr.open_group(path, mode="r")
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"{path} is not an OME-Zarr store ({error})") from error
+    attributes: Any = group.attrs.get("unetpipe", {})
+    return dict(attributes)
+
+
+def read_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
+    """Read a box of voxels, all channels: shape (z, y, x) or (c, z, y, x)."""
+    return np.asarray(array[(..., *roi.slices)])
+
+
+def shard_shape(array: zarr.Array[Any]) -> Zyx:
+    """Return the write unit of an array."""
+    return as_zyx((array.shards or array.chunks)[-3:])
+
+
+def shard_path(array: zarr.Array[Any], index: Zyx) -> Path:
+    """Return the file that holds one shard."""
+    root = Path(str(array.store_path.store.root)) / array.store_path.path  # type: ignore[attr-defined]
+    lead = ("0",) * (array.ndim - 3)
+    return root.joinpath("c", *lead, *map(str, index))
+
+
+def write_shard(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> str:
+    """Write one whole shard, sync it, and return the sha256 of its file.
+
+    Parameters
+    ----------
+    array : zarr array, (z, y, x) or (c, z, y, x)
+        Opened with mode ``r+``.
+    index : (z, y, x)
+        Shard number along each axis.
+    voxels : array
+        The shard's voxels, clipped to the volume: exactly its write ROI.
+
+    Raises
+    ------
+    GeometryError
+        If the voxels are not exactly one shard: two writers could then share a file.
+    """
+    shape = as_zyx(array.shape[-3:])
+    roi = grid_cell(index, shard_shape(array), shape)
+    expected = (*array.shape[:-3], *roi.shape)
+    if voxels.shape != expected:
+        raise GeometryError(
+            f"shard {index} holds {expected} voxels, given {voxels.shape}; "
+            "write whole shards only"
+        )
+    path = shard_path(array, index)
+    # A damaged old shard would be read, and refused, before being overwritten.
+    path.unlink(missing_ok=True)
+    array[(..., *roi.slices)] = voxels
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    return hash_file(path)
+
+
+def shard_indices(array: zarr.Array[Any]) -> Zyx:
+    """Return how many shards an array has along z, y, x."""
+    return grid_shape(as_zyx(array.shape[-3:]), shard_shape(array))
+
+
+def _ngff(
+    name: str,
+    voxel_size_nm: tuple[float, float, float],
+    channels: tuple[str, ...] | None,
+    *,
+    is_labels: bool,
+) -> dict[str, Any]:
+    """Return the NGFF 0.5 metadata of a one-level image."""
+    axes: list[dict[str, str]] = [
+        {"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"
+    ]
+    scale = list(map(float, voxel_size_nm))
+    if channels is not None:
+        axes, scale = [{"name": "c", "type": "channel"}, *axes], [1.0, *scale]
+    dataset = {
+        "path": "0",
+        "coordinateTransformations": [{"type": "scale", "scale": scale}],
+    }
+    image: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [
+            {"name": name.split(".")[0], "axes": axes, "datasets": [dataset]}
+        ],
+    }
+    if is_labels:
+        image["image-label"] = {"source": {"image": "../../"}}
+        v05.LabelImage.model_validate(image)
+        return image
+    if channels is not None:
+        image["omero"] = {
+            "channels": [
+                {
+                    "label": label,
+                    "color": "FFFFFF",
+                    "active": True,
+                    "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+                }
+                for label in channels
+            ]
+        }
+    v05.Image.model_validate(image)
+    return image
