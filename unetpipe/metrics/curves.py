@@ -184,7 +184,8 @@ def mean_of_defined(per_section: Scores) -> Scores:
 def share_of(part: Scores, whole: Scores, *, undefined: float = math.nan) -> Scores:
     """Divide, with ``undefined`` where the denominator is 0."""
     shares = np.full(np.broadcast(part, whole).shape, undefined)
-    return np.divide(part, whole, out=shares, where=np.asarray(whole) != 0)
+    np.divide(part, whole, out=shares, where=np.asarray(whole) != 0)
+    return shares
 
 
 def same_thresholds(thresholds: Sequence[Scores]) -> Scores:

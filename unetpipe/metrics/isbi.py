@@ -126,6 +126,8 @@ def score_section(
             f"probability has shape {proposal.shape}, cells {foreground.shape}; "
             "crop them to the same section"
         )
+    # float64 scalars keep the comparison in 64 bits; a plain float would cut it to 32.
+    thresholds = np.asarray(thresholds, np.float64)
     truth = label_components(foreground)
     pixels, rand, thinned_rand, v_info = [], [], [], []
     for threshold in thresholds:
@@ -141,7 +143,7 @@ def score_section(
         thinned_rand.append(_row(rand_scores(table)))
         v_info.append(information_scores(table).f_score)
     return IsbiSection(
-        thresholds=np.asarray(thresholds, np.float64),
+        thresholds=thresholds,
         pixels=np.array(pixels, np.int64),
         rand=np.array(rand),
         thinned_rand=np.array(thinned_rand),
@@ -215,7 +217,7 @@ def check_proposal(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32
 
 def check_cells(cells: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.bool_]:
     """Return the mask of cells, or raise DataError for anything but a binary label."""
-    mask = cells != 0
+    mask: NDArray[np.bool_] = cells != 0
     inside = cells[mask]
     if inside.size and inside.min() != inside.max():
         raise DataError(

@@ -72,7 +72,8 @@ def confusion_matrix(
                 f"{name} holds classes {classes.min()} to {classes.max()}; expected 0 "
                 f"to {num_classes - 1}, mark unknown voxels with `unlabelled`"
             )
-    pairs = truth.ravel().astype(np.int64) * num_classes + result.ravel()
+    pairs = truth.ravel().astype(np.int64) * num_classes
+    pairs += result.ravel().astype(np.int64)
     counts = np.bincount(pairs, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 
