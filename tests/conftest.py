@@ -1,0 +1,16 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with labelled microscopy; tests that need it skip where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("UNETPIPE_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}: set UNETPIPE_DATA to test on it")
+    return folder
