@@ -1,0 +1,91 @@
+# What users and developers type. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+# Which build of torch: cpu, cuda, or auto (cuda where there is an NVIDIA driver).
+TORCH ?= auto
+TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+export PATH := $(abspath $(VENV)/bin):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+FAST := not slow and not gpu
+
+.PHONY: help venv demo test check slow fix schema clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+venv: $(STAMP) ## Build the virtual environment; TORCH=cuda for the GPU build
+
+demo: venv ## Run the whole chain on the built-in phantom
+	snakemake
+
+test: venv ## Run the tests that take seconds
+	pytest -m "$(FAST)"
+
+check: venv ## Format, lint, types, import contracts, workflow lint, tests
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	snakefmt --check workflow
+	snakemake --lint
+	pytest -m "$(FAST)"
+
+slow: venv ## Run the tests that take minutes
+	pytest -m "slow and not gpu"
+
+fix: venv ## Format, and mend what the linters can mend
+	ruff check --fix .
+	ruff format .
+	snakefmt workflow
+
+schema: venv ## Write config/schema.json and the key tables of config/README.md
+	python -m unetpipe.config_reference config
+
+clean: ## Remove the virtual environment and caches, never results
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache build unetpipe.egg-info
+
+# A build of torch that is named on the command line replaces another one.
+ifeq ($(origin TORCH),command line)
+$(STAMP): FORCE
+FORCE:
+endif
+
+# torch comes first, so that pip never picks a CUDA build (several GB) for a machine
+# without an NVIDIA GPU where a CPU build is to be had.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "unetpipe needs Python 3.11 or later; $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1). Name another: make venv PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment;" \
+	    "on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }
+	@build=$(TORCH); \
+	if [ $$build = auto ]; then \
+	  if command -v nvidia-smi >/dev/null; then build=cuda; else build=cpu; fi; \
+	fi; \
+	have=$$(pip freeze 2>/dev/null | grep '^torch==' || true); \
+	case "$(origin TORCH):$$build:$$have" in \
+	  *line:cuda:*+cpu | *line:cpu:torch==*[0-9]) pip uninstall --quiet --yes torch;; \
+	esac; \
+	echo "Installing torch ($$build build)"; \
+	if [ $$build = cpu ]; then \
+	  pip install --quiet --retries 0 --timeout 10 --constraint constraints.txt \
+	    --extra-index-url $(TORCH_CPU_WHEELS) torch; \
+	else \
+	  pip install --quiet --constraint constraints.txt torch; \
+	fi
+	@echo "Installing unetpipe and its tools"
+	@pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
