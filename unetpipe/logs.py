@@ -15,7 +15,10 @@ def log_to(path: Path) -> None:
     message, without a traceback; the file has both.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [
+        logging.FileHandler(path, mode="w"),
+        logging.StreamHandler(sys.stderr),
+    ]
     logging.basicConfig(
         level=logging.INFO, format=FORMAT, handlers=handlers, force=True
     )

@@ -4,7 +4,7 @@ Shape suffixes: N batch, C channels, K classes, Y x X (Z Y x X in three dimensio
 """
 
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ class UNet(nn.Module):
 
     Notes
     -----
-    Input is (n, c, y, x) with ``ndim=2`` and (n, c, z, y, x) with ``ndim=3``; the output
-    are logits (n, k, ...) of ``spec.output_shape``.
+    Input is (n, c, y, x) with ``ndim=2`` and (n, c, z, y, x) with ``ndim=3``; the
+    output are logits (n, k, ...) of ``spec.output_shape``.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class UNet(nn.Module):
         logits: Tensor = self.out(maps)
         return logits
 
-    def _pool(self, level: int) -> tuple[int, ...]:
+    def _pool(self, level: int) -> Any:  # torch types pairs and triples apart
         return self.spec.pooling[level][3 - self.spec.ndim :]
 
 

@@ -1,0 +1,181 @@
+"""Law 1: tiling never changes the result.
+
+He-initialised weights throughout: the library's default initialisation makes the deep
+path so weak that a misaligned tiler passes.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from unetpipe.geometry import Halo, as_zyx
+from unetpipe.inference import TilePredictor
+from unetpipe.intensity import mirror_take
+from unetpipe.model import UNet
+from unetpipe.tiling import PredictionGeometry, plan_geometry, whole_section_input
+from unetpipe.unet_spec import UNetSpec
+
+SPECS = {
+    "paper": UNetSpec(base_channels=2),
+    "same_padding": UNetSpec(
+        base_channels=2, padding="same", normalization="batch", head="sigmoid"
+    ),
+    "multi_class_multi_channel": UNetSpec(
+        base_channels=2, depth=2, num_classes=4, in_channels=3
+    ),
+    "volumetric": UNetSpec(
+        ndim=3, base_channels=2, depth=2, pooling=((1, 2, 2), (2, 2, 2))
+    ),
+}
+ODD_SIZES = [1, 2, 15, 16, 17, 91, 92, 93, 387, 388, 389, 571, 572, 573]
+
+
+def he_network(spec: UNetSpec, seed: int = 0) -> UNet:
+    torch.manual_seed(seed)
+    network = UNet(spec)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+    return network.eval()
+
+
+def image_of(shape, channels=1, seed=0):
+    return (
+        np.random.default_rng(seed).normal(size=(channels, *shape)).astype(np.float32)
+    )
+
+
+def one_pass(network: UNet, image: np.ndarray) -> np.ndarray:
+    """Mirror-pad the whole volume, one forward, crop: float32 (k, z, y, x)."""
+    shape = as_zyx(image.shape[1:])
+    seen = mirror_take(
+        image, (0, 0, 0), whole_section_input(shape, network.spec), shape
+    )
+    predictor = TilePredictor(network)
+    if network.spec.ndim == 2:  # sections are independent: they are the batch
+        seen = np.moveaxis(seen, 1, 0)[:, :, None]
+        result = predictor.probabilities(seen).numpy()
+        result = np.moveaxis(result[:, :, 0], 0, 1)
+    else:
+        result = predictor.probabilities(seen[None]).numpy()[0]
+    for axis, (start, length) in enumerate(
+        zip(network.spec.output_offset, shape, strict=True), start=1
+    ):
+        start = 0 if axis == 1 and network.spec.ndim == 2 else start
+        result = np.take(result, np.arange(start, start + length), axis=axis)
+    return result
+
+
+def assert_agree(stored: np.ndarray, expected: np.ndarray) -> None:
+    """Quantised equals one pass: 1e-5 beside the rounding, and no label flipped."""
+    assert np.abs(stored / 255 - expected).max() <= 0.5 / 255 + 1e-5
+    threshold = 127.5 / 255
+    clear = np.abs(expected - threshold) > 1e-5
+    assert np.array_equal((stored > 127)[clear], (expected > threshold)[clear])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_tiles_agree_with_one_pass_over_the_whole_section(name):
+    spec = SPECS[name]
+    network = he_network(spec)
+    grid = spec.pooling_grid
+    shape = (5 if spec.ndim == 3 else 2, 61, 83)
+    stride = as_zyx(g * n for g, n in zip(grid, (1, 1, 2), strict=True))
+    image = image_of(shape, spec.in_channels)
+    expected = one_pass(network, image)
+    assert expected.std() > 0.05, "a constant output would hide every seam"
+    stored = TilePredictor(network).predict_volume(
+        image, plan_geometry(shape, stride, spec)
+    )
+    assert_agree(stored, expected)
+
+
+@pytest.mark.parametrize("size", ODD_SIZES)
+def test_any_section_size_agrees_with_one_pass(size):
+    spec = SPECS["paper"]
+    network = he_network(spec)
+    shape = (1, size, 37)
+    image = image_of(shape)
+    stored = TilePredictor(network).predict_volume(
+        image, plan_geometry(shape, (1, 128, 48), spec)
+    )
+    assert_agree(stored, one_pass(network, image))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", SPECS)
+def test_stored_bits_do_not_depend_on_block_size_or_order(name, precision):
+    spec = SPECS[name]
+    network = he_network(spec)
+    grid = spec.pooling_grid
+    shape = (9, 70, 101)
+    stride = as_zyx(g * n for g, n in zip(grid, (1, 2, 1), strict=True))
+    image = image_of(shape, spec.in_channels)
+    predictor = TilePredictor(network, precision=precision)
+    zero = np.zeros(spec.in_channels, np.float32)
+    results, tiles = [], []
+    for shard_tiles, block_shards in (((8, 1, 1), (1, 1, 1)), ((8, 2, 3), (2, 1, 2))):
+        shard = as_zyx(s * n for s, n in zip(stride, shard_tiles, strict=True))
+        base = plan_geometry(shape, stride, spec)
+        geometry = PredictionGeometry(
+            shape,
+            stride,
+            base.input_shape,
+            (stride[0], base.chunk[1], base.chunk[2]),
+            shard,
+            as_zyx(s * n for s, n in zip(shard, block_shards, strict=True)),
+        )
+        stored = np.zeros((predictor.num_channels, *shape), np.uint8)
+        writes = np.zeros(shape, int)
+        predictor.num_tiles = 0
+        for number in reversed(range(geometry.num_blocks)):
+            block = geometry.block_roi(number)
+            stored[(slice(None), *block.slices)], _ = predictor.predict_block(
+                image, (0, 0, 0), block, geometry, mean=zero, std=zero + 1
+            )
+            writes[block.slices] += 1
+        assert (writes == 1).all()
+        assert predictor.num_tiles == geometry.num_tiles
+        results.append(stored)
+        tiles.append(predictor.num_tiles)
+    assert np.array_equal(*results)
+    assert tiles[0] == tiles[1], "each tile is computed once, whatever the blocks"
+
+
+def test_bf16_tiles_agree_bit_for_bit_with_larger_tiles():
+    spec = SPECS["paper"]
+    network = he_network(spec)
+    shape = (1, 256, 256)
+    image = image_of(shape)
+    predictor = TilePredictor(network, precision="bf16")
+    small, large = (
+        predictor.predict_volume(image, plan_geometry(shape, (1, n, n), spec))
+        for n in (64, 256)
+    )
+    assert np.abs(small.astype(int) - large.astype(int)).max() <= 1
+
+
+def test_a_stride_of_388_is_refused():
+    """The obvious reading of Fig. 2, and not seamless: 388 is 4 modulo 16."""
+    with pytest.raises(
+        ValueError, match=r"tile stride is 388 voxels along y, not a mult"
+    ):
+        plan_geometry((1, 776, 776), (1, 388, 388), UNetSpec())
+
+
+def test_a_stride_of_388_would_flip_labels(monkeypatch):
+    """The mutation that the law forbids: with the check removed, the seams show."""
+    spec = SPECS["paper"]
+    network = he_network(spec)
+    shape = (1, 420, 40)
+    image = image_of(shape)
+    monkeypatch.setattr(PredictionGeometry, "check_against", lambda self, spec: None)
+    monkeypatch.setattr(UNetSpec, "halo", Halo((0, 92, 92), (0, 92, 92)))
+    monkeypatch.setattr(UNetSpec, "input_shape_for", lambda self, region: (1, 572, 572))
+    geometry = plan_geometry(shape, (1, 388, 388), spec)
+    mutant = TilePredictor(network).predict_volume(image, geometry)
+    monkeypatch.undo()
+    with pytest.raises(AssertionError):
+        assert_agree(mutant, one_pass(network, image))

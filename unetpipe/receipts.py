@@ -1,0 +1,79 @@
+"""Receipts: a shard counts as done only when its receipt says so (law 2).
+
+A receipt is a small record, written last and atomically, that holds the sha256 of the
+shard's files. It is kept by shard, not by job, so that the number of jobs may change.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from unetpipe.errors import DataError
+from unetpipe.geometry import Zyx
+from unetpipe.records import hash_file, read_record, write_record
+from unetpipe.volumes import shard_path
+
+Arrays = dict[str, zarr.Array[Any]]
+
+
+def receipt_path(folder: Path, index: Zyx) -> Path:
+    """Return where the receipt of a shard lies."""
+    return folder / f"{'.'.join(map(str, index))}.json"
+
+
+def write_receipt(
+    folder: Path,
+    index: Zyx,
+    *,
+    files: dict[str, str],
+    identity: str,
+    circumstances: dict[str, Any],
+) -> None:
+    """Declare a shard done.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the receipts.
+    index : (z, y, x)
+        Shard number along each axis.
+    files : dict
+        Array name -> sha256 of the shard's file.
+    identity : str
+        Hash of the recipe.
+    circumstances : dict
+        Host, device, versions.
+    """
+    record = {
+        "shard": list(index),
+        "files": files,
+        "identity": identity,
+        "circumstances": circumstances,
+    }
+    write_record(receipt_path(folder, index), record)
+
+
+def check_receipt(
+    folder: Path, index: Zyx, *, arrays: Arrays, identity: str
+) -> str | None:
+    """Return None if a shard is done and whole, else what is wrong with it.
+
+    The files are hashed: a truncated shard or a flipped byte is found here.
+    """
+    path = receipt_path(folder, index)
+    if not path.exists():
+        return "has no receipt"
+    try:
+        record = read_record(path)
+    except DataError:
+        return "has an unreadable receipt"
+    if record.get("identity") != identity:
+        return "has the receipt of another recipe"
+    for name, array in arrays.items():
+        file = shard_path(array, index)
+        if not file.exists():
+            return f"has a receipt, but its {name} file is missing"
+        if hash_file(file) != record.get("files", {}).get(name):
+            return f"has a receipt, but its {name} file has other bytes"
+    return None
