@@ -11,12 +11,16 @@ import pytest
 
 from unetpipe.metrics import (
     ContingencyTable,
+    Mistake,
+    accumulated_thresholds,
+    collect_warping,
     information_scores,
     label_components,
     rand_scores,
     score_section,
     score_stack,
     thin_borders,
+    warp_section,
 )
 
 TOLERANCE = 1e-9
@@ -96,6 +100,23 @@ NOISY = {
     ),
 }
 
+# Mistakes left after warping, at 0.5.
+MISTAKES = {
+    "A shift": {},
+    "B gap": {Mistake.MERGE: 1},
+    "C spurious": {Mistake.SPLIT: 1},
+    "D hole": {Mistake.HOLE_ADDITION: 1},
+    "E thick": {},
+    "F deleted": {Mistake.OBJECT_DELETION: 1},
+    "G empty truth": {Mistake.OBJECT_ADDITION: 56},
+    "H perfect": {},
+}
+# index: mistakes at 0.1 ... 0.9, (split, merge) at 0.5, fewest splits and merges
+NOISY_MISTAKES = {
+    1: ([118, 94, 73, 130, 234, 223, 174, 175, 281], (10, 34), 33),
+    2: ([100, 63, 34, 17, 72, 182, 154, 167, 258], (3, 1), 4),
+}
+
 
 def close(value):
     return pytest.approx(value, abs=TOLERANCE, nan_ok=True)
@@ -145,3 +166,38 @@ def test_transposed_drawn_sections_score_the_same():
 
 def test_a_section_without_predicted_cells_thins_to_one_cell():
     assert (thin_borders(np.zeros((5, 6), bool)) == 1).all()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_drawn_sections_warp_as_published(name):
+    truth, proposal = drawn(name)
+    section = warp_section(proposal, truth, thresholds=np.array([0.5]))
+    found = {Mistake(k): n for k, n in enumerate(section.mistakes[0]) if k and n}
+    assert found == MISTAKES[name]
+    classic = collect_warping([section]).classic_warping_error.at(0.5)
+    assert classic == close(sum(MISTAKES[name].values()) / 63)
+
+
+@pytest.mark.parametrize("index", NOISY_MISTAKES)
+def test_noisy_sections_warp_as_published(index):
+    sections = noisy()
+    classic, split_and_merge, fewest = NOISY_MISTAKES[index]
+    curves = collect_warping([warp_section(sections[index], sections[0])])
+    assert curves.mistakes[:, 1:].sum(axis=1).tolist() == classic
+    at_half = curves.mistakes[4]
+    assert (at_half[Mistake.SPLIT], at_half[Mistake.MERGE]) == split_and_merge
+    assert curves.warping_error.best().score == close(fewest / 48**2)
+
+
+@pytest.mark.parametrize("index", NOISY_MISTAKES)
+def test_thresholds_where_the_map_is_constant_are_skipped(index):
+    sections = noisy()
+    section = warp_section(
+        sections[index], sections[0], thresholds=accumulated_thresholds(1.0)
+    )
+    cheat = section.mistakes[-1]  # all membrane: cells are lost, none split or merged
+    assert cheat[Mistake.SPLIT] + cheat[Mistake.MERGE] == 0
+    assert cheat[Mistake.OBJECT_DELETION] > 0
+    warping_error = collect_warping([section]).warping_error
+    assert np.isnan(warping_error.pooled).nonzero()[0].tolist() == [0, 10]
+    assert warping_error.best().score == close(NOISY_MISTAKES[index][2] / 48**2)

@@ -113,6 +113,14 @@ def test_errors_are_zero_exactly_for_equal_partitions(truth, result):
     assert (information_scores(table).variation < 1e-12) == is_same
 
 
+@given(segments, st.permutations([1, 2, 3, 4]))
+def test_a_renamed_copy_has_no_error(truth, names):
+    table = ContingencyTable.from_arrays(truth, np.array([0, *names])[truth])
+    assert rand_scores(table).error == 0
+    assert information_scores(table).variation == pytest.approx(0, abs=1e-12)
+    assert information_scores(table).f_score == pytest.approx(1)
+
+
 @given(labels, labels)
 def test_scores_stay_in_range(truth, result):
     table = ContingencyTable.from_arrays(truth, result)

@@ -2,16 +2,29 @@
 
 Partitions are compared through a :class:`ContingencyTable`, masks through a confusion
 matrix; both add up over chunks, so that volumes larger than memory score like small
-ones. The scores of the ISBI 2012 challenge are taken section by section at several
-thresholds and pooled into a :class:`ThresholdCurve`. Scores that are undefined are NaN
-(None in JSON), never a number that looks good.
+ones. The scores of the ISBI 2012 challenge, warping error included, are taken section
+by section at several thresholds and pooled into a :class:`ThresholdCurve`. Intervals
+come from resampling sections or objects. A score that is undefined is NaN (None in
+JSON), never a number that looks good.
 """
 
+from unetpipe.metrics.bootstrap import Interval, bootstrap_curve, bootstrap_interval
+from unetpipe.metrics.cell_tracking import (
+    ReferenceMatches,
+    field_border_vox,
+    keep_objects_in_field,
+    match_references,
+)
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import (
     ThresholdCurve,
     ThresholdScore,
     accumulated_thresholds,
+)
+from unetpipe.metrics.instances import (
+    InstanceMatches,
+    match_instances,
+    mean_average_precision,
 )
 from unetpipe.metrics.isbi import (
     IsbiCurves,
@@ -28,26 +41,50 @@ from unetpipe.metrics.rand import (
     information_scores,
     rand_scores,
 )
+from unetpipe.metrics.simple_points import Mistake
 from unetpipe.metrics.thinning import label_components, thin_borders
+from unetpipe.metrics.warping import (
+    WarpingCurves,
+    WarpingSection,
+    collect_warping,
+    map_mistakes,
+    warp_section,
+)
 
 __all__ = [
     "ClassScores",
     "ContingencyTable",
     "InformationScores",
+    "InstanceMatches",
+    "Interval",
     "IsbiCurves",
     "IsbiSection",
+    "Mistake",
     "RandScores",
+    "ReferenceMatches",
     "ThresholdCurve",
     "ThresholdScore",
+    "WarpingCurves",
+    "WarpingSection",
     "accumulated_thresholds",
     "adapted_rand_error",
+    "bootstrap_curve",
+    "bootstrap_interval",
     "class_scores",
     "collect_curves",
+    "collect_warping",
     "confusion_matrix",
+    "field_border_vox",
     "information_scores",
+    "keep_objects_in_field",
     "label_components",
+    "map_mistakes",
+    "match_instances",
+    "match_references",
+    "mean_average_precision",
     "rand_scores",
     "score_section",
     "score_stack",
     "thin_borders",
+    "warp_section",
 ]

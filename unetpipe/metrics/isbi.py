@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import DataError, GeometryError
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import (
     Scores,
@@ -31,6 +30,7 @@ from unetpipe.metrics.curves import (
     share_of,
 )
 from unetpipe.metrics.rand import RandScores, information_scores, rand_scores
+from unetpipe.metrics.sections import check_pair
 from unetpipe.metrics.thinning import label_components, thin_borders
 
 THRESHOLDS = accumulated_thresholds(1.0)  # 11 values, 0.0 to 0.9999999999999999
@@ -120,12 +120,7 @@ def score_section(
     >>> round(curves.rand_error.at(0.5), 6), curves.rand_error.at(0.7)
     (0.333333, 0.0)
     """
-    proposal, foreground = check_proposal(probability), check_cells(cells)
-    if proposal.shape != foreground.shape:
-        raise GeometryError(
-            f"probability has shape {proposal.shape}, cells {foreground.shape}; "
-            "crop them to the same section"
-        )
+    proposal, foreground = check_pair(probability, cells)
     # float64 scalars keep the comparison in 64 bits; a plain float would cut it to 32.
     thresholds = np.asarray(thresholds, np.float64)
     truth = label_components(foreground)
@@ -192,39 +187,6 @@ def collect_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
         ),
         v_info=macro("v_info", at, v_info),
     )
-
-
-def check_proposal(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return the probability as float32, or raise DataError if it is none.
-
-    Notes
-    -----
-    A proposal reached the challenge as 32-bit TIFF and was compared to 64-bit
-    thresholds; 51/255 as float32 is above 0.2, as float64 it is not.
-    """
-    if probability.dtype.kind != "f":
-        raise DataError(
-            f"probability has dtype {probability.dtype}; "
-            "pass floats in [0, 1], stored uint8 divided by 255"
-        )
-    low, high = probability.min(initial=0.0), probability.max(initial=0.0)
-    if not (low >= 0 and high <= 1):  # also False for NaN
-        raise DataError(
-            f"probability spans {low} to {high}; scale it to [0, 1] and fill NaN"
-        )
-    return probability.astype(np.float32)
-
-
-def check_cells(cells: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask of cells, or raise DataError for anything but a binary label."""
-    mask: NDArray[np.bool_] = cells != 0
-    inside = cells[mask]
-    if inside.size and inside.min() != inside.max():
-        raise DataError(
-            f"cells hold several values, {inside.min()} to {inside.max()}; pass a "
-            "binary mask with 0 on the membranes, not instance ids"
-        )
-    return mask
 
 
 def _count_pixels(

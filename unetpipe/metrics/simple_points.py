@@ -13,6 +13,7 @@ Source: Jain et al. 2010; see :mod:`unetpipe.metrics.warping`.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import numba
@@ -25,11 +26,19 @@ Mask = NDArray[np.bool_]
 
 WINDOW_VOX = 20  # a split is judged within this many voxels to each side
 
-SPLIT, MERGE = 1, 2
-OBJECT_ADDITION, OBJECT_DELETION = 3, 4
-HOLE_ADDITION, HOLE_DELETION = 5, 6
-
 _OUTSIDE = -1
+
+
+class Mistake(IntEnum):
+    """What a voxel does where the proposal differs from the warped truth."""
+
+    NONE = 0
+    SPLIT = 1  # parts one cell
+    MERGE = 2  # joins cells
+    OBJECT_ADDITION = 3  # is an invented cell
+    OBJECT_DELETION = 4  # was all that is left of a lost cell
+    HOLE_ADDITION = 5  # is membrane inside a cell
+    HOLE_DELETION = 6  # fills membrane enclosed by a cell
 
 
 def _tabulate_simple() -> NDArray[np.bool_]:
@@ -93,7 +102,7 @@ def classify_mistakes(warped: Mask, proposal: Mask) -> NDArray[np.uint8]:
     Returns
     -------
     uint8 array, shape (y, x)
-        0 where they agree, else one of this module's six constants.
+        0 where they agree, else a value of :class:`Mistake`.
     """
     objects = np.pad(label_components(warped), 1, constant_values=_OUTSIDE)
     mask = np.pad(warped, 1)
@@ -165,17 +174,19 @@ def _classify(
                 num_objects = 2  # or more: all the same below
         is_cell = labels[here]
         if num_objects == 0:
-            kinds[index] = OBJECT_DELETION if is_cell else OBJECT_ADDITION
+            kinds[index] = (
+                Mistake.OBJECT_DELETION if is_cell else Mistake.OBJECT_ADDITION
+            )
         elif num_objects == 1 and not touches_background:
-            kinds[index] = HOLE_ADDITION if is_cell else HOLE_DELETION
+            kinds[index] = Mistake.HOLE_ADDITION if is_cell else Mistake.HOLE_DELETION
         elif num_objects > 1:
-            kinds[index] = SPLIT if is_cell else MERGE
+            kinds[index] = Mistake.SPLIT if is_cell else Mistake.MERGE
         elif not is_cell:
-            kinds[index] = HOLE_ADDITION
+            kinds[index] = Mistake.HOLE_ADDITION
         elif _parts(labels, here, steps, width, reach, reached, index + 1, queue):
-            kinds[index] = SPLIT
+            kinds[index] = Mistake.SPLIT
         else:
-            kinds[index] = HOLE_DELETION
+            kinds[index] = Mistake.HOLE_DELETION
     return kinds
 
 

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import GeometryError
+from unetpipe.metrics.sections import check_section
 
 Labels = NDArray[np.int32]
 
@@ -78,15 +78,6 @@ def thin_borders(foreground: NDArray[np.bool_]) -> Labels:
     padded = np.pad(basins, 1, constant_values=_OUTSIDE)
     _flood(padded.ravel(), padded.shape[0], padded.shape[1], foreground.size)
     return np.ascontiguousarray(padded[1:-1, 1:-1])
-
-
-def check_section(section: NDArray[Any]) -> None:
-    """Raise GeometryError unless the array is one section, shape (y, x)."""
-    if section.ndim != 2:
-        raise GeometryError(
-            f"expected one section of shape (y, x), got shape {section.shape}; "
-            "pass the sections of a stack one by one"
-        )
 
 
 @numba.njit(cache=True)

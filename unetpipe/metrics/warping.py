@@ -4,9 +4,11 @@ The truth is warped towards the proposal, voxel by voxel, flipping only *simple*
 those whose flip neither splits, merges, creates nor deletes an object or a hole. What
 still differs at the end are the topological mistakes::
 
-    truth     proposal   warped truth   difference
-    ##.##     #.###      #.###          none: the border moved
-    ##.##     #####      ##.## (row)    one voxel that joins two cells: merge
+    truth    proposal   warped truth   what still differs
+    ##.##    #.###      #.###          nothing: the border moved
+    ##.##    ##.##      ##.##
+    ##.##    #####      ##.##          one voxel, it joins two cells: merge
+    ##.##    ##.##      ##.##
 
 Sources: Jain et al. 2010, "Boundary Learning by Optimization with Topological
 Constraints", CVPR; the challenge's scripts for order, classes and pooling.
@@ -16,13 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import GeometryError
 from unetpipe.metrics.curves import (
     Scores,
     ThresholdCurve,
@@ -30,22 +30,176 @@ from unetpipe.metrics.curves import (
     same_thresholds,
     share_of,
 )
-from unetpipe.metrics.isbi import check_cells, check_proposal
-from unetpipe.metrics.simple_points import classify_mistakes, warp
-from unetpipe.metrics.thinning import label_components
+from unetpipe.metrics.sections import check_pair
+from unetpipe.metrics.simple_points import Mistake, classify_mistakes, warp
 
 # DEPARTS: the challenge also tried 0.0 and 0.9999999999999999, where most maps are
 # constant. An all-membrane map shrinks every cell to a point and would score 0.
 WARPING_THRESHOLDS = accumulated_thresholds(0.9)[1:]
 
 
-class Mistake(IntEnum):
-    """Why a voxel of the warped truth differs from the proposal."""
+@dataclass(frozen=True, slots=True, eq=False)
+class WarpingSection:
+    """What one section adds to the warping error, at each threshold.
 
-    NONE = 0
-    SPLIT = 1
-    MERGE = 2
-    OBJECT_ADDITION = 3
-    OBJECT_DELETION = 4
-    HOLE_ADDITION = 5
-    HOLE_DELETION = 6
+    Attributes
+    ----------
+    thresholds : float64 array, shape (thresholds,)
+    mistakes : int64 array, shape (thresholds, 7)
+        Voxels of each :class:`Mistake`; column 0 counts those without one.
+    is_constant : bool array, shape (thresholds,)
+        The thresholded map is all cell or all membrane, and the truth is not that.
+    """
+
+    thresholds: Scores
+    mistakes: NDArray[np.int64]
+    is_constant: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarpingCurves:
+    """The warping error of a stack, as published and in full.
+
+    Attributes
+    ----------
+    warping_error : ThresholdCurve
+        Share of voxels that split or merge cells. NaN where a section's map is
+        constant; a score at such a threshold would be earned by losing all cells.
+    classic_warping_error : ThresholdCurve
+        Share of voxels with any mistake: also lost and invented cells and holes.
+        Read it beside the other at the same threshold.
+    mistakes : int64 array, shape (thresholds, 7)
+        Voxels of each :class:`Mistake`, all sections together.
+    """
+
+    warping_error: ThresholdCurve
+    classic_warping_error: ThresholdCurve
+    mistakes: NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return curves and counts as plain lists and numbers."""
+        return {
+            "warping_error": self.warping_error.to_json(),
+            "classic_warping_error": self.classic_warping_error.to_json(),
+            "mistakes": {
+                kind.name.lower(): self.mistakes[:, kind].tolist() for kind in Mistake
+            },
+        }
+
+
+def map_mistakes(
+    probability: NDArray[np.floating[Any]],
+    cells: NDArray[np.integer[Any] | np.bool_],
+    threshold: float,
+) -> NDArray[np.uint8]:
+    """Show where one section, cut at one threshold, splits or merges cells.
+
+    Parameters
+    ----------
+    probability : float array, shape (y, x), range [0, 1]
+        Probability of cell.
+    cells : bool or integer array, shape (y, x)
+        Not 0 inside cells, 0 on membranes.
+    threshold : float
+
+    Returns
+    -------
+    uint8 array, shape (y, x)
+        Values of :class:`Mistake`.
+
+    Raises
+    ------
+    GeometryError
+        If the arrays are not one section of one shape.
+    DataError
+        If probability leaves [0, 1], or if cells are instance ids.
+    """
+    proposal, truth = check_pair(probability, cells)
+    return _map_mistakes(proposal, truth, np.float64(threshold))
+
+
+def warp_section(
+    probability: NDArray[np.floating[Any]],
+    cells: NDArray[np.integer[Any] | np.bool_],
+    *,
+    thresholds: Scores = WARPING_THRESHOLDS,
+) -> WarpingSection:
+    """Count the topological mistakes of one section at every threshold.
+
+    Parameters and errors are those of :func:`map_mistakes`.
+
+    Examples
+    --------
+    A gap of one voxel in a membrane merges two cells:
+
+    >>> cells = np.ones((5, 5), int)
+    >>> cells[:, 2] = 0
+    >>> gap = cells.astype(float)
+    >>> gap[2, 2] = 1
+    >>> section = warp_section(gap, cells, thresholds=np.array([0.5]))
+    >>> int(section.mistakes[0, Mistake.MERGE])
+    1
+    """
+    proposal, truth = check_pair(probability, cells)
+    thresholds = np.asarray(thresholds, np.float64)
+    masks = [proposal > threshold for threshold in thresholds]
+    return WarpingSection(
+        thresholds=thresholds,
+        mistakes=np.array(
+            [
+                np.bincount(
+                    _map_mistakes(proposal, truth, threshold).ravel(),
+                    minlength=len(Mistake),
+                )
+                for threshold in thresholds
+            ]
+        ),
+        is_constant=np.array(
+            [
+                mask.all() == mask.any() and not np.array_equal(mask, truth)
+                for mask in masks
+            ]
+        ),
+    )
+
+
+def collect_warping(sections: Iterable[WarpingSection]) -> WarpingCurves:
+    """Pool the mistakes of sections into the warping error of the stack.
+
+    Raises
+    ------
+    DataError
+        If there is no section, or if sections were warped at different thresholds.
+    """
+    parts = list(sections)
+    thresholds = same_thresholds([part.thresholds for part in parts])
+    mistakes = np.stack([part.mistakes for part in parts]).astype(np.float64)
+    usable = mistakes.copy()
+    usable[np.stack([part.is_constant for part in parts])] = np.nan
+    return WarpingCurves(
+        warping_error=ThresholdCurve.micro(
+            "warping_error", thresholds, usable, _split_or_merge
+        ),
+        classic_warping_error=ThresholdCurve.micro(
+            "classic_warping_error", thresholds, mistakes, _any_mistake
+        ),
+        mistakes=mistakes.sum(axis=0).astype(np.int64),
+    )
+
+
+def _map_mistakes(
+    proposal: NDArray[np.float32], truth: NDArray[np.bool_], threshold: np.float64
+) -> NDArray[np.uint8]:
+    mask = proposal > threshold
+    warped = warp(truth, mask, urgency=np.abs(proposal - threshold))
+    return classify_mistakes(warped, mask)
+
+
+def _split_or_merge(mistakes: Scores) -> Scores:
+    wrong = mistakes[..., Mistake.SPLIT] + mistakes[..., Mistake.MERGE]
+    return share_of(wrong, mistakes.sum(axis=-1))
+
+
+def _any_mistake(mistakes: Scores) -> Scores:
+    total = mistakes.sum(axis=-1)
+    return share_of(total - mistakes[..., Mistake.NONE], total)

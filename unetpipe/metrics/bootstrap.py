@@ -1,0 +1,124 @@
+"""How sure a score is: percentile bootstrap over sections, images or objects.
+
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", Ch. 13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from unetpipe.errors import DataError
+from unetpipe.metrics.curves import Scores, ThresholdCurve, mean_of_defined
+
+NUM_RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and the range in which resampled data put it.
+
+    Attributes
+    ----------
+    estimate : float
+        The score of the data themselves; NaN if undefined.
+    low, high : float
+        Ends of the interval; NaN where fewer than two units define a score.
+    level : float
+        Share of resampled scores between the ends, such as 0.95.
+    n : int
+        Units (sections, images or objects) that define a score.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the interval as plain numbers; NaN becomes None."""
+        return {
+            name: None if math.isnan(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def bootstrap_interval(
+    units: ArrayLike,
+    score: Callable[[Scores], Any] = mean_of_defined,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Draw units with replacement, score each draw, and take percentiles.
+
+    Parameters
+    ----------
+    units : float array, shape (n, ...)
+        One row for each section, image or object: its score, or the counts that
+        ``score`` pools. Rows with NaN define no score and are left out.
+    score : function
+        Takes rows, shape (m, ...), returns one number. The default is their mean.
+    level : float
+        Share of the draws inside the interval, between 0 and 1.
+    num_resamples : int
+    seed : int
+        The same seed and data give the same interval.
+
+    Raises
+    ------
+    DataError
+        If level is not between 0 and 1: pass 0.95, not 95.
+
+    Examples
+    --------
+    >>> bootstrap_interval([0.8, 0.9, 1.0, 0.9]).estimate
+    0.9
+    """
+    if not 0 < level < 1:
+        raise DataError(f"level is {level}, not between 0 and 1; pass 0.95 for 95 %")
+    rows = np.asarray(units, np.float64)
+    rows = rows[~np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))]
+    n = len(rows)
+    estimate = float(score(rows)) if n else math.nan
+    if n < 2 or math.isnan(estimate):
+        return Interval(estimate, math.nan, math.nan, level, n)
+    generator = np.random.default_rng(seed)
+    draws = [
+        float(score(rows[generator.integers(n, size=n)])) for _ in range(num_resamples)
+    ]
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level, n)
+
+
+def bootstrap_curve(
+    curve: ThresholdCurve,
+    threshold: float,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Give the interval of a curve's pooled score at one threshold, over sections.
+
+    The threshold is held fixed. Choose it on other data: the interval of a threshold
+    chosen on the same sections is too narrow. Where the pooled score is undefined, so
+    is the interval.
+    """
+    if math.isnan(curve.at(threshold)):
+        return Interval(math.nan, math.nan, math.nan, level, n=0)
+    return bootstrap_interval(
+        curve.terms[:, curve.index_of(threshold)],
+        curve.pool,
+        level=level,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
