@@ -8,8 +8,9 @@ from pathlib import Path
 ROOT = "unetpipe"
 # Modules without arithmetic: editing them must not redo a result.
 SILENT = frozenset(
-    {"unetpipe", "unetpipe.logs", "unetpipe.errors", "unetpipe.code_version"}
-)
+    f"{ROOT}.{name}"
+    for name in ("errors", "logs", "code_version", "records", "machine")
+) | {ROOT}
 LOGGING = frozenset(
     {"debug", "info", "warning", "error", "exception", "critical", "log"}
 )

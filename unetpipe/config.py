@@ -38,7 +38,7 @@ class PhantomConfig(Section):
 
     shape: tuple[Count, Count, Count] = (8, 256, 256)
     """Voxels along z, y, x."""
-    num_cells: Count = 60
+    num_cells: Annotated[int, Field(ge=1, le=65_535)] = 60
     """Cells in the volume."""
     noise: Annotated[float, Field(ge=0)] = 24.0
     """Standard deviation of the grey-value noise, in grey values of 0 to 255."""
@@ -166,6 +166,8 @@ class PredictionConfig(Section):
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to predict; auto: the GPU where there is one."""
     largest_flip_fraction: Fraction = 0.01
     """Planning refuses a reduced precision that flips more labels than this."""
     memory_gb: Positive = 4.0

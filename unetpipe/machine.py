@@ -1,0 +1,46 @@
+"""What this process may use and has used: processors, memory, disk."""
+
+import os
+import resource
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from unetpipe.errors import ResourceError
+
+GIB = 2**30
+
+
+def num_processors() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def choose_threads(wanted: int | Literal["auto"]) -> int:
+    """Return a number of threads: the wanted one, or all processors for ``auto``."""
+    return num_processors() if wanted == "auto" else wanted
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def check_free_disk(folder: Path, needed_bytes: float) -> None:
+    """Raise ResourceError unless the disk of a folder has room.
+
+    Parameters
+    ----------
+    folder : Path
+        Or its nearest existing parent.
+    needed_bytes : float
+        What is about to be written.
+    """
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if needed_bytes > free:
+        raise ResourceError(
+            f"{existing} has {free / GIB:.2f} GiB free, about "
+            f"{needed_bytes / GIB:.2f} GiB are needed; free some, or run in a folder "
+            "on another disk"
+        )

@@ -1,0 +1,120 @@
+"""Probability to masks and objects, block by block, the same for any blocks.
+
+Pure arrays: components of one block, pairs across faces, union-find, relabelling.
+"""
+
+from typing import Any, Literal
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Connectivity = Literal["2d", "3d"]
+
+
+def threshold_mask(
+    probability: NDArray[np.uint8], threshold: float
+) -> NDArray[np.bool_]:
+    """Return where the stored probability is above a threshold (strict).
+
+    Parameters
+    ----------
+    probability : uint8 array
+        round(255 p), as stored.
+    threshold : float
+        In [0, 1].
+    """
+    mask: NDArray[np.bool_] = probability.astype(np.float64) / 255 > threshold
+    return mask
+
+
+def label_components(
+    mask: NDArray[np.bool_], connectivity: Connectivity
+) -> tuple[NDArray[np.uint32], int]:
+    """Label the components of a block: ids from 1, faces connect.
+
+    Parameters
+    ----------
+    mask : bool array, shape (z, y, x)
+        Foreground of the block.
+    connectivity : "2d" or "3d"
+        Within each section, or across sections too.
+
+    Returns
+    -------
+    labels : uint32 array, shape (z, y, x)
+    count : int
+        Number of components; ids are 1 to count.
+    """
+    if connectivity == "3d":
+        labels, count = cc3d.connected_components(
+            mask, connectivity=6, return_N=True, out_dtype=np.uint32
+        )
+        return np.asarray(labels, np.uint32), int(count)
+    labels = np.zeros(mask.shape, np.uint32)
+    count = 0
+    for z, section in enumerate(mask):
+        found, number = cc3d.connected_components(
+            section, connectivity=4, return_N=True, out_dtype=np.uint32
+        )
+        labels[z] = np.where(found > 0, found + np.uint32(count), 0)
+        count += int(number)
+    return labels, count
+
+
+def face_pairs(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the pairs of ids that touch across the face between two blocks.
+
+    Parameters
+    ----------
+    before, after : integer arrays of equal shape
+        Ids of the last plane of one block and the first plane of the next.
+
+    Returns
+    -------
+    uint64 array, shape (n, 2)
+        Unique pairs; background does not count.
+    """
+    touching = (before > 0) & (after > 0)
+    pairs = np.stack([before[touching], after[touching]], axis=1).astype(np.uint64)
+    return np.unique(pairs, axis=0)
+
+
+def merge_ids(
+    num_ids: int, pairs: NDArray[np.uint64], voxels: NDArray[np.int64], smallest: int
+) -> NDArray[np.uint64]:
+    """Return the final id of each block-wise id: consecutive, in order of first use.
+
+    Parameters
+    ----------
+    num_ids : int
+        Block-wise ids are 1 to num_ids.
+    pairs : uint64 array, shape (n, 2)
+        Ids that are one object.
+    voxels : int64 array, shape (num_ids + 1,)
+        Size of each block-wise component.
+    smallest : int
+        Objects of fewer voxels become background.
+
+    Returns
+    -------
+    uint64 array, shape (num_ids + 1,)
+        Lookup table; entry 0 is 0.
+    """
+    size = num_ids + 1
+    links = coo_array(
+        (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size)
+    )
+    _, roots = connected_components(links, directed=False)
+    totals = np.bincount(roots, weights=voxels, minlength=int(roots.max()) + 1)
+    keep = totals[roots] >= max(smallest, 1)
+    keep[0] = False
+    table = np.zeros(size, np.uint64)
+    kept_roots = roots[keep]
+    _, first, inverse = np.unique(kept_roots, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.uint64)
+    order[np.argsort(first)] = np.arange(1, len(first) + 1, dtype=np.uint64)
+    table[keep] = order[inverse]
+    return table
