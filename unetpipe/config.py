@@ -190,6 +190,8 @@ class SegmentationConfig(Section):
     that scored best on the validation rows, 0.5 without any."""
     connectivity: Literal["2d", "3d"] = "2d"
     """Objects within each section, or across sections; voxels connect by faces."""
+    object_classes: tuple[int, ...] | None = None
+    """With more than two classes: those whose voxels make objects; null: all but 0."""
     smallest_object_vox: Annotated[int, Field(ge=0)] = 0
     """Objects of fewer voxels are dropped."""
 

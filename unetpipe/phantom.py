@@ -135,7 +135,8 @@ class _Drift:
 
     def at(self, z: int) -> Floats:
         """Return the values of all cells in section z, shape (num_cells,)."""
-        return _mix(self._values, np.array([z / DRIFT_SECTIONS]))[0]
+        values: Floats = _mix(self._values, np.array([z / DRIFT_SECTIONS]))[0]
+        return values
 
 
 def _mix(values: Floats, position: Floats) -> Floats:
@@ -231,4 +232,5 @@ def _draw_noise(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
     The sum of 12 bytes has variance 12 (256^2 - 1) / 12.
     """
     dice = rng.integers(0, 256, (12, *shape), np.uint8).astype(np.int64)
-    return (dice.sum(axis=0) - 12 * 127.5) / sqrt(256.0**2 - 1.0)
+    noise: Floats = (dice.sum(axis=0) - 12 * 127.5) / sqrt(256.0**2 - 1.0)
+    return noise

@@ -1,0 +1,284 @@
+"""Bring originals into a folder: fetch with checksum, unpack, or write the phantom."""
+
+import errno
+import ftplib
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pooch
+import tifffile
+from numpy.typing import NDArray
+
+from unetpipe.archives import archive_kind, staged_folder, unpack_archive
+from unetpipe.errors import ConfigError, DataError, ResourceError
+from unetpipe.records import hash_file, sync_folder
+
+logger = logging.getLogger(__name__)
+
+SourceKind = Literal["phantom", "url", "archive", "folder"]
+PHANTOM = "phantom:cells"
+PROTOCOLS = ("http", "https", "ftp")
+TIMEOUT_SECONDS = 60
+PAUSES_SECONDS = (2.0, 10.0, 60.0)  # before each further attempt
+CLASSIC_TIFF_BYTES = 2**32 - 2**25
+# The first bytes of single files that need no unpacking.
+IMAGE_SUFFIXES = {
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"II+\0": ".tif",
+    b"MM\0+": ".tif",
+    b"\x89HDF": ".h5",
+    b"\x89PNG": ".png",
+}
+
+
+def source_kind(source: str) -> SourceKind:
+    """Return what the configuration's ``source`` is.
+
+    Raises
+    ------
+    ConfigError
+        If it names an unknown phantom or protocol.
+    DataError
+        If it is a path and nothing, or nothing that can be unpacked, is there.
+    """
+    if source.startswith("phantom:"):
+        if source != PHANTOM:
+            raise ConfigError(f"source is {source!r}; the one phantom is {PHANTOM}")
+        return "phantom"
+    if match := re.match(r"^([A-Za-z][A-Za-z0-9+.-]+)://", source):
+        if match[1].lower() not in PROTOCOLS:
+            raise ConfigError(
+                f"source is {source!r}; use {', '.join(PROTOCOLS)}, a local archive or "
+                "folder"
+            )
+        return "url"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return "folder"
+    if not path.is_file():
+        raise DataError(
+            f"source is {source!r}, but there is no file or folder {path.absolute()}; "
+            f"give a URL, an archive, a folder, or {PHANTOM}"
+        )
+    if archive_kind(path) is None:
+        raise DataError(
+            f"source is the file {path}, which is no archive (zip, tar, tar.gz, "
+            f"tar.bz2, tar.xz, gz); for plain images give their folder, {path.parent}"
+        )
+    return "archive"
+
+
+def download_file(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None,
+    pauses: Iterable[float] = PAUSES_SECONDS,
+) -> None:
+    """Bring a URL to a file that appears only when whole and of the right checksum.
+
+    Nothing is done where the file is there with that checksum, or where it is there and
+    no checksum is known.
+
+    Parameters
+    ----------
+    url : str
+        http, https or ftp.
+    target : Path
+        Final name of the file.
+    sha256 : str or None
+        Checksum to insist on; without it the one found is logged, so that it can be
+        written into the configuration.
+    pauses : iterable of float
+        Seconds to wait before each further attempt; refusals (404, 403) are final.
+
+    Raises
+    ------
+    DataError
+        If the server refuses, no attempt succeeds, or the checksum is another.
+    """
+    if target.exists():
+        found = hash_file(target)
+        if sha256 in (None, found):
+            logger.info("%s is there already, sha256 %s", target, found)
+            return
+        logger.info("%s has sha256 %s, not %s: fetching anew", target, found, sha256)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        _transfer(url, partial, (*pauses,))
+        check_sha256(partial, sha256, url)
+        partial.replace(target)
+        sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_sha256(path: Path, expected: str | None, name: str) -> None:
+    """Compare a file with its checksum, or log the checksum where none is known.
+
+    Raises
+    ------
+    DataError
+        Naming both checksums.
+    """
+    found = hash_file(path)
+    if expected is None:
+        logger.info(
+            "%s has sha256 %s; to insist on it, set `source_sha256: %s`",
+            name,
+            found,
+            found,
+        )
+    elif found != expected:
+        raise DataError(
+            f"{name} has sha256 {found}, but `source_sha256` is {expected}; the file "
+            "was damaged or has changed: fetch it again, or check its origin and set "
+            "the new checksum"
+        )
+
+
+def unpack_originals(path: Path, destination: Path, origin: str) -> None:
+    """Unpack an archive, or take one single image file, as the folder of originals.
+
+    Raises
+    ------
+    DataError
+        If the file is neither, as when a server sends a web page instead.
+    """
+    if archive_kind(path) is not None:
+        unpack_archive(path, destination)
+        return
+    with path.open("rb") as file:
+        head = file.read(60)
+    suffix = IMAGE_SUFFIXES.get(head[:4])
+    if suffix is None:
+        raise DataError(
+            f"{origin} is neither an archive (zip, tar, gz) nor TIFF, PNG or HDF5: it "
+            f"begins with {head!r}; check the address"
+        )
+    name = path.name if PurePosixPath(path.name).suffix else f"{path.name}{suffix}"
+    with staged_folder(destination) as staging:
+        shutil.copyfile(path, staging / name)
+
+
+def write_sections(
+    destination: Path,
+    sections: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint16]]],
+    num_bytes: int,
+) -> None:
+    """Write a phantom as ``phantom/image.tif`` and ``phantom/labels.tif``.
+
+    Parameters
+    ----------
+    destination : Path
+        Folder that appears when both are whole.
+    sections : iterable of (image, labels)
+        Each of shape (y, x).
+    num_bytes : int
+        Of the larger of the two, to choose between TIFF and BigTIFF.
+    """
+    big = num_bytes > CLASSIC_TIFF_BYTES
+    with staged_folder(destination) as staging:
+        folder = staging / "phantom"
+        folder.mkdir()
+        with (
+            tifffile.TiffWriter(folder / "image.tif", bigtiff=big) as images,
+            tifffile.TiffWriter(folder / "labels.tif", bigtiff=big) as labels,
+        ):
+            for image, ids in sections:
+                images.write(image, contiguous=True, photometric="minisblack")
+                labels.write(ids, contiguous=True, photometric="minisblack")
+
+
+def list_files(root: Path) -> list[dict[str, Any]]:
+    """Return path below the folder, size in bytes and sha256 of every file."""
+    return [
+        {
+            "path": path.relative_to(root).as_posix(),
+            "size": path.stat().st_size,
+            "sha256": hash_file(path),
+        }
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    ]
+
+
+def file_name_of(url: str) -> str:
+    """Return the plain file name under which a URL is kept.
+
+    Examples
+    --------
+    >>> file_name_of("https://example.org/data/my%20stack.zip?download=1")
+    'my_stack.zip'
+    """
+    last = unquote(PurePosixPath(urlsplit(url).path).name)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".")[-100:] or "download"
+
+
+def _transfer(url: str, target: Path, pauses: tuple[float, ...]) -> None:
+    """Fetch a URL, trying again after each pause."""
+    for attempt, pause in enumerate((*pauses, None), start=1):
+        try:
+            with target.open("wb") as file:
+                _downloader(url)(url, file, None)
+        except (OSError, EOFError, ftplib.Error) as error:  # requests' are OSErrors
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise ResourceError(
+                    f"no room for {url} in {target.parent} ({error}); free some space "
+                    "and run again"
+                ) from error
+            status = getattr(getattr(error, "response", None), "status_code", 0) or 0
+            is_final = 400 <= status < 500 and status not in (408, 429)
+            if pause is None or is_final:
+                raise DataError(
+                    f"{url} could not be fetched after {attempt} "
+                    f"attempt{'s' if attempt > 1 else ''} ({error}); check the address "
+                    "and the network, or fetch it by hand and give the file as `source`"
+                ) from error
+            logger.warning("%s: %s; trying again in %g s", url, error, pause)
+            time.sleep(pause)
+        else:
+            return
+
+
+def _downloader(url: str) -> Any:
+    if url.lower().startswith("ftp"):
+        return pooch.FTPDownloader(timeout=TIMEOUT_SECONDS, chunk_size=1 << 16)
+    return pooch.HTTPDownloader(
+        progressbar=_Progress(url),
+        chunk_size=1 << 16,
+        timeout=TIMEOUT_SECONDS,
+        headers={"Accept-Encoding": "identity"},  # or the checksum is of other bytes
+    )
+
+
+class _Progress:
+    """Log a transfer's progress every ten seconds: a bar would flood a job's log."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.total, self.count = url, 0, 0
+        self._next = time.monotonic() + 10.0
+
+    def update(self, count: int) -> None:
+        """Count bytes that have arrived."""
+        self.count += count
+        if time.monotonic() > self._next:
+            self._next = time.monotonic() + 10.0
+            logger.info("%s: %d of %d MB", self.url, self.count >> 20, self.total >> 20)
+
+    def reset(self) -> None:
+        """Start counting anew; pooch does so before it reports the total."""
+        self.count = 0
+
+    def close(self) -> None:
+        """Say that all has arrived."""
+        logger.info("%s: %d bytes fetched", self.url, self.count)

@@ -1,0 +1,83 @@
+"""Stage: bring the originals here and say what they are."""
+
+from math import prod
+from pathlib import Path
+
+from unetpipe.config import PhantomConfig
+from unetpipe.datasets import (
+    check_sha256,
+    download_file,
+    file_name_of,
+    list_files,
+    logger,
+    source_kind,
+    unpack_originals,
+    write_sections,
+)
+from unetpipe.phantom import draw_sections
+from unetpipe.records import circumstances, hash_of, write_record
+
+
+def download_dataset(
+    *,
+    source: str,
+    source_sha256: str | None,
+    phantom: PhantomConfig,
+    destination: Path,
+    manifest: Path,
+) -> None:
+    """Bring the originals into ``destination``, and write down what came.
+
+    ::
+
+        URL              -> destination/archive/<hash of the URL>/stack.zip
+        URL or archive   -> destination/originals/...
+        phantom:cells    -> destination/originals/phantom/{image,labels}.tif
+        folder           used in place, nothing is copied
+
+    Parameters
+    ----------
+    source : str
+        http, https or ftp address; local archive or folder; or ``phantom:cells``.
+    source_sha256 : str or None
+        Checksum of the archive.
+    phantom : PhantomConfig
+        What ``phantom:cells`` draws.
+    destination : Path
+        Folder for what is fetched and unpacked.
+    manifest : Path
+        Record, written last: source, kind, root folder, and path, size and sha256 of
+        each file (none for a folder: ingesting hashes what it reads).
+
+    Raises
+    ------
+    ConfigError, DataError, ResourceError
+        If the source is not there, refused, of another checksum, or hostile. Nothing
+        is then left under a final name.
+    """
+    kind = source_kind(source)
+    originals = destination / "originals"
+    if source_sha256 and kind in ("phantom", "folder"):
+        logger.warning("source is a %s: `source_sha256` is not compared", kind)
+    if kind == "folder":
+        originals = Path(source).expanduser()
+    elif kind == "phantom":
+        sections = draw_sections(**phantom.model_dump())
+        write_sections(originals, sections, num_bytes=2 * prod(phantom.shape))
+    else:
+        if kind == "url":
+            archive = destination / "archive" / hash_of(source)[:8]
+            archive /= file_name_of(source)
+            download_file(source, archive, sha256=source_sha256)
+        else:
+            archive = Path(source).expanduser()
+            check_sha256(archive, source_sha256, str(archive))
+        unpack_originals(archive, originals, source)
+    record = {
+        "source": source,
+        "kind": "archive" if kind == "url" else kind,
+        "root": str(originals),
+        "files": [] if kind == "folder" else list_files(originals),
+        "circumstances": circumstances(),
+    }
+    write_record(manifest, record)
