@@ -2,8 +2,11 @@
 
 import logging
 import sys
+from copy import copy
 from pathlib import Path
 from types import TracebackType
+
+from unetpipe.errors import UnetpipeError
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -15,15 +18,24 @@ def log_to(path: Path) -> None:
     message, without a traceback; the file has both.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [
-        logging.FileHandler(path, mode="w"),
-        logging.StreamHandler(sys.stderr),
-    ]
+    to_screen = logging.StreamHandler(sys.stderr)
+    to_screen.setFormatter(_Brief(FORMAT))
+    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="w"), to_screen]
     logging.basicConfig(
         level=logging.INFO, format=FORMAT, handlers=handlers, force=True
     )
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+
+
+class _Brief(logging.Formatter):
+    """Leave out the traceback of an error that is the user's to mend."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and isinstance(record.exc_info[1], UnetpipeError):
+            record = copy(record)
+            record.exc_info = record.exc_text = None
+        return super().format(record)
 
 
 def _log_uncaught(

@@ -26,8 +26,12 @@ def threshold_mask(
     threshold : float
         In [0, 1].
     """
-    mask: NDArray[np.bool_] = probability.astype(np.float64) / 255 > threshold
-    return mask
+    return np.asarray(as_probability(probability) > np.float64(threshold))
+
+
+def as_probability(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what stored values mean: float32 in [0, 1], the same for every stage."""
+    return stored.astype(np.float32) / np.float32(255)
 
 
 def label_components(
@@ -49,19 +53,24 @@ def label_components(
         Number of components; ids are 1 to count.
     """
     if connectivity == "3d":
-        labels, count = cc3d.connected_components(
-            mask, connectivity=6, return_N=True, out_dtype=np.uint32
-        )
-        return np.asarray(labels, np.uint32), int(count)
+        return _components(mask, 6)
     labels = np.zeros(mask.shape, np.uint32)
     count = 0
     for z, section in enumerate(mask):
-        found, number = cc3d.connected_components(
-            section, connectivity=4, return_N=True, out_dtype=np.uint32
-        )
+        found, number = _components(section, 4)
         labels[z] = np.where(found > 0, found + np.uint32(count), 0)
-        count += int(number)
+        count += number
     return labels, count
+
+
+def _components(
+    mask: NDArray[np.bool_], connectivity: Literal[4, 6]
+) -> tuple[NDArray[np.uint32], int]:
+    labels: Any
+    labels, count = cc3d.connected_components(
+        mask, connectivity=connectivity, return_N=True, out_dtype=np.uint32
+    )
+    return labels, int(count)
 
 
 def face_pairs(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint64]:

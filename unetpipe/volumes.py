@@ -6,6 +6,7 @@ labels and masks (z, y, x). Its metadata is created once; workers only open it.
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +79,16 @@ def create_volume(
     )
 
 
+def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
+    """Add the ``labels`` group to a store and return its folder.
+
+    Each name is then created inside it with ``create_volume(..., is_labels=True)``.
+    """
+    group = zarr.open_group(path, mode="r+").create_group("labels")
+    group.attrs.update({"ome": {"version": "0.5", "labels": list(names)}})
+    return path / "labels"
+
+
 def open_volume(
     path: Path, *, mode: Literal["r", "r+"] = "r", level: int = 0
 ) -> zarr.Array[Any]:
@@ -111,6 +122,23 @@ def read_attributes(path: Path) -> dict[str, Any]:
 def read_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
     """Read a box of voxels, all channels: shape (z, y, x) or (c, z, y, x)."""
     return np.asarray(array[(..., *roi.slices)])
+
+
+def iterate_sections(
+    array: zarr.Array[Any], numbers: Iterable[int]
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (z, section) in rising order, decoding each chunk once.
+
+    A section has shape (y, x) or (c, y, x). Memory: one chunk's thickness of sections.
+    """
+    thickness, length = array.chunks[-3], array.shape[-3]
+    slab, begins = None, -1
+    for z in sorted(numbers):
+        if z // thickness != begins:
+            begins = z // thickness
+            stop = min((begins + 1) * thickness, length)
+            slab = np.asarray(array[..., begins * thickness : stop, :, :])
+        yield z, np.asarray(slab)[..., z - begins * thickness, :, :]
 
 
 def shard_shape(array: zarr.Array[Any]) -> Zyx:

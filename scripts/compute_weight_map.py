@@ -1,0 +1,19 @@
+"""Rule compute_weight_map."""
+
+from pathlib import Path
+
+from unetpipe.stages.compute_weight_map import compute_weight_map
+
+from unetpipe.config import WeightMapConfig
+from unetpipe.logs import log_to
+
+log_to(Path(snakemake.log[0]))
+compute_weight_map(
+    ingest=Path(snakemake.input.ingest),
+    weight_map=WeightMapConfig(**snakemake.params.weight_map),
+    num_classes=snakemake.params.num_classes,
+    ndim=snakemake.params.ndim,
+    border_store=Path(snakemake.params.border_store),
+    target_store=Path(snakemake.params.target_store),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,16 @@
+"""Rule download_dataset."""
+
+from pathlib import Path
+
+from unetpipe.config import PhantomConfig
+from unetpipe.logs import log_to
+from unetpipe.stages.download_dataset import download_dataset
+
+log_to(Path(snakemake.log[0]))
+download_dataset(
+    source=snakemake.params.source,
+    source_sha256=snakemake.params.source_sha256,
+    phantom=PhantomConfig(**snakemake.params.phantom),
+    destination=Path(snakemake.params.destination),
+    manifest=Path(snakemake.output.manifest),
+)

@@ -1,0 +1,13 @@
+"""Rule finish_prediction."""
+
+from pathlib import Path
+
+from unetpipe.logs import log_to
+from unetpipe.stages.finish_prediction import finish_prediction
+
+log_to(Path(snakemake.log[0]))
+finish_prediction(
+    plan=Path(snakemake.input.plan),
+    parts=list(map(Path, snakemake.input.parts)),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,21 @@
+"""Rule ingest_volume."""
+
+from pathlib import Path
+
+from unetpipe.stages.ingest_volume import ingest_volume
+
+from unetpipe.config import IngestConfig
+from unetpipe.logs import log_to
+
+log_to(Path(snakemake.log[0]))
+ingest_volume(
+    manifest=Path(snakemake.input.manifest),
+    volume=snakemake.wildcards.volume,
+    rows=snakemake.params.rows,
+    pixel_sha256=snakemake.params.pixel_sha256,
+    ingest=IngestConfig(**snakemake.params.ingest),
+    num_classes=snakemake.params.num_classes,
+    image_store=Path(snakemake.params.image_store),
+    labels_store=Path(snakemake.params.labels_store),
+    record=Path(snakemake.output.record),
+)

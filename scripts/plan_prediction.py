@@ -1,0 +1,17 @@
+"""Rule plan_prediction."""
+
+from pathlib import Path
+
+from unetpipe.config import PredictionConfig
+from unetpipe.logs import log_to
+from unetpipe.stages.plan_prediction import plan_prediction
+
+log_to(Path(snakemake.log[0]))
+plan_prediction(
+    ingest=Path(snakemake.input.ingest),
+    model_json=Path(snakemake.input.model_json),
+    probe=Path(snakemake.input.probe),
+    prediction=PredictionConfig(**snakemake.params.prediction),
+    folder=Path(snakemake.params.folder),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,16 @@
+"""Rule probe_prediction."""
+
+from pathlib import Path
+
+from unetpipe.config import PredictionConfig
+from unetpipe.logs import log_to
+from unetpipe.stages.probe_prediction import probe_prediction
+
+log_to(Path(snakemake.log[0]))
+probe_prediction(
+    ingest=Path(snakemake.input.ingest),
+    model=Path(snakemake.input.model),
+    model_json=Path(snakemake.input.model_json),
+    prediction=PredictionConfig(**snakemake.params.prediction),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,18 @@
+"""Rule report."""
+
+from pathlib import Path
+
+from unetpipe.stages.report import report
+
+from unetpipe.logs import log_to
+
+log_to(Path(snakemake.log[0]))
+report(
+    name=snakemake.params.name,
+    config=snakemake.params.config,
+    manifest=Path(snakemake.input.manifest),
+    ingests=list(map(Path, snakemake.input.ingests)),
+    trainings=snakemake.params.trainings,
+    predictions=snakemake.params.predictions,
+    output=Path(snakemake.output.page),
+)

@@ -1,0 +1,17 @@
+"""Rule segment_volume."""
+
+from pathlib import Path
+
+from unetpipe.config import SegmentationConfig
+from unetpipe.logs import log_to
+from unetpipe.stages.segment_volume import segment_volume
+
+log_to(Path(snakemake.log[0]))
+segment_volume(
+    prediction=Path(snakemake.input.prediction),
+    model_json=Path(snakemake.input.model_json),
+    ingest=Path(snakemake.input.ingest),
+    segmentation=SegmentationConfig(**snakemake.params.segmentation),
+    folder=Path(snakemake.params.folder),
+    record=Path(snakemake.output.record),
+)

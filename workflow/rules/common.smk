@@ -1,0 +1,184 @@
+"""Configuration and sheet, validated once; every path pattern; small lookups."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from unetpipe.code_version import code_versions
+from unetpipe.config import NAME_PATTERN, check_config
+from unetpipe.errors import UnetpipeError
+from unetpipe.image_files import find_files
+from unetpipe.machine import num_processors
+from unetpipe.records import read_record
+from unetpipe.sheet import load_sheet
+
+
+def validated():
+    """Return configuration and sheet, or stop with all their problems at once."""
+    try:
+        settings = check_config(dict(config))
+        return settings, load_sheet(Path(settings.volumes))
+    except UnetpipeError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG, SHEET = validated()
+
+RESULTS = f"results/{CONFIG.name}"
+MANIFEST = f"resources/{CONFIG.name}/manifest.json"
+VOLUME = f"{RESULTS}/volumes/{{volume}}"
+MODEL = f"{RESULTS}/{{model}}"
+PREDICTED = f"{MODEL}/{{volume}}"
+LOGS = f"logs/{CONFIG.name}"
+BENCHMARKS = f"benchmarks/{CONFIG.name}"
+
+
+wildcard_constraints:
+    volume=NAME_PATTERN.strip("^$"),
+    model=NAME_PATTERN.strip("^$"),
+    part=r"\d+",
+
+
+def section(name):
+    """Return one section of the configuration as plain values."""
+    return getattr(CONFIG, name).model_dump(mode="json")
+
+
+def rows_of_volume(wildcards):
+    """Return a volume's rows of the sheet."""
+    return [asdict(row) for row in SHEET.of_volume(wildcards.volume)]
+
+
+def local_originals(wildcards):
+    """Return a volume's files where the source is a local folder, used in place."""
+    root = Path(CONFIG.source).expanduser()
+    if not root.is_dir():
+        return []
+    row = SHEET.of_volume(wildcards.volume)[0]
+    try:
+        return [
+            str(path)
+            for cell in (row.image, row.labels)
+            if cell
+            for path in find_files(root, cell)
+        ]
+    except UnetpipeError as error:
+        raise WorkflowError(f"volume {row.volume}: {error}") from None
+
+
+def training_rows(wildcards):
+    """Return where a network's training and validation sections lie."""
+    return [
+        {
+            "ingest": f"{RESULTS}/volumes/{row.volume}/ingest.json",
+            "weight_map": f"{RESULTS}/volumes/{row.volume}/weight_map.json",
+            "sections": row.sections,
+            "role": row.role,
+        }
+        for row in SHEET.of_model(wildcards.model, "train", "validate")
+    ]
+
+
+def training_records(name):
+    """Return an input function: a record of each volume that a network learns from."""
+
+    def records(wildcards):
+        return sorted({row[name] for row in training_rows(wildcards)})
+
+    return records
+
+
+def scored_rows(wildcards):
+    """Return the sections of a volume on which a network is scored."""
+    return [
+        {"role": row.role, "sections": row.sections}
+        for row in SHEET.of_model(wildcards.model, "validate", "test")
+        if row.volume == wildcards.volume
+    ]
+
+
+def threads_of(name):
+    """Return the threads that torch takes in a section of the configuration."""
+    wanted = getattr(CONFIG, name).threads
+    return num_processors() if wanted == "auto" else wanted
+
+
+def planned_memory_mb(wildcards, attempt):
+    """Return the projected memory of a part, more after each failure."""
+    plan = Path(f"{RESULTS}/{wildcards.model}/{wildcards.volume}/plan.json")
+    planned = 4 * 2**30
+    if plan.exists():
+        planned = read_record(plan)["projected"]["peak_rss_bytes"]
+    return planned // 2**20 * attempt
+
+
+def predicted_pairs(*roles):
+    """Return (model, volume) of all predictions in these roles."""
+    return [
+        (model, volume)
+        for model in SHEET.models
+        for volume in SHEET.volumes_of(model, *roles)
+    ]
+
+
+def predicted(pattern, *roles):
+    """Fill a path pattern with every model and volume in these roles."""
+    pairs = predicted_pairs(*roles)
+    return [pattern.format(model=model, volume=volume) for model, volume in pairs]
+
+
+def describe_results():
+    """Return where the results are and how to look at them."""
+    lines = ["", f"Report: {RESULTS}/report.html (open it in a browser)"]
+    for model, volume in predicted_pairs("validate", "test", "predict"):
+        record = Path(f"{RESULTS}/{model}/{volume}/segmentation.json")
+        ingest = Path(f"{RESULTS}/volumes/{volume}/ingest.json")
+        if record.exists() and ingest.exists():
+            image = read_record(ingest)["image"]["store"]
+            lines.append(f"Segmentation of {volume} by {model}:")
+            lines.append(f"  {read_record(record)['store']}")
+            lines.append(f"  napari {image} {read_record(record)['store']}")
+    return "\n".join(lines)
+
+
+def describe_failure(path):
+    """Return what to do after a failure."""
+    return (
+        f"\nSomething failed; the lines above name the rule and its log in {LOGS}/.\n"
+        "All finished work is kept: mend the cause and repeat the same command.\n"
+        "If it then says that the directory is locked, an earlier run was killed: "
+        "run `snakemake --unlock` once, then repeat."
+    )
+
+
+def training_files():
+    """Return the files that the report reads of each network."""
+    names = {
+        "record": "train.json",
+        "model_json": "model.json",
+        "history": "history.csv",
+    }
+    return [
+        {"model": model}
+        | {key: f"{RESULTS}/{model}/{file}" for key, file in names.items()}
+        for model in SHEET.models
+    ]
+
+
+def prediction_files():
+    """Return the files that the report reads of each prediction."""
+    scored = set(predicted_pairs("validate", "test"))
+    names = ("probe", "plan", "prediction", "segmentation", "metrics")
+    return [
+        {"model": model, "volume": volume}
+        | {
+            name: (
+                f"{RESULTS}/{model}/{volume}/{name}.json"
+                if name != "metrics" or (model, volume) in scored
+                else None
+            )
+            for name in names
+        }
+        for model, volume in predicted_pairs("validate", "test", "predict")
+    ]

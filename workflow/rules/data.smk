@@ -1,0 +1,58 @@
+"""From the source to stored volumes.
+
+IN   CONFIG.source: URL, local archive, local folder, or phantom
+OUT  resources/<name>/manifest.json, results/<name>/volumes/<volume>/ingest.json
+"""
+
+
+rule download_dataset:
+    """Fetch the originals, check them, unpack them safely."""
+    output:
+        manifest=MANIFEST,
+    log:
+        f"{LOGS}/download_dataset.log",
+    benchmark:
+        f"{BENCHMARKS}/download_dataset.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        source=CONFIG.source,
+        source_sha256=CONFIG.source_sha256,
+        phantom=section("phantom"),
+        destination=f"resources/{CONFIG.name}",
+        code=code_versions("unetpipe.stages.download_dataset"),
+    message:
+        f"Fetching {CONFIG.source}"
+    script:
+        "../../scripts/download_dataset.py"
+
+
+rule ingest_volume:
+    """Store one volume and its labels as chunked, sharded OME-Zarr."""
+    input:
+        manifest=rules.download_dataset.output.manifest,
+        originals=local_originals,
+    output:
+        record=f"{VOLUME}/ingest.json",
+    log:
+        f"{LOGS}/ingest_volume/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/ingest_volume/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        rows=rows_of_volume,
+        pixel_sha256=lambda wildcards: CONFIG.pixel_sha256.get(wildcards.volume, {}),
+        ingest=section("ingest"),
+        num_classes=CONFIG.network.num_classes,
+        image_store=f"{VOLUME}/image.ome.zarr",
+        labels_store=f"{VOLUME}/labels.ome.zarr",
+        code=code_versions("unetpipe.stages.ingest_volume"),
+    message:
+        "Storing volume {wildcards.volume}"
+    script:
+        "../../scripts/ingest_volume.py"

@@ -1,0 +1,64 @@
+"""Scores and the report.
+
+IN   all records
+OUT  results/<name>/<model>/<volume>/metrics.json, results/<name>/report.html
+"""
+
+
+rule evaluate_prediction:
+    """Score a prediction on the annotated sections."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        segmentation=rules.segment_volume.output.record,
+        ingest=rules.ingest_volume.output.record,
+        model_json=rules.train_unet.output.model_json,
+    output:
+        record=f"{PREDICTED}/metrics.json",
+    log:
+        f"{LOGS}/evaluate_prediction/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate_prediction/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        rows=scored_rows,
+        evaluation=section("evaluation"),
+        code=code_versions("unetpipe.stages.evaluate_prediction"),
+    message:
+        "Scoring {wildcards.model} on {wildcards.volume}"
+    script:
+        "../../scripts/evaluate_prediction.py"
+
+
+rule report:
+    """Put everything on one page that opens without a network."""
+    input:
+        manifest=rules.download_dataset.output.manifest,
+        ingests=expand(rules.ingest_volume.output.record, volume=SHEET.volumes),
+        trainings=expand(rules.train_unet.output.record, model=SHEET.models),
+        segmentations=predicted(
+            rules.segment_volume.output.record, "validate", "test", "predict"
+        ),
+        metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
+    output:
+        page=f"{RESULTS}/report.html",
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        name=CONFIG.name,
+        config=CONFIG.model_dump(mode="json"),
+        trainings=training_files(),
+        predictions=prediction_files(),
+        code=code_versions("unetpipe.stages.report"),
+    message:
+        "Writing the report"
+    script:
+        "../../scripts/report.py"

@@ -1,0 +1,138 @@
+"""Overlap-tile prediction, part by part, and what is made of it.
+
+IN   results/<name>/<model>/model.json, results/<name>/volumes/<volume>/ingest.json
+OUT  results/<name>/<model>/<volume>/{probe,plan,prediction,segmentation}.json
+"""
+
+
+rule probe_prediction:
+    """Find the tile that fits, by real forward passes."""
+    input:
+        ingest=rules.ingest_volume.output.record,
+        model=rules.train_unet.output.model,
+        model_json=rules.train_unet.output.model_json,
+    output:
+        record=f"{PREDICTED}/probe.json",
+    log:
+        f"{LOGS}/probe_prediction/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_prediction/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    threads: threads_of("prediction")
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=30,
+    params:
+        prediction=section("prediction"),
+        code=code_versions("unetpipe.stages.probe_prediction"),
+    message:
+        "Probing tiles for {wildcards.volume} with {wildcards.model}"
+    script:
+        "../../scripts/probe_prediction.py"
+
+
+rule plan_prediction:
+    """Lay the tile grid, share out the blocks, create the empty store."""
+    input:
+        ingest=rules.ingest_volume.output.record,
+        model_json=rules.train_unet.output.model_json,
+        probe=rules.probe_prediction.output.record,
+    output:
+        record=f"{PREDICTED}/plan.json",
+    log:
+        f"{LOGS}/plan_prediction/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plan_prediction/{{model}}/{{volume}}.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        prediction=section("prediction"),
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.plan_prediction", "unetpipe.inference"),
+    message:
+        "Planning {wildcards.volume} with {wildcards.model}"
+    script:
+        "../../scripts/plan_prediction.py"
+
+
+rule predict_part:
+    """Predict one part's blocks; goes on after the last finished block."""
+    input:
+        plan=rules.plan_prediction.output.record,
+        model=rules.train_unet.output.model,
+        model_json=rules.train_unet.output.model_json,
+    output:
+        record=f"{PREDICTED}/parts/{{part}}.json",
+    log:
+        f"{LOGS}/predict_part/{{model}}/{{volume}}/{{part}}.log",
+    benchmark:
+        f"{BENCHMARKS}/predict_part/{{model}}/{{volume}}/{{part}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    threads: threads_of("prediction")
+    resources:
+        gpu=1,
+        mem_mb=planned_memory_mb,
+        runtime=720,
+    params:
+        code=code_versions("unetpipe.stages.predict_part"),
+    message:
+        "Predicting part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
+    script:
+        "../../scripts/predict_part.py"
+
+
+rule finish_prediction:
+    """Verify every shard and add the pyramid."""
+    input:
+        plan=rules.plan_prediction.output.record,
+        parts=[
+            f"{PREDICTED}/parts/{part}.json" for part in range(CONFIG.prediction.parts)
+        ],
+    output:
+        record=f"{PREDICTED}/prediction.json",
+    log:
+        f"{LOGS}/finish_prediction/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/finish_prediction/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        code=code_versions("unetpipe.stages.finish_prediction"),
+    message:
+        "Verifying the prediction of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/finish_prediction.py"
+
+
+rule segment_volume:
+    """Turn probabilities into a mask and numbered objects."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+    output:
+        record=f"{PREDICTED}/segmentation.json",
+    log:
+        f"{LOGS}/segment_volume/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/segment_volume/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        segmentation=section("segmentation"),
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.segment_volume"),
+    message:
+        "Segmenting {wildcards.volume} with {wildcards.model}"
+    script:
+        "../../scripts/segment_volume.py"

@@ -1,0 +1,68 @@
+"""From labels to a trained network.
+
+IN   results/<name>/volumes/<volume>/ingest.json
+OUT  results/<name>/<model>/model.safetensors, model.json, history.csv, train.json
+"""
+
+
+rule compute_weight_map:
+    """Weigh the voxels between touching cells (paper: eq. 2)."""
+    input:
+        ingest=rules.ingest_volume.output.record,
+    output:
+        record=f"{VOLUME}/weight_map.json",
+    log:
+        f"{LOGS}/compute_weight_map/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/compute_weight_map/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        weight_map=section("weight_map"),
+        num_classes=CONFIG.network.num_classes,
+        ndim=CONFIG.network.ndim,
+        border_store=f"{VOLUME}/border_term.ome.zarr",
+        target_store=f"{VOLUME}/target.ome.zarr",
+        code=code_versions("unetpipe.stages.compute_weight_map"),
+    message:
+        "Weighing the borders of {wildcards.volume}"
+    script:
+        "../../scripts/compute_weight_map.py"
+
+
+rule train_unet:
+    """Train one network; an interrupted training goes on from its last checkpoint."""
+    input:
+        ingest=training_records("ingest"),
+        weight_map=training_records("weight_map"),
+    output:
+        model=f"{MODEL}/model.safetensors",
+        model_json=f"{MODEL}/model.json",
+        history=f"{MODEL}/history.csv",
+        record=f"{MODEL}/train.json",
+    log:
+        f"{LOGS}/train_unet/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_unet/{{model}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    threads: threads_of("training")
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        rows=training_rows,
+        network=section("network"),
+        training=section("training"),
+        augmentation=section("augmentation"),
+        weight_map=section("weight_map"),
+        state=f"{MODEL}/state",
+        code=code_versions("unetpipe.stages.train_unet"),
+    message:
+        "Training {wildcards.model} for " + str(CONFIG.training.steps) + " steps"
+    script:
+        "../../scripts/train_unet.py"
