@@ -1,0 +1,85 @@
+"""The course of a training as a table: one row a step, appended, safe under kill."""
+
+import csv
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from unetpipe.records import write_bytes_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One training step.
+
+    Attributes
+    ----------
+    step : int
+        From 1.
+    loss : float
+        Weighted mean cross-entropy of the step's patches.
+    learning_rate : float
+        That the step used.
+    seconds : float
+        Of training until now, validation included, interruptions not.
+    validation : float or None
+        Score of the validation rows after the step; None where none was taken.
+    threshold : float or None
+        Where that score was reached, if it depends on one.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    validation: float | None = None
+    threshold: float | None = None
+
+    def to_line(self) -> str:
+        """Return the row as a line of CSV; floats survive the round trip."""
+        cells = ("" if v is None else repr(v) for v in astuple(self))
+        return ",".join(cells) + "\n"
+
+
+HEADER = ",".join(field.name for field in fields(HistoryRow)) + "\n"
+
+
+class History:
+    """A CSV file that grows with the training.
+
+    Parameters
+    ----------
+    path : Path
+        The file; what it holds after step ``keep`` is cut off, a torn last line too.
+    keep : int
+        Steps that are known to be done; 0 begins anew.
+    """
+
+    def __init__(self, path: Path, *, keep: int = 0) -> None:
+        self.path = path
+        rows = [row for row in read_history(path) if row.step <= keep]
+        text = HEADER + "".join(row.to_line() for row in rows)
+        write_bytes_atomic(path, text.encode())
+
+    def append(self, rows: list[HistoryRow]) -> None:
+        """Write rows to the end of the file."""
+        with self.path.open("a") as file:
+            file.writelines(row.to_line() for row in rows)
+
+
+def read_history(path: Path) -> list[HistoryRow]:
+    """Return the whole rows of a history, [] where there is none."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [
+        HistoryRow(
+            int(row["step"]),
+            float(row["loss"]),
+            float(row["learning_rate"]),
+            float(row["seconds"]),
+            float(row["validation"]) if row["validation"] else None,
+            float(row["threshold"]) if row["threshold"] else None,
+        )
+        for row in csv.DictReader(whole)
+    ]
