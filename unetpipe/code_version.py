@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 
 ROOT = "unetpipe"
-# Modules without arithmetic: editing them must not redo a result.
+# Modules without arithmetic: editing them must not redo a result. What a user sets
+# reaches a stage as its parameters, so the module that checks it does not count.
 SILENT = frozenset(
     f"{ROOT}.{name}"
-    for name in ("errors", "logs", "code_version", "records", "machine")
+    for name in ("code_version", "config", "errors", "logs", "machine", "records")
 ) | {ROOT}
 LOGGING = frozenset(
-    {"debug", "info", "warning", "error", "exception", "critical", "log"}
+    {"debug", "info", "warning", "error", "exception", "critical", "log", "warn"}
 )
 
 
@@ -38,6 +39,7 @@ def code_versions(*modules: str) -> dict[str, str]:
         If a name is no module of this package.
     """
     versions: dict[str, str] = {}
+    seen: set[str] = set()
     pending = list(modules)
     for name in modules:
         if _source_path(name) is None:
@@ -45,11 +47,12 @@ def code_versions(*modules: str) -> dict[str, str]:
     while pending:
         name = pending.pop()
         path = _source_path(name)
-        if name in versions or name in SILENT or path is None:
+        if name in seen or path is None:
             continue
+        seen.add(name)
         versions[name], imported = _fingerprint(path)
         pending += imported
-    return dict(sorted(versions.items()))
+    return {name: versions[name] for name in sorted(seen - SILENT)}
 
 
 @cache
@@ -80,19 +83,44 @@ def _imports(tree: ast.AST) -> set[str]:
 
 
 class _Silencer(ast.NodeTransformer):
-    """Take out what is only said: docstrings, log lines, texts of errors."""
+    """Take out what is only said: docstrings, log lines, texts of errors.
+
+    They go without a trace, so that the first log line of a module changes nothing
+    either.
+    """
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return ast.Pass()
-        call = node.value
-        if (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Attribute)
-            and call.func.attr in LOGGING
-        ):
-            return ast.Pass()
+            return None
+        if isinstance(node.value, ast.Call) and _called(node.value) in LOGGING:
+            return None
         return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        self.generic_visit(node)
+        is_idle = not node.body and not node.orelse
+        return None if is_idle and not _has_effect(node.test) else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        is_logger = isinstance(node.value, ast.Call) and (
+            _called(node.value) == "getLogger"
+        )
+        return None if is_logger else self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        return None if [alias.name for alias in node.names] == ["logging"] else node
+
+    def visit_Pass(self, node: ast.Pass) -> ast.AST | None:
+        return None
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise(exc=None, cause=None)
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _has_effect(test: ast.expr) -> bool:
+    effects = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+    return any(isinstance(node, effects) for node in ast.walk(test))
