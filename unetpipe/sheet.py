@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 
 from unetpipe.config import NAME_PATTERN
@@ -114,11 +115,13 @@ def load_sheet(path: Path) -> Sheet:
         Listing every problem at once: line, column, value, and what would work.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark in front
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist; name a sheet with the key `volumes`"
         ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text ({error}); save it so") from None
     return parse_sheet(text, str(path))
 
 
@@ -131,12 +134,12 @@ def parse_sheet(text: str, source: str = "sheet") -> Sheet:
     ]
     if len(numbered) < 2:
         raise ConfigError(f"{source} has no rows; columns are {', '.join(COLUMNS)}")
-    reader = csv.DictReader((line for _, line in numbered), delimiter="\t")
-    problems = _check_header(list(reader.fieldnames or ()))
+    header = _cells(numbered[0][1])
+    problems = _check_header(header)
     rows: list[Row] = []
     if not problems:
-        for (number, _), cells in zip(numbered[1:], reader, strict=True):
-            row, wrong = _parse_row(cells)
+        for number, line in numbered[1:]:
+            row, wrong = _parse_row(header, _cells(line))
             problems += [f"line {number}: {problem}" for problem in wrong]
             rows += [row] if row else []
         problems += _check_together(rows)
@@ -163,15 +166,24 @@ def parse_sections(text: str) -> tuple[int, ...] | None:
         return None
     numbers: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", part.strip())
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise ConfigError(f"sections is {text!r}; use all, or ranges like 0-3,5-8")
         numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(numbers))
 
 
+def _cells(line: str) -> list[str]:
+    """Split one line; a stray quote cannot swallow the lines that follow."""
+    return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+
+
 def _check_header(names: list[str]) -> list[str]:
-    problems = []
+    problems = [
+        f"column {name} appears twice; keep one"
+        for name in COLUMNS
+        if names.count(name) > 1
+    ]
     for name in names:
         if name not in COLUMNS:
             close = get_close_matches(str(name), COLUMNS, n=1)
@@ -181,13 +193,15 @@ def _check_header(names: list[str]) -> list[str]:
     return problems
 
 
-def _parse_row(cells: dict[str, str]) -> tuple[Row | None, list[str]]:
-    if None in cells or None in cells.values():
-        return None, ["the number of cells differs from the header; separate with tabs"]
-    get = {column: (cells.get(column) or "").strip() for column in COLUMNS}
+def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[str]]:
+    if len(cells) != len(header):
+        return None, [
+            f"{len(cells)} cells under {len(header)} columns; separate with tabs"
+        ]
+    get = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
     problems = []
     for column in ("volume", "fold"):
-        if get[column] and not re.match(NAME_PATTERN, get[column]):
+        if get[column] and not re.fullmatch(NAME_PATTERN, get[column]):
             problems.append(
                 f"{column} is {get[column]!r}; use letters, digits, '.', '_' and '-', "
                 "at most 64, no leading dot"
@@ -219,7 +233,7 @@ def _parse_row(cells: dict[str, str]) -> tuple[Row | None, list[str]]:
     except ConfigError as error:
         problems.append(str(error))
     if get["unlabelled"] not in ("", "none"):
-        if get["unlabelled"].isdigit():
+        if get["unlabelled"].isdecimal():
             unlabelled = int(get["unlabelled"])
         else:
             problems.append(
@@ -247,7 +261,7 @@ def _parse_voxel_size(text: str) -> tuple[float, float, float]:
         z, y, x = (float(part) for part in (text or "1,1,1").split(","))
     except ValueError:
         z = y = x = 0.0
-    if min(z, y, x) <= 0:
+    if not (min(z, y, x) > 0 and isfinite(z + y + x)):
         raise ConfigError(
             f"voxel_size_nm is {text!r}; use three positive lengths z,y,x like 50,4,4"
         )
@@ -281,10 +295,11 @@ def _check_together(rows: Iterable[Row]) -> list[str]:
             problems.append(
                 f"volumes {same} and {row.volume} differ only in case; rename one"
             )
-        for earlier in taken.setdefault(row.volume, []):
+        # By image, not by volume: an image under two names would leak just as well.
+        for earlier in taken.setdefault(row.image, []):
             if "" in (earlier.fold, row.fold) or earlier.fold == row.fold:
                 problems += _overlap(earlier, row)
-        taken[row.volume].append(row)
+        taken[row.image].append(row)
     return problems
 
 
@@ -297,7 +312,8 @@ def _overlap(one: Row, two: Row) -> list[str]:
         shared = sorted(set(one.sections) & set(two.sections))
     if not shared:
         return []
+    names = " and ".join(dict.fromkeys([one.volume, two.volume]))
     return [
-        f"volume {one.volume}: sections {shared} are both {one.role} and {two.role}; "
+        f"volume {names}: sections {shared} are both {one.role} and {two.role}; "
         "give each section one role"
     ]

@@ -1,0 +1,195 @@
+"""The sheet: text stays text, and every problem is told at once."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.errors import ConfigError
+from unetpipe.sheet import Sheet, load_sheet, parse_sections, parse_sheet
+
+HEADER = "volume\timage\tlabels\tsections\trole\tfold\n"
+
+
+def sheet(*rows: str, header: str = HEADER) -> Sheet:
+    return parse_sheet(header + "\n".join(rows))
+
+
+def problems(*rows: str, header: str = HEADER) -> str:
+    with pytest.raises(ConfigError) as caught:
+        sheet(*rows, header=header)
+    return str(caught.value)
+
+
+def test_a_sequence_called_01_stays_01() -> None:
+    table = sheet("01\t01\t01_GT\t0-3\ttrain\t02")
+    (row,) = table.rows
+    assert (row.volume, row.image, row.labels, row.fold) == ("01", "01", "01_GT", "02")
+    assert table.models == ("fold-02",)
+
+
+@pytest.mark.parametrize("text", ["1e5", "NA", "null", "True", "0x10", "1_000", "inf"])
+def test_names_that_look_like_values_stay_text(text: str) -> None:
+    assert sheet(f"{text}\ta.tif\tb.tif\tall\ttrain\t").volumes == (text,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", "../x", "/etc", "a/b", "a b", "-x", ".hidden", "x" * 65, "a;rm", "ä", "{x}"],
+)
+def test_a_volume_name_that_could_leave_the_folder_is_refused(name: str) -> None:
+    text = problems(f"{name}\ta.tif\tb.tif\tall\ttrain\t")
+    assert repr(name) in text
+    assert "use letters, digits" in text
+
+
+def test_a_fold_is_named_like_a_volume() -> None:
+    assert "fold is '../x'" in problems("a\ta.tif\tb.tif\tall\ttrain\t../x")
+
+
+def test_sections_are_ranges_counted_from_0() -> None:
+    assert parse_sections("all") is None
+    assert parse_sections("") is None
+    assert parse_sections("7,0-2,1") == (0, 1, 2, 7)
+
+
+@pytest.mark.parametrize("text", ["3-1", "-1", "a", "1,,2", "1-", "1.5", "0-99999999"])
+def test_sections_that_are_no_ranges_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="use all, or ranges like 0-3,5-8"):
+        parse_sections(text)
+
+
+def test_a_section_that_the_image_lacks_is_named() -> None:
+    (row,) = sheet("a\ta.tif\tb.tif\t0,9\ttrain\t").rows
+    assert row.section_numbers(10) == (0, 9)
+    with pytest.raises(ConfigError, match="section 9, the image has sections 0 to 4"):
+        row.section_numbers(5)
+
+
+def test_all_problems_come_at_once_with_their_lines() -> None:
+    header = (
+        "volume\timage\tlabels\trole\taxes\tvoxel_size_nm\tlabel_kind\tunlabelled\n"
+    )
+    text = problems(
+        "a b\ta.tif\tb.tif\ttrain\tzyx\t50,4,4\tinstances\tnone",
+        "# a comment counts as a line",
+        "c\tc.tif\t\ttrian\tyxx\t50,4\tcells\t-1",
+        "d\td.tif\t\ttrain\t\t\t\t",
+        "e\te.tif",
+        header=header,
+    )
+    assert text.splitlines()[0] == "sheet: 8 problems"
+    assert "line 2: volume is 'a b'" in text
+    assert "line 4: role is 'trian'; use train, validate, test, predict" in text
+    assert "line 4: axes is 'yxx'" in text
+    assert "line 4: voxel_size_nm is '50,4'; use three positive lengths" in text
+    assert "line 4: label_kind is 'cells'; use instances, binary, classes" in text
+    assert "line 4: unlabelled is '-1'; use none or a label id" in text
+    assert "line 5: role is train but labels is empty; without labels use" in text
+    assert "line 6: 2 cells under 8 columns; separate with tabs" in text
+
+
+@pytest.mark.parametrize(
+    "size", ["0,4,4", "-1,4,4", "nan,4,4", "inf,4,4", "4", "a,b,c"]
+)
+def test_voxel_sizes_are_three_positive_numbers(size: str) -> None:
+    header = "volume\timage\trole\tvoxel_size_nm\n"
+    assert "voxel_size_nm" in problems(f"a\ta.tif\tpredict\t{size}", header=header)
+
+
+def test_an_unknown_column_is_an_error_with_a_remedy() -> None:
+    text = problems("a\tb\tc", header="volume\timages\trole\n")
+    assert "unknown column 'images'; did you mean image?" in text
+    assert "column image is missing" in text
+
+
+def test_a_column_given_twice_is_an_error() -> None:
+    header = "volume\timage\trole\trole\n"
+    assert "column role appears twice" in problems("a\tb\tc\td", header=header)
+
+
+def test_a_stray_quote_does_not_swallow_lines() -> None:
+    text = problems('a\t"a.tif\t\tall\tpredict\t', "b b\tb.tif\t\tall\tpredict\t")
+    assert "line 3: volume is 'b b'" in text
+
+
+def test_a_cell_that_a_spreadsheet_quoted_is_read_without_its_quotes() -> None:
+    header = "volume\timage\trole\tvoxel_size_nm\n"
+    (row,) = sheet('a\ta.tif\tpredict\t"50,4,4"', header=header).rows
+    assert row.voxel_size_nm == (50.0, 4.0, 4.0)
+
+
+def test_the_mark_that_spreadsheets_put_in_front_is_no_column(tmp_path: Path) -> None:
+    path = tmp_path / "volumes.tsv"
+    path.write_bytes(b"\xef\xbb\xbfvolume\timage\trole\r\na\ta.tif\tpredict\r\n")
+    assert load_sheet(path).volumes == ("a",)
+
+
+def test_a_sheet_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "volumes.tsv"
+    path.write_bytes("volume\timage\trole\na\tZähler.tif\tpredict".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"volumes\.tsv is no UTF-8 text"):
+        load_sheet(path)
+
+
+def test_a_missing_sheet_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.tsv does not exist"):
+        load_sheet(tmp_path / "none.tsv")
+
+
+def test_an_empty_sheet_lists_the_columns() -> None:
+    with pytest.raises(ConfigError, match="has no rows; columns are volume, image"):
+        parse_sheet(HEADER)
+
+
+def test_a_section_with_two_roles_is_a_leak() -> None:
+    text = problems(
+        "a\ta.tif\tb.tif\t0-5\ttrain\t",
+        "a\ta.tif\tb.tif\t4-7\ttest\t",
+    )
+    assert "volume a: sections [4, 5] are both train and test" in text
+
+
+def test_an_image_under_two_names_leaks_too() -> None:
+    text = problems(
+        "a\ta.tif\tb.tif\t0-5\ttrain\t",
+        "copy\ta.tif\tb.tif\t5\ttest\t",
+    )
+    assert "volume a and copy: sections [5] are both train and test" in text
+
+
+def test_all_sections_overlap_with_any() -> None:
+    text = problems("a\ta.tif\tb.tif\tall\ttrain\t", "a\ta.tif\tb.tif\t3\tvalidate\t")
+    assert "sections all are both train and validate" in text
+
+
+def test_a_row_without_fold_leaks_into_every_fold() -> None:
+    text = problems("a\ta.tif\tb.tif\t0-3\ttrain\t", "a\ta.tif\tb.tif\t3\ttest\t1")
+    assert "sections [3] are both train and test" in text
+
+
+def test_folds_may_swap_their_sections() -> None:
+    table = sheet(
+        "a\ta.tif\tb.tif\t0-3\ttrain\t1",
+        "a\ta.tif\tb.tif\t4-7\ttest\t1",
+        "a\ta.tif\tb.tif\t4-7\ttrain\t2",
+        "a\ta.tif\tb.tif\t0-3\ttest\t2",
+        "b\tb.tif\t\tall\tpredict\t",
+    )
+    assert table.models == ("fold-1", "fold-2")
+    assert [r.sections for r in table.of_model("fold-2", "train")] == [(4, 5, 6, 7)]
+    assert table.volumes_of("fold-1", "test", "predict") == ("a", "b")
+
+
+def test_predicting_a_training_section_is_no_leak() -> None:
+    table = sheet("a\ta.tif\tb.tif\t0-3\ttrain\t", "a\ta.tif\tb.tif\tall\tpredict\t")
+    assert table.volumes == ("a",)
+
+
+def test_one_volume_has_one_image() -> None:
+    text = problems("a\ta.tif\tb.tif\t0\ttrain\t", "a\tx.tif\tb.tif\t1\ttest\t")
+    assert "volume a: image is 'x.tif' in one row and 'a.tif' in another" in text
+
+
+def test_names_that_differ_only_in_case_are_refused() -> None:
+    text = problems("a\ta.tif\t\tall\tpredict\t", "A\tb.tif\t\tall\tpredict\t")
+    assert "volumes a and A differ only in case" in text
