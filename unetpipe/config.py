@@ -4,6 +4,7 @@ These models are the only source of ``config/schema.json`` and of the defaults. 
 that they do not know is an error; all problems of a configuration come at once.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,10 @@ from unetpipe.unet_spec import UNetSpec
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+REMEDIES = {
+    NAME_PATTERN: "use letters, digits, '.', '_' and '-', at most 64, no leading dot",
+    SHA256_PATTERN: "use 64 hexadecimal digits, as sha256sum prints them",
+}
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
@@ -56,6 +61,18 @@ class IngestConfig(Section):
     nan_policy: Literal["error", "replace"] = "error"
     """What to do with NaN or infinite voxels: refuse, or put the channel's mean."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "IngestConfig":
+        problems = [
+            f"shard is {shard} voxels along {axis}, not a multiple of chunk {chunk}; "
+            f"use {chunk * max(1, shard // chunk)}"
+            for axis, chunk, shard in zip("zyx", self.chunk, self.shard, strict=True)
+            if shard % chunk
+        ]
+        if problems:
+            raise ConfigError("; ".join(problems))
+        return self
+
 
 class NetworkConfig(Section):
     """The architecture (paper: Fig. 1)."""
@@ -85,6 +102,11 @@ class NetworkConfig(Section):
         """Return the architecture for images of so many channels."""
         values = self.model_dump(exclude={"initialization"})
         return UNetSpec(in_channels=in_channels, **values)
+
+    @model_validator(mode="after")
+    def _check(self) -> "NetworkConfig":
+        self.spec()  # raises GeometryError where numbers do not fit
+        return self
 
 
 class WeightMapConfig(Section):
@@ -199,10 +221,10 @@ class SegmentationConfig(Section):
 class EvaluationConfig(Section):
     """Which scores are computed."""
 
-    metrics: tuple[
-        Literal["pixel_error", "rand_error", "v_rand", "v_info", "overlap"], ...
-    ] = ("pixel_error", "rand_error", "v_rand", "v_info", "overlap")
-    """Scores by their published definitions; for more than two classes ``overlap``."""
+    warping_error: bool = True
+    """Compute the warping error too, which is the slowest score."""
+    baselines: bool = True
+    """Score a constant map and the grey values beside the network."""
 
 
 class Config(Section):
@@ -230,19 +252,6 @@ class Config(Section):
     prediction: PredictionConfig = PredictionConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-    @model_validator(mode="after")
-    def _check(self) -> "Config":
-        self.network.spec()  # raises GeometryError where numbers do not fit
-        for axis, chunk, shard in zip(
-            "zyx", self.ingest.chunk, self.ingest.shard, strict=True
-        ):
-            if shard % chunk:
-                raise ConfigError(
-                    f"ingest.shard is {shard} voxels along {axis}, not a multiple of "
-                    f"ingest.chunk {chunk}; use {chunk * max(1, shard // chunk)}"
-                )
-        return self
 
 
 # The common re-implementation: padded, batch-normalised, one sigmoid channel.
@@ -290,11 +299,16 @@ def check_config(values: dict[str, Any], source: str = "the configuration") -> C
         Listing every problem at once: the key, the value, and what would work.
     """
     preset = PRESETS.get(str(values.get("preset", "paper")), {})
+    # A section whose keys are all commented out reads as null: it has its defaults.
+    values = {
+        key: value
+        for key, value in values.items()
+        if value is not None or not _known_keys((str(key),))
+    }
     try:
         return Config.model_validate(_merge(preset, values))
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
-        raise ConfigError(_listing(source, lines)) from None
+        raise ConfigError(_listing(source, _explain(error.errors()))) from None
 
 
 def load_config(path: Path) -> Config:
@@ -323,21 +337,59 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(problem: Any) -> str:
-    """Turn one pydantic problem into one line with its remedy."""
+def _explain(problems: Iterable[Any]) -> list[str]:
+    """Turn pydantic's problems into one line a key: key, value, and the remedy."""
+    values: dict[str, Any] = {}
+    remedies: dict[str, list[str]] = {}
+    for problem in problems:
+        location = _location(problem)
+        key = ".".join(location) or "configuration"
+        if problem["type"] in ("extra_forbidden", "value_error"):
+            values[key] = None
+        else:
+            values.setdefault(key, repr(problem["input"]))
+        remedies.setdefault(key, []).append(_remedy(problem, location))
+    return [
+        ": ".join(filter(None, [key, values[key], " or ".join(found)]))
+        for key, found in remedies.items()
+    ]
+
+
+def _location(problem: Any) -> tuple[str, ...]:
+    """Return the keys that lead to a problem, as a user wrote them."""
+    if problem["type"] == "missing":
+        problem = {**problem, "loc": problem["loc"][:-1]}
+    if problem["loc"][-1:] == ("[key]",):
+        return tuple(map(str, problem["loc"][:-1]))
+    # With alternatives pydantic appends which of them did not fit.
+    branch = isinstance(problem["loc"][-1], str) if problem["loc"] else False
     location = tuple(map(str, problem["loc"]))
-    key = ".".join(location) or "configuration"
-    if problem["type"] == "extra_forbidden":
+    while branch and len(location) > 1 and _is_value(location[:-1]):
+        location = location[:-1]
+    return location
+
+
+def _remedy(problem: Any, location: tuple[str, ...]) -> str:
+    kind, message = problem["type"], str(problem["msg"])
+    if kind == "extra_forbidden":
         known = _known_keys(location[:-1])
         close = get_close_matches(location[-1], known, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        return f"{key}: unknown key; {remedy}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"].startswith("string_pattern") and location[-1] == "name":
-        message = "use letters, digits, '.', '_' and '-', at most 64, no leading dot"
-    if problem["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {problem['input']!r}: {message}"
+        return "unknown key; " + (
+            f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        )
+    if kind == "missing":
+        return "too few values; give one for each of z, y, x"
+    if kind == "string_pattern_mismatch":
+        pattern = problem["ctx"]["pattern"]
+        return REMEDIES.get(pattern, message)
+    message = message.removeprefix("Value error, ").partition(", unable to")[0]
+    return message.replace("Input should be", "must be")
+
+
+def _is_value(location: tuple[str, ...]) -> bool:
+    """Tell whether a location is a key of the models that has no keys of its own."""
+    known = _known_keys(location[:-1])
+    return location[-1] in known and not _known_keys(location)
 
 
 def _known_keys(location: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,192 @@
+"""The configuration: one error that tells everything, presets, generated files."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.config import Config, Section, check_config, load_config
+from unetpipe.config_reference import insert_tables, schema_text
+from unetpipe.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def problems(values: dict[str, object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_config(values)
+    return str(caught.value)
+
+
+def test_nothing_given_means_the_paper() -> None:
+    config = check_config({})
+    assert config == Config()
+    assert config.network.spec().num_parameters == 31_030_658
+    assert config.training.momentum == 0.99
+    assert config.training.batch_size == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nam": "x"}, "nam: unknown key; did you mean name?"),
+        ({"training": {"lerning_rate": 1}}, "did you mean learning_rate?"),
+        ({"network": {"zzz": 1}}, "network.zzz: unknown key; known: base_channels,"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_remedy(
+    values: dict[str, object], message: str
+) -> None:
+    assert message in problems(values)
+
+
+def test_all_problems_come_at_once() -> None:
+    text = problems(
+        {
+            "name": "../up",
+            "typo": 1,
+            "source_sha256": "123",
+            "network": {"head": "sigmoid", "num_classes": 3},
+            "ingest": {"shard": [8, 1000, 1000]},
+            "training": {"threads": "many", "patch": [1, 572]},
+        }
+    )
+    lines = text.splitlines()
+    assert lines[0] == "the configuration: 7 problems"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "name",
+        "source_sha256",
+        "ingest",
+        "network",
+        "training.patch",
+        "training.threads",
+        "typo",
+    ]
+    assert "shard is 1000 voxels along y, not a multiple of chunk 128; use 896" in text
+    assert "shard is 1000 voxels along x" in text
+    assert "head is sigmoid with 3 classes; use softmax" in text
+    assert "use 64 hexadecimal digits" in text
+    assert "training.patch: [1, 572]: too few values" in text
+    assert "training.threads: 'many': must be a valid integer or must be 'auto'" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/x",
+        "a/b",
+        "a b",
+        "-rf",
+        ".x",
+        "ü",
+        "a\n",
+        "x" * 65,
+        "$x",
+    ],
+)
+def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
+    assert "use letters, digits" in problems({"name": name})
+
+
+@pytest.mark.parametrize("name", ["a", "0", "isbi2012", "a.b-c_d", "x" * 64])
+def test_plain_names_are_taken(name: str) -> None:
+    assert check_config({"name": name}).name == name
+
+
+def test_a_preset_sets_defaults_that_own_keys_override() -> None:
+    config = check_config({"preset": "same_padding", "network": {"dropout": 0.1}})
+    assert config.network.padding == "same"
+    assert config.network.normalization == "batch"
+    assert config.network.spec().out_channels == 1
+    assert config.network.dropout == 0.1
+    assert config.training.weight_decay == 5e-4
+    assert not config.weight_map.enabled
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    assert "preset: 'best': must be 'paper' or 'same_padding'" in problems(
+        {"preset": "best"}
+    )
+
+
+def test_yaml_reads_1e_3_as_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("training:\n  learning_rate: 1e-3\n")
+    assert load_config(path).training.learning_rate == 0.001
+
+
+def test_a_section_with_all_keys_commented_out_has_its_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("training:\n#  steps: 10\n")
+    assert load_config(path) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "does not exist; name a YAML file"),
+        ("a: [", "is not YAML"),
+        ("- 1", "holds no keys"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+def sections(model: type[Section]) -> list[type[Section]]:
+    found = [model]
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found += sections(field.annotation)
+    return found
+
+
+@pytest.mark.parametrize("section", sections(Config), ids=lambda s: s.__name__)
+def test_every_key_has_a_description(section: type[Section]) -> None:
+    keys = {
+        key: field.description or getattr(field.annotation, "__doc__", None)
+        for key, field in section.model_fields.items()
+    }
+    assert [key for key, text in keys.items() if not text] == []
+
+
+LENGTHS = ("_vox", "_nm", "_gb", "_degrees")
+
+
+@pytest.mark.parametrize("suffix", LENGTHS)
+def test_a_key_with_a_unit_in_its_name_tells_it_in_words_too(suffix: str) -> None:
+    words = {
+        "_vox": ("voxel",),
+        "_nm": ("nanometre",),
+        "_gb": ("GB", "gigabyte", "Memory"),
+        "_degrees": ("degree",),
+    }[suffix]
+    for section in sections(Config):
+        for key, field in section.model_fields.items():
+            if key.endswith(suffix):
+                assert any(word in str(field.description) for word in words), key
+
+
+def test_the_schema_file_is_the_one_that_the_models_make() -> None:
+    path = ROOT / "config" / "schema.json"
+    assert path.read_text() == schema_text(), "run `make schema`"
+
+
+def test_the_readme_tables_are_those_that_the_models_make() -> None:
+    text = (ROOT / "config" / "README.md").read_text()
+    assert text == insert_tables(text), "run `make schema`"
+
+
+def test_a_readme_without_markers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lacks a marker"):
+        insert_tables("# Configuration\n")
