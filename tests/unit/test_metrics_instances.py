@@ -17,12 +17,14 @@ from unetpipe.metrics import (
     ThresholdCurve,
     bootstrap_curve,
     bootstrap_interval,
+    collect_warping,
     field_border_vox,
     keep_objects_in_field,
     match_instances,
     match_references,
     mean_average_precision,
     score_stack,
+    warp_section,
 )
 
 labels = arrays(np.int64, (6, 7), elements=st.integers(0, 4))
@@ -97,6 +99,8 @@ def test_seg_follows_its_definition(truth, result):
 def test_only_objects_wholly_outside_the_field_are_removed():
     frame = np.zeros((2, 10, 10), np.uint16)
     frame[0, 0:2, 0:2] = 3  # outside
+    frame[0, 8:10, 2:8] = 4
+    frame[0, 2:8, 8:10] = 5
     frame[0, 0:4, 5:7] = 2**15  # reaches in
     frame[1, 5, 5] = 7  # inside; z has no border
     kept = keep_objects_in_field(frame, 2)
@@ -243,3 +247,9 @@ def test_counts_are_pooled_within_each_draw():
 def test_the_interval_of_an_undefined_score_is_undefined():
     curve = ThresholdCurve.macro("v_rand", np.array([0.5]), np.full((3, 1), np.nan))
     assert math.isnan(bootstrap_curve(curve, 0.5).estimate)
+    truth = np.ones((5, 5), bool)
+    truth[:, 2] = False
+    maps = (truth * 1.0, np.zeros((5, 5)), truth * 1.0)  # the second is constant
+    warping = collect_warping([warp_section(each, truth) for each in maps])
+    assert math.isnan(warping.warping_error.at(0.5))
+    assert math.isnan(bootstrap_curve(warping.warping_error, 0.5).estimate)

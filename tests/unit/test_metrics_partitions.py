@@ -80,6 +80,14 @@ def test_ids_beyond_the_signed_range_are_kept():
     assert table.counts.tolist() == [1, 2]
 
 
+def test_pairs_are_sorted_even_where_both_ids_do_not_fit_one_key():
+    table = ContingencyTable.from_pairs(
+        [2**24, 1, 0, 2**24], [0, 0, 2**40 - 1, 0], [1, 2, 3, 4]
+    )
+    assert table.truth_ids.tolist() == [0, 1, 2**24]
+    assert table.counts.tolist() == [3, 2, 5]
+
+
 @given(labels, labels)
 def test_rand_counts_equal_counting_every_pair_of_voxels(truth, result):
     scores = rand_scores(ContingencyTable.from_arrays(truth, result))

@@ -72,6 +72,24 @@ def test_a_section_without_cells_is_undefined_and_left_out_of_the_mean():
     assert math.isfinite(curves.pixel_error.at(0.5))
 
 
+def test_a_section_rightly_predicted_empty_has_no_pixel_error():
+    curves = score_stack(np.zeros((1, 4, 4)), np.zeros((1, 4, 4), bool))
+    assert (curves.pixel_error.pooled == 0).all()
+    assert (curves.pixel_disagreement.pooled == 0).all()
+
+
+def test_cutting_a_cell_costs_the_split_score_and_joining_cells_the_merge_score():
+    whole = np.ones((1, 5, 9), bool)
+    halves = whole.copy()
+    halves[:, :, 4] = False
+    cut = score_stack(halves.astype(float), whole)
+    assert cut.v_rand_split.at(0.5) < 0.6
+    assert cut.v_rand_merge.at(0.5) == 1
+    joined = score_stack(whole.astype(float), halves)
+    assert joined.v_rand_split.at(0.5) == 1
+    assert joined.v_rand_merge.at(0.5) == 0.5
+
+
 def test_a_probability_equal_to_the_threshold_is_background():
     half = np.full((1, 2, 2), 0.5)
     curves = score_stack(half, np.ones((1, 2, 2), bool))
