@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.oracles import assert_agree, one_pass
 from unetpipe.geometry import Halo, as_zyx
 from unetpipe.inference import TilePredictor
-from unetpipe.intensity import mirror_take
 from unetpipe.model import UNet
-from unetpipe.tiling import PredictionGeometry, plan_geometry, whole_section_input
+from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.unet_spec import UNetSpec
 
 SPECS = {
@@ -45,35 +45,6 @@ def image_of(shape, channels=1, seed=0):
     return (
         np.random.default_rng(seed).normal(size=(channels, *shape)).astype(np.float32)
     )
-
-
-def one_pass(network: UNet, image: np.ndarray) -> np.ndarray:
-    """Mirror-pad the whole volume, one forward, crop: float32 (k, z, y, x)."""
-    shape = as_zyx(image.shape[1:])
-    seen = mirror_take(
-        image, (0, 0, 0), whole_section_input(shape, network.spec), shape
-    )
-    predictor = TilePredictor(network)
-    if network.spec.ndim == 2:  # sections are independent: they are the batch
-        seen = np.moveaxis(seen, 1, 0)[:, :, None]
-        result = predictor.probabilities(seen).numpy()
-        result = np.moveaxis(result[:, :, 0], 0, 1)
-    else:
-        result = predictor.probabilities(seen[None]).numpy()[0]
-    for axis, (start, length) in enumerate(
-        zip(network.spec.output_offset, shape, strict=True), start=1
-    ):
-        start = 0 if axis == 1 and network.spec.ndim == 2 else start
-        result = np.take(result, np.arange(start, start + length), axis=axis)
-    return result
-
-
-def assert_agree(stored: np.ndarray, expected: np.ndarray) -> None:
-    """Quantised equals one pass: 1e-5 beside the rounding, and no label flipped."""
-    assert np.abs(stored / 255 - expected).max() <= 0.5 / 255 + 1e-5
-    threshold = 127.5 / 255
-    clear = np.abs(expected - threshold) > 1e-5
-    assert np.array_equal((stored > 127)[clear], (expected > threshold)[clear])
 
 
 @pytest.mark.parametrize("name", SPECS)

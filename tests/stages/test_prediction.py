@@ -1,0 +1,358 @@
+"""Laws 1, 2, 3 and 5 on stored volumes: exact, whole, resumable, never mixed."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.oracles import assert_agree, one_pass
+from unetpipe.config import PredictionConfig
+from unetpipe.errors import ConfigError, IdentityError, IntegrityError, ResourceError
+from unetpipe.inference import TilePredictor, load_network
+from unetpipe.intensity import normalise
+from unetpipe.receipts import receipt_path
+from unetpipe.records import read_record, write_record
+from unetpipe.stages.finish_prediction import finish_prediction
+from unetpipe.stages.plan_prediction import plan_prediction
+from unetpipe.stages.predict_part import predict_part
+from unetpipe.stages.probe_prediction import probe_prediction
+from unetpipe.tiling import PredictionGeometry
+from unetpipe.unet_spec import UNetSpec
+from unetpipe.volumes import open_volume, shard_path
+
+SHAPE = (5, 70, 101)
+
+
+class Chain:
+    """Probe, plan, predict and finish in one folder."""
+
+    def __init__(self, folder, ingest, model, **prediction):
+        self.folder, self.ingest, (self.model, self.model_json) = folder, ingest, model
+        settings = {"threads": 1, "parts": 2, "stride": (1, 16, 32)}
+        self.prediction = PredictionConfig(**(settings | prediction))
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def plan(self):
+        probe_prediction(
+            ingest=self.ingest,
+            model=self.model,
+            model_json=self.model_json,
+            prediction=self.prediction,
+            record=self.folder / "probe.json",
+        )
+        plan_prediction(
+            ingest=self.ingest,
+            model_json=self.model_json,
+            probe=self.folder / "probe.json",
+            prediction=self.prediction,
+            folder=self.folder,
+            record=self.folder / "plan.json",
+        )
+        return read_record(self.folder / "plan.json")
+
+    def part(self, part):
+        record = self.folder / "parts" / f"{part}.json"
+        predict_part(
+            plan=self.folder / "plan.json",
+            model=self.model,
+            model_json=self.model_json,
+            part=part,
+            record=record,
+        )
+        return read_record(record)
+
+    def finish(self):
+        parts = range(self.prediction.parts)
+        finish_prediction(
+            plan=self.folder / "plan.json",
+            parts=[self.folder / "parts" / f"{p}.json" for p in parts],
+            record=self.folder / "prediction.json",
+        )
+        return read_record(self.folder / "prediction.json")
+
+    def run(self):
+        self.plan()
+        for part in reversed(range(self.prediction.parts)):
+            self.part(part)
+        self.finish()
+        return self.voxels()
+
+    def array(self, name="probability"):
+        plan = read_record(self.folder / "plan.json")
+        return open_volume(Path(plan["outputs"][name]["store"]), mode="r+")
+
+    def voxels(self, name="probability"):
+        return self.array(name)[...]
+
+
+@pytest.fixture
+def chain(tmp_path, make_volume, make_model):
+    ingest, model = make_volume(SHAPE), make_model()
+
+    def make(name="run", **prediction):
+        return Chain(tmp_path / name, ingest, model, **prediction)
+
+    return make
+
+
+def small_shards(monkeypatch, sections=2, voxels=32):
+    monkeypatch.setattr("unetpipe.tiling.SHARD_SECTIONS", sections)
+    monkeypatch.setattr("unetpipe.tiling.SHARD_VOXELS_YX", voxels)
+
+
+def test_stored_bits_equal_one_pass_over_the_whole_section(chain):
+    run = chain()
+    stored = run.run()
+    volume, description = read_record(run.ingest), read_record(run.model_json)
+    image = open_volume(Path(volume["image"]["store"]))[...]
+    mean, std = (
+        np.array([c[key] for c in volume["statistics"]], np.float32)
+        for key in ("mean", "std")
+    )
+    expected = one_pass(
+        load_network(run.model, description), normalise(image, mean=mean, std=std)
+    )
+    assert expected.std() > 0.05
+    assert_agree(stored, expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bits_do_not_depend_on_parts_blocks_or_order(chain, precision, monkeypatch):
+    small_shards(monkeypatch)
+    common = {"precision": precision, "largest_flip_fraction": 1}
+    expected = chain("one", parts=1, **common).run()
+    for parts, block_shards in ((3, (1, 1, 1)), (2, (2, 1, 2)), (50, (1, 2, 1))):
+        run = chain(f"{parts}", parts=parts, block_shards=block_shards, **common)
+        assert np.array_equal(run.run(), expected)
+        done = read_record(run.folder / "prediction.json")["parts"]
+        plan = read_record(run.folder / "plan.json")
+        geometry = PredictionGeometry.from_json(plan["geometry"])
+        assert sum(part["num_tiles"] for part in done) == geometry.num_tiles
+        assert sum(part["num_voxels"] for part in done) == np.prod(SHAPE)
+
+
+def test_a_multi_class_network_stores_classes_taken_before_quantising(
+    tmp_path, make_volume, make_model
+):
+    spec = UNetSpec(base_channels=4, depth=2, num_classes=5, in_channels=2)
+    run = Chain(tmp_path / "run", make_volume(SHAPE, channels=2), make_model(spec))
+    probability = run.run()
+    classes = run.voxels("classes")
+    assert probability.shape == (5, *SHAPE)
+    assert classes.shape == SHAPE
+    chosen = np.take_along_axis(probability, classes[None].astype(np.intp), axis=0)[0]
+    assert (chosen == probability.max(axis=0)).all()
+    assert len(np.unique(classes)) > 1
+
+
+def test_the_number_of_parts_may_change_between_runs(chain, monkeypatch):
+    small_shards(monkeypatch)
+    first = chain(parts=3)
+    first.plan()
+    first.part(1)
+    kept = read_record(first.folder / "parts" / "1.json")["num_computed"]
+    second = chain(parts=1)
+    second.plan()
+    done = second.part(0)
+    assert kept > 0
+    assert done["num_kept"] == kept
+    second.finish()
+    assert np.array_equal(second.voxels(), chain("other").run())
+
+
+def test_running_again_computes_nothing(chain):
+    run = chain()
+    run.run()
+    assert run.part(0)["num_computed"] == 0
+    assert run.part(0)["num_tiles"] == 0
+
+
+@pytest.mark.parametrize("damage", ["missing file", "flipped byte", "truncated"])
+def test_a_damaged_shard_is_found_and_computed_again(chain, damage, monkeypatch):
+    small_shards(monkeypatch)
+    run = chain(parts=1)
+    expected = run.run()
+    file = shard_path(run.array(), (0, 1, 1))
+    content = bytearray(file.read_bytes())
+    if damage == "missing file":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[:-7])
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"shard \(0, 1, 1\) has a receipt, but"):
+        run.finish()
+    assert run.part(0)["num_computed"] == 1
+    run.finish()
+    assert np.array_equal(run.voxels(), expected)
+
+
+def test_a_receipt_with_a_wrong_hash_does_not_count(chain, monkeypatch):
+    small_shards(monkeypatch)
+    run = chain(parts=1)
+    run.run()
+    receipts = Path(read_record(run.folder / "plan.json")["receipts"])
+    path = receipt_path(receipts, (1, 0, 0))
+    receipt = json.loads(path.read_text())
+    receipt["files"]["probability"] = hashlib.sha256(b"other").hexdigest()
+    path.write_text(json.dumps(receipt))
+    with pytest.raises(IntegrityError, match=r"shard \(1, 0, 0\)"):
+        run.finish()
+
+
+def test_an_existing_shard_file_without_a_receipt_does_not_count(chain, monkeypatch):
+    small_shards(monkeypatch)
+    run = chain(parts=1)
+    expected = run.run()
+    receipts = Path(read_record(run.folder / "plan.json")["receipts"])
+    receipt_path(receipts, (2, 2, 3)).unlink()
+    with pytest.raises(IntegrityError, match="has no receipt"):
+        run.finish()
+    assert run.part(0)["num_computed"] == 1
+    assert np.array_equal(run.voxels(), expected)
+
+
+def test_other_weights_get_another_store_and_leave_the_old_one(
+    tmp_path, make_volume, make_model, caplog
+):
+    ingest = make_volume(SHAPE)
+    first = Chain(tmp_path / "run", ingest, make_model())
+    before = first.run()
+    old_store = read_record(first.folder / "plan.json")["outputs"]["probability"]
+    second = Chain(tmp_path / "run", ingest, make_model(seed=1, name="other"))
+    caplog.set_level("INFO")
+    after = second.run()
+    assert "this recipe differs in weights_sha256" in caplog.text
+    assert not np.array_equal(before, after)
+    assert np.array_equal(open_volume(Path(old_store["store"]))[...], before)
+
+
+def test_a_part_refuses_weights_that_were_not_planned(
+    tmp_path, make_volume, make_model
+):
+    run = Chain(tmp_path / "run", make_volume(SHAPE), make_model())
+    run.plan()
+    run.model, run.model_json = make_model(seed=1, name="other")
+    with pytest.raises(IdentityError, match="other weights than"):
+        run.part(0)
+
+
+def test_damaged_weights_are_refused(chain):
+    run = chain()
+    run.plan()
+    content = bytearray(run.model.read_bytes())
+    content[-1] ^= 1
+    run.model.write_bytes(content)
+    with pytest.raises(IntegrityError, match="damaged or replaced"):
+        run.part(0)
+
+
+def test_planning_refuses_a_precision_that_flips_too_many_labels(chain):
+    run = chain(precision="bf16", largest_flip_fraction=0)
+    with pytest.raises(ConfigError, match=r"prediction.precision is bf16, which flips"):
+        run.plan()
+    assert not list(run.folder.glob("prediction-*"))
+
+
+def test_the_tile_is_chosen_to_fit_the_memory(chain):
+    roomy = chain("roomy", stride=None)
+    assert roomy.plan()["geometry"]["stride"] == [1, 72, 104]
+    needed = read_record(roomy.folder / "probe.json")["projected_activation_bytes"]
+    tight = chain("tight", stride=None, memory_gb=0.9 * needed / 2**30)
+    assert np.prod(tight.plan()["geometry"]["stride"]) < 72 * 104
+    with pytest.raises(ResourceError, match=r"no tile fits 1e-06 GiB"):
+        chain("none", stride=None, memory_gb=1e-6).plan()
+
+
+def test_sigterm_finishes_the_block_in_flight(chain, monkeypatch):
+    small_shards(monkeypatch)
+    expected = chain("other").run()
+    run = chain(parts=1)
+    run.plan()
+    original = TilePredictor.predict_block
+
+    def signalled(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(TilePredictor, "predict_block", signalled)
+    with pytest.raises(ResourceError, match=r"told to stop after 1 of 36 blocks"):
+        run.part(0)
+    monkeypatch.undo()
+    done = run.part(0)
+    assert (done["num_kept"], done["num_computed"]) == (1, 35)
+    run.finish()
+    assert np.array_equal(run.voxels(), expected)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from unetpipe.inference import TilePredictor
+from unetpipe.stages.predict_part import predict_part
+folder, model, model_json, fatal = sys.argv[1:]
+original, calls = TilePredictor.predict_block, []
+def dying(self, *args, **kwargs):
+    calls.append(1)
+    if len(calls) == int(fatal):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args, **kwargs)
+TilePredictor.predict_block = dying
+predict_part(plan=Path(folder) / "plan.json", model=Path(model),
+    model_json=Path(model_json), part=0, record=Path(folder) / "parts/0.json")
+"""
+
+
+@pytest.mark.parametrize("fatal", [1, 9, 30])
+def test_a_killed_part_resumes_at_block_level(chain, fatal, monkeypatch):
+    small_shards(monkeypatch)
+    run = chain(parts=1)
+    run.plan()
+    arguments = [run.folder, run.model, run.model_json, fatal]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, arguments)], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (run.folder / "parts" / "0.json").exists()
+    done = run.part(0)
+    assert done["num_kept"] >= fatal - 3, "at most the blocks in flight are redone"
+    assert done["num_kept"] + done["num_computed"] == 36
+    run.finish()
+    assert np.array_equal(run.voxels(), chain("other").run())
+
+
+def test_a_full_disk_is_refused_before_the_store_is_created(chain, monkeypatch):
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("unetpipe.machine.shutil.disk_usage", lambda path: usage)
+    run = chain()
+    with pytest.raises(ResourceError, match="GiB free, about"):
+        run.plan()
+    assert not list(run.folder.glob("prediction-*"))
+
+
+def test_peak_memory_stays_below_the_projection(chain):
+    run = chain(parts=1)
+    plan = run.plan()
+    code = KILLED.replace("SIGKILL", "SIGCONT")  # never fatal: a clean process
+    arguments = [run.folder, run.model, run.model_json, 0]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
+    measured = read_record(run.folder / "parts" / "0.json")["peak_rss_bytes"]
+    assert measured < plan["projected"]["peak_rss_bytes"]
+
+
+def test_a_store_of_another_recipe_under_the_same_name_is_refused(chain):
+    run = chain()
+    plan = run.plan()
+    store = Path(plan["outputs"]["probability"]["store"])
+    metadata = json.loads((store / "zarr.json").read_text())
+    metadata["attributes"]["unetpipe"]["identity"]["precision"] = "bf16"
+    write_record(store / "zarr.json", metadata)
+    with pytest.raises(IdentityError, match="made from another recipe"):
+        run.plan()
