@@ -180,7 +180,9 @@ class TrainingConfig(Section):
     seed: int = 0
     """Of initialisation, patches, augmentation and dropout."""
     threads: NumThreads = "auto"
-    """CPU threads of torch; they change fp32 bits, so they are part of the recipe."""
+    """CPU threads of torch; they change fp32 bits, so a resumed training keeps them."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: a GPU where torch sees one. Not part of the recipe."""
 
 
 class PredictionConfig(Section):

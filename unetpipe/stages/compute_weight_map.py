@@ -98,8 +98,8 @@ def compute_weight_map(
     for z, unit in _units(labels, volume, weight_map, num_classes, depth):
         _write_unit(border, unit.border, z)
         _write_unit(target, unit.target, z)
-        border_hash.update(unit.border.astype("<f4", copy=False))
-        target_hash.update(unit.target)
+        border_hash.update(unit.border.astype("<f4", copy=False).tobytes())
+        target_hash.update(unit.target.tobytes())
         class_counts += [count_classes(s, num_classes).tolist() for s in unit.target]
         num_cells += unit.num_cells
     for path, final in zip(partial, (border_store, target_store), strict=True):
