@@ -1,7 +1,7 @@
 """The course of a training as a table: one row a step, appended, safe under kill."""
 
 import csv
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from unetpipe.records import write_bytes_atomic
@@ -56,14 +56,21 @@ class History:
 
     def __init__(self, path: Path, *, keep: int = 0) -> None:
         self.path = path
-        rows = [row for row in read_history(path) if row.step <= keep]
-        text = HEADER + "".join(row.to_line() for row in rows)
-        write_bytes_atomic(path, text.encode())
+        self._write([row for row in read_history(path) if row.step <= keep])
 
     def append(self, rows: list[HistoryRow]) -> None:
         """Write rows to the end of the file."""
         with self.path.open("a") as file:
             file.writelines(row.to_line() for row in rows)
+
+    def amend_last(self, **values: float | None) -> None:
+        """Change cells of the last row: a score comes after its step."""
+        *rows, last = read_history(self.path)
+        self._write([*rows, replace(last, **values)])
+
+    def _write(self, rows: list[HistoryRow]) -> None:
+        text = HEADER + "".join(row.to_line() for row in rows)
+        write_bytes_atomic(self.path, text.encode())
 
 
 def read_history(path: Path) -> list[HistoryRow]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import cos, isfinite, pi
 from types import FrameType
 from typing import Literal
@@ -27,7 +27,7 @@ from unetpipe.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.model import UNet
 from unetpipe.pipeline import prefetch
 from unetpipe.sampling import Batch, PatchSampler
-from unetpipe.validation import ValidationScore, Validator, is_better
+from unetpipe.validation import Validator, is_better
 
 log = logging.getLogger(__name__)
 
@@ -225,12 +225,13 @@ class Journal:
         self.step = step
         self._pending.append((step, loss, learning_rate, self.seconds))
         if len(self._pending) >= STEPS_BETWEEN_READS:
-            self._flush(None)
+            self._flush()
 
     def validate(self) -> None:
         """Score the network as it is now, and keep it if it is the best."""
         if self._validator is None:
             return
+        self._flush()
         score = self._validator.score(self._network)
         self._network.train()
         old = self.best.score if self.best else None
@@ -250,11 +251,15 @@ class Journal:
                 scores=score.scores,
                 file=self._checkpoints.save_best(weights, self.step),
             )
-        self._flush(score)
+        self._history.amend_last(
+            seconds=self.seconds,
+            validation=score.score if isfinite(score.score) else None,
+            threshold=score.threshold,
+        )
 
     def save(self) -> None:
         """Save the state, unless it is saved already."""
-        self._flush(None)
+        self._flush()
         if self.step > self._saved_step:
             self._checkpoints.save_state(self.state())
             self._saved_step = self.step
@@ -271,8 +276,8 @@ class Journal:
             resumed_at=self._resumed_at,
         )
 
-    def _flush(self, score: ValidationScore | None) -> None:
-        """Write the noted steps to the history; a score belongs to the last."""
+    def _flush(self) -> None:
+        """Write the noted steps to the history."""
         rows = []
         for step, loss, rate, seconds in self._pending:
             self.last_loss = float(loss)
@@ -283,13 +288,6 @@ class Journal:
                     "training.warmup_steps, or set training.gradient_clip to 1"
                 )
             rows.append(HistoryRow(step, self.last_loss, rate, seconds))
-        if score is not None and rows:
-            rows[-1] = replace(
-                rows[-1],
-                seconds=self.seconds,
-                validation=score.score if isfinite(score.score) else None,
-                threshold=score.threshold,
-            )
         self._history.append(rows)
         self._pending.clear()
 
