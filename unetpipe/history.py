@@ -63,10 +63,15 @@ class History:
         with self.path.open("a") as file:
             file.writelines(row.to_line() for row in rows)
 
-    def amend_last(self, **values: float | None) -> None:
-        """Change cells of the last row: a score comes after its step."""
+    def amend_last(
+        self, *, seconds: float, validation: float | None, threshold: float | None
+    ) -> None:
+        """Put a score into the last row: it comes after the step."""
         *rows, last = read_history(self.path)
-        self._write([*rows, replace(last, **values)])
+        scored = replace(
+            last, seconds=seconds, validation=validation, threshold=threshold
+        )
+        self._write([*rows, scored])
 
     def _write(self, rows: list[HistoryRow]) -> None:
         text = HEADER + "".join(row.to_line() for row in rows)
