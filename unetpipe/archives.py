@@ -2,7 +2,7 @@
 
 ::
 
-    archive -> .originals.partial/ (every name, type, size and checksum checked)
+    archive -> originals.partial/ (every name, type, size and checksum checked)
             -> originals/          (one rename, once all of it is there)
 """
 
@@ -133,19 +133,27 @@ def staged_folder(destination: Path) -> Iterator[Path]:
 
     What stood under the final name is replaced; after an error it stands as before.
     """
-    staging = destination.with_name(f".{destination.name}.partial")
-    old = destination.with_name(f".{destination.name}.old")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    with partial_folder(destination) as staging:
+        staging.mkdir()
         yield staging
+
+
+@contextmanager
+def partial_folder(destination: Path) -> Iterator[Path]:
+    """Do as ``staged_folder``, but leave it to the caller to create the folder."""
+    partial = destination.with_name(f"{destination.name}.partial")
+    old = destination.with_name(f"{destination.name}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
         shutil.rmtree(old, ignore_errors=True)
         if destination.exists():
             destination.rename(old)
-        staging.rename(destination)
+        partial.rename(destination)
         sync_folder(destination.parent)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 

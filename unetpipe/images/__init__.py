@@ -1,0 +1,11 @@
+"""Read any image as sections: TIFF, PNG, sequences, HDF5, OME-Zarr.
+
+::
+
+    cell of the sheet --cells--> ImageSource (the file's own axes)
+                      --axes---> ImageReader (c, z, y, x)
+"""
+
+from unetpipe.images.reader import ImageReader, open_image
+
+__all__ = ["ImageReader", "open_image"]

@@ -1,0 +1,159 @@
+"""HDF5 datasets and OME-Zarr images: arrays that can be cut anywhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.images.axes import Index
+from unetpipe.images.source import ImageSource, VoxelSize, check_promise
+from unetpipe.images.tiff import NM_PER_UNIT
+
+CACHE_BYTES = 1 << 28
+
+
+class Hdf5Source(ImageSource):
+    """One dataset of an HDF5 file."""
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        self.files = (path,)
+        try:
+            # One layer of chunks stays decoded while its sections are read.
+            self._file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
+        except OSError as error:
+            raise DataError(
+                f"{path} is truncated or no HDF5 file ({error}); copy or download it "
+                "again"
+            ) from error
+        try:
+            self._array = self._find(path, dataset)
+            self.shape, self.dtype = (
+                self._array.shape,
+                self._array.dtype.newbyteorder("="),
+            )
+            self.axes = self._read_axes()
+            self.voxel_size_nm = self._read_voxel_size()
+            promised = int(np.prod(self.shape)) * self.dtype.itemsize
+            stored = max(self._array.id.get_storage_size(), path.stat().st_size)
+            check_promise(f"{path}:{self._array.name}", promised, stored)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box of the dataset."""
+        try:
+            return np.asarray(self._array[index], self.dtype)
+        except OSError as error:
+            raise DataError(
+                f"{self.files[0]}:{self._array.name} cannot be read at "
+                f"{[(i.start, i.stop) for i in index]} ({error}); copy it again"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _find(self, path: Path, dataset: str) -> Any:
+        """Return the dataset; without a name, the only one of the file."""
+        names: list[str] = []
+        self._file.visititems(
+            lambda name, item: (
+                names.append(name)
+                if isinstance(item, h5py.Dataset) and item.ndim >= 2
+                else None
+            )
+        )
+        wanted = dataset.strip("/") or (names[0] if len(names) == 1 else "")
+        if wanted not in names:
+            problem = (
+                f"has no dataset {dataset!r}" if dataset else "has several datasets"
+            )
+            raise DataError(
+                f"{path} {problem}; name one in the sheet, {path.name}:NAME; it holds "
+                f"{', '.join(names) or 'no array of 2 or more axes'}"
+            )
+        return self._file[wanted]
+
+    def _read_axes(self) -> str:
+        """Return the letters of axistags or dimension labels, or nothing."""
+        tags = self._array.attrs.get("axistags")
+        if tags is not None:
+            return "".join(axis["key"] for axis in json.loads(tags)["axes"])
+        labels = "".join(d.label for d in self._array.dims)
+        return labels if len(labels) == len(self.shape) else ""
+
+    def _read_voxel_size(self) -> VoxelSize | None:
+        """Return CREMI's ``resolution`` (nm) or ``element_size_um``, both z, y, x."""
+        for key, unit in (("resolution", 1.0), ("element_size_um", 1e3)):
+            values = np.ravel(self._array.attrs.get(key, ()))
+            if values.size == 3 and values.dtype.kind in "iuf" and (values > 0).all():
+                z, y, x = (float(v) * unit for v in values)
+                return z, y, x
+        return None
+
+
+class ZarrSource(ImageSource):
+    """Full resolution of an OME-Zarr image (0.4 or 0.5), or a plain Zarr array."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            node = zarr.open(path, mode="r")
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is not a Zarr store ({error})") from error
+        self._array: Any = node
+        if isinstance(node, zarr.Group):
+            self._array = self._describe(path, node)
+        self.shape, self.dtype = self._array.shape, self._array.dtype.newbyteorder("=")
+        metadata = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+        self.files = tuple(p for m in metadata for p in sorted(path.rglob(m)))
+        self._path = path
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box of the array."""
+        try:
+            return np.asarray(self._array[index], self.dtype)
+        except Exception as error:  # codecs raise their own
+            raise DataError(
+                f"{self._path} cannot be read at {[(i.start, i.stop) for i in index]} "
+                f"({type(error).__name__}: {error}); copy or write it again"
+            ) from error
+
+    def where(self, section: int) -> str:
+        """Name the store and the section."""
+        return f"{self._path}, section {section}"
+
+    def _describe(self, path: Path, group: zarr.Group) -> Any:
+        attributes: Any = dict(group.attrs)
+        images = attributes.get("ome", attributes).get("multiscales")
+        if not images:
+            raise DataError(
+                f"{path} is a Zarr group without `multiscales`; name an array in it: "
+                f"{', '.join(sorted(group.array_keys())) or 'it has none'}"
+            )
+        level = images[0]["datasets"][0]
+        axes = [a if isinstance(a, dict) else {"name": a} for a in images[0]["axes"]]
+        self.axes = "".join(axis["name"] for axis in axes)
+        scales = [
+            t["scale"]
+            for t in level.get("coordinateTransformations", ())
+            if t.get("type") == "scale"
+        ]
+        if scales:
+            size = {
+                a["name"]: s * NM_PER_UNIT.get(a.get("unit", ""), 0.0)
+                for a, s in zip(axes, scales[0], strict=True)
+            }
+            z, y, x = (size.get(axis, size.get("x", 0.0)) for axis in "zyx")
+            self.voxel_size_nm = (z, y, x) if min(z, y, x) > 0 else None
+        return group[level["path"]]
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr store of either format."""
+    return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zarray"))

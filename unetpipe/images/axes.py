@@ -1,0 +1,172 @@
+"""What the axes of a file mean: any order of t, c, z, y, x becomes c, z, y, x."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.geometry import Zyx
+
+Index = tuple[slice, ...]
+Czyx = tuple[int, int, int, int]
+
+# Letters that tifffile gives to axes of which nothing is known.
+UNKNOWN = "iq"
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPlan:
+    """How to cut sections out of a file's array, and how to turn them to c, z, y, x.
+
+    ``letters`` has one of t, c, z, y, x for each axis of the file, ``s`` for the
+    samples (red, green, blue) of a colour image, ``1`` for an axis of length 1 that
+    means nothing.
+    """
+
+    letters: str
+    file_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> Czyx:
+        """Length along c, z, y, x; samples of colour count as channels."""
+        length = dict(zip(self.letters, self.file_shape, strict=True))
+        c, z, y, x = (length.get(axis, 1) for axis in "czyx")
+        return c * length.get("s", 1), z, y, x
+
+    @property
+    def zyx(self) -> Zyx:
+        """Length along z, y, x."""
+        return self.shape[1:]
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a colour image; 0 where the file has no such axis."""
+        if "s" not in self.letters:
+            return 0
+        return self.file_shape[self.letters.index("s")]
+
+    def index(self, start: int, stop: int) -> Index:
+        """Return the box of the file that holds sections ``start`` to ``stop``."""
+        return tuple(
+            slice(start, stop) if letter == "z" else slice(0, length)
+            for letter, length in zip(self.letters, self.file_shape, strict=True)
+        )
+
+    def arrange(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Turn what the file holds in such a box into (c, z, y, x)."""
+        wanted = [axis for axis in "csz" if axis in self.letters] + ["y", "x"]
+        rest = [k for k, axis in enumerate(self.letters) if axis in "t1"]
+        block = block.transpose([*map(self.letters.index, wanted), *rest])
+        num_z = block.shape[wanted.index("z")] if "z" in wanted else 1
+        return block.reshape(-1, num_z, *self.shape[2:])
+
+
+def interpret_axes(
+    shape: tuple[int, ...], metadata: str, explicit: str, name: str
+) -> AxisPlan:
+    """Decide what each axis of a file means.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        As the file has it.
+    metadata : str
+        One letter for each axis, as the file says: t, c, z, y, x; s for the samples of
+        a colour image; i or q where nothing is known. Empty: the file says nothing.
+    explicit : str
+        What the sheet says; it wins. Empty: nothing.
+    name : str
+        Of the file, for the message.
+
+    Raises
+    ------
+    DataError
+        If the axes stay ambiguous, do not fit the file, or if there is more than one
+        time point. The message says what to write into the sheet's column ``axes``.
+
+    Examples
+    --------
+    >>> interpret_axes((30, 512, 512), "", "", "a.tif").letters
+    'zyx'
+    >>> interpret_axes((2, 30, 512, 512), "czyx", "", "a.tif").shape
+    (2, 30, 512, 512)
+    """
+    if explicit:
+        plan = _fit_explicit(shape, explicit, name)
+    else:
+        plan = AxisPlan(_guess(shape, metadata.lower(), name), shape)
+    length = dict(zip(plan.letters, shape, strict=True)).get("t", 1)
+    if length > 1:
+        without = plan.letters.replace("t", "").replace("1", "")
+        hint = (
+            ""
+            if "z" in plan.letters
+            else (
+                f"; if they are the sections of a stack, write axes "
+                f"{plan.letters.replace('t', 'z').replace('s', 'c')}"
+            )
+        )
+        raise DataError(
+            f"{name} has {length} time points (shape {shape}, axes {plan.letters}); a "
+            f"volume is one: save each time point as a file with axes {without}{hint}"
+        )
+    return plan
+
+
+def _fit_explicit(shape: tuple[int, ...], explicit: str, name: str) -> AxisPlan:
+    """Lay the sheet's letters over the file's axes; those of length 1 may lack one."""
+    spare = len(shape) - len(explicit)
+    letters: list[str] = []
+    rest = list(explicit)
+    for length in shape:
+        if spare > 0 and length == 1:
+            letters.append("1")
+            spare -= 1
+        elif rest:
+            letters.append(rest.pop(0))
+    if spare or rest or len(letters) != len(shape):
+        raise DataError(
+            f"{name} has {len(shape)} axes (shape {shape}), but axes is {explicit!r}; "
+            f"write {len(shape)} letters, such as {_example(len(shape))}"
+        )
+    return AxisPlan("".join(letters), shape)
+
+
+def _guess(shape: tuple[int, ...], metadata: str, name: str) -> str:
+    """Return the letters by metadata, else by the number of axes."""
+    letters = metadata or "q" * (len(shape) - 2) + "yx"
+    letters = "".join(
+        "1" if axis in UNKNOWN and length == 1 else axis
+        for axis, length in zip(letters, shape, strict=True)
+    )
+    unknown = [axis for axis in letters if axis in UNKNOWN]
+    known = set(letters) - set(UNKNOWN + "1")
+    if len(shape) < 2 or known - set("tczyxs") or not {"y", "x"} <= known:
+        raise _ambiguous(shape, letters, name)
+    if letters.startswith("s") and len(shape) == 3:
+        # Planar colour, or a stack of 3 or 4 sections that its writer took for one.
+        raise _ambiguous(shape, letters, name)
+    if unknown and (len(unknown) > 1 or "z" in letters):
+        raise _ambiguous(shape, letters, name)
+    if unknown and letters[-1] == "x" and shape[-1] in (3, 4):
+        raise _ambiguous(shape, letters, name)
+    return "".join("z" if axis in UNKNOWN else axis for axis in letters)
+
+
+def _ambiguous(shape: tuple[int, ...], letters: str, name: str) -> DataError:
+    meaning = {
+        3: ("zyx for sections", "yxc for channels last", "cyx for channels first")
+    }
+    choices = meaning.get(len(shape), (_example(len(shape)),))
+    said = letters if set(letters) - set(UNKNOWN + "yx") else "nothing"
+    return DataError(
+        f"{name} has the shape {shape} and says {said} about its axes; write into the "
+        f"sheet's column `axes` what they are: {', or '.join(choices)}"
+    )
+
+
+def _example(num_axes: int) -> str:
+    return {2: "yx", 3: "zyx or cyx", 4: "czyx or zcyx", 5: "tczyx or tzcyx"}.get(
+        num_axes, "zyx (2 to 5 axes can be read)"
+    )

@@ -1,0 +1,130 @@
+"""Find the files that a cell of the sheet names."""
+
+import re
+from pathlib import Path
+
+from unetpipe.errors import DataError
+from unetpipe.images.arrays import Hdf5Source, ZarrSource, is_zarr
+from unetpipe.images.sequence import SECTION_SUFFIXES, SequenceSource, natural_key
+from unetpipe.images.source import ImageSource
+from unetpipe.images.tiff import TiffSource
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf))(?::(.*))?$", re.IGNORECASE)
+
+
+def open_cell(cell: str, root: Path) -> ImageSource:
+    """Open what a cell of the sheet names.
+
+    Parameters
+    ----------
+    cell : str
+        A path below ``root`` (or an absolute one) of a TIFF or PNG file, an OME-Zarr
+        folder, a folder of sections, or ``file.h5:dataset``. ``*``, ``?`` and ``**``
+        match several files: one stack, or sections in natural order. Alternatives are
+        separated by ``|``; the first that exists counts.
+    root : Path
+        Folder of the originals.
+
+    Raises
+    ------
+    DataError
+        If nothing is there, or what is there is no image.
+    """
+    found = _first_found(cell, root)
+    if found:
+        return _open(*found)
+    near = sorted((p.name for p in _visible(root.rglob("*"), root)), key=natural_key)
+    listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
+    raise DataError(
+        f"{cell!r}: there is no such file or folder in {root.absolute()}; correct the "
+        f"sheet or `source`; there are: {listing or 'no files at all'}"
+    )
+
+
+def find_files(cell: str, root: Path) -> list[Path]:
+    """Return the files that a cell names, without opening them; [] if none exist."""
+    paths = found[0] if (found := _first_found(cell, root)) else []
+    if len(paths) == 1 and paths[0].is_dir():
+        if is_zarr(paths[0]):
+            return sorted(paths[0].glob("*.json")) or sorted(paths[0].glob(".z*"))
+        return _sections_of(paths[0])
+    return paths
+
+
+def _first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
+    """Return files, alternative and HDF5 dataset of the first alternative there is."""
+    for alternative in (part.strip() for part in cell.split("|")):
+        match = HDF5_CELL.match(alternative)
+        paths = _find(match[1] if match else alternative, root) if alternative else []
+        if paths:
+            return paths, alternative, match[2] or "" if match else ""
+    return None
+
+
+def _find(pattern: str, root: Path) -> list[Path]:
+    path = root / Path(pattern).expanduser()
+    if path.exists():
+        return [path]
+    if not re.search(r"[*?\[]", pattern):
+        return []
+    if Path(pattern).is_absolute():
+        root, pattern = Path("/"), pattern.lstrip("/")
+    found = _visible(root.glob(pattern), root)
+    return sorted(found, key=lambda p: natural_key(p.relative_to(root).as_posix()))
+
+
+def _visible(paths: object, root: Path) -> list[Path]:
+    """Leave out what file managers and archivers hide below the root."""
+    return [
+        path
+        for path in paths  # type: ignore[attr-defined]
+        if not any(
+            part.startswith(".") or part == "__MACOSX"
+            for part in path.relative_to(root).parts
+        )
+    ]
+
+
+def _open(paths: list[Path], cell: str, dataset: str) -> ImageSource:
+    path = paths[0]
+    if len(paths) == 1 and path.is_dir():
+        if is_zarr(path):
+            return ZarrSource(path)
+        return SequenceSource(_sections_of(path))
+    if len(paths) == 1 and path.suffix.lower() in HDF5_SUFFIXES:
+        return Hdf5Source(path, dataset)
+    if len(paths) == 1 and path.suffix.lower() in (".tif", ".tiff"):
+        return TiffSource(path)
+    wrong = [p for p in paths if p.suffix.lower() not in SECTION_SUFFIXES or p.is_dir()]
+    if wrong:
+        raise DataError(
+            f"{cell!r} names {wrong[0]}{_and_more(wrong)}, which cannot be read as "
+            f"{'sections' if len(paths) > 1 else 'an image'}; use TIFF, PNG, HDF5 as "
+            "file.h5:dataset, OME-Zarr, or a folder or pattern of PNG or TIFF sections"
+        )
+    return SequenceSource(paths)
+
+
+def _sections_of(folder: Path) -> list[Path]:
+    """Return the sections in a folder, in natural order."""
+    files = [
+        path
+        for path in _visible(folder.iterdir(), folder)
+        if path.is_file() and path.suffix.lower() in SECTION_SUFFIXES
+    ]
+    kinds = sorted({path.suffix.lower() for path in files})
+    if len(kinds) > 1:
+        raise DataError(
+            f"{folder} holds sections as {' and '.join(kinds)}; name one kind in the "
+            f"sheet, as {folder.name}/*{kinds[0]}"
+        )
+    if not files:
+        raise DataError(
+            f"{folder} holds no PNG or TIFF; name a file, or a folder of sections"
+        )
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def _and_more(paths: list[Path]) -> str:
+    return f" and {len(paths) - 1} more" if len(paths) > 1 else ""

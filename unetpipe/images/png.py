@@ -1,0 +1,82 @@
+"""PNG: every checksum is verified, which decoders leave out."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.images.axes import Index
+from unetpipe.images.source import ImageSource, check_promise
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PALETTE = 3
+# Samples of each colour type: grey, RGB, palette (decoded to RGB), grey + alpha, RGBA.
+NUM_SAMPLES = {0: 1, 2: 3, PALETTE: 3, 4: 2, 6: 4}
+
+
+class PngSource(ImageSource):
+    """One PNG file: (y, x), or (y, x, s) with colour or transparency.
+
+    Grey values of fewer than 8 bits are spread to 0 to 255, as viewers show them.
+    """
+
+    by_section = True
+
+    def __init__(self, path: Path) -> None:
+        self.files = (path,)
+        with path.open("rb") as file:
+            head = file.read(33)
+        if head[:8] != SIGNATURE or len(head) < 33 or head[12:16] != b"IHDR":
+            raise DataError(f"{path} is no PNG file; copy or download it again")
+        width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
+        samples = NUM_SAMPLES.get(colour, 1)
+        self.is_palette = colour == PALETTE
+        self.dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
+        self.shape = (height, width, samples) if samples > 1 else (height, width)
+        self.axes = "yxs" if samples > 1 else "yx"
+        promised = height * width * samples * self.dtype.itemsize
+        check_promise(str(path), promised, path.stat().st_size)
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box of the image."""
+        path = self.files[0]
+        content = path.read_bytes()
+        _check_chunks(path, content)
+        try:
+            values = np.asarray(imagecodecs.png_decode(content))
+        except imagecodecs.PngError as error:
+            raise DataError(
+                f"{path} cannot be decoded ({error}); copy or download it again"
+            ) from error
+        if values.size != np.prod(self.shape):  # a palette with transparency
+            raise DataError(
+                f"{path} decodes to the shape {values.shape}, not {self.shape}; "
+                "save it as a grey or RGB image without transparency"
+            )
+        return values.reshape(self.shape)[index]
+
+
+def _check_chunks(path: Path, content: bytes) -> None:
+    """Verify the checksum of every chunk, and that the last one is there."""
+    place, kind = len(SIGNATURE), b""
+    while kind != b"IEND":
+        if place + 12 > len(content):
+            raise DataError(
+                f"{path} is truncated: it ends at byte {len(content)} without its end "
+                "mark; copy or download it again"
+            )
+        length, kind = struct.unpack_from(">I4s", content, place)
+        stop = place + 8 + length
+        if content[stop : stop + 4] != struct.pack(
+            ">I", zlib.crc32(memoryview(content)[place + 4 : stop])
+        ):
+            raise DataError(
+                f"{path} is truncated or corrupt: chunk {kind.decode('latin-1')} at "
+                f"byte {place} fails its checksum; copy or download it again"
+            )
+        place = stop + 4

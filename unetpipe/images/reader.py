@@ -1,0 +1,194 @@
+"""One image as sections of (c, y, x), whatever file it lies in."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.geometry import Zyx
+from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
+from unetpipe.images.cells import open_cell
+from unetpipe.images.sequence import SequenceSource
+from unetpipe.images.source import ImageSource, VoxelSize
+
+
+class ImageReader:
+    """Reads sections of one image; a context manager, to be closed.
+
+    A colour image whose samples are all equal has one channel; transparency is dropped
+    where it is the same everywhere. Name the samples ``c`` in the sheet's ``axes`` to
+    keep all of them.
+
+    Attributes
+    ----------
+    plan : AxisPlan
+        What the axes of the file mean.
+    dtype : dtype
+        Of the voxels, in the machine's byte order; 1-bit images are uint8.
+    """
+
+    def __init__(self, source: ImageSource, plan: AxisPlan, num_threads: int) -> None:
+        self.source, self.plan = source, plan
+        is_bool = source.dtype.kind == "b"
+        self.dtype = np.dtype(np.uint8) if is_bool else source.dtype
+        self._pool = (
+            ThreadPoolExecutor(num_threads, "read") if num_threads > 1 else None
+        )
+        self._colours: int | None = None
+        self._channels: list[int] | None = None
+        if plan.num_samples > 1:
+            self._choose_samples()
+
+    @property
+    def shape(self) -> Czyx:
+        """Length along c, z, y, x."""
+        num_channels = self.plan.shape[0]
+        if self._channels is not None:
+            num_channels = len(self._channels) * num_channels // self.plan.num_samples
+        return num_channels, *self.plan.zyx
+
+    @property
+    def zyx(self) -> Zyx:
+        """Length along z, y, x."""
+        return self.plan.zyx
+
+    @property
+    def voxel_size_nm(self) -> VoxelSize | None:
+        """Size of a voxel (z, y, x), if the file says so."""
+        return self.source.voxel_size_nm
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was read."""
+        return self.source.files
+
+    def where(self, section: int) -> str:
+        """Name the file of a section, for messages."""
+        return self.source.where(section)
+
+    def read_sections(self, start: int, stop: int) -> NDArray[Any]:
+        """Return sections ``start`` to ``stop``, shape (c, z, y, x).
+
+        Raises
+        ------
+        DataError
+            If a file is damaged; the message names file and page.
+        """
+        if self._pool is None or not self.source.by_section or stop - start < 2:
+            return self._read(start, stop)
+        out = np.empty((self.shape[0], stop - start, *self.zyx[1:]), self.dtype)
+
+        def fill(section: int) -> None:
+            out[:, section - start] = self._read(section, section + 1)[:, 0]
+
+        list(self._pool.map(fill, range(start, stop)))
+        return out
+
+    def close(self) -> None:
+        """Close files and threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self.source.close()
+
+    def __enter__(self) -> "ImageReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        if self.source.by_section and stop - start > 1:
+            parts = [self._read(z, z + 1) for z in range(start, stop)]
+            return np.concatenate(parts, axis=1)
+        block = self.plan.arrange(self.source.read(self.plan.index(start, stop)))
+        block = block.astype(self.dtype, copy=False)
+        return block if self._channels is None else self._select(block, start)
+
+    def _choose_samples(self) -> None:
+        """Decide by the first section which samples of a colour image count."""
+        block = self.plan.arrange(self.source.read(self.plan.index(0, 1)))
+        if self.plan.num_samples != len(block):
+            raise DataError(
+                f"{self.where(0)} has channels and colours (shape "
+                f"{self.plan.file_shape}); save it without colours"
+            )
+        self._colours = len(block) - (len(block) in (2, 4))
+        grey = all(np.array_equal(block[0], c) for c in block[1 : self._colours])
+        self._channels = [0] if grey else list(range(self._colours))
+        self._select(block, 0)
+
+    def _select(self, block: NDArray[Any], section: int) -> NDArray[Any]:
+        """Return the samples that count, after checking that the others do not."""
+        assert self._channels is not None
+        alpha = block[self._colours :]
+        if alpha.size and alpha.min() != alpha.max():
+            raise DataError(
+                f"{self.where(section)} has varying transparency (alpha {alpha.min()} "
+                f"to {alpha.max()}); save it without, or write axes with c to keep it "
+                "as a channel"
+            )
+        used = block[self._channels]
+        if len(self._channels) == 1 and any(
+            not np.array_equal(used[0], c) for c in block[1 : self._colours]
+        ):
+            raise DataError(
+                f"{self.where(section)} is coloured, but section 0 is grey; save all "
+                "as grey, or write axes with c to keep red, green and blue as channels"
+            )
+        return used
+
+
+def open_image(
+    cell: str,
+    root: Path,
+    *,
+    axes: str = "",
+    is_labels: bool = False,
+    num_threads: int = 1,
+) -> ImageReader:
+    """Open what a cell of the sheet names; see ``images.cells.open_cell``.
+
+    Parameters
+    ----------
+    cell : str
+        Of the sheet.
+    root : Path
+        Folder of the originals.
+    axes : str
+        What the sheet says about the axes; empty: what the file says.
+    is_labels : bool
+        The file holds ids: ``axes``, which describe the image, may have a channel more,
+        and colours from a palette are refused.
+    num_threads : int
+        Sections that are decoded at once.
+
+    Raises
+    ------
+    DataError
+        If it is not there, cannot be read, or its axes are unclear.
+    """
+    source = open_cell(cell, root)
+    try:
+        if is_labels and len(axes) != len(source.shape):
+            axes = axes.replace("c", "").replace("t", "")
+        if is_labels and source.is_palette:
+            raise DataError(
+                f"{source.files[0]} has colours from a palette instead of label ids; "
+                "save the ids as a grey image"
+            )
+        if axes and "z" not in axes and isinstance(source, SequenceSource):
+            axes = f"z{axes}"
+        plan = interpret_axes(source.shape, source.axes, axes, str(source.files[0]))
+        return ImageReader(source, plan, num_threads)
+    except BaseException:
+        source.close()
+        raise

@@ -1,0 +1,78 @@
+"""What every kind of file looks like to us: an array in the file's own axis order."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.images.axes import Index
+
+VoxelSize = tuple[float, float, float]
+
+# Beyond this many bytes a file must not promise more than so many times its own size.
+BOMB_BYTES, BOMB_RATIO = 1 << 28, 200
+
+
+class ImageSource(ABC):
+    """An n-dimensional array in a file or a folder, read box by box.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        In the file's own axis order.
+    dtype : dtype
+        In the machine's byte order.
+    axes : str
+        One letter for each axis as far as the file says so: see ``interpret_axes``.
+    voxel_size_nm : (z, y, x) or None
+        If the file says so.
+    files : tuple of Path
+        What was read, to be hashed.
+    by_section : bool
+        Whether sections are best read one by one, each in its own thread.
+    is_palette : bool
+        Whether the values are colours from a palette, so that label ids are lost.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str = ""
+    voxel_size_nm: VoxelSize | None = None
+    files: tuple[Path, ...]
+    by_section: bool = False
+    is_palette: bool = False
+
+    @abstractmethod
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box of the array; slices are whole and in range.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged; the message names file and page.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Close what is open."""
+
+    def where(self, section: int) -> str:
+        """Name the file of a section, for messages."""
+        return f"{self.files[0]}, section {section}"
+
+
+def check_promise(name: str, promised: int, stored: int) -> None:
+    """Refuse a file that promises far more voxels than its bytes can honestly hold.
+
+    Raises
+    ------
+    DataError
+        With both sizes.
+    """
+    if promised > BOMB_BYTES and promised > BOMB_RATIO * stored:
+        raise DataError(
+            f"{name} promises {promised} bytes of voxels in {stored} bytes, as a "
+            "decompression bomb does; if you trust it, save it with less compression"
+        )
