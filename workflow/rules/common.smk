@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from unetpipe.code_version import code_versions
 from unetpipe.config import NAME_PATTERN, check_config
 from unetpipe.errors import UnetpipeError
-from unetpipe.image_files import find_files
+from unetpipe.images.cells import find_files
 from unetpipe.machine import num_processors
 from unetpipe.records import read_record
 from unetpipe.sheet import load_sheet
@@ -61,7 +61,7 @@ def local_originals(wildcards):
             str(path)
             for cell in (row.image, row.labels)
             if cell
-            for path in find_files(root, cell)
+            for path in find_files(cell, root)
         ]
     except UnetpipeError as error:
         raise WorkflowError(f"volume {row.volume}: {error}") from None

@@ -1,0 +1,189 @@
+"""The chain as its users meet it: one command, again, edited, killed, mistyped."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetpipe.volumes import open_volume
+
+CHAIN = [
+    "download_dataset",
+    "ingest_volume",
+    "compute_weight_map",
+    "train_unet",
+    "probe_prediction",
+    "plan_prediction",
+    "predict_part",
+    "finish_prediction",
+    "segment_volume",
+    "evaluate_prediction",
+    "report",
+]
+CONFIGS = sorted(
+    path.stem
+    for path in (Path(__file__).resolve().parents[2] / "config").glob("*.yaml")
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_shipped_config_passes_a_dry_run(fresh, config):
+    done = fresh.snakemake("--dry-run", "--quiet", "rules", config=config)
+    for rule in CHAIN:
+        assert rule in done.stdout
+
+
+def test_the_chain_runs_to_a_report_and_says_where_it_is(finished):
+    assert "Report: results/tiny/report.html" in finished.output
+    assert "napari results/tiny/volumes/cells/image.ome.zarr" in finished.output
+    assert (finished.folder / "results/tiny/report.html").stat().st_size > 10_000
+    metrics = json.loads(
+        (finished.folder / "results/tiny/unet/cells/metrics.json").read_text()
+    )
+    assert metrics["role_sections"] == {"validate": [2], "test": [3]}
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    for rule in CHAIN:
+        for kind, suffix in (("logs", "log"), ("benchmarks", "tsv")):
+            found = [
+                *finished.folder.glob(f"{kind}/tiny/{rule}.{suffix}"),
+                *finished.folder.glob(f"{kind}/tiny/{rule}/**/*.{suffix}"),
+            ]
+            assert found, f"{rule} left nothing in {kind}"
+
+
+def test_running_again_does_nothing(finished):
+    assert "Nothing to be done" in finished.snakemake().stdout
+
+
+def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
+    files = {
+        "unetpipe/inference.py": ('"""Tiles in,', '"""Some tiles in,'),
+        "unetpipe/weight_map.py": ("import ", "# a comment\nimport "),
+        "unetpipe/stages/predict_part.py": ("log.info(\n", "log.warning(\n"),
+    }
+    before = {}
+    for name, (old, new) in files.items():
+        text = (finished.folder / name).read_text()
+        before[name] = finished.edit(
+            name,
+            old if old in text else "log.info(",
+            new if old in text else "log.warning(",
+        )
+    try:
+        assert finished.planned() == {}
+    finally:
+        for name, text in before.items():
+            (finished.folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "expected"),
+    [
+        (
+            "unetpipe/scoring.py",
+            "math.isnan(value)",
+            "not math.isfinite(value)",
+            {"evaluate_prediction", "report"},
+        ),
+        (
+            "unetpipe/segmentation.py",
+            "max(smallest, 1)",
+            "max(smallest, 2)",
+            {"segment_volume", "evaluate_prediction", "report"},
+        ),
+        (
+            "unetpipe/stages/report.py",
+            "def report(",
+            "EDITED = True\n\n\ndef report(",
+            {"report"},
+        ),
+    ],
+)
+def test_an_edit_reruns_exactly_the_rules_that_use_it(
+    finished, module, old, new, expected
+):
+    before = finished.edit(module, old, new)
+    try:
+        assert set(finished.planned()) == expected
+    finally:
+        (finished.folder / module).write_text(before)
+
+
+def test_changing_one_setting_reruns_exactly_what_depends_on_it(finished):
+    before = finished.edit("config/tiny.yaml", "parts: 2", "parts: 3")
+    try:
+        assert set(finished.planned()) == {
+            "plan_prediction",
+            "predict_part",
+            "finish_prediction",
+            "segment_volume",
+            "evaluate_prediction",
+            "report",
+        }
+    finally:
+        (finished.folder / "config/tiny.yaml").write_text(before)
+
+
+def test_all_problems_of_a_configuration_come_at_once_without_a_traceback(fresh):
+    text = (fresh.folder / "config/tiny.yaml").read_text()
+    (fresh.folder / "config/tiny.yaml").write_text(
+        text.replace("steps:", "stepps:").replace("parts: 2", "parts: 0")
+    )
+    done = fresh.snakemake("--dry-run", check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "training.stepps: unknown key; did you mean steps?" in said
+    assert "prediction.parts" in said
+    assert "Traceback" not in said
+
+
+def test_a_missing_source_stops_before_anything_is_written(fresh):
+    done = fresh.snakemake("--config", "source=nowhere/at/all.zip", check=False)
+    assert done.returncode != 0
+    assert "nowhere/at/all.zip" in done.stdout + done.stderr
+    assert not (fresh.folder / "resources/tiny/manifest.json").exists()
+
+
+def test_killing_snakemake_loses_nothing(fresh, finished):
+    """SIGKILL to the whole run, twice; the same command finishes with equal bits."""
+    for rule in ("train_unet", "finish_prediction"):
+        run = subprocess.Popen(
+            fresh.command(),
+            cwd=fresh.folder,
+            env=fresh.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        log = fresh.folder / "logs/tiny" / rule
+        while run.poll() is None and not list(log.glob("**/*.log")):
+            time.sleep(0.02)
+        assert run.poll() is None, "it ended before it could be killed"
+        subprocess.run(["pkill", "-KILL", "-s", str(run.pid)], check=False)
+        run.wait()
+        assert run.returncode == -signal.SIGKILL
+        fresh.snakemake("--unlock")
+    fresh.snakemake()
+    assert "Nothing to be done" in fresh.snakemake().stdout
+    stored = [
+        open_volume(
+            next(p.folder.glob("results/tiny/unet/cells/prediction-*"))
+            / "probability.ome.zarr"
+        )[...]
+        for p in (fresh, finished)
+    ]
+    assert np.array_equal(*stored)
+
+
+def test_lint_finds_nothing(fresh):
+    if shutil.which("snakemake", path=fresh.environment["PATH"]) is None:
+        pytest.fail("snakemake is not on the path")
+    done = fresh.snakemake("--lint", check=False)
+    assert done.returncode == 0, done.stderr
