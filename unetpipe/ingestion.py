@@ -191,7 +191,7 @@ def check_memory(reader: ImageReader, layout: Layout, what: str) -> int:
         raise ResourceError(
             f"{what} {reader.shape} (c, z, y, x) needs {needed >> 20} MB of memory "
             f"with shards of {layout.shard[0]} sections, {free >> 20} MB are free; "
-            "make ingest.shard (and ingest.chunk) smaller along z, or run with more memory"
+            "make ingest.shard (and ingest.chunk) smaller along z, or use more memory"
         )
     return needed
 
