@@ -234,8 +234,8 @@ def balance_classes(counts: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> balance_classes(np.array([25, 75, 0])).round(3).tolist()
-    [1.333, 0.444, 1.0]
+    >>> balance_classes(np.array([25, 75, 0])).round(3)
+    array([1.333, 0.444, 1.   ], dtype=float32)
     """
     share = counts.sum() / (len(counts) * np.maximum(counts, 1))
     weights: NDArray[np.float32] = np.where(counts > 0, share, 1.0).astype(np.float32)
@@ -265,5 +265,6 @@ def _weigh(
     reach = d1 + d2
     weighs = is_background & (reach <= REACH_SIGMAS * sigma_vox)
     term = np.zeros(d1.shape, np.float32)
-    term[weighs] = w0 * np.exp(-(reach[weighs] ** 2) / (2 * sigma_vox**2))
+    squares = np.square(reach[weighs], dtype=np.float64)
+    term[weighs] = w0 * np.exp(-squares / (2 * sigma_vox**2))
     return term
