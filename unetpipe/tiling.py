@@ -34,6 +34,8 @@ from unetpipe.unet_spec import UNetSpec
 LARGEST_CHUNK = 128
 SHARD_VOXELS_YX = 1024
 SHARD_SECTIONS = 8
+# Short stacks have thinner shards, so that jobs can share them.
+FEWEST_SHARDS_Z = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +222,9 @@ def _axis_strides(length: int, grid: int, *, tiled: bool) -> list[int]:
 
 
 def _sections_per_shard(num_sections: int, stride_z: int) -> int:
-    longest = round_up(num_sections, stride_z)
-    return min(longest, stride_z * max(1, SHARD_SECTIONS // stride_z))
+    few = -(-num_sections // FEWEST_SHARDS_Z)
+    wanted = min(round_up(few, stride_z), SHARD_SECTIONS)
+    return stride_z * max(1, wanted // stride_z)
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -103,6 +103,7 @@ def chain(tmp_path, make_volume, make_model):
 
 def small_shards(monkeypatch, sections=2, voxels=32):
     monkeypatch.setattr("unetpipe.tiling.SHARD_SECTIONS", sections)
+    monkeypatch.setattr("unetpipe.tiling.FEWEST_SHARDS_Z", 1)
     monkeypatch.setattr("unetpipe.tiling.SHARD_VOXELS_YX", voxels)
 
 

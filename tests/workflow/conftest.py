@@ -26,7 +26,7 @@ HEADER = (
     "label_kind\tunlabelled\n"
 )
 ROWS = [
-    f"cells\timage.tif\tlabels.tif\t{sections}\t{role}\t\tzyx\t50,4,4\t"
+    f"cells\tphantom/image.tif\tphantom/labels.tif\t{sections}\t{role}\t\tzyx\t50,4,4\t"
     "instances\tnone\n"
     for sections, role in (("0-1", "train"), ("2", "validate"), ("3", "test"))
 ]

@@ -34,7 +34,8 @@ def open_cell(cell: str, root: Path) -> ImageSource:
     found = _first_found(cell, root)
     if found:
         return _open(*found)
-    near = sorted((p.name for p in _visible(root.rglob("*"), root)), key=natural_key)
+    files = (p for p in _visible(root.rglob("*"), root) if p.is_file())
+    near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
     raise DataError(
         f"{cell!r}: there is no such file or folder in {root.absolute()}; correct the "

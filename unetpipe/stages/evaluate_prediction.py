@@ -1,6 +1,7 @@
 """Rule evaluate_prediction: score a prediction on the annotated sections."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,6 +194,7 @@ class _Task:
                     chosen = {
                         metric: curve.best().threshold
                         for metric, curve in curves.get(("validate", name), {}).items()
+                        if not math.isnan(curve.best().threshold)
                     }
                 rows += threshold_rows(name, by_metric, chosen)
             rows += counts[role].rows("unet", self.segmented["threshold"])
