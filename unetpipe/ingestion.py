@@ -109,19 +109,21 @@ def copy_image(
         channels=names if num_channels > 1 else ("image",),
     )
     totals = [IntensityStatistics()] * num_channels
-    given, stored, first_nan = hashlib.sha256(), hashlib.sha256(), ""
+    given, first_nan = hashlib.sha256(), ""
+    stored = given  # until a voxel is replaced
     for start, slab in _slabs(reader, layout.shard[0]):
         for z in range(slab.shape[1]):
             section = slab[:, z]
             here = [IntensityStatistics.of(channel) for channel in section]
             totals = [a + b for a, b in zip(totals, here, strict=True)]
+            if any(s.num_nan for s in here) and not first_nan:
+                first_nan, stored = _first_nan(section, start + z, reader), given.copy()
             _update(given, section)
-            if any(s.num_nan for s in here):
-                first_nan = first_nan or _first_nan(section, start + z, reader)
-                if means is not None:
-                    bad = ~np.isfinite(section)
-                    section[bad] = np.broadcast_to(means, section.shape)[bad]
-            _update(stored, section)
+            if means is not None and first_nan:
+                bad = ~np.isfinite(section)
+                section[bad] = np.broadcast_to(means, section.shape)[bad]
+            if stored is not given:
+                _update(stored, section)
         if not first_nan or is_replacing:
             _write_slab(array, start, slab)
     num_nan = sum(s.num_nan for s in totals)
@@ -169,11 +171,29 @@ def largest_value(reader: ImageReader, depth: int) -> int:
     return max(int(slab.max()) for _, slab in _slabs(reader, depth))
 
 
-def check_memory(reader: ImageReader, layout: Layout, what: str) -> int:
-    """Log how much memory copying takes at most, in bytes, and refuse too much.
+def check_memory(
+    reader: ImageReader, layout: Layout, stored: np.dtype[Any], what: str
+) -> int:
+    """Log how much memory copying takes at most, and refuse too much.
 
-    Two slabs at once (one read, one written), their arrangement, and the working
-    copies of a section: 64-bit values and squares.
+    Two slabs as read and one being arranged, one as stored, the encoding of a shard,
+    and 64-bit working copies of a section.
+
+    Parameters
+    ----------
+    reader : ImageReader
+        What is copied.
+    layout : Layout
+        Of the store.
+    stored : dtype
+        Of the store.
+    what : str
+        For the message.
+
+    Returns
+    -------
+    int
+        Bytes.
 
     Raises
     ------
@@ -182,9 +202,10 @@ def check_memory(reader: ImageReader, layout: Layout, what: str) -> int:
     """
     layout = layout.clip(reader.zyx)
     section = prod(reader.shape) // reader.zyx[0]
-    slab = section * layout.shard[0] * max(reader.dtype.itemsize, 4)
-    shard = prod(layout.shard) * reader.shape[0] * reader.dtype.itemsize
-    needed = 3 * slab + 4 * shard + 24 * section
+    slab = section * layout.shard[0]
+    shard = prod(layout.shard) * reader.shape[0]
+    needed = slab * (3 * reader.dtype.itemsize + stored.itemsize)
+    needed += 4 * shard * stored.itemsize + 24 * section
     free = psutil.virtual_memory().available
     logger.info("%s: at most %d MB of memory", what, needed >> 20)
     if needed > free:

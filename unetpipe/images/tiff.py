@@ -97,8 +97,9 @@ class TiffSource(ImageSource):
 
     def _describe(self) -> None:
         """Find shape, axes and layout, and compare what is promised with the file."""
-        with _errors_raise(self._path):
+        with _errors_raise(self._path) as about:
             handle = self._handle()
+            about.append(f"{len(handle.pages)} pages found")
             every = handle.series
             if not every:
                 raise DataError(f"{self._path} holds no image; give another file")
@@ -197,9 +198,12 @@ class TiffSource(ImageSource):
 
 
 @contextmanager
-def _errors_raise(path: Path) -> Iterator[None]:
-    """Turn what tifffile merely logs as an error, and its exceptions, into ours."""
-    thread, messages = threading.get_ident(), list[str]()
+def _errors_raise(path: Path) -> Iterator[list[str]]:
+    """Turn what tifffile merely logs as an error, and its exceptions, into ours.
+
+    What is put into the list that this yields goes into the message.
+    """
+    thread, messages, about = threading.get_ident(), list[str](), list[str]()
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -210,7 +214,7 @@ def _errors_raise(path: Path) -> Iterator[None]:
     tifffile_logger = logging.getLogger("tifffile")
     tifffile_logger.addHandler(handler)
     try:
-        yield
+        yield about
     except tifffile.TiffFileError as error:
         raise DataError(
             f"{path} is no TIFF, or is corrupt ({error}); copy or download it again"
@@ -219,7 +223,8 @@ def _errors_raise(path: Path) -> Iterator[None]:
         tifffile_logger.removeHandler(handler)
     if messages:
         raise DataError(
-            f"{path} is truncated or corrupt ({messages[0]}); copy or download it again"
+            f"{path} is truncated or corrupt ({'; '.join([*about, messages[0]])}); "
+            "copy or download it again"
         )
 
 

@@ -8,12 +8,18 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from unetpipe.annotations import AnnotationReader, check_label_dtype
+from unetpipe.agreement import (
+    check_alike,
+    check_annotated,
+    check_image_dtype,
+    check_label_values,
+    check_pixels,
+    compare_numbers,
+)
+from unetpipe.annotations import AnnotationReader
 from unetpipe.archives import partial_folder
 from unetpipe.config import IngestConfig
-from unetpipe.errors import DataError
 from unetpipe.images import ImageReader, open_image
-from unetpipe.images.sequence import SequenceSource
 from unetpipe.ingestion import (
     Layout,
     check_memory,
@@ -74,14 +80,14 @@ def ingest_volume(
     """
     sheet = [_as_row(row) for row in rows]
     originals = read_record(manifest)
-    problems, warnings = Problems(f"volume {volume}"), list[str]()
+    problems = Problems(f"volume {volume}")
     with ExitStack() as stack:
         image, labels = _open(sheet, Path(originals["root"]), problems, stack)
-        warnings += _compare_numbers(image, labels)
-        voxel_size_nm = _voxel_size(sheet[0], image, warnings)
+        warnings = compare_numbers(image, labels) if labels else []
+        voxel_size_nm = _choose_voxel_size(sheet[0], image, warnings)
         layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
-        check_memory(image, layout, f"volume {volume}: image")
-        about = {
+        check_memory(image, layout, image.dtype, f"volume {volume}: image")
+        about: dict[str, Any] = {
             "volume": volume,
             "shape": image.zyx,
             "num_channels": image.shape[0],
@@ -93,10 +99,11 @@ def ingest_volume(
         with problems:
             partial = stack.enter_context(partial_folder(image_store))
             found = copy_image(image, partial, layout, nan_policy=ingest.nan_policy)
-            _check_pixels("image", image, found.pixel_sha256, pixel_sha256)
+            check_pixels("image", image, found.pixel_sha256, pixel_sha256)
             about["image"] = {
                 "store": image_store,
                 "content_sha256": found.content_sha256,
+                "pixel_sha256": found.pixel_sha256,
                 "files": _list_files(image, originals),
             }
             about["statistics"] = [s.to_json() for s in found.statistics]
@@ -110,19 +117,21 @@ def ingest_volume(
                     num_classes=num_classes,
                     largest=largest_value(labels, layout.shard[0]),
                 )
+                what = f"volume {volume}: labels"
+                check_memory(labels, layout, annotation.dtype, what)
                 written = copy_labels(labels, partial, layout, annotation)
-                _check_pixels("labels", labels, written.pixel_sha256, pixel_sha256)
+                check_pixels("labels", labels, written.pixel_sha256, pixel_sha256)
                 problems.texts += annotation.problems()
                 warnings += annotation.warnings()
-                warnings += _check_annotated(annotation.foreground, sheet)
+                warnings += check_annotated(
+                    annotation.foreground, _sections_of_roles(sheet, image.zyx[0])
+                )
                 about["labels"] = {
                     "store": labels_store,
-                    "dtype": str(annotation.dtype),
                     "content_sha256": written.content_sha256,
-                    "label_kind": annotation.kind,
-                    "unlabelled": annotation.stored_unlabelled,
-                    "num_ids": annotation.num_ids,
+                    "pixel_sha256": written.pixel_sha256,
                     "files": _list_files(labels, originals),
+                    **annotation.to_json(),
                 }
         problems.raise_any()
     if labels is None:
@@ -144,23 +153,16 @@ def _as_row(values: dict[str, Any]) -> Row:
 def _open(
     sheet: list[Row], root: Path, problems: Problems, stack: ExitStack
 ) -> tuple[ImageReader, ImageReader | None]:
-    """Open image and labels, and check what can be told without reading them."""
+    """Open image and labels, and check what can be told before reading them."""
     row, image, labels = sheet[0], None, None
     threads = min(MAX_READ_THREADS, len(os.sched_getaffinity(0)))
     with problems:
         image = open_image(row.image, root, axes=row.axes, num_threads=threads)
         stack.enter_context(image)
-        if (
-            image.dtype.kind not in "iuf"
-            or image.dtype.itemsize * (image.dtype.kind != "f") > 4
-        ):
-            raise DataError(
-                f"{image.where(0)} has voxels of {image.dtype}; save the image as "
-                "integers of at most 32 bits, or as float32"
-            )
-    if image is not None:
-        for part in sheet:
-            with problems:
+        check_image_dtype(image)
+    for part in sheet:
+        with problems:
+            if image is not None:
                 part.section_numbers(image.zyx[0])
     with problems:
         if row.labels:
@@ -168,95 +170,24 @@ def _open(
                 row.labels, root, axes=row.axes, is_labels=True, num_threads=threads
             )
             stack.enter_context(labels)
-            _check_labels(labels, image)
+            check_label_values(labels)
+    with problems:
+        if image is not None and labels is not None:
+            check_alike(labels, image)
     problems.raise_any()
     assert image is not None
     return image, labels
 
 
-def _check_labels(labels: ImageReader, image: ImageReader | None) -> None:
-    """Refuse labels that are no ids, or of another shape than the image."""
-    if labels.shape[0] > 1:
-        raise DataError(
-            f"{labels.where(0)} has {labels.shape[0]} channels; labels have one: save "
-            "the ids as a grey image"
-        )
-    if image is not None and labels.zyx != image.zyx:
-        raise DataError(
-            f"the image is {image.zyx} (z, y, x) in {image.files[0]}, the labels are "
-            f"{labels.zyx} in {labels.files[0]}; they must be alike, voxel on voxel: "
-            "correct the sheet (image, labels, axes) or the files"
-        )
-    sample = labels.read_sections(0, 1) if labels.dtype.kind not in "iu" else None
-    if sample is not None:
-        check_label_dtype(labels.dtype, sample, labels.where(0))
+def _sections_of_roles(sheet: list[Row], num_sections: int) -> dict[str, list[int]]:
+    """Return which sections have which role, over all rows of a volume."""
+    roles: dict[str, set[int]] = {}
+    for row in sheet:
+        roles.setdefault(row.role, set()).update(row.section_numbers(num_sections))
+    return {role: sorted(numbers) for role, numbers in roles.items()}
 
 
-def _check_pixels(
-    part: str, reader: ImageReader, found: str, expected: dict[str, str]
-) -> None:
-    """Compare the voxels of the files with the checksum that the user pinned."""
-    if part in expected and expected[part] != found:
-        raise DataError(
-            f"the voxels of {reader.files[0]}{_and_more(reader)} have sha256 {found}, "
-            f"but pixel_sha256 expects {expected[part]} of `{part}`; the files are "
-            "others, or in another order: get the originals, or correct the checksum"
-        )
-
-
-def _check_annotated(foreground: list[int], sheet: list[Row]) -> list[str]:
-    """Warn of annotated sections without a cell; refuse if no training section has one.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to learn from this volume.
-    """
-    warnings = []
-    for role in ("train", "validate", "test"):
-        sections = sorted(
-            {
-                z
-                for row in sheet
-                if row.role == role
-                for z in row.section_numbers(len(foreground))
-            }
-        )
-        empty = [z for z in sections if not foreground[z]]
-        if sections and empty == sections and role == "train":
-            raise DataError(
-                f"the labels hold no cell in any of the {len(sections)} sections with "
-                "role train; annotate some, or give the rows the role predict"
-            )
-        if empty:
-            some = ", ".join(map(str, empty[:10])) + (
-                ", ..." if len(empty) > 10 else ""
-            )
-            warnings.append(
-                f"the labels hold no cell in {len(empty)} of {len(sections)} sections "
-                f"with role {role}: {some}"
-            )
-    return warnings
-
-
-def _compare_numbers(image: ImageReader, labels: ImageReader | None) -> list[str]:
-    """Warn where files of image and labels that are paired bear different numbers."""
-    if labels is None:
-        return []
-    one, two = image.source, labels.source
-    if not (isinstance(one, SequenceSource) and isinstance(two, SequenceSource)):
-        return []
-    for z, (a, b) in enumerate(zip(one.numbers(), two.numbers(), strict=True)):
-        if a != b:
-            return [
-                f"section {z} is {one.files[z].name} in the image and "
-                f"{two.files[z].name} in the labels: check that both sequences begin "
-                "alike and have no gap"
-            ]
-    return []
-
-
-def _voxel_size(
+def _choose_voxel_size(
     row: Row, image: ImageReader, warnings: list[str]
 ) -> tuple[float, float, float]:
     """Return the sheet's voxel size; the file's where the sheet has none."""
@@ -290,8 +221,3 @@ def _list_files(reader: ImageReader, originals: dict[str, Any]) -> list[dict[str
         else:
             listing.append({"path": name, "size": size, "sha256": hash_file(path)})
     return listing
-
-
-def _and_more(reader: ImageReader) -> str:
-    more = len(reader.files) - 1
-    return f" and {more} more files" if more else ""
