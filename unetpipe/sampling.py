@@ -144,7 +144,7 @@ class Batch:
 
 
 class PatchSampler:
-    """Draws patches so that every known voxel is equally likely to be seen.
+    """Draws patches: sections by their known voxels, any place in a section alike.
 
     Parameters
     ----------
