@@ -130,16 +130,19 @@ def predicted(pattern, *roles):
 
 def describe_results():
     """Return where the results are and how to look at them."""
-    lines = ["", f"Report: {RESULTS}/report.html (open it in a browser)"]
+    lines = []
     for model, volume in predicted_pairs("validate", "test", "predict"):
         record = Path(f"{RESULTS}/{model}/{volume}/segmentation.json")
         ingest = Path(f"{RESULTS}/volumes/{volume}/ingest.json")
         if record.exists() and ingest.exists():
             image = read_record(ingest)["image"]["store"]
-            lines.append(f"Segmentation of {volume} by {model}:")
-            lines.append(f"  {read_record(record)['store']}")
-            lines.append(f"  napari {image} {read_record(record)['store']}")
-    return "\n".join(lines)
+            store = read_record(record)["store"]
+            lines += [f"Segmentation of {volume} by {model}: {store}"]
+            lines += [f"  look at it:  napari {image} {store}"]
+    page = Path(f"{RESULTS}/report.html")
+    if page.exists():
+        lines += [f"Report: {page}", f"  look at it:  xdg-open {page}"]
+    return "\n".join(["", *lines])
 
 
 def describe_failure(path):
