@@ -1,0 +1,305 @@
+"""What a run's records say together: sentences, cards and tables of the report.
+
+A *run* is a dictionary of records: ``name``, ``manifest``, ``volumes`` (by name),
+``weight_maps``, ``trained`` (``model``, ``record``, ``description``) and ``predicted``
+(``model``, ``volume``, ``probe``, ``plan``, ``prediction``, ``segmentation``,
+``metrics``).
+"""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from markupsafe import Markup
+
+from unetpipe.page.text import (
+    OURS,
+    PREDICTORS,
+    count,
+    format_quantity,
+    format_score,
+    format_seconds,
+    format_sections,
+    format_threshold,
+    headline,
+    metric_label,
+    shown_score,
+)
+from unetpipe.unet_spec import UNetSpec
+
+Run = dict[str, Any]
+Record = dict[str, Any]
+
+CARDS = ("v_rand", "v_info", "rand_error", "pixel_error")
+CARDS_OF_CLASSES = ("dice_class_1", "iou_class_1")
+
+
+def summarise(run: Run) -> Markup:
+    """Return the run in one paragraph: what was trained, how well, on what."""
+    sentences = [_about_training(run), _about_scores(run), _about_results(run)]
+    return Markup(" ").join(sentence for sentence in sentences if sentence)
+
+
+def sections_by_role(run: Run, volume: str) -> dict[str, list[int]]:
+    """Return the sections of a volume that networks learnt from and were scored on."""
+    roles: dict[str, set[int]] = {}
+    for training in run["trained"]:
+        recipe = training["description"].get("recipe", {})
+        for role in ("train", "validate"):
+            for row in recipe.get(role, ()):
+                if row["volume"] == volume:
+                    roles.setdefault(role, set()).update(row["sections"])
+    for predicted in run["predicted"]:
+        if predicted["volume"] == volume and predicted["metrics"]:
+            for role, numbers in predicted["metrics"]["role_sections"].items():
+                roles.setdefault(role, set()).update(numbers)
+    return {role: sorted(numbers) for role, numbers in roles.items()}
+
+
+def highlights(run: Run) -> list[dict[str, Any]]:
+    """Return the scores to see first, with the best baseline beside each."""
+    scored = [p for p in run["predicted"] if p["metrics"]]
+    if not scored:
+        return []
+    tables = scored[0]["metrics"]["tables"]
+    table = next((t for t in tables if t["role"] == "test"), tables[0])
+    names = {row["metric"] for row in table["rows"]}
+    cards = []
+    for metric in CARDS if names & set(CARDS) else CARDS_OF_CLASSES:
+        rows = {r["predictor"]: r for r in table["rows"] if r["metric"] == metric}
+        if OURS in rows:
+            where = f"{scored[0]['volume']}, {table['role']} sections"
+            cards.append(_card(rows, where))
+    return cards
+
+
+def _card(rows: dict[str, Record], where: str) -> dict[str, Any]:
+    ours = rows.pop(OURS)
+    higher = ours["better"] == "higher"
+    others = [
+        (score, name)
+        for name, row in rows.items()
+        if (score := shown_score(row)) is not None
+    ]
+    best = (max(others) if higher else min(others)) if others else None
+    return {
+        "metric": metric_label(ours["metric"]),
+        "score": format_score(shown_score(ours)),
+        "better": ours["better"],
+        "where": where,
+        "interval": " to ".join(map(format_score, ours["interval"] or ())),
+        "baseline": best
+        and f"{PREDICTORS.get(best[1], best[1])}: {format_score(best[0])}",
+    }
+
+
+def overview(run: Run) -> dict[str, Any] | None:
+    """Return one row of scores for each scored volume, None if there is only one."""
+    scored = [p for p in run["predicted"] if p["metrics"]]
+    if len(scored) < 2:
+        return None
+    metrics: dict[str, None] = {}
+    rows = []
+    for predicted in scored:
+        for table in predicted["metrics"]["tables"]:
+            ours = {r["metric"]: r for r in table["rows"] if r["predictor"] == OURS}
+            metrics |= dict.fromkeys(ours)
+            rows.append((predicted, table, ours))
+    return {
+        "metrics": [metric_label(metric) for metric in metrics],
+        "rows": [
+            {
+                "model": predicted["model"],
+                "volume": predicted["volume"],
+                "role": table["role"],
+                "num_sections": len(table["sections"]),
+                "scores": [
+                    format_score(shown_score(ours[metric])) if metric in ours else ""
+                    for metric in metrics
+                ],
+            }
+            for predicted, table, ours in rows
+        ],
+    }
+
+
+def collect_warnings(run: Run) -> list[str]:
+    """Return everything that a stage found odd, with whom it concerns."""
+    found = []
+    for name, volume in run["volumes"].items():
+        found += [f"{name}: {text}" for text in volume.get("warnings", ())]
+        if volume.get("num_nan"):
+            found.append(
+                f"{name}: {count(volume['num_nan'], 'voxel')} were NaN or infinite and "
+                "got the mean of their channel"
+            )
+    for training in run["trained"]:
+        texts = training["record"].get("warnings", ())
+        found += [f"{training['model']}: {text}" for text in texts]
+    for predicted in run["predicted"]:
+        found += [
+            f"{predicted['model']} on {predicted['volume']}: {text}"
+            for text in _warnings_of(predicted)
+        ]
+    return found
+
+
+def _warnings_of(predicted: Record) -> Iterator[str]:
+    devices = predicted["prediction"].get("devices", ())
+    if len(devices) > 1:
+        yield (
+            f"predicted on different kinds of device ({', '.join(devices)}), whose "
+            "arithmetic differs in the last bits"
+        )
+    flips = predicted["plan"].get("flip_fraction", 0)
+    if flips > 0:
+        yield (
+            f"{predicted['plan']['precision']} flips {100 * flips:.3g} % of the labels "
+            "against fp32"
+        )
+    if predicted["segmentation"]["num_objects"] == 0:
+        yield "no object was found; look at the probabilities and the threshold"
+    if predicted["metrics"] and predicted["metrics"].get("left_out"):
+        numbers = format_sections(predicted["metrics"]["left_out"])
+        yield (
+            f"sections {numbers} hold voxels that nobody annotated: they count for "
+            "class overlap only"
+        )
+
+
+def collect_timings(run: Run) -> list[dict[str, Any]]:
+    """Return what took how long, in the order of the chain."""
+    rows = [("download_dataset", run["name"], run["manifest"], "")]
+    for name, volume in run["volumes"].items():
+        rows.append(("ingest_volume", name, volume, ""))
+    for record in run["weight_maps"]:
+        rows.append(("compute_weight_map", record["volume"], record, ""))
+    for training in run["trained"]:
+        record = training["record"]
+        steps = f"{record['steps'] / record['seconds']:.3g} steps a second"
+        rows.append(("train_unet", training["model"], record, steps))
+    for predicted in run["predicted"]:
+        rows += _timings_of(predicted)
+    return [
+        {"stage": stage, "of": of, "time": format_seconds(seconds), "note": note}
+        for stage, of, record, note in rows
+        if (seconds := _seconds(record)) is not None
+    ]
+
+
+def _timings_of(predicted: Record) -> Iterator[tuple[str, str, Record, str]]:
+    of = f"{predicted['model']}, {predicted['volume']}"
+    yield "probe_prediction", of, predicted["probe"], ""
+    yield "plan_prediction", of, predicted["plan"], ""
+    parts = predicted["prediction"]["parts"]
+    voxels = sum(part["num_voxels"] for part in parts)
+    computing = sum(part["seconds_computing"] for part in parts)
+    note = count(len(parts), "part")
+    if voxels and computing:
+        note += f", {format_quantity(voxels / computing)}voxels a second and worker"
+    total = {"seconds": sum(part["seconds"] for part in parts)}
+    yield "predict_part", of, total, note
+    yield "finish_prediction", of, predicted["prediction"], ""
+    yield "segment_volume", of, predicted["segmentation"], ""
+    if predicted["metrics"]:
+        yield "evaluate_prediction", of, predicted["metrics"], ""
+
+
+def describe_machines(run: Run) -> list[dict[str, Any]]:
+    """Return the different hosts and versions that records tell of, with stages."""
+    records = [("download_dataset", run["manifest"])]
+    records += [("ingest_volume", v) for v in run["volumes"].values()]
+    records += [("compute_weight_map", r) for r in run["weight_maps"]]
+    records += [("train_unet", t["record"]) for t in run["trained"]]
+    for predicted in run["predicted"]:
+        records += [
+            ("probe_prediction", predicted["probe"]),
+            ("finish_prediction", predicted["prediction"]),
+            ("segment_volume", predicted["segmentation"]),
+        ]
+        if predicted["metrics"]:
+            records.append(("evaluate_prediction", predicted["metrics"]))
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for stage, record in records:
+        told = record["circumstances"]
+        versions = ", ".join(f"{k} {v}" for k, v in told["libraries"].items() if v)
+        key = (told["host"], told["platform"], told["python"], versions)
+        fields = dict(zip(("host", "platform", "python", "versions"), key, strict=True))
+        entry = found.setdefault(key, {**fields, "stages": {}})
+        entry["stages"][stage] = None
+    return list(found.values())
+
+
+def _seconds(record: Record) -> float | None:
+    seconds = record.get("seconds", record.get("circumstances", {}).get("seconds"))
+    return None if seconds is None else float(seconds)
+
+
+def _about_training(run: Run) -> Markup:
+    if not run["trained"]:
+        return Markup("")
+    first = run["trained"][0]
+    spec = UNetSpec.from_json(first["description"]["spec"])
+    record = first["record"]
+    learnt = {
+        (row["volume"], z)
+        for row in first["description"].get("recipe", {}).get("train", ())
+        for z in row["sections"]
+    }
+    names = sorted({volume for volume, _ in learnt})
+    others = len(run["trained"]) - 1
+    return Markup(
+        "A {}-dimensional U-Net of {}parameters ({} levels, {} channels in the first, "
+        "{} convolutions){} was trained for {} on {} of {}, in {} on {}."
+    ).format(
+        {2: "two", 3: "three"}[spec.ndim],
+        format_quantity(spec.num_parameters),
+        spec.depth + 1,
+        spec.base_channels,
+        {"valid": "unpadded", "same": "padded"}[spec.padding],
+        f", one of {others + 1} folds," if others else "",
+        count(record["steps"], "step"),
+        count(len(learnt), "section"),
+        names[0] if len(names) == 1 else f"{len(names)} volumes",
+        format_seconds(record["seconds"]),
+        record["circumstances"].get("device", "this machine"),
+    )
+
+
+def _about_scores(run: Run) -> Markup:
+    scored = [p for p in run["predicted"] if p["metrics"]]
+    rows = headline(scored[0]["metrics"]["tables"]) if scored else {}
+    if not rows:
+        return Markup("No annotated section was scored.")
+    ours = rows.pop(OURS)
+    kind = "held-out test" if ours["role"] == "test" else "validation"
+    text = Markup("On {} of {} it reaches a {} of <strong>{}</strong>").format(
+        count(ours["num_sections"], f"{kind} section"),
+        scored[0]["volume"],
+        metric_label(ours["metric"]),
+        format_score(shown_score(ours)),
+    )
+    if ours["chosen"] and ours["chosen"]["threshold"] is not None:
+        text += Markup(" at the threshold {} that validation sections chose").format(
+            format_threshold(ours["chosen"]["threshold"])
+        )
+    baselines = [
+        f"{PREDICTORS.get(name, name)} {format_score(shown_score(row))}"
+        for name, row in rows.items()
+    ]
+    if baselines:
+        text += Markup("; for comparison, {}").format(" and ".join(baselines))
+    return text + Markup(".")
+
+
+def _about_results(run: Run) -> Markup:
+    if not run["predicted"]:
+        return Markup("")
+    segmented = [p["segmentation"] for p in run["predicted"]]
+    voxels = sum(prod(run["volumes"][p["volume"]]["shape"]) for p in run["predicted"])
+    return Markup("{}, {}voxels, {} segmented into {}.").format(
+        count(len({p["volume"] for p in run["predicted"]}), "volume"),
+        format_quantity(voxels),
+        "was" if len(segmented) == 1 else "were",
+        count(sum(s["num_objects"] for s in segmented), "object"),
+    )
