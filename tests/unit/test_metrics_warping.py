@@ -1,7 +1,5 @@
 """Warping against a slow, plain reading of its definition."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +13,6 @@ from unetpipe.metrics import (
     collect_warping,
     label_components,
     map_mistakes,
-    score_section,
     warp_section,
 )
 from unetpipe.metrics.simple_points import IS_SIMPLE, warp
@@ -168,17 +165,3 @@ def test_counts_of_sections_are_pooled_and_constant_maps_spoil_their_threshold()
 def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(GeometryError, match="crop"):
         map_mistakes(np.zeros((2, 2)), np.zeros((3, 2), bool), 0.5)
-
-
-def test_a_section_of_512_x_512_takes_seconds_at_most():
-    rng = np.random.default_rng(0)
-    cells = np.ones((512, 512), bool)
-    cells[::24] = cells[:, ::24] = False
-    blurred = ndimage.gaussian_filter(cells + rng.standard_normal(cells.shape), 1.0)
-    probability = np.clip(blurred, 0, 1)
-    for run in (probability[:32, :32], probability):  # the first one compiles
-        start = time.process_time()
-        score_section(run, cells[: len(run), : len(run)])
-        warp_section(run, cells[: len(run), : len(run)])
-        seconds = time.process_time() - start
-    assert seconds < 8  # measured below 1

@@ -8,11 +8,18 @@ come from resampling sections or objects. A score that is undefined is NaN (None
 JSON), never a number that looks good.
 """
 
-from unetpipe.metrics.bootstrap import Interval, bootstrap_curve, bootstrap_interval
+from unetpipe.metrics.bootstrap import (
+    Interval,
+    bootstrap_best,
+    bootstrap_curve,
+    bootstrap_interval,
+    bootstrap_sums,
+)
 from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
     field_border_vox,
     keep_objects_in_field,
+    keep_results,
     match_references,
 )
 from unetpipe.metrics.contingency import ContingencyTable
@@ -25,6 +32,7 @@ from unetpipe.metrics.instances import (
     InstanceMatches,
     match_instances,
     mean_average_precision,
+    score_terms,
 )
 from unetpipe.metrics.isbi import (
     IsbiCurves,
@@ -42,7 +50,15 @@ from unetpipe.metrics.rand import (
     rand_scores,
 )
 from unetpipe.metrics.simple_points import Mistake
+from unetpipe.metrics.table_sum import TableSum
 from unetpipe.metrics.thinning import label_components, thin_borders
+from unetpipe.metrics.value_counts import (
+    Calibration,
+    calibrate,
+    confusion_above,
+    count_values,
+    otsu_level,
+)
 from unetpipe.metrics.warping import (
     WarpingCurves,
     WarpingSection,
@@ -52,6 +68,7 @@ from unetpipe.metrics.warping import (
 )
 
 __all__ = [
+    "Calibration",
     "ClassScores",
     "ContingencyTable",
     "InformationScores",
@@ -62,29 +79,38 @@ __all__ = [
     "Mistake",
     "RandScores",
     "ReferenceMatches",
+    "TableSum",
     "ThresholdCurve",
     "ThresholdScore",
     "WarpingCurves",
     "WarpingSection",
     "accumulated_thresholds",
     "adapted_rand_error",
+    "bootstrap_best",
     "bootstrap_curve",
     "bootstrap_interval",
+    "bootstrap_sums",
+    "calibrate",
     "class_scores",
     "collect_curves",
     "collect_warping",
+    "confusion_above",
     "confusion_matrix",
+    "count_values",
     "field_border_vox",
     "information_scores",
     "keep_objects_in_field",
+    "keep_results",
     "label_components",
     "map_mistakes",
     "match_instances",
     "match_references",
     "mean_average_precision",
+    "otsu_level",
     "rand_scores",
     "score_section",
     "score_stack",
+    "score_terms",
     "thin_borders",
     "warp_section",
 ]

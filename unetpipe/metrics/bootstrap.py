@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike
 from unetpipe.errors import DataError
 from unetpipe.metrics.curves import Scores, ThresholdCurve, mean_of_defined
 
+MOST_UNITS = 1000  # of which sums are resampled one by one
+
 NUM_RESAMPLES = 2000
 LEVEL = 0.95
 
@@ -95,8 +97,7 @@ def bootstrap_interval(
     draws = [
         float(score(rows[generator.integers(n, size=n)])) for _ in range(num_resamples)
     ]
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level, n)
+    return _interval(np.array(draws), estimate, level, n)
 
 
 def bootstrap_curve(
@@ -122,3 +123,84 @@ def bootstrap_curve(
         num_resamples=num_resamples,
         seed=seed,
     )
+
+
+def bootstrap_best(
+    curve: ThresholdCurve,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Give the interval of a curve's best score, over sections.
+
+    Each draw chooses its own best threshold, so that the freedom to choose is part of
+    the interval.
+    """
+    n, estimate = len(curve.terms), curve.best().score
+    if n < 2 or math.isnan(estimate):
+        return Interval(estimate, math.nan, math.nan, level, n)
+    best = np.nanmax if curve.higher_is_better else np.nanmin
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(num_resamples):
+        pooled = curve.pool(curve.terms[generator.integers(n, size=n)])
+        if not np.isnan(pooled).all():
+            draws.append(float(best(pooled)))
+    return _interval(np.array(draws), estimate, level, n)
+
+
+def bootstrap_sums(
+    terms: ArrayLike,
+    score: Callable[[Scores], Scores],
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Give the interval of a score of sums over sections, images or objects.
+
+    Much faster than :func:`bootstrap_interval`, because all draws are one product.
+
+    Parameters
+    ----------
+    terms : float array, shape (n, ...)
+        What each unit adds. More than a thousand units are first added up at random
+        into a thousand groups of equal size, which leaves the spread of a sum as it is.
+    score : function
+        Takes sums, shape (draws, ...), returns scores, shape (draws,).
+
+    Examples
+    --------
+    Three hits of four, each hit one unit:
+
+    >>> interval = bootstrap_sums([[1, 1], [1, 1], [0, 1], [1, 1]],
+    ...                           lambda sums: sums[..., 0] / sums[..., 1])
+    >>> interval.estimate, interval.high, interval.n
+    (0.75, 1.0, 4)
+    """
+    rows = np.asarray(terms, np.float64)
+    n = len(rows)
+    estimate = float(score(rows.sum(axis=0, keepdims=True))[0]) if n else math.nan
+    if n < 2 or math.isnan(estimate):
+        return Interval(estimate, math.nan, math.nan, level, n)
+    generator = np.random.default_rng(seed)
+    if n > MOST_UNITS:
+        shuffled = rows[generator.permutation(n)]
+        rows = np.stack(
+            [part.sum(axis=0) for part in np.array_split(shuffled, MOST_UNITS)]
+        )
+    weights = generator.multinomial(
+        len(rows), np.full(len(rows), 1 / len(rows)), size=num_resamples
+    ).astype(np.float64)
+    sums = np.tensordot(weights, rows, axes=1)
+    return _interval(score(sums), estimate, level, n)
+
+
+def _interval(draws: Scores, estimate: float, level: float, n: int) -> Interval:
+    """Take percentiles of the draws that define a score."""
+    draws = draws[~np.isnan(draws)]
+    if not draws.size:
+        return Interval(estimate, math.nan, math.nan, level, n)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level, n)

@@ -99,6 +99,19 @@ def keep_objects_in_field(
     return kept
 
 
+def keep_results(table: ContingencyTable, ids: Ids) -> ContingencyTable:
+    """Remove the result objects that ``ids`` does not name, as the table sees it.
+
+    With the ids found inside the field of interest this is what
+    :func:`keep_objects_in_field` does to the frame, without the frame.
+    """
+    return ContingencyTable.from_pairs(
+        table.truth_ids,
+        np.where(np.isin(table.result_ids, ids), table.result_ids, np.uint64(0)),
+        table.counts,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceMatches:
     """How the result covers each reference object of one or more frames.

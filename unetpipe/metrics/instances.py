@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.metrics.contingency import ContingencyTable
+from unetpipe.metrics.curves import share_of
 
 IOU_PERCENT = tuple(range(50, 100, 5))  # integers: 11/20 > 0.55 must be False
 
@@ -49,6 +50,35 @@ class InstanceMatches:
             num_truth=sum(part.num_truth for part in parts),
             num_result=sum(part.num_result for part in parts),
         )
+
+    def terms(self, *, by_object: bool = False) -> NDArray[np.float64]:
+        """Return what adds up over images or objects to every score.
+
+        Parameters
+        ----------
+        by_object : bool
+            One row for each matched, missed and invented object instead of one row
+            for all.
+
+        Returns
+        -------
+        float64 array, shape (rows, 13)
+            Objects in truth, in result, sum of IoU, and hits at IoU 0.50, 0.55 ...
+            ``score_terms`` makes scores of their sums.
+        """
+        hits = [
+            100 * self.intersection > percent * self.union for percent in IOU_PERCENT
+        ]
+        ones = np.ones(self._ious.size)
+        matched: NDArray[np.float64] = np.column_stack([ones, ones, self._ious, *hits])
+        if not by_object:
+            total: NDArray[np.float64] = matched.sum(axis=0, keepdims=True)
+            total[0, :2] = self.num_truth, self.num_result
+            return total
+        missed = np.zeros((self.num_truth - len(matched), matched.shape[1]))
+        invented = np.zeros((self.num_result - len(matched), matched.shape[1]))
+        missed[:, 0], invented[:, 1] = 1, 1
+        return np.concatenate([matched, missed, invented])
 
     def num_hits(self, iou_percent: int = 50) -> int:
         """Count the pairs with an IoU strictly above a threshold, 50 or more."""
@@ -92,10 +122,19 @@ class InstanceMatches:
         return ious
 
 
-def match_instances(table: ContingencyTable) -> InstanceMatches:
+def match_instances(
+    table: ContingencyTable, *, void: ContingencyTable | None = None
+) -> InstanceMatches:
     """Match the objects of one image, or of one volume, by IoU > 0.5.
 
-    Needs an image whose objects are all annotated: others count as false.
+    Parameters
+    ----------
+    table : ContingencyTable
+        Of the voxels that are annotated.
+    void : ContingencyTable, optional
+        Of those that nobody annotated. They count in no IoU, and an unmatched result
+        object with more than half of its voxels there does not count as false
+        (Kirillov et al. 2019, Sect. 4.1).
 
     Examples
     --------
@@ -114,12 +153,46 @@ def match_instances(table: ContingencyTable) -> InstanceMatches:
         - pairs.counts
     )
     is_match = 2 * pairs.counts > union
+    num_forgiven = 0
+    if void is not None:
+        void_ids, void_sizes = void.result_sizes()
+        shared, here, there = np.intersect1d(
+            result_ids, void_ids, assume_unique=True, return_indices=True
+        )
+        is_void = (void_sizes[there] > result_sizes[here]) & (shared != 0)
+        matched = pairs.result_ids[is_match]
+        num_forgiven = int(np.isin(shared[is_void], matched, invert=True).sum())
     return InstanceMatches(
         intersection=pairs.counts[is_match],
         union=union[is_match],
         num_truth=int(np.count_nonzero(truth_ids)),
-        num_result=int(np.count_nonzero(result_ids)),
+        num_result=int(np.count_nonzero(result_ids)) - num_forgiven,
     )
+
+
+def score_terms(terms: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Score sums of :meth:`InstanceMatches.terms`, shape (..., 13).
+
+    Returns
+    -------
+    dict
+        ``average_precision``, ``f1``, ``panoptic_quality``: arrays of shape (...).
+
+    Examples
+    --------
+    >>> half = match_instances(ContingencyTable.from_pairs([1, 2], [1, 0], [4, 4]))
+    >>> scores = score_terms(half.terms())
+    >>> float(scores["average_precision"][0]), round(float(scores["f1"][0]), 3)
+    (0.5, 0.667)
+    """
+    either = terms[..., 0] + terms[..., 1]
+    hits = terms[..., 3:]
+    precision = share_of(hits, either[..., None] - hits, undefined=1.0)
+    return {
+        "average_precision": precision.mean(axis=-1),
+        "f1": share_of(2 * terms[..., 3], either, undefined=1.0),
+        "panoptic_quality": share_of(2 * terms[..., 2], either, undefined=1.0),
+    }
 
 
 def mean_average_precision(images: Iterable[InstanceMatches]) -> float:

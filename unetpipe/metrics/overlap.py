@@ -80,7 +80,7 @@ def confusion_matrix(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassScores:
-    """Scores of each class, float64 arrays of shape (K,), range [0, 1].
+    """Scores of each class, float64 arrays of shape (..., K), range [0, 1].
 
     A class that neither truth nor result holds has no score: NaN. So has the
     precision of a class never predicted and the recall of a class never present.
@@ -91,7 +91,7 @@ class ClassScores:
     dice : 2 TP / (2 TP + FP + FN)
     precision : TP / (TP + FP)
     recall : TP / (TP + FN)
-    num_truth, num_result : int64 arrays, shape (K,)
+    num_truth, num_result : int64 arrays, shape (..., K)
         Voxels of each class.
     """
 
@@ -113,16 +113,16 @@ class ClassScores:
         return float(mean_of_defined(self.dice))
 
 
-def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
-    """Score each class of a confusion matrix, shape (K, K), rows the truth.
+def class_scores(confusion: NDArray[np.int64] | Scores) -> ClassScores:
+    """Score each class of confusion matrices, shape (..., K, K), rows the truth.
 
     Examples
     --------
     >>> class_scores(np.array([[1, 1], [0, 2]])).iou.round(3)
     array([0.5  , 0.667])
     """
-    found = np.diag(confusion).astype(np.float64)
-    num_truth, num_result = confusion.sum(axis=1), confusion.sum(axis=0)
+    found = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    num_truth, num_result = confusion.sum(axis=-1), confusion.sum(axis=-2)
     either = num_truth + num_result
     return ClassScores(
         iou=share_of(found, either - found),
