@@ -74,7 +74,7 @@ class Project:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return which rules a run would execute, and how often."""
-        done = self.snakemake("--dry-run", "--quiet", *arguments)
+        done = self.snakemake("--dry-run", "--quiet", "rules", *arguments)
         return {
             rule: int(count)
             for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)

@@ -59,23 +59,19 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished):
 
 
 def test_running_again_does_nothing(finished):
-    assert "Nothing to be done" in finished.snakemake().stdout
+    assert "Nothing to be done" in finished.snakemake().stderr
 
 
 def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
-    files = {
-        "unetpipe/inference.py": ('"""Tiles in,', '"""Some tiles in,'),
-        "unetpipe/weight_map.py": ("import ", "# a comment\nimport "),
-        "unetpipe/stages/predict_part.py": ("log.info(\n", "log.warning(\n"),
-    }
-    before = {}
-    for name, (old, new) in files.items():
-        text = (finished.folder / name).read_text()
-        before[name] = finished.edit(
-            name,
-            old if old in text else "log.info(",
-            new if old in text else "log.warning(",
-        )
+    edits = [
+        ("unetpipe/inference.py", '"""Tiles in,', '"""Some tiles in,'),
+        ("unetpipe/weight_map.py", "import ", "# a comment\nimport "),
+        ("unetpipe/stages/finish_prediction.py", "log.info(", "log.warning("),
+        ("unetpipe/stages/finish_prediction.py", "shards verified", "shards are fine"),
+    ]
+    before = {name: (finished.folder / name).read_text() for name, _, _ in edits}
+    for edit in edits:
+        finished.edit(*edit)
     try:
         assert finished.planned() == {}
     finally:
@@ -171,7 +167,7 @@ def test_killing_snakemake_loses_nothing(fresh, finished):
         assert run.returncode == -signal.SIGKILL
         fresh.snakemake("--unlock")
     fresh.snakemake()
-    assert "Nothing to be done" in fresh.snakemake().stdout
+    assert "Nothing to be done" in fresh.snakemake().stderr
     stored = [
         open_volume(
             next(p.folder.glob("results/tiny/unet/cells/prediction-*"))

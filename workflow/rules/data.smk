@@ -20,7 +20,7 @@ rule download_dataset:
         source=CONFIG.source,
         source_sha256=CONFIG.source_sha256,
         phantom=section("phantom"),
-        destination=f"resources/{CONFIG.name}",
+        destination=subpath(output.manifest, parent=True),
         code=code_versions("unetpipe.stages.download_dataset"),
     message:
         f"Fetching {CONFIG.source}"

@@ -50,7 +50,7 @@ rule plan_prediction:
         "../envs/unetpipe.yaml"
     params:
         prediction=section("prediction"),
-        folder=PREDICTED,
+        folder=subpath(output.record, parent=True),
         code=code_versions("unetpipe.stages.plan_prediction", "unetpipe.inference"),
     message:
         "Planning {wildcards.volume} with {wildcards.model}"
@@ -130,7 +130,7 @@ rule segment_volume:
         runtime=240,
     params:
         segmentation=section("segmentation"),
-        folder=PREDICTED,
+        folder=subpath(output.record, parent=True),
         code=code_versions("unetpipe.stages.segment_volume"),
     message:
         "Segmenting {wildcards.volume} with {wildcards.model}"

@@ -63,6 +63,6 @@ rule train_unet:
         state=f"{MODEL}/state",
         code=code_versions("unetpipe.stages.train_unet"),
     message:
-        "Training {wildcards.model} for " + str(CONFIG.training.steps) + " steps"
+        f"Training {{wildcards.model}} for {CONFIG.training.steps} steps"
     script:
         "../../scripts/train_unet.py"
