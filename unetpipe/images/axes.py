@@ -135,6 +135,8 @@ def _fit_explicit(shape: tuple[int, ...], explicit: str, name: str) -> AxisPlan:
 
 def _guess(shape: tuple[int, ...], metadata: str, name: str) -> str:
     """Return the letters by metadata, else by the number of axes."""
+    if len(shape) < 2:
+        raise DataError(f"{name} has the shape {shape}; an image has 2 to 5 axes")
     letters = metadata or "q" * (len(shape) - 2) + "yx"
     letters = "".join(
         "1" if axis in UNKNOWN and length == 1 else axis
@@ -142,7 +144,7 @@ def _guess(shape: tuple[int, ...], metadata: str, name: str) -> str:
     )
     unknown = [axis for axis in letters if axis in UNKNOWN]
     known = set(letters) - set(UNKNOWN + "1")
-    if len(shape) < 2 or known - set("tczyxs") or not {"y", "x"} <= known:
+    if known - set("tczyxs") or not {"y", "x"} <= known:
         raise _ambiguous(shape, letters, name)
     if letters.startswith("s") and len(shape) == 3:
         # Planar colour, or a stack of 3 or 4 sections that its writer took for one.

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from unetpipe.errors import DataError
+from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
 from unetpipe.images.source import ImageSource, VoxelSize, check_promise
 
@@ -184,21 +184,13 @@ class TiffSource(ImageSource):
         return np.array(mapped[index], self.dtype)
 
     def _decode(self, pages: Any, number: int) -> NDArray[Any]:
-        try:
-            with _errors_raise(self._path):
-                values = np.asarray(pages[number].asarray(maxworkers=1))
-        except DataError:
-            raise
-        except Exception as error:  # codecs raise their own
-            raise DataError(
-                f"{self._path}, page {number}: cannot be decoded "
-                f"({type(error).__name__}: {error}); copy or download it again"
-            ) from error
+        with _errors_raise(self._path, f", page {number},"):
+            values = np.asarray(pages[number].asarray(maxworkers=1))
         return values.reshape(self._page_shape).astype(self.dtype, copy=False)
 
 
 @contextmanager
-def _errors_raise(path: Path) -> Iterator[list[str]]:
+def _errors_raise(path: Path, page: str = "") -> Iterator[list[str]]:
     """Turn what tifffile merely logs as an error, and its exceptions, into ours.
 
     What is put into the list that this yields goes into the message.
@@ -215,15 +207,19 @@ def _errors_raise(path: Path) -> Iterator[list[str]]:
     tifffile_logger.addHandler(handler)
     try:
         yield about
-    except tifffile.TiffFileError as error:
+    except UnetpipeError:
+        raise
+    except Exception as error:  # of whatever kind, on a damaged file
+        if isinstance(error, OSError) and error.errno:  # the file system's
+            raise
         raise DataError(
-            f"{path} is no TIFF, or is corrupt ({error}); copy or download it again"
+            f"{path}{page} is corrupt, or no TIFF ({error}); copy or download it again"
         ) from error
     finally:
         tifffile_logger.removeHandler(handler)
     if messages:
         raise DataError(
-            f"{path} is truncated or corrupt ({'; '.join([*about, messages[0]])}); "
+            f"{path}{page} is truncated or corrupt ({'; '.join([*about, messages[0]])}); "
             "copy or download it again"
         )
 
