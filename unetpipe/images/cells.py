@@ -1,6 +1,8 @@
 """Find the files that a cell of the sheet names."""
 
 import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from unetpipe.errors import DataError
@@ -9,6 +11,7 @@ from unetpipe.images.sequence import SECTION_SUFFIXES, SequenceSource, natural_k
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import TiffSource
 
+LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf))(?::(.*))?$", re.IGNORECASE)
 
@@ -34,7 +37,8 @@ def open_cell(cell: str, root: Path) -> ImageSource:
     found = _first_found(cell, root)
     if found:
         return _open(*found)
-    files = (p for p in _visible(root.rglob("*"), root) if p.is_file())
+    some = islice(root.rglob("*"), LOOKED_AT)
+    files = (p for p in _visible(some, root) if p.is_file())
     near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
     raise DataError(
@@ -69,17 +73,18 @@ def _find(pattern: str, root: Path) -> list[Path]:
         return [path]
     if not re.search(r"[*?\[]", pattern):
         return []
-    if Path(pattern).is_absolute():
-        root, pattern = Path("/"), pattern.lstrip("/")
-    found = _visible(root.glob(pattern), root)
-    return sorted(found, key=lambda p: natural_key(p.relative_to(root).as_posix()))
+    parts = Path(pattern).expanduser().parts
+    first = next(k for k, part in enumerate(parts) if re.search(r"[*?\[]", part))
+    base = root.joinpath(*parts[:first])
+    found = _visible(base.glob(str(Path(*parts[first:]))), base)
+    return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
 
 
-def _visible(paths: object, root: Path) -> list[Path]:
+def _visible(paths: Iterable[Path], root: Path) -> list[Path]:
     """Leave out what file managers and archivers hide below the root."""
     return [
         path
-        for path in paths  # type: ignore[attr-defined]
+        for path in paths
         if not any(
             part.startswith(".") or part == "__MACOSX"
             for part in path.relative_to(root).parts

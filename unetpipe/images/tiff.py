@@ -219,8 +219,8 @@ def _errors_raise(path: Path, page: str = "") -> Iterator[list[str]]:
         tifffile_logger.removeHandler(handler)
     if messages:
         raise DataError(
-            f"{path}{page} is truncated or corrupt ({'; '.join([*about, messages[0]])}); "
-            "copy or download it again"
+            f"{path}{page} is truncated or corrupt "
+            f"({'; '.join([*about, messages[0]])}); copy or download it again"
         )
 
 
