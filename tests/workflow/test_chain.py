@@ -65,7 +65,7 @@ def test_running_again_does_nothing(finished):
 def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
     edits = [
         ("unetpipe/inference.py", '"""Tiles in,', '"""Some tiles in,'),
-        ("unetpipe/weight_map.py", "import ", "# a comment\nimport "),
+        ("unetpipe/weight_map.py", "\nimport ", "\n# a comment\nimport "),
         ("unetpipe/stages/finish_prediction.py", "log.info(", "log.warning("),
         ("unetpipe/stages/finish_prediction.py", "shards verified", "shards are fine"),
     ]

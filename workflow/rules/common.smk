@@ -40,9 +40,9 @@ wildcard_constraints:
     part=r"\d+",
 
 
-def section(name):
+def section(name, without=()):
     """Return one section of the configuration as plain values."""
-    return getattr(CONFIG, name).model_dump(mode="json")
+    return getattr(CONFIG, name).model_dump(mode="json", exclude=set(without))
 
 
 def rows_of_volume(wildcards):

@@ -25,7 +25,7 @@ rule probe_prediction:
         mem_mb=8000,
         runtime=30,
     params:
-        prediction=section("prediction"),
+        prediction=section("prediction", without=("parts", "block_shards")),
         code=code_versions("unetpipe.stages.probe_prediction"),
     message:
         "Probing tiles for {wildcards.volume} with {wildcards.model}"
