@@ -105,6 +105,13 @@ def test_axes_of_length_1_need_no_letter():
     assert (plan.letters, plan.shape) == ("1z1yx", (1, 3, 5, 6))
 
 
+def test_letters_of_axes_that_a_file_left_out_do_no_harm():
+    assert interpret_axes((5, 6), "yx", "zyx", "a.tif").shape == (1, 1, 5, 6)
+    assert interpret_axes((3, 5, 6), "zyx", "tzyx", "a.tif").shape == (1, 3, 5, 6)
+    with pytest.raises(DataError, match=r"has 3 axes .* write 3 letters"):
+        interpret_axes((3, 5, 6), "", "czyx", "a.tif")  # which of c and z is it?
+
+
 def test_time_points_are_refused_with_the_way_out():
     with pytest.raises(DataError) as error:
         interpret_axes((7, 5, 6), "tyx", "", "a.tif")

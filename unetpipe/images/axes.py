@@ -115,7 +115,15 @@ def interpret_axes(
 
 
 def _fit_explicit(shape: tuple[int, ...], explicit: str, name: str) -> AxisPlan:
-    """Lay the sheet's letters over the file's axes; those of length 1 may lack one."""
+    """Lay the sheet's letters over the file's axes.
+
+    Axes of length 1 may lack a letter, and a letter its axis where the file left out
+    an axis of length 1: one section of a stack, one time point.
+    """
+    if len(explicit) > len(shape):
+        explicit = explicit.replace("t", "")
+    if len(explicit) == 3 and len(shape) == 2:
+        explicit = explicit.replace("z", "").replace("c", "")
     spare = len(shape) - len(explicit)
     letters: list[str] = []
     rest = list(explicit)
