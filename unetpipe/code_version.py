@@ -110,9 +110,6 @@ class _Silencer(ast.NodeTransformer):
     def visit_Import(self, node: ast.Import) -> ast.AST | None:
         return None if [alias.name for alias in node.names] == ["logging"] else node
 
-    def visit_Pass(self, node: ast.Pass) -> ast.AST | None:
-        return None
-
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise(exc=None, cause=None)
 

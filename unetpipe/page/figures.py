@@ -47,7 +47,11 @@ MOST_POINTS = 600  # of a curve
 
 STYLE: Any = {
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": "#1d2329",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#8a929c",
@@ -100,9 +104,12 @@ def grey_picture(section: NDArray[Any]) -> NDArray[np.uint8]:
     section : array, shape (y, x)
         Any dtype; NaN and infinite voxels become black.
     """
-    values = np.nan_to_num(section.astype(np.float64), posinf=np.nan, neginf=np.nan)
-    low, high = np.percentile(values, (0.5, 99.5))
-    scaled = (np.nan_to_num(values) - low) / max(high - low, 1e-12)
+    values = section.astype(np.float64)
+    is_finite = np.isfinite(values)
+    if not is_finite.any():
+        return np.zeros(section.shape, np.uint8)
+    low, high = np.percentile(values[is_finite], (0.5, 99.5))
+    scaled = (np.where(is_finite, values, low) - low) / max(high - low, 1e-12)
     return np.asarray(np.clip(np.rint(255 * scaled), 0, 255), np.uint8)
 
 

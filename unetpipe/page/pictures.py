@@ -62,9 +62,14 @@ class SectionViewer:
         )
 
     @property
+    def num_sections(self) -> int:
+        """How many sections the volume has."""
+        return int(self.volume["shape"][0])
+
+    @property
     def middle(self) -> int:
         """The section half-way through the volume."""
-        return int(self.volume["shape"][0]) // 2
+        return self.num_sections // 2
 
     def grey(self, z: int) -> NDArray[np.uint8]:
         """Return the first channel of a section as grey values."""

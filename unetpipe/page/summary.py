@@ -16,12 +16,13 @@ from unetpipe.page.text import (
     OURS,
     PREDICTORS,
     count,
-    format_quantity,
+    format_range,
     format_score,
     format_seconds,
     format_sections,
     format_threshold,
     headline,
+    in_words,
     metric_label,
     shown_score,
 )
@@ -87,7 +88,7 @@ def _card(rows: dict[str, Record], where: str) -> dict[str, Any]:
         "score": format_score(shown_score(ours)),
         "better": ours["better"],
         "where": where,
-        "interval": " to ".join(map(format_score, ours["interval"] or ())),
+        "interval": format_range(ours["interval"]),
         "baseline": best
         and f"{PREDICTORS.get(best[1], best[1])}: {format_score(best[0])}",
     }
@@ -180,10 +181,13 @@ def collect_timings(run: Run) -> list[dict[str, Any]]:
         rows.append(("train_unet", training["model"], record, steps))
     for predicted in run["predicted"]:
         rows += _timings_of(predicted)
+    timed = [(*row, _seconds(row[2])) for row in rows]
+    total = {"seconds": sum(seconds or 0 for *_, seconds in timed)}
+    timed.append(("together", "", total, "jobs may run side by side", total["seconds"]))
     return [
         {"stage": stage, "of": of, "time": format_seconds(seconds), "note": note}
-        for stage, of, record, note in rows
-        if (seconds := _seconds(record)) is not None
+        for stage, of, _, note, seconds in timed
+        if seconds is not None
     ]
 
 
@@ -196,7 +200,7 @@ def _timings_of(predicted: Record) -> Iterator[tuple[str, str, Record, str]]:
     computing = sum(part["seconds_computing"] for part in parts)
     note = count(len(parts), "part")
     if voxels and computing:
-        note += f", {format_quantity(voxels / computing)}voxels a second and worker"
+        note += f", {in_words(voxels / computing)} voxels a second and worker"
     total = {"seconds": sum(part["seconds"] for part in parts)}
     yield "predict_part", of, total, note
     yield "finish_prediction", of, predicted["prediction"], ""
@@ -249,11 +253,11 @@ def _about_training(run: Run) -> Markup:
     names = sorted({volume for volume, _ in learnt})
     others = len(run["trained"]) - 1
     return Markup(
-        "A {}-dimensional U-Net of {}parameters ({} levels, {} channels in the first, "
+        "A {}-dimensional U-Net of {} parameters ({} levels, {} channels in the first, "
         "{} convolutions){} was trained for {} on {} of {}, in {} on {}."
     ).format(
         {2: "two", 3: "three"}[spec.ndim],
-        format_quantity(spec.num_parameters),
+        in_words(spec.num_parameters),
         spec.depth + 1,
         spec.base_channels,
         {"valid": "unpadded", "same": "padded"}[spec.padding],
@@ -288,7 +292,7 @@ def _about_scores(run: Run) -> Markup:
         for name, row in rows.items()
     ]
     if baselines:
-        text += Markup("; for comparison, {}").format(" and ".join(baselines))
+        text += Markup(" (for comparison: {})").format(", ".join(baselines))
     return text + Markup(".")
 
 
@@ -297,9 +301,9 @@ def _about_results(run: Run) -> Markup:
         return Markup("")
     segmented = [p["segmentation"] for p in run["predicted"]]
     voxels = sum(prod(run["volumes"][p["volume"]]["shape"]) for p in run["predicted"])
-    return Markup("{}, {}voxels, {} segmented into {}.").format(
+    return Markup("{}, {} voxels, {} segmented into {}.").format(
         count(len({p["volume"] for p in run["predicted"]}), "volume"),
-        format_quantity(voxels),
+        in_words(voxels),
         "was" if len(segmented) == 1 else "were",
         count(sum(s["num_objects"] for s in segmented), "object"),
     )

@@ -29,6 +29,7 @@ PREDICTORS = {
     "untrained": "untrained U-Net",
 }
 OURS = "unet"
+NO_OVERLAP = dict.fromkeys(("dice", "dice_range", "iou", "iou_range"), "")
 # The score that a summary names, and that ranks sections: the first that was computed.
 HEADLINE = ("v_rand", "dice_class_1")
 
@@ -60,6 +61,14 @@ def format_score(score: float | None) -> str:
     return f"{score:.{decimals}f}"
 
 
+def format_range(limits: Sequence[float | None] | None) -> str:
+    """Return ``0.87 to 0.88``, one number if both are it, nothing if undefined."""
+    if not limits or None in limits:
+        return ""
+    low, high = map(format_score, limits)
+    return low if low == high else f"{low} to {high}"
+
+
 def format_threshold(threshold: float | None) -> str:
     """Return a threshold without the dust of floating point."""
     return "" if threshold is None else f"{threshold:.3g}"
@@ -76,11 +85,25 @@ def format_seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 60:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.2g} s" if seconds >= 0.1 else f"{seconds:.2f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def in_words(number: float) -> str:
+    """Return a count as one would say it.
+
+    Examples
+    --------
+    >>> in_words(31030658), in_words(485682), in_words(898)
+    ('31 million', '486 thousand', '898')
+    """
+    for limit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= limit:
+            return f"{number / limit:.3g} {word}"
+    return f"{number / 1e3:.3g} thousand" if number >= 1e4 else f"{number:,.0f}"
 
 
 def format_quantity(number: float, unit: str = "") -> str:
@@ -145,7 +168,8 @@ def shown_score(row: dict[str, Any]) -> float | None:
 def group_by_metric(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a table metric by metric, ours first, ready to be shown."""
     groups = []
-    for metric in dict.fromkeys(row["metric"] for row in rows):
+    found = list(dict.fromkeys(row["metric"] for row in rows if not _of_class(row)))
+    for metric in sorted(found, key=_rank):
         of_metric = [row for row in rows if row["metric"] == metric]
         of_metric.sort(key=lambda row: row["predictor"] != OURS)
         scores = [s for r in of_metric for s in r["per_section"] or () if s is not None]
@@ -155,6 +179,7 @@ def group_by_metric(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "metric": metric_label(metric),
                 "definition": of_metric[0]["definition"],
                 "better": of_metric[0]["better"],
+                "num_sections": of_metric[0]["num_sections"],
                 "rows": [_show_row(row, limits) for row in of_metric],
             }
         )
@@ -167,10 +192,44 @@ def _show_row(row: dict[str, Any], limits: tuple[float, float]) -> dict[str, Any
         "is_ours": row["predictor"] == OURS,
         "chosen": _show_score(row["chosen"]),
         "best": _show_score(row["best"]),
-        "interval": " to ".join(map(format_score, row["interval"] or ())),
+        "interval": format_range(row["interval"]),
         "spread": _show_spread(row["per_section"] or (), limits),
-        "num_sections": row["num_sections"],
     }
+
+
+def group_by_class(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the overlap scores of a table, one row a class and predictor."""
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in filter(_of_class, rows):
+        name, _, number = row["metric"].partition("_class_")
+        scores = [s for s in row["per_section"] or () if s is not None]
+        entry = found.setdefault((int(number), row["predictor"]), dict(NO_OVERLAP))
+        entry[name] = format_score(shown_score(row))
+        entry[f"{name}_range"] = format_range(
+            [min(scores), max(scores)] if scores else []
+        )
+        entry["threshold"] = format_threshold((row["chosen"] or {}).get("threshold"))
+    return [
+        {
+            "class": number,
+            "predictor": PREDICTORS.get(predictor, predictor),
+            "is_ours": predictor == OURS,
+            **entry,
+        }
+        for (number, predictor), entry in sorted(
+            found.items(), key=lambda item: (item[0][0], item[0][1] != OURS)
+        )
+    ]
+
+
+def _of_class(row: dict[str, Any]) -> bool:
+    return "_class_" in row["metric"]
+
+
+def _rank(metric: str) -> int:
+    """Return where a metric stands: as in ``METRICS``, others behind."""
+    order = list(METRICS)
+    return order.index(metric) if metric in order else len(order)
 
 
 def _show_score(score: dict[str, Any] | None) -> dict[str, str] | None:
@@ -192,6 +251,6 @@ def _show_spread(
     width = limits[1] - limits[0] or 1.0
     return {
         "dots": [round(100 * (score - limits[0]) / width, 1) for score in known],
-        "range": f"{format_score(min(known))} to {format_score(max(known))}",
-        "limits": f"{format_score(limits[0])} to {format_score(limits[1])}",
+        "range": format_range([min(known), max(known)]),
+        "limits": format_range(limits),
     }

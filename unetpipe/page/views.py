@@ -5,6 +5,7 @@ Each function takes records and returns a dictionary of strings, tables and pict
 
 from collections.abc import Iterator
 from math import prod
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -23,7 +24,9 @@ from unetpipe.page.text import (
     format_sections,
     format_shape,
     format_threshold,
+    group_by_class,
     group_by_metric,
+    in_words,
 )
 from unetpipe.unet_spec import UNetSpec
 
@@ -31,6 +34,7 @@ Record = dict[str, Any]
 
 # A page stays small enough to send: further predictions are in the tables only.
 MOST_PICTURED = 12
+FEW_VOLUMES = 2
 
 
 def show_volume(run: Record, name: str) -> Record:
@@ -42,7 +46,7 @@ def show_volume(run: Record, name: str) -> Record:
     return {
         "name": name,
         "shape": format_shape(volume["shape"]),
-        "num_voxels": format_quantity(prod(volume["shape"])),
+        "num_voxels": in_words(prod(volume["shape"])),
         "voxel_size": format_shape(volume["voxel_size_nm"]),
         "dtype": volume["dtype"],
         "num_channels": volume["num_channels"],
@@ -55,8 +59,7 @@ def show_volume(run: Record, name: str) -> Record:
         },
         "files": _show_files(volume["image"]["files"]),
         "content_sha256": volume["image"]["content_sha256"],
-        "picture": viewer.raw(viewer.middle),
-        "cropped": viewer.cropped,
+        "pictures": _show_raw(viewer, len(run["volumes"])),
     }
 
 
@@ -103,8 +106,10 @@ def show_predictions(run: Record) -> list[Record]:
                 "tables": _show_tables(predicted["metrics"]),
                 "segmentation": dict(_facts_of_segmentation(predicted)),
                 "facts": dict(_facts_of_prediction(predicted)),
+                "identity_sha256": predicted["plan"]["identity_sha256"],
+                "content_sha256": predicted["prediction"]["content_sha256"],
                 "recipe": as_yaml(predicted["prediction"]["identity"]),
-                "commands": _commands(predicted, volume),
+                "command": _command(predicted, volume),
                 **pictures,
             }
         )
@@ -116,6 +121,19 @@ def as_yaml(values: Any) -> str:
     return yaml.safe_dump(
         values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=90
     )
+
+
+def _show_raw(viewer: SectionViewer, num_volumes: int) -> list[Record]:
+    """Return the middle section; of few volumes the first and the last one too."""
+    numbers = {viewer.middle}
+    if num_volumes <= FEW_VOLUMES:
+        numbers |= {0, viewer.num_sections - 1}
+    note = f" ({viewer.cropped})" if viewer.cropped else ""
+    name = viewer.volume["volume"]
+    return [
+        {**viewer.raw(z), "caption": f"{name}, section {z}{note}"}
+        for z in sorted(numbers)
+    ]
 
 
 def _show_files(listed: list[Record]) -> str:
@@ -157,6 +175,7 @@ def _show_tables(metrics: Record | None) -> list[Record]:
             "sections": format_sections(table["sections"]),
             "num_sections": len(table["sections"]),
             "groups": group_by_metric(table["rows"]),
+            "classes": group_by_class(table["rows"]),
         }
         for table in sorted(metrics["tables"], key=lambda t: t["role"] != "test")
     ]
@@ -200,7 +219,7 @@ def _score_of_section(tables: list[Record], z: int) -> str:
 def _facts_of_segmentation(predicted: Record) -> Iterator[tuple[str, str]]:
     segmented = predicted["segmentation"]
     yield "Objects", f"{segmented['num_objects']:,}"
-    yield "Foreground", f"{format_quantity(segmented['num_foreground_voxels'])}voxels"
+    yield "Foreground", f"{in_words(segmented['num_foreground_voxels'])} voxels"
     yield (
         "Threshold",
         f"{format_threshold(segmented['threshold'])} ({segmented['threshold_source']})",
@@ -210,8 +229,6 @@ def _facts_of_segmentation(predicted: Record) -> Iterator[tuple[str, str]]:
 def _facts_of_prediction(predicted: Record) -> Iterator[tuple[str, str]]:
     probe, plan = predicted["probe"], predicted["plan"]
     geometry = plan["geometry"]
-    yield "Identity", plan["identity_sha256"]
-    yield "Content", predicted["prediction"]["content_sha256"]
     yield "Store", plan["outputs"]["probability"]["store"]
     kept = format_shape(probe["stride"])
     yield "Tile", f"{format_shape(probe['input_shape'])} in, keeps {kept}"
@@ -239,10 +256,11 @@ def _devices(predicted: Record) -> list[str]:
     return list(predicted["prediction"].get("devices", [predicted["probe"]["device"]]))
 
 
-def _commands(predicted: Record, volume: Record) -> list[str]:
+def _command(predicted: Record, volume: Record) -> str:
+    """Return what opens image, probability and segmentation in one window."""
     stores = [
         volume["image"]["store"],
         predicted["plan"]["outputs"]["probability"]["store"],
         predicted["segmentation"]["store"],
     ]
-    return [f"napari --plugin napari-ome-zarr {store}" for store in stores]
+    return " \\\n  ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])
