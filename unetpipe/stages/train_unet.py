@@ -232,6 +232,11 @@ def _load_rows(rows: list[dict[str, Any]], role: str, num_classes: int) -> _Rows
         if sections is None:
             sections = range(volume["shape"][0])
         numbers = tuple(sorted(sections))
+        if numbers and numbers[-1] >= len(counts):
+            raise ConfigError(
+                f"the sheet names section {numbers[-1]} of volume {volume['volume']}, "
+                f"which has sections 0 to {len(counts) - 1}; correct the sheet"
+            )
         counts = counts[list(numbers)]
         found.class_counts[:] += counts.sum(axis=0)
         found.volumes.append(_open_annotated(volume, weights, numbers, counts))

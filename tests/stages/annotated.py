@@ -1,0 +1,74 @@
+"""Ingested volumes with labels that a small network can learn."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from tests.stages.conftest import store_volume
+from unetpipe.config import WeightMapConfig
+from unetpipe.intensity import IntensityStatistics
+from unetpipe.records import write_record
+from unetpipe.stages.compute_weight_map import compute_weight_map
+
+
+def draw_instances(shape=(4, 50, 60), seed=0):
+    """Return uint32 ids of squares, some of which touch; 0 between them."""
+    rng = np.random.default_rng(seed)
+    ids = np.zeros(shape, np.uint32)
+    for z in range(shape[0]):
+        number = 0
+        for y in range(2, shape[1] - 12, 12):
+            for x in range(2, shape[2] - 12, 12):
+                number += 1
+                height, width = rng.integers(8, 13, 2)
+                ids[z, y : y + height, x : x + width] = number
+    return ids
+
+
+def ingest(
+    folder, labels, *, kind="instances", unlabelled=None, image=None, channels=1
+):
+    """Store image and labels as the ingest rule does; return its record's path."""
+    folder = Path(folder)
+    if image is None:
+        rng = np.random.default_rng(1)
+        known = np.where(labels == unlabelled, 0, labels) if unlabelled else labels
+        grey = (known > 0) * 120 + rng.normal(60, 15, (channels, *labels.shape))
+        image = grey.clip(0, 255).astype(np.uint8)
+    names = tuple(f"c{i}" for i in range(len(image)))
+    store_volume(folder / "image.ome.zarr", image, channels=names)
+    store_volume(folder / "labels.ome.zarr", labels, is_labels=True)
+    record = {
+        "volume": folder.name,
+        "shape": list(labels.shape),
+        "num_channels": len(image),
+        "voxel_size_nm": [50.0, 4.0, 4.0],
+        "image": {
+            "store": str(folder / "image.ome.zarr"),
+            "content_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        },
+        "statistics": [IntensityStatistics.of(c).to_json() for c in image],
+        "labels": {
+            "store": str(folder / "labels.ome.zarr"),
+            "label_kind": kind,
+            "unlabelled": unlabelled,
+        },
+    }
+    write_record(folder / "ingest.json", record)
+    return folder / "ingest.json"
+
+
+def weigh(path, *, config=None, num_classes=2, ndim=2):
+    """Compute the weight map beside an ingest record; return its record's path."""
+    folder = Path(path).parent
+    compute_weight_map(
+        ingest=Path(path),
+        weight_map=config or WeightMapConfig(),
+        num_classes=num_classes,
+        ndim=ndim,
+        border_store=folder / "border_term.ome.zarr",
+        target_store=folder / "target.ome.zarr",
+        record=folder / "weight_map.json",
+    )
+    return folder / "weight_map.json"

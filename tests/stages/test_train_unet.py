@@ -1,0 +1,359 @@
+"""Rows in; weights, description, history and record out; errors before training."""
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from tests.stages.annotated import draw_instances, ingest, weigh
+from unetpipe.config import (
+    AugmentationConfig,
+    NetworkConfig,
+    TrainingConfig,
+    WeightMapConfig,
+)
+from unetpipe.errors import ConfigError, DataError, ResourceError
+from unetpipe.history import read_history
+from unetpipe.inference import load_network
+from unetpipe.records import hash_file, read_record
+from unetpipe.stages.train_unet import train_unet
+from unetpipe.unet_spec import UNetSpec
+
+NETWORK = NetworkConfig(depth=1, base_channels=3)
+TRAINING = TrainingConfig(
+    steps=8, validate_every=4, checkpoint_every=3, momentum=0.9, threads=1
+)
+
+
+@dataclass
+class Training:
+    """One call of the stage in a folder, and what it left there."""
+
+    folder: object
+    rows: list
+    network: NetworkConfig = NETWORK
+    training: TrainingConfig = TRAINING
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    weight_map: WeightMapConfig = field(default_factory=WeightMapConfig)
+
+    def __call__(self, **more):
+        sections = {
+            name: getattr(self, name)
+            for name in ("network", "training", "augmentation", "weight_map")
+        }
+        train_unet(
+            rows=self.rows,
+            state=self.folder / "state",
+            model=self.folder / "model.safetensors",
+            model_json=self.folder / "model.json",
+            history=self.folder / "history.csv",
+            record=self.folder / "train.json",
+            **(sections | more),
+        )
+        return self
+
+    @property
+    def model(self):
+        return read_record(self.folder / "model.json")
+
+    @property
+    def record(self):
+        return read_record(self.folder / "train.json")
+
+    @property
+    def history(self):
+        return read_history(self.folder / "history.csv")
+
+
+def rows_of(path, *, train=None, validate=(3,), **weighing):
+    record = weigh(path, **weighing)
+    both = {"ingest": str(path), "weight_map": str(record)}
+    rows = [{**both, "sections": train or [0, 1, 2], "role": "train"}]
+    if validate:
+        rows.append({**both, "sections": list(validate), "role": "validate"})
+    return rows
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return rows_of(ingest(tmp_path / "volumes" / "cells", draw_instances()))
+
+
+@pytest.fixture
+def done(tmp_path, rows):
+    return Training(tmp_path / "unet", rows)()
+
+
+def with_training(**values):
+    return {"training": TRAINING.model_copy(update=values)}
+
+
+def test_the_model_is_what_prediction_loads(done):
+    network = load_network(done.folder / "model.safetensors", done.model)
+    assert network.spec == NETWORK.spec()
+    assert UNetSpec.from_json(done.model["spec"]) == NETWORK.spec()
+    assert done.model["weights_sha256"] == hash_file(done.folder / "model.safetensors")
+    assert done.model["num_classes"] == 2
+    assert done.model["normalisation"] == "volume mean and standard deviation"
+
+
+def test_thresholds_come_from_the_validation_rows(done):
+    assert set(done.model["thresholds"]) <= {
+        "segmentation",
+        "pixel_error",
+        "rand_error",
+        "v_rand",
+        "v_info",
+    }
+    assert (
+        done.model["thresholds"]["segmentation"] == done.model["thresholds"]["v_rand"]
+    )
+    assert done.model["step"] in (4, 8)
+    assert done.record["best_step"] == done.model["step"]
+    scores = {
+        row.step: row.validation for row in done.history if row.validation is not None
+    }
+    assert set(scores) == {4, 8}
+    assert done.model["validation"]["v_rand"] == scores[done.model["step"]]
+    assert scores[done.model["step"]] == max(scores.values())
+
+
+def test_the_weights_are_those_of_the_best_step(tmp_path, rows, done):
+    """Training stopped at the best step ends with the same weights."""
+    best = done.model["step"]
+    short = Training(tmp_path / "short", rows)(**with_training(steps=best))
+    if best < 8:
+        assert short.model["step"] == best
+    assert short.model["weights_sha256"] == done.model["weights_sha256"]
+
+
+def test_the_recipe_names_data_code_and_settings(done):
+    recipe = done.model["recipe"]
+    assert recipe["train"][0]["sections"] == [0, 1, 2]
+    assert len(recipe["train"][0]["target"]) == 64
+    assert recipe["validate"][0]["sections"] == [3]
+    assert "unetpipe.loss" in recipe["code"]
+    assert recipe["augmentation"]["elastic_sigma_vox"] == 10
+    assert recipe["weight_map"]["w0"] == 10
+    assert recipe["optimisation"]["momentum"] == 0.9
+
+
+def test_the_record_says_what_was_trained(done):
+    record = done.record
+    assert record["steps"] == 8
+    assert record["resumed_at"] == []
+    assert record["patch"] == list(NETWORK.spec().input_shape_for((1, 50, 60)))
+    counts = np.array(record["class_counts"])
+    np.testing.assert_allclose(record["class_weights"], counts.sum() / (2 * counts))
+    assert record["circumstances"]["threads"] == 1
+    assert record["circumstances"]["device"] == "cpu"
+    assert record["warnings"] == []
+    assert record["model"]["recipe"][:8] in {
+        p.name for p in (done.folder / "state").iterdir()
+    }
+
+
+def test_repeating_the_call_changes_nothing(done):
+    weights, history = (
+        (done.folder / name).read_bytes()
+        for name in ("model.safetensors", "history.csv")
+    )
+    before = done.model
+    done()
+    assert (done.folder / "model.safetensors").read_bytes() == weights
+    assert (done.folder / "history.csv").read_bytes() == history
+    assert done.model == before
+    assert done.record["resumed_at"] == [8]
+
+
+def test_more_steps_go_on_instead_of_beginning_anew(tmp_path, rows):
+    whole = Training(tmp_path / "whole", rows)(**with_training(steps=12))
+    parts = Training(tmp_path / "parts", rows)()
+    parts(**with_training(steps=12))
+    assert parts.record["resumed_at"] == [8]
+    assert [r.loss for r in parts.history] == [r.loss for r in whole.history]
+    assert parts.model["weights_sha256"] == whole.model["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"network": NETWORK.model_copy(update={"base_channels": 4})},
+            "base_channels: 3",
+        ),
+        (with_training(learning_rate=0.5), "learning_rate: 0.001 -> 0.5"),
+        ({"augmentation": AugmentationConfig(flip=False)}, "augmentation.flip: True"),
+        ({"weight_map": WeightMapConfig(class_balance=False)}, "class_weights"),
+    ],
+    ids=["network", "training", "augmentation", "class balance"],
+)
+def test_another_recipe_begins_anew_and_the_log_says_why(done, change, says, caplog):
+    caplog.set_level(logging.INFO)
+    weights = done.model["weights_sha256"]
+    done(**change)
+    assert done.record["resumed_at"] == []
+    assert done.model["weights_sha256"] != weights
+    assert says in caplog.text
+    assert len(list((done.folder / "state").iterdir())) == 2
+    done()
+    assert done.model["weights_sha256"] == weights
+
+
+def test_other_labels_begin_anew(tmp_path, done):
+    rows = rows_of(ingest(tmp_path / "other" / "cells", draw_instances(seed=5)))
+    done.rows = rows
+    done()
+    assert done.record["resumed_at"] == []
+
+
+def test_how_often_state_is_saved_is_not_part_of_the_recipe(done):
+    done(**with_training(checkpoint_every=5))
+    assert done.record["resumed_at"] == [8]
+
+
+def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch):
+    """Other threads, other bits: auto means what it meant when training began."""
+    stage = "unetpipe.stages.train_unet"
+    training = Training(tmp_path / "unet", rows)
+    monkeypatch.setattr(f"{stage}.choose_threads", lambda wanted: 1)
+    training(**with_training(threads="auto"))
+    monkeypatch.setattr(f"{stage}.choose_threads", lambda wanted: 2)
+    training(**with_training(threads="auto", steps=9))
+    assert training.record["circumstances"]["threads"] == 1
+    assert torch.get_num_threads() == 1
+
+
+def test_large_volumes_are_read_patch_by_patch_and_give_the_same(
+    tmp_path, rows, done, monkeypatch
+):
+    monkeypatch.setattr("unetpipe.stages.train_unet.LARGEST_IN_MEMORY", 0)
+    lazy = Training(tmp_path / "lazy", rows)()
+    assert lazy.model["weights_sha256"] == done.model["weights_sha256"]
+
+
+def test_without_validation_the_last_weights_are_taken(tmp_path):
+    path = ingest(tmp_path / "volumes" / "cells", draw_instances())
+    training = Training(tmp_path / "unet", rows_of(path, validate=()))()
+    assert training.model["thresholds"] == training.model["validation"] == {}
+    assert training.model["step"] == 8
+    assert "no row has the role validate" in training.record["warnings"][0]
+
+
+def test_four_classes_and_two_channels_train(tmp_path):
+    classes = (draw_instances() % 4).astype(np.uint8)
+    classes[0, :10] = 255
+    path = ingest(
+        tmp_path / "tissue", classes, kind="classes", unlabelled=255, channels=2
+    )
+    network = NETWORK.model_copy(update={"num_classes": 4})
+    rows = rows_of(path, num_classes=4, config=WeightMapConfig(border_class=0))
+    training = Training(tmp_path / "unet", rows, network=network)()
+    spec = UNetSpec.from_json(training.model["spec"])
+    assert (spec.num_classes, spec.in_channels) == (4, 2)
+    assert training.model["thresholds"] == {}
+    assert set(training.model["validation"]) == {"dice", "loss"}
+    assert training.record["metric"] == "dice"
+    assert len(training.record["class_weights"]) == 4
+
+
+def test_the_same_padding_preset_trains(tmp_path, rows):
+    network = NetworkConfig(
+        depth=2,
+        base_channels=2,
+        padding="same",
+        normalization="batch",
+        head="sigmoid",
+        dropout=0.0,
+        initialization="default",
+    )
+    training = Training(tmp_path / "unet", rows, network=network)()
+    assert training.record["patch"] == [1, 52, 60]  # rounded up to the pooling grid
+    load_network(training.folder / "model.safetensors", training.model)
+
+
+def test_volumetric_networks_train(tmp_path):
+    path = ingest(tmp_path / "cells", draw_instances((12, 40, 40)))
+    network = NetworkConfig(
+        ndim=3, depth=1, base_channels=2, pooling=((1, 2, 2),), dropout=0.0
+    )
+    rows = rows_of(path, train=list(range(6)), validate=range(6, 12), ndim=3)
+    training = Training(tmp_path / "unet", rows, network=network)()
+    assert training.record["patch"][0] == 6 + network.spec().halo.total[0]
+
+
+def failing(stage, error, match, **more):
+    """Expect an error before anything is trained or written."""
+    with pytest.raises(error, match=match):
+        stage(**more)
+    assert not (stage.folder / "state").exists()
+    assert not (stage.folder / "model.json").exists()
+
+
+def test_no_training_rows_are_refused(tmp_path, rows):
+    training = Training(tmp_path / "unet", rows[1:])
+    failing(training, ConfigError, "no row of the sheet has the role train")
+
+
+def test_background_alone_is_refused(tmp_path):
+    path = ingest(tmp_path / "void", np.zeros((4, 40, 40), np.uint8), kind="binary")
+    training = Training(tmp_path / "unet", rows_of(path))
+    failing(training, DataError, r"void hold known voxels of 1 classes \(\[0\]\) only")
+
+
+def test_nothing_known_is_refused(tmp_path):
+    labels = np.full((4, 40, 40), 255, np.uint8)
+    path = ingest(tmp_path / "void", labels, kind="binary", unlabelled=255)
+    training = Training(tmp_path / "unet", rows_of(path))
+    failing(training, DataError, r"0 classes")
+
+
+def test_sections_of_background_are_warned_about(tmp_path, caplog):
+    ids = draw_instances()
+    ids[1] = 0
+    rows = rows_of(ingest(tmp_path / "cells", ids))
+    training = Training(tmp_path / "unet", rows)()
+    (warning,) = training.record["warnings"]
+    assert warning == "1 training sections hold background only: cells section 1"
+    assert warning in caplog.text
+
+
+def test_a_section_that_does_not_exist_is_refused(tmp_path, rows):
+    rows[0]["sections"] = [0, 4]
+    training = Training(tmp_path / "unet", rows)
+    failing(training, ConfigError, "names section 4 of volume cells.* 0 to 3")
+
+
+def test_volumes_of_different_channels_are_refused(tmp_path, rows):
+    other = ingest(tmp_path / "volumes" / "two", draw_instances(), channels=2)
+    training = Training(tmp_path / "unet", [*rows, *rows_of(other)])
+    failing(training, DataError, r"number of channels: {'cells': 1, 'two': 2}")
+
+
+def test_a_weight_map_of_other_classes_is_refused(tmp_path, rows):
+    network = NETWORK.model_copy(update={"num_classes": 3})
+    training = Training(tmp_path / "unet", rows, network=network)
+    failing(training, ConfigError, "cells has 2 classes, network.num_classes is 3")
+
+
+def test_a_patch_far_larger_than_the_sections_is_refused(tmp_path, rows):
+    training = Training(tmp_path / "unet", rows)
+    failing(
+        training,
+        ConfigError,
+        r"training.patch is 400 voxels along y.*use at most 66",
+        **with_training(patch=(1, 400, 40)),
+    )
+
+
+def test_a_patch_is_rounded_up_to_a_legal_size(tmp_path, rows):
+    training = Training(tmp_path / "unet", rows)(**with_training(patch=(1, 31, 33)))
+    assert training.record["patch"] == [1, 32, 34]
+
+
+def test_too_little_memory_is_refused_with_what_would_help(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    training = Training(tmp_path / "unet", rows)
+    failing(training, ResourceError, r"needs about .* lower training.patch")
