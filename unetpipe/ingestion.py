@@ -9,6 +9,7 @@
 While one slab is written, the next is read and decoded.
 """
 
+import errno
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -67,16 +68,16 @@ class CopiedLabels:
 
 
 def copy_image(
-    reader: ImageReader, store: Path, layout: Layout, *, nan_policy: str
+    reader: ImageReader, store: Path | None, layout: Layout, *, nan_policy: str
 ) -> CopiedImage:
-    """Copy an image into a new store, all channels.
+    """Copy an image into a new store, all channels, and measure it.
 
     Parameters
     ----------
     reader : ImageReader
         Integer of at most 32 bits, or floating-point.
-    store : Path
-        To be created.
+    store : Path or None
+        To be created. None: the image is only measured.
     layout : Layout
         Of the store.
     nan_policy : {"error", "replace"}
@@ -95,20 +96,10 @@ def copy_image(
         of the first.
     """
     layout = layout.clip(reader.zyx)
-    num_channels = reader.shape[0]
     is_replacing = nan_policy == "replace" and reader.dtype.kind == "f"
     means = _channel_means(reader, layout) if is_replacing else None
-    names = tuple(f"channel {c}" for c in range(num_channels))
-    array = create_volume(
-        store,
-        shape=reader.zyx,
-        dtype=reader.dtype,
-        chunk=layout.chunk,
-        shard=layout.shard,
-        voxel_size_nm=layout.voxel_size_nm,
-        channels=names if num_channels > 1 else ("image",),
-    )
-    totals = [IntensityStatistics()] * num_channels
+    array = None if store is None else _create_image(reader, store, layout)
+    totals = [IntensityStatistics()] * reader.shape[0]
     given, first_nan = hashlib.sha256(), ""
     stored = given  # until a voxel is replaced
     for start, slab in _slabs(reader, layout.shard[0]):
@@ -124,7 +115,7 @@ def copy_image(
                 section[bad] = np.broadcast_to(means, section.shape)[bad]
             if stored is not given:
                 _update(stored, section)
-        if not first_nan or is_replacing:
+        if array is not None and (is_replacing or not first_nan):
             _write_slab(array, start, slab)
     num_nan = sum(s.num_nan for s in totals)
     if num_nan and not is_replacing:
@@ -235,6 +226,20 @@ def _slabs(
             yield start, slab
 
 
+def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
+    count = reader.shape[0]
+    names = tuple(f"channel {c}" for c in range(count)) if count > 1 else ("image",)
+    return create_volume(
+        store,
+        shape=reader.zyx,
+        dtype=reader.dtype,
+        chunk=layout.chunk,
+        shard=layout.shard,
+        voxel_size_nm=layout.voxel_size_nm,
+        channels=names,
+    )
+
+
 def _write_slab(array: zarr.Array[Any], start: int, slab: NDArray[Any]) -> None:
     """Write the layer of shards that a slab, (z, y, x) or (c, z, y, x), covers."""
     shape, shard = as_zyx(slab.shape[-3:]), shard_shape(array)
@@ -243,7 +248,15 @@ def _write_slab(array: zarr.Array[Any], start: int, slab: NDArray[Any]) -> None:
         y, x = (
             slice(i * n, (i + 1) * n) for i, n in zip(index[1:], shard[1:], strict=True)
         )
-        write_shard(array, index, slab[..., y, x])
+        try:
+            write_shard(array, index, slab[..., y, x])
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ResourceError(
+                f"no room on the disk for a volume of {array.nbytes >> 20} MB before "
+                f"compression ({error}); free some, or run where there is more"
+            ) from error
 
 
 def _channel_means(reader: ImageReader, layout: Layout) -> NDArray[Any]:

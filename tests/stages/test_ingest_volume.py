@@ -1,5 +1,6 @@
 """The stage that brings a volume into the store: what it keeps, what it refuses."""
 
+import errno
 import hashlib
 import json
 import re
@@ -12,6 +13,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yaozarrs import validate_zarr_store
@@ -177,6 +179,39 @@ def test_channels_are_kept_and_measured_apart(originals):
         IntensityStatistics.of(stack[:, c]).to_json() for c in (0, 1)
     ]
     assert record["image"]["content_sha256"] == sha256(stack)  # sections are (c, y, x)
+
+
+def test_a_fitting_ome_zarr_is_used_where_it_is(originals):
+    originals.ingest()
+    (originals.results / "image.ome.zarr").rename(originals.root / "a.ome.zarr")
+    once = json.loads((originals.results / "ingest.json").read_text())
+    record = originals.ingest(originals.rows(image="a.ome.zarr"))
+    assert record["image"]["store"] == str(originals.root / "a.ome.zarr")
+    assert record["image"]["content_sha256"] == once["image"]["content_sha256"]
+    assert record["statistics"] == once["statistics"]
+    assert not (originals.results / "image.ome.zarr").exists()
+    np.testing.assert_array_equal(originals.labels(), LABELS)
+
+
+def test_an_ome_zarr_of_other_axes_is_copied(originals):
+    group = zarr.create_group(originals.root / "a.zarr")
+    group.create_array("0", data=IMAGE, chunks=(2, 20, 20))
+    levels = [{"path": "0", "coordinateTransformations": []}]
+    axes = [{"name": a, "type": "space"} for a in "zyx"]
+    image = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    group.attrs["ome"] = image
+    record = originals.ingest(originals.rows(image="a.zarr"))
+    assert record["image"]["store"] == str(originals.results / "image.ome.zarr")
+    np.testing.assert_array_equal(originals.image()[0], IMAGE)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(originals, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("unetpipe.ingestion.write_shard", fail)
+    message = originals.refuse(error=ResourceError)
+    assert "no room on the disk for a volume of" in message
 
 
 def test_explicit_axes_of_the_image_do_not_spoil_the_labels(originals):

@@ -1,6 +1,7 @@
 """HDF5 datasets and OME-Zarr images: arrays that can be cut anywhere."""
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unetpipe.images.source import ImageSource, VoxelSize, check_promise
 from unetpipe.images.tiff import NM_PER_UNIT
 
 CACHE_BYTES = 1 << 28
+LARGEST_CHUNK_BYTES = 1 << 25  # of a store that is used where it is
 
 
 class Hdf5Source(ImageSource):
@@ -99,7 +101,15 @@ class Hdf5Source(ImageSource):
 
 
 class ZarrSource(ImageSource):
-    """Full resolution of an OME-Zarr image (0.4 or 0.5), or a plain Zarr array."""
+    """Full resolution of an OME-Zarr image (0.4 or 0.5), or a plain Zarr array.
+
+    Attributes
+    ----------
+    level : str or None
+        Path of the full resolution in the store; None for a plain array.
+    """
+
+    level: str | None = None
 
     def __init__(self, path: Path) -> None:
         try:
@@ -151,7 +161,24 @@ class ZarrSource(ImageSource):
             }
             z, y, x = (size.get(axis, size.get("x", 0.0)) for axis in "zyx")
             self.voxel_size_nm = (z, y, x) if min(z, y, x) > 0 else None
-        return group[level["path"]]
+        self.level = str(level["path"])
+        return group[self.level]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the store is as our own: nothing would be gained by a copy."""
+        size = prod(self._array.chunks) * self.dtype.itemsize
+        return (
+            (self.level, self.axes) == ("0", "czyx")
+            and self._array.dtype.isnative
+            and self._array.dtype.kind in "iuf"
+            and size <= LARGEST_CHUNK_BYTES
+        )
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self._path
 
 
 def is_zarr(path: Path) -> bool:

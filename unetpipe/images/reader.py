@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.geometry import Zyx
+from unetpipe.images.arrays import ZarrSource
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell
 from unetpipe.images.sequence import SequenceSource
@@ -60,6 +61,16 @@ class ImageReader:
     def voxel_size_nm(self) -> VoxelSize | None:
         """Size of a voxel (z, y, x), if the file says so."""
         return self.source.voxel_size_nm
+
+    @property
+    def ready_store(self) -> Path | None:
+        """The OME-Zarr store that can be used where it is, if it is one."""
+        source = self.source
+        is_ready = isinstance(source, ZarrSource) and source.is_ready
+        if is_ready and self.plan.letters == "czyx":
+            assert isinstance(source, ZarrSource)
+            return source.path
+        return None
 
     @property
     def files(self) -> tuple[Path, ...]:

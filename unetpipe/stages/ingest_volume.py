@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def ingest_volume(
         Ids of ``classes`` labels must be smaller.
     image_store, labels_store : Path
         OME-Zarr stores; the second only if the volume has labels. They are built
-        under a ``.partial`` name and renamed when both are whole.
+        under a ``.partial`` name and renamed when both are whole. An image that is
+        an OME-Zarr as our own (c, z, y, x; small chunks) is used where it is.
     record : Path
         Written last.
 
@@ -79,16 +81,48 @@ def ingest_volume(
         If memory does not suffice.
     """
     sheet = [_as_row(row) for row in rows]
-    originals = read_record(manifest)
     problems = Problems(f"volume {volume}")
+    originals = read_record(manifest)
     with ExitStack() as stack:
         image, labels = _open(sheet, Path(originals["root"]), problems, stack)
-        warnings = compare_numbers(image, labels) if labels else []
-        voxel_size_nm = _choose_voxel_size(sheet[0], image, warnings)
-        layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
-        check_memory(image, layout, image.dtype, f"volume {volume}: image")
-        about: dict[str, Any] = {
-            "volume": volume,
+        job = _Job(volume, sheet, originals, pixel_sha256, ingest, problems, stack)
+        about = job.describe(image)
+        with problems:
+            about |= job.ingest_image(image, image_store)
+        with problems:
+            if labels is not None:
+                about["labels"] = job.ingest_labels(
+                    labels, labels_store, image, num_classes
+                )
+        problems.raise_any()
+    _remove_unused(about, image_store, labels_store)
+    for warning in job.warnings:
+        logger.warning("volume %s: %s", volume, warning)
+    write_record(
+        record, {**about, "warnings": job.warnings, "circumstances": circumstances()}
+    )
+
+
+@dataclass
+class _Job:
+    """One volume: what the user says of it, and what is found to say about it."""
+
+    volume: str
+    sheet: list[Row]
+    originals: dict[str, Any]
+    pixel_sha256: dict[str, str]
+    ingest: IngestConfig
+    problems: Problems
+    stack: ExitStack
+    warnings: list[str] = field(default_factory=list)
+    layout: Layout = field(init=False)
+
+    def describe(self, image: ImageReader) -> dict[str, Any]:
+        """Return what the record says of the volume as a whole; choose the layout."""
+        voxel_size_nm = _choose_voxel_size(self.sheet[0], image, self.warnings)
+        self.layout = Layout(self.ingest.chunk, self.ingest.shard, voxel_size_nm)
+        return {
+            "volume": self.volume,
             "shape": image.zyx,
             "num_channels": image.shape[0],
             "dtype": str(image.dtype),
@@ -96,51 +130,72 @@ def ingest_volume(
             "voxel_size_nm": voxel_size_nm,
             "labels": None,
         }
-        with problems:
-            partial = stack.enter_context(partial_folder(image_store))
-            found = copy_image(image, partial, layout, nan_policy=ingest.nan_policy)
-            check_pixels("image", image, found.pixel_sha256, pixel_sha256)
-            about["image"] = {
-                "store": image_store,
+
+    def ingest_image(self, image: ImageReader, store: Path) -> dict[str, Any]:
+        """Copy and measure the image, unless its store can be used where it is."""
+        policy = self.ingest.nan_policy
+        is_changing = policy == "replace" and image.dtype.kind == "f"
+        ready = None if is_changing else image.ready_store
+        partial = None
+        if ready is None:
+            partial = self.stack.enter_context(partial_folder(store))
+        check_memory(image, self.layout, image.dtype, f"volume {self.volume}: image")
+        found = copy_image(image, partial, self.layout, nan_policy=policy)
+        check_pixels("image", image, found.pixel_sha256, self.pixel_sha256)
+        return {
+            "image": {
+                "store": str(ready or store),
                 "content_sha256": found.content_sha256,
                 "pixel_sha256": found.pixel_sha256,
-                "files": _list_files(image, originals),
-            }
-            about["statistics"] = [s.to_json() for s in found.statistics]
-            about["num_nan"] = sum(s.num_nan for s in found.statistics)
-        with problems:
-            if labels is not None:
-                partial = stack.enter_context(partial_folder(labels_store))
-                annotation = AnnotationReader(
-                    sheet[0].label_kind,
-                    unlabelled=sheet[0].unlabelled,
-                    num_classes=num_classes,
-                    largest=largest_value(labels, layout.shard[0]),
-                )
-                what = f"volume {volume}: labels"
-                check_memory(labels, layout, annotation.dtype, what)
-                written = copy_labels(labels, partial, layout, annotation)
-                check_pixels("labels", labels, written.pixel_sha256, pixel_sha256)
-                problems.texts += annotation.problems()
-                warnings += annotation.warnings()
-                warnings += check_annotated(
-                    annotation.foreground, _sections_of_roles(sheet, image.zyx[0])
-                )
-                about["labels"] = {
-                    "store": labels_store,
-                    "content_sha256": written.content_sha256,
-                    "pixel_sha256": written.pixel_sha256,
-                    "files": _list_files(labels, originals),
-                    **annotation.to_json(),
-                }
-        problems.raise_any()
-    if labels is None:
-        shutil.rmtree(labels_store, ignore_errors=True)  # of an earlier sheet
-    for warning in warnings:
-        logger.warning("volume %s: %s", volume, warning)
-    write_record(
-        record, {**about, "warnings": warnings, "circumstances": circumstances()}
-    )
+                "files": _list_files(image, self.originals),
+            },
+            "statistics": [s.to_json() for s in found.statistics],
+            "num_nan": sum(s.num_nan for s in found.statistics),
+        }
+
+    def ingest_labels(
+        self, labels: ImageReader, store: Path, image: ImageReader, num_classes: int
+    ) -> dict[str, Any]:
+        """Copy the labels, and judge whether they can teach or score anything."""
+        row, roles = self.sheet[0], _sections_of_roles(self.sheet, image.zyx[0])
+        self.warnings += compare_numbers(image, labels)
+        partial = self.stack.enter_context(partial_folder(store))
+        annotation = AnnotationReader(
+            row.label_kind,
+            unlabelled=row.unlabelled,
+            num_classes=num_classes,
+            largest=largest_value(labels, self.layout.shard[0]),
+        )
+        what = f"volume {self.volume}: labels"
+        check_memory(labels, self.layout, annotation.dtype, what)
+        written = copy_labels(labels, partial, self.layout, annotation)
+        self.problems.texts += annotation.problems()
+        with self.problems:
+            check_pixels("labels", labels, written.pixel_sha256, self.pixel_sha256)
+        with self.problems:
+            self.warnings += check_annotated(annotation.foreground, roles)
+        self.warnings += annotation.warnings()
+        return {
+            "store": str(store),
+            "content_sha256": written.content_sha256,
+            "pixel_sha256": written.pixel_sha256,
+            "files": _list_files(labels, self.originals),
+            **annotation.to_json(),
+        }
+
+
+def _remove_unused(
+    about: dict[str, Any], image_store: Path, labels_store: Path
+) -> None:
+    """Remove stores of an earlier sheet that the record no longer names."""
+    used = {
+        Path(part["store"]).resolve()
+        for part in (about["image"], about["labels"])
+        if part
+    }
+    for store in (image_store, labels_store):
+        if store.resolve() not in used:
+            shutil.rmtree(store, ignore_errors=True)
 
 
 def _as_row(values: dict[str, Any]) -> Row:
