@@ -12,6 +12,14 @@ METRICS = {
     "pixel_error": Markup("Pixel error"),
     "warping_error": Markup("Warping error"),
     "classic_warping_error": Markup("Classic warping error"),
+    "average_precision": Markup("Average precision"),
+    "panoptic_quality": Markup("Panoptic quality"),
+    "f1": Markup("F<sub>1</sub> of objects"),
+    "vi_split": Markup("VI split"),
+    "vi_merge": Markup("VI merge"),
+    "adapted_rand_error": Markup("Adapted Rand error"),
+    "ctc_seg": Markup("SEG (Cell Tracking)"),
+    "ctc_det": Markup("DET (Cell Tracking)"),
 }
 PLAIN_NAMES = {
     "v_rand": "V-Rand",
@@ -29,7 +37,7 @@ PREDICTORS = {
     "untrained": "untrained U-Net",
 }
 OURS = "unet"
-NO_OVERLAP = dict.fromkeys(("dice", "dice_range", "iou", "iou_range"), "")
+OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
 # The score that a summary names, and that ranks sections: the first that was computed.
 HEADLINE = ("v_rand", "dice_class_1")
 
@@ -39,7 +47,7 @@ def metric_label(metric: str) -> Markup:
     if metric in METRICS:
         return METRICS[metric]
     name, _, number = metric.partition("_class_")
-    name = {"iou": "IoU", "dice": "Dice"}.get(name, name.replace("_", " "))
+    name = OVERLAPS.get(name, name.replace("_", " "))
     return (
         Markup("{}, class {}").format(name, number) if number else Markup.escape(name)
     )
@@ -179,6 +187,7 @@ def group_by_metric(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "metric": metric_label(metric),
                 "definition": of_metric[0]["definition"],
                 "better": of_metric[0]["better"],
+                "unit": of_metric[0].get("unit", "1").removeprefix("1"),
                 "num_sections": of_metric[0]["num_sections"],
                 "rows": [_show_row(row, limits) for row in of_metric],
             }
@@ -197,29 +206,37 @@ def _show_row(row: dict[str, Any], limits: tuple[float, float]) -> dict[str, Any
     }
 
 
-def group_by_class(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the overlap scores of a table, one row a class and predictor."""
-    found: dict[tuple[int, str], dict[str, Any]] = {}
+def group_by_class(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the overlap scores of a table, one row a class and predictor.
+
+    None if there are none.
+    """
+    found: dict[tuple[int, str], dict[str, tuple[str, str]]] = {}
+    thresholds = set()
     for row in filter(_of_class, rows):
         name, _, number = row["metric"].partition("_class_")
         scores = [s for s in row["per_section"] or () if s is not None]
-        entry = found.setdefault((int(number), row["predictor"]), dict(NO_OVERLAP))
-        entry[name] = format_score(shown_score(row))
-        entry[f"{name}_range"] = format_range(
-            [min(scores), max(scores)] if scores else []
-        )
-        entry["threshold"] = format_threshold((row["chosen"] or {}).get("threshold"))
-    return [
-        {
-            "class": number,
-            "predictor": PREDICTORS.get(predictor, predictor),
-            "is_ours": predictor == OURS,
-            **entry,
-        }
-        for (number, predictor), entry in sorted(
-            found.items(), key=lambda item: (item[0][0], item[0][1] != OURS)
-        )
-    ]
+        spread = format_range([min(scores), max(scores)] if scores else None)
+        entry = found.setdefault((int(number), row["predictor"]), {})
+        entry[name] = (format_score(shown_score(row)), spread)
+        thresholds.add(format_threshold((row["chosen"] or {}).get("threshold")))
+    names = [n for n in OVERLAPS if any(n in entry for entry in found.values())]
+    if not names:
+        return None
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != OURS))
+    return {
+        "threshold": ", ".join(sorted(thresholds - {""})),
+        "names": [OVERLAPS[name] for name in names],
+        "rows": [
+            {
+                "class": number,
+                "predictor": PREDICTORS.get(predictor, predictor),
+                "is_ours": predictor == OURS,
+                "scores": [entry.get(name, ("", "")) for name in names],
+            }
+            for (number, predictor), entry in ordered
+        ],
+    }
 
 
 def _of_class(row: dict[str, Any]) -> bool:
