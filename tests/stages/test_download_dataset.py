@@ -1,8 +1,11 @@
 """The stage that brings the originals."""
 
 import hashlib
+import http.server
 import json
+import threading
 import zipfile
+from functools import partial
 
 import pytest
 import tifffile
@@ -101,3 +104,38 @@ def test_a_source_that_is_not_there_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="there is no file or folder"):
         download(tmp_path / "nowhere.zip", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def url(archive):
+    """Address of the archive on a server on this machine."""
+    handler = partial(QuietHandler, directory=str(archive.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/stack.zip"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_an_archive_is_fetched_once_and_unpacked(tmp_path, archive, url):
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    folder = tmp_path / "run"
+    manifest = download(url, folder, sha256)
+    assert (manifest["source"], manifest["kind"]) == (url, "archive")
+    assert [f["path"] for f in manifest["files"]] == ["stack/train.tif"]
+    archive.unlink()
+    (folder / "data" / "originals" / "stack" / "train.tif").unlink()
+    again = download(url, folder, sha256)  # from the archive that is there
+    assert again["files"] == manifest["files"]
+
+
+def test_a_wrong_checksum_of_a_url_leaves_nothing(tmp_path, url):
+    with pytest.raises(DataError, match=f"{url} has sha256 .* is {'0' * 64}"):
+        download(url, tmp_path / "run", "0" * 64)
+    assert [p for p in (tmp_path / "run").rglob("*") if p.is_file()] == []

@@ -137,6 +137,12 @@ def test_a_file_of_an_unknown_kind_is_refused(sections):
         open_image("train/README.txt", sections)
 
 
+def test_a_packed_file_is_to_be_unpacked(tmp_path):
+    (tmp_path / "a.h5.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.h5\.gz, which is packed; unpack it"):
+        open_image("a.h5.gz", tmp_path)
+
+
 @pytest.mark.parametrize("samples", [2, 3, 4])
 def test_grey_png_with_colours_and_transparency_has_one_channel(tmp_path, samples):
     colour = np.repeat(STACK[0][..., None], samples, axis=2)

@@ -38,12 +38,13 @@ def open_cell(cell: str, root: Path) -> ImageSource:
     if found:
         return _open(*found)
     some = islice(root.rglob("*"), LOOKED_AT)
-    files = (p for p in _visible(some, root) if p.is_file())
+    readable = (*SECTION_SUFFIXES, *HDF5_SUFFIXES, ".gz", ".zip")
+    files = (p for p in _visible(some, root) if p.suffix.lower() in readable)
     near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
     raise DataError(
         f"{cell!r}: there is no such file or folder in {root.absolute()}; correct the "
-        f"sheet or `source`; there are: {listing or 'no files at all'}"
+        f"sheet or `source`; there are: {listing or 'no images at all'}"
     )
 
 
@@ -102,6 +103,10 @@ def _open(paths: list[Path], cell: str, dataset: str) -> ImageSource:
         return Hdf5Source(path, dataset)
     if len(paths) == 1 and path.suffix.lower() in (".tif", ".tiff"):
         return TiffSource(path)
+    if path.suffix.lower() in (".gz", ".zip", ".tar"):
+        raise DataError(
+            f"{cell!r} names {path}, which is packed; unpack it, or give it as `source`"
+        )
     wrong = [p for p in paths if p.suffix.lower() not in SECTION_SUFFIXES or p.is_dir()]
     if wrong:
         raise DataError(
