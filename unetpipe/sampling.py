@@ -6,13 +6,14 @@ the box that a patch needs is read.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetpipe.annotated import AnnotatedVolume, Piece
 from unetpipe.augmentation import (
     Augmentation,
     bounding_box,
@@ -23,95 +24,7 @@ from unetpipe.augmentation import (
     seeded_generator,
 )
 from unetpipe.geometry import Roi, Zyx, as_zyx
-from unetpipe.intensity import mirror_source, mirror_take, normalise
 from unetpipe.unet_spec import UNetSpec
-
-
-class ArrayLike(Protocol):
-    """What is read of an array: its shape, and boxes of it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Voxels along each axis."""
-
-    def __getitem__(self, index: Any, /) -> Any:
-        """Return a box."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AnnotatedVolume:
-    """An image, its training target, and the sections that may be used.
-
-    Attributes
-    ----------
-    name : str
-        For messages.
-    image : array-like, shape (c, z, y, x)
-        Grey values as stored.
-    target : array-like of uint8, shape (z, y, x)
-        Class of each voxel, 255 = unlabelled.
-    border : array-like of float32, shape (z, y, x), or None
-        The border term of the weight map.
-    mean, std : float32 arrays, shape (c,)
-        Intensity statistics of the whole volume.
-    sections : tuple of int
-        Section numbers, ascending.
-    num_known : tuple of int
-        Known voxels of each of these sections.
-    """
-
-    name: str
-    image: ArrayLike
-    target: ArrayLike
-    border: ArrayLike | None
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    sections: tuple[int, ...]
-    num_known: tuple[int, ...]
-
-    def pieces(self, ndim: int) -> list["Piece"]:
-        """Return the runs of sections that the network may see at once.
-
-        In two dimensions each section is its own piece; in three, sections that
-        follow each other are one. A piece is mirrored at its faces, so nothing of a
-        section in another role is ever used.
-        """
-        pieces: list[Piece] = []
-        for z, known in zip(self.sections, self.num_known, strict=True):
-            if ndim == 3 and pieces and pieces[-1].stop == z:
-                last = pieces.pop()
-                pieces.append(Piece(self, last.start, z + 1, last.num_known + known))
-            else:
-                pieces.append(Piece(self, z, z + 1, known))
-        return pieces
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Sections ``start`` to ``stop`` of a volume."""
-
-    volume: AnnotatedVolume
-    start: int
-    stop: int
-    num_known: int
-
-    @property
-    def shape(self) -> Zyx:
-        """Voxels along z, y, x."""
-        return as_zyx((self.stop - self.start, *self.volume.target.shape[1:]))
-
-    def read(self, array: ArrayLike, roi: Roi) -> NDArray[Any]:
-        """Read a box of the piece, mirrored beyond its faces: (..., z, y, x)."""
-        source = mirror_source(roi, self.shape)
-        z, y, x = source.slices
-        z = slice(z.start + self.start, z.stop + self.start)
-        real = np.asarray(array[(..., z, y, x)])
-        return mirror_take(real, source.start, roi, self.shape)
-
-    def read_image(self, roi: Roi) -> NDArray[np.float32]:
-        """Read and normalise a box of the image, mirrored: (c, z, y, x)."""
-        seen = self.read(self.volume.image, roi)
-        return normalise(seen, mean=self.volume.mean, std=self.volume.std)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

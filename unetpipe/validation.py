@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unetpipe.annotated import AnnotatedVolume, Piece
 from unetpipe.geometry import whole_volume
 from unetpipe.inference import TilePredictor
 from unetpipe.metrics import (
@@ -25,7 +26,6 @@ from unetpipe.metrics import (
     score_section,
 )
 from unetpipe.model import UNet
-from unetpipe.sampling import AnnotatedVolume, Piece
 from unetpipe.tiling import candidate_strides, plan_geometry
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.weight_map import UNLABELLED

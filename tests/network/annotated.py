@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unetpipe.sampling import AnnotatedVolume
+from unetpipe.annotated import AnnotatedVolume
 from unetpipe.weight_map import compute_border_term, to_instances
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from tests.network.annotated import annotate
+from unetpipe.annotated import AnnotatedVolume
 from unetpipe.augmentation import Augmentation, seeded_generator
 from unetpipe.geometry import Roi
 from unetpipe.intensity import normalise
-from unetpipe.sampling import AnnotatedVolume, PatchSampler
+from unetpipe.sampling import PatchSampler
 from unetpipe.unet_spec import UNetSpec
 
 SPEC = UNetSpec(depth=1, base_channels=2)  # 28 -> 12, 8 voxels to each side

@@ -86,21 +86,29 @@ def done(tmp_path, rows):
     return Training(tmp_path / "unet", rows)()
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A finished training for tests that only look at it."""
+    folder = tmp_path_factory.mktemp("kept")
+    rows = rows_of(ingest(folder / "volumes" / "cells", draw_instances()))
+    return Training(folder / "unet", rows)()
+
+
 def with_training(**values):
     return {"training": TRAINING.model_copy(update=values)}
 
 
-def test_the_model_is_what_prediction_loads(done):
-    network = load_network(done.folder / "model.safetensors", done.model)
+def test_the_model_is_what_prediction_loads(kept):
+    network = load_network(kept.folder / "model.safetensors", kept.model)
     assert network.spec == NETWORK.spec()
-    assert UNetSpec.from_json(done.model["spec"]) == NETWORK.spec()
-    assert done.model["weights_sha256"] == hash_file(done.folder / "model.safetensors")
-    assert done.model["num_classes"] == 2
-    assert done.model["normalisation"] == "volume mean and standard deviation"
+    assert UNetSpec.from_json(kept.model["spec"]) == NETWORK.spec()
+    assert kept.model["weights_sha256"] == hash_file(kept.folder / "model.safetensors")
+    assert kept.model["num_classes"] == 2
+    assert kept.model["normalisation"] == "volume mean and standard deviation"
 
 
-def test_thresholds_come_from_the_validation_rows(done):
-    assert set(done.model["thresholds"]) <= {
+def test_thresholds_come_from_the_validation_rows(kept):
+    assert set(kept.model["thresholds"]) <= {
         "segmentation",
         "pixel_error",
         "rand_error",
@@ -108,29 +116,29 @@ def test_thresholds_come_from_the_validation_rows(done):
         "v_info",
     }
     assert (
-        done.model["thresholds"]["segmentation"] == done.model["thresholds"]["v_rand"]
+        kept.model["thresholds"]["segmentation"] == kept.model["thresholds"]["v_rand"]
     )
-    assert done.model["step"] in (4, 8)
-    assert done.record["best_step"] == done.model["step"]
+    assert kept.model["step"] in (4, 8)
+    assert kept.record["best_step"] == kept.model["step"]
     scores = {
-        row.step: row.validation for row in done.history if row.validation is not None
+        row.step: row.validation for row in kept.history if row.validation is not None
     }
     assert set(scores) == {4, 8}
-    assert done.model["validation"]["v_rand"] == scores[done.model["step"]]
-    assert scores[done.model["step"]] == max(scores.values())
+    assert kept.model["validation"]["v_rand"] == scores[kept.model["step"]]
+    assert scores[kept.model["step"]] == max(scores.values())
 
 
-def test_the_weights_are_those_of_the_best_step(tmp_path, rows, done):
+def test_the_weights_are_those_of_the_best_step(tmp_path, rows, kept):
     """Training stopped at the best step ends with the same weights."""
-    best = done.model["step"]
+    best = kept.model["step"]
     short = Training(tmp_path / "short", rows)(**with_training(steps=best))
     if best < 8:
         assert short.model["step"] == best
-    assert short.model["weights_sha256"] == done.model["weights_sha256"]
+    assert short.model["weights_sha256"] == kept.model["weights_sha256"]
 
 
-def test_the_recipe_names_data_code_and_settings(done):
-    recipe = done.model["recipe"]
+def test_the_recipe_names_data_code_and_settings(kept):
+    recipe = kept.model["recipe"]
     assert recipe["train"][0]["sections"] == [0, 1, 2]
     assert len(recipe["train"][0]["target"]) == 64
     assert recipe["validate"][0]["sections"] == [3]
@@ -140,8 +148,8 @@ def test_the_recipe_names_data_code_and_settings(done):
     assert recipe["optimisation"]["momentum"] == 0.9
 
 
-def test_the_record_says_what_was_trained(done):
-    record = done.record
+def test_the_record_says_what_was_trained(kept):
+    record = kept.record
     assert record["steps"] == 8
     assert record["resumed_at"] == []
     assert record["patch"] == list(NETWORK.spec().input_shape_for((1, 50, 60)))
@@ -151,7 +159,7 @@ def test_the_record_says_what_was_trained(done):
     assert record["circumstances"]["device"] == "cpu"
     assert record["warnings"] == []
     assert record["model"]["recipe"][:8] in {
-        p.name for p in (done.folder / "state").iterdir()
+        p.name for p in (kept.folder / "state").iterdir()
     }
 
 
@@ -227,11 +235,11 @@ def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch
 
 
 def test_large_volumes_are_read_patch_by_patch_and_give_the_same(
-    tmp_path, rows, done, monkeypatch
+    tmp_path, rows, kept, monkeypatch
 ):
-    monkeypatch.setattr("unetpipe.stages.train_unet.LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr("unetpipe.training_rows.LARGEST_IN_MEMORY", 0)
     lazy = Training(tmp_path / "lazy", rows)()
-    assert lazy.model["weights_sha256"] == done.model["weights_sha256"]
+    assert lazy.model["weights_sha256"] == kept.model["weights_sha256"]
 
 
 def test_without_validation_the_last_weights_are_taken(tmp_path):

@@ -3,14 +3,13 @@
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from unetpipe.augmentation import Augmentation
 from unetpipe.checkpoints import Checkpoints, TrainingState, pack_weights
@@ -21,48 +20,31 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
-from unetpipe.errors import ConfigError, DataError, ResourceError
-from unetpipe.geometry import AXES, Zyx, as_zyx, round_up
+from unetpipe.errors import ResourceError
+from unetpipe.geometry import Zyx
 from unetpipe.inference import choose_device
 from unetpipe.machine import GIB, choose_threads
 from unetpipe.model import UNet
+from unetpipe.patches import choose_patch, project_memory
 from unetpipe.records import (
     circumstances,
     hash_file,
-    hash_of,
-    read_record,
     write_bytes_atomic,
     write_record,
 )
-from unetpipe.sampling import AnnotatedVolume, ArrayLike, PatchSampler
+from unetpipe.sampling import PatchSampler
 from unetpipe.training import Optimisation, train
+from unetpipe.training_rows import check_rows, load_rows, warnings_about
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import Validator, choose_metric
-from unetpipe.volumes import open_volume
 from unetpipe.weight_map import balance_classes
 
 log = logging.getLogger(__name__)
 
-# The paper's tile, and that of its volumetric variant (Cicek et al. 2016, Fig. 2).
-LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
-# Volumes of fewer bytes are read once, larger ones patch by patch.
-LARGEST_IN_MEMORY = 2 * GIB
-# Feature maps and their gradients.
-BYTES_PER_FEATURE = 8
 ARITHMETIC = tuple(
     f"unetpipe.{name}"
     for name in ("training", "model", "loss", "augmentation", "sampling", "validation")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of one role: volumes, known voxels of each class, and what they are."""
-
-    volumes: list[AnnotatedVolume]
-    class_counts: NDArray[np.int64]
-    identity: list[dict[str, Any]]
-    empty_sections: list[str]
 
 
 def train_unet(
@@ -103,11 +85,15 @@ def train_unet(
     unetpipe.training.Interrupted
         After SIGTERM, SIGINT or SIGUSR1, with the state saved.
     """
-    train_rows = _load_rows(rows, "train", network.num_classes)
-    validate_rows = _load_rows(rows, "validate", network.num_classes)
-    _check_rows(train_rows, validate_rows)
+    train_rows = load_rows(rows, "train", network.num_classes)
+    validate_rows = load_rows(rows, "validate", network.num_classes)
+    check_rows(train_rows, validate_rows)
+    warnings = warnings_about(train_rows, validate_rows)
+    for warning in warnings:
+        log.warning("%s", warning)
     spec = network.spec(train_rows.volumes[0].image.shape[0])
-    patch = _choose_patch(training.patch, spec, train_rows.volumes)
+    pieces = [p.shape for v in train_rows.volumes for p in v.pieces(spec.ndim)]
+    patch = choose_patch(training.patch, spec, pieces)
     device = choose_device(training.device)
     _check_memory(spec, patch, training.batch_size, device)
     optimisation = Optimisation(
@@ -204,7 +190,7 @@ def train_unet(
             "output": list(spec.output_shape(patch)),
             "class_counts": train_rows.class_counts.tolist(),
             "class_weights": class_weights.tolist(),
-            "warnings": _warnings(train_rows, validate_rows),
+            "warnings": warnings,
             "circumstances": circumstances(
                 device=_device_name(device),
                 threads=threads,
@@ -214,168 +200,11 @@ def train_unet(
     )
 
 
-def _load_rows(rows: list[dict[str, Any]], role: str, num_classes: int) -> _Rows:
-    """Open the volumes of one role, and describe their bytes for the recipe."""
-    found = _Rows([], np.zeros(num_classes, np.int64), [], [])
-    for row in rows:
-        if row["role"] != role:
-            continue
-        volume = read_record(Path(row["ingest"]))
-        weights = read_record(Path(row["weight_map"]))
-        counts = np.array(weights["class_counts"], np.int64)
-        if counts.shape[1] != num_classes:
-            raise ConfigError(
-                f"the weight map of volume {volume['volume']} has {counts.shape[1]} "
-                f"classes, network.num_classes is {num_classes}; compute it again"
-            )
-        sections = row["sections"]
-        if sections is None:
-            sections = range(volume["shape"][0])
-        numbers = tuple(sorted(sections))
-        if numbers and numbers[-1] >= len(counts):
-            raise ConfigError(
-                f"the sheet names section {numbers[-1]} of volume {volume['volume']}, "
-                f"which has sections 0 to {len(counts) - 1}; correct the sheet"
-            )
-        counts = counts[list(numbers)]
-        found.class_counts[:] += counts.sum(axis=0)
-        found.volumes.append(_open_annotated(volume, weights, numbers, counts))
-        found.identity.append(
-            {
-                "volume": volume["volume"],
-                "sections": list(numbers),
-                "image": volume["image"]["content_sha256"],
-                "statistics": hash_of(volume["statistics"]),
-                "target": weights["target"]["content_sha256"],
-                "border_term": weights["border_term"]["content_sha256"],
-            }
-        )
-        found.empty_sections.extend(
-            f"{volume['volume']} section {z}"
-            for z, of_section in zip(numbers, counts, strict=True)
-            if not of_section[1:].any()
-        )
-    return found
-
-
-def _open_annotated(
-    volume: dict[str, Any],
-    weights: dict[str, Any],
-    sections: tuple[int, ...],
-    counts: NDArray[np.int64],
-) -> AnnotatedVolume:
-    mean, std = (
-        np.array([channel[key] for channel in volume["statistics"]], np.float32)
-        for key in ("mean", "std")
-    )
-    return AnnotatedVolume(
-        name=volume["volume"],
-        image=_load(volume["image"]["store"]),
-        target=_load(weights["target"]["store"]),
-        border=_load(weights["border_term"]["store"]),
-        mean=mean,
-        std=std,
-        sections=sections,
-        num_known=tuple(counts.sum(axis=1).tolist()),
-    )
-
-
-def _load(store: str) -> ArrayLike:
-    """Return a volume as an array in memory if it is small, else as it lies on disk."""
-    array: Any = open_volume(Path(store))
-    return np.asarray(array[...]) if array.nbytes <= LARGEST_IN_MEMORY else array
-
-
-def _check_rows(train_rows: _Rows, validate_rows: _Rows) -> None:
-    if not train_rows.volumes:
-        raise ConfigError(
-            "no row of the sheet has the role train; give it to annotated sections"
-        )
-    channels = {
-        v.name: v.image.shape[0] for v in train_rows.volumes + validate_rows.volumes
-    }
-    if len(set(channels.values())) > 1:
-        raise DataError(
-            f"volumes differ in their number of channels: {channels}; one network "
-            "takes one number, so train on volumes that have it"
-        )
-    present = np.flatnonzero(train_rows.class_counts)
-    if len(present) < 2:
-        names = ", ".join(dict.fromkeys(v.name for v in train_rows.volumes))
-        raise DataError(
-            f"the training sections of {names} hold known voxels of "
-            f"{len(present)} classes ({present.tolist()}) only; a network needs at "
-            "least two: check the labels, label_kind and unlabelled"
-        )
-    for warning in _warnings(train_rows, validate_rows):
-        log.warning("%s", warning)
-
-
-def _warnings(train_rows: _Rows, validate_rows: _Rows) -> list[str]:
-    warnings = []
-    absent = np.flatnonzero(train_rows.class_counts == 0).tolist()
-    if absent:
-        warnings.append(f"no training voxel is of class {absent}; it weighs 1")
-    if train_rows.empty_sections:
-        warnings.append(
-            f"{len(train_rows.empty_sections)} training sections hold background only: "
-            + ", ".join(train_rows.empty_sections[:10])
-        )
-    if not validate_rows.volumes:
-        warnings.append(
-            "no row has the role validate: the last weights are taken, and thresholds "
-            "are 0.5"
-        )
-    return warnings
-
-
-def _choose_patch(
-    wanted: Zyx | None, spec: UNetSpec, volumes: list[AnnotatedVolume]
-) -> Zyx:
-    """Return the network's input: a legal size, no larger than the sections need.
-
-    Raises
-    ------
-    ConfigError
-        If the wanted patch would see every voxel several times by mirroring.
-    """
-    largest = as_zyx(max(n) for n in zip(*_piece_shapes(volumes, spec), strict=True))
-    needed = _legal_above(largest, spec, holds_output=True)
-    if wanted is None:
-        default = _legal_above(LARGEST_DEFAULT_PATCH[spec.ndim], spec)
-        return as_zyx(map(min, default, needed))
-    patch = _legal_above(wanted, spec)
-    output = spec.output_shape(patch)
-    for axis, (n, limit) in enumerate(zip(output, largest, strict=True)):
-        if patch[axis] > needed[axis] and n >= 2 * limit:
-            raise ConfigError(
-                f"training.patch is {wanted[axis]} voxels along {AXES[axis]}: the "
-                f"network's output would be {n}, but the training sections have "
-                f"{limit}; use at most {needed[axis]}"
-            )
-    return patch
-
-
-def _piece_shapes(volumes: list[AnnotatedVolume], spec: UNetSpec) -> list[Zyx]:
-    return [piece.shape for volume in volumes for piece in volume.pieces(spec.ndim)]
-
-
-def _legal_above(shape: Zyx, spec: UNetSpec, *, holds_output: bool = False) -> Zyx:
-    """Return the smallest legal input of this size, or whose output has this size."""
-    if spec.padding == "same":
-        return as_zyx(map(round_up, shape, spec.pooling_grid))
-    if holds_output:
-        return spec.input_shape_for(shape)
-    kept = (max(1, n - t) for n, t in zip(shape, spec.halo.total, strict=True))
-    return spec.input_shape_for(as_zyx(kept))
-
-
 def _check_memory(
     spec: UNetSpec, patch: Zyx, batch_size: int, device: torch.device
 ) -> None:
-    """Project what a step keeps in memory; raise ResourceError if there is less."""
-    values = sum(layer.num_values for layer in spec.layers(patch))
-    projected = values * BYTES_PER_FEATURE * batch_size + 16 * spec.num_parameters
+    """Log what a step keeps in memory; raise ResourceError if there is less."""
+    projected = project_memory(spec, patch, batch_size)
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
     else:

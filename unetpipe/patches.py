@@ -1,0 +1,71 @@
+"""How large a training patch is, and what a step on it keeps in memory."""
+
+from unetpipe.errors import ConfigError
+from unetpipe.geometry import AXES, Zyx, as_zyx, round_up
+from unetpipe.unet_spec import UNetSpec
+
+# The paper's tile, and that of its volumetric variant (Cicek et al. 2016, Fig. 2).
+LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
+
+BYTES_PER_FEATURE = 8  # feature maps and their gradients, float32
+BYTES_PER_PARAMETER = 16  # weights, gradients, momentum, and a copy to validate
+
+
+def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx:
+    """Return the network's input: a legal size, no larger than the sections need.
+
+    Parameters
+    ----------
+    wanted : (z, y, x) or None
+        Rounded up to a legal size. None: 572 in the plane (132 with z), or less where
+        the sections are smaller.
+    spec : UNetSpec
+        Knows the legal sizes.
+    sections : list of (z, y, x)
+        Shapes of what patches are drawn from.
+
+    Raises
+    ------
+    ConfigError
+        If the wanted patch would see every voxel several times by mirroring.
+
+    Examples
+    --------
+    >>> choose_patch(None, UNetSpec(), [(1, 512, 512)])
+    (1, 572, 572)
+    >>> choose_patch(None, UNetSpec(), [(1, 256, 256)])
+    (1, 444, 444)
+    """
+    largest = as_zyx(map(max, *sections) if len(sections) > 1 else sections[0])
+    needed = _round_up(largest, spec, holds_output=True)
+    if wanted is None:
+        return as_zyx(
+            map(min, _round_up(LARGEST_DEFAULT_PATCH[spec.ndim], spec), needed)
+        )
+    patch = _round_up(wanted, spec)
+    output = spec.output_shape(patch)
+    for axis, (n, limit) in enumerate(zip(output, largest, strict=True)):
+        if patch[axis] > needed[axis] and n >= 2 * limit:
+            raise ConfigError(
+                f"training.patch is {wanted[axis]} voxels along {AXES[axis]}: the "
+                f"network's output would be {n}, but the training sections have "
+                f"{limit}; use at most {needed[axis]}"
+            )
+    return patch
+
+
+def project_memory(spec: UNetSpec, patch: Zyx, batch_size: int) -> int:
+    """Return about how many bytes a training step keeps, beside the libraries."""
+    values = sum(layer.num_values for layer in spec.layers(patch))
+    features = values * BYTES_PER_FEATURE * batch_size
+    return features + BYTES_PER_PARAMETER * spec.num_parameters
+
+
+def _round_up(shape: Zyx, spec: UNetSpec, *, holds_output: bool = False) -> Zyx:
+    """Return the smallest legal input of this size, or whose output has this size."""
+    if spec.padding == "same":
+        return as_zyx(map(round_up, shape, spec.pooling_grid))
+    if holds_output:
+        return spec.input_shape_for(shape)
+    kept = (max(1, n - t) for n, t in zip(shape, spec.halo.total, strict=True))
+    return spec.input_shape_for(as_zyx(kept))
