@@ -27,6 +27,22 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+# The data sets whose frames have an edge without annotation; others have none.
+FieldOfInterest = Literal[
+    "BF-C2DL-HSC",
+    "BF-C2DL-MuSC",
+    "DIC-C2DH-HeLa",
+    "Fluo-C2DL-Huh7",
+    "Fluo-C2DL-MSC",
+    "Fluo-C3DH-H157",
+    "Fluo-C3DL-MDA231",
+    "Fluo-N2DH-GOWT1",
+    "Fluo-N2DL-HeLa",
+    "Fluo-N3DH-CE",
+    "Fluo-N3DH-CHO",
+    "PhC-C2DH-U373",
+    "PhC-C2DL-PSC",
+]
 NumThreads = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
@@ -223,10 +239,16 @@ class SegmentationConfig(Section):
 class EvaluationConfig(Section):
     """Which scores are computed."""
 
+    isbi_scores: bool = True
+    """With two classes: the ISBI 2012 scores over thresholds, section by section."""
     warping_error: bool = True
-    """Compute the warping error too, which is the slowest score."""
+    """With ``isbi_scores``: the warping error too."""
     baselines: bool = True
-    """Score a constant map and the grey values beside the network."""
+    """Score a constant map, the grey values, and a watershed beside the network."""
+    field_of_interest_vox: Annotated[int, Field(ge=0)] | FieldOfInterest = 0
+    """Cell Tracking Challenge: voxels at the edge of a frame that are not annotated, or
+    the name of a data set of the challenge; objects that lie there alone do not count.
+    """
 
 
 class Config(Section):
@@ -243,6 +265,9 @@ class Config(Section):
     """Checksum of the voxels of ``image`` and ``labels`` of a volume."""
     volumes: str = "config/volumes.tsv"
     """The sheet: which sections of which volume play which role."""
+    export_ctc: bool = False
+    """Write the objects of each volume in the layout of the Cell Tracking Challenge
+    too: ``01_RES/mask000.tif``."""
     preset: Literal["paper", "same_padding"] = "paper"
     """Defaults of network, augmentation and training."""
     phantom: PhantomConfig = PhantomConfig()
