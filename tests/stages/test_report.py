@@ -438,6 +438,17 @@ def test_errors_are_shown_where_they_are(run) -> None:
     assert ((errors == INVENTED).all(axis=-1) == invented).all()
 
 
+def test_wrong_classes_are_shown_where_they_are(run) -> None:
+    ingest = read_record(run["ingests"][0])
+    ingest["labels"]["label_kind"] = "classes"
+    segmented = read_record(Path(run["predictions"][0]["segmentation"]))
+    viewer = SectionViewer(ingest, segmented, num_classes=5)
+    errors = decode(viewer.compared(0)[2]["address"])[::2, ::2]
+    wrong = cells(SHAPE)[0] > 1  # the mask says class 1 inside all four
+    assert ((errors == INVENTED).all(axis=-1) == wrong).all()
+    assert (errors[~wrong] == 255).all()
+
+
 def test_unlabelled_voxels_are_no_errors(run) -> None:
     ingest = read_record(run["ingests"][0])
     ingest["labels"]["unlabelled"] = 1

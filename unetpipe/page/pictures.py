@@ -91,7 +91,7 @@ class SectionViewer:
         if self.num_classes > 2:
             wrong = (result != truth) & ~unknown
             over = class_picture(grey, result)
-            errors = error_map(np.zeros_like(wrong), wrong, unknown)
+            errors = error_map(~wrong, np.ones_like(wrong), unknown)
         else:
             over = overlay(grey, truth > 0, result > 0, unknown)
             errors = error_map(truth > 0, result > 0, unknown)

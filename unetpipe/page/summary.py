@@ -277,14 +277,14 @@ def _about_scores(run: Run) -> Markup:
         return Markup("No annotated section was scored.")
     ours = rows.pop(OURS)
     kind = "held-out test" if ours["role"] == "test" else "validation"
-    text = Markup("On {} of {} it reaches a {} of <strong>{}</strong>").format(
+    text = Markup("On {} of {} it scores <strong>{}</strong> in {}").format(
         count(ours["num_sections"], f"{kind} section"),
         scored[0]["volume"],
-        metric_label(ours["metric"]),
         format_score(shown_score(ours)),
+        metric_label(ours["metric"]),
     )
     if ours["chosen"] and ours["chosen"]["threshold"] is not None:
-        text += Markup(" at the threshold {} that validation sections chose").format(
+        text += Markup(", at the threshold {} that validation sections chose").format(
             format_threshold(ours["chosen"]["threshold"])
         )
     baselines = [
