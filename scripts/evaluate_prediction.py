@@ -14,5 +14,6 @@ evaluate_prediction(
     model_json=Path(snakemake.input.model_json),
     rows=snakemake.params.rows,
     evaluation=EvaluationConfig(**snakemake.params.evaluation),
+    picture=Path(snakemake.output.picture),
     record=Path(snakemake.output.record),
 )

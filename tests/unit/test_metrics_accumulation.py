@@ -181,3 +181,16 @@ def test_the_freedom_to_choose_a_threshold_widens_the_interval_of_the_best():
     assert interval.low > curve.pooled.mean(), "every draw takes the best of twenty"
     undefined = ThresholdCurve.macro("v_rand", np.arange(2.0), np.full((3, 2), np.nan))
     assert math.isnan(bootstrap_best(undefined).low)
+
+
+def test_draws_of_undefined_sections_alone_are_left_out():
+    scores = np.array([[0.5, 0.75], [np.nan, np.nan]])
+    curve = ThresholdCurve.macro("v_rand", np.array([0.4, 0.5]), scores)
+    interval = bootstrap_best(curve)
+    assert (interval.low, interval.estimate, interval.high) == (0.75, 0.75, 0.75)
+
+
+def test_the_best_of_an_error_is_its_lowest():
+    errors = np.array([[[1.0, 4], [2, 4]], [[1, 4], [3, 4]]])
+    curve = ThresholdCurve.micro("e", np.array([0.4, 0.5]), errors, ratio)
+    assert bootstrap_best(curve).high == 0.25

@@ -17,6 +17,7 @@ from unetpipe.metrics.bootstrap import (
 )
 from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
+    check_field,
     field_border_vox,
     keep_objects_in_field,
     keep_results,
@@ -91,6 +92,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_sums",
     "calibrate",
+    "check_field",
     "class_scores",
     "collect_curves",
     "collect_warping",

@@ -85,8 +85,7 @@ def bootstrap_interval(
     >>> bootstrap_interval([0.8, 0.9, 1.0, 0.9]).estimate
     0.9
     """
-    if not 0 < level < 1:
-        raise DataError(f"level is {level}, not between 0 and 1; pass 0.95 for 95 %")
+    _check_level(level)
     rows = np.asarray(units, np.float64)
     rows = rows[~np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))]
     n = len(rows)
@@ -116,9 +115,11 @@ def bootstrap_curve(
     """
     if math.isnan(curve.at(threshold)):
         return Interval(math.nan, math.nan, math.nan, level, n=0)
-    return bootstrap_interval(
-        curve.terms[:, curve.index_of(threshold)],
-        curve.pool,
+    index = curve.index_of(threshold)
+    counts = ~np.isnan(curve.per_section[:, index])
+    return bootstrap_sums(
+        curve.terms[counts, index],
+        curve.score,
         level=level,
         num_resamples=num_resamples,
         seed=seed,
@@ -137,17 +138,20 @@ def bootstrap_best(
     Each draw chooses its own best threshold, so that the freedom to choose is part of
     the interval.
     """
-    n, estimate = len(curve.terms), curve.best().score
-    if n < 2 or math.isnan(estimate):
-        return Interval(estimate, math.nan, math.nan, level, n)
-    best = np.nanmax if curve.higher_is_better else np.nanmin
-    generator = np.random.default_rng(seed)
-    draws = []
-    for _ in range(num_resamples):
-        pooled = curve.pool(curve.terms[generator.integers(n, size=n)])
-        if not np.isnan(pooled).all():
-            draws.append(float(best(pooled)))
-    return _interval(np.array(draws), estimate, level, n)
+    is_defined = ~np.isnan(curve.pooled)
+
+    def score(sums: Scores) -> Scores:
+        scores = curve.score(sums[..., is_defined, :])
+        sign = 1 if curve.higher_is_better else -1
+        # A draw may hold undefined sections alone: then it has no best.
+        best = np.where(np.isnan(scores), -np.inf, sign * scores).max(
+            axis=-1, initial=-np.inf
+        )
+        return np.where(np.isinf(best), np.nan, sign * best)
+
+    return bootstrap_sums(
+        curve.terms, score, level=level, num_resamples=num_resamples, seed=seed
+    )
 
 
 def bootstrap_sums(
@@ -179,6 +183,7 @@ def bootstrap_sums(
     >>> interval.estimate, interval.high, interval.n
     (0.75, 1.0, 4)
     """
+    _check_level(level)
     rows = np.asarray(terms, np.float64)
     n = len(rows)
     estimate = float(score(rows.sum(axis=0, keepdims=True))[0]) if n else math.nan
@@ -195,6 +200,11 @@ def bootstrap_sums(
     ).astype(np.float64)
     sums = np.tensordot(weights, rows, axes=1)
     return _interval(score(sums), estimate, level, n)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise DataError(f"level is {level}, not between 0 and 1; pass 0.95 for 95 %")
 
 
 def _interval(draws: Scores, estimate: float, level: float, n: int) -> Interval:

@@ -55,6 +55,16 @@ def field_border_vox(dataset: str) -> int:
     return FIELD_BORDER_VOX.get(dataset, 0)
 
 
+def check_field(shape: tuple[int, ...], border_vox: int) -> None:
+    """Raise GeometryError if the field of interest leaves nothing of (y, x) voxels."""
+    height, width = shape
+    if not 0 <= 2 * border_vox < min(height, width):
+        raise GeometryError(
+            f"a field border of {border_vox} voxels leaves nothing of a frame of "
+            f"{height} x {width} (y, x); use 0 to score the whole frame"
+        )
+
+
 def keep_objects_in_field(
     labels: NDArray[np.integer[Any]], border_vox: int
 ) -> NDArray[np.integer[Any]]:
@@ -84,11 +94,7 @@ def keep_objects_in_field(
     array([0, 2, 2, 0])
     """
     height, width = labels.shape[-2:]
-    if not 0 <= 2 * border_vox < min(height, width):
-        raise GeometryError(
-            f"a field border of {border_vox} voxels leaves nothing of a frame of "
-            f"{height} x {width} (y, x); use 0 to score the whole frame"
-        )
+    check_field((height, width), border_vox)
     field = labels[
         ..., border_vox : height - border_vox, border_vox : width - border_vox
     ]

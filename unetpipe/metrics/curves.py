@@ -43,10 +43,10 @@ class ThresholdCurve:
         the sections that define a score.
     higher_is_better : bool
         False for errors.
-    terms : float64 array, shape (sections, thresholds, ...)
-        What the sections contribute, for resampling them.
-    pool : function
-        Turns ``terms`` of any choice of sections into their pooled scores.
+    terms : float64 array, shape (sections, thresholds, kinds)
+        What the sections contribute, for resampling them: it adds up.
+    score : function
+        Turns sums of terms, shape (..., kinds), into scores, shape (...).
 
     Examples
     --------
@@ -66,7 +66,7 @@ class ThresholdCurve:
     pooling: str
     higher_is_better: bool
     terms: Scores
-    pool: Callable[[Scores], Scores]
+    score: Callable[[Scores], Scores]
 
     @classmethod
     def macro(
@@ -85,8 +85,8 @@ class ThresholdCurve:
             pooled=mean_of_defined(per_section),
             pooling="macro",
             higher_is_better=higher_is_better,
-            terms=per_section,
-            pool=mean_of_defined,
+            terms=_terms_of_mean(per_section),
+            score=_mean_of_sums,
         )
 
     @classmethod
@@ -107,19 +107,15 @@ class ThresholdCurve:
         score : function
             Takes counts of shape (..., kinds), returns scores of shape (...).
         """
-
-        def pool(terms: Scores) -> Scores:
-            return score(terms.sum(axis=0))
-
         return cls(
             metric=metric,
             thresholds=thresholds,
             per_section=score(counts),
-            pooled=pool(counts),
+            pooled=score(counts.sum(axis=0)),
             pooling="micro",
             higher_is_better=higher_is_better,
             terms=counts,
-            pool=pool,
+            score=score,
         )
 
     def best(self) -> ThresholdScore:
@@ -171,6 +167,16 @@ class ThresholdCurve:
             "pooled": _jsonable(self.pooled),
             "per_section": _jsonable(self.per_section),
         }
+
+
+def _terms_of_mean(per_section: Scores) -> Scores:
+    """Return the scores, 0 where undefined, and 1 where defined: (..., 2)."""
+    is_defined = ~np.isnan(per_section)
+    return np.stack([np.where(is_defined, per_section, 0.0), is_defined], axis=-1)
+
+
+def _mean_of_sums(sums: Scores) -> Scores:
+    return share_of(sums[..., 0], sums[..., 1])
 
 
 def mean_of_defined(per_section: Scores) -> Scores:

@@ -20,6 +20,7 @@ from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import share_of
 
 IOU_PERCENT = tuple(range(50, 100, 5))  # integers: 11/20 > 0.55 must be False
+NUM_TERMS = 3 + len(IOU_PERCENT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

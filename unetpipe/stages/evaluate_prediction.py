@@ -3,26 +3,49 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unetpipe.baselines import grey_mask
 from unetpipe.config import EvaluationConfig
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.scoring import BinaryScores, ClassCounts, threshold_rows
-from unetpipe.segmentation import as_probability, threshold_mask
-from unetpipe.volumes import iterate_sections, open_volume
-from unetpipe.weight_map import separate_touching
+from unetpipe.evaluation import (
+    GreyBaseline,
+    Roles,
+    count_markers,
+    count_pieces,
+    count_watershed,
+    measure_seams,
+    score_sections,
+)
+from unetpipe.machine import peak_rss_bytes
+from unetpipe.metrics import ThresholdCurve, check_field, field_border_vox
+from unetpipe.records import (
+    circumstances,
+    read_record,
+    write_bytes_atomic,
+    write_record,
+)
+from unetpipe.scored_volume import ScoredVolume
+from unetpipe.scoring import (
+    DEFINITIONS_VERSION,
+    PixelCounts,
+    Row,
+    class_rows,
+    describe_curve,
+    threshold_rows,
+)
+from unetpipe.seam_figure import plot_seams
 
 log = logging.getLogger(__name__)
 
-SHOWN_SECTIONS = 3
+Table = dict[str, Any]
+Curves = dict[str, dict[str, ThresholdCurve]]
 
-Section = NDArray[Any]
-Predictor = Callable[[int], NDArray[np.float32]]
+SHOWN_SECTIONS = 3
+WATERSHED = "Otsu + watershed"
 
 
 def evaluate_prediction(
@@ -33,13 +56,15 @@ def evaluate_prediction(
     model_json: Path,
     rows: list[dict[str, Any]],
     evaluation: EvaluationConfig,
+    picture: Path,
     record: Path,
 ) -> None:
     """Score the network, and baselines beside it, by the published definitions.
 
     Thresholds come from the validation rows (``model.json``); the best threshold on
     the scored sections themselves is shown beside, as the publications do. Sections
-    with unlabelled voxels count for class overlap only.
+    with unlabelled voxels have no score over thresholds: they count, where annotated,
+    for the overlap of classes and for objects.
 
     Parameters
     ----------
@@ -49,187 +74,184 @@ def evaluate_prediction(
         ``{"role": "validate" | "test", "sections": list or None}`` of this volume.
     evaluation : EvaluationConfig
         Which scores and baselines.
+    picture : Path
+        Where to write the seam report's picture, ``seams.png``.
     record : Path
         Where to write ``metrics.json``.
+
+    Raises
+    ------
+    GeometryError
+        If the field of interest leaves nothing of a section.
     """
     began = time.monotonic()
-    task = _Task(
-        read_record(prediction),
-        read_record(segmentation),
-        read_record(ingest),
-        read_record(model_json),
+    volume = ScoredVolume(
+        *map(read_record, (prediction, segmentation, ingest, model_json))
     )
-    roles = {
-        role: sorted(
-            {z for row in rows if row["role"] == role for z in task.sections(row)}
-        )
-        for role in ("validate", "test")
-    }
-    roles = {role: numbers for role, numbers in roles.items() if numbers}
-    score = task.score_binary if task.num_classes == 2 else task.score_classes
-    tables = score(roles, evaluation)
+    job = _Job(volume, _roles(volume, rows), evaluation)
+    tables, objects = list(job.tables()), list(job.object_tables())
+    seams = measure_seams(volume)
+    write_bytes_atomic(picture, plot_seams(seams))
     ranked = _rank(tables)
     write_record(
         record,
         {
-            "volume": task.volume["volume"],
-            "role_sections": roles,
-            "left_out": sorted(task.left_out),
+            "volume": volume.volume["volume"],
+            "definitions_version": DEFINITIONS_VERSION,
+            "role_sections": job.roles,
+            "left_out": sorted(job.left_out),
             "tables": tables,
+            "objects": objects,
+            "calibration": list(job.calibration()),
+            "curves": list(job.described_curves()),
+            "seams": {**seams, "picture": picture.name},
             "sections_best": ranked[:SHOWN_SECTIONS],
             "sections_worst": ranked[::-1][:SHOWN_SECTIONS],
             "seconds": time.monotonic() - began,
+            "peak_rss_bytes": peak_rss_bytes(),
             "circumstances": circumstances(),
         },
     )
-    for table in tables:
+    for table in tables + objects:
         for row in table["rows"]:
-            log.info(
-                "%s %s %s: %s",
-                table["role"],
-                row["predictor"],
-                row["metric"],
-                row["chosen"] or row["best"],
-            )
+            name = f"{table['role']} {row['predictor']} {row['metric']}"
+            log.info("%s: %s", name, row["chosen"] or row["best"])
 
 
-class _Task:
-    """The open stores of one volume, and what is known of its labels."""
+def _roles(volume: ScoredVolume, rows: list[dict[str, Any]]) -> Roles:
+    """Return the sections of each role that is scored."""
+    roles = {
+        role: sorted(
+            {z for row in rows if row["role"] == role for z in volume.sections(row)}
+        )
+        for role in ("validate", "test")
+    }
+    return {role: numbers for role, numbers in roles.items() if numbers}
+
+
+class _Job:
+    """The passes over one volume, each made once, and the tables they give."""
 
     def __init__(
-        self,
-        predicted: dict[str, Any],
-        segmented: dict[str, Any],
-        volume: dict[str, Any],
-        model: dict[str, Any],
+        self, volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig
     ) -> None:
-        self.volume, self.segmented = volume, segmented
-        self.thresholds: dict[str, float] = model.get("thresholds", {})
-        self.num_classes = int(model["num_classes"])
-        self.image = open_volume(Path(volume["image"]["store"]))
-        self.labels = open_volume(Path(volume["labels"]["store"]))
-        outputs = predicted["outputs"]
-        self.probability = open_volume(Path(outputs["probability"]["store"]))
-        self.classes = open_volume(Path(segmented["store"]))
-        self.left_out: set[int] = set()
-
-    def sections(self, row: dict[str, Any]) -> list[int]:
-        """Return the section numbers of a row."""
-        if row["sections"] is None:
-            return list(range(self.volume["shape"][0]))
-        return list(row["sections"])
-
-    def truth(self, labels: Section) -> tuple[Section, NDArray[np.bool_]]:
-        """Return the class of each voxel of a section, and where it is unknown."""
-        unlabelled = self.volume["labels"]["unlabelled"]
-        unknown = np.zeros(labels.shape, bool)
-        if unlabelled is not None:
-            unknown = labels == unlabelled
-        known = np.where(unknown, 0, labels)
-        if self.volume["labels"]["label_kind"] == "instances":
-            return (separate_touching(known) > 0).astype(np.uint8), unknown
-        return known.astype(np.uint8), unknown
-
-    def score_binary(
-        self, roles: dict[str, list[int]], evaluation: EvaluationConfig
-    ) -> list[dict[str, Any]]:
-        """Score the network and the baselines at every threshold."""
-        bright = self._cells_are_bright(roles.get("validate", []))
-        scored: dict[tuple[str, str], BinaryScores] = {}
-        counts: dict[str, ClassCounts] = {}
-        for role, number, grey, stored, truth, unknown in self._walk(roles):
-            mask = threshold_mask(stored, self.segmented["threshold"])
-            counts.setdefault(role, ClassCounts(2)).add(
-                number, mask.astype(np.uint8), truth, unknown
+        self.volume, self.roles, self.evaluation = volume, roles, evaluation
+        self.border_vox = _border_vox(evaluation, volume)
+        self.threshold: float | None = (
+            volume.segmented["threshold"] if volume.num_classes == 2 else None
+        )
+        self.counts = {
+            role: count_pieces(
+                volume,
+                numbers,
+                baselines=evaluation.baselines,
+                border_vox=self.border_vox,
             )
-            if unknown.any():
-                self.left_out.add(number)
-                continue
-            maps = {"unet": as_probability(stored)}
-            if evaluation.baselines:
-                maps["grey value"] = self._grey(grey, bright=bright)
-                maps["constant"] = np.full(grey.shape, 0.5, np.float32)
-            for name, probability in maps.items():
-                scores = scored.setdefault(
-                    (role, name),
-                    BinaryScores(with_warping=evaluation.warping_error),
+            for role, numbers in roles.items()
+        }
+        self.pixels = {role: counts[0] for role, counts in self.counts.items()}
+        self.baseline = None
+        if evaluation.baselines and volume.num_classes == 2 and roles:
+            self.baseline = GreyBaseline.of(self.pixels)
+        self.left_out: set[int] = set()
+        self.curves = {role: self._score(numbers) for role, numbers in roles.items()}
+
+    def _score(self, numbers: list[int]) -> Curves:
+        """Return predictor -> metric -> curve of the ISBI scores of some sections."""
+        if self.volume.num_classes > 2 or not self.evaluation.isbi_scores:
+            return {}
+        scores, left_out = score_sections(
+            self.volume,
+            numbers,
+            self.baseline,
+            with_warping=self.evaluation.warping_error,
+        )
+        self.left_out |= set(left_out)
+        return {name: of_name.curves() for name, of_name in scores.items()}
+
+    def tables(self) -> Iterator[Table]:
+        """Yield a table of voxels for each role: ISBI scores, then overlap."""
+        for role, pixels in self.pixels.items():
+            rows: list[Row] = []
+            for name, by_metric in self.curves[role].items():
+                rows += threshold_rows(name, by_metric, self._chosen(name))
+            if pixels.numbers:
+                rows += class_rows(
+                    "unet", pixels.confusion(self.threshold), self.threshold
                 )
-                scores.add(number, probability, truth > 0)
-        return list(self._tables(roles, scored, counts))
+                rows += self._overlap_of_baselines(pixels)
+            yield {"role": role, "sections": pixels.numbers, "rows": rows}
 
-    def score_classes(
-        self, roles: dict[str, list[int]], evaluation: EvaluationConfig
-    ) -> list[dict[str, Any]]:
-        """Score the most probable class, and the commonest one beside it."""
-        tables = []
-        for role in roles:
-            ours = ClassCounts(self.num_classes)
-            constant = ClassCounts(self.num_classes)
-            numbers = {role: roles[role]}
-            results = iterate_sections(self.classes, roles[role])
-            for (_, result), walked in zip(results, self._walk(numbers), strict=True):
-                _, number, _, _, truth, unknown = walked
-                ours.add(number, result, truth, unknown)
-                constant.add(number, np.zeros_like(result), truth, unknown)
-            rows = list(ours.rows("unet", None))
-            if evaluation.baselines:
-                rows += constant.rows("constant", None)
-            tables.append({"role": role, "sections": ours.numbers, "rows": rows})
-        return tables
+    def _chosen(self, name: str) -> dict[str, float]:
+        """Return the thresholds of a predictor that scored best on validation rows.
 
-    def _tables(
-        self,
-        roles: dict[str, list[int]],
-        scored: dict[tuple[str, str], BinaryScores],
-        counts: dict[str, ClassCounts],
-    ) -> Iterator[dict[str, Any]]:
-        curves = {key: scores.curves() for key, scores in scored.items()}
-        for role in roles:
-            rows: list[dict[str, Any]] = []
-            for (of_role, name), by_metric in curves.items():
-                if of_role != role:
-                    continue
-                chosen = self.thresholds
-                if name != "unet":  # a baseline's thresholds, chosen alike
-                    chosen = {
-                        metric: curve.best().threshold
-                        for metric, curve in curves.get(("validate", name), {}).items()
-                        if not math.isnan(curve.best().threshold)
-                    }
-                rows += threshold_rows(name, by_metric, chosen)
-            rows += counts[role].rows("unet", self.segmented["threshold"])
-            yield {"role": role, "sections": counts[role].numbers, "rows": rows}
+        The model remembers those of most metrics; the others, and those of baselines,
+        come from the validation rows of this volume, if there are any.
+        """
+        curves = self.curves.get("validate", {}).get(name, {})
+        best = {metric: curve.best().threshold for metric, curve in curves.items()}
+        known = self.volume.model.get("thresholds", {}) if name == "unet" else {}
+        defined = {metric: t for metric, t in best.items() if not math.isnan(t)}
+        return {**defined, **known}
 
-    def _walk(
-        self, roles: dict[str, list[int]]
-    ) -> Iterator[tuple[str, int, Section, Section, Section, NDArray[np.bool_]]]:
-        """Yield role, number, grey values, stored probability, truth, unknown."""
-        for role, numbers in roles.items():
-            images = iterate_sections(self.image, numbers)
-            stored = iterate_sections(self.probability, numbers)
-            labels = iterate_sections(self.labels, numbers)
-            for (z, image), (_, values), (_, ids) in zip(
-                images, stored, labels, strict=True
-            ):
-                yield role, z, image[0], values[0], *self.truth(ids)
+    def _overlap_of_baselines(self, pixels: PixelCounts) -> Iterator[Row]:
+        if self.baseline is not None:
+            levels = np.arange(pixels.num_grey_levels)
+            mask = grey_mask(levels, self.baseline.level, bright=self.baseline.bright)
+            yield from class_rows("Otsu", pixels.confusion_of_grey(mask), None)
+        if self.evaluation.baselines:
+            yield from class_rows("constant", pixels.confusion_of_constant(), None)
 
-    def _grey(self, image: Section, *, bright: bool) -> NDArray[np.float32]:
-        """Return grey values as if they were probabilities, two deviations wide."""
-        statistics = self.volume["statistics"][0]
-        scaled = (image.astype(np.float32) - statistics["mean"]) / statistics["std"]
-        value = np.clip(0.5 + (scaled if bright else -scaled) / 4, 0, 1)
-        return np.asarray(value, np.float32)
+    def object_tables(self) -> Iterator[Table]:
+        """Yield a table of objects for each role, where labels are instances."""
+        for role, (_, by_name) in self.counts.items():
+            if not by_name:
+                continue
+            numbers, ours = self.roles[role], by_name["unet"]
+            count_markers(self.volume, ours, numbers)
+            if self.baseline is not None:
+                watershed = count_watershed(
+                    self.volume, numbers, self.baseline, self.border_vox
+                )
+                by_name |= {WATERSHED: watershed} if watershed else {}
+            yield {
+                "role": role,
+                "sections": ours.numbers,
+                "rows": [
+                    row
+                    for name, counts in by_name.items()
+                    for row in counts.rows(
+                        name, self.threshold if name == "unet" else None
+                    )
+                ],
+                "sizes": {name: counts.sizes() for name, counts in by_name.items()},
+                "field_border_vox": self.border_vox,
+            }
 
-    def _cells_are_bright(self, validate: list[int]) -> bool:
-        """Say, from validation sections alone, whether cells are the bright side."""
-        difference = 0.0
-        for _, _, grey, _, truth, unknown in self._walk({"validate": validate}):
-            cells, known = truth[~unknown] > 0, grey[~unknown].astype(np.float64)
-            difference += float(known[cells].sum() - known.mean() * cells.sum())
-        return difference >= 0
+    def calibration(self) -> Iterator[dict[str, Any]]:
+        """Yield predicted against true frequencies, by role and class."""
+        for role, pixels in self.pixels.items():
+            yield from pixels.describe_calibration(role)
+
+    def described_curves(self) -> Iterator[dict[str, Any]]:
+        """Yield scores over thresholds, by role, predictor and metric."""
+        for role, pixels in self.pixels.items():
+            for name, by_metric in self.curves[role].items():
+                for curve in by_metric.values():
+                    yield describe_curve(role, name, curve)
+            yield from pixels.describe_curves(role)
 
 
-def _rank(tables: list[dict[str, Any]]) -> list[int]:
+def _border_vox(evaluation: EvaluationConfig, volume: ScoredVolume) -> int:
+    """Return how far the field of interest stays from the edge, after a check."""
+    border = evaluation.field_of_interest_vox
+    if isinstance(border, str):
+        border = field_border_vox(border)
+    check_field(volume.shape[1:], border)
+    return border
+
+
+def _rank(tables: list[Table]) -> list[int]:
     """Return the sections of the last role (test, if any), best first."""
     table = tables[-1] if tables else {"rows": [], "sections": []}
     ours = [row for row in table["rows"] if row["predictor"] == "unet"]

@@ -14,6 +14,7 @@ rule evaluate_prediction:
         model_json=rules.train_unet.output.model_json,
     output:
         record=f"{PREDICTED}/metrics.json",
+        picture=f"{PREDICTED}/seams.png",
     log:
         f"{LOGS}/evaluate_prediction/{{model}}/{{volume}}.log",
     benchmark:

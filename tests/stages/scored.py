@@ -1,0 +1,157 @@
+"""A volume as the stages before evaluation leave it: stores and records by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unetpipe.config import EvaluationConfig
+from unetpipe.geometry import iterate_grid, whole_volume
+from unetpipe.intensity import IntensityStatistics
+from unetpipe.records import read_record, write_record
+from unetpipe.segmentation import label_components, threshold_mask
+from unetpipe.stages.evaluate_prediction import evaluate_prediction
+from unetpipe.tiling import plan_geometry
+from unetpipe.unet_spec import UNetSpec
+from unetpipe.volumes import (
+    create_labels_group,
+    create_volume,
+    open_volume,
+    write_shard,
+)
+
+STRIDE = (1, 32, 32)
+
+
+def store(path, voxels, *, channels=None, is_labels=False, chunk=(2, 16, 16)):
+    shape = voxels.shape[-3:]
+    shard = tuple(2 * c for c in chunk)
+    create_volume(
+        path,
+        shape=shape,
+        dtype=voxels.dtype,
+        chunk=chunk,
+        shard=shard,
+        voxel_size_nm=(50, 4, 4),
+        channels=channels,
+        is_labels=is_labels,
+    )
+    array = open_volume(path, mode="r+")
+    for index in iterate_grid(whole_volume(shape), shard):
+        inside = tuple(
+            slice(i * s, (i + 1) * s) for i, s in zip(index, shard, strict=True)
+        )
+        write_shard(array, index, voxels[(..., *inside)])
+
+
+class Scored:
+    """One volume in a folder; ``evaluate`` runs the stage and returns its record.
+
+    ``probability`` is float (z, y, x), or (k, z, y, x) with k > 2 classes; objects are
+    its components above the threshold unless given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        probability,
+        labels,
+        *,
+        image=None,
+        kind="binary",
+        unlabelled=None,
+        objects=None,
+        threshold=0.5,
+        connectivity="2d",
+        thresholds: dict[str, float] | None = None,
+        spec: UNetSpec | None = None,
+        markers: list[str | None] | None = None,
+        chunk=(2, 16, 16),
+    ):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = np.rint(255 * np.asarray(probability)).astype(np.uint8)
+        many = stored.ndim == 4
+        shape = stored.shape[-3:]
+        spec = spec or UNetSpec(
+            base_channels=4, depth=2, num_classes=len(stored) if many else 2
+        )
+        if image is None:
+            image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        mask = threshold_mask(stored, threshold) if not many else stored.argmax(axis=0)
+        if objects is None:
+            objects = label_components(mask > 0, connectivity)[0]
+        names = tuple("abcdefgh"[: len(stored)] if many else "a")
+        store(folder / "image", image[None], channels=("grey",), chunk=chunk)
+        store(folder / "labels", labels, is_labels=True, chunk=chunk)
+        store(
+            folder / "probability",
+            stored if many else stored[None],
+            channels=names,
+            chunk=chunk,
+        )
+        store(folder / "segmentation", mask.astype(np.uint8), chunk=chunk)
+        inside = create_labels_group(folder / "segmentation", ("objects",))
+        store(inside / "objects", objects, is_labels=True, chunk=chunk)
+        geometry = plan_geometry(shape, STRIDE, spec)
+        records: dict[str, Any] = {
+            "prediction": {
+                "outputs": {"probability": {"store": str(folder / "probability")}},
+                "geometry": geometry.to_json(),
+                "parts": [{"part": 0}, {"part": 1}],
+            },
+            "segmentation": {
+                "store": str(folder / "segmentation"),
+                "objects": str(inside / "objects"),
+                "threshold": threshold,
+                "identity": {"settings": {"connectivity": connectivity}},
+            },
+            "ingest": {
+                "volume": "vol",
+                "shape": list(shape),
+                "image": {"store": str(folder / "image"), "files": []},
+                "statistics": [IntensityStatistics.of(image).to_json()],
+                "labels": {
+                    "store": str(folder / "labels"),
+                    "label_kind": kind,
+                    "unlabelled": unlabelled,
+                    "markers": markers,
+                },
+            },
+            "model": {
+                "spec": spec.to_json(),
+                "num_classes": spec.num_classes,
+                "thresholds": thresholds or {},
+            },
+        }
+        for name, record in records.items():
+            write_record(folder / f"{name}.json", record)
+
+    def evaluate(self, *rows, **settings) -> dict[str, Any]:
+        """Score rows like ("test", [0, 1]); without any, all sections are test."""
+        evaluate_prediction(
+            prediction=self.folder / "prediction.json",
+            segmentation=self.folder / "segmentation.json",
+            ingest=self.folder / "ingest.json",
+            model_json=self.folder / "model.json",
+            rows=[
+                {"role": role, "sections": sections}
+                for role, sections in rows or [("test", None)]
+            ],
+            evaluation=EvaluationConfig(**settings),
+            picture=self.folder / "seams.png",
+            record=self.folder / "metrics.json",
+        )
+        return read_record(self.folder / "metrics.json")
+
+
+def find_row(tables, role, predictor, metric):
+    """Return the one row of a metric."""
+    (row,) = [
+        row
+        for table in tables
+        if table["role"] == role
+        for row in table["rows"]
+        if (row["predictor"], row["metric"]) == (predictor, metric)
+    ]
+    return row

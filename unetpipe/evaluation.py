@@ -1,0 +1,245 @@
+"""The passes over a volume from which all its scores come.
+
+==================  ==========================  ===================================
+pass                reads                       memory
+==================  ==========================  ===================================
+count_pieces        pieces of bounded size      a piece, and tables of counts
+score_sections      whole sections, one by one  a section, or a few small ones
+count_watershed     the same; a range of        a section, or the range
+                    sections in 3-D
+measure_seams       shards, at most 128         a shard
+==================  ==========================  ===================================
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.baselines import grey_mask, watershed_objects
+from unetpipe.geometry import grid_cell
+from unetpipe.metrics import otsu_level
+from unetpipe.scored_volume import MOST_SECTION_VOXELS, Piece, ScoredVolume
+from unetpipe.scoring import ObjectCounts, PixelCounts, ThresholdScores
+from unetpipe.seams import SeamJumps, choose_shards
+from unetpipe.tiling import PredictionGeometry
+from unetpipe.unet_spec import UNetSpec
+from unetpipe.volumes import read_roi
+
+log = logging.getLogger(__name__)
+
+Roles = dict[str, list[int]]
+SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
+
+
+@dataclass(frozen=True, slots=True)
+class GreyBaseline:
+    """How grey values alone tell cells from background.
+
+    Attributes
+    ----------
+    level : int
+        Otsu's, of the annotated voxels of all scored sections.
+    bright : bool
+        Whether cells are brighter than the rest, judged on the validation sections.
+    """
+
+    level: int
+    bright: bool
+
+    @classmethod
+    def of(cls, counts: dict[str, PixelCounts]) -> GreyBaseline:
+        """Choose both from the counts of each role."""
+        total = np.sum([c.grey_histogram for c in counts.values()], axis=0)
+        bright = True
+        if "validate" in counts:
+            outside, inside = counts["validate"].grey_histogram.astype(np.float64)
+            levels = np.arange(inside.size)
+            bright = bool(
+                (levels @ inside) * outside.sum() >= (levels @ outside) * inside.sum()
+            )
+        return cls(otsu_level(total.sum(axis=0)), bright)
+
+
+def count_pieces(
+    volume: ScoredVolume, numbers: list[int], *, baselines: bool, border_vox: int
+) -> tuple[PixelCounts, dict[str, ObjectCounts]]:
+    """Count voxels of some sections: classes against the truth, ids against ids.
+
+    Parameters
+    ----------
+    volume : ScoredVolume
+    numbers : list of int
+        Sections of one role.
+    baselines : bool
+        Count grey values and a constant map as well.
+    border_vox : int
+        Of the field of interest.
+
+    Returns
+    -------
+    pixels : PixelCounts
+    objects : dict
+        Predictor -> counts; empty without instance labels.
+    """
+    is_binary = volume.num_classes == 2
+    grey_scale = volume.grey_scale
+    counts_grey = baselines and is_binary
+    pixels = PixelCounts(
+        volume.num_classes, num_grey_levels=grey_scale.num_levels if counts_grey else 0
+    )
+    names = ("unet", "constant") if baselines else ("unet",)
+    objects = {
+        name: ObjectCounts(by_section=not volume.objects_span_sections)
+        for name in (names if volume.has_instances else ())
+    }
+    for piece in volume.pieces(numbers):
+        field = piece.field(border_vox)
+        for number in piece.numbers:
+            z = piece.index(number)
+            truth, unknown = piece.truth[z], piece.unknown[z]
+            pixels.add(number, piece.stored[z], truth, unknown)
+            if counts_grey:
+                pixels.add_grey(
+                    number, grey_scale.levels(piece.grey[z]), truth, unknown
+                )
+            for name, counts in objects.items():
+                ids = piece.instances[z]
+                found = piece.objects[z] if name == "unet" else np.ones_like(ids)
+                counts.add(number, ids, found, unknown, field)
+        if not is_binary:
+            _count_probabilities(piece, pixels)
+    return pixels, objects
+
+
+def _count_probabilities(piece: Piece, pixels: PixelCounts) -> None:
+    for class_ in range(pixels.num_classes):
+        stored = piece.class_probability(class_)
+        for number in piece.numbers:
+            z = piece.index(number)
+            pixels.add_probability(class_, stored[z], piece.truth[z], piece.unknown[z])
+
+
+def count_markers(
+    volume: ScoredVolume, counts: ObjectCounts, numbers: list[int]
+) -> None:
+    """Add the markers of frames that have them; their pieces must be counted before."""
+    for piece in volume.whole_sections(numbers):
+        for number in piece.numbers:
+            markers = volume.markers(number)
+            if markers is not None:
+                counts.add_markers(number, markers, piece.objects[piece.index(number)])
+
+
+def score_sections(
+    volume: ScoredVolume,
+    numbers: list[int],
+    baseline: GreyBaseline | None,
+    *,
+    with_warping: bool,
+) -> tuple[dict[str, ThresholdScores], list[int]]:
+    """Score the sections that are annotated everywhere, at all thresholds.
+
+    Returns
+    -------
+    scores : dict
+        Predictor -> scores; empty if no section is annotated everywhere.
+    left_out : list of int
+        The other sections.
+    """
+    scores: dict[str, ThresholdScores] = {}
+    left_out = []
+    for piece in volume.whole_sections(numbers):
+        for number in piece.numbers:
+            z = piece.index(number)
+            if piece.unknown[z].any():
+                left_out.append(number)
+                continue
+            for name, probability in _maps(volume, piece, number, baseline):
+                of_name = scores.setdefault(
+                    name, ThresholdScores(with_warping=with_warping)
+                )
+                of_name.add(number, probability, piece.truth[z] > 0)
+    return scores, left_out
+
+
+def _maps(
+    volume: ScoredVolume, piece: Piece, number: int, baseline: GreyBaseline | None
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield predictor and probability of one section."""
+    yield "unet", piece.probability(number)
+    if baseline is None:
+        return
+    statistics = volume.volume["statistics"][0]
+    grey = piece.grey[piece.index(number)].astype(np.float32)
+    shade = (grey - statistics["mean"]) / (SHADES * statistics["std"])
+    shade = 0.5 + (shade if baseline.bright else -shade)
+    yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
+    yield "constant", np.full(grey.shape, 0.5, np.float32)
+
+
+def count_watershed(
+    volume: ScoredVolume, numbers: list[int], baseline: GreyBaseline, border_vox: int
+) -> ObjectCounts | None:
+    """Count the objects that Otsu's threshold and a watershed find against the truth.
+
+    Returns None where objects span sections and the range of sections is too large to
+    be cut as a whole.
+    """
+    by_section = not volume.objects_span_sections
+    counts = ObjectCounts(by_section=by_section)
+    runs = volume.whole_sections(numbers) if by_section else _runs(volume, numbers)
+    offset = 0
+    for piece in runs:
+        if not by_section and prod(piece.roi.shape) > MOST_SECTION_VOXELS:
+            log.warning(
+                "no watershed baseline: %s voxels are too many", piece.roi.shape
+            )
+            return None
+        levels = volume.grey_scale.levels(piece.grey)
+        mask = grey_mask(levels, baseline.level, bright=baseline.bright)
+        found = None if by_section else watershed_objects(mask).astype(np.int64)
+        for number in piece.numbers:
+            z = piece.index(number)
+            ids = watershed_objects(mask[z]) if found is None else found[z]
+            ids = np.where(ids > 0, ids + offset, 0)
+            field = piece.field(border_vox)
+            counts.add(number, piece.instances[z], ids, piece.unknown[z], field)
+        offset += 0 if found is None else int(found.max())
+    return counts
+
+
+def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[Piece]:
+    """Yield each range of consecutive sections as one piece."""
+    breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
+    for run in np.split(np.array(numbers), breaks):
+        yield volume.piece(int(run[0]), int(run[-1]) + 1)
+
+
+def measure_seams(volume: ScoredVolume) -> dict[str, Any]:
+    """Compare jumps of probability across tile, block and part faces with those inside.
+
+    Returns
+    -------
+    dict
+        As ``metrics.json`` holds it under ``seams``.
+    """
+    geometry = PredictionGeometry.from_json(volume.predicted["geometry"])
+    pooling_grid = UNetSpec.from_json(volume.model["spec"]).pooling_grid
+    num_parts = max(1, len(volume.predicted["parts"]))
+    jumps = SeamJumps(geometry, pooling_grid, num_parts)
+    shards = choose_shards(geometry)
+    for index in shards:
+        shard = grid_cell(index, geometry.shard, geometry.volume_shape)
+        jumps.add(shard, read_roi(volume.probability, jumps.read_roi(shard)))
+    return {
+        **jumps.to_json(),
+        "num_shards": len(shards),
+        "num_shards_of_volume": geometry.num_shards,
+    }

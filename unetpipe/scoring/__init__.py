@@ -1,0 +1,33 @@
+"""Score a predictor on the sections of one role: counts in, rows of tables out.
+
+===============  =============================================  =====================
+collected by     what it sees                                   rows
+===============  =============================================  =====================
+PixelCounts      chunks: stored values and the truth            IoU, Dice, ... a class
+ObjectCounts     chunks: ids of result and truth                AP, PQ, VI, SEG, ...
+ThresholdScores  whole sections: probability and the truth      the ISBI 2012 scores
+===============  =============================================  =====================
+
+A row says who predicted, by which metric, how sure the score is and from how many
+sections or objects it comes: see :func:`unetpipe.scoring.rows.make_row`.
+"""
+
+from unetpipe.scoring.objects import ObjectCounts
+from unetpipe.scoring.pixels import PixelCounts, class_rows
+from unetpipe.scoring.rows import DEFINITIONS_VERSION, Row
+from unetpipe.scoring.thresholds import (
+    ThresholdScores,
+    describe_curve,
+    threshold_rows,
+)
+
+__all__ = [
+    "DEFINITIONS_VERSION",
+    "ObjectCounts",
+    "PixelCounts",
+    "Row",
+    "ThresholdScores",
+    "class_rows",
+    "describe_curve",
+    "threshold_rows",
+]

@@ -1,0 +1,178 @@
+"""Rows of the score tables, and what each metric means."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from unetpipe.metrics import Interval
+
+Row = dict[str, Any]
+
+DEFINITIONS_VERSION = 1  # of the texts below; raised when a score changes its meaning
+
+
+class Metric(NamedTuple):
+    """What a score is, which way is better, and its unit (1: a share)."""
+
+    definition: str
+    better: Literal["higher", "lower"]
+    unit: str = "1"
+
+
+_IMAGE = "an image is a section, or the volume where objects span sections"
+
+METRICS = {
+    "pixel_error": Metric("1 - F of cell pixels, all sections pooled", "lower"),
+    "rand_error": Metric(
+        "1 - F of the foreground-restricted Rand index, borders as predicted, "
+        "predicted border pixels as singletons, all sections pooled",
+        "lower",
+    ),
+    "v_rand": Metric(
+        "foreground-restricted Rand F after border thinning, mean over sections",
+        "higher",
+    ),
+    "v_info": Metric(
+        "foreground-restricted information F after border thinning, mean over sections",
+        "higher",
+    ),
+    "warping_error": Metric(
+        "pixels that split or merge cells after warping the truth onto the prediction, "
+        "thresholds 0.1 to 0.9",
+        "lower",
+    ),
+    "classic_warping_error": Metric(
+        "all pixels that still differ after warping", "lower"
+    ),
+    "iou": Metric("TP / (TP + FP + FN) of voxels, all sections pooled", "higher"),
+    "dice": Metric("2 TP / (2 TP + FP + FN) of voxels, all sections pooled", "higher"),
+    "precision": Metric("TP / (TP + FP) of voxels, all sections pooled", "higher"),
+    "recall": Metric("TP / (TP + FN) of voxels, all sections pooled", "higher"),
+    "average_precision": Metric(
+        "TP / (TP + FP + FN) of objects, mean over IoU > 0.50, 0.55, ... 0.95, then "
+        f"mean over images, 1 where both are empty; {_IMAGE}",
+        "higher",
+    ),
+    "f1": Metric("2 TP / (2 TP + FP + FN) of objects at IoU > 0.5, pooled", "higher"),
+    "panoptic_quality": Metric(
+        "sum of IoU of the objects with IoU > 0.5 / (TP + FP/2 + FN/2), pooled",
+        "higher",
+    ),
+    "vi_split": Metric(
+        "H(result | truth) inside true objects, predicted background as single "
+        f"voxels, mean over images; {_IMAGE}",
+        "lower",
+        "nats",
+    ),
+    "vi_merge": Metric(
+        f"H(truth | result) inside true objects, mean over images; {_IMAGE}",
+        "lower",
+        "nats",
+    ),
+    "vi_split_bits": Metric("vi_split in bits", "lower", "bits"),
+    "vi_merge_bits": Metric("vi_merge in bits", "lower", "bits"),
+    "adapted_rand_error": Metric(
+        "1 - F of the foreground-restricted Rand index of the objects, predicted "
+        f"background as single voxels, mean over images; {_IMAGE}",
+        "lower",
+    ),
+    "ctc_seg": Metric(
+        "Cell Tracking Challenge SEG: mean Jaccard index of reference objects with the "
+        "object that covers more than half of each, 0 without; all annotated frames, "
+        "sparse ones too",
+        "higher",
+    ),
+    "ctc_det": Metric(
+        "Cell Tracking Challenge DET: 1 - cost of mending the detections (5 a split, "
+        "10 a miss, 1 an invention) / cost of starting anew; on markers of all frames, "
+        "without markers on the labels of completely annotated frames",
+        "higher",
+    ),
+}
+
+
+def find_metric(name: str) -> Metric:
+    """Return what a metric means; ``dice_class_2`` is the dice of class 2.
+
+    Examples
+    --------
+    >>> find_metric("dice_class_2").definition
+    '2 TP / (2 TP + FP + FN) of voxels, all sections pooled; class 2'
+    """
+    base, _, number = name.partition("_class_")
+    metric = METRICS[base]
+    if number:
+        return metric._replace(definition=f"{metric.definition}; class {number}")
+    return metric
+
+
+def make_row(
+    predictor: str,
+    metric: str,
+    *,
+    num_sections: int,
+    best: tuple[float, float] | None = None,
+    chosen: tuple[float | None, float] | None = None,
+    per_section: ArrayLike | None = None,
+    interval: Interval | None = None,
+    units: Literal["sections", "objects", "volumes"] = "sections",
+) -> Row:
+    """Return one row of a score table as plain JSON values; NaN becomes None.
+
+    Parameters
+    ----------
+    predictor, metric : str
+    num_sections : int
+        Sections that were scored.
+    best : (threshold, score), optional
+        The best threshold on these very sections, and the score there.
+    chosen : (threshold, score), optional
+        At the threshold that was chosen elsewhere: on the validation rows, or in the
+        configuration. The threshold is None where the metric has none.
+    per_section : float array, shape (sections,), optional
+        The score of each section, in the table's order of sections, at the chosen
+        threshold, else at the best.
+    interval : Interval, optional
+        Of the chosen score; without one, of the best.
+    units : "sections", "objects" or "volumes"
+        What was resampled for the interval; ``n`` counts them.
+    """
+    meaning = find_metric(metric)
+    known = interval is not None and not math.isnan(interval.low)
+    return {
+        "predictor": predictor,
+        "metric": metric,
+        "definition": meaning.definition,
+        "better": meaning.better,
+        "unit": meaning.unit,
+        "best": _at_threshold(best),
+        "chosen": _at_threshold(chosen),
+        "per_section": None if per_section is None else plain(per_section),
+        "interval": [interval.low, interval.high] if interval and known else None,
+        "interval_of": ("chosen" if chosen else "best") if known else None,
+        "n": interval.n if interval else num_sections,
+        "n_of": units,
+        "num_sections": num_sections,
+    }
+
+
+def plain(values: ArrayLike) -> Any:
+    """Turn an array into nested lists, or a number into a number; NaN into None."""
+    numbers = np.asarray(values, np.float64)
+    boxed = numbers.astype(object)
+    boxed[np.isnan(numbers)] = None
+    return boxed.tolist()
+
+
+def _at_threshold(pair: tuple[float | None, float] | None) -> dict[str, Any] | None:
+    if pair is None:
+        return None
+    threshold, score = pair
+    return {
+        "threshold": None if threshold is None else plain(threshold),
+        "score": plain(score),
+    }
