@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from unetpipe.stages.compute_weight_map import compute_weight_map
-
 from unetpipe.config import WeightMapConfig
 from unetpipe.logs import log_to
+from unetpipe.stages.compute_weight_map import compute_weight_map
 
 log_to(Path(snakemake.log[0]))
 compute_weight_map(

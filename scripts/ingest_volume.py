@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from unetpipe.stages.ingest_volume import ingest_volume
-
 from unetpipe.config import IngestConfig
 from unetpipe.logs import log_to
+from unetpipe.stages.ingest_volume import ingest_volume
 
 log_to(Path(snakemake.log[0]))
 ingest_volume(

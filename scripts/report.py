@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from unetpipe.stages.report import report
-
 from unetpipe.logs import log_to
+from unetpipe.stages.report import report
 
 log_to(Path(snakemake.log[0]))
 report(

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from unetpipe.stages.train_unet import train_unet
-
 from unetpipe import config
 from unetpipe.logs import log_to
+from unetpipe.stages.train_unet import train_unet
 
 log_to(Path(snakemake.log[0]))
 train_unet(
