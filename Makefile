@@ -17,10 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 FAST := not slow and not gpu
 
-.PHONY: help venv demo test check slow fix schema clean
+.PHONY: help venv demo test check slow bench bench-gpu fix schema clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 venv: $(STAMP) ## Build the virtual environment; TORCH=cuda for the GPU build
 
@@ -41,6 +41,17 @@ check: venv ## Format, lint, types, import contracts, workflow lint, tests
 
 slow: venv ## Run the tests that take minutes
 	pytest -m "slow and not gpu"
+
+# MONAI, which is measured against, is not needed for anything else.
+bench: venv ## Measure speed, memory and exactness; ONLY="engine memory" for some
+	@python -c "import monai" 2>/dev/null \
+	  || pip install --quiet --constraint constraints.txt --editable ".[bench]" \
+	  || echo "MONAI cannot be had now; its figures are left out" >&2
+	python -m tests.benchmarks $(ONLY)
+
+# Takes the Python that is there and asks for no network: for machines lent for minutes.
+bench-gpu: ## The same on CUDA in less than 8 minutes
+	$(PYTHON) -m tests.benchmarks --device cuda --minutes 6 $(ONLY)
 
 fix: venv ## Format, and mend what the linters can mend
 	ruff check --fix .

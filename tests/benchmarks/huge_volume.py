@@ -1,0 +1,69 @@
+"""Plan a volume of 10^12 voxels that is not there; imports what planning imports."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+from unetpipe.config import PredictionConfig
+from unetpipe.geometry import Zyx
+from unetpipe.records import write_record
+from unetpipe.stages.plan_prediction import plan_prediction
+from unetpipe.tiling import candidate_strides, plan_geometry
+from unetpipe.unet_spec import UNetSpec
+
+SHAPE: Zyx = (10_000, 10_000, 10_000)
+MEMORY_VALUES = 2**30
+
+
+def plan_huge_volume(*, folder: Path, parts: int) -> None:
+    """Choose a tile and plan, as far as this can be done without a voxel.
+
+    Only the look at the free disk is left out: no disk here is large enough.
+    """
+    spec = UNetSpec()
+    stride = next(
+        stride
+        for stride in candidate_strides(SHAPE, spec)
+        if spec.peak_activation_values(spec.input_shape_for(stride)) < MEMORY_VALUES
+    )
+    geometry = plan_geometry(SHAPE, stride, spec)
+    flop = spec.flop(geometry.input_shape)
+    write_record(
+        folder / "ingest.json",
+        {
+            "volume": "huge",
+            "shape": list(SHAPE),
+            "num_channels": 1,
+            "dtype": "uint8",
+            "voxel_size_nm": [8.0, 8.0, 8.0],
+            "image": {"store": str(folder / "none"), "content_sha256": "0" * 64},
+            "statistics": [{"mean": 128.0, "std": 30.0}],
+            "labels": None,
+        },
+    )
+    description = {"spec": spec.to_json(), "weights_sha256": "0" * 64}
+    write_record(folder / "model.json", description)
+    write_record(
+        folder / "probe.json",
+        {
+            "stride": list(stride),
+            "input_shape": list(geometry.input_shape),
+            "threads": 1,
+            "device": "cpu",
+            "precision": "bf16",
+            "tile_efficiency": geometry.tile_efficiency(spec),
+            "flop_per_tile": flop,
+            "seconds_per_tile": flop / 3e11,
+            "projected_activation_bytes": 4 * 2**30,
+            "peak_bytes": 4 * 2**30,
+            "flip_fraction": 0.0,
+        },
+    )
+    with patch("unetpipe.stages.plan_prediction.check_free_disk"):
+        plan_prediction(
+            ingest=folder / "ingest.json",
+            model_json=folder / "model.json",
+            probe=folder / "probe.json",
+            prediction=PredictionConfig(parts=parts),
+            folder=folder,
+            record=folder / "plan.json",
+        )

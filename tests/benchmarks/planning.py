@@ -1,0 +1,66 @@
+"""Planning what is too large to look at: 10^12 voxels, 1,000 jobs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import yaml
+
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.fresh import ROOT, measure_fresh
+from tests.benchmarks.settings import Settings
+from tests.benchmarks.timing import time_once
+
+
+def measure(settings: Settings) -> list[Figure]:
+    """Plan a volume that is not there, and ask Snakemake for 1,000 parts."""
+    parts = settings.choose(quick=2, cpu=1000)
+    used = measure_fresh(
+        "tests.benchmarks.huge_volume",
+        "plan_huge_volume",
+        folder=settings.folder / "planning",
+        parts=parts,
+        in_process=settings.is_quick,
+    )
+    project = settings.folder / "project"
+    _copy_project(project, parts)
+    seconds = time_once(lambda: _dry_run(project, parts))
+    voxels = "10^12 voxels, no data"
+    return [
+        Figure("plan, time", used.seconds, "s", basis=voxels, at_most=10.0),
+        Figure(
+            "plan, peak RSS", used.peak_bytes / 2**20, "MiB", basis=voxels, at_most=500
+        ),
+        Figure(
+            "dry run of the workflow",
+            seconds,
+            "s",
+            basis=f"{parts} parts, Snakemake's start included",
+            at_most=30.0,
+        ),
+    ]
+
+
+def _copy_project(folder: Path, parts: int) -> None:
+    for name in ("workflow", "scripts", "config", "unetpipe"):
+        copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__"))
+    path = folder / "config" / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["prediction"] = {**(values.get("prediction") or {}), "parts": parts}
+    path.write_text(yaml.safe_dump(values))
+
+
+def _dry_run(project: Path, parts: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [line.split() for line in done.stdout.splitlines()]
+    if done.returncode or ["predict_part", str(parts)] not in found:
+        raise RuntimeError(f"the dry run failed:\n{done.stdout}{done.stderr}"[-2000:])
