@@ -7,7 +7,7 @@ from unetpipe.unet_spec import UNetSpec
 # The paper's tile, and that of its volumetric variant (Cicek et al. 2016, Fig. 2).
 LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
 
-BYTES_PER_FEATURE = 8  # feature maps and their gradients, float32
+BYTES_PER_FEATURE = 12  # float32: feature maps, gradients, workspace of convolutions
 BYTES_PER_PARAMETER = 16  # weights, gradients, momentum, and a copy to validate
 
 
@@ -55,7 +55,7 @@ def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx
 
 
 def project_memory(spec: UNetSpec, patch: Zyx, batch_size: int) -> int:
-    """Return about how many bytes a training step keeps, beside the libraries."""
+    """Return how many bytes a training step keeps at most, beside the libraries."""
     values = sum(layer.num_values for layer in spec.layers(patch))
     features = values * BYTES_PER_FEATURE * batch_size
     return features + BYTES_PER_PARAMETER * spec.num_parameters

@@ -1,5 +1,6 @@
 """The loop: it learns, it repeats itself bit for bit, and no signal loses its work."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -381,3 +382,17 @@ def test_validation_changes_nothing_but_the_choice(tmp_path):
     assert_same_weights(one, two)
     assert one.best is not None
     assert two.best is None
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+    tmp_path, monkeypatch, caplog, capsys
+):
+    caplog.set_level(logging.INFO)
+    Run(tmp_path / "quiet", metric=None)(QUICK)
+    assert "steps a second" not in caplog.text
+    monkeypatch.setattr("unetpipe.journal.SECONDS_BETWEEN_LINES", 0.0)
+    Run(tmp_path / "lines", metric=None)(QUICK)
+    lines = [r.message for r in caplog.records if "steps a second" in r.message]
+    assert lines[-1].startswith("step 12 of 12, loss ")
+    assert lines[-1].endswith(" 0 minutes left")
+    assert not capsys.readouterr().out

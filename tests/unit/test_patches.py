@@ -51,9 +51,9 @@ def test_a_patch_that_sees_mirrors_of_mirrors_is_refused():
     assert choose_patch((1, 572, 572), PAPER, [(1, 256, 256)]) == (1, 572, 572)
 
 
-def test_the_papers_step_needs_about_a_gibibyte():
-    """0.6 GiB of feature maps, as much for gradients, 31 M parameters."""
+def test_the_papers_step_needs_about_two_gibibytes():
+    """0.6 GiB of feature maps, twice that for their gradients, 31 M parameters."""
     needed = project_memory(PAPER, (1, 572, 572), 1) / 2**30
-    assert 1.2 < needed < 2.0
+    assert 1.8 < needed < 2.6
     twice = project_memory(PAPER, (1, 572, 572), 2) / 2**30
-    assert 0.4 < twice - needed < 1.5
+    assert 1.5 < twice - needed < 2.1

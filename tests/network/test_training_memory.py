@@ -1,0 +1,48 @@
+"""Law 4: the projected memory of a training step bounds the measured one."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from unetpipe.patches import project_memory
+from unetpipe.unet_spec import UNetSpec
+
+MEASURE = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import torch
+    from tests.network.test_training import Optimisation, Run, UNetSpec
+    from unetpipe.machine import peak_rss_bytes
+
+    torch.set_num_threads(1)
+    spec = UNetSpec(base_channels=int(sys.argv[1]))
+    size = int(sys.argv[2])
+    quick = Optimisation(steps=2)
+    small = Run(Path(sys.argv[3]) / "small", metric=None)
+    small(quick)
+    before = peak_rss_bytes()
+    patch = (1, size, size)
+    Run(Path(sys.argv[3]) / "large", spec=spec, patch=patch, metric=None)(quick)
+    print(peak_rss_bytes() - before)
+    """
+)
+
+
+def test_a_step_keeps_no_more_memory_than_projected(tmp_path):
+    width, size = 8, 348
+    measured = int(
+        subprocess.run(
+            [sys.executable, "-c", MEASURE, str(width), str(size), str(tmp_path)],
+            cwd=Path.cwd(),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+    projected = project_memory(UNetSpec(base_channels=width), (1, size, size), 1)
+    state = 4 * 8 * UNetSpec(base_channels=width).num_parameters  # while it is saved
+    batches = 5 * 3 * 4 * size**2 * 4  # drawn ahead
+    assert measured <= projected + state + batches
+    assert measured > projected / 4
