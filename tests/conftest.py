@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines are shared: a slow example is no failure.
+settings.register_profile("unetpipe", deadline=None)
+settings.load_profile("unetpipe")
 
 
 @pytest.fixture(scope="session")

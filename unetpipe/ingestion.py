@@ -29,7 +29,7 @@ from unetpipe.errors import DataError, ResourceError
 from unetpipe.geometry import Roi, Zyx, as_zyx, iterate_grid, round_up
 from unetpipe.images import ImageReader
 from unetpipe.intensity import IntensityStatistics
-from unetpipe.volumes import create_volume, shard_shape, write_shard
+from unetpipe.volumes import create_volume, set_windows, shard_shape, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,8 @@ def copy_image(
             f"{first_nan}; mend the file, or set ingest.nan_policy: replace to put the "
             "channel's mean"
         )
+    if store and reader.dtype != np.uint8 and all(s.count for s in totals):
+        set_windows(store, [(s.minimum, s.maximum) for s in totals])
     return CopiedImage(stored.hexdigest(), given.hexdigest(), tuple(totals))
 
 

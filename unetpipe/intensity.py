@@ -32,10 +32,9 @@ class IntensityStatistics:
         if values.size == 0:
             return cls()
         if values.dtype.kind in "iub":
-            wide = values.astype(np.int64, copy=False).ravel()
-            squares = _exact_sum_of_squares(wide)
-            total = int(wide.sum())  # int64: 2^31 voxels of 32 bits
-            return cls(wide.size, total, squares, int(wide.min()), int(wide.max()), 0)
+            total, squares = _exact_sums(values.ravel())
+            low, high = int(values.min()), int(values.max())
+            return cls(values.size, total, squares, low, high, 0)
         finite = values[np.isfinite(values)].astype(np.float64)
         if finite.size == 0:
             return cls(num_nan=values.size)
@@ -88,21 +87,22 @@ class IntensityStatistics:
         }
 
 
-def _exact_sum_of_squares(values: NDArray[np.int64]) -> int:
-    """Sum squares without overflow: halves of 16 bits are summed apart."""
-    if abs(int(values.min())) < 2**20 and abs(int(values.max())) < 2**20:
-        return (
-            int(np.dot(values, values))
-            if values.size < 2**23
-            else sum(
-                int(np.dot(part, part))
-                for part in np.array_split(values, values.size // 2**22)
-            )
-        )
-    return sum(
-        int(v) * int(v) * int(n)
-        for v, n in zip(*np.unique(values, return_counts=True), strict=True)
-    )
+def _exact_sums(values: NDArray[Any]) -> tuple[int, int]:
+    """Return sum and sum of squares of integers, without overflow.
+
+    Parts of 2^15 values below 2^18 sum to less than 2^53, which float64 holds exactly,
+    and faster than integers; larger values are counted one by one.
+    """
+    if max(abs(int(values.min())), abs(int(values.max()))) >= 2**18:
+        pairs = zip(*np.unique(values, return_counts=True), strict=True)
+        counted = [(int(v), int(n)) for v, n in pairs]
+        return sum(v * n for v, n in counted), sum(v * v * n for v, n in counted)
+    total = squares = 0
+    for start in range(0, values.size, 2**15):
+        part = values[start : start + 2**15].astype(np.float64)
+        total += int(part.sum())
+        squares += int(np.dot(part, part))
+    return total, squares
 
 
 def normalise(

@@ -61,7 +61,7 @@ def create_volume(
     group = zarr.create_group(path, zarr_format=3)
     group.attrs.update(
         {
-            "ome": _ngff(path.name, voxel_size_nm, channels, is_labels=is_labels),
+            "ome": _ngff(path, voxel_size_nm, channels, is_labels=is_labels),
             "unetpipe": attributes or {},
         }
     )
@@ -87,6 +87,17 @@ def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
     group = zarr.open_group(path, mode="r+").create_group("labels")
     group.attrs.update({"ome": {"version": "0.5", "labels": list(names)}})
     return path / "labels"
+
+
+def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
+    """Say which grey values viewers show as black and white, for each channel."""
+    group = zarr.open_group(path, mode="r+")
+    metadata: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    for channel, (low, high) in zip(
+        metadata["omero"]["channels"], windows, strict=True
+    ):
+        channel["window"] = {"min": low, "max": high, "start": low, "end": high}
+    group.attrs["ome"] = metadata
 
 
 def open_volume(
@@ -194,7 +205,7 @@ def shard_indices(array: zarr.Array[Any]) -> Zyx:
 
 
 def _ngff(
-    name: str,
+    path: Path,
     voxel_size_nm: tuple[float, float, float],
     channels: tuple[str, ...] | None,
     *,
@@ -214,11 +225,13 @@ def _ngff(
     image: dict[str, Any] = {
         "version": "0.5",
         "multiscales": [
-            {"name": name.split(".")[0], "axes": axes, "datasets": [dataset]}
+            {"name": path.name.split(".")[0], "axes": axes, "datasets": [dataset]}
         ],
     }
     if is_labels:
-        image["image-label"] = {"source": {"image": "../../"}}
+        # Inside an image's ``labels`` group the image is two folders up.
+        is_inside = path.parent.name == "labels"
+        image["image-label"] = {"source": {"image": "../../"}} if is_inside else {}
         v05.LabelImage.model_validate(image)
         return image
     if channels is not None:
