@@ -5,6 +5,7 @@ A store is an NGFF 0.5 image: a Zarr v3 group with array ``0`` at full resolutio
 labels and masks (z, y, x). Its metadata is created once; workers only open it.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from zarr.codecs import ZstdCodec
 
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, grid_shape
-from unetpipe.records import hash_file, sync_folder
+from unetpipe.records import sync_folder
+from unetpipe.shards import ShardFormat
 
 # Comparing every chunk with the fill value costs more than compressing it, and a shard
 # without a file could not be told from a lost one.
@@ -165,12 +167,25 @@ def shard_path(array: zarr.Array[Any], index: Zyx) -> Path:
 
 
 def write_shard(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> str:
-    """Write one whole shard, sync it, and return the sha256 of its file.
+    """Write one whole shard as ``store_shard`` does; return the sha256 of its file."""
+    digest = hashlib.sha256()
+    for piece in store_shard(array, index, voxels):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def store_shard(
+    array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]
+) -> list[bytes]:
+    """Write one whole shard and sync it; return the pieces that make up its file.
+
+    The file is absent, old, or whole at any moment. Threads may write shards of one
+    array at the same time.
 
     Parameters
     ----------
     array : zarr array, (z, y, x) or (c, z, y, x)
-        Opened with mode ``r+``.
+        Made by ``create_volume``.
     index : (z, y, x)
         Shard number along each axis.
     voxels : array
@@ -189,19 +204,33 @@ def write_shard(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> str
             f"shard {index} holds {expected} voxels, given {voxels.shape}; "
             "write whole shards only"
         )
+    pieces = _shard_format(array).encode(voxels)
     path = shard_path(array, index)
-    # A damaged old shard would be read, and refused, before being overwritten.
-    path.unlink(missing_ok=True)
-    array[(..., *roi.slices)] = voxels
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
-    return hash_file(path)
+    return pieces
 
 
 def shard_indices(array: zarr.Array[Any]) -> Zyx:
     """Return how many shards an array has along z, y, x."""
     return grid_shape(as_zyx(array.shape[-3:]), shard_shape(array))
+
+
+def _shard_format(array: zarr.Array[Any]) -> ShardFormat:
+    """Return how ``create_volume`` asked for the shards of an array to be encoded."""
+    metadata: Any = array.metadata
+    (sharding,) = metadata.codecs
+    zstd = sharding.codecs[-1]
+    return ShardFormat(array.chunks, array.shards or (), array.dtype, zstd.level)
 
 
 def _ngff(
