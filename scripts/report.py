@@ -11,6 +11,7 @@ report(
     config=snakemake.params.config,
     manifest=Path(snakemake.input.manifest),
     ingests=list(map(Path, snakemake.input.ingests)),
+    weight_maps=list(map(Path, snakemake.input.weight_maps)),
     trainings=snakemake.params.trainings,
     predictions=snakemake.params.predictions,
     output=Path(snakemake.output.page),

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from unetpipe import page
 from unetpipe.code_version import code_versions
 from unetpipe.config import NAME_PATTERN, check_config
 from unetpipe.errors import UnetpipeError
 from unetpipe.images.cells import find_files
 from unetpipe.machine import num_processors
-from unetpipe.records import read_record
+from unetpipe.records import hash_file, read_record
 from unetpipe.sheet import load_sheet
 
 
@@ -96,6 +97,12 @@ def scored_rows(wildcards):
         for row in SHEET.of_model(wildcards.model, "validate", "test")
         if row.volume == wildcards.volume
     ]
+
+
+def annotated_volumes():
+    """Return the volumes that some network learns from."""
+    rows = [r for r in SHEET.rows if r.role in ("train", "validate")]
+    return list(dict.fromkeys(row.volume for row in rows))
 
 
 def threads_of(name):

@@ -39,6 +39,9 @@ rule report:
     input:
         manifest=rules.download_dataset.output.manifest,
         ingests=expand(rules.ingest_volume.output.record, volume=SHEET.volumes),
+        weight_maps=expand(
+            rules.compute_weight_map.output.record, volume=annotated_volumes()
+        ),
         trainings=expand(rules.train_unet.output.record, model=SHEET.models),
         segmentations=predicted(
             rules.segment_volume.output.record, "validate", "test", "predict"
@@ -59,6 +62,7 @@ rule report:
         trainings=training_files(),
         predictions=prediction_files(),
         code=code_versions("unetpipe.stages.report"),
+        template=hash_file(Path(page.__file__).with_name("report.html")),
     message:
         "Writing the report"
     script:
