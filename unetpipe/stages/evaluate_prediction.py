@@ -174,13 +174,23 @@ class _Job:
         for role, pixels in self.pixels.items():
             rows: list[Row] = []
             for name, by_metric in self.curves[role].items():
-                rows += threshold_rows(name, by_metric, self._chosen(name))
+                for row in threshold_rows(name, by_metric, self._chosen(name)):
+                    rows.append(self._align(row, pixels.numbers))
             if pixels.numbers:
                 rows += class_rows(
                     "unet", pixels.confusion(self.threshold), self.threshold
                 )
                 rows += self._overlap_of_baselines(pixels)
             yield {"role": role, "sections": pixels.numbers, "rows": rows}
+
+    def _align(self, row: Row, numbers: list[int]) -> Row:
+        """Put None for the sections of a table that have no score over thresholds."""
+        scores = row["per_section"]
+        if scores is None:
+            return row
+        scored = (z for z in numbers if z not in self.left_out)
+        by_number = dict(zip(scored, scores, strict=True))
+        return row | {"per_section": [by_number.get(z) for z in numbers]}
 
     def _chosen(self, name: str) -> dict[str, float]:
         """Return the thresholds of a predictor that scored best on validation rows.

@@ -1,0 +1,357 @@
+"""Scores of stored volumes: chunked equals whole, honest thresholds, bounded memory."""
+
+import json
+import math
+import subprocess
+import sys
+
+import imagecodecs
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.stages.scored import Scored, find_row
+from unetpipe.baselines import GreyScale, grey_mask, watershed_objects
+from unetpipe.errors import GeometryError
+from unetpipe.metrics import (
+    ContingencyTable,
+    class_scores,
+    collect_warping,
+    confusion_matrix,
+    match_instances,
+    score_stack,
+    warp_section,
+)
+from unetpipe.scoring.rows import METRICS
+from unetpipe.weight_map import separate_touching
+
+SHAPE = (5, 48, 64)
+CHUNKS = ((2, 16, 16), (4, 48, 32), (1, 16, 64))
+
+
+def drawn_cells(shape=SHAPE, seed=0):
+    """Instance ids of cells that touch each other, and background between some."""
+    rng = np.random.default_rng(seed)
+    seeds = rng.permutation(math.prod(shape))[: 6 * shape[0]]
+    labels = np.zeros(shape, np.uint32)
+    labels.ravel()[seeds] = np.arange(1, seeds.size + 1)
+    for z in range(shape[0]):
+        distance, nearest = ndimage.distance_transform_edt(
+            labels[z] == 0, return_indices=True
+        )
+        labels[z] = np.where(distance < 9, labels[z][tuple(nearest)], 0)
+    return labels
+
+
+def noisy_map(mask, seed=1, noise=0.2):
+    """A stored probability that resembles the mask, as float."""
+    blurred = ndimage.gaussian_filter(mask.astype(float), (0, 0.7, 0.7))
+    draws = np.random.default_rng(seed).standard_normal(mask.shape)
+    return np.rint(255 * np.clip(blurred + noise * draws, 0, 1)) / 255
+
+
+@pytest.fixture(scope="module")
+def cells():
+    labels = drawn_cells()
+    separated = np.stack([separate_touching(section) for section in labels])
+    return labels, separated > 0, noisy_map(separated > 0)
+
+
+@pytest.fixture(scope="module")
+def by_chunk(cells, tmp_path_factory):
+    """The same volume, stored and scored with other chunks."""
+    labels, _, probability = cells
+    records = []
+    for chunk in CHUNKS:
+        folder = tmp_path_factory.mktemp("chunks")
+        scored = Scored(folder, probability, labels, kind="instances", chunk=chunk)
+        rows = ("validate", [0, 1]), ("test", [2, 3, 4])
+        records.append(scored.evaluate(*rows, field_of_interest_vox=5))
+    return records
+
+
+@pytest.mark.parametrize("key", ["tables", "objects", "calibration", "curves", "seams"])
+def test_scores_do_not_depend_on_chunks(by_chunk, key):
+    assert by_chunk[0][key] == by_chunk[1][key] == by_chunk[2][key]
+
+
+def test_voxels_are_scored_as_in_memory(by_chunk, cells):
+    _, truth, probability = cells
+    stored = probability.astype(np.float32)
+    whole = score_stack(stored[2:], truth[2:])
+    for metric in ("pixel_error", "rand_error", "v_rand", "v_info"):
+        row = find_row(by_chunk[0]["tables"], "test", "unet", metric)
+        assert row["best"]["score"] == getattr(whole, metric).best().score
+    warped = collect_warping(
+        warp_section(p, t) for p, t in zip(stored[2:], truth[2:], strict=True)
+    )
+    row = find_row(by_chunk[0]["tables"], "test", "unet", "warping_error")
+    assert row["best"]["score"] == warped.warping_error.best().score
+    mask = stored > 0.5
+    scores = class_scores(confusion_matrix(truth[2:], mask[2:], 2))
+    row = find_row(by_chunk[0]["tables"], "test", "unet", "dice_class_1")
+    assert row["chosen"]["score"] == pytest.approx(scores.dice[1], abs=1e-12)
+
+
+def test_objects_are_scored_as_in_memory(by_chunk, cells):
+    labels, _, probability = cells
+    each = []
+    for z in (2, 3, 4):
+        found, _ = ndimage.label(probability[z].astype(np.float32) > 0.5)
+        table = ContingencyTable.from_arrays(labels[z], found)
+        each.append(match_instances(table).average_precision)
+    row = find_row(by_chunk[0]["objects"], "test", "unet", "average_precision")
+    assert row["per_section"] == pytest.approx(each)
+    assert row["chosen"]["score"] == pytest.approx(np.mean(each))
+    assert row["chosen"]["score"] > 0.1
+
+
+def test_every_table_has_baseline_rows(by_chunk):
+    for table in by_chunk[0]["tables"]:
+        predictors = {(row["predictor"], row["metric"]) for row in table["rows"]}
+        assert {("grey value", "v_rand"), ("constant", "v_rand")} <= predictors
+        assert {("Otsu", "dice_class_1"), ("constant", "dice_class_1")} <= predictors
+    for table in by_chunk[0]["objects"]:
+        predictors = {row["predictor"] for row in table["rows"]}
+        assert predictors == {"unet", "constant", "Otsu + watershed"}
+
+
+def test_every_score_tells_how_sure_it_is(by_chunk):
+    for table in by_chunk[0]["tables"] + by_chunk[0]["objects"]:
+        for row in table["rows"]:
+            assert row["n"] > 0, row
+            score = (row["chosen"] or row["best"])["score"]
+            if score is None:  # warping of a constant map
+                assert row["predictor"] == "constant"
+                assert row["interval"] is None
+                continue
+            assert len(row["per_section"]) == len(table["sections"])
+            low, high = row["interval"]
+            assert low <= score + 1e-12
+            assert score <= high + 1e-12
+
+
+def test_thresholds_are_chosen_on_validation_and_applied_to_test(by_chunk):
+    for predictor in ("unet", "grey value"):
+        of_validation, of_test = (
+            find_row(by_chunk[0]["tables"], role, predictor, "v_rand")
+            for role in ("validate", "test")
+        )
+        assert of_test["chosen"]["threshold"] == of_validation["best"]["threshold"]
+        assert of_test["chosen"]["score"] <= of_test["best"]["score"]
+
+
+def test_the_model_s_own_thresholds_win(cells, tmp_path):
+    labels, _, probability = cells
+    scored = Scored(
+        tmp_path, probability, labels, kind="instances", thresholds={"v_rand": 0.8}
+    )
+    record = scored.evaluate(("validate", [0]), ("test", [1]), warping_error=False)
+    row = find_row(record["tables"], "test", "unet", "v_rand")
+    assert row["chosen"]["threshold"] == 0.8
+    row = find_row(record["tables"], "test", "unet", "v_info")
+    best = find_row(record["tables"], "validate", "unet", "v_info")["best"]
+    assert row["chosen"]["threshold"] == best["threshold"]
+
+
+def test_without_validation_rows_only_the_best_is_shown(cells, tmp_path):
+    labels, _, probability = cells
+    scored = Scored(tmp_path, probability, labels, kind="instances")
+    record = scored.evaluate(("test", None), warping_error=False)
+    row = find_row(record["tables"], "test", "unet", "v_rand")
+    assert row["chosen"] is None
+    assert row["interval_of"] == "best"
+
+
+def test_the_record_says_what_was_scored(by_chunk):
+    record = by_chunk[0]
+    assert record["role_sections"] == {"validate": [0, 1], "test": [2, 3, 4]}
+    assert record["left_out"] == []
+    assert record["definitions_version"] >= 1
+    assert sorted(record["sections_best"] + record["sections_worst"]) == sorted(
+        2 * [2, 3, 4]
+    )
+    assert record["objects"][1]["field_border_vox"] == 5
+    assert sum(record["objects"][1]["sizes"]["unet"]["truth"]) == len(
+        {(z, i) for z in (2, 3, 4) for i in np.unique(drawn_cells()[z]) if i}
+    )
+    assert "NaN" not in json.dumps(record)
+    metrics = {row["metric"] for table in record["objects"] for row in table["rows"]}
+    assert metrics <= METRICS.keys()
+
+
+def test_the_seam_report_has_numbers_and_a_picture(cells, tmp_path):
+    labels, _, probability = cells
+    scored = Scored(tmp_path, probability, labels, kind="instances")
+    record = scored.evaluate(isbi_scores=False)
+    seams = record["seams"]
+    picture = imagecodecs.png_decode((tmp_path / seams["picture"]).read_bytes())
+    assert picture.shape[0] > 200
+    (row,) = [r for r in seams["rows"] if (r["face"], r["axis"]) == ("tile", "x")]
+    assert row["n"] == SHAPE[0]  # one face at 32, in one piece
+    expected = np.abs(probability[:, :, 32] - probability[:, :, 31]).mean()
+    assert row["jump_across"] == pytest.approx(expected)
+
+
+def sparse(cells):
+    """Section 0 unannotated, section 1 without known background, the rest complete."""
+    labels = cells[0].copy()
+    labels[0] = 99
+    labels[1][labels[1] == 0] = 99
+    return labels
+
+
+def test_sparse_annotation_counts_where_it_is_known(cells, tmp_path):
+    labels, probability = sparse(cells), cells[2]
+    scored = Scored(tmp_path, probability, labels, kind="instances", unlabelled=99)
+    record = scored.evaluate(warping_error=False)
+    assert record["left_out"] == [0, 1]
+    assert record["tables"][0]["sections"] == [1, 2, 3, 4]
+    row = find_row(record["tables"], "test", "unet", "v_rand")
+    assert row["num_sections"] == 3
+    assert [score is None for score in row["per_section"]] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    table = record["objects"][0]
+    assert table["sections"] == [1, 2, 3, 4]
+    for metric in ("average_precision", "ctc_det"):
+        row = find_row(record["objects"], "test", "unet", metric)
+        assert row["per_section"][0] is None
+        assert None not in row["per_section"][1:]
+    seg = find_row(record["objects"], "test", "unet", "ctc_seg")
+    assert None not in seg["per_section"]
+
+
+def test_markers_of_frames_without_annotation_decide_on_detection(cells, tmp_path):
+    labels, probability = sparse(cells), cells[2]
+    markers = np.zeros(SHAPE[1:], np.uint16)
+    markers[10:12, 10:12] = 4
+    (tmp_path / "marker.tif").write_bytes(imagecodecs.tiff_encode(markers))
+    paths = [str(tmp_path / "marker.tif"), None, None, None, None]
+    scored = Scored(
+        *(tmp_path / "run", probability, labels),
+        **{"kind": "instances", "unlabelled": 99, "markers": paths},
+    )
+    record = scored.evaluate(isbi_scores=False, baselines=False)
+    assert record["objects"][0]["sections"] == [0, 1, 2, 3, 4]
+    row = find_row(record["objects"], "test", "unet", "ctc_det")
+    assert row["per_section"][0] is not None
+    assert row["per_section"][1] is None
+
+
+def test_objects_across_sections_are_scored_as_one_volume(tmp_path):
+    labels = np.zeros((4, 32, 32), np.uint32)
+    labels[:, 2:10, 2:10] = 7
+    labels[1:3, 16:28, 16:28] = 8
+    probability = (labels > 0) * 1.0
+    scored = Scored(tmp_path, probability, labels, kind="instances", connectivity="3d")
+    record = scored.evaluate(isbi_scores=False)
+    row = find_row(record["objects"], "test", "unet", "average_precision")
+    assert (row["chosen"]["score"], row["n"], row["n_of"]) == (1, 2, "objects")
+    assert row["per_section"] is None
+    assert find_row(record["objects"], "test", "Otsu + watershed", "f1")
+
+
+def test_classes_are_scored_one_by_one(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, SHAPE).astype(np.uint8)
+    votes = np.stack([(truth == k) * 0.6 for k in range(3)])
+    votes = np.clip(votes + 0.3 * rng.random(votes.shape), 0, 1)
+    truth[0, :8] = 255
+    scored = Scored(tmp_path, votes, truth, kind="classes", unlabelled=255)
+    record = scored.evaluate(("test", [0, 1]))
+    known = truth[:2] != 255
+    result = np.rint(255 * votes).argmax(axis=0)[:2]
+    expected = class_scores(confusion_matrix(truth[:2][known], result[known], 3))
+    for k in range(3):
+        row = find_row(record["tables"], "test", "unet", f"iou_class_{k}")
+        assert row["chosen"]["score"] == pytest.approx(expected.iou[k])
+    assert find_row(record["tables"], "test", "constant", "iou_class_1")
+    assert [entry["class"] for entry in record["calibration"]] == [0, 1, 2]
+    assert record["objects"] == []
+
+
+def test_an_overlap_table_alone_needs_no_whole_sections(cells, tmp_path, monkeypatch):
+    labels, truth, probability = cells
+    monkeypatch.delattr("unetpipe.scored_volume.ScoredVolume.whole_sections")
+    scored = Scored(tmp_path, probability, truth.astype(np.uint8))
+    record = scored.evaluate(isbi_scores=False)
+    assert {r["predictor"] for r in record["tables"][0]["rows"]} == {
+        *("unet", "Otsu", "constant")
+    }
+    assert labels.max() > 1
+
+
+def test_a_field_of_interest_that_leaves_nothing_is_refused(cells, tmp_path):
+    labels, _, probability = cells
+    scored = Scored(tmp_path, probability, labels, kind="instances")
+    with pytest.raises(GeometryError, match="48 x 64"):
+        scored.evaluate(field_of_interest_vox="DIC-C2DH-HeLa")
+
+
+@pytest.mark.parametrize("bright", [True, False])
+def test_the_grey_baseline_finds_the_side_of_the_cells(tmp_path, bright):
+    truth = drawn_cells() > 0
+    image = np.where(truth == bright, 200, 100).astype(np.uint8)
+    labels = truth.astype(np.uint8)
+    scored = Scored(tmp_path, truth * 1.0, labels, image=image)
+    record = scored.evaluate(("validate", [0]), ("test", [1, 2]), warping_error=False)
+    row = find_row(record["tables"], "test", "Otsu", "iou_class_1")
+    assert row["chosen"]["score"] == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(0, 9, "uint8"), (-70_000, 60_000, "int32"), (0, 1, "f4")],
+)
+def test_grey_levels_cover_the_range(low, high, dtype):
+    scale = GreyScale(low, high, np.dtype(dtype).kind != "f")
+    levels = scale.levels(np.array([low, high, high + 5], dtype))
+    assert levels.tolist() == [0, scale.num_levels - 1, scale.num_levels - 1]
+    assert scale.num_levels == (10 if dtype == "uint8" else 1024)
+    assert GreyScale(3, 3, is_integer=True).levels(np.array([3])).tolist() == [0]
+
+
+def test_a_mask_without_an_outside_is_one_object():
+    assert (watershed_objects(np.ones((4, 5), bool)) == 1).all()
+    assert (watershed_objects(np.zeros((4, 5), bool)) == 0).all()
+    assert grey_mask(np.array([1, 2]), 1, bright=False).tolist() == [True, False]
+
+
+GROWTH = """
+import sys
+from pathlib import Path
+from tests.stages.scored import Scored
+scored = Scored.__new__(Scored)
+scored.folder = Path(sys.argv[1])
+by_sections = sys.argv[2] == "sections"
+scored.evaluate(isbi_scores=by_sections, warping_error=False, baselines=False)
+# Not getrusage, which counts what the parent held when it forked.
+status = Path("/proc/self/status").read_text()
+print(1024 * int(status.partition("VmHWM:")[2].split()[0]))
+"""
+
+
+def peak_of(folder, num_sections, mode):
+    """Return the peak memory of a process that scores tiled sections."""
+    y, x = np.mgrid[:256, :256]
+    section = ((y // 32) * 8 + x // 32 + 1) * (y % 32 > 3) * (x % 32 > 3)
+    labels = np.broadcast_to(section, (num_sections, 256, 256)).astype(np.uint32)
+    image = (labels % 251).astype(np.uint8)
+    Scored(
+        folder, labels > 0, labels, kind="instances", chunk=(2, 256, 256), image=image
+    )
+    command = [sys.executable, "-c", GROWTH, str(folder), mode]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("mode", ["pieces", "sections"])
+def test_memory_does_not_grow_with_the_volume(tmp_path, mode):
+    """Sixteen times the sections: the arrays alone would take 80 MB more."""
+    few, many = (peak_of(tmp_path / f"{n}", n, mode) for n in (8, 128))
+    print(f"\n{mode}: {few >> 20} MB, of 16 times the volume {many >> 20} MB")
+    assert many - few < 25 * 2**20
