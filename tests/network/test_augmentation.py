@@ -14,6 +14,12 @@ from unetpipe.augmentation import (
     seeded_generator,
 )
 
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 EVERYTHING = Augmentation(
     shift_vox=10,
     rotation_degrees=180,
@@ -164,10 +170,10 @@ def test_sections_of_a_patch_move_together():
 
 
 def test_resampling_keeps_most_of_the_noise():
-    """Bilinear weights would leave a third of the variance less than half."""
+    """Bilinear weights would leave 0.67 of its standard deviation."""
     image = torch.randn(1, 1, 200, 200)
     coordinates = draw(Augmentation(rotation_degrees=180), seed=5, shape=(90, 90)) + 55
-    assert 0.85 < float(resample_image(image, coordinates).std()) < 1.05
+    assert 0.8 < float(resample_image(image, coordinates).std()) < 0.95
 
 
 def test_grey_values_vary_by_channel_within_their_range():

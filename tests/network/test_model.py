@@ -10,6 +10,12 @@ from unetpipe.geometry import as_zyx
 from unetpipe.model import UNet, activate
 from unetpipe.unet_spec import UNetSpec
 
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 SPECS = {
     "paper": UNetSpec(base_channels=2),

@@ -261,7 +261,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, monkey
     assert run.losses == whole.losses
 
 
-LONG = replace(QUICK, steps=150, validate_every=40, checkpoint_every=3)
+LONG = replace(QUICK, steps=90, validate_every=40, checkpoint_every=3)
 
 
 def test_sigkill_at_any_moment_loses_nothing(tmp_path):
@@ -283,7 +283,7 @@ def test_sigkill_at_any_moment_loses_nothing(tmp_path):
         return int(states[-1].name.split("-")[1]) if states else 0
 
     left = []
-    for num_steps in (5, 60):
+    for num_steps in (5, 40):
         process = subprocess.Popen(
             [sys.executable, "-c", program, str(folder)], cwd=Path.cwd()
         )
