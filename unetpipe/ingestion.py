@@ -2,18 +2,17 @@
 
 ::
 
-    file    s0 s1 s2 s3 | s4 s5 s6 s7 | s8        sections
-            slab          slab          slab      as deep as a shard
-    store   [shard][shard][shard]...              each slab: one layer of shards
+    other threads   | read slab 1   | read slab 2   |
+    some threads    | count 0 | encode, write 0 | count 1 | ...
+    this thread               | hash 0          |         | ...
 
-While one slab is written, the next is read and decoded.
+Intensities are counted and voxels hashed in the one pass that copies them.
 """
 
-import errno
 import hashlib
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,10 +25,16 @@ from numpy.typing import NDArray
 
 from unetpipe.annotations import AnnotationReader
 from unetpipe.errors import DataError, ResourceError
-from unetpipe.geometry import Roi, Zyx, as_zyx, iterate_grid, round_up
+from unetpipe.geometry import Zyx, as_zyx, round_up
 from unetpipe.images import ImageReader
 from unetpipe.intensity import IntensityStatistics
-from unetpipe.volumes import create_volume, set_windows, shard_shape, write_shard
+from unetpipe.slabs import (
+    finish_writing,
+    num_slab_threads,
+    read_slabs,
+    start_writing,
+)
+from unetpipe.volumes import create_volume, set_windows
 
 logger = logging.getLogger(__name__)
 
@@ -97,26 +102,27 @@ def copy_image(
     """
     layout = layout.clip(reader.zyx)
     is_replacing = nan_policy == "replace" and reader.dtype.kind == "f"
-    means = _channel_means(reader, layout) if is_replacing else None
-    array = None if store is None else _create_image(reader, store, layout)
-    totals = [IntensityStatistics()] * reader.shape[0]
-    given, first_nan = hashlib.sha256(), ""
+    totals, first_nan = [IntensityStatistics()] * reader.shape[0], ""
+    given = hashlib.sha256()
     stored = given  # until a voxel is replaced
-    for start, slab in _slabs(reader, layout.shard[0]):
-        for z in range(slab.shape[1]):
-            section = slab[:, z]
-            here = [IntensityStatistics.of(channel) for channel in section]
-            totals = [a + b for a, b in zip(totals, here, strict=True)]
-            if any(s.num_nan for s in here) and not first_nan:
-                first_nan, stored = _first_nan(section, start + z, reader), given.copy()
-            _update(given, section)
+    with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
+        means = _channel_means(reader, layout, threads) if is_replacing else None
+        array = None if store is None else _create_image(reader, store, layout)
+        for start, slab in read_slabs(reader, layout.shard[0]):
+            measured = _measure(slab, threads)
+            totals = _sum(totals, measured)
+            nan = [z for z, m in enumerate(measured) if any(s.num_nan for s in m)]
+            if nan and not first_nan:
+                first_nan = _first_nan(slab[:, nan[0]], start + nan[0], reader)
+                stored, array = given.copy(), array if is_replacing else None
             if means is not None and first_nan:
-                bad = ~np.isfinite(section)
-                section[bad] = np.broadcast_to(means, section.shape)[bad]
-            if stored is not given:
-                _update(stored, section)
-        if array is not None and (is_replacing or not first_nan):
-            _write_slab(array, start, slab)
+                _update(given, slab)
+                _replace(slab, nan, means)
+            writing: list[Future[None]] = []
+            if array is not None:
+                writing = start_writing(array, start, slab, threads)
+            _update(stored, slab)
+            finish_writing(writing)
     num_nan = sum(s.num_nan for s in totals)
     if num_nan and not is_replacing:
         raise DataError(
@@ -147,13 +153,15 @@ def copy_labels(
         is_labels=True,
     )
     given, stored = hashlib.sha256(), hashlib.sha256()
-    for start, slab in _slabs(reader, layout.shard[0], annotation.dtype.itemsize):
-        out = np.empty(slab.shape[1:], annotation.dtype)
-        for z, section in enumerate(slab[0]):
-            _update(given, section)
-            out[z] = annotation.translate(section, reader.where(start + z))
-            _update(stored, out[z])
-        _write_slab(array, start, out)
+    with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
+        for start, slab in read_slabs(reader, layout.shard[0]):
+            hashing = threads.submit(_update, given, slab)
+            out = np.empty(slab.shape[1:], annotation.dtype)
+            for z, section in enumerate(slab[0]):
+                out[z] = annotation.translate(section, reader.where(start + z))
+            writing = start_writing(array, start, out, threads)
+            _update(stored, out[None])
+            finish_writing([hashing, *writing])
     return CopiedLabels(stored.hexdigest(), given.hexdigest())
 
 
@@ -161,7 +169,7 @@ def largest_value(reader: ImageReader, depth: int) -> int:
     """Return the largest id that labels can hold; 64-bit ones are read to find out."""
     if reader.dtype.itemsize <= 4:
         return int(np.iinfo(reader.dtype).max)
-    return max(int(slab.max()) for _, slab in _slabs(reader, depth))
+    return max(int(slab.max()) for _, slab in read_slabs(reader, depth))
 
 
 def check_memory(
@@ -169,8 +177,9 @@ def check_memory(
 ) -> int:
     """Log how much memory copying takes at most, and refuse too much.
 
-    Two slabs as read and one being arranged, one as stored, the encoding of a shard,
-    and 64-bit working copies of a section.
+    Two slabs as read (three where files are not read section by section), one as
+    stored; for each thread a section being read and a shard being encoded; 64-bit
+    copies of sections being counted (of integers, hardly any).
 
     Parameters
     ----------
@@ -197,8 +206,13 @@ def check_memory(
     section = prod(reader.shape) // reader.zyx[0]
     slab = section * layout.shard[0]
     shard = prod(layout.shard) * reader.shape[0]
-    needed = slab * (3 * reader.dtype.itemsize + stored.itemsize)
-    needed += 4 * shard * stored.itemsize + 24 * section
+    num_slabs = 2 if reader.source.by_section else 3
+    needed = slab * (num_slabs * reader.dtype.itemsize + stored.itemsize)
+    threads = num_slab_threads()
+    needed += threads * (
+        2 * shard * stored.itemsize + 4 * section * reader.dtype.itemsize
+    )
+    needed += 24 * section * (threads if reader.dtype.kind == "f" else 1)
     free = psutil.virtual_memory().available
     logger.info("%s: at most %d MB of memory", what, needed >> 20)
     if needed > free:
@@ -208,24 +222,6 @@ def check_memory(
             "make ingest.shard (and ingest.chunk) smaller along z, or use more memory"
         )
     return needed
-
-
-def _slabs(
-    reader: ImageReader, depth: int, itemsize: int = 0
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield each slab with its first section, while the next one is being read."""
-    starts = range(0, reader.zyx[0], depth)
-
-    def read(start: int) -> NDArray[Any]:
-        return reader.read_sections(start, min(start + depth, reader.zyx[0]))
-
-    with ThreadPoolExecutor(1, "slab") as ahead:
-        coming = ahead.submit(read, 0)
-        for start in starts:
-            slab = coming.result()
-            if start + depth < reader.zyx[0]:
-                coming = ahead.submit(read, start + depth)
-            yield start, slab
 
 
 def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
@@ -242,32 +238,33 @@ def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Arra
     )
 
 
-def _write_slab(array: zarr.Array[Any], start: int, slab: NDArray[Any]) -> None:
-    """Write the layer of shards that a slab, (z, y, x) or (c, z, y, x), covers."""
-    shape, shard = as_zyx(slab.shape[-3:]), shard_shape(array)
-    roi = Roi((start, 0, 0), (start + shape[0], shape[1], shape[2]))
-    for index in iterate_grid(roi, shard):
-        y, x = (
-            slice(i * n, (i + 1) * n) for i, n in zip(index[1:], shard[1:], strict=True)
-        )
-        try:
-            write_shard(array, index, slab[..., y, x])
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise ResourceError(
-                f"no room on the disk for a volume of {array.nbytes >> 20} MB before "
-                f"compression ({error}); free some, or run where there is more"
-            ) from error
+def _measure(
+    slab: NDArray[Any], threads: ThreadPoolExecutor
+) -> list[list[IntensityStatistics]]:
+    """Return the statistics of each section's channels."""
+
+    def measure(section: NDArray[Any]) -> list[IntensityStatistics]:
+        return [IntensityStatistics.of(channel) for channel in section]
+
+    return list(threads.map(measure, np.moveaxis(slab, 1, 0)))
 
 
-def _channel_means(reader: ImageReader, layout: Layout) -> NDArray[Any]:
+def _sum(
+    totals: list[IntensityStatistics], measured: Iterable[list[IntensityStatistics]]
+) -> list[IntensityStatistics]:
+    """Add the statistics of sections to those of all before, in order."""
+    for section in measured:
+        totals = [a + b for a, b in zip(totals, section, strict=True)]
+    return totals
+
+
+def _channel_means(
+    reader: ImageReader, layout: Layout, threads: ThreadPoolExecutor
+) -> NDArray[Any]:
     """Return the mean of each channel's finite voxels, shape (c, 1, 1)."""
     totals = [IntensityStatistics()] * reader.shape[0]
-    for _, slab in _slabs(reader, layout.shard[0]):
-        for z in range(slab.shape[1]):
-            here = [IntensityStatistics.of(channel) for channel in slab[:, z]]
-            totals = [a + b for a, b in zip(totals, here, strict=True)]
+    for _, slab in read_slabs(reader, layout.shard[0]):
+        totals = _sum(totals, _measure(slab, threads))
     empty = [c for c, total in enumerate(totals) if not total.count]
     if empty:
         raise DataError(
@@ -283,7 +280,16 @@ def _first_nan(section: NDArray[Any], z: int, reader: ImageReader) -> str:
     return f"z, y, x = {z}, {y}, {x}{channel} ({reader.where(z)})"
 
 
-def _update(digest: Any, section: NDArray[Any]) -> None:
-    """Add a section's voxels to a hash: C order, little-endian."""
-    little = section.dtype.newbyteorder("<")
-    digest.update(np.ascontiguousarray(section, little).data)
+def _replace(slab: NDArray[Any], sections: list[int], means: NDArray[Any]) -> None:
+    """Put the channel's mean where voxels of these sections are not finite."""
+    for z in sections:
+        section = slab[:, z]
+        bad = ~np.isfinite(section)
+        section[bad] = np.broadcast_to(means, section.shape)[bad]
+
+
+def _update(digest: Any, slab: NDArray[Any]) -> None:
+    """Add voxels to a hash: section by section, each (c, y, x), little-endian."""
+    little = slab.dtype.newbyteorder("<")
+    for section in np.moveaxis(slab, 1, 0):
+        digest.update(np.ascontiguousarray(section, little).data)

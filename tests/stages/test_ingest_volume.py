@@ -209,7 +209,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(originals, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("unetpipe.ingestion.write_shard", fail)
+    monkeypatch.setattr("unetpipe.slabs.store_shard", fail)
     message = originals.refuse(error=ResourceError)
     assert "no room on the disk for a volume of" in message
 

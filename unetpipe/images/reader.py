@@ -81,22 +81,37 @@ class ImageReader:
         """Name the file of a section, for messages."""
         return self.source.where(section)
 
-    def read_sections(self, start: int, stop: int) -> NDArray[Any]:
+    def read_sections(
+        self, start: int, stop: int, *, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
         """Return sections ``start`` to ``stop``, shape (c, z, y, x).
+
+        Parameters
+        ----------
+        start, stop : int
+            Of the image.
+        out : array, optional
+            Where to put them.
 
         Raises
         ------
         DataError
             If a file is damaged; the message names file and page.
         """
-        if self._pool is None or not self.source.by_section or stop - start < 2:
-            return self._read(start, stop)
-        out = np.empty((self.shape[0], stop - start, *self.zyx[1:]), self.dtype)
+        if out is None:
+            out = np.empty((self.shape[0], stop - start, *self.zyx[1:]), self.dtype)
+        into = out
 
         def fill(section: int) -> None:
-            out[:, section - start] = self._read(section, section + 1)[:, 0]
+            into[:, section - start] = self._read(section, section + 1)[:, 0]
 
-        list(self._pool.map(fill, range(start, stop)))
+        if not self.source.by_section:
+            into[...] = self._read(start, stop)
+        elif self._pool is None:
+            for section in range(start, stop):
+                fill(section)
+        else:
+            list(self._pool.map(fill, range(start, stop)))
         return out
 
     def close(self) -> None:
@@ -117,9 +132,6 @@ class ImageReader:
         self.close()
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
-        if self.source.by_section and stop - start > 1:
-            parts = [self._read(z, z + 1) for z in range(start, stop)]
-            return np.concatenate(parts, axis=1)
         block = self.plan.arrange(self.source.read(self.plan.index(start, stop)))
         block = block.astype(self.dtype, copy=False)
         return block if self._channels is None else self._select(block, start)

@@ -1,0 +1,106 @@
+"""Slabs: as many sections as a shard is deep, read ahead and written by many threads.
+
+::
+
+    file    s0 s1 s2 s3 | s4 s5 s6 s7 | s8        sections
+            slab          slab          slab
+    store   [shard][shard][shard]...              each slab: one layer of shards
+"""
+
+import errno
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.errors import ResourceError
+from unetpipe.geometry import Roi, as_zyx, grid_cell, iterate_grid
+from unetpipe.images import ImageReader
+from unetpipe.machine import num_processors
+from unetpipe.volumes import shard_shape, store_shard
+
+MOST_THREADS = 8
+
+
+def num_slab_threads() -> int:
+    """Return how many threads work on a slab at once."""
+    return min(num_processors(), MOST_THREADS)
+
+
+def read_slabs(reader: ImageReader, depth: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield each slab, shape (c, z, y, x), with the number of its first section.
+
+    The next one is read meanwhile, into the memory of the one before: a slab may be
+    changed, and is gone when the next is asked for.
+    """
+    num_sections = reader.zyx[0]
+    num_slabs = -(-num_sections // depth)
+    shape = (reader.shape[0], min(depth, num_sections), *reader.zyx[1:])
+    memory = [np.empty(shape, reader.dtype) for _ in range(min(2, num_slabs))]
+
+    def read(number: int) -> NDArray[Any]:
+        start = number * depth
+        stop = min(start + depth, num_sections)
+        slab = memory[number % 2][:, : stop - start]
+        reader.read_sections(start, stop, out=slab)
+        return slab
+
+    with ThreadPoolExecutor(1, "slab") as ahead:
+        coming = ahead.submit(read, 0)
+        for number in range(num_slabs):
+            slab = coming.result()
+            if number + 1 < num_slabs:
+                coming = ahead.submit(read, number + 1)
+            yield number * depth, slab
+
+
+def start_writing(
+    array: zarr.Array[Any], start: int, slab: NDArray[Any], threads: ThreadPoolExecutor
+) -> list[Future[None]]:
+    """Have threads write the layer of shards that a slab covers.
+
+    Parameters
+    ----------
+    array : zarr array, (z, y, x) or (c, z, y, x)
+        To be written.
+    start : int
+        First section of the slab: where a layer of shards begins.
+    slab : array, shape (z, y, x) or (c, z, y, x)
+        Must stay as it is until ``finish_writing`` has returned.
+    threads : ThreadPoolExecutor
+        What does it.
+    """
+    shape, shard = as_zyx(array.shape[-3:]), shard_shape(array)
+    layer = Roi((start, 0, 0), (start + slab.shape[-3], *shape[1:]))
+    writing = []
+    for index in iterate_grid(layer, shard):
+        inside = grid_cell(index, shard, shape).relative_to((start, 0, 0)).slices
+        writing.append(threads.submit(_store, array, index, slab[(..., *inside)]))
+    return writing
+
+
+def finish_writing(writing: Iterable[Future[None]]) -> None:
+    """Wait until all is written.
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full.
+    """
+    for shard in writing:
+        shard.result()
+
+
+def _store(array: zarr.Array[Any], index: Any, voxels: NDArray[Any]) -> None:
+    try:
+        store_shard(array, index, voxels)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ResourceError(
+            f"no room on the disk for a volume of {array.nbytes >> 20} MB before "
+            f"compression ({error}); free some, or run where there is more"
+        ) from error
