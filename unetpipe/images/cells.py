@@ -7,7 +7,12 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.arrays import Hdf5Source, ZarrSource, is_zarr
-from unetpipe.images.sequence import SECTION_SUFFIXES, SequenceSource, natural_key
+from unetpipe.images.sequence import (
+    SECTION_SUFFIXES,
+    SequenceSource,
+    companions,
+    natural_key,
+)
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import TiffSource
 
@@ -49,13 +54,17 @@ def open_cell(cell: str, root: Path) -> ImageSource:
 
 
 def find_files(cell: str, root: Path) -> list[Path]:
-    """Return the files that a cell names, without opening them; [] if none exist."""
+    """Return the files that a cell names, without opening them; [] if none exist.
+
+    Labels of the Cell Tracking Challenge come with their markers and silver labels.
+    """
     paths = found[0] if (found := _first_found(cell, root)) else []
     if len(paths) == 1 and paths[0].is_dir():
         if is_zarr(paths[0]):
             return sorted(paths[0].glob("*.json")) or sorted(paths[0].glob(".z*"))
-        return _sections_of(paths[0])
-    return paths
+        paths = _sections_of(paths[0])
+    is_gold, markers, silver = companions(paths) if paths else (False, {}, {})
+    return [*paths, *markers.values(), *(silver.values() if is_gold else ())]
 
 
 def _first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:

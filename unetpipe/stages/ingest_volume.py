@@ -21,6 +21,7 @@ from unetpipe.annotations import AnnotationReader
 from unetpipe.archives import partial_folder
 from unetpipe.config import IngestConfig
 from unetpipe.images import ImageReader, open_image
+from unetpipe.images.frames import FrameSource, spread_frames
 from unetpipe.ingestion import (
     Layout,
     check_memory,
@@ -159,10 +160,11 @@ class _Job:
         """Copy the labels, and judge whether they can teach or score anything."""
         row, roles = self.sheet[0], _sections_of_roles(self.sheet, image.zyx[0])
         self.warnings += compare_numbers(image, labels)
+        frames = labels.source if isinstance(labels.source, FrameSource) else None
         partial = self.stack.enter_context(partial_folder(store))
         annotation = AnnotationReader(
             row.label_kind,
-            unlabelled=row.unlabelled,
+            unlabelled=frames.unlabelled if frames else row.unlabelled,
             num_classes=num_classes,
             largest=largest_value(labels, self.layout.shard[0]),
         )
@@ -175,11 +177,13 @@ class _Job:
         with self.problems:
             self.warnings += check_annotated(annotation.foreground, roles)
         self.warnings += annotation.warnings()
+        self.warnings += frames.warnings() if frames else []
         return {
             "store": str(store),
             "content_sha256": written.content_sha256,
             "pixel_sha256": written.pixel_sha256,
             "files": _list_files(labels, self.originals),
+            "markers": frames.marker_paths() if frames and frames.markers else None,
             **annotation.to_json(),
         }
 
@@ -225,6 +229,9 @@ def _open(
                 row.labels, root, axes=row.axes, is_labels=True, num_threads=threads
             )
             stack.enter_context(labels)
+            if image is not None:
+                labels = spread_frames(labels, image, row.unlabelled)
+                stack.enter_context(labels)
             check_label_values(labels)
     with problems:
         if image is not None and labels is not None:

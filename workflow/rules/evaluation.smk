@@ -1,7 +1,8 @@
 """Scores and the report.
 
 IN   all records
-OUT  results/<name>/<model>/<volume>/metrics.json, results/<name>/report.html
+OUT  results/<name>/<model>/<volume>/{metrics.json,seams.png}, results/<name>/report.html
+     with export_ctc: results/<name>/<model>/<volume>/{ctc.json,<sequence>_RES/}
 """
 
 
@@ -32,6 +33,31 @@ rule evaluate_prediction:
         "Scoring {wildcards.model} on {wildcards.volume}"
     script:
         "../../scripts/evaluate_prediction.py"
+
+
+rule export_ctc:
+    """Write the objects in the layout of the Cell Tracking Challenge."""
+    input:
+        segmentation=rules.segment_volume.output.record,
+        ingest=rules.ingest_volume.output.record,
+    output:
+        record=f"{PREDICTED}/ctc.json",
+    log:
+        f"{LOGS}/export_ctc/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/export_ctc/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.export_ctc"),
+    message:
+        "Writing the masks of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/export_ctc.py"
 
 
 rule report:

@@ -1,0 +1,14 @@
+"""Rule export_ctc."""
+
+from pathlib import Path
+
+from unetpipe.logs import log_to
+from unetpipe.stages.export_ctc import export_ctc
+
+log_to(Path(snakemake.log[0]))
+export_ctc(
+    segmentation=Path(snakemake.input.segmentation),
+    ingest=Path(snakemake.input.ingest),
+    folder=Path(snakemake.params.folder),
+    record=Path(snakemake.output.record),
+)

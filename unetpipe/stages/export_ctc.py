@@ -1,0 +1,76 @@
+"""Rule export_ctc: objects in the layout of the Cell Tracking Challenge."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from unetpipe.ctc_layout import TrackIds, name_masks, name_result_folder, write_mask
+from unetpipe.images.sequence import number_of
+from unetpipe.records import circumstances, hash_file, read_record, write_record
+from unetpipe.volumes import iterate_sections, open_volume
+
+log = logging.getLogger(__name__)
+
+
+def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) -> None:
+    """Write the objects of each section as ``01_RES/mask000.tif``.
+
+    The organisers' tools, and others that read their layout, can then score the
+    result. Ids become 16-bit numbers, unique over all frames where they suffice.
+
+    Parameters
+    ----------
+    segmentation, ingest : Path
+        Records of the objects, and of the image whose files name the frames.
+    folder : Path
+        Where the folder of results is created; an older one is replaced.
+    record : Path
+        Where to write ``ctc.json``.
+
+    Raises
+    ------
+    DataError
+        If one frame holds more objects than 16 bits can number.
+    """
+    began = time.monotonic()
+    segmented, volume = read_record(segmentation), read_record(ingest)
+    images = [file["path"] for file in volume["image"]["files"]]
+    num_frames = int(volume["shape"][0])
+    target = folder / name_result_folder(volume["volume"], images)
+    staging = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    names = name_masks(images, num_frames)
+    objects = open_volume(Path(segmented["objects"]))
+    ids = TrackIds()
+    for z, frame in iterate_sections(objects, range(num_frames)):
+        ids.see(number_of(Path(names[z])) or 0, frame)
+    for z, frame in iterate_sections(objects, range(num_frames)):
+        write_mask(staging / names[z], ids.renumber(frame))
+    if ids.are_unique:
+        (staging / "res_track.txt").write_text("".join(f"{t}\n" for t in ids.lines()))
+    else:
+        log.warning(
+            "%d objects are more than 16 bits can number: ids begin anew in each "
+            "frame, and there is no res_track.txt",
+            ids.num_objects,
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    write_record(
+        record,
+        {
+            "volume": volume["volume"],
+            "folder": str(target),
+            "num_frames": num_frames,
+            "num_objects": ids.num_objects,
+            "ids_are_unique": ids.are_unique,
+            "files": [
+                {"path": path.name, "sha256": hash_file(path)}
+                for path in sorted(target.iterdir())
+            ],
+            "circumstances": circumstances(seconds=time.monotonic() - began),
+        },
+    )
+    log.info("%d objects of %d frames in %s", ids.num_objects, num_frames, target)
