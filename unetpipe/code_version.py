@@ -10,7 +10,10 @@ ROOT = "unetpipe"
 # reaches a stage as its parameters, so the module that checks it does not count.
 SILENT = frozenset(
     f"{ROOT}.{name}"
-    for name in ("code_version", "config", "errors", "logs", "machine", "records")
+    for name in (
+        *("code_version", "config", "errors", "history", "logs", "machine"),
+        *("problems", "records"),
+    )
 ) | {ROOT}
 LOGGING = frozenset(
     {"debug", "info", "warning", "error", "exception", "critical", "log", "warn"}

@@ -73,13 +73,13 @@ class Journal:
         self.step = step
         self._pending.append((step, loss, learning_rate, self.seconds))
         if len(self._pending) >= STEPS_BETWEEN_READS:
-            self._flush()
+            self.flush()
 
     def validate(self) -> None:
         """Score the network as it is now, and keep it if it is the best."""
         if self._validator is None:
             return
-        self._flush()
+        self.flush()
         score = self._validator.score(self._network)
         self._network.train()
         old = self.best.score if self.best else None
@@ -107,7 +107,7 @@ class Journal:
 
     def save(self) -> None:
         """Save the state, unless it is saved already."""
-        self._flush()
+        self.flush()
         if self.step > self._saved_step:
             self._checkpoints.save_state(self.state())
             self._saved_step = self.step
@@ -124,7 +124,7 @@ class Journal:
             resumed_at=self._resumed_at,
         )
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write the noted steps to the history."""
         rows = []
         for step, loss, rate, seconds in self._pending:
@@ -166,6 +166,7 @@ class Progress:
         self._bar.update(0)
         if self._bar.disable and now - self._logged > SECONDS_BETWEEN_LINES:
             self._logged = now
+            journal.flush()
             rate = (journal.step - self._first[0]) / max(now - self._first[1], 1e-9)
             log.info(
                 "step %d of %d, loss %.4f, %.2f steps a second, %.0f minutes left",
