@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from unetpipe.baselines import grey_mask, watershed_objects
 from unetpipe.geometry import grid_cell
 from unetpipe.metrics import otsu_level
-from unetpipe.scored_volume import MOST_SECTION_VOXELS, Piece, ScoredVolume
+from unetpipe.scored_volume import MOST_SECTION_VOXELS, Mask, Piece, ScoredVolume
 from unetpipe.scoring import ObjectCounts, PixelCounts, ThresholdScores
 from unetpipe.seams import SeamJumps, choose_shards
 from unetpipe.tiling import PredictionGeometry
@@ -110,12 +110,21 @@ def count_pieces(
                     number, grey_scale.levels(piece.grey[z]), truth, unknown
                 )
             for name, counts in objects.items():
-                ids = piece.instances[z]
-                found = piece.objects[z] if name == "unet" else np.ones_like(ids)
-                counts.add(number, ids, found, unknown, field)
+                ids = piece.objects[z] if name == "unet" else np.ones_like(unknown, int)
+                _add_objects(counts, piece, number, ids, field)
         if not is_binary:
             _count_probabilities(piece, pixels)
     return pixels, objects
+
+
+def _add_objects(
+    counts: ObjectCounts, piece: Piece, number: int, found: NDArray[Any], field: Mask
+) -> None:
+    """Count the ids found in one section of a piece against labels and markers."""
+    z, markers = piece.index(number), piece.markers(number)
+    counts.add(number, piece.instances[z], found, piece.unknown[z], field)
+    if markers is not None:
+        counts.add_markers(number, markers, found)
 
 
 def _count_probabilities(piece: Piece, pixels: PixelCounts) -> None:
@@ -124,17 +133,6 @@ def _count_probabilities(piece: Piece, pixels: PixelCounts) -> None:
         for number in piece.numbers:
             z = piece.index(number)
             pixels.add_probability(class_, stored[z], piece.truth[z], piece.unknown[z])
-
-
-def count_markers(
-    volume: ScoredVolume, counts: ObjectCounts, numbers: list[int]
-) -> None:
-    """Add the markers of frames that have them; their pieces must be counted before."""
-    for piece in volume.whole_sections(numbers):
-        for number in piece.numbers:
-            markers = volume.markers(number)
-            if markers is not None:
-                counts.add_markers(number, markers, piece.objects[piece.index(number)])
 
 
 def score_sections(
@@ -209,8 +207,7 @@ def count_watershed(
             z = piece.index(number)
             ids = watershed_objects(mask[z]) if found is None else found[z]
             ids = np.where(ids > 0, ids + offset, 0)
-            field = piece.field(border_vox)
-            counts.add(number, piece.instances[z], ids, piece.unknown[z], field)
+            _add_objects(counts, piece, number, ids, piece.field(border_vox))
         offset += 0 if found is None else int(found.max())
     return counts
 

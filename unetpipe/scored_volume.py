@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.baselines import GreyScale
 from unetpipe.geometry import Roi, as_zyx
-from unetpipe.images.sequence import open_section
+from unetpipe.images.frames import read_frame
 from unetpipe.segmentation import as_probability
 from unetpipe.volumes import open_volume, read_roi
 from unetpipe.weight_map import separate_touching
@@ -96,17 +96,6 @@ class ScoredVolume:
         roi = Roi((start, 0, 0), (stop, *self.shape[1:]))
         return Piece(self, list(range(start, stop)), roi)
 
-    def markers(self, number: int) -> NDArray[Any] | None:
-        """Return the markers of a frame, one in each cell, shape (y, x), or None."""
-        paths = self.volume["labels"].get("markers")
-        if not paths or paths[number] is None:
-            return None
-        source = open_section(Path(paths[number]))
-        try:
-            return source.read((slice(0, source.shape[0]), slice(0, source.shape[1])))
-        finally:
-            source.close()
-
     def _layers(self, thickness: int) -> Iterator[tuple[int, int]]:
         for start in range(0, self.shape[0], thickness):
             yield start, min(start + thickness, self.shape[0])
@@ -177,6 +166,16 @@ class Piece:
     def probability(self, number: int) -> NDArray[np.float32]:
         """Foreground probability of one section, shape (y, x)."""
         return as_probability(self.stored[self.index(number)])
+
+    def markers(self, number: int) -> NDArray[Any] | None:
+        """Return the markers in a frame, one in each cell, shape (y, x), if it has any.
+
+        Frames of the Cell Tracking Challenge have them, annotated or not.
+        """
+        paths = self.volume.volume["labels"].get("markers")
+        if not paths or paths[number] is None:
+            return None
+        return read_frame(Path(paths[number]), self.roi.slices[1:])
 
     def index(self, number: int) -> int:
         """Return where a section lies in the arrays."""

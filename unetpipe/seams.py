@@ -73,8 +73,8 @@ class SeamJumps:
         self.geometry, self.pooling_grid = geometry, pooling_grid
         self.num_parts = num_parts
         self.faces = {(kind, axis): Faces() for kind in KINDS for axis in range(3)}
-        # Sum and number of jumps by the distance to the last face.
-        self.profiles = [np.zeros((2, stride)) for stride in geometry.stride]
+        # Sum and number of jumps by the distance to the nearest tile face.
+        self.profiles = np.zeros((3, 2, 2 * REACH_VOX + 1))
 
     def read_roi(self, shard: Roi) -> Roi:
         """Return the voxels that a shard's jumps need: one more before each axis."""
@@ -102,10 +102,12 @@ class SeamJumps:
         first = max(shard.start[axis], 1)
         positions = np.arange(first, shard.stop[axis])
         stride = self.geometry.stride[axis]
-        if stride > 1:
-            phase = positions % stride
-            sums = np.bincount(phase, jumps.sum(axis=0), stride)
-            self.profiles[axis] += sums, np.bincount(phase, None, stride) * voxels.sum()
+        distance = self._distance(positions, axis)
+        near = np.abs(distance) <= REACH_VOX
+        places, bins = distance[near] + REACH_VOX, 2 * REACH_VOX + 1
+        sums = np.bincount(places, jumps.sum(axis=0)[near], bins)
+        counts = np.bincount(places, minlength=bins) * voxels.sum()
+        self.profiles[axis] += sums, counts
         for kind, position in self._faces(shard, axis):
             stop = position + (stride if stride > 1 else shard.shape[axis])
             inside = positions[(positions > position) & (positions < stop)]
@@ -130,6 +132,24 @@ class SeamJumps:
             before[axis] -= 1
             if self._part(shard.start) != self._part(as_zyx(before)):
                 yield "part", start
+
+    def _distance(self, positions: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
+        """Return how far each jump is from the nearest tile face, far if there is none.
+
+        The faces of the volume are no joints, and a grid of single voxels has none.
+        """
+        stride, length = self.geometry.stride[axis], self.geometry.volume_shape[axis]
+        far = np.full(positions.shape, length + REACH_VOX)
+        if stride == 1:
+            return far
+        before = positions % stride
+        after = before - stride
+        is_joint = (positions - before > 0, positions - after < length)
+        before, after = (
+            np.where(is_joint[0], before, far),
+            np.where(is_joint[1], after, far),
+        )
+        return np.where(np.abs(before) <= np.abs(after), before, after)
 
     def _part(self, voxel: Zyx) -> int:
         """Return the part whose block holds a voxel."""
@@ -180,12 +200,10 @@ class SeamJumps:
         The jump at distance 0 is the one across the face.
         """
         sums, counts = self.profiles[axis]
-        stride = self.geometry.stride[axis]
-        reach = min(REACH_VOX, stride // 2)
-        distances = [d for d in range(-reach, reach + 1) if counts[d % stride]]
+        known = np.flatnonzero(counts)
         return {
-            "distance": [float(d) for d in distances],
-            "jump": [float(sums[d % stride] / counts[d % stride]) for d in distances],
+            "distance": (known - REACH_VOX).tolist(),
+            "jump": (sums[known] / counts[known]).tolist(),
         }
 
 

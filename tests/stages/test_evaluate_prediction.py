@@ -235,11 +235,17 @@ def test_markers_of_frames_without_annotation_decide_on_detection(cells, tmp_pat
         *(tmp_path / "run", probability, labels),
         **{"kind": "instances", "unlabelled": 99, "markers": paths},
     )
-    record = scored.evaluate(isbi_scores=False, baselines=False)
+    record = scored.evaluate(isbi_scores=False)
     assert record["objects"][0]["sections"] == [0, 1, 2, 3, 4]
-    row = find_row(record["objects"], "test", "unet", "ctc_det")
-    assert row["per_section"][0] is not None
-    assert row["per_section"][1] is None
+    for predictor in ("unet", "constant", "Otsu + watershed"):
+        row = find_row(record["objects"], "test", predictor, "ctc_det")
+        assert row["per_section"][0] is not None
+        assert row["per_section"][1] is None
+        row = find_row(record["objects"], "test", predictor, "vi_split")
+        assert row["per_section"][0] is None
+        assert row["num_sections"] == 4
+    row = find_row(record["objects"], "test", "constant", "ctc_det")
+    assert row["per_section"][0] == 1, "one object covers the one marker"
 
 
 def test_objects_across_sections_are_scored_as_one_volume(tmp_path):

@@ -212,3 +212,10 @@ def test_probabilities_negative_ids_and_other_shapes_are_refused():
         ContingencyTable.from_arrays(np.array([-1, 2]), ids)
     with pytest.raises(GeometryError, match="shape"):
         ContingencyTable.from_arrays(ids, ids[:1])
+
+
+def test_without_foreground_the_variation_of_information_is_undefined():
+    table = ContingencyTable.from_pairs([0], [3], [7])
+    scores = information_scores(table)
+    for value in (scores.split, scores.merge, scores.mutual, scores.variation):
+        assert math.isnan(value)

@@ -124,7 +124,7 @@ class InformationScores:
     @property
     def mutual(self) -> float:
         """I(S; T), nats."""
-        return max(0.0, self.truth + self.result - self.joint)
+        return _not_negative(self.truth + self.result - self.joint)
 
     @property
     def is_defined(self) -> bool:
@@ -147,12 +147,12 @@ class InformationScores:
     @property
     def split(self) -> float:
         """H(S | T), nats: what the result cuts that the truth holds together."""
-        return max(0.0, self.joint - self.truth)
+        return _not_negative(self.joint - self.truth)
 
     @property
     def merge(self) -> float:
         """H(T | S), nats: what the result joins that the truth keeps apart."""
-        return max(0.0, self.joint - self.result)
+        return _not_negative(self.joint - self.result)
 
     @property
     def variation(self) -> float:
@@ -228,6 +228,11 @@ def _entropy(sizes: _Sizes, num_lone: float, total: float) -> float:
     shares = sizes / total
     lone = num_lone / total * math.log(total)
     return max(0.0, lone - float(np.sum(shares * np.log(shares))))
+
+
+def _not_negative(entropy: float) -> float:
+    """Cut what rounding left below 0; NaN stays."""
+    return entropy if math.isnan(entropy) else max(0.0, entropy)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -14,7 +14,6 @@ from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation import (
     GreyBaseline,
     Roles,
-    count_markers,
     count_pieces,
     count_watershed,
     measure_seams,
@@ -218,7 +217,6 @@ class _Job:
             if not by_name:
                 continue
             numbers, ours = self.roles[role], by_name["unet"]
-            count_markers(self.volume, ours, numbers)
             if self.baseline is not None:
                 watershed = count_watershed(
                     self.volume, numbers, self.baseline, self.border_vox
