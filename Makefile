@@ -16,6 +16,8 @@ export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 FAST := not slow and not gpu
+# One worker a processor; the tests of a file share what they have built.
+PYTEST := pytest --numprocesses auto --dist loadfile
 
 .PHONY: help venv demo test check slow bench bench-gpu fix schema clean
 
@@ -28,7 +30,7 @@ demo: venv ## Run the whole chain on the built-in phantom
 	snakemake
 
 test: venv ## Run the tests that take seconds
-	pytest -m "$(FAST)"
+	$(PYTEST) -m "$(FAST)"
 
 check: venv ## Format, lint, types, import contracts, workflow lint, tests
 	ruff format --check .
@@ -37,7 +39,7 @@ check: venv ## Format, lint, types, import contracts, workflow lint, tests
 	lint-imports
 	snakefmt --check workflow
 	snakemake --lint
-	pytest -m "$(FAST)"
+	$(PYTEST) -m "$(FAST)"
 
 slow: venv ## Run the tests that take minutes
 	pytest -m "slow and not gpu"

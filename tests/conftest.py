@@ -1,6 +1,10 @@
 """Fixtures for all tests."""
 
 import os
+
+# Small tensors: threads would only wait for each other. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest
