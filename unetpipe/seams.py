@@ -9,12 +9,16 @@
 The jump across a face (F) is compared with jumps *at the same phase of the pooling
 grid* inside the tile that begins there (R): a network is equivariant to shifts of its
 pooling grid only, and its up-convolutions leave a pattern within that grid that is no
-seam. Faces are cut into pieces of 128 voxels in each section, which are what is
-resampled. If tiling is exact, the ratio F / R differs from 1 by chance alone.
+seam. If tiling is exact, the ratio F / R differs from 1 by chance alone.
+
+Chance is judged by resampling pieces of faces: 128 voxels along y or x, through all
+sections of a shard, because neighbours are alike. Across sections the piece is the
+whole face, because sections differ as wholes.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -32,6 +36,7 @@ KINDS = ("tile", "block", "part")
 MOST_SHARDS = 128  # that are measured, spread over the volume
 PIECE_VOX = 128  # of a face
 LEVEL = 0.99  # of the intervals: up to nine are looked at together
+FEWEST_PIECES = 8  # fewer give no interval
 REACH_VOX = 64  # of the profile, to each side of a face
 
 Jumps = NDArray[np.float64]
@@ -46,12 +51,24 @@ class Faces:
     terms : list of float64 arrays, shape (pieces, 2)
         For each piece of a face: sums of the jumps across it, and of the mean jumps
         inside the tile behind it.
+    positions : list of int
+        Where along the axis the face of each of these arrays lies.
     num_voxels : int
         Voxels that the sums run over.
     """
 
     terms: list[Jumps] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
     num_voxels: int = 0
+
+    def units(self, *, whole: bool) -> Jumps:
+        """Return what is resampled, (n, 2): pieces, or whole faces by position."""
+        if not whole:
+            return np.concatenate([np.empty((0, 2)), *self.terms])
+        faces: dict[int, Jumps] = defaultdict(lambda: np.zeros(2))
+        for position, terms in zip(self.positions, self.terms, strict=True):
+            faces[position] += terms.sum(axis=0)
+        return np.array(list(faces.values())).reshape(-1, 2)
 
 
 class SeamJumps:
@@ -116,6 +133,7 @@ class SeamJumps:
                 across, behind = jumps[:, position - first], jumps[:, same].mean(axis=1)
                 faces = self.faces[kind, axis]
                 faces.terms.append(np.stack([across, behind], axis=1))
+                faces.positions.append(position)
                 faces.num_voxels += int(voxels.sum())
 
     def _faces(self, shard: Roi, axis: int) -> Iterator[tuple[str, int]]:
@@ -164,7 +182,7 @@ class SeamJumps:
         return {
             "definition": "mean |p(i) - p(i - 1)| across a face over that inside the "
             "tile behind it, at the same phase of the pooling grid; resampled: pieces "
-            f"of faces, {PIECE_VOX} voxels long",
+            f"of faces, {PIECE_VOX} voxels long, along z whole faces",
             "level": LEVEL,
             "pooling_grid": list(self.pooling_grid),
             "rows": self.rows(),
@@ -177,12 +195,12 @@ class SeamJumps:
 
     def _row(self, kind: str, axis: int) -> dict[str, Any]:
         faces = self.faces[kind, axis]
-        terms = np.concatenate([np.empty((0, 2)), *faces.terms])
+        terms = faces.units(whole=axis == 0)
         ratio = bootstrap_sums(
             terms, lambda sums: share_of(sums[..., 0], sums[..., 1]), level=LEVEL
         )
         across, inside = terms.sum(axis=0) / max(faces.num_voxels, 1)
-        known = not np.isnan(ratio.low)
+        known = ratio.n >= FEWEST_PIECES and not np.isnan(ratio.low)
         return {
             "face": kind,
             "axis": AXES[axis],
@@ -248,7 +266,7 @@ def _jumps(
     for other in range(3):
         if other == axis:
             continue
-        starts = np.arange(0, jumps.shape[other], PIECE_VOX if other > 0 else 1)
+        starts = np.arange(0, jumps.shape[other], PIECE_VOX)[: None if other else 1]
         lengths = np.diff(starts, append=jumps.shape[other])
         jumps = np.add.reduceat(jumps, starts, axis=other, dtype=np.int64)
         voxels = voxels * np.expand_dims(lengths, [a for a in range(3) if a != other])

@@ -22,6 +22,7 @@ from unetpipe.metrics import (
     score_stack,
     warp_section,
 )
+from unetpipe.records import read_record
 from unetpipe.scoring.rows import METRICS
 from unetpipe.weight_map import separate_touching
 
@@ -188,7 +189,8 @@ def test_the_seam_report_has_numbers_and_a_picture(cells, tmp_path):
     picture = imagecodecs.png_decode((tmp_path / seams["picture"]).read_bytes())
     assert picture.shape[0] > 200
     (row,) = [r for r in seams["rows"] if (r["face"], r["axis"]) == ("tile", "x")]
-    assert row["n"] == SHAPE[0]  # one face at 32, in one piece
+    thickness = read_record(tmp_path / "prediction.json")["geometry"]["shard"][0]
+    assert row["n"] == math.ceil(SHAPE[0] / thickness)  # one face, at 32
     expected = np.abs(probability[:, :, 32] - probability[:, :, 31]).mean()
     assert row["jump_across"] == pytest.approx(expected)
 

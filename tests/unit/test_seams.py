@@ -53,7 +53,7 @@ def test_steps_at_tile_faces_are_told_from_the_slope_inside(geometry):
     assert found["jump_inside"] == pytest.approx(1 / 255)
     assert found["ratio"] == pytest.approx(11)
     assert found["is_like_inside"] is False
-    assert found["n"] == 2 * 2 * 5  # sections, shards along y, faces
+    assert found["n"] == 2 * 5  # shards along y, faces
     flat = row(jumps, "tile", "y")
     assert (flat["jump_across"], flat["ratio"]) == (0, None)
 
@@ -82,9 +82,9 @@ def test_blocks_and_parts_have_faces_of_their_own(geometry):
     stored = np.broadcast_to(x + 50 * (x // 32), (2, 32, 48)).astype(np.uint8)
     jumps = measure(stored, geometry, num_parts=3)
     assert row(jumps, "block", "x")["ratio"] == pytest.approx((1 + 51) / 2)
-    assert row(jumps, "part", "x")["n"] == row(jumps, "block", "x")["n"] == 8
+    assert row(jumps, "part", "x")["n"] == row(jumps, "block", "x")["n"] == 4
     two = row(measure(stored, geometry, num_parts=2), "part", "x")
-    assert two["n"] == 4, "blocks 1 and 2 are one part"
+    assert two["n"] == 2, "blocks 1 and 2 are one part"
     assert two["ratio"] == pytest.approx(1)
     assert row(jumps, "block", "y")["n"] == 0
 
@@ -105,6 +105,19 @@ def test_sections_of_neighbouring_blocks_are_compared_along_z():
     jumps = measure(stored.astype(np.uint8), geometry, num_parts=1)
     assert row(jumps, "block", "z")["ratio"] == pytest.approx(16)
     assert row(jumps, "tile", "z")["n"] == 0, "each section is a tile"
+
+
+def test_a_face_between_sections_is_one_whole_however_many_shards_it_spans():
+    """Sections differ as wholes: pieces of one pair of them are no evidence."""
+    cell = (4, 8, 8)
+    geometry = grids((12, 16, 24), stride=(1, 8, 8), shard=cell, block=cell)
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 24)).astype(np.uint8)
+    found = row(measure(noise, geometry), "block", "z")
+    jump = np.abs(np.diff(noise.astype(int), axis=0))[[3, 7]].mean() / 255
+    assert found["n"] == 2
+    assert found["jump_across"] == pytest.approx(jump)
+    assert found["ratio"] is not None
+    assert found["interval"] is found["is_like_inside"] is None, "too few to judge"
 
 
 def test_faces_are_cut_into_pieces():
