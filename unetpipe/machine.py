@@ -22,7 +22,15 @@ def choose_threads(wanted: int | Literal["auto"]) -> int:
 
 
 def peak_rss_bytes() -> int:
-    """Return the largest resident memory that this process has had."""
+    """Return the largest resident memory that this process has had.
+
+    Linux counts from the program's start (``VmHWM``); ``getrusage`` would count the
+    memory of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM:")) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
