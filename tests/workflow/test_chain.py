@@ -83,9 +83,9 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
     ("module", "old", "new", "expected"),
     [
         (
-            "unetpipe/scoring.py",
-            "math.isnan(value)",
-            "not math.isfinite(value)",
+            "unetpipe/scoring/rows.py",
+            "not math.isnan(interval.low)",
+            "math.isfinite(interval.low)",
             {"evaluate_prediction", "report"},
         ),
         (

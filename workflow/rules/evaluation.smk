@@ -52,7 +52,7 @@ rule export_ctc:
         mem_mb=4000,
         runtime=120,
     params:
-        folder=PREDICTED,
+        folder=subpath(output.record, parent=True),
         code=code_versions("unetpipe.stages.export_ctc"),
     message:
         "Writing the masks of {wildcards.volume} by {wildcards.model}"
