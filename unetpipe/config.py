@@ -43,6 +43,8 @@ FieldOfInterest = Literal[
     "PhC-C2DH-U373",
     "PhC-C2DL-PSC",
 ]
+Orientation = Annotated[int, Field(ge=0, le=7)]
+Interval = tuple[Annotated[int, Field(ge=0)], Count]
 NumThreads = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
@@ -207,21 +209,64 @@ class PredictionConfig(Section):
     """Overlap-tile prediction (paper: Fig. 2)."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass."""
+    """Arithmetic of the forward pass; fp32 instead, with a warning, where the probe
+    finds that the processor would only emulate the other."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to predict; auto: the GPU where there is one."""
     largest_flip_fraction: Fraction = 0.01
     """Planning refuses a reduced precision that flips more labels than this."""
-    memory_gb: Positive = 4.0
-    """Memory that the activations of one tile may take."""
+    average: Literal[1, 4, 7, 8] | tuple[Orientation, ...] = 1
+    """Average the probabilities over the first so many of the eight orientations (the
+    paper: 7), or over those listed: 0 to 3 are quarter turns, 4 to 7 the mirror image,
+    turned. Each costs one pass."""
+    memory_gb: Positive | Literal["auto"] = "auto"
+    """Memory that the activations of one forward pass may take; auto: 4 on a CPU, 70 %
+    of a GPU's."""
     stride: tuple[Count, Count, Count] | None = None
     """What each tile keeps (z, y, x); null: chosen for the section shape."""
+    batch_tiles: Count | Literal["auto"] = "auto"
+    """Tiles in one forward pass; auto: 1 on a CPU, on a GPU as many as fill it."""
+    compile: bool = False
+    """Run the network through ``torch.compile`` (with CUDA graphs on a GPU) if that
+    works where the probe runs."""
+    autotune: bool = False
+    """Let cuDNN time its algorithms on a GPU. Faster or not, it may choose another one
+    in each process, so that the last bits of a prediction depend on interruptions."""
+    roi: tuple[Interval, Interval, Interval] | None = None
+    """Box to predict: start and stop along z, y, x, in voxels; null: all. Tiles that do
+    not touch it stay 0."""
+    mask: str | None = None
+    """Image or OME-Zarr of which voxels other than 0 are to be predicted, at the
+    volume's resolution or a coarser level; ``{volume}`` stands for the volume's name.
+    Tiles that it does not touch stay 0."""
+    empty_value: float | None = None
+    """Tiles that hold nothing brighter than this grey value, as stored, stay 0; null:
+    all tiles are predicted."""
+    empty_fraction: Fraction = 0.0
+    """With ``empty_value``: up to this fraction of a tile's voxels may be brighter."""
     block_shards: tuple[Count, Count, Count] = (1, 1, 1)
     """Shards that one block spans; the unit that an interruption loses at most."""
     parts: Count = 2
     """Jobs that share a volume's blocks."""
     threads: NumThreads = "auto"
     """CPU threads of torch; recorded in the plan and equal in all parts."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PredictionConfig":
+        if isinstance(self.average, tuple) and (
+            not self.average or len(set(self.average)) < len(self.average)
+        ):
+            raise ConfigError(
+                f"average is {list(self.average)}; list each orientation once, at "
+                "least one of 0 to 7"
+            )
+        for axis, (start, stop) in zip("zyx", self.roi or (), strict=False):
+            if start >= stop:
+                raise ConfigError(
+                    f"roi is {start} to {stop} along {axis}, which is empty; give "
+                    "start and stop, start first"
+                )
+        return self
 
 
 class SegmentationConfig(Section):

@@ -114,6 +114,8 @@ def _array(field: Schema) -> str:
     items = field.get("prefixItems")
     if items is None:
         return f"list of: {_values(field['items'])}"
+    if len(items) == 2:
+        return "[start, stop]"
     return f"[z, y, x], each {_values(items[0])}"
 
 

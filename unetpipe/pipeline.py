@@ -6,13 +6,17 @@
     this thread        |c0   |c1   |c2   |c3   |
     writer thread            |w0|  |w1|  |w2|  |w3|
 
-At most ``depth`` items wait between two steps.
+At most ``depth`` items wait between two steps. The first error in any thread is raised
+in this one, and ends the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
+
+from unetpipe.errors import ResourceError, UnetpipeError
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -31,36 +35,51 @@ class _Failed:
 _END = object()
 
 
-def prefetch(
-    items: Iterable[Item], function: Callable[[Item], Read], *, depth: int = 1
-) -> Iterator[tuple[Item, Read]]:
-    """Yield (item, function(item)) in order, computed ahead in another thread.
+def ahead(items: Iterable[Item], *, depth: int = 1) -> Generator[Item, None, None]:
+    """Yield items in order, drawn ahead in another thread.
 
-    An error in the function is raised here, at its item's turn. Closing the iterator
-    stops the thread.
+    An error of ``items`` is raised here, at its item's turn. Closing the iterator stops
+    the thread, which closes ``items`` if that is a generator: so a chain of them ends
+    from its last link to its first.
     """
     queue: Queue[object] = Queue(maxsize=depth)
     stop = Event()
 
     def work() -> None:
+        source = iter(items)
         try:
-            for item in items:
-                if stop.is_set() or not _put(queue, (item, function(item)), stop):
+            for item in source:
+                if not _put(queue, item, stop):
                     return
+                del item  # it belongs to the other side now
             _put(queue, _END, stop)
         except BaseException as error:
             _put(queue, _Failed(error), stop)
+        finally:
+            if isinstance(source, Generator):
+                source.close()
 
-    thread = Thread(target=work, name="reader", daemon=True)
+    thread = Thread(target=work, name="ahead", daemon=True)
     thread.start()
     try:
         while (result := queue.get()) is not _END:
             if isinstance(result, _Failed):
                 raise result.error
             yield result  # type: ignore[misc]
+            del result
     finally:
         stop.set()
         thread.join()
+
+
+def prefetch(
+    items: Iterable[Item], function: Callable[[Item], Read], *, depth: int = 1
+) -> Generator[tuple[Item, Read], None, None]:
+    """Yield (item, function(item)) in order, computed ahead in another thread.
+
+    Errors and closing: as ``ahead``.
+    """
+    return ahead(((item, function(item)) for item in items), depth=depth)
 
 
 class Writer:
@@ -107,6 +126,27 @@ class Writer:
             except BaseException as error:
                 self._error = error
                 self._stop.set()
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Say in an error that leaves this block where it happened, and keep its kind.
+
+    A full disk or memory becomes a ``ResourceError``; what nobody foresaw a
+    ``RuntimeError``.
+    """
+    try:
+        yield
+    except UnetpipeError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except (OSError, MemoryError) as error:
+        said = str(error) or "out of memory"
+        raise ResourceError(
+            f"{where}: {said}; make room, then repeat the same command: what is "
+            "finished is kept"
+        ) from error
+    except Exception as error:
+        raise RuntimeError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _put(queue: "Queue[object]", item: object, stop: Event) -> bool:

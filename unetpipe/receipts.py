@@ -2,6 +2,7 @@
 
 A receipt is a small record, written last and atomically, that holds the sha256 of the
 shard's files. It is kept by shard, not by job, so that the number of jobs may change.
+A shard of which nothing was to be predicted has a receipt that says why, and no file.
 """
 
 from pathlib import Path
@@ -27,6 +28,7 @@ def write_receipt(
     index: Zyx,
     *,
     files: dict[str, str],
+    tiles: dict[str, int],
     identity: str,
     circumstances: dict[str, Any],
 ) -> None:
@@ -39,7 +41,10 @@ def write_receipt(
     index : (z, y, x)
         Shard number along each axis.
     files : dict
-        Array name -> sha256 of the shard's file.
+        Array name -> sha256 of the shard's file; empty for a skipped shard.
+    tiles : dict
+        How many of its tiles were predicted, and how many were left out for what
+        reason.
     identity : str
         Hash of the recipe.
     circumstances : dict
@@ -48,6 +53,8 @@ def write_receipt(
     record = {
         "shard": list(index),
         "files": files,
+        "skipped": None if files else ", ".join(sorted(tiles)),
+        "tiles": tiles,
         "identity": identity,
         "circumstances": circumstances,
     }
@@ -72,6 +79,10 @@ def check_receipt(
         return "has the receipt of another recipe"
     for name, array in arrays.items():
         file = shard_path(array, index)
+        if record.get("skipped"):
+            if file.exists():
+                return f"was skipped, but has a {name} file"
+            continue
         if not file.exists():
             return f"has a receipt, but its {name} file is missing"
         if hash_file(file) != record.get("files", {}).get(name):

@@ -199,7 +199,7 @@ def candidate_strides(volume_shape: Zyx, spec: UNetSpec) -> list[Zyx]:
     axis only). Along z a tile is one section in 2-D.
     """
     per_axis = [
-        _axis_strides(n, g, tiled=axis > 0 or spec.ndim == 3)
+        axis_strides(n, g, is_tiled=axis > 0 or spec.ndim == 3)
         for axis, (n, g) in enumerate(zip(volume_shape, spec.pooling_grid, strict=True))
     ]
     strides = [(z, y, x) for z in per_axis[0] for y in per_axis[1] for x in per_axis[2]]
@@ -212,8 +212,15 @@ def candidate_strides(volume_shape: Zyx, spec: UNetSpec) -> list[Zyx]:
     return sorted(strides, key=cost)
 
 
-def _axis_strides(length: int, grid: int, *, tiled: bool) -> list[int]:
-    if not tiled:
+def axis_strides(length: int, grid: int, *, is_tiled: bool = True) -> list[int]:
+    """Return the strides worth considering along one axis, shortest first.
+
+    Examples
+    --------
+    >>> axis_strides(512, 16)[-3:]
+    [176, 256, 512]
+    """
+    if not is_tiled:
         return [1]
     longest = min(round_up(length, grid), 2048)
     counts = range(-(-length // longest), max(2, length // grid) + 1)

@@ -47,6 +47,10 @@ def plan_huge_volume(*, folder: Path, parts: int) -> None:
         {
             "stride": list(stride),
             "input_shape": list(geometry.input_shape),
+            "input_shapes": [list(geometry.input_shape)],
+            "batch_tiles": 1,
+            "is_compiled": False,
+            "orientations": [0],
             "threads": 1,
             "device": "cpu",
             "precision": "bf16",

@@ -51,6 +51,7 @@ def make_volume(tmp_path):
             "volume": name,
             "shape": list(shape),
             "num_channels": channels,
+            "dtype": "uint8",
             "voxel_size_nm": [50.0, 4.0, 4.0],
             "image": {
                 "store": str(folder / "image.ome.zarr"),

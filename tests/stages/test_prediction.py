@@ -277,13 +277,13 @@ def test_sigterm_finishes_the_block_in_flight(chain, monkeypatch):
     expected = chain("other").run()
     run = chain(parts=1)
     run.plan()
-    original = TilePredictor.predict_block
+    original = TilePredictor.quantised
 
     def signalled(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGTERM)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(TilePredictor, "predict_block", signalled)
+    monkeypatch.setattr(TilePredictor, "quantised", signalled)
     with pytest.raises(ResourceError, match=r"told to stop after 1 of 36 blocks"):
         run.part(0)
     monkeypatch.undo()
@@ -299,19 +299,19 @@ from pathlib import Path
 from unetpipe.inference import TilePredictor
 from unetpipe.stages.predict_part import predict_part
 folder, model, model_json, fatal = sys.argv[1:]
-original, calls = TilePredictor.predict_block, []
+original, calls = TilePredictor.quantised, []
 def dying(self, *args, **kwargs):
     calls.append(1)
     if len(calls) == int(fatal):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *args, **kwargs)
-TilePredictor.predict_block = dying
+TilePredictor.quantised = dying
 predict_part(plan=Path(folder) / "plan.json", model=Path(model),
     model_json=Path(model_json), part=0, record=Path(folder) / "parts/0.json")
 """
 
 
-@pytest.mark.parametrize("fatal", [1, 9, 30])
+@pytest.mark.parametrize("fatal", [1, 25, 90])
 def test_a_killed_part_resumes_at_block_level(chain, fatal, monkeypatch):
     small_shards(monkeypatch)
     run = chain(parts=1)
@@ -323,7 +323,8 @@ def test_a_killed_part_resumes_at_block_level(chain, fatal, monkeypatch):
     assert killed.returncode == -signal.SIGKILL
     assert not (run.folder / "parts" / "0.json").exists()
     done = run.part(0)
-    assert done["num_kept"] >= fatal - 3, "at most the blocks in flight are redone"
+    in_flight = 3  # computed, waiting, being written; a block has at most 4 tiles
+    assert done["num_kept"] >= (fatal - 1) // 4 - in_flight
     assert done["num_kept"] + done["num_computed"] == 36
     run.finish()
     assert np.array_equal(run.voxels(), chain("other").run())

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,13 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
     }
     shards = list(iterate_grid(whole_volume(geometry.volume_shape), geometry.shard))
     receipts = Path(planned["receipts"])
-    _check_all(receipts, shards, arrays, planned["identity_sha256"])
+    made = _check_all(receipts, shards, arrays, planned["identity_sha256"])
     _sweep_partial_files(receipts.parent)
     levels = {
         name: build_pyramid(Path(output["store"]), is_labels=name == "classes")
         for name, output in planned["outputs"].items()
     }
-    made = [read_record(receipt_path(receipts, index)) for index in shards]
-    devices = sorted({r["circumstances"].get("device", "?") for r in made})
-    hosts = sorted({r["circumstances"]["host"] for r in made})
+    devices, hosts = sorted(made.devices), sorted(made.hosts)
     if len(devices) > 1:
         log.warning("predicted on more than one kind of device: %s", devices)
     part_records = [read_record(part) for part in parts]
@@ -62,9 +62,13 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
             "outputs": planned["outputs"],
             "identity": planned["identity"],
             "identity_sha256": planned["identity_sha256"],
-            "content_sha256": hash_of([r["files"] for r in made]),
+            "content_sha256": hash_of(made.files),
             "geometry": planned["geometry"],
+            "precision": planned["precision"],
+            "flip_fraction": planned["flip_fraction"],
             "num_shards": len(shards),
+            "num_shards_skipped": made.files.count({}),
+            "tiles": dict(made.tiles),
             "shard_grid": list(grid_shape(geometry.volume_shape, geometry.shard)),
             "num_levels": levels,
             "devices": devices,
@@ -76,14 +80,31 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
     log.info("%d shards verified, written on %s", len(shards), ", ".join(hosts))
 
 
+@dataclass(slots=True)
+class _Made:
+    """What all receipts say together."""
+
+    files: list[dict[str, str]] = field(default_factory=list)
+    tiles: Counter[str] = field(default_factory=Counter)
+    devices: set[str] = field(default_factory=set)
+    hosts: set[str] = field(default_factory=set)
+
+
 def _check_all(
     receipts: Path, shards: list[Zyx], arrays: Arrays, identity: str
-) -> None:
-    problems = []
+) -> _Made:
+    """Verify every shard, also that a skipped one has no file."""
+    problems, made = [], _Made()
     for index in shards:
         problem = check_receipt(receipts, index, arrays=arrays, identity=identity)
         if problem:
             problems.append(f"shard {index} {problem}")
+            continue
+        receipt = read_record(receipt_path(receipts, index))
+        made.files.append(receipt["files"])
+        made.tiles += Counter(receipt["tiles"])
+        made.devices.add(receipt["circumstances"].get("device", "?"))
+        made.hosts.add(receipt["circumstances"]["host"])
     if problems:
         listed = "\n  ".join(problems[:20])
         raise IntegrityError(
@@ -91,6 +112,7 @@ def _check_all(
             f"whole:\n  {listed}\ndelete {receipts.parent.parent / 'parts'} and run "
             "again: only these shards are computed anew"
         )
+    return made
 
 
 def _sweep_partial_files(home: Path) -> None:
@@ -105,9 +127,11 @@ def _part_summary(part: dict[str, Any]) -> dict[str, Any]:
         "num_computed",
         "num_kept",
         "num_tiles",
+        "tiles",
         "num_voxels",
         "seconds",
         "seconds_computing",
+        "seconds_waiting",
         "peak_rss_bytes",
     )
     return {key: part[key] for key in keys} | {

@@ -1,18 +1,33 @@
 """Rule plan_prediction: grids, parts, projections, and the empty store. No torch."""
 
+import io
 import logging
 import shutil
 import time
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unetpipe.code_version import code_versions
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, IdentityError
-from unetpipe.geometry import as_zyx
+from unetpipe.geometry import as_zyx, grid_shape
 from unetpipe.machine import GIB, check_free_disk
-from unetpipe.records import circumstances, hash_of, read_record, write_record
+from unetpipe.masks import read_mask
+from unetpipe.memory import project_part
+from unetpipe.orientations import check_stride
+from unetpipe.prediction_store import MASK_FILE
+from unetpipe.records import (
+    circumstances,
+    hash_of,
+    read_record,
+    write_bytes_atomic,
+    write_record,
+)
 from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.volumes import create_volume, read_attributes
@@ -21,8 +36,6 @@ log = logging.getLogger(__name__)
 
 # ASSUME: probabilities of a trained network compress at least this well.
 LEAST_COMPRESSION = 1.5
-# Interpreter, torch and the libraries, before any voxel is read.
-BASE_BYTES = 0.6 * GIB
 
 
 def plan_prediction(
@@ -53,7 +66,9 @@ def plan_prediction(
     Raises
     ------
     ConfigError
-        If the precision flips more labels than allowed.
+        If the precision flips more labels than allowed, or the ROI lies outside.
+    DataError
+        If the mask is not there, does not fit, or holds nothing.
     ResourceError
         If the disk has too little room.
     IdentityError
@@ -70,15 +85,19 @@ def plan_prediction(
         spec,
         block_shards=prediction.block_shards,
     )
-    identity = _identity(volume, description, probed, geometry)
+    check_stride(geometry.stride, spec.pooling_grid, probed["orientations"])
+    kept = _read_mask(volume, prediction, geometry)
+    rules = _selection(volume, prediction, kept)
+    identity = _identity(volume, description, probed, geometry, rules)
     digest = hash_of(identity)
     home = folder / f"prediction-{digest[:8]}"
     outputs = _outputs(spec, home)
-    projected = _project(geometry, spec, probed, prediction, len(outputs))
+    num_tiles = _count_tiles(geometry, rules, kept)
+    projected = _project(geometry, spec, probed, prediction, volume, num_tiles)
     if not home.exists():
         check_free_disk(folder, projected["disk_bytes"] / LEAST_COMPRESSION)
         _tell_differences(folder, identity)
-        _create(home, outputs, geometry, volume, identity)
+        _create(home, outputs, geometry, volume, identity, kept)
     elif read_attributes(Path(outputs["probability"]["store"])) != {
         "identity": identity
     }:
@@ -100,13 +119,16 @@ def plan_prediction(
             "threads": probed["threads"],
             "precision": probed["precision"],
             "device": prediction.device,
+            "autotune": prediction.autotune,
+            "input_shapes": probed["input_shapes"],
             "flip_fraction": probed["flip_fraction"],
             "projected": projected,
             "circumstances": circumstances(seconds=time.monotonic() - began),
         },
     )
     log.info(
-        "%d tiles in %d blocks and %d parts: about %.2f hours, %.2f GiB on disk",
+        "%d of %d tiles in %d blocks and %d parts: about %.2f hours, %.2f GiB on disk",
+        num_tiles,
         geometry.num_tiles,
         geometry.num_blocks,
         prediction.parts,
@@ -130,6 +152,7 @@ def _identity(
     description: dict[str, Any],
     probed: dict[str, Any],
     geometry: PredictionGeometry,
+    rules: dict[str, Any],
 ) -> dict[str, Any]:
     """Return what decides the stored bits; blocks, parts and threads do not belong."""
     grids = geometry.to_json()
@@ -139,10 +162,74 @@ def _identity(
         "spec": description["spec"],
         "input_sha256": volume["image"]["content_sha256"],
         "statistics": [[c["mean"], c["std"]] for c in volume["statistics"]],
-        "code": code_versions("unetpipe.inference"),
+        "code": code_versions("unetpipe.inference", "unetpipe.selection"),
         "geometry": grids,
         "precision": probed["precision"],
+        "batch_tiles": probed["batch_tiles"],
+        "is_compiled": probed["is_compiled"],
+        "orientations": probed["orientations"],
+        "selection": rules,
     }
+
+
+def _read_mask(
+    volume: dict[str, Any], prediction: PredictionConfig, geometry: PredictionGeometry
+) -> NDArray[np.bool_] | None:
+    if prediction.mask is None:
+        return None
+    return read_mask(prediction.mask.replace("{volume}", volume["volume"]), geometry)
+
+
+def _selection(
+    volume: dict[str, Any],
+    prediction: PredictionConfig,
+    kept: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """Return the rules that leave tiles out, as the recipe has them."""
+    roi = None
+    if prediction.roi is not None:
+        roi = [
+            [start, min(stop, length)]
+            for (start, stop), length in zip(
+                prediction.roi, volume["shape"], strict=True
+            )
+        ]
+        if any(start >= stop for start, stop in roi):
+            raise ConfigError(
+                f"prediction.roi is {prediction.roi}, outside volume "
+                f"{volume['volume']} of {volume['shape']} voxels; give a box inside it"
+            )
+    return {
+        "roi": roi,
+        "mask_sha256": None if kept is None else sha256(_as_npy(kept)).hexdigest(),
+        "empty_value": prediction.empty_value,
+        "empty_fraction": prediction.empty_fraction,
+    }
+
+
+def _count_tiles(
+    geometry: PredictionGeometry,
+    rules: dict[str, Any],
+    kept: NDArray[np.bool_] | None,
+) -> int:
+    """Return how many tiles are predicted, as far as their place tells."""
+    counts = grid_shape(geometry.volume_shape, geometry.stride)
+    box = rules["roi"] or [[0, n] for n in geometry.volume_shape]
+    inside = tuple(
+        slice(start // s, -(-stop // s))
+        for (start, stop), s in zip(box, geometry.stride, strict=True)
+    )
+    if kept is not None:
+        return int(np.count_nonzero(kept[inside]))
+    return prod(
+        len(range(*part.indices(n))) for part, n in zip(inside, counts, strict=True)
+    )
+
+
+def _as_npy(kept: NDArray[np.bool_]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, kept)
+    return content.getvalue()
 
 
 def _outputs(spec: UNetSpec, home: Path) -> dict[str, Any]:
@@ -170,29 +257,28 @@ def _project(
     spec: UNetSpec,
     probed: dict[str, Any],
     prediction: PredictionConfig,
-    num_outputs: int,
+    volume: dict[str, Any],
+    num_tiles: int,
 ) -> dict[str, Any]:
     """Return projected memory of a part, disk, FLOP and hours (law 4)."""
-    channels = 1 if spec.num_classes == 2 else spec.num_classes + num_outputs - 1
-    grown = geometry.block_roi(0).grow(spec.halo)
-    # Two blocks wait on each side of the one being computed; fp32 copies of a tile.
-    block_bytes = 3 * (
-        grown.num_voxels * spec.in_channels * 4
-        + geometry.block_roi(0).num_voxels * channels
-    )
-    tile_bytes = 3 * 4 * prod(geometry.input_shape) * spec.in_channels
-    activations = 2 * probed["projected_activation_bytes"]
-    weights = 3 * 4 * spec.num_parameters
-    seconds = geometry.num_tiles * probed["seconds_per_tile"]
+    channels = 1 if spec.num_classes == 2 else spec.num_classes + 1
+    seconds = num_tiles * probed["seconds_per_tile"]
+    share = num_tiles / geometry.num_tiles
     return {
-        "peak_rss_bytes": int(
-            BASE_BYTES + block_bytes + tile_bytes + activations + weights
+        "peak_rss_bytes": project_part(
+            geometry,
+            spec,
+            device=probed["device"].partition(" ")[0],
+            itemsize=np.dtype(volume["dtype"]).itemsize,
+            batch_tiles=probed["batch_tiles"],
+            orientations=probed["orientations"],
+            activation_bytes=probed["projected_activation_bytes"],
         ),
-        "disk_bytes": int(prod(geometry.volume_shape) * channels * 4 / 3),
-        "flop": geometry.num_tiles * spec.flop(geometry.input_shape),
+        "disk_bytes": int(share * prod(geometry.volume_shape) * channels * 4 / 3),
+        "flop": num_tiles * probed["flop_per_tile"],
         "hours": seconds / 3600,
         "hours_per_part": seconds / 3600 / prediction.parts,
-        "num_tiles": geometry.num_tiles,
+        "num_tiles": num_tiles,
         "tile_efficiency": geometry.tile_efficiency(spec),
     }
 
@@ -203,6 +289,7 @@ def _create(
     geometry: PredictionGeometry,
     volume: dict[str, Any],
     identity: dict[str, Any],
+    kept: NDArray[np.bool_] | None,
 ) -> None:
     """Create the empty stores under another name, then give them theirs."""
     staging = home.with_name(f"{home.name}.partial")
@@ -218,6 +305,8 @@ def _create(
             channels=output["channels"] and tuple(output["channels"]),
             attributes={"identity": identity},
         )
+    if kept is not None:
+        write_bytes_atomic(staging / MASK_FILE, _as_npy(kept))
     (staging / "receipts").mkdir()
     staging.rename(home)
 

@@ -2,39 +2,49 @@
 
 import logging
 import time
+from copy import deepcopy
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ResourceError
-from unetpipe.geometry import Roi, Zyx, as_zyx
-from unetpipe.inference import TilePredictor, choose_device, load_network
-from unetpipe.intensity import mirror_source, mirror_take, normalise
-from unetpipe.machine import GIB, choose_threads, peak_rss_bytes
+from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
+from unetpipe.inference import (
+    TilePredictor,
+    choose_device,
+    describe_device,
+    has_arithmetic,
+    is_out_of_memory,
+    load_network,
+)
+from unetpipe.machine import GIB, choose_threads, keep_freed_memory
+from unetpipe.model import UNet
+from unetpipe.orientations import check_stride, choose_orientations
+from unetpipe.probing import (
+    RegionPredictor,
+    choose_batch,
+    first_places,
+    first_that_runs,
+    flip_fractions,
+    measure_tile,
+)
 from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.tiling import candidate_strides, plan_geometry
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.selection import TileSelection
+from unetpipe.tile_choice import TileCandidate, project_tile, rank_tiles
+from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.volumes import open_volume, read_roi
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2}
-# ASSUME: on a CPU, feature maps of larger tiles fall out of the caches and lose more
-# than their smaller halo gains (measured: 572 0.70, 1052 0.82, 1532 0.78 useful).
-LARGEST_CPU_TILE_VOXELS = 1100**2
-NUM_TIMED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    seconds: float
-    peak_bytes: int
-    flip_fraction: float
+CPU_MEMORY_GB = 4.0
+GPU_MEMORY_SHARE = 0.7
+NUM_RECORDED = 10
+DEFAULT_THRESHOLD = 0.5
 
 
 def probe_prediction(
@@ -45,7 +55,7 @@ def probe_prediction(
     prediction: PredictionConfig,
     record: Path,
 ) -> None:
-    """Choose the tile for a volume and measure it on the volume's own voxels.
+    """Choose the tile for a volume, run it, and compare labels with those of fp32.
 
     Parameters
     ----------
@@ -54,149 +64,249 @@ def probe_prediction(
     model, model_json : Path
         Weights and description of the network.
     prediction : PredictionConfig
-        Memory bound, precision, threads.
+        Memory bound, precision, threads, orientations.
     record : Path
-        Where to write ``probe.json``: stride, threads, device, rate, peak memory, and
-        the fraction of labels that the precision flips against fp32.
+        Where to write ``probe.json``: stride, batch, threads, device, rate, peak
+        memory, the candidates, and the fraction of labels that the precision flips.
 
     Raises
     ------
     ResourceError
-        If no legal tile fits the memory; the message says how much is needed.
+        If no legal tile fits the memory; the message says what was tried.
     """
     began = time.monotonic()
+    keep_freed_memory()
     volume, description = read_record(ingest), read_record(model_json)
-    spec = UNetSpec.from_json(description["spec"])
     device = choose_device(prediction.device)
     threads = choose_threads(prediction.threads)
     torch.set_num_threads(threads)
-    predictor = TilePredictor(
-        load_network(model, description),
-        precision=prediction.precision,
-        device=device,
+    network = load_network(model, description)
+    probe = _Probe(
+        as_zyx(volume["shape"]),
+        network,
+        device,
+        _possible_precision(prediction.precision, device),
+        choose_orientations(prediction.average),
+        prediction,
     )
-    shape = as_zyx(volume["shape"])
-    for stride in _fitting_strides(shape, spec, prediction, device.type):
-        tile = _central_tile(volume, spec, stride)
-        try:
-            measured = _measure(predictor, tile, stride)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            log.warning("tile stride %s ran out of memory; trying a smaller", stride)
-            continue
-        break
-    else:
-        raise ResourceError(
-            f"no tile fits {prediction.memory_gb} GiB of memory; raise "
-            "prediction.memory_gb or use a network of fewer base_channels"
-        )
-    geometry = plan_geometry(shape, stride, spec)
-    kept_voxels = int(np.prod(shape)) / geometry.num_tiles
+    predictor, candidate, batch, values = probe.choose_tile()
+    geometry = plan_geometry(probe.shape, candidate.stride, network.spec)
+    places, flips = probe.compare(predictor, geometry, volume, description)
     write_record(
         record,
-        {
-            "stride": list(stride),
+        values
+        | {
+            "stride": list(candidate.stride),
             "input_shape": list(geometry.input_shape),
+            "input_shapes": [list(shape) for shape in candidate.input_shapes],
+            "batch_tiles": batch,
+            "orientations": list(probe.orientations),
             "threads": threads,
-            "device": device.type,
-            "precision": prediction.precision,
-            "tile_efficiency": geometry.tile_efficiency(spec),
-            "flop_per_tile": spec.flop(geometry.input_shape),
-            "seconds_per_tile": measured.seconds,
-            "voxels_per_second": kept_voxels / measured.seconds,
-            "projected_activation_bytes": _activation_bytes(
-                spec, stride, prediction.precision
-            ),
-            "peak_bytes": measured.peak_bytes,
-            "flip_fraction": measured.flip_fraction,
+            "device": describe_device(device),
+            "precision": probe.precision,
+            "is_compiled": predictor.is_compiled,
+            "tile_efficiency": geometry.tile_efficiency(network.spec),
+            "projected_efficiency": candidate.efficiency,
+            "projected_activation_bytes": candidate.tile_bytes,
+            "flop_per_tile": len(probe.orientations)
+            * network.spec.flop(geometry.input_shape),
+            "flip_fraction": float(np.mean(flips)) if flips else 0.0,
+            "flip_places": [
+                {"tile": list(place.start), "flip_fraction": fraction}
+                for place, fraction in zip(places, flips, strict=True)
+            ],
             "circumstances": circumstances(seconds=time.monotonic() - began),
         },
     )
     log.info(
-        "tile keeps %s voxels of %s, %.2f s each, %.2f %% of labels flip in %s",
-        stride,
+        "tile keeps %s voxels of %s, %.3f s each, %.2f %% of labels flip in %s",
+        candidate.stride,
         geometry.input_shape,
-        measured.seconds,
-        100 * measured.flip_fraction,
-        prediction.precision,
+        values["seconds_per_tile"],
+        100 * float(np.mean(flips)) if flips else 0.0,
+        probe.precision,
     )
 
 
-def _activation_bytes(spec: UNetSpec, stride: Zyx, precision: str) -> int:
-    values = spec.peak_activation_values(spec.input_shape_for(stride))
-    return values * BYTES_PER_VALUE[precision]
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    shape: Zyx
+    network: UNet
+    device: torch.device
+    precision: str
+    orientations: tuple[int, ...]
+    prediction: PredictionConfig
 
+    def choose_tile(self) -> tuple[TilePredictor, TileCandidate, int, dict[str, Any]]:
+        """Return the predictor, the tile and batch that run, and what they took."""
+        budget = self._budget_bytes()
+        ranked = self._ranked()
+        fitting = [c for c in ranked if c.tile_bytes <= budget]
+        if self.prediction.stride is not None:
+            fitting = ranked  # somebody knows better than the projection
+        if not fitting:
+            smallest = min(c.tile_bytes for c in ranked)
+            raise ResourceError(
+                f"no tile fits {budget / GIB:g} GiB of memory, the smallest needs "
+                f"{smallest / GIB:.3g}; raise prediction.memory_gb or use a network "
+                "of fewer base_channels"
+            )
+        predictor = self._predictor(is_compiled=self.prediction.compile)
+        if predictor.is_compiled and not self._works(predictor, fitting[-1]):
+            predictor = self._predictor()
+        channels = self.network.spec.in_channels
+        wanted = self.prediction.batch_tiles
+        batches = (
+            choose_batch(c, budget, self.device.type) if wanted == "auto" else wanted
+            for c in fitting
+        )
+        candidate, batch, measured, failed = first_that_runs(
+            zip(fitting, batches, strict=True),
+            lambda c, n: measure_tile(predictor, c.stride, channels, n),
+        )
+        tried = {c.stride: "out of memory" for c in failed}
+        tried[candidate.stride] = "chosen"
+        kept = prod(self.shape) / (
+            plan_geometry(self.shape, candidate.stride, self.network.spec).num_tiles
+        )
+        return (
+            predictor,
+            candidate,
+            batch,
+            {
+                "seconds_per_tile": measured.seconds_per_tile,
+                "voxels_per_second": kept / measured.seconds_per_tile,
+                "peak_bytes": measured.peak_bytes,
+                "memory_budget_bytes": int(budget),
+                "candidates": [
+                    c.to_json() | {"outcome": tried.get(c.stride, _fits(c, budget))}
+                    for i, c in enumerate(ranked)
+                    if i < NUM_RECORDED or c.stride in tried
+                ],
+            },
+        )
 
-def _fitting_strides(
-    shape: Zyx, spec: UNetSpec, prediction: PredictionConfig, device: str
-) -> list[Zyx]:
-    """Return strides by falling usefulness whose projected memory fits."""
-    if prediction.stride is not None:
-        return [prediction.stride]
-    strides = candidate_strides(shape, spec)
-    if device == "cpu":
-        smaller = [
-            s
-            for s in strides
-            if np.prod(spec.input_shape_for(s)) <= LARGEST_CPU_TILE_VOXELS
+    def compare(
+        self,
+        predictor: TilePredictor,
+        geometry: PredictionGeometry,
+        volume: dict[str, Any],
+        description: dict[str, Any],
+    ) -> tuple[list[Roi], list[float]]:
+        """Return places all over the volume, and the labels that flip there."""
+        if self.precision == "fp32":
+            return [], []
+        image = open_volume(Path(volume["image"]["store"]))
+        rules = TileSelection(
+            empty_value=self.prediction.empty_value,
+            empty_fraction=self.prediction.empty_fraction,
+        )
+        box = self.prediction.roi
+        within = (
+            Roi(as_zyx(a for a, _ in box), as_zyx(b for _, b in box))
+            if box
+            else whole_volume(self.shape)
+        )
+        places = first_places(
+            geometry, within, lambda tile: rules.is_empty(read_roi(image, tile))
+        )
+        mean, std = (
+            np.array([channel[key] for channel in volume["statistics"]], np.float32)
+            for key in ("mean", "std")
+        )
+        exact = TilePredictor(
+            deepcopy(self.network), device=self.device, orientations=self.orientations
+        )
+        chosen = description.get("thresholds", {}).get("segmentation")
+        flips = flip_fractions(
+            RegionPredictor(lambda roi: read_roi(image, roi), mean, std),
+            (predictor, geometry),
+            (exact, self._geometry_for_fp32(geometry)),
+            places,
+            DEFAULT_THRESHOLD if chosen is None else chosen,
+        )
+        return places, flips
+
+    def _budget_bytes(self) -> float:
+        wanted = self.prediction.memory_gb
+        if wanted != "auto":
+            return wanted * GIB
+        if self.device.type == "cpu":
+            return CPU_MEMORY_GB * GIB
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        return GPU_MEMORY_SHARE * total
+
+    def _ranked(self, precision: str | None = None) -> list[TileCandidate]:
+        spec, stride = self.network.spec, self.prediction.stride
+        precision = precision or self.precision
+        kind = self.device.type
+        if stride is None:
+            return rank_tiles(
+                self.shape,
+                spec,
+                precision=precision,
+                device=kind,
+                orientations=self.orientations,
+            )
+        check_stride(stride, spec.pooling_grid, self.orientations)
+        return [
+            project_tile(
+                stride,
+                self.shape,
+                spec,
+                precision=precision,
+                device=kind,
+                orientations=self.orientations,
+            )
         ]
-        strides = smaller or strides
-    budget = prediction.memory_gb * GIB
-    return [
-        s for s in strides if _activation_bytes(spec, s, prediction.precision) <= budget
-    ]
+
+    def _geometry_for_fp32(self, geometry: PredictionGeometry) -> PredictionGeometry:
+        """Return tiles for the comparison; fp32 may need smaller ones."""
+        spec, budget = self.network.spec, self._budget_bytes()
+        ranked = self._ranked("fp32")
+        if any(c.stride == geometry.stride and c.tile_bytes <= budget for c in ranked):
+            return geometry
+        fitting = [c for c in ranked if c.tile_bytes <= budget] or ranked[-1:]
+        return plan_geometry(self.shape, fitting[0].stride, spec)
+
+    def _predictor(self, *, is_compiled: bool = False) -> TilePredictor:
+        return TilePredictor(
+            self.network,
+            precision=self.precision,
+            device=self.device,
+            orientations=self.orientations,
+            is_compiled=is_compiled,
+            autotune=self.prediction.autotune,
+        )
+
+    def _works(self, predictor: TilePredictor, candidate: TileCandidate) -> bool:
+        """Tell whether torch.compile works here, on a small tile."""
+        try:
+            measure_tile(predictor, candidate.stride, self.network.spec.in_channels, 1)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning(
+                "torch.compile does not work here (%s: %s); predicting without",
+                type(error).__name__,
+                str(error).partition("\n")[0],
+            )
+            return False
+        return True
 
 
-def _central_tile(
-    volume: dict[str, Any], spec: UNetSpec, stride: Zyx
-) -> NDArray[np.float32]:
-    """Return the normalised tile in the middle of the volume: (1, c, z, y, x)."""
-    shape = as_zyx(volume["shape"])
-    start = as_zyx(
-        max(0, (n - s) // 2) // s * s for n, s in zip(shape, stride, strict=True)
+def _possible_precision(wanted: str, device: torch.device) -> str:
+    """Return the wanted precision, or fp32 where it would be emulated."""
+    if has_arithmetic(device, wanted):
+        return wanted
+    log.warning(
+        "%s has no %s arithmetic; emulating it would be slower than fp32, so this "
+        "volume is predicted in fp32",
+        describe_device(device),
+        wanted,
     )
-    stop = as_zyx(a + s for a, s in zip(start, stride, strict=True))
-    seen = Roi(start, stop).grow(spec.halo)
-    source = mirror_source(seen, shape)
-    image = read_roi(open_volume(Path(volume["image"]["store"])), source)
-    mean, std = (
-        np.array([channel[key] for channel in volume["statistics"]], np.float32)
-        for key in ("mean", "std")
-    )
-    taken = mirror_take(image, source.start, seen, shape)
-    return normalise(taken, mean=mean, std=std)[None]
+    return "fp32"
 
 
-def _measure(
-    predictor: TilePredictor, tile: NDArray[np.float32], stride: Zyx
-) -> _Measured:
-    reduced = predictor.predict_tiles(tile, stride)  # warms up; may run out of memory
-    began = time.monotonic()
-    for _ in range(NUM_TIMED):
-        predictor.predict_tiles(tile, stride)
-    seconds = (time.monotonic() - began) / NUM_TIMED
-    peak = peak_rss_bytes()
-    if predictor.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(predictor.device)
-    flips = 0.0
-    if predictor.dtype != torch.float32:
-        exact = TilePredictor(predictor.network, device=predictor.device)
-        flips = _flip_fraction(reduced, exact.predict_tiles(tile, stride))
-    return _Measured(seconds, peak, flips)
-
-
-def _flip_fraction(
-    one: tuple[NDArray[np.uint8], NDArray[np.uint8] | None],
-    two: tuple[NDArray[np.uint8], NDArray[np.uint8] | None],
-) -> float:
-    """Return the share of voxels whose label differs (threshold 0.5, or argmax)."""
-    if one[1] is not None and two[1] is not None:
-        return float(np.mean(one[1] != two[1]))
-    return float(np.mean((one[0] > 127) != (two[0] > 127)))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "not enough memory" in str(error) or "can't allocate memory" in str(error)
-    )
+def _fits(candidate: TileCandidate, budget: float) -> str:
+    return "not tried" if candidate.tile_bytes <= budget else "too large"

@@ -1,0 +1,145 @@
+"""Which tile a network sees: the fastest of the legal ones that fit the memory.
+
+Large tiles compute less halo; small ones keep their feature maps in the caches. A
+forward pass is projected as its FLOP plus its traffic, weighed by how many FLOP the
+device does while it moves a byte. The weights are fixed numbers for a kind of device,
+so that the same configuration always gives the same tile.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from unetpipe.geometry import Zyx, grid_shape
+from unetpipe.orientations import ORIENTATIONS, strides_in_frames
+from unetpipe.tiling import axis_strides
+from unetpipe.unet_spec import UNetSpec
+
+BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class TileCandidate:
+    """A tile stride and what is projected of it.
+
+    Attributes
+    ----------
+    stride : (z, y, x)
+        What a tile keeps.
+    input_shapes : tuple of (z, y, x)
+        What the network sees: one shape, or a pair where some orientations turn a
+        tile that is not square.
+    efficiency : float
+        Projected: FLOP without halo over the cost of all tiles of the volume, edges
+        included. The reciprocal of time, in other words.
+    tile_bytes : int
+        Projected activations of one tile.
+    """
+
+    stride: Zyx
+    input_shapes: tuple[Zyx, ...]
+    efficiency: float
+    tile_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "stride": list(self.stride),
+            "input_shapes": [list(shape) for shape in self.input_shapes],
+            "projected_efficiency": self.efficiency,
+            "projected_activation_bytes": self.tile_bytes,
+        }
+
+
+def rank_tiles(
+    volume_shape: Zyx,
+    spec: UNetSpec,
+    *,
+    precision: str = "fp32",
+    device: str = "cpu",
+    orientations: Sequence[int] = (0,),
+) -> list[TileCandidate]:
+    """Return all tiles worth considering for a volume, fastest first.
+
+    Parameters
+    ----------
+    volume_shape : (z, y, x)
+        Strides that cut an axis into equal numbers of tiles differ only in waste, so
+        the smallest of each number is kept. y and x may differ: a wide strip pays
+        halo on one axis only.
+    spec : UNetSpec
+        The network.
+    precision, device : str
+        ``fp32``, ``bf16`` or ``fp16``; ``cpu`` or ``cuda``.
+    orientations : sequence of int
+        Of the passes that are averaged; each keeps to the pooling grid of its frame.
+    """
+    grid = _common_grid(spec, orientations)
+    per_axis = [
+        axis_strides(n, g, is_tiled=axis > 0 or spec.ndim == 3)
+        for axis, (n, g) in enumerate(zip(volume_shape, grid, strict=True))
+    ]
+    found = [
+        project_tile(
+            (z, y, x),
+            volume_shape,
+            spec,
+            precision=precision,
+            device=device,
+            orientations=orientations,
+        )
+        for z in per_axis[0]
+        for y in per_axis[1]
+        for x in per_axis[2]
+    ]
+    return sorted(found, key=lambda c: (-c.efficiency, prod(c.stride), c.stride))
+
+
+def project_tile(
+    stride: Zyx,
+    volume_shape: Zyx,
+    spec: UNetSpec,
+    *,
+    precision: str,
+    device: str,
+    orientations: Sequence[int],
+) -> TileCandidate:
+    """Return what is projected of one tile stride."""
+    laid = [ORIENTATIONS[number].lay(stride) for number in orientations]
+    shapes = tuple(
+        spec.input_shape_for(s) for s in strides_in_frames(stride, orientations)
+    )
+    cost = sum(
+        forward_cost(spec, spec.input_shape_for(s), precision, device) for s in laid
+    )
+    num_tiles = prod(grid_shape(volume_shape, stride))
+    useful = spec.flop_per_voxel * prod(volume_shape) * len(laid)
+    return TileCandidate(
+        stride,
+        shapes,
+        useful / (num_tiles * cost),
+        max(activation_bytes(spec, shape, precision) for shape in shapes),
+    )
+
+
+@lru_cache(maxsize=2**16)
+def forward_cost(
+    spec: UNetSpec, input_shape: Zyx, precision: str, device: str
+) -> float:
+    """Return the projected cost of one forward pass, in FLOP."""
+    return float(spec.flop(input_shape))
+
+
+def activation_bytes(spec: UNetSpec, input_shape: Zyx, precision: str) -> int:
+    """Return the projected memory of all feature maps that live at once."""
+    return spec.peak_activation_values(input_shape) * BYTES_PER_VALUE[precision]
+
+
+def _common_grid(spec: UNetSpec, orientations: Sequence[int]) -> Zyx:
+    """Return the pooling grid of all frames (its numbers are powers of two)."""
+    z, y, x = spec.pooling_grid
+    if any(ORIENTATIONS[number].is_turned for number in orientations):
+        y = x = max(y, x)
+    return z, y, x
