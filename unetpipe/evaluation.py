@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from unetpipe.baselines import grey_mask, watershed_objects
 from unetpipe.geometry import grid_cell
 from unetpipe.metrics import otsu_level
-from unetpipe.scored_volume import MOST_SECTION_VOXELS, Mask, Piece, ScoredVolume
+from unetpipe.scored_volume import PIECE_VOX, Mask, Piece, ScoredVolume
 from unetpipe.scoring import ObjectCounts, PixelCounts, ThresholdScores
 from unetpipe.seams import SeamJumps, choose_shards
 from unetpipe.tiling import PredictionGeometry
@@ -35,6 +35,8 @@ from unetpipe.volumes import read_roi
 log = logging.getLogger(__name__)
 
 Roles = dict[str, list[int]]
+BASE_BYTES = 320 * 2**20  # interpreter, libraries and compiled loops
+MOST_WATERSHED_VOXELS = 2**24  # of a section, or of a range of sections in 3-D
 SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
 
 
@@ -65,6 +67,21 @@ class GreyBaseline:
                 (levels @ inside) * outside.sum() >= (levels @ outside) * inside.sum()
             )
         return cls(otsu_level(total.sum(axis=0)), bright)
+
+
+def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) -> int:
+    """Return the peak resident memory of all passes, in bytes, as far as it is known.
+
+    The working copies of a section were measured: 2048 x 2048, warping included.
+    """
+    section, depth = prod(volume.shape[1:]), volume.sections_together
+    ids = volume.labels.dtype.itemsize
+    together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
+    working = max(80 * isbi_scores, 150 * (baselines and volume.has_instances))
+    whole = section * (depth * together + working) if working else 0
+    piece = volume.labels.chunks[0] * PIECE_VOX**2 * (together + 40)
+    shard = prod(volume.predicted["geometry"]["shard"]) * volume.probability.shape[0]
+    return int(BASE_BYTES + max(whole, piece, 12 * shard))
 
 
 def count_pieces(
@@ -195,21 +212,26 @@ def count_watershed(
     runs = volume.whole_sections(numbers) if by_section else _runs(volume, numbers)
     offset = 0
     for piece in runs:
-        if not by_section and prod(piece.roi.shape) > MOST_SECTION_VOXELS:
-            log.warning(
-                "no watershed baseline: %s voxels are too many", piece.roi.shape
-            )
+        image = piece.roi.shape[1:] if by_section else piece.roi.shape
+        if prod(image) > MOST_WATERSHED_VOXELS:
+            log.warning("no watershed baseline: %s voxels are too many", image)
             return None
-        levels = volume.grey_scale.levels(piece.grey)
-        mask = grey_mask(levels, baseline.level, bright=baseline.bright)
-        found = None if by_section else watershed_objects(mask).astype(np.int64)
+        whole = None if by_section else _cut(volume, piece.grey, baseline)
         for number in piece.numbers:
             z = piece.index(number)
-            ids = watershed_objects(mask[z]) if found is None else found[z]
-            ids = np.where(ids > 0, ids + offset, 0)
+            found = _cut(volume, piece.grey[z], baseline) if whole is None else whole[z]
+            ids = np.where(found > 0, found + offset, 0)
             _add_objects(counts, piece, number, ids, piece.field(border_vox))
-        offset += 0 if found is None else int(found.max())
+        offset += 0 if whole is None else int(whole.max())
     return counts
+
+
+def _cut(
+    volume: ScoredVolume, grey: NDArray[Any], baseline: GreyBaseline
+) -> NDArray[np.int64]:
+    levels = volume.grey_scale.levels(grey)
+    mask = grey_mask(levels, baseline.level, bright=baseline.bright)
+    return watershed_objects(mask).astype(np.int64)
 
 
 def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[Piece]:

@@ -19,7 +19,7 @@ from unetpipe.volumes import open_volume, read_roi
 from unetpipe.weight_map import separate_touching
 
 PIECE_VOX = 512  # along y and x, of pieces that may be of any size
-MOST_SECTION_VOXELS = 2**26  # of whole sections that are read together
+MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
 
 Record = dict[str, Any]
 Mask = NDArray[np.bool_]
@@ -85,11 +85,16 @@ class ScoredVolume:
 
     def whole_sections(self, numbers: list[int]) -> Iterator[Piece]:
         """Yield some sections whole, one or a few at a time."""
-        most = max(1, MOST_SECTION_VOXELS // prod(self.shape[1:]))
-        for start, stop in self._layers(min(self.labels.chunks[0], most)):
+        for start, stop in self._layers(self.sections_together):
             inside = [z for z in numbers if start <= z < stop]
             if inside:
                 yield Piece(self, inside, Roi((start, 0, 0), (stop, *self.shape[1:])))
+
+    @property
+    def sections_together(self) -> int:
+        """Whole sections that are read together: a chunk's, if they are small."""
+        most = max(1, MOST_SECTION_VOXELS // prod(self.shape[1:]))
+        return min(int(self.labels.chunks[0]), most)
 
     def piece(self, start: int, stop: int) -> Piece:
         """Return a range of sections as one piece."""

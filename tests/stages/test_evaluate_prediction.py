@@ -363,3 +363,5 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, mode):
     few, many = (peak_of(tmp_path / f"{n}", n, mode) for n in (8, 128))
     print(f"\n{mode}: {few >> 20} MB, of 16 times the volume {many >> 20} MB")
     assert many - few < 25 * 2**20
+    record = read_record(tmp_path / "128" / "metrics.json")
+    assert many < record["projected_peak_rss_bytes"] < 3 * many

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from unetpipe.config import FieldOfInterest
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.metrics import (
     ContingencyTable,
@@ -26,6 +28,7 @@ from unetpipe.metrics import (
     score_stack,
     warp_section,
 )
+from unetpipe.metrics.cell_tracking import FIELD_BORDER_VOX
 
 labels = arrays(np.int64, (6, 7), elements=st.integers(0, 4))
 
@@ -253,3 +256,7 @@ def test_the_interval_of_an_undefined_score_is_undefined():
     warping = collect_warping([warp_section(each, truth) for each in maps])
     assert math.isnan(warping.warping_error.at(0.5))
     assert math.isnan(bootstrap_curve(warping.warping_error, 0.5).estimate)
+
+
+def test_the_configuration_knows_every_data_set_with_a_field_of_interest():
+    assert set(get_args(FieldOfInterest)) == set(FIELD_BORDER_VOX)

@@ -17,6 +17,7 @@ from unetpipe.evaluation import (
     count_pieces,
     count_watershed,
     measure_seams,
+    project_memory,
     score_sections,
 )
 from unetpipe.machine import peak_rss_bytes
@@ -87,6 +88,10 @@ def evaluate_prediction(
     volume = ScoredVolume(
         *map(read_record, (prediction, segmentation, ingest, model_json))
     )
+    projected = project_memory(
+        volume, isbi_scores=evaluation.isbi_scores, baselines=evaluation.baselines
+    )
+    log.info("at most %d MB of memory", projected >> 20)
     job = _Job(volume, _roles(volume, rows), evaluation)
     tables, objects = list(job.tables()), list(job.object_tables())
     seams = measure_seams(volume)
@@ -107,6 +112,7 @@ def evaluate_prediction(
             "sections_best": ranked[:SHOWN_SECTIONS],
             "sections_worst": ranked[::-1][:SHOWN_SECTIONS],
             "seconds": time.monotonic() - began,
+            "projected_peak_rss_bytes": projected,
             "peak_rss_bytes": peak_rss_bytes(),
             "circumstances": circumstances(),
         },
@@ -266,9 +272,8 @@ def _rank(tables: list[Table]) -> list[int]:
     for metric in ("v_rand", "dice_class_1"):
         for row in ours:
             if row["metric"] == metric and row["per_section"]:
-                scores = [s if s is not None else -1.0 for s in row["per_section"]]
-                numbers = table["sections"]
-                if len(numbers) == len(scores):
-                    order = np.argsort(scores, kind="stable")[::-1]
-                    return [numbers[i] for i in order]
+                scores = zip(row["per_section"], table["sections"], strict=True)
+                scored = [(s, number) for s, number in scores if s is not None]
+                if scored:
+                    return [number for _, number in sorted(scored, reverse=True)]
     return list(table["sections"])
