@@ -154,6 +154,26 @@ def iterate_sections(
         yield z, np.asarray(slab)[..., z - begins * thickness, :, :]
 
 
+def hash_sections(array: zarr.Array[Any]) -> str:
+    """Return a sha256 of what an array (z, y, x) holds, however it is cut.
+
+    It is that of the sections' own sha256 in order; each is of its voxels in C order,
+    little-endian. Memory: one row of chunks.
+    """
+    depth, height, _ = array.chunks
+    total = hashlib.sha256()
+    for z in range(0, array.shape[0], depth):
+        digests = [hashlib.sha256() for _ in range(min(depth, array.shape[0] - z))]
+        for y in range(0, array.shape[1], height):
+            rows = np.asarray(array[z : z + depth, y : y + height])
+            for digest, section in zip(digests, rows, strict=True):
+                little = section.dtype.newbyteorder("<")
+                digest.update(np.ascontiguousarray(section, little).data)
+        for digest in digests:
+            total.update(digest.digest())
+    return total.hexdigest()
+
+
 def shard_shape(array: zarr.Array[Any]) -> Zyx:
     """Return the write unit of an array."""
     return as_zyx((array.shards or array.chunks)[-3:])

@@ -65,19 +65,31 @@ def to_instances(
     >>> to_instances(np.array([[1, 0, 1]], np.uint8), "binary")
     array([[1, 0, 2]], dtype=uint32)
     """
-    is_known = (
-        np.ones(labels.shape, bool) if unlabelled is None else (labels != unlabelled)
-    )
+    is_cell = find_cells(labels, kind, border_class=border_class, unlabelled=unlabelled)
     if kind == "instances":
-        return np.where(is_known, labels, np.zeros((), labels.dtype))
-    if kind == "classes" and border_class is None:
-        return np.zeros(labels.shape, np.uint32)
-    border = border_class if kind == "classes" else 0
-    is_cell = np.ascontiguousarray(is_known & (labels != border), np.uint8)
+        return np.where(is_cell, labels, np.zeros((), labels.dtype))
     components: Labels = cc3d.connected_components(
-        is_cell, connectivity=4 if labels.ndim == 2 else 6, out_dtype=np.uint32
+        np.ascontiguousarray(is_cell),
+        connectivity=4 if labels.ndim == 2 else 6,
+        out_dtype=np.uint32,
     )
     return components
+
+
+def find_cells(
+    labels: Labels,
+    kind: LabelKind,
+    *,
+    border_class: int | None = None,
+    unlabelled: int | None = None,
+) -> NDArray[np.bool_]:
+    """Return which voxels belong to cells; see ``to_instances``."""
+    if kind == "classes" and border_class is None:
+        return np.zeros(labels.shape, bool)
+    is_cell: NDArray[np.bool_] = labels != (border_class if kind == "classes" else 0)
+    if unlabelled is not None:
+        is_cell &= labels != unlabelled
+    return is_cell
 
 
 def separate_touching(instances: Labels) -> Labels:
@@ -160,7 +172,11 @@ def compute_target(
 
 
 def compute_border_term(
-    instances: Labels, *, w0: float = W0, sigma_vox: float = SIGMA_VOX
+    instances: Labels,
+    *,
+    w0: float = W0,
+    sigma_vox: float = SIGMA_VOX,
+    inside: tuple[slice, ...] = (),
 ) -> NDArray[np.float32]:
     """Weigh background voxels so that thin borders between cells cost most.
 
@@ -176,10 +192,12 @@ def compute_border_term(
         Weight where two cells touch.
     sigma_vox : float
         Width of the border, in voxels.
+    inside : tuple of slices
+        Where to know the term; what is outside counts as cells only. Empty: everywhere.
 
     Returns
     -------
-    float32 array, same shape, range [0, w0]
+    float32 array, shape of ``instances[inside]``, range [0, w0]
         0 inside cells, where d1 + d2 > 6 sigma, and with fewer than two cells.
 
     Raises
@@ -202,13 +220,16 @@ def compute_border_term(
             f"instances has dtype {instances.dtype} and minimum {instances.min()}; "
             "pass integer ids from 0, one a cell"
         )
+    cells = _small_ids(instances)
+    is_wanted = np.zeros(instances.shape, bool)
+    is_wanted[inside] = cells[inside] == 0
     shape = (-1, *instances.shape[-2:])
-    cells = _small_ids(instances).reshape(shape)
-    sums = sum_two_distances(cells, cells == 0, border_reach(sigma_vox))
-    term = np.zeros(instances.shape, np.float32)
-    near = sums.reshape(instances.shape) <= REACH_SIGMAS * sigma_vox
-    squares = np.square(sums[near.reshape(shape)])
-    term[near] = w0 * np.exp(-squares / (2 * sigma_vox**2))
+    sums = sum_two_distances(
+        cells.reshape(shape), is_wanted.reshape(shape), border_reach(sigma_vox)
+    ).reshape(instances.shape)[inside]
+    term = np.zeros(sums.shape, np.float32)
+    near = sums <= REACH_SIGMAS * sigma_vox
+    term[near] = w0 * np.exp(-np.square(sums[near]) / (2 * sigma_vox**2))
     return term
 
 

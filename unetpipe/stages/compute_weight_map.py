@@ -1,12 +1,9 @@
 """Rule compute_weight_map: from labels to training target and border term."""
 
-import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +11,19 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from unetpipe.archives import partial_folder
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError
-from unetpipe.geometry import Zyx, as_zyx, grid_cell, grid_shape
+from unetpipe.geometry import Zyx, as_zyx
 from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.volumes import create_volume, open_volume, shard_shape, write_shard
-from unetpipe.weight_map import (
-    UNLABELLED,
-    compute_border_term,
-    compute_target,
-    count_classes,
-    separate_touching,
-    to_instances,
-)
+from unetpipe.volumes import create_volume, hash_sections, open_volume, shard_shape
+from unetpipe.weight_blocks import Annotation, Weigher
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """What is computed at once: a section, or with ndim 3 the volume: (z, y, x)."""
-
-    border: NDArray[np.float32]
-    target: NDArray[np.uint8]
-    num_cells: list[int]
+# With ndim 3: blocks with their halo fit into memory, and patches read little.
+CHUNK_3D: Zyx = (32, 64, 64)
+SHARD_3D: Zyx = (64, 256, 256)
 
 
 def compute_weight_map(
@@ -50,7 +36,7 @@ def compute_weight_map(
     target_store: Path,
     record: Path,
 ) -> None:
-    """Compute what the loss needs of one volume's labels.
+    """Compute what the loss needs of one volume's labels, block by block.
 
     Parameters
     ----------
@@ -61,8 +47,7 @@ def compute_weight_map(
     num_classes : int
         Classes of the network.
     ndim : 2 or 3
-        2: each section by itself, streamed, in the memory of one section. 3: across
-        sections, in the memory of the volume.
+        2: each section by itself; 3: across sections.
     border_store, target_store : Path
         Where the stores go: the border term, float32 (z, y, x), and the class of each
         voxel, uint8 (z, y, x), 255 = unlabelled. Old ones are replaced.
@@ -73,6 +58,8 @@ def compute_weight_map(
     ------
     DataError
         If the volume has no labels, or labels that the network cannot learn.
+    ResourceError
+        If memory or disk do not suffice.
     """
     began = time.monotonic()
     volume = read_record(ingest)
@@ -82,29 +69,37 @@ def compute_weight_map(
             "column labels of the sheet, or give it the role predict"
         )
     labels = open_volume(Path(volume["labels"]["store"]))
-    partial = [
-        path.with_name(f"{path.name}.partial") for path in (border_store, target_store)
-    ]
-    border, target = (
-        _create_like(labels, path, dtype, volume, ndim, is_labels=is_labels)
-        for path, dtype, is_labels in zip(
-            partial, (np.float32, np.uint8), (False, True), strict=True
+    with ExitStack() as stack:
+        partial = {
+            "border_term": stack.enter_context(partial_folder(border_store)),
+            "target": stack.enter_context(partial_folder(target_store)),
+        }
+        scratch = border_store.with_name("components.zarr.partial")
+        shutil.rmtree(scratch, ignore_errors=True)
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        weigher = Weigher(
+            Annotation(
+                labels,
+                kind=volume["labels"]["label_kind"],
+                unlabelled=volume["labels"]["unlabelled"],
+                border_class=weight_map.border_class,
+            ),
+            border=_create_like(
+                labels, partial["border_term"], np.float32, volume, ndim
+            ),
+            target=_create_like(labels, partial["target"], np.uint8, volume, ndim),
+            scratch=scratch,
+            num_classes=num_classes,
+            ndim=ndim,
+            w0=weight_map.w0 if weight_map.enabled else 0.0,
+            sigma_vox=weight_map.sigma_vox,
         )
-    )
-    border_hash, target_hash = hashlib.sha256(), hashlib.sha256()
-    class_counts: list[list[int]] = []
-    num_cells: list[int] = []
-    depth = 1 if ndim == 2 else labels.shape[0]
-    for z, unit in _units(labels, volume, weight_map, num_classes, depth):
-        _write_unit(border, unit.border, z)
-        _write_unit(target, unit.target, z)
-        border_hash.update(unit.border.astype("<f4", copy=False).tobytes())
-        target_hash.update(unit.target.tobytes())
-        class_counts += [count_classes(s, num_classes).tolist() for s in unit.target]
-        num_cells += unit.num_cells
-    for path, final in zip(partial, (border_store, target_store), strict=True):
-        shutil.rmtree(final, ignore_errors=True)
-        path.replace(final)
+        weigher.check_memory(f"volume {volume['volume']}: weight map")
+        try:
+            class_counts, num_cells = _weigh_all(weigher, num_classes)
+        except DataError as error:
+            raise DataError(f"volume {volume['volume']}, {error}") from error
+        content = {k: hash_sections(open_volume(path)) for k, path in partial.items()}
     if not any(num_cells) and weight_map.enabled:
         log.warning(
             "volume %s has no cells, so its border term is 0 everywhere; check "
@@ -114,18 +109,16 @@ def compute_weight_map(
             if volume["labels"]["label_kind"] == "classes"
             else "",
         )
+    stores = {"border_term": border_store, "target": target_store}
+    described = {
+        name: {"store": str(store), "content_sha256": content[name]}
+        for name, store in stores.items()
+    }
     write_record(
         record,
         {
             "volume": volume["volume"],
-            "border_term": {
-                "store": str(border_store),
-                "content_sha256": border_hash.hexdigest(),
-            },
-            "target": {
-                "store": str(target_store),
-                "content_sha256": target_hash.hexdigest(),
-            },
+            **described,
             "class_counts": class_counts,
             "num_cells": num_cells,
             "circumstances": circumstances(seconds=time.monotonic() - began),
@@ -139,14 +132,12 @@ def _create_like(
     dtype: Any,
     volume: dict[str, Any],
     ndim: int,
-    *,
-    is_labels: bool,
 ) -> zarr.Array[Any]:
     """Create a store shaped like the labels; with ndim 2 its shards are sections."""
-    shutil.rmtree(path, ignore_errors=True)
-    chunk, shard = as_zyx(labels.chunks[-3:]), shard_shape(labels)
+    chunk, shard = CHUNK_3D, SHARD_3D
     if ndim == 2:
-        chunk, shard = (1, *chunk[1:]), (1, *shard[1:])
+        chunk = (1, *as_zyx(labels.chunks)[1:])
+        shard = (1, *shard_shape(labels)[1:])
     return create_volume(
         path,
         shape=as_zyx(labels.shape),
@@ -154,64 +145,28 @@ def _create_like(
         chunk=chunk,
         shard=shard,
         voxel_size_nm=tuple(volume["voxel_size_nm"]),
-        is_labels=is_labels,
+        is_labels=np.dtype(dtype) == np.uint8,
     )
 
 
-def _units(
-    labels: zarr.Array[Any],
-    volume: dict[str, Any],
-    weight_map: WeightMapConfig,
-    num_classes: int,
-    depth: int,
-) -> Iterator[tuple[int, _Unit]]:
-    for z in range(0, labels.shape[0], depth):
-        ids = np.asarray(labels[z : z + depth])
-        try:
-            # A section without its z axis, so that cells connect within it only.
-            unit = _compute_unit(
-                ids[0] if depth == 1 else ids, volume["labels"], weight_map, num_classes
-            )
-        except DataError as error:
-            where = f"section {z}" if depth == 1 else "labels"
-            raise DataError(f"volume {volume['volume']}, {where}: {error}") from error
-        yield z, unit
+def _weigh_all(weigher: Weigher, num_classes: int) -> tuple[list[list[int]], list[int]]:
+    """Store all blocks; return voxels of each class and cells, section by section."""
+    num_sections = weigher.shape[0]
+    class_counts = np.zeros((num_sections, num_classes), np.int64)
+    num_cells = [0] * num_sections
+    # Of the sections in work: a cell may lie in several blocks of its section.
+    cells: dict[int, list[NDArray[Any]]] = {}
+    for block in weigher.blocks():
+        first, stop = block.roi.start[0], block.roi.stop[0]
+        class_counts[first:stop] += block.class_counts
+        for z in [z for z in cells if z < first]:
+            num_cells[z] = _count_distinct(cells.pop(z))
+        for z, found in enumerate(block.cells, start=first):
+            cells.setdefault(z, []).append(found)
+    for z in cells:
+        num_cells[z] = _count_distinct(cells[z])
+    return class_counts.tolist(), num_cells
 
 
-def _compute_unit(
-    labels: NDArray[Any],
-    description: dict[str, Any],
-    weight_map: WeightMapConfig,
-    num_classes: int,
-) -> _Unit:
-    kind, unlabelled = description["label_kind"], description["unlabelled"]
-    cells = to_instances(
-        labels, kind, border_class=weight_map.border_class, unlabelled=unlabelled
-    )
-    separated = separate_touching(cells)
-    target = compute_target(
-        labels, separated, kind, num_classes=num_classes, unlabelled=unlabelled
-    )
-    if weight_map.enabled:
-        border = compute_border_term(
-            separated, w0=weight_map.w0, sigma_vox=weight_map.sigma_vox
-        )
-        border[target == UNLABELLED] = 0
-    else:
-        border = np.zeros(labels.shape, np.float32)
-    shape = (-1, *labels.shape[-2:])
-    num_cells = [
-        int(np.count_nonzero(np.unique(section))) for section in cells.reshape(shape)
-    ]
-    return _Unit(border.reshape(shape), target.reshape(shape), num_cells)
-
-
-def _write_unit(array: zarr.Array[Any], voxels: NDArray[Any], z: int) -> None:
-    """Write all shards of the sections from ``z`` on, which are whole shards."""
-    shape, shard = as_zyx(array.shape), shard_shape(array)
-    first = z // shard[0]
-    counts = grid_shape(as_zyx((len(voxels), *shape[1:])), shard)
-    for index in product(*map(range, counts)):
-        number: Zyx = (first + index[0], index[1], index[2])
-        roi = grid_cell(number, shard, shape)
-        write_shard(array, number, voxels[roi.relative_to((z, 0, 0)).slices])
+def _count_distinct(ids: list[NDArray[Any]]) -> int:
+    return int(np.unique(np.concatenate(ids)).size)

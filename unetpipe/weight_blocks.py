@@ -1,0 +1,281 @@
+"""Target and border term of a volume, block by block: the bits of the whole.
+
+::
+
+    +---------------+
+    |  halo: real   |    The border term depends on nothing farther than 6 sigma,
+    |   +-------+   |    touching cells on the next voxel only, and components are
+    |   | block |   |    numbered for the whole volume beforehand; so what a block
+    |   +-------+   |    gets does not depend on how the volume was cut.
+    +---------------+
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.components import StoredComponents
+from unetpipe.errors import DataError, ResourceError
+from unetpipe.geometry import (
+    Halo,
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+    iterate_grid,
+    whole_volume,
+)
+from unetpipe.machine import num_processors
+from unetpipe.volumes import read_roi, shard_shape, store_shard
+from unetpipe.weight_map import (
+    UNLABELLED,
+    LabelKind,
+    border_reach,
+    compute_border_term,
+    compute_target,
+    count_classes,
+    find_cells,
+    separate_touching,
+    to_instances,
+)
+
+log = logging.getLogger(__name__)
+
+# Voxels of a block with its halo, if its shards are not larger already.
+MOST_VOXELS = 6_000_000
+# Two neighbours of each voxel, distances, results; labels and two kinds of ids come on
+# top.
+BYTES_PER_VOXEL = 64
+MOST_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What is known of a block once it is stored.
+
+    ``class_counts`` are the known voxels of each class in each of its sections, shape
+    (z, k); ``cells`` are the ids that each section of it holds.
+    """
+
+    roi: Roi
+    class_counts: NDArray[np.int64]
+    cells: list[NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Labels as ingested, (z, y, x), and what they mean.
+
+    ``kind``, ``border_class`` and ``unlabelled`` are those of ``to_instances``.
+    """
+
+    labels: zarr.Array[Any]
+    kind: LabelKind
+    unlabelled: int | None
+    border_class: int | None
+
+    def find_cells(self, roi: Roi) -> NDArray[np.bool_]:
+        """Return which voxels of a box belong to cells."""
+        return find_cells(
+            read_roi(self.labels, roi),
+            self.kind,
+            border_class=self.border_class,
+            unlabelled=self.unlabelled,
+        )
+
+    def to_instances(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the cells of a box that holds all of each."""
+        return to_instances(
+            labels,
+            self.kind,
+            border_class=self.border_class,
+            unlabelled=self.unlabelled,
+        )
+
+
+class Weigher:
+    """Computes and stores target and border term of one volume.
+
+    Parameters
+    ----------
+    annotation : Annotation
+        What there is to learn.
+    border, target : zarr arrays, (z, y, x)
+        To be filled; of equal shards, with ``ndim`` 2 one section deep.
+    scratch : Path
+        Of a store that may be needed meanwhile.
+    num_classes : int
+        Classes of the network.
+    ndim : 2 or 3
+        2: each section by itself.
+    w0, sigma_vox : float
+        Of the border term; without w0 it is 0 everywhere.
+    """
+
+    def __init__(
+        self,
+        annotation: Annotation,
+        *,
+        border: zarr.Array[Any],
+        target: zarr.Array[Any],
+        scratch: Path,
+        num_classes: int,
+        ndim: int,
+        w0: float,
+        sigma_vox: float,
+    ) -> None:
+        self.annotation, self.border, self.target = annotation, border, target
+        self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
+        self.w0, self.sigma_vox = w0, sigma_vox
+        self.shape = as_zyx(annotation.labels.shape)
+        # One voxel more, where touching cells lie apart.
+        reach = 1 + (border_reach(sigma_vox) if w0 else 0)
+        around: Zyx = (reach if ndim == 3 else 0, reach, reach)
+        self.halo = Halo(around, around)
+        self.block = choose_block(self.shape, shard_shape(border), self.halo, ndim)
+        self.components: StoredComponents | None = None
+
+    @property
+    def num_threads(self) -> int:
+        """Blocks that are computed at once."""
+        return min(num_processors(), MOST_THREADS)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Memory that this takes at most, beside the libraries."""
+        wide = whole_volume(as_zyx(map(min, self.block, self.shape))).grow(self.halo)
+        widest = as_zyx(map(min, wide.shape, self.shape))
+        given = self.annotation.labels.dtype.itemsize
+        id_bytes = 8 if self._needs_components() else given
+        return self.num_threads * prod(widest) * (BYTES_PER_VOXEL + 3 * id_bytes)
+
+    def check_memory(self, what: str) -> None:
+        """Log how much memory this takes at most, and refuse too much.
+
+        Raises
+        ------
+        ResourceError
+            If that is more than is free.
+        """
+        free = psutil.virtual_memory().available
+        log.info("%s: at most %d MB of memory", what, self.peak_bytes >> 20)
+        if self.peak_bytes > free:
+            raise ResourceError(
+                f"{what} needs {self.peak_bytes >> 20} MB of memory in blocks of "
+                f"{self.block} voxels, {free >> 20} MB are free; make ingest.shard "
+                "smaller along y and x, or use more memory"
+            )
+
+    def blocks(self) -> Iterator[Weighed]:
+        """Compute and store all blocks, and yield what is known of them in order."""
+        if self._needs_components():
+            self.components = StoredComponents(
+                self.scratch,
+                shape=self.shape,
+                block=self.block,
+                sections_apart=self.ndim == 2,
+                read_mask=self.annotation.find_cells,
+            )
+        waiting: deque[Future[Weighed]] = deque()
+        with ThreadPoolExecutor(self.num_threads, "weigh") as threads:
+            try:
+                for index in iterate_grid(whole_volume(self.shape), self.block):
+                    roi = grid_cell(index, self.block, self.shape)
+                    if self.components is not None:
+                        self.components.number(roi)
+                    waiting.append(threads.submit(self._weigh, roi))
+                    if len(waiting) > self.num_threads:
+                        yield self._first_of(waiting)
+                while waiting:
+                    yield self._first_of(waiting)
+            finally:
+                for block in waiting:
+                    block.cancel()
+
+    def _first_of(self, waiting: deque[Future[Weighed]]) -> Weighed:
+        """Wait for the oldest block, which no later one needs."""
+        block = waiting.popleft().result()
+        if self.components is not None:
+            self.components.forget_before(block.roi)
+        return block
+
+    def _needs_components(self) -> bool:
+        """Return whether cells are components that may reach beyond a block."""
+        lengths = list(zip(self.block, self.shape, strict=True))[3 - self.ndim :]
+        is_cut = any(block < length for block, length in lengths)
+        return is_cut and self.annotation.kind != "instances"
+
+    def _weigh(self, roi: Roi) -> Weighed:
+        wide = roi.grow(self.halo).intersect(whole_volume(self.shape))
+        inside = roi.relative_to(wide.start).slices
+        labels = read_roi(self.annotation.labels, wide)
+        if self.components is None:
+            cells = self.annotation.to_instances(labels)
+        else:
+            cells = self.components.read(wide)
+        separated = separate_touching(cells)
+        try:
+            target = compute_target(
+                labels[inside],
+                separated[inside],
+                self.annotation.kind,
+                num_classes=self.num_classes,
+                unlabelled=self.annotation.unlabelled,
+            )
+        except DataError as error:
+            where = f"section {roi.start[0]}" if self.ndim == 2 else f"at {roi.start}"
+            raise DataError(f"{where}: {error}") from error
+        border = np.zeros(roi.shape, np.float32)
+        if self.w0:
+            border = compute_border_term(
+                separated, w0=self.w0, sigma_vox=self.sigma_vox, inside=inside
+            )
+            border[target == UNLABELLED] = 0
+        for array, voxels in ((self.border, border), (self.target, target)):
+            self._store(array, roi, voxels)
+        return Weighed(
+            roi,
+            np.stack([count_classes(s, self.num_classes) for s in target]),
+            [np.unique(section[section > 0]) for section in cells[inside]],
+        )
+
+    def _store(self, array: zarr.Array[Any], roi: Roi, voxels: NDArray[Any]) -> None:
+        shard = shard_shape(array)
+        for index in iterate_grid(roi, shard):
+            part = grid_cell(index, shard, self.shape).relative_to(roi.start)
+            store_shard(array, index, voxels[part.slices])
+
+
+def choose_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
+    """Return the block to compute at once: whole shards, as many as fit.
+
+    Parameters
+    ----------
+    shape, shard : (z, y, x)
+        Of the volume and of its stores.
+    halo : Halo
+        What is read around a block.
+    ndim : 2 or 3
+        2: blocks are one section deep.
+    """
+    block = list(shard)
+    grown = True
+    while grown:
+        grown = False
+        for axis in (2, 1, 0)[:ndim]:
+            larger = block.copy()
+            larger[axis] *= 2
+            wide = prod(n + h for n, h in zip(larger, halo.total, strict=True))
+            if block[axis] < shape[axis] and wide <= MOST_VOXELS:
+                block, grown = larger, True
+    return as_zyx(block)
