@@ -145,16 +145,23 @@ def partial_folder(destination: Path) -> Iterator[Path]:
     old = destination.with_name(f"{destination.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
+    if old.exists() and not destination.exists():  # killed between two renames
+        old.rename(destination)
     try:
         yield partial
         shutil.rmtree(old, ignore_errors=True)
         if destination.exists():
             destination.rename(old)
-        partial.rename(destination)
+        try:
+            partial.rename(destination)
+        except OSError:
+            if old.exists():
+                old.rename(destination)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
         sync_folder(destination.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 class _Budget:

@@ -101,19 +101,25 @@ class Checkpoints:
         return self._read_verified(self.folder / best.file)
 
     def save_state(self, state: TrainingState) -> None:
-        """Save the state, then drop what neither of the last two states needs."""
+        """Save the state, then drop what neither of the last two states needs.
+
+        States after this step stay, with their weights: they are of a longer training
+        by the same recipe, which may be asked for again.
+        """
         values = {f.name: getattr(state, f.name) for f in fields(state)}
         values["best"] = asdict(state.best) if state.best else None
         values["identity"] = self.identity_hash
         buffer = BytesIO()
         torch.save(values, buffer)
         self._publish(f"state-{state.step:08d}", ".pt", buffer.getvalue())
-        for path in self._states()[:-NUM_KEPT]:
+        until_now = [p for p in self._states() if _step_of(p) <= state.step]
+        for path in until_now[:-NUM_KEPT]:
             path.unlink()
         best = state.best.file if state.best else None
-        for path in self.folder.glob("best-*"):
-            if path.name not in (best, self._kept_best):
-                path.unlink()
+        if len(self._states()) <= NUM_KEPT:
+            for path in self.folder.glob("best-*"):
+                if path.name not in (best, self._kept_best):
+                    path.unlink()
         self._kept_best = best
 
     def load_state(self, *, last_step: int) -> TrainingState | None:
@@ -170,6 +176,10 @@ class Checkpoints:
                 f"{path} belongs to recipe {found[:8]}, this training is "
                 f"{self.identity_hash[:8]}; move the file to the folder it came from"
             )
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 def pack_weights(network: dict[str, Tensor]) -> bytes:

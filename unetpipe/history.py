@@ -56,7 +56,11 @@ class History:
 
     def __init__(self, path: Path, *, keep: int = 0) -> None:
         self.path = path
-        self._write([row for row in read_history(path) if row.step <= keep])
+        aside = path.with_suffix(".later.csv")
+        rows = {row.step: row for row in (*read_history(aside), *read_history(path))}
+        if any(step > keep for step in rows):  # a longer training's: it may go on
+            _write(aside, list(rows.values()))
+        _write(path, [row for step, row in sorted(rows.items()) if step <= keep])
 
     def append(self, rows: list[HistoryRow]) -> None:
         """Write rows to the end of the file."""
@@ -71,11 +75,12 @@ class History:
         scored = replace(
             last, seconds=seconds, validation=validation, threshold=threshold
         )
-        self._write([*rows, scored])
+        _write(self.path, [*rows, scored])
 
-    def _write(self, rows: list[HistoryRow]) -> None:
-        text = HEADER + "".join(row.to_line() for row in rows)
-        write_bytes_atomic(self.path, text.encode())
+
+def _write(path: Path, rows: list[HistoryRow]) -> None:
+    text = HEADER + "".join(row.to_line() for row in rows)
+    write_bytes_atomic(path, text.encode())
 
 
 def read_history(path: Path) -> list[HistoryRow]:

@@ -72,7 +72,10 @@ def downsample(voxels: NDArray[Any], factor: Zyx, *, is_labels: bool) -> NDArray
         if np.issubdtype(voxels.dtype, np.integer):
             mean = np.rint(mean)
         return np.asarray(mean, voxels.dtype)
-    votes = (members[:, None] == members[None]).sum(axis=1, dtype=np.uint8)
+    votes = np.zeros(members.shape, np.uint8)
+    for member, count in zip(members, votes, strict=True):
+        for other in members:
+            count += member == other
     winner = votes.argmax(axis=0)
     return np.asarray(np.take_along_axis(members, winner[None], axis=0)[0])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
+from posixpath import normpath
 
 from unetpipe.config import NAME_PATTERN
 from unetpipe.errors import ConfigError
@@ -296,10 +297,11 @@ def _check_together(rows: Iterable[Row]) -> list[str]:
                 f"volumes {same} and {row.volume} differ only in case; rename one"
             )
         # By image, not by volume: an image under two names would leak just as well.
-        for earlier in taken.setdefault(row.image, []):
+        image = normpath(row.image)
+        for earlier in taken.setdefault(image, []):
             if "" in (earlier.fold, row.fold) or earlier.fold == row.fold:
                 problems += _overlap(earlier, row)
-        taken[row.image].append(row)
+        taken[image].append(row)
     return problems
 
 

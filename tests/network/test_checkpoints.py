@@ -16,6 +16,7 @@ from unetpipe.checkpoints import (
     unpack_weights,
 )
 from unetpipe.errors import IdentityError, IntegrityError
+from unetpipe.history import History, HistoryRow, read_history
 from unetpipe.model import UNet
 from unetpipe.unet_spec import UNetSpec
 
@@ -202,3 +203,30 @@ def test_differences_name_the_key_and_both_values():
         "e: None -> 2",
     ]
     assert describe_differences(old, old) == []
+
+
+def test_a_shorter_training_leaves_the_states_of_a_longer_one(tmp_path):
+    def save(checkpoints: Checkpoints, step: int) -> None:
+        weights = {"w": torch.tensor([float(step)])}
+        best = Best(step, 1.0, {}, {}, checkpoints.save_best(weights, step))
+        checkpoints.save_state(TrainingState(step, weights, {}, best=best))
+
+    for step in (600, 800):
+        save(Checkpoints(tmp_path, {"a": 1}), step)
+    shorter = Checkpoints(tmp_path, {"a": 1})
+    assert shorter.load_state(last_step=500) is None
+    for step in (200, 400):
+        save(shorter, step)
+    again = Checkpoints(tmp_path, {"a": 1})
+    assert again.load_state(last_step=500).step == 400
+    assert again.load_state(last_step=1000).step == 800
+
+
+def test_the_history_of_a_longer_training_comes_back_with_its_state(tmp_path):
+    path = tmp_path / "history.csv"
+    rows = [HistoryRow(step, 0.5, 0.1, 1.0) for step in range(1, 7)]
+    History(path).append(rows)
+    History(path, keep=3)
+    assert [row.step for row in read_history(path)] == [1, 2, 3]
+    History(path, keep=6)
+    assert read_history(path) == rows

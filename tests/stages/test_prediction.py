@@ -190,6 +190,7 @@ def test_a_damaged_shard_is_found_and_computed_again(chain, damage, monkeypatch)
         file.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"shard \(0, 1, 1\) has a receipt, but"):
         run.finish()
+    assert not (run.folder / "parts" / "0.json").exists(), "a repeated run mends it"
     assert run.part(0)["num_computed"] == 1
     run.finish()
     assert np.array_equal(run.voxels(), expected)

@@ -193,3 +193,13 @@ def test_one_volume_has_one_image() -> None:
 def test_names_that_differ_only_in_case_are_refused() -> None:
     text = problems("a\ta.tif\t\tall\tpredict\t", "A\tb.tif\t\tall\tpredict\t")
     assert "volumes a and A differ only in case" in text
+
+
+def test_a_leak_is_found_however_the_image_is_spelled() -> None:
+    text = (
+        "volume\timage\tlabels\tsections\trole\n"
+        "one\ta.tif\tl.tif\t0-3\ttrain\n"
+        "two\t./x/../a.tif\tl.tif\t3\ttest\n"
+    )
+    with pytest.raises(ConfigError, match=r"sections \[3\] are both train and test"):
+        parse_sheet(text)

@@ -140,6 +140,19 @@ def test_all_problems_of_a_configuration_come_at_once_without_a_traceback(fresh)
     assert "Traceback" not in said
 
 
+def test_a_sheet_without_training_or_files_is_refused_before_any_job(fresh):
+    sheet = fresh.folder / "config/tiny.tsv"
+    sheet.write_text(sheet.read_text().replace("\ttrain\t", "\ttest\t"))
+    done = fresh.snakemake("--dry-run", check=False)
+    assert "no row has the role train for the network unet" in done.stdout + done.stderr
+    (fresh.folder / "empty").mkdir()
+    done = fresh.snakemake("--dry-run", "--config", "source=empty", check=False)
+    said = done.stdout + done.stderr
+    assert "volume cells: 'phantom/image.tif' is not in" in said
+    assert "volume cells: 'phantom/labels.tif' is not in" in said
+    assert done.returncode != 0
+
+
 def test_a_missing_source_stops_before_anything_is_written(fresh):
     done = fresh.snakemake("--config", "source=nowhere/at/all.zip", check=False)
     assert done.returncode != 0

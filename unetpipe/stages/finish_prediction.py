@@ -34,7 +34,8 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
     ------
     IntegrityError
         If a shard has no receipt, or its bytes are not those that were written; lists
-        the shards. Deleting the part's record and running again mends it.
+        the shards. The records of their parts are removed, so that repeating the same
+        command computes these shards anew.
     """
     began = time.monotonic()
     planned = read_record(plan)
@@ -45,7 +46,11 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
     }
     shards = list(iterate_grid(whole_volume(geometry.volume_shape), geometry.shard))
     receipts = Path(planned["receipts"])
-    made = _check_all(receipts, shards, arrays, planned["identity_sha256"])
+    try:
+        made = _check_all(receipts, shards, arrays, planned["identity_sha256"])
+    except _NotWhole as damage:
+        _reopen(parts, set(damage.problems), geometry)
+        raise IntegrityError(damage.tell(receipts.parent, len(shards))) from None
     _sweep_partial_files(receipts.parent)
     levels = {
         name: build_pyramid(Path(output["store"]), is_labels=name == "classes")
@@ -90,15 +95,47 @@ class _Made:
     hosts: set[str] = field(default_factory=set)
 
 
+class _NotWhole(Exception):
+    """Some shards are not whole: number -> what is wrong."""
+
+    def __init__(self, problems: dict[Zyx, str]) -> None:
+        super().__init__()
+        self.problems = problems
+
+    def tell(self, home: Path, num_shards: int) -> str:
+        """Return the message for the user."""
+        lines = [f"shard {i} {problem}" for i, problem in self.problems.items()]
+        listed = "\n  ".join(lines[:20])
+        return (
+            f"{len(lines)} of {num_shards} shards of {home} are not whole:\n"
+            f"  {listed}\n"
+            "repeat the same command: only these shards are computed anew"
+        )
+
+
+def _reopen(parts: list[Path], wanted: set[Zyx], geometry: PredictionGeometry) -> None:
+    """Remove the records of the parts that wrote these shards."""
+    for part in parts:
+        blocks = range(*read_record(part)["blocks"])
+        shards = (
+            index
+            for number in blocks
+            for index, _ in geometry.shards(geometry.block_roi(number))
+        )
+        if not wanted.isdisjoint(shards):
+            part.unlink()
+
+
 def _check_all(
     receipts: Path, shards: list[Zyx], arrays: Arrays, identity: str
 ) -> _Made:
     """Verify every shard, also that a skipped one has no file."""
-    problems, made = [], _Made()
+    problems: dict[Zyx, str] = {}
+    made = _Made()
     for index in shards:
         problem = check_receipt(receipts, index, arrays=arrays, identity=identity)
         if problem:
-            problems.append(f"shard {index} {problem}")
+            problems[index] = problem
             continue
         receipt = read_record(receipt_path(receipts, index))
         made.files.append(receipt["files"])
@@ -106,12 +143,7 @@ def _check_all(
         made.devices.add(receipt["circumstances"].get("device", "?"))
         made.hosts.add(receipt["circumstances"]["host"])
     if problems:
-        listed = "\n  ".join(problems[:20])
-        raise IntegrityError(
-            f"{len(problems)} of {len(shards)} shards of {receipts.parent} are not "
-            f"whole:\n  {listed}\ndelete {receipts.parent.parent / 'parts'} and run "
-            "again: only these shards are computed anew"
-        )
+        raise _NotWhole(problems)
     return made
 
 

@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from unetpipe import page
 from unetpipe.code_version import code_versions
 from unetpipe.config import NAME_PATTERN, check_config
+from unetpipe.datasets import source_kind
 from unetpipe.errors import UnetpipeError
 from unetpipe.images.cells import find_files
 from unetpipe.machine import num_processors
@@ -19,9 +20,38 @@ def validated():
     """Return configuration and sheet, or stop with all their problems at once."""
     try:
         settings = check_config(dict(config))
-        return settings, load_sheet(Path(settings.volumes))
+        sheet = load_sheet(Path(settings.volumes))
+        problems = missing_files(settings.source, sheet)
     except UnetpipeError as error:
         raise WorkflowError(str(error)) from None
+    problems += [
+        f"{settings.volumes}: no row has the role train for the network {model}; give "
+        "it annotated sections"
+        for model in sheet.models
+        if not sheet.of_model(model, "train")
+    ]
+    if problems:
+        raise WorkflowError("\n  ".join([f"{len(problems)} problems", *problems]))
+    return settings, sheet
+
+
+def missing_files(source, sheet):
+    """Return what a local folder lacks of the files that the sheet names."""
+    if source_kind(source) != "folder":
+        return []
+    root = Path(source).expanduser()
+    cells = {
+        (row.volume, cell): None
+        for row in sheet.rows
+        for cell in (row.image, row.labels)
+        if cell
+    }
+    return [
+        f"volume {volume}: {cell!r} is not in {root.absolute()}; correct the sheet or "
+        "`source`"
+        for volume, cell in cells
+        if not find_files(cell, root)
+    ]
 
 
 CONFIG, SHEET = validated()
