@@ -132,7 +132,7 @@ def train(
         lambda step: sampler.batch(step, o.batch_size),
         depth=NUM_AHEAD,
     )
-    with closing(batches), _stop_signals() as stop, Progress(o.steps) as progress:  # type: ignore[type-var]
+    with closing(batches), _stop_signals() as stop, Progress(o.steps) as progress:
         for step, patches in batches:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, o)
