@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from unetpipe.annotated import AnnotatedVolume, Piece
 from unetpipe.geometry import whole_volume
 from unetpipe.inference import TilePredictor
-from unetpipe.metrics import (
+
+# By module: through the package a change of any metric would retrain networks.
+from unetpipe.metrics.isbi import (
     IsbiCurves,
     IsbiSection,
-    class_scores,
     collect_curves,
-    confusion_matrix,
     score_section,
 )
+from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.model import UNet
 from unetpipe.tiling import candidate_strides, plan_geometry
 from unetpipe.unet_spec import UNetSpec
