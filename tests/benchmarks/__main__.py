@@ -15,6 +15,7 @@ import torch
 
 from tests.benchmarks.figures import Section, format_table
 from tests.benchmarks.settings import ROOT, Settings, describe_machine
+from unetpipe.machine import keep_freed_memory
 
 # In the order of what matters most, should time run out.
 BENCHMARKS = {
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    # As predict_part does: so that no other side runs with slower memory.
+    keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="unetpipe-bench-") as folder:

@@ -14,7 +14,6 @@ from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio, time_once
 from unetpipe.inference import DTYPES
 from unetpipe.model import UNet
-from unetpipe.tiling import PredictionGeometry
 from unetpipe.unet_spec import UNetSpec
 
 TERA = 1e12
@@ -36,13 +35,12 @@ def measure(settings: Settings) -> list[Figure]:
         settings=settings,
     )
     torch.set_num_threads(settings.threads)
-    geometry = PredictionGeometry.from_json(prediction.record["geometry"])
-    num_bare = min(geometry.num_tiles, settings.choose(quick=1, cpu=5, cuda=200))
+    num_passes = settings.choose(quick=1, cpu=5, cuda=100)
     multiply, multiply_flop = matrix_product(settings)
     load = GpuLoad(is_wanted=settings.is_cuda)
     actions = {
         "matrix product": multiply,
-        "bare": bare_loop(network, geometry, num_bare, settings),
+        "bare": bare_loop(network, prediction, num_passes, settings),
         "engine": lambda: _predict(prediction, load),
     }
     for name in ("matrix product", "bare"):
@@ -50,6 +48,7 @@ def measure(settings: Settings) -> list[Figure]:
     seconds = interleave(actions, settings.rounds)
     del network
     shutil.rmtree(folder)
+    num_bare = num_passes * prediction.batch_tiles
     return _figures(settings, spec, prediction, seconds, multiply_flop, num_bare, load)
 
 
@@ -74,15 +73,19 @@ def matrix_product(settings: Settings) -> tuple[Callable[[], None], float]:
 
 
 def bare_loop(
-    network: UNet, geometry: PredictionGeometry, num_tiles: int, settings: Settings
+    network: UNet, prediction: Prediction, num_passes: int, settings: Settings
 ) -> Callable[[], None]:
-    """Return an action: forward passes on tiles in memory, and nothing else."""
+    """Return an action: forward passes on tiles in memory, and nothing else.
+
+    With what makes them fast: the engine's batches, channels last, cuDNN's choice.
+    """
     layout = torch.channels_last
     network = network.eval().to(settings.device, memory_format=layout)
-    shape = (1, network.spec.in_channels, *geometry.input_shape[1:])
+    geometry, batch = prediction.geometry, prediction.batch_tiles
+    shape = (batch, network.spec.in_channels, *geometry.input_shape[1:])
     tiles = [
         torch.randn(shape).to(settings.device, memory_format=layout)
-        for _ in range(min(num_tiles, 4))
+        for _ in range(min(num_passes, 4))
     ]
     dtype = DTYPES[settings.precision]
 
@@ -90,8 +93,9 @@ def bare_loop(
         with (
             torch.inference_mode(),
             torch.autocast(settings.device.type, dtype, enabled=dtype != torch.float32),
+            torch.backends.cudnn.flags(enabled=True, benchmark=True),
         ):
-            for number in range(num_tiles):
+            for number in range(num_passes):
                 network(tiles[number % len(tiles)])
         settings.synchronise()
 
@@ -128,7 +132,7 @@ def _figures(
     num_bare: int,
     load: GpuLoad,
 ) -> list[Figure]:
-    geometry = PredictionGeometry.from_json(prediction.record["geometry"])
+    geometry = prediction.geometry
     tile_flop = spec.flop(geometry.input_shape)
     tile_efficiency = geometry.tile_efficiency(spec)
     # Seconds for the FLOP of one tile: as a matrix product, as a bare forward.
@@ -143,6 +147,7 @@ def _figures(
         "geometry": geometry.to_json(),
         "base_channels": spec.base_channels,
         "precision": prediction.record["precision"],
+        "batch_tiles": prediction.batch_tiles,
         "threads": prediction.record["threads"],
         "flip_fraction": prediction.record["flip_fraction"],
         "seconds": seconds,

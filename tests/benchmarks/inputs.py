@@ -20,6 +20,7 @@ from unetpipe.records import hash_file, read_record, write_record
 from unetpipe.stages.plan_prediction import plan_prediction
 from unetpipe.stages.predict_part import predict_part
 from unetpipe.stages.probe_prediction import probe_prediction
+from unetpipe.tiling import PredictionGeometry
 from unetpipe.volumes import create_volume, open_volume, shard_shape, write_shard
 
 VOXEL_SIZE_NM = (50.0, 4.0, 4.0)
@@ -139,9 +140,19 @@ class Prediction:
         return self.model / "model.json"
 
     @property
+    def geometry(self) -> PredictionGeometry:
+        """Grids of the plan."""
+        return PredictionGeometry.from_json(self.record["geometry"])
+
+    @property
+    def batch_tiles(self) -> int:
+        """Tiles of one forward pass."""
+        return int(self.record["identity"]["batch_tiles"])
+
+    @property
     def num_voxels(self) -> int:
         """Voxels of the volume."""
-        return prod(self.record["geometry"]["volume_shape"])
+        return prod(self.geometry.volume_shape)
 
     def plan(self) -> dict[str, Any]:
         """Plan into a new empty store, so that nothing is there already."""
@@ -177,11 +188,11 @@ class Prediction:
 
     def describe(self) -> str:
         """Return tile and volume, for the table."""
-        geometry = self.record["geometry"]
-        _, y, x = geometry["input_shape"]
-        _, kept_y, kept_x = geometry["stride"]
-        volume = " x ".join(map(str, geometry["volume_shape"]))
-        return f"tile {y} x {x} -> {kept_y} x {kept_x}, volume {volume}"
+        _, y, x = self.geometry.input_shape
+        _, kept_y, kept_x = self.geometry.stride
+        volume = " x ".join(map(str, self.geometry.volume_shape))
+        batch = f", {self.batch_tiles} a pass" if self.batch_tiles > 1 else ""
+        return f"tile {y} x {x} -> {kept_y} x {kept_x}{batch}, volume {volume}"
 
 
 def _write_slab(array: Any, start: int, slab: NDArray[np.uint8]) -> None:

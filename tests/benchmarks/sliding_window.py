@@ -178,7 +178,7 @@ class _Comparison:
         """Return side and batch of the windows that cover the image soonest.
 
         By a timed forward of each size, times the windows that the overlap asks for;
-        as large as our own tiles may be (``prediction.memory_gb``).
+        as large as tiles of ours may be.
         """
         choose = self.settings.choose
         sides = choose(
@@ -192,7 +192,7 @@ class _Comparison:
             lengths = self.image.shape[1:]
             count = prod(_num_windows(n, side, way.overlap) for n in lengths)
             for batch in choose(quick=(1,), cpu=(1,), cuda=(1, 4)):
-                if 4 * values * batch <= self.ours.config.memory_gb * GIB:
+                if 4 * values * batch <= choose(quick=4, cpu=4, cuda=24) * GIB:
                     passes = ceil(count / batch)
                     seconds[side, batch] = passes * self._time_windows(side, batch)
         return min(seconds, key=lambda window: seconds[window])
@@ -222,7 +222,11 @@ def forward(network: UNet, precision: str, windows: Tensor) -> Tensor:
     """Return float32 probabilities (n, 1, y, x); both sides run this arithmetic."""
     dtype = DTYPES[precision]
     windows = windows.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(windows.device.type, dtype, enabled=dtype != torch.float32):
+    with (
+        torch.autocast(windows.device.type, dtype, enabled=dtype != torch.float32),
+        # TF32, the default, would be less than fp32.
+        torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
+    ):
         logits = network(windows)
     return activate(logits, network.spec)
 
