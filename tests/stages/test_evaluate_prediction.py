@@ -60,14 +60,16 @@ def cells():
 
 @pytest.fixture(scope="module")
 def by_chunk(cells, tmp_path_factory):
-    """The same volume, stored and scored with other chunks."""
+    """The same volume, stored and scored with other chunks, in many pieces."""
     labels, _, probability = cells
     records = []
     for chunk in CHUNKS:
         folder = tmp_path_factory.mktemp("chunks")
         scored = Scored(folder, probability, labels, kind="instances", chunk=chunk)
         rows = ("validate", [0, 1]), ("test", [2, 3, 4])
-        records.append(scored.evaluate(*rows, field_of_interest_vox=5))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("unetpipe.scored_volume.PIECE_VOX", 16)
+            records.append(scored.evaluate(*rows, field_of_interest_vox=5))
     return records
 
 
