@@ -57,18 +57,24 @@ class UNet(nn.Module):
 
     def forward(self, image_NCYX: Tensor) -> Tensor:
         """Return logits (n, k, y, x) of a legal tile."""
+        # Layer by layer, so that in inference each map is freed once it is read.
         maps, skips = image_NCYX, []
         for level in range(self.spec.depth):
-            maps = self.down[level](maps)
+            for layer in self.down[level].children():
+                maps = layer(maps)
             skips.append(maps)
             pool = nn.functional.max_pool2d
             if self.spec.ndim == 3:
                 pool = nn.functional.max_pool3d
             maps = pool(maps, self._pool(level))
-        maps = self.dropout(self.down[-1](maps))
+        for layer in self.down[-1].children():
+            maps = layer(maps)
+        maps = self.dropout(maps)
         for up, merge in zip(self.up, self.merge, strict=True):
             maps = up(maps)
-            maps = merge(torch.cat([_centre_crop(skips.pop(), maps), maps], dim=1))
+            maps = torch.cat([_centre_crop(skips.pop(), maps), maps], dim=1)
+            for layer in merge.children():
+                maps = layer(maps)
         logits: Tensor = self.out(maps)
         return logits
 

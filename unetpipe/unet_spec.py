@@ -218,17 +218,20 @@ class UNetSpec:
         """Return how many values live at once during inference, at the worst layer.
 
         Skip connections stay; beside them live a layer's input and output, and at a
-        concatenation the copy of the cropped skip.
+        concatenation its two parts and the result.
         """
         live_skips: dict[int, int] = {}
         previous, peak = self.in_channels * prod(input_shape), 0
         for layer in self.layers(input_shape):
             values = layer.num_values
-            if layer.kind == "up":
-                values *= 2  # concatenated with the cropped skip of equal size
-                peak = max(peak, previous + values + sum(live_skips.values()))
-                live_skips.pop(layer.level)
             peak = max(peak, previous + values + sum(live_skips.values()))
+            if layer.kind == "up":
+                # Concatenated with the cropped skip of equal size.
+                peak = max(peak, 3 * values + sum(live_skips.values()))
+                live_skips.pop(layer.level)
+                values *= 2
+            if layer.kind == "conv" and self.normalization == "batch":
+                peak = max(peak, 2 * values + sum(live_skips.values()))
             if layer.saved:
                 live_skips[layer.level] = values
             previous = values
