@@ -20,8 +20,6 @@ BLOCKS_READ = 3
 BLOCKS_PREDICTED = 5
 # One batch is cut, two wait, one is computed, and as many more as the device lags.
 BATCHES = {"cpu": 4, "cuda": 6}
-# Kept memory (machine.keep_freed_memory) has gaps between the feature maps.
-GAPS = 1.4
 # Normalised voxels, logits, probabilities, their sum and products: float32 each.
 FLOATS_PER_INPUT = 2
 FLOATS_PER_OUTPUT = 5
@@ -67,6 +65,6 @@ def project_part(
         values = FLOATS_PER_INPUT * tile_values + FLOATS_PER_OUTPUT * (
             spec.num_classes * prod(geometry.input_shape)
         )
-        total += GAPS * batch_tiles * (activation_bytes + 4 * values)
+        total += batch_tiles * (activation_bytes + 4 * values)
         total += 3 * 4 * spec.num_parameters
     return int(total)
