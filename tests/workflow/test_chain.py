@@ -89,9 +89,9 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
             {"evaluate_prediction", "report"},
         ),
         (
-            "unetpipe/segmentation.py",
-            "max(smallest, 1)",
-            "max(smallest, 2)",
+            "unetpipe/stages/segment_volume.py",
+            "DEFAULT_THRESHOLD = 0.5",
+            "DEFAULT_THRESHOLD = 0.4",
             {"segment_volume", "evaluate_prediction", "report"},
         ),
         (
