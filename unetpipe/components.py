@@ -10,14 +10,17 @@ The partition is the same for any blocks; the ids are not, and mean nothing.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid, whole_volume
-from unetpipe.segmentation import face_pairs, merge_ids
+from unetpipe.segmentation import (
+    Connectivity,
+    face_pairs,
+    label_components,
+    merge_ids,
+)
 from unetpipe.volumes import create_volume, open_volume, read_roi, store_shard
 
 Mask = NDArray[np.bool_]
@@ -27,7 +30,7 @@ CHUNK = 128
 class StoredComponents:
     """Components of a volume, or of each of its sections, in a store of their own.
 
-    A *unit* is what is numbered by itself: a section, or the volume.
+    A *unit* is what is numbered at once: one layer of blocks, or the volume.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ class StoredComponents:
     shape : (z, y, x)
         Of the volume.
     block : (z, y, x)
-        What is labelled at once; with sections apart it is one section deep.
+        What is labelled at once.
     sections_apart : bool
         Voxels connect within sections only.
     read_mask : callable
@@ -86,27 +89,24 @@ class StoredComponents:
             del self._tables[unit]
 
     def _unit(self, roi: Roi) -> int:
-        """Return the section that a box lies in, or 0 for the one volume."""
-        return roi.start[0] if self.sections_apart else 0
+        """Return the layer of blocks that a box lies in, or 0 for the one volume."""
+        return roi.start[0] // self.block[0] if self.sections_apart else 0
 
     def _number(self, unit: int) -> NDArray[np.uint64]:
         """Write ids block by block, and return the final one of each."""
         box = whole_volume(self.shape)
         if self.sections_apart:
-            box = Roi((unit, 0, 0), (unit + 1, *self.shape[1:]))
+            layer = as_zyx((self.block[0], *self.shape[1:]))
+            box = grid_cell((unit, 0, 0), layer, self.shape)
+        connectivity: Connectivity = "2d" if self.sections_apart else "3d"
         pairs, count = [np.zeros((0, 2), np.uint64)], 0
         for index in iterate_grid(box, self.block):
             roi = grid_cell(index, self.block, self.shape)
-            labels: Any
-            labels, found = cc3d.connected_components(
-                np.ascontiguousarray(self._read_mask(roi)),
-                connectivity=6,
-                return_N=True,
-            )
+            labels, found = label_components(self._read_mask(roi), connectivity)
             ids = np.where(labels > 0, labels.astype(np.uint64) + np.uint64(count), 0)
             store_shard(self._ids, index, ids)
             pairs += self._touching(ids, roi, box)
-            count += int(found)
+            count += found
         sizes = np.ones(count + 1, np.int64)
         return merge_ids(count, np.concatenate(pairs), sizes, 0)
 
@@ -115,7 +115,7 @@ class StoredComponents:
     ) -> list[NDArray[np.uint64]]:
         """Return the pairs across the faces to the blocks before this one."""
         found = []
-        for axis in range(3):
+        for axis in range(1 if self.sections_apart else 0, 3):
             if roi.start[axis] == box.start[axis]:
                 continue
             start, stop = list(roi.start), list(roi.stop)

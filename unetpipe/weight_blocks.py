@@ -56,6 +56,7 @@ MOST_VOXELS = 6_000_000
 # Two neighbours of each voxel, distances, results; labels and two kinds of ids come on
 # top.
 BYTES_PER_VOXEL = 64
+MOST_SECTIONS = 8
 MOST_THREADS = 4
 
 
@@ -143,6 +144,9 @@ class Weigher:
         around: Zyx = (reach if ndim == 3 else 0, reach, reach)
         self.halo = Halo(around, around)
         self.block = choose_block(self.shape, shard_shape(border), self.halo, ndim)
+        if ndim == 2:  # as many sections as are decoded together anyway
+            depth = min(annotation.labels.chunks[0], MOST_SECTIONS)
+            self.block = (depth, *self.block[1:])
         self.components: StoredComponents | None = None
 
     @property
@@ -153,11 +157,15 @@ class Weigher:
     @property
     def peak_bytes(self) -> int:
         """Memory that this takes at most, beside the libraries."""
-        wide = whole_volume(as_zyx(map(min, self.block, self.shape))).grow(self.halo)
-        widest = as_zyx(map(min, wide.shape, self.shape))
         given = self.annotation.labels.dtype.itemsize
         id_bytes = 8 if self._needs_components() else given
-        return self.num_threads * prod(widest) * (BYTES_PER_VOXEL + 3 * id_bytes)
+        wide = prod(
+            min(b + h, n)
+            for b, h, n in zip(self.block, self.halo.total, self.shape, strict=True)
+        )
+        at_once = wide if self.ndim == 3 else wide // min(self.block[0], self.shape[0])
+        each = wide * given + at_once * (BYTES_PER_VOXEL + 2 * id_bytes)
+        return self.num_threads * each
 
     def check_memory(self, what: str) -> None:
         """Log how much memory this takes at most, and refuse too much.
@@ -216,9 +224,28 @@ class Weigher:
         return is_cut and self.annotation.kind != "instances"
 
     def _weigh(self, roi: Roi) -> Weighed:
+        """Compute and store a block; with ``ndim`` 2 section by section."""
         wide = roi.grow(self.halo).intersect(whole_volume(self.shape))
-        inside = roi.relative_to(wide.start).slices
         labels = read_roi(self.annotation.labels, wide)
+        pieces = [roi]
+        if self.ndim == 2:
+            (first, *low), (stop, *high) = roi.start, roi.stop
+            pieces = [
+                Roi(as_zyx((z, *low)), as_zyx((z + 1, *high)))
+                for z in range(first, stop)
+            ]
+        weighed = [self._weigh_piece(piece, labels, wide) for piece in pieces]
+        return Weighed(
+            roi,
+            np.concatenate([w.class_counts for w in weighed]),
+            [ids for w in weighed for ids in w.cells],
+        )
+
+    def _weigh_piece(self, roi: Roi, labels: NDArray[Any], origin: Roi) -> Weighed:
+        """Compute and store what is connected: labels are those of a larger box."""
+        wide = roi.grow(self.halo).intersect(origin)
+        inside = roi.relative_to(wide.start).slices
+        labels = labels[wide.relative_to(origin.start).slices]
         if self.components is None:
             cells = self.annotation.to_instances(labels)
         else:
@@ -241,8 +268,8 @@ class Weigher:
                 separated, w0=self.w0, sigma_vox=self.sigma_vox, inside=inside
             )
             border[target == UNLABELLED] = 0
-        for array, voxels in ((self.border, border), (self.target, target)):
-            self._store(array, roi, voxels)
+        self._store(self.border, roi, border)
+        self._store(self.target, roi, target)
         return Weighed(
             roi,
             np.stack([count_classes(s, self.num_classes) for s in target]),
@@ -266,7 +293,7 @@ def choose_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
     halo : Halo
         What is read around a block.
     ndim : 2 or 3
-        2: blocks are one section deep.
+        2: sections are computed one by one.
     """
     block = list(shard)
     grown = True

@@ -235,7 +235,7 @@ def compute_border_term(
 
 def count_classes(target: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
     """Return how many known voxels each class has, shape (k,)."""
-    return np.bincount(target.ravel(), minlength=256)[:num_classes].astype(np.int64)
+    return np.array([np.count_nonzero(target == k) for k in range(num_classes)])
 
 
 def balance_classes(counts: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
