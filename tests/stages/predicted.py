@@ -1,0 +1,86 @@
+"""The stages of prediction, run one after another in a folder of their own."""
+
+from pathlib import Path
+
+from unetpipe.config import PredictionConfig
+from unetpipe.receipts import receipt_path
+from unetpipe.records import read_record
+from unetpipe.stages.finish_prediction import finish_prediction
+from unetpipe.stages.plan_prediction import plan_prediction
+from unetpipe.stages.predict_part import predict_part
+from unetpipe.stages.probe_prediction import probe_prediction
+from unetpipe.volumes import open_volume
+
+SHAPE = (5, 70, 101)
+
+
+class Chain:
+    """Probe, plan, predict and finish in one folder."""
+
+    def __init__(self, folder, ingest, model, **prediction):
+        self.folder, self.ingest, (self.model, self.model_json) = folder, ingest, model
+        settings = {"threads": 1, "parts": 2, "stride": (1, 16, 32)}
+        self.prediction = PredictionConfig(**(settings | prediction))
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def plan(self):
+        probe_prediction(
+            ingest=self.ingest,
+            model=self.model,
+            model_json=self.model_json,
+            prediction=self.prediction,
+            record=self.folder / "probe.json",
+        )
+        plan_prediction(
+            ingest=self.ingest,
+            model_json=self.model_json,
+            probe=self.folder / "probe.json",
+            prediction=self.prediction,
+            folder=self.folder,
+            record=self.folder / "plan.json",
+        )
+        return read_record(self.folder / "plan.json")
+
+    def part(self, part):
+        record = self.folder / "parts" / f"{part}.json"
+        predict_part(
+            plan=self.folder / "plan.json",
+            model=self.model,
+            model_json=self.model_json,
+            part=part,
+            record=record,
+        )
+        return read_record(record)
+
+    def finish(self):
+        parts = range(self.prediction.parts)
+        finish_prediction(
+            plan=self.folder / "plan.json",
+            parts=[self.folder / "parts" / f"{p}.json" for p in parts],
+            record=self.folder / "prediction.json",
+        )
+        return read_record(self.folder / "prediction.json")
+
+    def run(self):
+        self.plan()
+        for part in reversed(range(self.prediction.parts)):
+            self.part(part)
+        self.finish()
+        return self.voxels()
+
+    def array(self, name="probability"):
+        plan = read_record(self.folder / "plan.json")
+        return open_volume(Path(plan["outputs"][name]["store"]), mode="r+")
+
+    def voxels(self, name="probability"):
+        return self.array(name)[...]
+
+    def receipt(self, index):
+        plan = read_record(self.folder / "plan.json")
+        return receipt_path(Path(plan["receipts"]), index)
+
+
+def small_shards(monkeypatch, sections=2, voxels=32):
+    monkeypatch.setattr("unetpipe.tiling.SHARD_SECTIONS", sections)
+    monkeypatch.setattr("unetpipe.tiling.FEWEST_SHARDS_Z", 1)
+    monkeypatch.setattr("unetpipe.tiling.SHARD_VOXELS_YX", voxels)
