@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import isclose
@@ -117,6 +118,11 @@ class _Job:
     stack: ExitStack
     warnings: list[str] = field(default_factory=list)
     layout: Layout = field(init=False)
+    # Files are hashed while they are copied, and so read from the disk once.
+    hashing: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hashing = self.stack.enter_context(ThreadPoolExecutor(1, "hash"))
 
     def describe(self, image: ImageReader) -> dict[str, Any]:
         """Return what the record says of the volume as a whole; choose the layout."""
@@ -141,6 +147,7 @@ class _Job:
         if ready is None:
             partial = self.stack.enter_context(partial_folder(store))
         check_memory(image, self.layout, image.dtype, f"volume {self.volume}: image")
+        files = self.hashing.submit(_list_files, image, self.originals)
         found = copy_image(image, partial, self.layout, nan_policy=policy)
         check_pixels("image", image, found.pixel_sha256, self.pixel_sha256)
         return {
@@ -148,7 +155,7 @@ class _Job:
                 "store": str(ready or store),
                 "content_sha256": found.content_sha256,
                 "pixel_sha256": found.pixel_sha256,
-                "files": _list_files(image, self.originals),
+                "files": files.result(),
             },
             "statistics": [s.to_json() for s in found.statistics],
             "num_nan": sum(s.num_nan for s in found.statistics),
@@ -170,6 +177,7 @@ class _Job:
         )
         what = f"volume {self.volume}: labels"
         check_memory(labels, self.layout, annotation.dtype, what)
+        files = self.hashing.submit(_list_files, labels, self.originals)
         written = copy_labels(labels, partial, self.layout, annotation)
         self.problems.texts += annotation.problems()
         with self.problems:
@@ -182,7 +190,7 @@ class _Job:
             "store": str(store),
             "content_sha256": written.content_sha256,
             "pixel_sha256": written.pixel_sha256,
-            "files": _list_files(labels, self.originals),
+            "files": files.result(),
             "markers": frames.marker_paths() if frames and frames.markers else None,
             **annotation.to_json(),
         }
