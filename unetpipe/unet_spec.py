@@ -5,6 +5,7 @@ No torch here: the Snakefile and the planning stage import this module.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, Literal
 
@@ -267,8 +268,7 @@ class UNetSpec:
         Computed by walking the layers backwards, never configured: (92, 96) along y
         and x for the paper's network, whose legal inputs are 12 modulo 16.
         """
-        pairs = [self._axis_halo(axis) for axis in range(3)]
-        return Halo(as_zyx(p[0] for p in pairs), as_zyx(p[1] for p in pairs))
+        return _halo_of(self)
 
     @property
     def output_offset(self) -> Zyx:
@@ -354,3 +354,10 @@ class UNetSpec:
             skip = skips.pop()
             low, high = min(low, skip[0]) - reach, max(high, skip[1]) + reach
         return low, high
+
+
+@lru_cache(maxsize=256)
+def _halo_of(spec: UNetSpec) -> Halo:
+    """Return the halo; planning asks for it once for each tile that it weighs up."""
+    pairs = [spec._axis_halo(axis) for axis in range(3)]
+    return Halo(as_zyx(p[0] for p in pairs), as_zyx(p[1] for p in pairs))

@@ -64,7 +64,7 @@ def matrix_product(settings: Settings) -> tuple[Callable[[], None], float]:
         multiply()
         rates[size] = 2 * size**3 / min(time_once(multiply) for _ in range(3))
     best = max(rates, key=lambda size: rates[size])
-    wanted_seconds = settings.choose(quick=0.01, cpu=1.5, cuda=0.5)
+    wanted_seconds = settings.choose(quick=0.01, cpu=4.0, cuda=0.5)
     repeats = max(1, round(wanted_seconds * rates[best] / (2 * best**3)))
     return (
         _multiplication(best, repeats, dtype, settings),

@@ -7,11 +7,12 @@ from unetpipe.config import PredictionConfig
 from unetpipe.geometry import Zyx
 from unetpipe.records import write_record
 from unetpipe.stages.plan_prediction import plan_prediction
-from unetpipe.tiling import candidate_strides, plan_geometry
+from unetpipe.tile_choice import rank_tiles
+from unetpipe.tiling import plan_geometry
 from unetpipe.unet_spec import UNetSpec
 
 SHAPE: Zyx = (10_000, 10_000, 10_000)
-MEMORY_VALUES = 2**30
+MEMORY_BYTES = 4 * 2**30
 
 
 def plan_huge_volume(*, folder: Path, parts: int) -> None:
@@ -20,11 +21,8 @@ def plan_huge_volume(*, folder: Path, parts: int) -> None:
     Only the look at the free disk is left out: no disk here is large enough.
     """
     spec = UNetSpec()
-    stride = next(
-        stride
-        for stride in candidate_strides(SHAPE, spec)
-        if spec.peak_activation_values(spec.input_shape_for(stride)) < MEMORY_VALUES
-    )
+    tile = next(t for t in rank_tiles(SHAPE, spec) if t.tile_bytes < MEMORY_BYTES)
+    stride = tile.stride
     geometry = plan_geometry(SHAPE, stride, spec)
     flop = spec.flop(geometry.input_shape)
     write_record(
