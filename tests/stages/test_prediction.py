@@ -266,14 +266,30 @@ def test_a_full_disk_is_refused_before_the_store_is_created(chain, monkeypatch):
     assert not list(run.folder.glob("prediction-*"))
 
 
-def test_peak_memory_stays_below_the_projection(chain):
-    run = chain(parts=1)
+@pytest.mark.parametrize(
+    ("shape", "spec", "settings"),
+    [
+        (SHAPE, UNetSpec(base_channels=4, depth=2), {}),
+        (
+            (3, 560, 600),
+            UNetSpec(base_channels=12, num_classes=3),
+            {"stride": None, "precision": "bf16", "largest_flip_fraction": 1},
+        ),
+    ],
+)
+def test_peak_memory_stays_below_the_projection(
+    tmp_path, make_volume, make_model, shape, spec, settings
+):
+    run = Chain(
+        tmp_path / "run", make_volume(shape), make_model(spec), parts=1, **settings
+    )
     plan = run.plan()
     code = KILLED.replace("SIGKILL", "SIGCONT")  # never fatal: a clean process
     arguments = [run.folder, run.model, run.model_json, 0]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
     measured = read_record(run.folder / "parts" / "0.json")["peak_rss_bytes"]
-    assert measured < plan["projected"]["peak_rss_bytes"]
+    projected = plan["projected"]["peak_rss_bytes"]
+    assert 0.4 * projected < measured < projected
 
 
 def test_a_store_of_another_recipe_under_the_same_name_is_refused(chain):
