@@ -55,7 +55,11 @@ def code_versions(*modules: str) -> dict[str, str]:
         seen.add(name)
         versions[name], imported = _fingerprint(path)
         pending += imported
-    return {name: versions[name] for name in sorted(seen - SILENT)}
+    return {name: versions[name] for name in sorted(seen) if not _is_silent(name)}
+
+
+def _is_silent(name: str) -> bool:
+    return name in SILENT or name.startswith(f"{ROOT}.config.")
 
 
 @cache

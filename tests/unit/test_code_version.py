@@ -136,7 +136,8 @@ def test_the_configuration_module_leaves_the_fingerprint_of_a_stage(
         "from unetpipe.config import Config\nfrom unetpipe import tiling\n"
     )
     before = versions(package, "unetpipe.stages.probe")
-    path = package / "config.py"
-    path.write_text(path.read_text() + "\nNEW_DEFAULT = 3\n")
+    for name in ("__init__", "training"):
+        path = package / "config" / f"{name}.py"
+        path.write_text(path.read_text() + "\nNEW_DEFAULT = 3\n")
     assert versions(package, "unetpipe.stages.probe") == before
     assert "unetpipe.tiling" in before

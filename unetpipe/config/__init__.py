@@ -1,0 +1,163 @@
+"""What a user may set: validated once, here, and nowhere else.
+
+These models are the only source of ``config/schema.json`` and of the defaults. A key
+that they do not know is an error; all problems of a configuration come at once.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from unetpipe.config.data import IngestConfig, PhantomConfig
+from unetpipe.config.fields import NAME_PATTERN, Name, Section, Sha256
+from unetpipe.config.prediction import (
+    EvaluationConfig,
+    FieldOfInterest,
+    PredictionConfig,
+    SegmentationConfig,
+)
+from unetpipe.config.problems import explain, known_keys, listing
+from unetpipe.config.training import (
+    AugmentationConfig,
+    NetworkConfig,
+    TrainingConfig,
+    WeightMapConfig,
+)
+from unetpipe.errors import ConfigError
+
+__all__ = [
+    "NAME_PATTERN",
+    "PRESETS",
+    "AugmentationConfig",
+    "Config",
+    "EvaluationConfig",
+    "FieldOfInterest",
+    "IngestConfig",
+    "NetworkConfig",
+    "PhantomConfig",
+    "PredictionConfig",
+    "Section",
+    "SegmentationConfig",
+    "TrainingConfig",
+    "WeightMapConfig",
+    "check_config",
+    "load_config",
+    "schema",
+]
+
+
+class Config(Section):
+    """The whole configuration of one run."""
+
+    name: Name = "demo"
+    """Name of the run: results lie in ``results/<name>``."""
+    source: str = "phantom:cells"
+    """Where the originals come from: a URL of an archive, a local archive, a local
+    folder (used in place), or ``phantom:cells``."""
+    source_sha256: Sha256 | None = None
+    """Checksum of the archive."""
+    pixel_sha256: dict[str, dict[Literal["image", "labels"], Sha256]] = Field(
+        default={}
+    )
+    """Checksum of the voxels of ``image`` and ``labels`` of a volume."""
+    volumes: str = "config/volumes.tsv"
+    """The sheet: which sections of which volume play which role."""
+    export_ctc: bool = False
+    """Write the objects of each volume in the layout of the Cell Tracking Challenge
+    too: ``01_RES/mask000.tif``."""
+    preset: Literal["paper", "same_padding"] = "paper"
+    """Defaults of network, augmentation and training."""
+    phantom: PhantomConfig = PhantomConfig()
+    ingest: IngestConfig = IngestConfig()
+    network: NetworkConfig = NetworkConfig()
+    weight_map: WeightMapConfig = WeightMapConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    prediction: PredictionConfig = PredictionConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+# The common re-implementation: padded, batch-normalised, one sigmoid channel.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "same_padding": {
+        "network": {
+            "padding": "same",
+            "normalization": "batch",
+            "head": "sigmoid",
+            "dropout": 0.0,
+            "initialization": "default",
+        },
+        "weight_map": {"enabled": False, "class_balance": False},
+        "augmentation": {
+            "shift_vox": 0.0,
+            "rotation_degrees": 0.0,
+            "elastic_sigma_vox": 0.0,
+            "grey_scale": 0.0,
+            "grey_shift": 0.0,
+        },
+        "training": {
+            "learning_rate": 0.01,
+            "momentum": 0.99,
+            "weight_decay": 5e-4,
+            "schedule": "step",
+        },
+    },
+}
+
+
+def check_config(values: dict[str, Any], source: str = "the configuration") -> Config:
+    """Return the validated configuration.
+
+    Parameters
+    ----------
+    values : dict
+        As read from YAML.
+    source : str
+        Where the values came from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem at once: the key, the value, and what would work.
+    """
+    preset = PRESETS.get(str(values.get("preset", "paper")), {})
+    # A section whose keys are all commented out reads as null: it has its defaults.
+    values = {
+        key: value
+        for key, value in values.items()
+        if value is not None or not known_keys(Config, (str(key),))
+    }
+    try:
+        return Config.model_validate(_merge(preset, values))
+    except ValidationError as error:
+        raise ConfigError(listing(source, explain(Config, error.errors()))) from None
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a YAML file; see ``check_config``."""
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; name a YAML file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys; start from config/config.yaml")
+    return check_config(values, str(path))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration, for editors."""
+    return Config.model_json_schema()
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,44 @@
+"""What a user may set of the originals and of how volumes are stored."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unetpipe.config.fields import Count, Section
+from unetpipe.errors import ConfigError
+
+
+class PhantomConfig(Section):
+    """The seeded membrane phantom that ``source: phantom:cells`` draws."""
+
+    shape: tuple[Count, Count, Count] = (8, 256, 256)
+    """Voxels along z, y, x."""
+    num_cells: Annotated[int, Field(ge=1, le=65_535)] = 60
+    """Cells in the volume."""
+    noise: Annotated[float, Field(ge=0)] = 24.0
+    """Standard deviation of the grey-value noise, in grey values of 0 to 255."""
+    seed: int = 1
+    """Another seed draws another phantom."""
+
+
+class IngestConfig(Section):
+    """How volumes are stored."""
+
+    chunk: tuple[Count, Count, Count] = (8, 128, 128)
+    """Voxels along z, y, x that Zarr reads at once."""
+    shard: tuple[Count, Count, Count] = (8, 1024, 1024)
+    """Voxels along z, y, x that Zarr writes as one file; multiples of ``chunk``."""
+    nan_policy: Literal["error", "replace"] = "error"
+    """What to do with NaN or infinite voxels: refuse, or put the channel's mean."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "IngestConfig":
+        problems = [
+            f"shard is {shard} voxels along {axis}, not a multiple of chunk {chunk}; "
+            f"use {chunk * max(1, shard // chunk)}"
+            for axis, chunk, shard in zip("zyx", self.chunk, self.shard, strict=True)
+            if shard % chunk
+        ]
+        if problems:
+            raise ConfigError("; ".join(problems))
+        return self

@@ -1,0 +1,120 @@
+"""What a user may set of prediction, segmentation and scores."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unetpipe.config.fields import Count, Fraction, NumThreads, Positive, Section
+from unetpipe.errors import ConfigError
+
+Orientation = Annotated[int, Field(ge=0, le=7)]
+Interval = tuple[Annotated[int, Field(ge=0)], Count]
+# The data sets whose frames have an edge without annotation; others have none.
+FieldOfInterest = Literal[
+    "BF-C2DL-HSC",
+    "BF-C2DL-MuSC",
+    "DIC-C2DH-HeLa",
+    "Fluo-C2DL-Huh7",
+    "Fluo-C2DL-MSC",
+    "Fluo-C3DH-H157",
+    "Fluo-C3DL-MDA231",
+    "Fluo-N2DH-GOWT1",
+    "Fluo-N2DL-HeLa",
+    "Fluo-N3DH-CE",
+    "Fluo-N3DH-CHO",
+    "PhC-C2DH-U373",
+    "PhC-C2DL-PSC",
+]
+
+
+class PredictionConfig(Section):
+    """Overlap-tile prediction (paper: Fig. 2)."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; fp32 instead, with a warning, where the probe
+    finds that the processor would only emulate the other."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to predict; auto: the GPU where there is one."""
+    largest_flip_fraction: Fraction = 0.01
+    """Planning refuses a reduced precision that flips more labels than this."""
+    average: Literal[1, 4, 7, 8] | tuple[Orientation, ...] = 1
+    """Average the probabilities over the first so many of the eight orientations (the
+    paper: 7), or over those listed: 0 to 3 are quarter turns, 4 to 7 the mirror image,
+    turned. Each costs one pass."""
+    memory_gb: Positive | Literal["auto"] = "auto"
+    """Memory that the activations of one forward pass may take; auto: 4 on a CPU, 70 %
+    of a GPU's."""
+    stride: tuple[Count, Count, Count] | None = None
+    """What each tile keeps (z, y, x); null: chosen for the section shape."""
+    batch_tiles: Count | Literal["auto"] = "auto"
+    """Tiles in one forward pass; auto: 1 on a CPU, on a GPU as many as fill it."""
+    compile: bool = False
+    """Run the network through ``torch.compile`` (with CUDA graphs on a GPU) if that
+    works where the probe runs."""
+    autotune: bool = False
+    """Let cuDNN time its algorithms on a GPU. Faster or not, it may choose another one
+    in each process, so that the last bits of a prediction depend on interruptions."""
+    roi: tuple[Interval, Interval, Interval] | None = None
+    """Box to predict: start and stop along z, y, x, in voxels; null: all. Tiles that do
+    not touch it stay 0."""
+    mask: str | None = None
+    """Image or OME-Zarr of which voxels other than 0 are to be predicted, at the
+    volume's resolution or a coarser level; ``{volume}`` stands for the volume's name.
+    Tiles that it does not touch stay 0."""
+    empty_value: float | None = None
+    """Tiles that hold nothing brighter than this grey value, as stored, stay 0; null:
+    all tiles are predicted."""
+    empty_fraction: Fraction = 0.0
+    """With ``empty_value``: up to this fraction of a tile's voxels may be brighter."""
+    block_shards: tuple[Count, Count, Count] = (1, 1, 1)
+    """Shards that one block spans; the unit that an interruption loses at most."""
+    parts: Count = 2
+    """Jobs that share a volume's blocks."""
+    threads: NumThreads = "auto"
+    """CPU threads of torch; recorded in the plan and equal in all parts."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PredictionConfig":
+        if isinstance(self.average, tuple) and (
+            not self.average or len(set(self.average)) < len(self.average)
+        ):
+            raise ConfigError(
+                f"average is {list(self.average)}; list each orientation once, at "
+                "least one of 0 to 7"
+            )
+        for axis, (start, stop) in zip("zyx", self.roi or (), strict=False):
+            if start >= stop:
+                raise ConfigError(
+                    f"roi is {start} to {stop} along {axis}, which is empty; give "
+                    "start and stop, start first"
+                )
+        return self
+
+
+class SegmentationConfig(Section):
+    """From probability to masks and objects."""
+
+    threshold: Fraction | None = None
+    """Foreground probability above which a voxel is foreground; null: the threshold
+    that scored best on the validation rows, 0.5 without any."""
+    connectivity: Literal["2d", "3d"] = "2d"
+    """Objects within each section, or across sections; voxels connect by faces."""
+    object_classes: tuple[int, ...] | None = None
+    """With more than two classes: those whose voxels make objects; null: all but 0."""
+    smallest_object_vox: Annotated[int, Field(ge=0)] = 0
+    """Objects of fewer voxels are dropped."""
+
+
+class EvaluationConfig(Section):
+    """Which scores are computed."""
+
+    isbi_scores: bool = True
+    """With two classes: the ISBI 2012 scores over thresholds, section by section."""
+    warping_error: bool = True
+    """With ``isbi_scores``: the warping error too."""
+    baselines: bool = True
+    """Score a constant map, the grey values, and a watershed beside the network."""
+    field_of_interest_vox: Annotated[int, Field(ge=0)] | FieldOfInterest = 0
+    """Cell Tracking Challenge: voxels at the edge of a frame that are not annotated, or
+    the name of a data set of the challenge; objects that lie there alone do not count.
+    """

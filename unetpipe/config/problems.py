@@ -1,0 +1,86 @@
+"""The problems of a configuration in words: key, value, and what would work."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel
+
+from unetpipe.config.fields import NAME_PATTERN, SHA256_PATTERN
+
+REMEDIES = {
+    NAME_PATTERN: "use letters, digits, '.', '_' and '-', at most 64, no leading dot",
+    SHA256_PATTERN: "use 64 hexadecimal digits, as sha256sum prints them",
+}
+
+
+def explain(model: type[BaseModel], problems: Iterable[Any]) -> list[str]:
+    """Turn pydantic's problems into one line a key: key, value, and the remedy."""
+    values: dict[str, Any] = {}
+    remedies: dict[str, list[str]] = {}
+    for problem in problems:
+        location = _location(model, problem)
+        key = ".".join(location) or "configuration"
+        if problem["type"] in ("extra_forbidden", "value_error"):
+            values[key] = None
+        else:
+            values.setdefault(key, repr(problem["input"]))
+        remedies.setdefault(key, []).append(_remedy(model, problem, location))
+    return [
+        ": ".join(filter(None, [key, values[key], " or ".join(found)]))
+        for key, found in remedies.items()
+    ]
+
+
+def _location(model: type[BaseModel], problem: Any) -> tuple[str, ...]:
+    """Return the keys that lead to a problem, as a user wrote them."""
+    if problem["type"] == "missing":
+        problem = {**problem, "loc": problem["loc"][:-1]}
+    if problem["loc"][-1:] == ("[key]",):
+        return tuple(map(str, problem["loc"][:-1]))
+    # With alternatives pydantic appends which of them did not fit.
+    branch = isinstance(problem["loc"][-1], str) if problem["loc"] else False
+    location = tuple(map(str, problem["loc"]))
+    while branch and len(location) > 1 and _is_value(model, location[:-1]):
+        location = location[:-1]
+    return location
+
+
+def _remedy(model: type[BaseModel], problem: Any, location: tuple[str, ...]) -> str:
+    kind, message = problem["type"], str(problem["msg"])
+    if kind == "extra_forbidden":
+        known = known_keys(model, location[:-1])
+        close = get_close_matches(location[-1], known, n=1)
+        return "unknown key; " + (
+            f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        )
+    if kind == "missing":
+        return "too few values; give one for each of z, y, x"
+    if kind == "string_pattern_mismatch":
+        pattern = problem["ctx"]["pattern"]
+        return REMEDIES.get(pattern, message)
+    message = message.removeprefix("Value error, ").partition(", unable to")[0]
+    return message.replace("Input should be", "must be")
+
+
+def _is_value(model: type[BaseModel], location: tuple[str, ...]) -> bool:
+    """Tell whether a location is a key of the models that has no keys of its own."""
+    known = known_keys(model, location[:-1])
+    return location[-1] in known and not known_keys(model, location)
+
+
+def known_keys(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """Return the keys below a location, sorted; none where a value stands."""
+    for part in location:
+        field = model.model_fields.get(part)
+        below = field.annotation if field else None
+        if not (isinstance(below, type) and issubclass(below, BaseModel)):
+            return []
+        model = below
+    return sorted(model.model_fields)
+
+
+def listing(source: str, lines: list[str]) -> str:
+    """Return one text: where from, how many problems, and a line each."""
+    count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''}"
+    return "\n".join([f"{source}: {count}", *(f"  {line}" for line in lines)])

@@ -1,0 +1,121 @@
+"""What a user may set of the network and of its training."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unetpipe.config.fields import Count, NumThreads, Positive, Section
+from unetpipe.unet_spec import UNetSpec
+
+
+class NetworkConfig(Section):
+    """The architecture (paper: Fig. 1)."""
+
+    ndim: Literal[2, 3] = 2
+    """2: each section by itself; 3: volumetric."""
+    num_classes: Annotated[int, Field(ge=2, le=255)] = 2
+    """Classes of the output; class 0 is background."""
+    depth: Annotated[int, Field(ge=1, le=7)] = 4
+    """Number of poolings."""
+    base_channels: Count = 64
+    """Feature channels of the first level; they double with each pooling."""
+    padding: Literal["valid", "same"] = "valid"
+    """``valid`` as in the paper, or ``same`` (padded convolutions)."""
+    normalization: Literal["none", "batch"] = "none"
+    """Normalisation after each convolution."""
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """Final activation; ``sigmoid`` has one channel for two classes."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Rate at the end of the contracting path."""
+    initialization: Literal["he", "default"] = "he"
+    """``he``: N(0, sqrt(2/N)) as in the paper; ``default``: the library's own."""
+    pooling: tuple[tuple[int, int, int], ...] = ()
+    """Pooling factor (z, y, x) of each level; empty: 2 on every axis it sees."""
+
+    def spec(self, in_channels: int = 1) -> UNetSpec:
+        """Return the architecture for images of so many channels."""
+        values = self.model_dump(exclude={"initialization"})
+        return UNetSpec(in_channels=in_channels, **values)
+
+    @model_validator(mode="after")
+    def _check(self) -> "NetworkConfig":
+        self.spec()  # raises GeometryError where numbers do not fit
+        return self
+
+
+class WeightMapConfig(Section):
+    """Loss weights (paper: eq. 2)."""
+
+    enabled: bool = True
+    """False: no border term."""
+    w0: Annotated[float, Field(ge=0)] = 10.0
+    """Weight where two cells touch."""
+    sigma_vox: Positive = 5.0
+    """Width of the border, in voxels."""
+    class_balance: bool = True
+    """Weigh classes by their inverse frequency."""
+    border_class: int | None = None
+    """With ``label_kind: classes``: the class that separates cells."""
+
+
+class AugmentationConfig(Section):
+    """Random changes of each training patch (paper: Sect. 3.1)."""
+
+    shift_vox: Annotated[float, Field(ge=0)] = 10.0
+    """Largest random shift beyond the random crop, in voxels."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Largest rotation in the section plane, in degrees."""
+    flip: bool = True
+    """Mirror along y and x at random."""
+    elastic_sigma_vox: Annotated[float, Field(ge=0)] = 10.0
+    """Standard deviation of the random displacements, in voxels; 0: none."""
+    elastic_grid: Annotated[int, Field(ge=2)] = 3
+    """Displacements are drawn on a grid of so many points an axis."""
+    grey_scale: Annotated[float, Field(ge=0)] = 0.2
+    """Contrast varies by up to this fraction."""
+    grey_shift: Annotated[float, Field(ge=0)] = 0.2
+    """Brightness varies by up to this many standard deviations of the image."""
+
+
+class TrainingConfig(Section):
+    """The optimisation (paper: Sect. 3)."""
+
+    patch: tuple[Count, Count, Count] | None = None
+    """Voxels along z, y, x of the network's input, rounded up to a legal size; null:
+    572 in the plane, or less where the volume is smaller."""
+    steps: Count = 40_000
+    """Number of optimiser steps."""
+    batch_size: Count = 1
+    """Patches a step; the paper takes one large patch."""
+    learning_rate: Positive = 1e-3
+    """Step size of the stochastic gradient descent. With momentum 0.99, steps above
+    1e-3 need ``warmup_steps`` and ``gradient_clip``, or the loss becomes infinite."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Momentum of the stochastic gradient descent. In trainings of a few hundred to a
+    few thousand steps 0.9, with a learning rate of 3e-2, learned faster."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Course of the learning rate."""
+    schedule_every: Count = 10_000
+    """With ``step``: multiply by ``schedule_factor`` every so many steps."""
+    schedule_factor: Positive = 0.1
+    """With ``step``: the factor."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Raise the learning rate linearly over the first so many steps."""
+    gradient_clip: Positive | None = None
+    """Largest norm of the gradient; null: no clipping."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward pass; losses are always fp32."""
+    validate_every: Count = 500
+    """Score the validation rows every so many steps; the best checkpoint is kept."""
+    validation_metric: Literal["auto", "v_rand", "dice", "loss"] = "auto"
+    """What chooses the checkpoint; auto: v_rand for two classes, dice for more."""
+    checkpoint_every: Count = 200
+    """Save the training state every so many steps."""
+    seed: int = 0
+    """Of initialisation, patches, augmentation and dropout."""
+    threads: NumThreads = "auto"
+    """CPU threads of torch; they change fp32 bits, so a resumed training keeps them."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: a GPU where torch sees one. Not part of the recipe."""
