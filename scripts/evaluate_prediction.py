@@ -15,5 +15,6 @@ evaluate_prediction(
     rows=snakemake.params.rows,
     evaluation=EvaluationConfig(**snakemake.params.evaluation),
     picture=Path(snakemake.output.picture),
+    sections=Path(snakemake.output.sections),
     record=Path(snakemake.output.record),
 )

@@ -140,6 +140,7 @@ class Scored:
             ],
             evaluation=EvaluationConfig(**settings),
             picture=self.folder / "seams.png",
+            sections=self.folder / "section_scores.json",
             record=self.folder / "metrics.json",
         )
         return read_record(self.folder / "metrics.json")

@@ -86,7 +86,7 @@ class ThresholdCurve:
             pooling="macro",
             higher_is_better=higher_is_better,
             terms=_terms_of_mean(per_section),
-            score=_mean_of_sums,
+            score=mean_of_sums,
         )
 
     @classmethod
@@ -175,7 +175,8 @@ def _terms_of_mean(per_section: Scores) -> Scores:
     return np.stack([np.where(is_defined, per_section, 0.0), is_defined], axis=-1)
 
 
-def _mean_of_sums(sums: Scores) -> Scores:
+def mean_of_sums(sums: Scores) -> Scores:
+    """Turn sums of scores and of how many are defined into means."""
     return share_of(sums[..., 0], sums[..., 1])
 
 

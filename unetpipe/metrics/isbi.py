@@ -177,7 +177,7 @@ def collect_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
     return IsbiCurves(
         pixel_error=micro("pixel_error", at, pixels, _pixel_error),
         pixel_disagreement=micro("pixel_disagreement", at, pixels, _disagreement),
-        rand_error=micro("rand_error", at, rand, lambda sums: 1 - _f_score(sums)),
+        rand_error=micro("rand_error", at, rand, _rand_error),
         v_rand=macro("v_rand", at, _f_score(thinned)),
         v_rand_split=macro(
             "v_rand_split", at, share_of(thinned[..., 0], thinned[..., 1])
@@ -213,6 +213,14 @@ def _row(scores: RandScores) -> tuple[float, float, float]:
     return scores.both, scores.truth, scores.result
 
 
+def _rand_error(sums: Scores) -> Scores:
+    return 1 - _f_score(sums)
+
+
 def _f_score(sums: Scores) -> Scores:
     """F of (..., 3) Rand sums: both, truth, result."""
     return share_of(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
+
+
+# How the terms of sections, added up, become the score: to pool what was stored.
+SCORES_OF_TERMS = {"pixel_error": _pixel_error, "rand_error": _rand_error}

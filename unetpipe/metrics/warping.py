@@ -203,3 +203,10 @@ def _split_or_merge(mistakes: Scores) -> Scores:
 def _any_mistake(mistakes: Scores) -> Scores:
     total = mistakes.sum(axis=-1)
     return share_of(total - mistakes[..., Mistake.NONE], total)
+
+
+# How the terms of sections, added up, become the score: to pool what was stored.
+SCORES_OF_TERMS = {
+    "warping_error": _split_or_merge,
+    "classic_warping_error": _any_mistake,
+}

@@ -12,6 +12,13 @@ A row says who predicted, by which metric, how sure the score is and from how ma
 sections or objects it comes: see :func:`unetpipe.scoring.rows.make_row`.
 """
 
+from unetpipe.scoring.folds import (
+    FoldTerms,
+    describe_terms,
+    pool_means,
+    pool_terms,
+    read_terms,
+)
 from unetpipe.scoring.objects import ObjectCounts
 from unetpipe.scoring.pixels import PixelCounts, class_rows
 from unetpipe.scoring.rows import DEFINITIONS_VERSION, Row
@@ -23,11 +30,16 @@ from unetpipe.scoring.thresholds import (
 
 __all__ = [
     "DEFINITIONS_VERSION",
+    "FoldTerms",
     "ObjectCounts",
     "PixelCounts",
     "Row",
     "ThresholdScores",
     "class_rows",
     "describe_curve",
+    "describe_terms",
+    "pool_means",
+    "pool_terms",
+    "read_terms",
     "threshold_rows",
 ]

@@ -35,6 +35,7 @@ from unetpipe.scoring import (
     Row,
     class_rows,
     describe_curve,
+    describe_terms,
     threshold_rows,
 )
 from unetpipe.seam_figure import plot_seams
@@ -57,6 +58,7 @@ def evaluate_prediction(
     rows: list[dict[str, Any]],
     evaluation: EvaluationConfig,
     picture: Path,
+    sections: Path,
     record: Path,
 ) -> None:
     """Score the network, and baselines beside it, by the published definitions.
@@ -76,6 +78,9 @@ def evaluate_prediction(
         Which scores and baselines.
     picture : Path
         Where to write the seam report's picture, ``seams.png``.
+    sections : Path
+        Where to write what each section contributes to the scores over thresholds,
+        ``section_scores.json``.
     record : Path
         Where to write ``metrics.json``.
 
@@ -97,6 +102,15 @@ def evaluate_prediction(
     seams = measure_seams(volume)
     write_bytes_atomic(picture, plot_seams(seams))
     ranked = _rank(tables)
+    write_record(
+        sections,
+        {
+            "volume": volume.volume["volume"],
+            "definitions_version": DEFINITIONS_VERSION,
+            "rows": list(job.described_terms()),
+            "circumstances": circumstances(),
+        },
+    )
     write_record(
         record,
         {
@@ -246,6 +260,21 @@ class _Job:
         """Yield predicted against true frequencies, by role and class."""
         for role, pixels in self.pixels.items():
             yield from pixels.describe_calibration(role)
+
+    def described_terms(self) -> Iterator[dict[str, Any]]:
+        """Yield what each section contributes, by role, predictor and metric."""
+        for role, numbers in self.roles.items():
+            scored = [z for z in numbers if z not in self.left_out]
+            for name, by_metric in self.curves[role].items():
+                chosen = self._chosen(name)
+                for metric, curve in by_metric.items():
+                    yield describe_terms(
+                        role,
+                        name,
+                        curve,
+                        sections=scored,
+                        chosen=chosen.get(metric),
+                    )
 
     def described_curves(self) -> Iterator[dict[str, Any]]:
         """Yield scores over thresholds, by role, predictor and metric."""

@@ -159,6 +159,11 @@ def predicted_pairs(*roles):
     ]
 
 
+def is_cross_validated():
+    """Tell whether several networks are scored, each on sections of its own."""
+    return len({model for model, _ in predicted_pairs("test")}) > 1
+
+
 def predicted(pattern, *roles):
     """Fill a path pattern with every model and volume in these roles."""
     pairs = predicted_pairs(*roles)

@@ -16,6 +16,7 @@ rule evaluate_prediction:
     output:
         record=f"{PREDICTED}/metrics.json",
         picture=f"{PREDICTED}/seams.png",
+        sections=f"{PREDICTED}/section_scores.json",
     log:
         f"{LOGS}/evaluate_prediction/{{model}}/{{volume}}.log",
     benchmark:
@@ -33,6 +34,28 @@ rule evaluate_prediction:
         "Scoring {wildcards.model} on {wildcards.volume}"
     script:
         "../../scripts/evaluate_prediction.py"
+
+
+rule pool_folds:
+    """Score all folds together, each section by the network that never saw it."""
+    input:
+        metrics=predicted(rules.evaluate_prediction.output.record, "test"),
+        sections=predicted(rules.evaluate_prediction.output.sections, "test"),
+    output:
+        record=f"{RESULTS}/cross_validation.json",
+    log:
+        f"{LOGS}/pool_folds.log",
+    benchmark:
+        f"{BENCHMARKS}/pool_folds.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        code=code_versions("unetpipe.stages.pool_folds"),
+    message:
+        "Scoring all folds together"
+    script:
+        "../../scripts/pool_folds.py"
 
 
 rule export_ctc:
