@@ -3,6 +3,7 @@
 Shape suffixes: N batch, C channels, K classes, Y x X (Z Y x X in three dimensions).
 """
 
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any, Literal
 
@@ -51,12 +52,12 @@ class UNet(nn.Module):
         convolution = nn.Conv2d if spec.ndim == 2 else nn.Conv3d
         self.out = convolution(widths[0], spec.out_channels, 1)
         # Element-wise dropout, at the end of the contracting path (Sect. 3.1).
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = SeededDropout(spec.dropout)
         if initialization == "he":
             self.apply(_initialize_he)
 
-    def forward(self, image_NCYX: Tensor) -> Tensor:
-        """Return logits (n, k, y, x) of a legal tile."""
+    def forward(self, image_NCYX: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Return logits (n, k, y, x) of legal tiles; ``seeds`` are those of dropout."""
         # Layer by layer, so that in inference each map is freed once it is read.
         maps, skips = image_NCYX, []
         for level in range(self.spec.depth):
@@ -69,7 +70,7 @@ class UNet(nn.Module):
             maps = pool(maps, self._pool(level))
         for layer in self.down[-1].children():
             maps = layer(maps)
-        maps = self.dropout(maps)
+        maps = self.dropout(maps, seeds)
         for up, merge in zip(self.up, self.merge, strict=True):
             maps = up(maps)
             maps = torch.cat([_centre_crop(skips.pop(), maps), maps], dim=1)
@@ -80,6 +81,27 @@ class UNet(nn.Module):
 
     def _pool(self, level: int) -> Any:  # torch types pairs and triples apart
         return self.spec.pooling[level][3 - self.spec.ndim :]
+
+
+class SeededDropout(nn.Dropout):
+    """Element-wise dropout; the seed of a patch alone decides what of it is dropped.
+
+    So neither the patch's place in a batch nor the process that trains on it matters.
+    Without seeds the masks come from the global generator.
+    """
+
+    def forward(self, maps_NCYX: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Drop in training; in evaluation return the maps as they are."""
+        if seeds is None or not self.training or not self.p:
+            return super().forward(maps_NCYX)
+        generator = torch.Generator(maps_NCYX.device)
+        kept_NCYX = torch.empty(
+            maps_NCYX.shape, dtype=torch.float32, device=maps_NCYX.device
+        )
+        for kept_CYX, seed in zip(kept_NCYX, seeds, strict=True):
+            kept_CYX.uniform_(generator=generator.manual_seed(seed))
+        scaled = (kept_NCYX >= self.p).to(maps_NCYX.dtype) / (1 - self.p)
+        return maps_NCYX * scaled
 
 
 def activate(logits: Tensor, spec: UNetSpec) -> Tensor:

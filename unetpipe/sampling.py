@@ -32,7 +32,8 @@ class Patch:
     """A patch before resampling: source boxes, and where to take voxels from.
 
     ``image`` is (c, z, y, x), ``target`` and ``border`` are (z, y, x) of a smaller box:
-    the network's output window. ``grey`` is (2, c): contrast and brightness.
+    the network's output window. ``grey`` is (2, c): contrast and brightness; ``seed``
+    is that of dropout.
     """
 
     image: Tensor
@@ -41,6 +42,7 @@ class Patch:
     border: Tensor | None
     target_coordinates: Tensor
     grey: Tensor
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +50,13 @@ class Batch:
     """What one training step sees.
 
     ``image`` is float32 (n, c, y, x), ``target`` uint8 (n, y, x) and ``border`` float32
-    (n, y, x) or None; with a z axis in three dimensions.
+    (n, y, x) or None; with a z axis in three dimensions. ``seeds`` are of dropout.
     """
 
     image: Tensor
     target: Tensor
     border: Tensor | None
+    seeds: tuple[int, ...]
 
 
 class PatchSampler:
@@ -102,6 +105,7 @@ class PatchSampler:
         y, x = self._input[1:]
         inside = draw_coordinates((y, x), self._augmentation, generator)
         grey = draw_grey(self._channels, self._augmentation, generator)
+        seed = int(torch.randint(2**62, (1,), generator=generator))
         _, top, left = self._offset
         _, height, width = self._output
         target_inside = inside[:, top : top + height, left : left + width]
@@ -120,6 +124,7 @@ class PatchSampler:
             else _as_tensor(piece.read(border, target_box)),
             target_coordinates=target_at,
             grey=grey,
+            seed=seed,
         )
 
     def batch(self, step: int, batch_size: int) -> list[Patch]:
@@ -138,7 +143,7 @@ class PatchSampler:
         if self._ndim == 2:
             image, target = image.squeeze(2), target.squeeze(1)
             border = None if border is None else border.squeeze(1)
-        return Batch(image, target, border)
+        return Batch(image, target, border, tuple(patch.seed for patch in patches))
 
     def _draw_window(self, generator: torch.Generator) -> tuple[Piece, Roi]:
         """Draw an output window, its centre anywhere in a piece.
@@ -187,4 +192,5 @@ def _render(patch: Patch, device: torch.device) -> Batch:
         image=image * scale + shift,
         target=resample_labels(to_device(patch.target), at),
         border=None if border is None else resample_labels(to_device(border), at),
+        seeds=(patch.seed,),
     )

@@ -1,7 +1,7 @@
 """The training loop: plain, one screen, resumable to the bit.
 
-Whatever is random in step k is seeded by (seed, k): patches, augmentation, dropout. So
-the state to save is the weights, the momentum and k.
+Whatever is random belongs to a patch, seeded by (seed, step, index): place,
+augmentation, dropout. So the state to save is the weights, the momentum and the step.
 """
 
 import signal
@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unetpipe.augmentation import seeded_generator
 from unetpipe.checkpoints import Checkpoints, TrainingState
 from unetpipe.journal import Journal, Progress
 from unetpipe.loss import mean_loss, voxel_weights, weighted_cross_entropy
@@ -49,7 +48,6 @@ class Optimisation:
     precision: Literal["fp32", "bf16"] = "fp32"
     validate_every: int = 500
     checkpoint_every: int = 200
-    seed: int = 0
 
 
 class Interrupted(Exception):
@@ -136,7 +134,6 @@ def train(
         for step, patches in batches:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, o)
-            torch.manual_seed(seeded_generator(o.seed, step).initial_seed())
             batch = sampler.render(patches, device)
 
             energy, weight = _energy(network, batch, class_weights, o.precision)
@@ -170,7 +167,7 @@ def _energy(
     """Return the energy of eq. (1) on a batch, and the weight it sums over."""
     image = batch.image.contiguous(memory_format=_layout(network))
     with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = network(image)
+        logits = network(image, batch.seeds)
     weights = voxel_weights(batch.target, batch.border, class_weights)
     return weighted_cross_entropy(logits, batch.target, weights, network.spec)
 

@@ -125,6 +125,26 @@ def test_dropout_sits_at_the_end_of_the_contracting_path():
     assert 0 < is_dropped[0, 0].float().mean() < 1  # not whole channels
 
 
+def test_what_is_dropped_of_a_patch_depends_on_its_seed_alone():
+    """Not on its place in the batch, nor on the memory layout or the precision."""
+    spec = UNetSpec(base_channels=2, depth=2, dropout=0.25)
+    dropout = UNet(spec).train().dropout
+    maps = torch.rand(3, 8, 40, 40) + 1
+    whole = dropout(maps, (5, 6, 7))
+    alone = dropout(maps[1:2], (6,))
+    assert torch.equal(whole[1], alone[0])
+    assert torch.equal(whole[[2, 0]], dropout(maps[[2, 0]], (7, 5)))
+    other = dropout(
+        maps.to(torch.bfloat16, memory_format=torch.channels_last), (5, 6, 7)
+    )
+    assert torch.equal(other == 0, whole == 0)
+    assert other.is_contiguous(memory_format=torch.channels_last)
+    kept = whole != 0
+    torch.testing.assert_close(whole[kept], maps[kept] / 0.75)
+    assert abs(float(kept.float().mean()) - 0.75) < 0.01
+    assert not torch.equal(kept[0], kept[1])
+
+
 def test_dropout_is_off_in_prediction():
     network = UNet(UNetSpec(base_channels=2, depth=1)).eval()
     image = torch.randn(1, 1, 28, 28)

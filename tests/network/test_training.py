@@ -57,6 +57,7 @@ class Run:
         self.sampler_class = more.get("sampler_class", PatchSampler)
         self.metric = more.get("metric", "v_rand")
         self.initialization = more.get("initialization", "he")
+        self.seed = more.get("seed", 0)
         self.patch = more.get("patch") or spec.input_shape_for((1, 20, 20))
 
     def __call__(self, optimisation):
@@ -64,7 +65,7 @@ class Run:
             count_classes(self.volume.target, self.spec.num_classes)
         )
         self.checkpoints = Checkpoints(self.folder, {"recipe": 1})
-        torch.manual_seed(optimisation.seed)
+        torch.manual_seed(self.seed)
         self.network = UNet(self.spec, initialization=self.initialization)
         validator = None
         if self.metric:
@@ -79,7 +80,11 @@ class Run:
         return train(
             self.network,
             self.sampler_class(
-                [self.volume], self.spec, self.patch, self.augmentation, seed=1
+                [self.volume],
+                self.spec,
+                self.patch,
+                self.augmentation,
+                seed=self.seed,
             ),
             validator,
             self.checkpoints,
@@ -195,8 +200,8 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
     first, second = one(QUICK), two(QUICK)
     assert one.losses == two.losses
     assert_same_weights(first, second)
-    other = Run(tmp_path / "c")
-    other(replace(QUICK, seed=3))
+    other = Run(tmp_path / "c", seed=3)
+    other(QUICK)
     assert other.losses != one.losses
 
 

@@ -98,7 +98,7 @@ def train_unet(
     _check_memory(spec, patch, training.batch_size, device)
     optimisation = Optimisation(
         **training.model_dump(
-            exclude={"patch", "threads", "device", "validation_metric"}
+            exclude={"patch", "threads", "device", "seed", "validation_metric"}
         )
     )
     class_weights = np.ones(network.num_classes, np.float32)
@@ -111,6 +111,7 @@ def train_unet(
         "optimisation": _identity_of(optimisation),
         "validation_metric": metric,
         "threads": training.threads,
+        "seed": training.seed,
         "augmentation": augmentation.model_dump(mode="json"),
         "patch": list(patch),
         "class_weights": class_weights.tolist(),
