@@ -60,7 +60,7 @@ fix: venv ## Format, and mend what the linters can mend
 	ruff format .
 	snakefmt workflow
 
-schema: venv ## Write config/schema.json and the key tables of config/README.md
+schema: venv ## Write the schemas and the tables of config/README.md
 	python -m unetpipe.config_reference config
 
 clean: ## Remove the virtual environment and caches, never results

@@ -8,6 +8,7 @@ import numpy as np
 from unetpipe.config import EvaluationConfig
 from unetpipe.geometry import iterate_grid, whole_volume
 from unetpipe.intensity import IntensityStatistics
+from unetpipe.metrics_record import MetricsRecord
 from unetpipe.records import read_record, write_record
 from unetpipe.segmentation import label_components, threshold_mask
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
@@ -45,7 +46,8 @@ def store(path, voxels, *, channels=None, is_labels=False, chunk=(2, 16, 16)):
 
 
 class Scored:
-    """One volume in a folder; ``evaluate`` runs the stage and returns its record.
+    """One volume in a folder; ``evaluate`` runs the stage and returns its record,
+    which must obey the schema.
 
     ``probability`` is float (z, y, x), or (k, z, y, x) with k > 2 classes; objects are
     its components above the threshold unless given.
@@ -143,7 +145,9 @@ class Scored:
             sections=self.folder / "section_scores.json",
             record=self.folder / "metrics.json",
         )
-        return read_record(self.folder / "metrics.json")
+        written = read_record(self.folder / "metrics.json")
+        MetricsRecord.model_validate(written)
+        return written
 
 
 def find_row(tables, role, predictor, metric):

@@ -170,7 +170,7 @@ def test_the_record_says_what_was_scored(by_chunk):
     record = by_chunk[0]
     assert record["role_sections"] == {"validate": [0, 1], "test": [2, 3, 4]}
     assert record["left_out"] == []
-    assert record["definitions_version"] >= 1
+    assert record["schema_version"] == 1
     assert sorted(record["sections_best"] + record["sections_worst"]) == sorted(
         2 * [2, 3, 4]
     )

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.config import Config, Section, check_config, load_config
+from unetpipe.config import Config, Section, check_config, load_config, schema
 from unetpipe.config_reference import insert_tables, schema_text
 from unetpipe.errors import ConfigError
+from unetpipe.metrics_record import metrics_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,9 +178,13 @@ def test_a_key_with_a_unit_in_its_name_tells_it_in_words_too(suffix: str) -> Non
                 assert any(word in str(field.description) for word in words), key
 
 
-def test_the_schema_file_is_the_one_that_the_models_make() -> None:
-    path = ROOT / "config" / "schema.json"
-    assert path.read_text() == schema_text(), "run `make schema`"
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("schema.json", schema()), ("metrics.schema.json", metrics_schema())],
+)
+def test_a_schema_file_is_the_one_that_the_models_make(name, model) -> None:
+    path = ROOT / "config" / name
+    assert path.read_text() == schema_text(model), "run `make schema`"
 
 
 def test_the_readme_tables_are_those_that_the_models_make() -> None:

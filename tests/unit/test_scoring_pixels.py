@@ -8,14 +8,13 @@ from hypothesis.extra.numpy import arrays
 
 from unetpipe.metrics import class_scores, confusion_matrix, score_stack
 from unetpipe.scoring import (
-    DEFINITIONS_VERSION,
     PixelCounts,
     ThresholdScores,
     class_rows,
     describe_curve,
     threshold_rows,
 )
-from unetpipe.scoring.rows import METRICS, find_metric, make_row, plain
+from unetpipe.scoring.rows import METRICS, definitions_of, find_metric, make_row, plain
 
 SHAPE = (2, 4, 6)
 stored_maps = arrays(np.uint8, SHAPE)
@@ -182,13 +181,26 @@ def test_rows_hold_nothing_but_json():
     assert plain(np.array([[1.0, np.nan]])) == [[1.0, None]]
 
 
-def test_every_metric_is_defined_with_its_direction_and_unit():
-    assert isinstance(DEFINITIONS_VERSION, int)
+def test_every_metric_is_defined_with_its_direction_and_source():
     for name, metric in METRICS.items():
         assert len(metric.definition) > 10, name
+        assert "doi:10." in metric.reference or name in ("f1", "precision", "recall")
         assert metric.better == (
             "lower" if "error" in name or name.startswith("vi_") else "higher"
         )
     assert find_metric("iou_class_3").definition.endswith("class 3")
     with pytest.raises(KeyError):
         find_metric("nonsense")
+
+
+def test_definitions_are_told_once_with_version_and_source():
+    told = definitions_of(["vi_split", "dice_class_1", "vi_split"])
+    assert list(told) == ["vi_split", "dice_class_1"]
+    assert told["vi_split"]["unit"] == "nats"
+    assert told["dice_class_1"] == {
+        "definition": find_metric("dice").definition + "; class 1",
+        "better": "higher",
+        "reference": "Dice 1945, doi:10.2307/1932409",
+        "unit": "1",
+        "version": 1,
+    }

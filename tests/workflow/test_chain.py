@@ -23,6 +23,7 @@ CHAIN = [
     "finish_prediction",
     "segment_volume",
     "evaluate_prediction",
+    "collect_metrics",
     "report",
 ]
 CONFIGS = sorted(
@@ -86,13 +87,18 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
             "unetpipe/scoring/rows.py",
             "not math.isnan(interval.low)",
             "math.isfinite(interval.low)",
-            {"evaluate_prediction", "report"},
+            {"evaluate_prediction", "collect_metrics", "report"},
         ),
         (
             "unetpipe/stages/segment_volume.py",
             "DEFAULT_THRESHOLD = 0.5",
             "DEFAULT_THRESHOLD = 0.4",
-            {"segment_volume", "evaluate_prediction", "report"},
+            {
+                "segment_volume",
+                "evaluate_prediction",
+                "collect_metrics",
+                "report",
+            },
         ),
         (
             "unetpipe/stages/report.py",
@@ -121,6 +127,7 @@ def test_changing_one_setting_reruns_exactly_what_depends_on_it(finished):
             "finish_prediction",
             "segment_volume",
             "evaluate_prediction",
+            "collect_metrics",
             "report",
         }
     finally:

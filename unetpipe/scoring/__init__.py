@@ -21,7 +21,7 @@ from unetpipe.scoring.folds import (
 )
 from unetpipe.scoring.objects import ObjectCounts
 from unetpipe.scoring.pixels import PixelCounts, class_rows
-from unetpipe.scoring.rows import DEFINITIONS_VERSION, Row
+from unetpipe.scoring.rows import Row, definitions_of
 from unetpipe.scoring.thresholds import (
     ThresholdScores,
     describe_curve,
@@ -29,13 +29,13 @@ from unetpipe.scoring.thresholds import (
 )
 
 __all__ = [
-    "DEFINITIONS_VERSION",
     "FoldTerms",
     "ObjectCounts",
     "PixelCounts",
     "Row",
     "ThresholdScores",
     "class_rows",
+    "definitions_of",
     "describe_curve",
     "describe_terms",
     "pool_means",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,85 +13,124 @@ from unetpipe.metrics import Interval
 
 Row = dict[str, Any]
 
-DEFINITIONS_VERSION = 1  # of the texts below; raised when a score changes its meaning
+ISBI = "Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142"
+WARPING = "Jain et al. 2010, doi:10.1109/CVPR.2010.5539950"
+JACCARD = "Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x"
+DICE = "Dice 1945, doi:10.2307/1932409"
+NUCLEI = "Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7"
+PANOPTIC = "Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963"
+INFORMATION = "Meila 2007, doi:10.1016/j.jmva.2006.11.013"
+TRACKING = "Maska et al. 2014, doi:10.1093/bioinformatics/btu080"
+DETECTION = "Matula et al. 2015, doi:10.1371/journal.pone.0144959"
 
 
 class Metric(NamedTuple):
-    """What a score is, which way is better, and its unit (1: a share)."""
+    """What a score is, and where it comes from.
+
+    Attributes
+    ----------
+    definition : str
+    better : "higher" or "lower"
+    reference : str
+        What to cite beside the score; "" for textbook terms.
+    unit : str
+        1 is a share.
+    version : int
+        Of the definition; raised when the score changes its meaning.
+    """
 
     definition: str
     better: Literal["higher", "lower"]
+    reference: str
     unit: str = "1"
+    version: int = 1
 
 
 _IMAGE = "an image is a section, or the volume where objects span sections"
 
 METRICS = {
-    "pixel_error": Metric("1 - F of cell pixels, all sections pooled", "lower"),
+    "pixel_error": Metric("1 - F of cell pixels, all sections pooled", "lower", ISBI),
     "rand_error": Metric(
         "1 - F of the foreground-restricted Rand index, borders as predicted, "
         "predicted border pixels as singletons, all sections pooled",
         "lower",
+        ISBI,
     ),
     "v_rand": Metric(
         "foreground-restricted Rand F after border thinning, mean over sections",
         "higher",
+        ISBI,
     ),
     "v_info": Metric(
         "foreground-restricted information F after border thinning, mean over sections",
         "higher",
+        ISBI,
     ),
     "warping_error": Metric(
         "pixels that split or merge cells after warping the truth onto the prediction, "
         "thresholds 0.1 to 0.9",
         "lower",
+        WARPING,
     ),
     "classic_warping_error": Metric(
-        "all pixels that still differ after warping", "lower"
+        "all pixels that still differ after warping", "lower", WARPING
     ),
-    "iou": Metric("TP / (TP + FP + FN) of voxels, all sections pooled", "higher"),
-    "dice": Metric("2 TP / (2 TP + FP + FN) of voxels, all sections pooled", "higher"),
-    "precision": Metric("TP / (TP + FP) of voxels, all sections pooled", "higher"),
-    "recall": Metric("TP / (TP + FN) of voxels, all sections pooled", "higher"),
+    "iou": Metric(
+        "TP / (TP + FP + FN) of voxels, all sections pooled", "higher", JACCARD
+    ),
+    "dice": Metric(
+        "2 TP / (2 TP + FP + FN) of voxels, all sections pooled", "higher", DICE
+    ),
+    "precision": Metric("TP / (TP + FP) of voxels, all sections pooled", "higher", ""),
+    "recall": Metric("TP / (TP + FN) of voxels, all sections pooled", "higher", ""),
     "average_precision": Metric(
         "TP / (TP + FP + FN) of objects, mean over IoU > 0.50, 0.55, ... 0.95, then "
         f"mean over images, 1 where both are empty; {_IMAGE}",
         "higher",
+        NUCLEI,
     ),
-    "f1": Metric("2 TP / (2 TP + FP + FN) of objects at IoU > 0.5, pooled", "higher"),
+    "f1": Metric(
+        "2 TP / (2 TP + FP + FN) of objects at IoU > 0.5, pooled", "higher", ""
+    ),
     "panoptic_quality": Metric(
         "sum of IoU of the objects with IoU > 0.5 / (TP + FP/2 + FN/2), pooled",
         "higher",
+        PANOPTIC,
     ),
     "vi_split": Metric(
         "H(result | truth) inside true objects, predicted background as single "
         f"voxels, mean over images; {_IMAGE}",
         "lower",
+        INFORMATION,
         "nats",
     ),
     "vi_merge": Metric(
         f"H(truth | result) inside true objects, mean over images; {_IMAGE}",
         "lower",
+        INFORMATION,
         "nats",
     ),
-    "vi_split_bits": Metric("vi_split in bits", "lower", "bits"),
-    "vi_merge_bits": Metric("vi_merge in bits", "lower", "bits"),
+    "vi_split_bits": Metric("vi_split in bits", "lower", INFORMATION, "bits"),
+    "vi_merge_bits": Metric("vi_merge in bits", "lower", INFORMATION, "bits"),
     "adapted_rand_error": Metric(
         "1 - F of the foreground-restricted Rand index of the objects, predicted "
         f"background as single voxels, mean over images; {_IMAGE}",
         "lower",
+        ISBI,
     ),
     "ctc_seg": Metric(
         "Cell Tracking Challenge SEG: mean Jaccard index of reference objects with the "
         "object that covers more than half of each, 0 without; all annotated frames, "
         "sparse ones too",
         "higher",
+        TRACKING,
     ),
     "ctc_det": Metric(
         "Cell Tracking Challenge DET: 1 - cost of mending the detections (5 a split, "
         "10 a miss, 1 an invention) / cost of starting anew; on markers of all frames, "
         "without markers on the labels of completely annotated frames",
         "higher",
+        DETECTION,
     ),
 }
 
@@ -108,6 +148,11 @@ def find_metric(name: str) -> Metric:
     if number:
         return metric._replace(definition=f"{metric.definition}; class {number}")
     return metric
+
+
+def definitions_of(metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what some metrics mean, as it goes into ``metrics.json``."""
+    return {name: find_metric(name)._asdict() for name in dict.fromkeys(metrics)}
 
 
 def make_row(

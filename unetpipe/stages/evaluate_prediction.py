@@ -30,10 +30,10 @@ from unetpipe.records import (
 )
 from unetpipe.scored_volume import ScoredVolume
 from unetpipe.scoring import (
-    DEFINITIONS_VERSION,
     PixelCounts,
     Row,
     class_rows,
+    definitions_of,
     describe_curve,
     describe_terms,
     threshold_rows,
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 Table = dict[str, Any]
 Curves = dict[str, dict[str, ThresholdCurve]]
 
+SCHEMA_VERSION = 1  # of metrics.json; raised when a field changes its meaning
 SHOWN_SECTIONS = 3
 WATERSHED = "Otsu + watershed"
 
@@ -106,7 +107,9 @@ def evaluate_prediction(
         sections,
         {
             "volume": volume.volume["volume"],
-            "definitions_version": DEFINITIONS_VERSION,
+            "definitions": definitions_of(
+                row["metric"] for table in tables for row in table["rows"]
+            ),
             "rows": list(job.described_terms()),
             "circumstances": circumstances(),
         },
@@ -115,7 +118,10 @@ def evaluate_prediction(
         record,
         {
             "volume": volume.volume["volume"],
-            "definitions_version": DEFINITIONS_VERSION,
+            "schema_version": SCHEMA_VERSION,
+            "definitions": definitions_of(
+                row["metric"] for table in tables + objects for row in table["rows"]
+            ),
             "role_sections": job.roles,
             "left_out": sorted(job.left_out),
             "tables": tables,

@@ -7,8 +7,8 @@ from typing import Any
 
 from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.scoring import (
-    DEFINITIONS_VERSION,
     Row,
+    definitions_of,
     pool_means,
     pool_terms,
     read_terms,
@@ -54,7 +54,7 @@ def pool_folds(*, metrics: list[Path], sections: list[Path], record: Path) -> No
     write_record(
         record,
         {
-            "definitions_version": DEFINITIONS_VERSION,
+            "definitions": definitions_of(row["metric"] for row in rows),
             "num_folds": len(metrics),
             "rows": rows,
             "circumstances": circumstances(),

@@ -1,7 +1,8 @@
 """Scores and the report.
 
 IN   all records
-OUT  results/<name>/<model>/<volume>/{metrics.json,seams.png}, results/<name>/report.html
+OUT  results/<name>/<model>/<volume>/{metrics.json,seams.png},
+     results/<name>/{metrics.csv,report.html}
      with export_ctc: results/<name>/<model>/<volume>/{ctc.json,<sequence>_RES/}
 """
 
@@ -81,6 +82,30 @@ rule export_ctc:
         "Writing the masks of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/export_ctc.py"
+
+
+rule collect_metrics:
+    """Put all scores of the run into one table."""
+    input:
+        metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
+        pooled=[rules.pool_folds.output.record] if is_cross_validated() else [],
+    output:
+        table=f"{RESULTS}/metrics.csv",
+    log:
+        f"{LOGS}/collect_metrics.log",
+    benchmark:
+        f"{BENCHMARKS}/collect_metrics.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        name=CONFIG.name,
+        metrics=[p for p in prediction_files() if p["metrics"]],
+        code=code_versions("unetpipe.stages.collect_metrics"),
+    message:
+        "Collecting the scores"
+    script:
+        "../../scripts/collect_metrics.py"
 
 
 rule report:

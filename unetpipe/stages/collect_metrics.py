@@ -1,0 +1,49 @@
+"""Rule collect_metrics: all scores of a run in one table."""
+
+import csv
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+from unetpipe.records import read_record, write_bytes_atomic
+from unetpipe.score_lines import COLUMNS, pooled_lines, score_lines
+
+log = logging.getLogger(__name__)
+
+
+def collect_metrics(
+    *, name: str, metrics: list[dict[str, Any]], pooled: list[Path], table: Path
+) -> None:
+    """Write ``metrics.csv``: models x volumes x scores, one score a line.
+
+    Parameters
+    ----------
+    name : str
+        Of the run.
+    metrics : list of dict
+        ``{"model": name, "metrics": path of metrics.json}``; without any, the table
+        has its header alone.
+    pooled : list of Path
+        ``cross_validation.json``, or none without folds.
+    table : Path
+        The file to write; numbers as Python prints them, so that none is rounded.
+
+    Raises
+    ------
+    DataError
+        If a record is missing; the message names it.
+    """
+    lines = [
+        line
+        for one in metrics
+        for line in score_lines(name, one["model"], read_record(Path(one["metrics"])))
+    ]
+    for path in pooled:
+        lines += pooled_lines(name, read_record(path))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_bytes_atomic(table, text.getvalue().encode())
+    log.info("%d scores in %s", len(lines), table)
