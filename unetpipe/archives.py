@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Literal, cast
 
+from unetpipe.claims import claim
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.records import sync_folder
 
@@ -141,27 +142,28 @@ def staged_folder(destination: Path) -> Iterator[Path]:
 @contextmanager
 def partial_folder(destination: Path) -> Iterator[Path]:
     """Do as ``staged_folder``, but leave it to the caller to create the folder."""
-    partial = destination.with_name(f"{destination.name}.partial")
-    old = destination.with_name(f"{destination.name}.old")
-    shutil.rmtree(partial, ignore_errors=True)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists() and not destination.exists():  # killed between two renames
-        old.rename(destination)
-    try:
-        yield partial
-        shutil.rmtree(old, ignore_errors=True)
-        if destination.exists():
-            destination.rename(old)
-        try:
-            partial.rename(destination)
-        except OSError:
-            if old.exists():
-                old.rename(destination)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-        sync_folder(destination.parent)
-    finally:
+    with claim(destination.with_name(f".{destination.name}.claim"), str(destination)):
+        partial = destination.with_name(f"{destination.name}.partial")
+        old = destination.with_name(f"{destination.name}.old")
         shutil.rmtree(partial, ignore_errors=True)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        if old.exists() and not destination.exists():  # killed between two renames
+            old.rename(destination)
+        try:
+            yield partial
+            shutil.rmtree(old, ignore_errors=True)
+            if destination.exists():
+                destination.rename(old)
+            try:
+                partial.rename(destination)
+            except OSError:
+                if old.exists():
+                    old.rename(destination)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+            sync_folder(destination.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 class _Budget:

@@ -11,8 +11,8 @@ ROOT = "unetpipe"
 SILENT = frozenset(
     f"{ROOT}.{name}"
     for name in (
-        *("code_version", "config", "errors", "history", "logs", "machine"),
-        *("problems", "records"),
+        *("claims", "code_version", "config", "errors", "history", "logs"),
+        *("machine", "problems", "records", "signals"),
     )
 ) | {ROOT}
 LOGGING = frozenset(

@@ -8,7 +8,8 @@
     ├── GeometryError      a shape, tile, chunk, shard or block does not fit
     ├── IntegrityError     stored bytes differ from what their record says
     ├── IdentityError      going on would mix results of different recipes
-    └── ResourceError      memory or disk does not suffice
+    ├── ResourceError      memory or disk does not suffice
+    └── Interrupted        a signal asked the job to end; what is done is kept
 
 A message has three parts: what is wrong, with the value; which file, axis or key;
 what would work.
@@ -44,3 +45,7 @@ class IdentityError(UnetpipeError):
 
 class ResourceError(UnetpipeError):
     """Memory or disk does not suffice."""
+
+
+class Interrupted(UnetpipeError):
+    """A signal asked the job to end; repeating it goes on where it stopped."""

@@ -4,6 +4,7 @@ import csv
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
+from unetpipe.machine import enough_disk
 from unetpipe.records import write_bytes_atomic
 
 
@@ -64,7 +65,7 @@ class History:
 
     def append(self, rows: list[HistoryRow]) -> None:
         """Write rows to the end of the file."""
-        with self.path.open("a") as file:
+        with enough_disk(self.path, "new lines"), self.path.open("a") as file:
             file.writelines(row.to_line() for row in rows)
 
     def amend_last(

@@ -40,7 +40,8 @@ def load_network(weights: Path, description: dict[str, Any]) -> UNet:
         raise IntegrityError(
             f"{weights} has sha256 {found}, its model.json says "
             f"{description['weights_sha256']}; the file is damaged or replaced: "
-            "restore it or train again"
+            "delete it and repeat the same command: it is written again from the "
+            "training state"
         )
     network = UNet(UNetSpec.from_json(description["spec"]))
     network.load_state_dict(load_file(weights))

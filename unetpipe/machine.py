@@ -1,9 +1,12 @@
 """What this process may use and has used: processors, memory, disk."""
 
 import ctypes
+import errno
 import os
 import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -69,3 +72,27 @@ def check_free_disk(folder: Path, needed_bytes: float) -> None:
             f"{needed_bytes / GIB:.2f} GiB are needed; free some, or run in a folder "
             "on another disk"
         )
+
+
+@contextmanager
+def enough_disk(path: Path, what: str) -> Iterator[None]:
+    """Turn a full disk, or a quota that is used up, into a ResourceError.
+
+    Parameters
+    ----------
+    path : Path
+        What the block writes.
+    what : str
+        Its size or kind, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(next(p for p in path.parents if p.exists())).free
+        raise ResourceError(
+            f"no room on the disk for {what} of {path} ({error.strerror}, "
+            f"{free >> 20} MB free); free some, then repeat the same command: what is "
+            "finished is kept"
+        ) from error

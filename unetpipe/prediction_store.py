@@ -19,7 +19,7 @@ from unetpipe.records import hash_file, read_record
 from unetpipe.selection import EMPTY, TileSelection
 from unetpipe.tiling import PredictionGeometry
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import open_volume, read_roi, shard_path, write_shard
+from unetpipe.volumes import is_store, open_volume, read_roi, shard_path, write_shard
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,25 @@ class PredictionStore:
         if problem and problem != "has no receipt":
             log.warning("shard %s %s; it is computed again", index, problem)
         return problem is not None
+
+
+def check_stores(plan: Path, planned: dict[str, Any]) -> None:
+    """Raise IntegrityError, and withdraw the plan, if one of its stores was deleted.
+
+    Parameters
+    ----------
+    plan : Path
+        ``plan.json``: without it the same command plans and creates the store anew.
+    planned : dict
+        What it holds.
+    """
+    for output in planned["outputs"].values():
+        if not is_store(Path(output["store"])):
+            plan.unlink(missing_ok=True)
+            raise IntegrityError(
+                f"{output['store']} is gone, for which {plan} was made; repeat the "
+                "same command: the store is created anew and filled again"
+            )
 
 
 def load_selection(home: Path, rules: dict[str, Any]) -> TileSelection:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.errors import DataError
+from unetpipe.machine import enough_disk
 
 LIBRARIES = ("unetpipe", "numpy", "scipy", "torch", "zarr", "numcodecs", "snakemake")
 
@@ -21,17 +22,23 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
     Written beside the target, synced, renamed, and the folder synced: nothing is ever
     seen half-written under its final name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with enough_disk(path, f"the {len(content)} bytes"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{temporary_name(path)}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def temporary_name(path: Path) -> str:
+    """Return a file's name with what only this process on this machine has."""
+    return f"{path.name}.{socket.gethostname()}.{os.getpid()}"
 
 
 def sync_folder(folder: Path) -> None:

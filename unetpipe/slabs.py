@@ -7,7 +7,6 @@
     store   [shard][shard][shard]...              each slab: one layer of shards
 """
 
-import errno
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,8 +15,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from unetpipe.errors import ResourceError
-from unetpipe.geometry import Roi, as_zyx, grid_cell, iterate_grid
+from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid
 from unetpipe.images import ImageReader
 from unetpipe.machine import num_processors
 from unetpipe.volumes import shard_shape, store_shard
@@ -94,13 +92,5 @@ def finish_writing(writing: Iterable[Future[None]]) -> None:
         shard.result()
 
 
-def _store(array: zarr.Array[Any], index: Any, voxels: NDArray[Any]) -> None:
-    try:
-        store_shard(array, index, voxels)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ResourceError(
-            f"no room on the disk for a volume of {array.nbytes >> 20} MB before "
-            f"compression ({error}); free some, or run where there is more"
-        ) from error
+def _store(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> None:
+    store_shard(array, index, voxels)  # what it returns would fill the memory

@@ -5,26 +5,25 @@ augmentation, dropout. So the state to save is the weights, the momentum and the
 """
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from math import cos, pi
-from types import FrameType
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unetpipe.checkpoints import Checkpoints, TrainingState
+from unetpipe.errors import Interrupted
 from unetpipe.journal import Journal, Progress
 from unetpipe.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.model import UNet
 from unetpipe.pipeline import prefetch
 from unetpipe.sampling import Batch, PatchSampler
+from unetpipe.signals import TIME_IS_UP, told_to_stop
 from unetpipe.validation import Validator
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOP_SIGNALS = (*TIME_IS_UP, signal.SIGINT)
 NUM_AHEAD = 3  # batches drawn ahead
 
 
@@ -48,10 +47,6 @@ class Optimisation:
     precision: Literal["fp32", "bf16"] = "fp32"
     validate_every: int = 500
     checkpoint_every: int = 200
-
-
-class Interrupted(Exception):
-    """A signal stopped the training; its state is saved."""
 
 
 def learning_rate_at(step: int, optimisation: Optimisation) -> float:
@@ -130,7 +125,11 @@ def train(
         lambda step: sampler.batch(step, o.batch_size),
         depth=NUM_AHEAD,
     )
-    with closing(batches), _stop_signals() as stop, Progress(o.steps) as progress:
+    with (
+        closing(batches),
+        told_to_stop(*STOP_SIGNALS) as stop,
+        Progress(o.steps) as progress,
+    ):
         for step, patches in batches:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, o)
@@ -176,22 +175,3 @@ def _layout(network: UNet) -> torch.memory_format:
     """Return the faster memory layout of feature maps: channels innermost."""
     flat = network.spec.ndim == 2
     return torch.channels_last if flat else torch.channels_last_3d
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turn signals that ask the process to end into an event, while training runs."""
-    stop = threading.Event()
-
-    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread receives signals
-        return
-    before = {number: signal.signal(number, ask_to_stop) for number in STOP_SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,7 +19,8 @@ from zarr.codecs import ZstdCodec
 
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, grid_shape
-from unetpipe.records import sync_folder
+from unetpipe.machine import enough_disk
+from unetpipe.records import sync_folder, temporary_name
 from unetpipe.shards import ShardFormat
 
 # Comparing every chunk with the fill value costs more than compressing it, and a shard
@@ -60,25 +61,26 @@ def create_volume(
     """
     if path.exists():
         raise DataError(f"{path} exists already; remove it or use another name")
-    group = zarr.create_group(path, zarr_format=3)
-    group.attrs.update(
-        {
-            "ome": _ngff(path, voxel_size_nm, channels, is_labels=is_labels),
-            "unetpipe": attributes or {},
-        }
-    )
-    count = () if channels is None else (len(channels),)
-    single = () if channels is None else (1,)
-    return group.create_array(
-        "0",
-        shape=(*count, *shape),
-        chunks=(*single, *chunk),
-        shards=(*count, *shard),
-        dtype=dtype,
-        compressors=ZstdCodec(level=1 if np.dtype(dtype).itemsize == 1 else 0),
-        fill_value=0,
-        dimension_names=["c", "z", "y", "x"][4 - len(count) - 3 :],
-    )
+    with enough_disk(path, "the empty store"):
+        group = zarr.create_group(path, zarr_format=3)
+        group.attrs.update(
+            {
+                "ome": _ngff(path, voxel_size_nm, channels, is_labels=is_labels),
+                "unetpipe": attributes or {},
+            }
+        )
+        count = () if channels is None else (len(channels),)
+        single = () if channels is None else (1,)
+        return group.create_array(
+            "0",
+            shape=(*count, *shape),
+            chunks=(*single, *chunk),
+            shards=(*count, *shard),
+            dtype=dtype,
+            compressors=ZstdCodec(level=1 if np.dtype(dtype).itemsize == 1 else 0),
+            fill_value=0,
+            dimension_names=["c", "z", "y", "x"][4 - len(count) - 3 :],
+        )
 
 
 def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
@@ -120,6 +122,11 @@ def open_volume(
             "run the rule that creates it"
         ) from error
     return array
+
+
+def is_store(path: Path) -> bool:
+    """Return whether there is a store with its full-resolution array."""
+    return (path / "0" / "zarr.json").exists()
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -215,6 +222,8 @@ def store_shard(
     ------
     GeometryError
         If the voxels are not exactly one shard: two writers could then share a file.
+    ResourceError
+        If the disk is full.
     """
     shape = as_zyx(array.shape[-3:])
     roi = grid_cell(index, shard_shape(array), shape)
@@ -226,17 +235,18 @@ def store_shard(
         )
     pieces = _shard_format(array).encode(voxels)
     path = shard_path(array, index)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with enough_disk(path, f"the {sum(map(len, pieces))} bytes"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{temporary_name(path)}.partial")
+        try:
+            with temporary.open("wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
     return pieces
 
 

@@ -209,9 +209,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(originals, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("unetpipe.slabs.store_shard", fail)
+    monkeypatch.setattr("unetpipe.volumes.os.fsync", fail)
     message = originals.refuse(error=ResourceError)
-    assert "no room on the disk for a volume of" in message
+    assert "no room on the disk for the" in message
 
 
 def test_explicit_axes_of_the_image_do_not_spoil_the_labels(originals):

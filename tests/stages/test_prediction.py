@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ import pytest
 
 from tests.oracles import assert_agree, one_pass
 from tests.stages.predicted import SHAPE, Chain, small_shards
-from unetpipe.errors import ConfigError, IdentityError, IntegrityError, ResourceError
+from unetpipe.errors import (
+    ConfigError,
+    IdentityError,
+    IntegrityError,
+    Interrupted,
+    ResourceError,
+)
 from unetpipe.inference import TilePredictor, load_network
 from unetpipe.intensity import normalise
 from unetpipe.receipts import receipt_path
@@ -199,7 +207,8 @@ def test_the_tile_is_chosen_to_fit_the_memory(chain):
         chain("none", stride=None, memory_gb=1e-6).plan()
 
 
-def test_sigterm_finishes_the_block_in_flight(chain, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_finishes_the_block_in_flight(chain, monkeypatch, number):
     small_shards(monkeypatch)
     expected = chain("other").run()
     run = chain(parts=1)
@@ -207,11 +216,11 @@ def test_sigterm_finishes_the_block_in_flight(chain, monkeypatch):
     original = TilePredictor.quantised
 
     def signalled(self, *args, **kwargs):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(TilePredictor, "quantised", signalled)
-    with pytest.raises(ResourceError, match=r"told to stop after 1 of 36 blocks"):
+    with pytest.raises(Interrupted, match=r"told to stop after 1 of 36 blocks"):
         run.part(0)
     monkeypatch.undo()
     done = run.part(0)
@@ -301,3 +310,57 @@ def test_a_store_of_another_recipe_under_the_same_name_is_refused(chain):
     write_record(store / "zarr.json", metadata)
     with pytest.raises(IdentityError, match="made from another recipe"):
         run.plan()
+
+
+@pytest.mark.parametrize("discoverer", ["part", "finish"])
+def test_a_store_that_was_deleted_is_filled_again(chain, discoverer, monkeypatch):
+    """Its receipts stay; they must not count without their files."""
+    small_shards(monkeypatch)
+    run = chain(parts=1)
+    expected = run.run()
+    shutil.rmtree(
+        read_record(run.folder / "plan.json")["outputs"]["probability"]["store"]
+    )
+    with pytest.raises(IntegrityError, match=r"is gone, for which .* repeat the same"):
+        run.part(0) if discoverer == "part" else run.finish()
+    assert not (run.folder / "plan.json").exists(), "so the next run plans again"
+    run.plan()
+    assert run.part(0)["num_computed"] == 36
+    run.finish()
+    assert np.array_equal(run.voxels(), expected)
+
+
+def test_a_second_job_on_the_same_part_waits_and_computes_nothing(chain, caplog):
+    run = chain(parts=1)
+    run.plan()
+    arguments = [run.folder, run.model, run.model_json, 0]
+    code = KILLED.replace("calls.append(1)", "calls.append(1); time.sleep(0.4)")
+    first = subprocess.Popen(
+        [sys.executable, "-c", f"import time\n{code}", *map(str, arguments)]
+    )
+    while not list((run.folder / "parts").glob(".0.claim")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = run.part(0)
+    assert first.wait() == 0
+    assert "is at work on part 0 of" in caplog.text
+    assert second["num_computed"] == 0
+    assert list((run.folder / "parts").iterdir()) == [run.folder / "parts" / "0.json"]
+    run.finish()
+    assert np.array_equal(run.voxels(), chain("other").run())
+
+
+def test_jobs_that_cannot_wait_write_the_same_shards_side_by_side(chain, monkeypatch):
+    small_shards(monkeypatch)
+    monkeypatch.setattr("unetpipe.claims.SECONDS_TO_WAIT", 0)
+    run = chain(parts=1)
+    run.plan()
+    arguments = [run.folder, run.model, run.model_json, 0]
+    first = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)])
+    while not list((run.folder / "parts").glob(".0.claim")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    assert run.part(0)["num_computed"] > 0
+    assert first.wait() == 0
+    run.finish()
+    assert np.array_equal(run.voxels(), chain("other").run())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetpipe.errors import DataError
+from unetpipe.errors import DataError, ResourceError
 from unetpipe.records import (
     circumstances,
     hash_file,
@@ -64,7 +64,7 @@ def test_a_full_disk_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ResourceError, match=r"file \(No space left .* MB free\)"):
         write_bytes_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,10 +1,10 @@
 """Rule export_ctc: objects in the layout of the Cell Tracking Challenge."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 
+from unetpipe.archives import staged_folder
 from unetpipe.ctc_layout import TrackIds, name_masks, name_result_folder, write_mask
 from unetpipe.images.sequence import number_of
 from unetpipe.records import circumstances, hash_file, read_record, write_record
@@ -38,26 +38,23 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
     images = [file["path"] for file in volume["image"]["files"]]
     num_frames = int(volume["shape"][0])
     target = folder / name_result_folder(volume["volume"], images)
-    staging = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     names = name_masks(images, num_frames)
     objects = open_volume(Path(segmented["objects"]))
     ids = TrackIds()
-    for z, frame in iterate_sections(objects, range(num_frames)):
-        ids.see(number_of(Path(names[z])) or 0, frame)
-    for z, frame in iterate_sections(objects, range(num_frames)):
-        write_mask(staging / names[z], ids.renumber(frame))
-    if ids.are_unique:
-        (staging / "res_track.txt").write_text("".join(f"{t}\n" for t in ids.lines()))
-    else:
-        log.warning(
-            "%d objects are more than 16 bits can number: ids begin anew in each "
-            "frame, and there is no res_track.txt",
-            ids.num_objects,
-        )
-    shutil.rmtree(target, ignore_errors=True)
-    staging.rename(target)
+    with staged_folder(target) as staging:
+        for z, frame in iterate_sections(objects, range(num_frames)):
+            ids.see(number_of(Path(names[z])) or 0, frame)
+        for z, frame in iterate_sections(objects, range(num_frames)):
+            write_mask(staging / names[z], ids.renumber(frame))
+        if ids.are_unique:
+            lines = "".join(f"{line}\n" for line in ids.lines())
+            (staging / "res_track.txt").write_text(lines)
+        else:
+            log.warning(
+                "%d objects are more than 16 bits can number: ids begin anew in each "
+                "frame, and there is no res_track.txt",
+                ids.num_objects,
+            )
     write_record(
         record,
         {

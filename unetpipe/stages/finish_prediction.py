@@ -9,6 +9,7 @@ from typing import Any
 
 from unetpipe.errors import IntegrityError
 from unetpipe.geometry import Zyx, grid_shape, iterate_grid, whole_volume
+from unetpipe.prediction_store import check_stores
 from unetpipe.pyramid import build_pyramid
 from unetpipe.receipts import Arrays, check_receipt, receipt_path
 from unetpipe.records import circumstances, hash_of, read_record, write_record
@@ -33,12 +34,13 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
     Raises
     ------
     IntegrityError
-        If a shard has no receipt, or its bytes are not those that were written; lists
-        the shards. The records of their parts are removed, so that repeating the same
+        If the store was deleted, a shard has no receipt, or its bytes are not those
+        that were written; lists the shards. The records of their parts are removed, so that repeating the same
         command computes these shards anew.
     """
     began = time.monotonic()
     planned = read_record(plan)
+    check_stores(plan, planned)
     geometry = PredictionGeometry.from_json(planned["geometry"])
     arrays = {
         name: open_volume(Path(output["store"]))

@@ -30,7 +30,7 @@ from unetpipe.records import (
 )
 from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import create_volume, read_attributes
+from unetpipe.volumes import create_volume, is_store, read_attributes
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +98,8 @@ def plan_prediction(
         check_free_disk(folder, projected["disk_bytes"] / LEAST_COMPRESSION)
         _tell_differences(folder, identity)
         _create(home, outputs, geometry, volume, identity, kept)
-    elif read_attributes(Path(outputs["probability"]["store"])) != {
-        "identity": identity
-    }:
-        raise IdentityError(
-            f"{home} was made from another recipe; move it away and run again"
-        )
+    else:
+        _restore(home, outputs, geometry, volume, identity)
     write_record(
         record,
         {
@@ -295,20 +291,55 @@ def _create(
     staging = home.with_name(f"{home.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     for output in outputs.values():
-        create_volume(
-            staging / Path(output["store"]).name,
-            shape=geometry.volume_shape,
-            dtype="uint8",
-            chunk=geometry.chunk,
-            shard=geometry.shard,
-            voxel_size_nm=volume["voxel_size_nm"],
-            channels=output["channels"] and tuple(output["channels"]),
-            attributes={"identity": identity},
-        )
+        store = staging / Path(output["store"]).name
+        _create_store(store, output, geometry, volume, identity)
     if kept is not None:
         write_bytes_atomic(staging / MASK_FILE, _as_npy(kept))
     (staging / "receipts").mkdir()
     staging.rename(home)
+
+
+def _create_store(
+    store: Path,
+    output: dict[str, Any],
+    geometry: PredictionGeometry,
+    volume: dict[str, Any],
+    identity: dict[str, Any],
+) -> None:
+    create_volume(
+        store,
+        shape=geometry.volume_shape,
+        dtype="uint8",
+        chunk=geometry.chunk,
+        shard=geometry.shard,
+        voxel_size_nm=volume["voxel_size_nm"],
+        channels=output["channels"] and tuple(output["channels"]),
+        attributes={"identity": identity},
+    )
+
+
+def _restore(
+    home: Path,
+    outputs: dict[str, Any],
+    geometry: PredictionGeometry,
+    volume: dict[str, Any],
+    identity: dict[str, Any],
+) -> None:
+    """Check the stores that are there; create anew what somebody deleted of them."""
+    for output in outputs.values():
+        store = Path(output["store"])
+        if not is_store(store):
+            log.warning("%s is gone; it is created anew and filled again", store)
+            staging = store.with_name(f"{store.name}.partial")
+            shutil.rmtree(staging, ignore_errors=True)
+            _create_store(staging, output, geometry, volume, identity)
+            shutil.rmtree(store, ignore_errors=True)
+            staging.rename(store)
+        elif read_attributes(store) != {"identity": identity}:
+            raise IdentityError(
+                f"{home} was made from another recipe; move it away and run again"
+            )
+    (home / "receipts").mkdir(exist_ok=True)
 
 
 def _tell_differences(folder: Path, identity: dict[str, Any]) -> None:

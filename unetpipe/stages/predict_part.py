@@ -1,18 +1,17 @@
 """Rule predict_part: compute one part's blocks, resume where it stopped."""
 
 import logging
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
 import torch
 from tqdm import tqdm
 
+from unetpipe.claims import claim
 from unetpipe.engine import Engine
-from unetpipe.errors import IdentityError, ResourceError
+from unetpipe.errors import IdentityError, Interrupted
 from unetpipe.inference import (
     TilePredictor,
     choose_device,
@@ -21,8 +20,9 @@ from unetpipe.inference import (
 )
 from unetpipe.machine import keep_freed_memory, peak_rss_bytes
 from unetpipe.pipeline import Writer, ahead
-from unetpipe.prediction_store import PREDICTED, PredictionStore
+from unetpipe.prediction_store import PREDICTED, PredictionStore, check_stores
 from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.signals import TIME_IS_UP, told_to_stop
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def predict_part(
 ) -> None:
     """Predict the blocks of one part that have no valid receipt yet.
 
-    Reading, assembling, computing and writing overlap. SIGTERM finishes the block in
-    flight, then stops; repeating the call goes on from there.
+    Reading, assembling, computing and writing overlap. SIGTERM and SIGUSR1 finish the
+    block in flight, then stop; repeating the call goes on from there.
 
     Parameters
     ----------
@@ -51,8 +51,21 @@ def predict_part(
     IdentityError
         If the network is not the one that was planned with.
     ResourceError
-        If the disk or the memory is full, or the job was told to stop.
+        If the disk or the memory is full.
+    Interrupted
+        If the job was told to stop.
     """
+    with claim(
+        record.with_name(f".{record.stem}.claim"),
+        f"part {part} of {plan}",
+        must_be_alone=False,
+    ):
+        _predict_part(plan, model, model_json, part, record)
+
+
+def _predict_part(
+    plan: Path, model: Path, model_json: Path, part: int, record: Path
+) -> None:
     began = time.monotonic()
     keep_freed_memory()
     planned, description = read_record(plan), read_record(model_json)
@@ -62,6 +75,7 @@ def predict_part(
             f"{model_json} describes other weights than {plan} was made for; "
             "run plan_prediction again"
         )
+    check_stores(plan, planned)
     torch.set_num_threads(planned["threads"])
     device = choose_device(planned["device"])
     predictor = TilePredictor(
@@ -85,7 +99,7 @@ def predict_part(
     todo = store.unfinished(blocks)
     log.info("part %d: %d of %d blocks to compute", part, len(todo), len(blocks))
     started = time.monotonic()
-    with _told_to_stop() as stop:
+    with told_to_stop(*TIME_IS_UP) as stop:
         _compute(engine, store, todo, stop, description=f"part {part}")
     ended = time.monotonic()
     write_record(
@@ -134,22 +148,7 @@ def _compute(
             if stop.is_set():
                 break
     if stop.is_set() and bar.n < len(todo):
-        raise ResourceError(
+        raise Interrupted(
             f"told to stop after {bar.n} of {len(todo)} blocks; all finished "
             "blocks are kept: repeat the same command to go on"
         )
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[Event]:
-    """Yield an event that SIGTERM sets (a cluster's way to say that time is up)."""
-    stop = Event()
-    try:
-        previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    except ValueError:  # not the main thread: nobody sends us signals
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -1,7 +1,6 @@
 """Rule segment_volume: probability to a mask and to numbered objects."""
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from math import prod
@@ -12,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from unetpipe.archives import partial_folder
 from unetpipe.code_version import code_versions
 from unetpipe.config import SegmentationConfig
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid, whole_volume
@@ -81,12 +81,10 @@ def segment_volume(
     }
     store = folder / f"segmentation-{hash_of(identity)[:8]}.ome.zarr"
     if not store.exists():
-        staging = store.with_name(f"{store.name}.partial")
-        shutil.rmtree(staging, ignore_errors=True)
-        _Segmenter(predicted, volume, segmentation, threshold, staging).segment(
-            identity
-        )
-        staging.rename(store)
+        with partial_folder(store) as staging:
+            _Segmenter(predicted, volume, segmentation, threshold, staging).segment(
+                identity
+            )
     else:
         log.info("%s is there already, from the same recipe", store)
     summary = read_attributes(store / "labels" / "objects")

@@ -13,6 +13,7 @@ import torch
 
 from unetpipe.augmentation import Augmentation
 from unetpipe.checkpoints import Checkpoints, TrainingState, pack_weights
+from unetpipe.claims import claim
 from unetpipe.code_version import code_versions
 from unetpipe.config import (
     AugmentationConfig,
@@ -82,7 +83,7 @@ def train_unet(
     ------
     DataError, ConfigError, ResourceError
         Before training begins, if rows, classes, patch or memory do not fit.
-    unetpipe.training.Interrupted
+    Interrupted
         After SIGTERM, SIGINT or SIGUSR1, with the state saved.
     """
     train_rows = load_rows(rows, "train", network.num_classes)
@@ -119,86 +120,90 @@ def train_unet(
         "validate": validate_rows.identity,
         "code": code_versions(*ARITHMETIC),
     }
-    checkpoints = Checkpoints(state, identity)
-    saved = checkpoints.load_state(last_step=training.steps)
-    threads = choose_threads(training.threads)
-    if saved and training.threads == "auto":
-        threads = saved.threads  # as it began: other threads, other bits
-    torch.set_num_threads(threads)
-    log.info(
-        "training %s on %s, %d threads: patch %s, class weights %s, %s",
-        checkpoints.folder.name,
-        device.type,
-        threads,
-        patch,
-        class_weights.round(3).tolist(),
-        f"going on after step {saved.step}" if saved else "from the beginning",
-    )
-    torch.manual_seed(training.seed)
-    done = train(
-        UNet(spec, initialization=network.initialization),
-        PatchSampler(
-            train_rows.volumes,
-            spec,
+    with claim(state.with_name(f".{state.name}.claim"), f"the training in {state}"):
+        checkpoints = Checkpoints(state, identity)
+        saved = checkpoints.load_state(last_step=training.steps)
+        threads = choose_threads(training.threads)
+        if saved and training.threads == "auto":
+            threads = saved.threads  # as it began: other threads, other bits
+        torch.set_num_threads(threads)
+        log.info(
+            "training %s on %s, %d threads: patch %s, class weights %s, %s",
+            checkpoints.folder.name,
+            device.type,
+            threads,
             patch,
-            Augmentation(**augmentation.model_dump()),
-            seed=training.seed,
-        ),
-        Validator(
-            validate_rows.volumes,
-            metric,
-            class_weights=class_weights,
-            precision=training.precision,
-            device=device,
-            largest_input=2 * prod(patch),
+            class_weights.round(3).tolist(),
+            f"going on after step {saved.step}" if saved else "from the beginning",
         )
-        if validate_rows.volumes
-        else None,
-        checkpoints,
-        optimisation,
-        class_weights=torch.from_numpy(class_weights),
-        device=device,
-        state=saved,
-    )
-    began_writing = time.monotonic()
-    _write_model(
-        done,
-        checkpoints,
-        model,
-        model_json,
-        {
-            "spec": spec.to_json(),
-            "num_classes": network.num_classes,
-            "normalisation": "volume mean and standard deviation",
-            "recipe": {**identity, "weight_map": weight_map.model_dump(mode="json")},
-        },
-    )
-    write_bytes_atomic(history, (checkpoints.folder / "history.csv").read_bytes())
-    write_record(
-        record,
-        {
-            "model": {
-                "weights_sha256": hash_file(model),
-                "description_sha256": hash_file(model_json),
-                "recipe": checkpoints.identity_hash,
-            },
-            "steps": done.step,
-            "best_step": done.best.step if done.best else done.step,
-            "metric": metric if validate_rows.volumes else None,
-            "seconds": done.seconds,
-            "resumed_at": done.resumed_at,
-            "patch": list(patch),
-            "output": list(spec.output_shape(patch)),
-            "class_counts": train_rows.class_counts.tolist(),
-            "class_weights": class_weights.tolist(),
-            "warnings": warnings,
-            "circumstances": circumstances(
-                device=_device_name(device),
-                threads=threads,
-                seconds_writing=time.monotonic() - began_writing,
+        torch.manual_seed(training.seed)
+        done = train(
+            UNet(spec, initialization=network.initialization),
+            PatchSampler(
+                train_rows.volumes,
+                spec,
+                patch,
+                Augmentation(**augmentation.model_dump()),
+                seed=training.seed,
             ),
-        },
-    )
+            Validator(
+                validate_rows.volumes,
+                metric,
+                class_weights=class_weights,
+                precision=training.precision,
+                device=device,
+                largest_input=2 * prod(patch),
+            )
+            if validate_rows.volumes
+            else None,
+            checkpoints,
+            optimisation,
+            class_weights=torch.from_numpy(class_weights),
+            device=device,
+            state=saved,
+        )
+        began_writing = time.monotonic()
+        _write_model(
+            done,
+            checkpoints,
+            model,
+            model_json,
+            {
+                "spec": spec.to_json(),
+                "num_classes": network.num_classes,
+                "normalisation": "volume mean and standard deviation",
+                "recipe": {
+                    **identity,
+                    "weight_map": weight_map.model_dump(mode="json"),
+                },
+            },
+        )
+        write_bytes_atomic(history, (checkpoints.folder / "history.csv").read_bytes())
+        write_record(
+            record,
+            {
+                "model": {
+                    "weights_sha256": hash_file(model),
+                    "description_sha256": hash_file(model_json),
+                    "recipe": checkpoints.identity_hash,
+                },
+                "steps": done.step,
+                "best_step": done.best.step if done.best else done.step,
+                "metric": metric if validate_rows.volumes else None,
+                "seconds": done.seconds,
+                "resumed_at": done.resumed_at,
+                "patch": list(patch),
+                "output": list(spec.output_shape(patch)),
+                "class_counts": train_rows.class_counts.tolist(),
+                "class_weights": class_weights.tolist(),
+                "warnings": warnings,
+                "circumstances": circumstances(
+                    device=_device_name(device),
+                    threads=threads,
+                    seconds_writing=time.monotonic() - began_writing,
+                ),
+            },
+        )
 
 
 def _check_memory(

@@ -1,0 +1,33 @@
+"""Turn the signals that ask a job to end into a flag that it looks at."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# What a cluster sends before the wall time is over, or a job is taken off its node.
+TIME_IS_UP = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def told_to_stop(*numbers: signal.Signals) -> Iterator[threading.Event]:
+    """Yield an event that any of these signals sets.
+
+    Only the main thread of a process receives signals; in another one the event is
+    never set. The handlers that were there come back afterwards.
+    """
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask_to_stop) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
