@@ -8,6 +8,7 @@
 
 import bz2
 import gzip
+import io
 import logging
 import lzma
 import re
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from unetpipe.claims import claim
 from unetpipe.errors import DataError, ResourceError
@@ -30,6 +31,8 @@ from unetpipe.records import sync_folder
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20
+# No honest header of a tar is longer; tarfile reads each at once, whatever it says.
+LARGEST_READ = 1 << 24
 COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZ": bz2, b"\xfd7": lzma}
 DAMAGED = (
     zipfile.BadZipFile,
@@ -166,6 +169,27 @@ def partial_folder(destination: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+class _BoundedReads(io.RawIOBase):
+    """A tar's bytes, of which nobody reads very many at once."""
+
+    def __init__(self, archive: Path, stream: IO[bytes]) -> None:
+        self._archive, self._stream = archive, stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= LARGEST_READ:
+            raise DataError(
+                f"{self._archive} declares a header of {size} bytes, more than "
+                f"{LARGEST_READ}: it is hostile or broken; get the data elsewhere"
+            )
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
 class _Budget:
     """Counts files and bytes while unpacking, and stops a decompression bomb."""
 
@@ -271,7 +295,10 @@ def _zip_entries(archive: Path) -> Iterator[_Entry]:
 
 
 def _tar_entries(archive: Path) -> Iterator[_Entry]:
-    with tarfile.open(archive) as packed:
+    with (
+        _open_unpacked(archive) as unpacked,
+        tarfile.open(fileobj=_BoundedReads(archive, unpacked), mode="r:") as packed,
+    ):
         for member in packed:
             if member.islnk() or member.issym():
                 raise _refuse_type(archive, member.name, "link")
@@ -284,6 +311,13 @@ def _tar_entries(archive: Path) -> Iterator[_Entry]:
             with stream:
                 yield _Entry(member.name, stream, member.size)
         _check_tar_end(archive, packed)
+
+
+def _open_unpacked(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as file:
+        module: Any = COMPRESSIONS.get(file.read(2))
+    stream: IO[bytes] = module.open(archive) if module else archive.open("rb")
+    return stream
 
 
 def _check_tar_end(archive: Path, packed: tarfile.TarFile) -> None:
