@@ -10,6 +10,7 @@ log_to(Path(snakemake.log[0]))
 download_dataset(
     source=snakemake.params.source,
     source_sha256=snakemake.params.source_sha256,
+    largest_download_gb=snakemake.params.largest_download_gb,
     phantom=PhantomConfig(**snakemake.params.phantom),
     destination=Path(snakemake.params.destination),
     manifest=Path(snakemake.output.manifest),

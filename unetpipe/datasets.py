@@ -1,14 +1,14 @@
 """Bring originals into a folder: fetch with checksum, unpack, or write the phantom."""
 
 import errno
-import ftplib
 import logging
 import re
 import shutil
 import time
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from unetpipe.archives import archive_kind, staged_folder, unpack_archive
 from unetpipe.errors import ConfigError, DataError, ResourceError
+from unetpipe.machine import check_free_disk
 from unetpipe.records import hash_file, sync_folder
 
 logger = logging.getLogger(__name__)
 
 SourceKind = Literal["phantom", "url", "archive", "folder"]
 PHANTOM = "phantom:cells"
-PROTOCOLS = ("http", "https", "ftp")
+PROTOCOLS = ("http", "https")
 TIMEOUT_SECONDS = 60
 PAUSES_SECONDS = (2.0, 10.0, 60.0)  # before each further attempt
 CLASSIC_TIFF_BYTES = 2**32 - 2**25
@@ -56,8 +57,8 @@ def source_kind(source: str) -> SourceKind:
     if match := re.match(r"^([A-Za-z][A-Za-z0-9+.-]+)://", source):
         if match[1].lower() not in PROTOCOLS:
             raise ConfigError(
-                f"source is {source!r}; use {', '.join(PROTOCOLS)}, a local archive or "
-                "folder"
+                f"source is {source!r}; use {' or '.join(PROTOCOLS)}, or the path of a "
+                "local archive or folder"
             )
         return "url"
     path = Path(source).expanduser()
@@ -81,6 +82,7 @@ def download_file(
     target: Path,
     *,
     sha256: str | None,
+    largest_gb: float = inf,
     pauses: Iterable[float] = PAUSES_SECONDS,
 ) -> None:
     """Bring a URL to a file that appears only when whole and of the right checksum.
@@ -91,19 +93,25 @@ def download_file(
     Parameters
     ----------
     url : str
-        http, https or ftp.
+        http or https. A server that says nothing for a minute is given up; without a
+        checksum, one that leads from https to http is refused.
     target : Path
         Final name of the file.
     sha256 : str or None
         Checksum to insist on; without it the one found is logged, so that it can be
         written into the configuration.
+    largest_gb : float
+        More is broken off.
     pauses : iterable of float
         Seconds to wait before each further attempt; refusals (404, 403) are final.
 
     Raises
     ------
     DataError
-        If the server refuses, no attempt succeeds, or the checksum is another.
+        If the server refuses, no attempt succeeds, it sends too much, or the checksum
+        is another.
+    ResourceError
+        If the disk has too little room.
     """
     if target.exists():
         found = hash_file(target)
@@ -114,7 +122,7 @@ def download_file(
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
-        _transfer(url, partial, (*pauses,))
+        _transfer(url, partial, (*pauses,), largest_gb, is_pinned=sha256 is not None)
         check_sha256(partial, sha256, url)
         partial.replace(target)
         sync_folder(target.parent)
@@ -224,13 +232,21 @@ def file_name_of(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".")[-100:] or "download"
 
 
-def _transfer(url: str, target: Path, pauses: tuple[float, ...]) -> None:
+def _transfer(
+    url: str,
+    target: Path,
+    pauses: tuple[float, ...],
+    largest_gb: float,
+    *,
+    is_pinned: bool,
+) -> None:
     """Fetch a URL, trying again after each pause."""
     for attempt, pause in enumerate((*pauses, None), start=1):
         try:
             with target.open("wb") as file:
-                _downloader(url)(url, file, None)
-        except (OSError, EOFError, ftplib.Error) as error:  # requests' are OSErrors
+                arriving = _Arriving(url, file, largest_gb * 1e9)
+                _downloader(arriving, is_pinned=is_pinned)(url, arriving, None)
+        except (OSError, EOFError) as error:  # requests' are OSErrors
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceError(
                     f"no room for {url} in {target.parent} ({error}); free some space "
@@ -250,35 +266,75 @@ def _transfer(url: str, target: Path, pauses: tuple[float, ...]) -> None:
             return
 
 
-def _downloader(url: str) -> Any:
-    if url.lower().startswith("ftp"):
-        return pooch.FTPDownloader(timeout=TIMEOUT_SECONDS, chunk_size=1 << 16)
+def _downloader(arriving: "_Arriving", *, is_pinned: bool) -> Any:
     return pooch.HTTPDownloader(
-        progressbar=_Progress(url),
+        progressbar=arriving,
         chunk_size=1 << 16,
         timeout=TIMEOUT_SECONDS,
         headers={"Accept-Encoding": "identity"},  # or the checksum is of other bytes
+        hooks={} if is_pinned else {"response": _refuse_downgrade},
     )
 
 
-class _Progress:
-    """Log a transfer's progress every ten seconds: a bar would flood a job's log."""
+def _refuse_downgrade(response: Any, *_: Any, **__: Any) -> None:
+    """Refuse to be led from https to http, where anybody may change the bytes."""
+    target = response.headers.get("Location", "")
+    if response.url.startswith("https:") and target.lower().startswith("http:"):
+        raise DataError(
+            f"{response.url} leads to {target}, which is not encrypted; set "
+            "`source_sha256` to accept it, or give another address"
+        )
 
-    def __init__(self, url: str) -> None:
-        self.url, self.total, self.count = url, 0, 0
+
+class _Arriving:
+    """The file being fetched; counts what comes, and logs it every ten seconds.
+
+    A bar would flood a job's log. Both the file and the bar that pooch wants.
+    """
+
+    def __init__(self, url: str, file: IO[bytes], largest: float) -> None:
+        self._url, self._file, self._largest = url, file, largest
+        self._total = self._count = 0
         self._next = time.monotonic() + 10.0
 
-    def update(self, count: int) -> None:
-        """Count bytes that have arrived."""
-        self.count += count
+    @property
+    def total(self) -> int:
+        """Bytes that the server announces; 0 where it does not."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self._check(total)
+        check_free_disk(Path(self._file.name).parent, total)
+        self._total = total
+
+    def write(self, chunk: bytes) -> None:
+        """Keep bytes that have arrived."""
+        self._count += len(chunk)
+        self._check(self._count)
+        self._file.write(chunk)
         if time.monotonic() > self._next:
             self._next = time.monotonic() + 10.0
-            logger.info("%s: %d of %d MB", self.url, self.count >> 20, self.total >> 20)
+            logger.info(
+                "%s: %d of %d MB", self._url, self._count >> 20, self._total >> 20
+            )
+
+    def flush(self) -> None:
+        """Leave it to the file when to write."""
+
+    def update(self, count: int) -> None:
+        """Do nothing: ``write`` counts."""
 
     def reset(self) -> None:
-        """Start counting anew; pooch does so before it reports the total."""
-        self.count = 0
+        """Do nothing: ``write`` counts."""
 
     def close(self) -> None:
         """Say that all has arrived."""
-        logger.info("%s: %d bytes fetched", self.url, self.count)
+        logger.info("%s: %d bytes fetched", self._url, self._count)
+
+    def _check(self, num_bytes: int) -> None:
+        if num_bytes > self._largest:
+            raise DataError(
+                f"{self._url} is larger than {self._largest / 1e9:g} GB; if that is "
+                "right, raise `largest_download_gb`"
+            )

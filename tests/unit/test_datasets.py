@@ -1,20 +1,23 @@
 """Transfers: from a server on this machine, whole and of the right checksum."""
 
+import contextlib
 import hashlib
 import http.server
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from unetpipe.datasets import (
+    _refuse_downgrade,
     check_sha256,
     download_file,
     file_name_of,
     source_kind,
     unpack_originals,
 )
-from unetpipe.errors import ConfigError, DataError
+from unetpipe.errors import ConfigError, DataError, ResourceError
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -26,12 +29,23 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.count = {}
+        self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         attempt = self.server.count[self.path] = self.server.count.get(self.path, 0) + 1
+        if self.path == "/silent":
+            self.server.released.wait(10)
+            return
+        if self.path == "/endless":  # announces nothing, and never stops by itself
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(10_000):
+                    self.wfile.write(CONTENT)
+            return
         if self.path == "/missing" or (self.path == "/flaky" and attempt < 3):
             self.send_error(404 if self.path == "/missing" else 503)
             return
@@ -51,6 +65,7 @@ def server():
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
+        server.released.set()
         server.shutdown()
         thread.join()
 
@@ -113,6 +128,45 @@ def test_a_transfer_that_always_breaks_off_leaves_nothing(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("unetpipe.datasets.TIMEOUT_SECONDS", 0.2)
+    with pytest.raises(DataError, match=r"after 2 attempts .*timed out"):
+        download_file(
+            f"{server.url}/silent", tmp_path / "a", sha256=None, pauses=(0.0,)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/a.bin", "/endless"])
+def test_more_than_the_cap_is_broken_off_at_once(server, tmp_path, path):
+    with pytest.raises(DataError, match=r"larger than 0\.0002 GB.*largest_download_gb"):
+        download_file(
+            f"{server.url}{path}", tmp_path / "a", sha256=None, largest_gb=2e-4
+        )
+    assert server.count == {path: 1}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_cannot_fit_the_disk_is_not_begun(
+    server, tmp_path, monkeypatch
+):
+    usage = type("Usage", (), {"free": len(CONTENT) - 1})
+    monkeypatch.setattr("unetpipe.machine.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(ResourceError, match="GiB free"):
+        download_file(f"{server.url}/a.bin", tmp_path / "a", sha256=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_is_led_from_https_to_http_without_a_checksum():
+    led = SimpleNamespace(
+        url="https://x.org/a.zip", headers={"Location": "http://evil.org/a.zip"}
+    )
+    with pytest.raises(DataError, match=r"leads to http://evil\.org/a\.zip"):
+        _refuse_downgrade(led)
+    led.headers["Location"] = "https://y.org/a.zip"
+    _refuse_downgrade(led, timeout=1)
+
+
 def test_nobody_listening_is_an_error_with_the_address(tmp_path):
     with pytest.raises(
         DataError, match=r"http://127\.0\.0\.1:9/a could not be fetched"
@@ -141,7 +195,7 @@ def test_a_single_image_needs_no_archive(tmp_path):
     [
         ("phantom:cells", "phantom"),
         ("https://example.org/a.zip", "url"),
-        ("FTP://example.org/a.zip", "url"),
+        ("HTTP://example.org/a.zip", "url"),
         (".", "folder"),
         ("~", "folder"),
     ],
@@ -150,7 +204,10 @@ def test_sources_are_told_apart(source, kind):
     assert source_kind(source) == kind
 
 
-@pytest.mark.parametrize("source", ["phantom:nuclei", "s3://bucket/a.zip"])
+@pytest.mark.parametrize(
+    "source",
+    ["phantom:nuclei", "s3://bucket/a.zip", "ftp://x.org/a.zip", "file:///etc"],
+)
 def test_an_unknown_source_is_a_configuration_error(source):
     with pytest.raises(ConfigError, match="source is"):
         source_kind(source)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from unetpipe.config.data import IngestConfig, PhantomConfig
-from unetpipe.config.fields import NAME_PATTERN, Name, Section, Sha256
+from unetpipe.config.fields import NAME_PATTERN, Name, Positive, Section, Sha256
 from unetpipe.config.prediction import (
     EvaluationConfig,
     FieldOfInterest,
@@ -58,6 +58,8 @@ class Config(Section):
     folder (used in place), or ``phantom:cells``."""
     source_sha256: Sha256 | None = None
     """Checksum of the archive."""
+    largest_download_gb: Positive = 1000.0
+    """A download that becomes larger than so many GB is broken off."""
     pixel_sha256: dict[str, dict[Literal["image", "labels"], Sha256]] = Field(
         default={}
     )
@@ -143,8 +145,10 @@ def load_config(path: Path) -> Config:
         values = yaml.safe_load(path.read_text()) or {}
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a YAML file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error}); name a file") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}; correct it") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys; start from config/config.yaml")
     return check_config(values, str(path))

@@ -22,6 +22,7 @@ def download_dataset(
     *,
     source: str,
     source_sha256: str | None,
+    largest_download_gb: float = 1000.0,
     phantom: PhantomConfig,
     destination: Path,
     manifest: Path,
@@ -38,9 +39,11 @@ def download_dataset(
     Parameters
     ----------
     source : str
-        http, https or ftp address; local archive or folder; or ``phantom:cells``.
+        http or https address; local archive or folder; or ``phantom:cells``.
     source_sha256 : str or None
         Checksum of the archive.
+    largest_download_gb : float
+        A download that becomes larger is broken off.
     phantom : PhantomConfig
         What ``phantom:cells`` draws.
     destination : Path
@@ -68,7 +71,15 @@ def download_dataset(
         if kind == "url":
             archive = destination / "archive" / hash_of(source)[:8]
             archive /= file_name_of(source)
-            download_file(source, archive, sha256=source_sha256)
+            if source_sha256 is None:
+                logger.warning(
+                    "`source_sha256` is not set: nobody can tell %s from a "
+                    "replaced or damaged one",
+                    source,
+                )
+            download_file(
+                source, archive, sha256=source_sha256, largest_gb=largest_download_gb
+            )
         else:
             archive = Path(source).expanduser()
             check_sha256(archive, source_sha256, str(archive))

@@ -19,6 +19,7 @@ rule download_dataset:
     params:
         source=CONFIG.source,
         source_sha256=CONFIG.source_sha256,
+        largest_download_gb=CONFIG.largest_download_gb,
         phantom=section("phantom"),
         destination=subpath(output.manifest, parent=True),
         code=code_versions("unetpipe.stages.download_dataset"),
