@@ -18,6 +18,7 @@ import logging
 from dataclasses import asdict, dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -216,9 +217,15 @@ def describe_differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 
 def _unpack_state(content: bytes) -> dict[str, Any]:
-    values: dict[str, Any] = torch.load(
-        BytesIO(content), map_location="cpu", weights_only=True
-    )
+    try:
+        values: dict[str, Any] = torch.load(
+            BytesIO(content), map_location="cpu", weights_only=True
+        )
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise IntegrityError(
+            f"a training state holds more than tensors and numbers, or is none "
+            f"({str(error).splitlines()[0]}); delete it"
+        ) from error
     return values
 
 

@@ -1,6 +1,7 @@
 """Send log messages and warnings of a job to its log file and to stderr."""
 
 import logging
+import os
 import sys
 from copy import copy
 from pathlib import Path
@@ -15,8 +16,10 @@ def log_to(path: Path) -> None:
     """Log to a file and to stderr, warnings and uncaught errors included.
 
     Errors of ``unetpipe.errors`` are the user's to mend: they are printed as their
-    message, without a traceback; the file has both.
+    message, without a traceback; the file has both. Only the owner and the group may
+    write what the job leaves, whatever the shell's ``umask`` is.
     """
+    os.umask(os.umask(0) | 0o002)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_screen = logging.StreamHandler(sys.stderr)
     to_screen.setFormatter(_Brief(FORMAT))

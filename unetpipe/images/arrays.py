@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from unetpipe.errors import DataError
+from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
 from unetpipe.images.source import ImageSource, VoxelSize, check_promise
 from unetpipe.images.tiff import NM_PER_UNIT
@@ -40,12 +40,18 @@ class Hdf5Source(ImageSource):
             )
             self.axes = self._read_axes()
             self.voxel_size_nm = self._read_voxel_size()
-            promised = int(np.prod(self.shape)) * self.dtype.itemsize
+            promised = prod(self.shape) * self.dtype.itemsize
             stored = max(self._array.id.get_storage_size(), path.stat().st_size)
             check_promise(f"{path}:{self._array.name}", promised, stored)
-        except BaseException:
+        except UnetpipeError:
             self._file.close()
             raise
+        except Exception as error:  # attributes may hold anything
+            self._file.close()
+            raise DataError(
+                f"{path} cannot be understood ({type(error).__name__}: {error}); save "
+                "it again without attributes"
+            ) from error
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box of the dataset."""
@@ -80,7 +86,14 @@ class Hdf5Source(ImageSource):
                 f"{path} {problem}; name one in the sheet, {path.name}:NAME; it holds "
                 f"{', '.join(names) or 'no array of 2 or more axes'}"
             )
-        return self._file[wanted]
+        array = self._file[wanted]
+        if array.external:
+            raise DataError(
+                f"{path}:{wanted} keeps its voxels in other files, "
+                f"{array.external[0][0]!r} and so on, which could be any file of this "
+                "computer; pack it into one file with h5repack"
+            )
+        return array
 
     def _read_axes(self) -> str:
         """Return the letters of axistags or dimension labels, or nothing."""
@@ -113,13 +126,19 @@ class ZarrSource(ImageSource):
 
     def __init__(self, path: Path) -> None:
         try:
-            node = zarr.open(path, mode="r")
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path} is not a Zarr store ({error})") from error
-        self._array: Any = node
-        if isinstance(node, zarr.Group):
-            self._array = self._describe(path, node)
-        self.shape, self.dtype = self._array.shape, self._array.dtype.newbyteorder("=")
+            node: Any = zarr.open(path, mode="r")
+            if isinstance(node, zarr.Group):
+                node = self._describe(path, node)
+            self._array: Any = node
+            self.shape = self._array.shape
+            self.dtype = self._array.dtype.newbyteorder("=")
+        except UnetpipeError:
+            raise
+        except Exception as error:  # whatever its metadata hold
+            raise DataError(
+                f"{path} is not a Zarr store of images that can be read "
+                f"({type(error).__name__}: {error}); write or copy it again"
+            ) from error
         metadata = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
         self.files = tuple(p for m in metadata for p in sorted(path.rglob(m)))
         self._path = path
@@ -138,7 +157,7 @@ class ZarrSource(ImageSource):
         """Name the store and the section."""
         return f"{self._path}, section {section}"
 
-    def _describe(self, path: Path, group: zarr.Group) -> Any:
+    def _describe(self, path: Path, group: Any) -> Any:
         attributes: Any = dict(group.attrs)
         images = attributes.get("ome", attributes).get("multiscales")
         if not images:
