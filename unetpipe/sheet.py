@@ -26,6 +26,7 @@ COLUMNS = (
 )
 REQUIRED = ("volume", "image", "role")
 ROLES = ("train", "validate", "test", "predict")
+LISTED = 10  # sections named in a message
 LABEL_KINDS = ("instances", "binary", "classes")
 AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
 
@@ -123,6 +124,11 @@ def load_sheet(path: Path) -> Sheet:
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no UTF-8 text ({error}); save it so") from None
+    except (OSError, ValueError) as error:  # a folder, no rights, a NUL in the path
+        raise ConfigError(
+            f"{str(path)!r} cannot be read ({error}); name a sheet with the key "
+            "`volumes`"
+        ) from None
     return parse_sheet(text, str(path))
 
 
@@ -167,7 +173,7 @@ def parse_sections(text: str) -> tuple[int, ...] | None:
         return None
     numbers: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", part.strip())
+        match = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part.strip())
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise ConfigError(f"sections is {text!r}; use all, or ranges like 0-3,5-8")
         numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
@@ -176,7 +182,13 @@ def parse_sections(text: str) -> tuple[int, ...] | None:
 
 def _cells(line: str) -> list[str]:
     """Split one line; a stray quote cannot swallow the lines that follow."""
-    return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+    except csv.Error as error:
+        raise ConfigError(
+            f"a line begins {line[:40]!r} and cannot be read ({error}); a cell holds "
+            f"at most {csv.field_size_limit()} characters"
+        ) from None
 
 
 def _check_header(names: list[str]) -> list[str]:
@@ -201,11 +213,13 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
         ]
     get = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
     problems = []
-    for column in ("volume", "fold"):
-        if get[column] and not re.fullmatch(NAME_PATTERN, get[column]):
+    # A network is named fold-<fold>, and may have 64 letters like everything else.
+    for column, longest in (("volume", 64), ("fold", 59)):
+        name = get[column]
+        if name and not (re.fullmatch(NAME_PATTERN, name) and len(name) <= longest):
             problems.append(
-                f"{column} is {get[column]!r}; use letters, digits, '.', '_' and '-', "
-                "at most 64, no leading dot"
+                f"{column} is {name!r}; use letters, digits, '.', '_' and '-', "
+                f"at most {longest}, no leading dot"
             )
     for column in REQUIRED:
         if not get[column]:
@@ -234,7 +248,7 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
     except ConfigError as error:
         problems.append(str(error))
     if get["unlabelled"] not in ("", "none"):
-        if get["unlabelled"].isdecimal():
+        if re.fullmatch("[0-9]{1,20}", get["unlabelled"]):
             unlabelled = int(get["unlabelled"])
         else:
             problems.append(
@@ -309,9 +323,11 @@ def _overlap(one: Row, two: Row) -> list[str]:
     if "predict" in (one.role, two.role):
         return []
     if one.sections is None or two.sections is None:
-        shared: list[int] | str = "all"
+        shared = "all"
     else:
-        shared = sorted(set(one.sections) & set(two.sections))
+        both = sorted(set(one.sections) & set(two.sections))
+        more = f" and {len(both) - LISTED} more" if len(both) > LISTED else ""
+        shared = f"{both[:LISTED]}{more}" if both else ""
     if not shared:
         return []
     names = " and ".join(dict.fromkeys([one.volume, two.volume]))

@@ -20,5 +20,8 @@ class Section(BaseModel):
     """Base of all sections: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 from typing import Any
 
 from pydantic import BaseModel
 
 from unetpipe.config.fields import NAME_PATTERN, SHA256_PATTERN
 
+# Aliases in YAML can make a value of a few lines that would print as gigabytes.
+BRIEF = Repr()
+BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 3, 100, 60, 60
 REMEDIES = {
     NAME_PATTERN: "use letters, digits, '.', '_' and '-', at most 64, no leading dot",
     SHA256_PATTERN: "use 64 hexadecimal digits, as sha256sum prints them",
@@ -24,7 +28,7 @@ def explain(model: type[BaseModel], problems: Iterable[Any]) -> list[str]:
         if problem["type"] in ("extra_forbidden", "value_error"):
             values[key] = None
         else:
-            values.setdefault(key, repr(problem["input"]))
+            values.setdefault(key, BRIEF.repr(problem["input"]))
         remedies.setdefault(key, []).append(_remedy(model, problem, location))
     return [
         ": ".join(filter(None, [key, values[key], " or ".join(found)]))
