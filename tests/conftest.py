@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Machines are shared: a slow example is no failure.
-settings.register_profile("unetpipe", deadline=None)
-settings.load_profile("unetpipe")
+# Machines are shared: a slow example is no failure. The same cases in every run.
+settings.register_profile("unetpipe", deadline=None, derandomize=True)
+settings.register_profile("deep", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unetpipe"))
 
 
 @pytest.fixture(scope="session")
