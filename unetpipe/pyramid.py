@@ -1,87 +1,175 @@
-"""Resolution levels for viewers: halved block by block, one whole shard at a time."""
+"""Resolution levels for viewers: each shard made once, from shards just made.
 
+::
+
+    level 0   |0|1|2|3|4|5|6|7|    a block (here 4 shards) is what one shard of the
+    level 1   | 0 | 1 | 2 | 3 |    level ``top`` covers: it is read once, and written
+    level 2   |   0   |   1   |    by one job, all levels up to ``top``
+    level 3   |       0       |    what is left is little, and needs no parts
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from unetpipe.geometry import Roi, Zyx, as_zyx, iterate_grid, whole_volume
-from unetpipe.volumes import open_volume, read_roi, shard_shape, write_shard
+from unetpipe.downsampling import downsample
+from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid, whole_volume
+from unetpipe.levels import create_levels, name_levels, read_factors, total_factors
+from unetpipe.machine import num_processors
+from unetpipe.volumes import (
+    open_volume,
+    read_roi,
+    shard_path,
+    shard_shape,
+    write_shard,
+)
 
-# Viewers want a coarsest level that fits a screen.
-COARSEST_VOXELS = 512
+# What one block may read: at most so much is done again after an interruption.
+BLOCK_BYTES = 2**29
 
-
-def pyramid_factors(shape: Zyx, voxel_size_nm: tuple[float, ...]) -> list[Zyx]:
-    """Return the factor (z, y, x) of each further level against the one before.
-
-    Only axes that are still finer than twice the coarsest voxel edge are halved, so
-    that anisotropic voxels become more isotropic level by level.
-
-    Examples
-    --------
-    >>> pyramid_factors((30, 2048, 2048), (50.0, 4.0, 4.0))
-    [(1, 2, 2), (1, 2, 2)]
-    """
-    factors: list[Zyx] = []
-    size = list(voxel_size_nm)
-    lengths = list(shape)
-    while max(lengths[1:]) > COARSEST_VOXELS:
-        finest = min(size)
-        factor = as_zyx(
-            2 if s < 2 * finest and n > 1 else 1
-            for s, n in zip(size, lengths, strict=True)
-        )
-        if factor == (1, 1, 1):
-            break
-        factors.append(factor)
-        size = [s * f for s, f in zip(size, factor, strict=True)]
-        lengths = [-(-n // f) for n, f in zip(lengths, factor, strict=True)]
-    return factors
+Files = dict[str, str]
 
 
-def downsample(voxels: NDArray[Any], factor: Zyx, *, is_labels: bool) -> NDArray[Any]:
-    """Halve an array: the mean of each cell, or for labels one of its commonest ids.
+class Pyramid:
+    """The levels of a store, made block by block; see the drawing above.
+
+    Blocks may be written in any order, by any number of jobs: no two share a shard.
+    The bits do not depend on it, because each level is made from the stored voxels of
+    the one before.
 
     Parameters
     ----------
-    voxels : array, shape (..., z, y, x)
-        Where a length is odd the last voxel repeats.
-    factor : (z, y, x)
-        1 or 2 an axis.
+    path : Path
+        A store with ``create_levels`` behind it.
     is_labels : bool
-        Take the mode (ties: the first in z, y, x order), which invents no ids.
+        Downsample by mode instead of mean.
+
+    Attributes
+    ----------
+    factors : list of (z, y, x)
+        Of each coarser level against the one before.
+    top : int
+        The coarsest level that blocks write; 0 where there are no coarser levels.
     """
-    widths = [(0, 0)] * (voxels.ndim - 3) + [
-        (0, -n % f) for n, f in zip(voxels.shape[-3:], factor, strict=True)
-    ]
-    padded = np.pad(voxels, widths, mode="edge")
-    fz, fy, fx = factor
-    members = np.stack(
-        [
-            padded[..., z::fz, y::fy, x::fx]
-            for z in range(fz)
-            for y in range(fy)
-            for x in range(fx)
+
+    def __init__(self, path: Path, *, is_labels: bool) -> None:
+        self._path, self._is_labels = path, is_labels
+        first = open_volume(path)
+        self.factors = read_factors(path)
+        self._arrays = [first] + [
+            open_volume(path, mode="r+", level=level)
+            for level in range(1, len(self.factors) + 1)
         ]
-    )
-    if not is_labels:
-        mean = members.mean(axis=0, dtype=np.float64)
-        if np.issubdtype(voxels.dtype, np.integer):
-            mean = np.rint(mean)
-        return np.asarray(mean, voxels.dtype)
-    votes = np.zeros(members.shape, np.uint8)
-    for member, count in zip(members, votes, strict=True):
-        for other in members:
-            count += member == other
-    winner = votes.argmax(axis=0)
-    return np.asarray(np.take_along_axis(members, winner[None], axis=0)[0])
+        shard_bytes = prod(first.shards or first.chunks) * first.dtype.itemsize
+        fitting = [
+            level
+            for level, total in enumerate(total_factors(self.factors))
+            if level <= 1 or shard_bytes * prod(total) <= BLOCK_BYTES
+        ]
+        self.top = fitting[-1]
+
+    @property
+    def blocks(self) -> list[Zyx]:
+        """The blocks, z slowest; none where there are no coarser levels."""
+        return list(self._shards(self.top)) if self.top else []
+
+    def write_block(self, block: Zyx) -> Files:
+        """Write all shards of a block; return the sha256 of each file.
+
+        Shards of which level 0 has no file are left out: they read as 0.
+        """
+        return self._write([block], base=0, level=self.top)
+
+    def write_rest(self) -> Files:
+        """Write the levels above the blocks', from what the blocks have written."""
+        last = len(self.factors)
+        if last == self.top:
+            return {}
+        return self._write(self._shards(last), base=self.top, level=last)
+
+    def name_levels(self) -> int:
+        """Name the levels, last of all; return how many there are with level 0."""
+        return name_levels(
+            self._path, self.factors, "mode" if self._is_labels else "mean"
+        )
+
+    def _write(self, shards: Iterable[Zyx], *, base: int, level: int) -> Files:
+        files: Files = {}
+        with ThreadPoolExecutor(num_processors(), "pyramid") as threads:
+            for index in shards:
+                self._make(level, index, base, files, threads.map)
+        return files
+
+    def _make(
+        self,
+        level: int,
+        index: Zyx,
+        base: int,
+        files: Files,
+        spread: Callable[..., Iterable[Any]] = map,
+    ) -> NDArray[Any] | None:
+        """Return a shard's voxels, or None if there is nothing below it.
+
+        Above ``base`` it is made of the shards that it covers, one after another (or
+        spread over threads), and written.
+        """
+        array = self._arrays[level]
+        file = shard_path(array, index)
+        roi = self._roi(level, index)
+        if level == base:
+            return read_roi(array, roi) if file.exists() else None
+        factor = self.factors[level - 1]
+        covered = Roi(
+            as_zyx(a * f for a, f in zip(roi.start, factor, strict=True)),
+            as_zyx(b * f for b, f in zip(roi.stop, factor, strict=True)),
+        ).intersect(self._whole(level - 1))
+        unit = shard_shape(self._arrays[level - 1])
+        # Where shards hold whole cells each is halved alone, else all together.
+        is_even = all(u % f == 0 for u, f in zip(unit, factor, strict=True))
+        step = factor if is_even else (1, 1, 1)
+
+        def make(part: Zyx) -> tuple[Roi, NDArray[Any] | None]:
+            place = self._roi(level - 1, part).relative_to(covered.start)
+            voxels = self._make(level - 1, part, base, files)
+            if voxels is not None and is_even:
+                voxels = downsample(voxels, factor, is_labels=self._is_labels)
+            return _shrink(place, step), voxels
+
+        inside = _shrink(covered.relative_to(covered.start), step)
+        made, is_empty = np.zeros((*array.shape[:-3], *inside.shape), array.dtype), True
+        for place, voxels in spread(make, iterate_grid(covered, unit)):
+            if voxels is not None:
+                made[(..., *place.slices)], is_empty = voxels, False
+        if is_empty:
+            file.unlink(missing_ok=True)
+            return None
+        if not is_even:
+            made = downsample(made, factor, is_labels=self._is_labels)
+        name = file.relative_to(self._path).as_posix()
+        files[name] = write_shard(array, index, made)
+        return made
+
+    def _whole(self, level: int) -> Roi:
+        return whole_volume(as_zyx(self._arrays[level].shape[-3:]))
+
+    def _roi(self, level: int, index: Zyx) -> Roi:
+        array = self._arrays[level]
+        return grid_cell(index, shard_shape(array), as_zyx(array.shape[-3:]))
+
+    def _shards(self, level: int) -> Iterator[Zyx]:
+        return iterate_grid(self._whole(level), shard_shape(self._arrays[level]))
 
 
 def build_pyramid(path: Path, *, is_labels: bool = False) -> int:
-    """Add the coarser levels to a store and name them in its metadata, last.
+    """Add the coarser levels to a store in one go, and name them in its metadata, last.
+
+    For stores that are not seen before they are whole, and for small ones; with
+    receipts and in parts: ``pyramid_parts.coarsen_share``.
 
     Parameters
     ----------
@@ -95,71 +183,17 @@ def build_pyramid(path: Path, *, is_labels: bool = False) -> int:
     int
         Number of levels, the full resolution included.
     """
-    group = zarr.open_group(path, mode="r+")
-    metadata: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
-    multiscale = metadata["multiscales"][0]
-    scale = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
-    finer = open_volume(path)
-    multiscale["datasets"] = multiscale["datasets"][:1]
-    factors = pyramid_factors(as_zyx(finer.shape[-3:]), tuple(scale[-3:]))
-    total: Zyx = (1, 1, 1)
-    for level, factor in enumerate(factors, start=1):
-        finer = _add_level(group, finer, level, factor, is_labels=is_labels)
-        total = as_zyx(t * f for t, f in zip(total, factor, strict=True))
-        multiscale["datasets"].append(_dataset(level, scale, total))
-    group.attrs["ome"] = metadata
-    return len(factors) + 1
+    create_levels(path)
+    pyramid = Pyramid(path, is_labels=is_labels)
+    for block in pyramid.blocks:
+        pyramid.write_block(block)
+    pyramid.write_rest()
+    return pyramid.name_levels()
 
 
-def _add_level(
-    group: zarr.Group,
-    finer: zarr.Array[Any],
-    level: int,
-    factor: Zyx,
-    *,
-    is_labels: bool,
-) -> zarr.Array[Any]:
-    lead = finer.shape[:-3]
-    shape = as_zyx(-(-n // f) for n, f in zip(finer.shape[-3:], factor, strict=True))
-    coarser = group.create_array(
-        str(level),
-        shape=(*lead, *shape),
-        chunks=finer.chunks,
-        shards=finer.shards,
-        dtype=finer.dtype,
-        compressors=finer.compressors,
-        fill_value=0,
-        dimension_names=["c", "z", "y", "x"][4 - finer.ndim :],
-        overwrite=True,
+def _shrink(roi: Roi, factor: Zyx) -> Roi:
+    """Return a box in the voxels of the next level; it begins with a whole cell."""
+    return Roi(
+        as_zyx(a // f for a, f in zip(roi.start, factor, strict=True)),
+        as_zyx(-(-b // f) for b, f in zip(roi.stop, factor, strict=True)),
     )
-    bounds = whole_volume(as_zyx(finer.shape[-3:]))
-    unit = shard_shape(coarser)
-    for index in iterate_grid(whole_volume(shape), unit):
-        start = as_zyx(i * u * f for i, u, f in zip(index, unit, factor, strict=True))
-        stop = as_zyx(
-            (i + 1) * u * f for i, u, f in zip(index, unit, factor, strict=True)
-        )
-        voxels = read_roi(finer, Roi(start, stop).intersect(bounds))
-        write_shard(coarser, index, downsample(voxels, factor, is_labels=is_labels))
-    return coarser
-
-
-def _dataset(level: int, scale: list[float], total: Zyx) -> dict[str, Any]:
-    """Return a level's metadata; its voxels' centres lie half a voxel further in."""
-    lead = len(scale) - 3
-    factors = [1] * lead + list(total)
-    return {
-        "path": str(level),
-        "coordinateTransformations": [
-            {
-                "type": "scale",
-                "scale": [s * f for s, f in zip(scale, factors, strict=True)],
-            },
-            {
-                "type": "translation",
-                "translation": [
-                    s * (f - 1) / 2 for s, f in zip(scale, factors, strict=True)
-                ],
-            },
-        ],
-    }

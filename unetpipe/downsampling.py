@@ -1,0 +1,121 @@
+"""Halve arrays for coarser levels: means for grey values, modes for labels.
+
+::
+
+    5 6 | 9 9          7 8 | 3 3
+    7 8 | 9 9  mean    7 9 | 4 5  mode     where a length is odd its last voxel repeats
+    ----+----  6  9    ----+----  7  3
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.geometry import Zyx, as_zyx
+
+
+def downsample(voxels: NDArray[Any], factor: Zyx, *, is_labels: bool) -> NDArray[Any]:
+    """Halve an array: the mean of each cell, or for labels one of its commonest ids.
+
+    Parameters
+    ----------
+    voxels : array, shape (..., z, y, x)
+        Where a length is odd the last voxel repeats.
+    factor : (z, y, x)
+        1 or 2 an axis.
+    is_labels : bool
+        Take the mode (ties: the first in z, y, x order), which invents no ids.
+
+    Returns
+    -------
+    array
+        Of the same dtype. Means of integers are rounded to the nearest, halves to the
+        even one.
+
+    Examples
+    --------
+    >>> downsample(np.array([[[5, 6], [7, 8]]], np.uint8), (1, 2, 2), is_labels=False)
+    array([[[6]]], dtype=uint8)
+    """
+    lead, length = voxels.shape[:-3], as_zyx(voxels.shape[-3:])
+    shape = as_zyx(-(-n // f) for n, f in zip(length, factor, strict=True))
+    out = np.empty((*lead, *shape), voxels.dtype)
+    halve = _take_modes if is_labels else _take_means
+    for place in np.ndindex(*lead):
+        halve(voxels[place], *factor, out[place])
+    return out
+
+
+def _take_means(
+    voxels: NDArray[Any], fz: int, fy: int, fx: int, out: NDArray[Any]
+) -> None:
+    """Average cells section by section, so that the sums stay in the cache."""
+    wide = _wide(voxels.dtype)
+    bits = fz * fy * fx // 2  # of 1, 2, 4, 8 members: shift by 0, 1, 2, 3
+    shift = bits.bit_length()
+    for z, section in enumerate(out):
+        total = voxels[fz * z : fz * z + fz]
+        for axis, factor in enumerate((fz, fy, fx)):
+            if factor == 2:
+                total = _add_pairs(total, axis, wide)
+        if wide.kind == "f":
+            mean = total[0] / (fz * fy * fx)
+            section[...] = mean if out.dtype.kind == "f" else np.rint(mean)
+        elif shift:
+            # Half of the divisor, less one, and one more where the result is odd.
+            odd = (total[0] >> shift) & 1
+            section[...] = (total[0] + odd + (bits - 1)) >> shift
+        else:
+            section[...] = total[0]
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that sums of eight are taken in."""
+    if dtype.kind in "iu" and dtype.itemsize < 8:
+        return np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
+    return np.dtype(np.float64)
+
+
+def _add_pairs(voxels: NDArray[Any], axis: int, wide: np.dtype[Any]) -> NDArray[Any]:
+    """Add neighbours along an axis; the last of an odd number to itself."""
+    before = (slice(None),) * axis
+    first = voxels[(*before, slice(0, None, 2))]
+    second = voxels[(*before, slice(1, None, 2))]
+    paired = (*before, slice(0, second.shape[axis]))
+    out = np.empty(first.shape, wide)
+    np.add(first[paired], second, out=out[paired], dtype=wide)
+    if second.shape[axis] < first.shape[axis]:
+        last = first[(*before, slice(-1, None))]
+        np.add(last, last, out=out[(*before, slice(-1, None))], dtype=wide)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_modes(voxels, fz, fy, fx, out):  # type: ignore[no-untyped-def]
+    """Take the commonest id of each cell; most cells hold only one."""
+    depth, height, width = voxels.shape
+    members = np.empty(8, voxels.dtype)
+    for z in range(out.shape[0]):
+        z0, z1 = z * fz, min(z * fz + fz - 1, depth - 1)
+        for y in range(out.shape[1]):
+            y0, y1 = y * fy, min(y * fy + fy - 1, height - 1)
+            for x in range(out.shape[2]):
+                x0, x1 = x * fx, min(x * fx + fx - 1, width - 1)
+                members[0], members[1] = voxels[z0, y0, x0], voxels[z0, y0, x1]
+                members[2], members[3] = voxels[z0, y1, x0], voxels[z0, y1, x1]
+                members[4], members[5] = voxels[z1, y0, x0], voxels[z1, y0, x1]
+                members[6], members[7] = voxels[z1, y1, x0], voxels[z1, y1, x1]
+                best, most = members[0], 0
+                is_alike = True
+                for k in range(1, 8):
+                    is_alike &= members[k] == best
+                if not is_alike:
+                    for k in range(8):
+                        count = 0
+                        for other in members:
+                            count += other == members[k]
+                        if count > most:
+                            best, most = members[k], count
+                out[z, y, x] = best
