@@ -14,6 +14,7 @@ ingest_volume(
     pixel_sha256=snakemake.params.pixel_sha256,
     ingest=IngestConfig(**snakemake.params.ingest),
     num_classes=snakemake.params.num_classes,
+    palette=snakemake.params.palette,
     image_store=Path(snakemake.params.image_store),
     labels_store=Path(snakemake.params.labels_store),
     record=Path(snakemake.output.record),

@@ -1,5 +1,7 @@
 """Check that image, labels, sheet and checksums agree with each other."""
 
+import numpy as np
+
 from unetpipe.annotations import check_label_dtype
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
@@ -37,18 +39,33 @@ def check_label_values(labels: ImageReader) -> None:
         check_label_dtype(labels.dtype, sample, labels.where(0))
 
 
-def check_alike(labels: ImageReader, image: ImageReader) -> None:
-    """Refuse labels of another shape than the image.
+def check_alike(
+    labels: ImageReader, image: ImageReader, *, has_colours: bool = False
+) -> None:
+    """Refuse labels of another shape than the image, or colours without a palette.
+
+    Parameters
+    ----------
+    labels, image : ImageReader
+        Of one volume.
+    has_colours : bool
+        Labels may be red, green and blue: there is a palette.
 
     Raises
     ------
     DataError
         With both shapes.
     """
-    if labels.shape[0] > 1:
+    num_channels = labels.shape[0]
+    if num_channels > 1 and not (has_colours and num_channels == 3):
         raise DataError(
-            f"{labels.where(0)} has {labels.shape[0]} channels; labels have one: save "
-            "the ids as a grey image"
+            f"{labels.where(0)} has {num_channels} channels; labels have one: save "
+            "the ids as a grey image, or give each colour its class in labels.palette"
+        )
+    if num_channels > 1 and labels.dtype != np.uint8:
+        raise DataError(
+            f"{labels.where(0)} has colours of {labels.dtype}; a palette has 8 bits a "
+            "colour: save it with 8 bits"
         )
     if labels.zyx != image.zyx:
         raise DataError(

@@ -5,6 +5,7 @@ kind       given                                  stored
 =========  =====================================  ==============================
 binary     0 and one other value                  uint8: 0, 1
 classes    class ids below the number of classes  uint8: the same
+classes    colours or values of a palette         uint8: their classes
 instances  any ids                                uint32, or uint64: the same
 =========  =====================================  ==============================
 
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
+from unetpipe.palette import UNLABELLED, Palette, name_colour
 
-UNLABELLED = 255
 LISTED = 8  # values named in a message
 FLAGGED_IDS = 1 << 24  # ids below are ticked off in an array, larger ones collected
 
@@ -36,24 +37,35 @@ class AnnotationReader:
         With ``classes``: ids must be smaller.
     largest : int
         Largest id that can occur, to choose between uint32 and uint64.
+    palette : Palette, optional
+        With ``classes``: what the values or colours stand for.
     """
 
     def __init__(
-        self, kind: str, *, unlabelled: int | None, num_classes: int, largest: int
+        self,
+        kind: str,
+        *,
+        unlabelled: int | None,
+        num_classes: int,
+        largest: int,
+        palette: Palette | None = None,
     ) -> None:
         self.kind, self.unlabelled, self.num_classes = kind, unlabelled, num_classes
+        self.palette = palette
         if kind == "instances":
             wide = max(largest, unlabelled or 0) >= 2**32
             self.dtype = np.dtype(np.uint64 if wide else np.uint32)
             self.stored_unlabelled = unlabelled
         else:
             self.dtype = np.dtype(np.uint8)
-            self.stored_unlabelled = None if unlabelled is None else UNLABELLED
+            is_partial = unlabelled is not None or (palette and palette.has_unlabelled)
+            self.stored_unlabelled = UNLABELLED if is_partial else None
         self.foreground: list[int] = []  # voxels of each section
         self.background = 0  # voxels in all sections
         self._ids = _IdSet()
         self._negative: list[str] = []
         self._beyond: list[str] = []
+        self._strange: list[str] = []
 
     @property
     def num_ids(self) -> int:
@@ -75,13 +87,16 @@ class AnnotationReader:
         Parameters
         ----------
         section : integer array, shape (y, x)
-            As given.
+            As given; with a palette (c, y, x): grey values, or red, green, blue.
         where : str
             Its file, for messages.
         """
-        known = np.ones(section.shape, bool)
-        if self.unlabelled is not None:
-            known = section != self.unlabelled
+        if self.palette is not None:
+            section, known = self._look_up(self.palette, section, where)
+        else:
+            known = np.ones(section.shape, bool)
+            if self.unlabelled is not None:
+                known = section != self.unlabelled
         cells = known & (section != 0)
         ids = section[cells]
         self.foreground.append(int(ids.size))
@@ -102,6 +117,24 @@ class AnnotationReader:
         stored[~known] = UNLABELLED
         return stored
 
+    def _look_up(
+        self, palette: Palette, section: NDArray[np.integer], where: str
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return the classes of one section, and which voxels are annotated."""
+        classes, strange = palette.translate(section)
+        if self.unlabelled is not None and len(section) == 1:
+            unknown = section[0] == self.unlabelled
+            classes[unknown] = UNLABELLED
+            strange &= ~unknown
+        if strange.any():
+            y, x = (int(i) for i in np.argwhere(strange)[0])
+            z, count = len(self.foreground), int(np.count_nonzero(strange))
+            self._strange.append(
+                f"{name_colour(section[:, y, x])} in {where} at z, y, x = {z}, {y}, "
+                f"{x} ({count} voxel{'s' * (count > 1)} of the section)"
+            )
+        return classes, classes != UNLABELLED
+
     def problems(self) -> list[str]:
         """Return what makes the annotation useless, with its remedy."""
         found = []
@@ -109,6 +142,12 @@ class AnnotationReader:
             found.append(
                 f"labels are negative in {_first(self._negative)}; ids are 0 for "
                 "background and positive for cells"
+            )
+        if self._strange:
+            found.append(
+                f"labels.palette does not know {_first(self._strange)}; give each "
+                "colour its class there, or null where nobody annotated, and save "
+                "labels without smoothing or JPEG"
             )
         if self._beyond:
             found.append(

@@ -157,7 +157,8 @@ def copy_labels(
         for start, slab in read_slabs(reader, layout.shard[0]):
             hashing = threads.submit(_update, given, slab)
             out = np.empty(slab.shape[1:], annotation.dtype)
-            for z, section in enumerate(slab[0]):
+            for z in range(len(out)):
+                section = slab[0, z] if annotation.palette is None else slab[:, z]
                 out[z] = annotation.translate(section, reader.where(start + z))
             writing = start_writing(array, start, out, threads)
             _update(stored, out[None])

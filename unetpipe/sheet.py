@@ -27,7 +27,7 @@ COLUMNS = (
 REQUIRED = ("volume", "image", "role")
 ROLES = ("train", "validate", "test", "predict")
 LISTED = 10  # sections named in a message
-LABEL_KINDS = ("instances", "binary", "classes")
+LABEL_KINDS = ("instances", "binary", "classes", "masks")
 AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
 
 
@@ -254,6 +254,11 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
             problems.append(
                 f"unlabelled is {get['unlabelled']!r}; use none or a label id"
             )
+    if kind == "masks" and unlabelled is not None:
+        problems.append(
+            f"unlabelled is {unlabelled}, but label_kind masks has no ids; leave it "
+            "empty"
+        )
     if problems:
         return None, problems
     row = Row(

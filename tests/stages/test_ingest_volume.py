@@ -62,7 +62,9 @@ class Originals:
         lines += ["\t".join(row.get(name, "") for name in names) for row in rows]
         return [asdict(row) for row in parse_sheet("\n".join(lines)).rows]
 
-    def ingest(self, rows=None, *, pixels=None, config=SMALL, num_classes=2):
+    def ingest(
+        self, rows=None, *, pixels=None, config=SMALL, num_classes=2, palette=None
+    ):
         stage.ingest_volume(
             manifest=self.folder / "manifest.json",
             volume="a",
@@ -70,6 +72,7 @@ class Originals:
             pixel_sha256=pixels or {},
             ingest=config,
             num_classes=num_classes,
+            palette=palette,
             image_store=self.results / "image.ome.zarr",
             labels_store=self.results / "labels.ome.zarr",
             record=self.results / "ingest.json",
@@ -580,3 +583,66 @@ def test_real_images_of_all_kinds_can_be_read(originals, real_data):
     nucleus = next((real_data / "dsb2018-nuclei/stage1_train").glob("*/images/*.png"))
     with open_image(str(nucleus), real_data) as image:  # RGBA, all grey
         assert image.shape[0] == 1
+
+
+PALETTE = {"#000000": 0, "#0000ff": 1, "#ffff00": 2, "#808080": None}
+COLOURS = np.array([[0, 0, 0], [0, 0, 255], [255, 255, 0], [128] * 3], np.uint8)
+
+
+def test_painted_classes_are_stored_as_classes(originals):
+    classes = RNG.integers(0, 4, IMAGE.shape)
+    originals.tiff("labels.tif", COLOURS[classes], photometric="rgb")
+    rows = originals.rows(label_kind="classes")
+    record = originals.ingest(rows, num_classes=3, palette=PALETTE)
+    np.testing.assert_array_equal(
+        originals.labels(), np.where(classes == 3, 255, classes)
+    )
+    assert record["labels"]["unlabelled"] == 255
+    assert record["labels"]["pixel_sha256"] == sha256(
+        np.moveaxis(COLOURS[classes], -1, 1)
+    )
+
+
+def test_a_colour_beyond_the_palette_stops_with_file_pixel_and_colour(originals):
+    painted = COLOURS[RNG.integers(0, 4, IMAGE.shape)]
+    painted[4, 30, 7] = (1, 2, 3)
+    originals.tiff("labels.tif", painted, photometric="rgb")
+    rows = originals.rows(label_kind="classes")
+    message = originals.refuse(rows, num_classes=3, palette=PALETTE)
+    assert "does not know #010203 in " in message
+    assert "labels.tif, section 4 at z, y, x = 4, 30, 7 (1 voxel of" in message
+
+
+def test_painted_labels_without_a_palette_ask_for_one(originals):
+    classes = RNG.integers(0, 4, IMAGE.shape)
+    originals.tiff("labels.tif", COLOURS[classes], photometric="rgb")
+    message = originals.refuse(originals.rows(label_kind="classes"), num_classes=3)
+    assert "has 3 channels" in message
+    assert "give each colour its class in labels.palette" in message
+
+
+def test_colours_of_16_bits_are_refused(originals):
+    painted = COLOURS[RNG.integers(0, 3, IMAGE.shape)].astype(np.uint16)
+    originals.tiff("labels.tif", painted, photometric="rgb")
+    rows = originals.rows(label_kind="classes")
+    message = originals.refuse(rows, num_classes=3, palette=PALETTE)
+    assert "has colours of uint16" in message
+
+
+def test_masks_of_single_objects_are_stored_as_instances(originals):
+    for z in range(6):
+        for k in range(2):
+            mask = np.zeros(IMAGE.shape[1:], np.uint8)
+            mask[10 * k : 10 * k + 12] = 255
+            path = originals.root / f"{z}" / "masks" / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(imagecodecs.png_encode(mask))
+    rows = originals.rows(labels="*/masks/*.png", label_kind="masks")
+    record = originals.ingest(rows)
+    labels = originals.labels()
+    assert (labels.dtype, labels[3, 9, 0], labels[3, 10, 0]) == (np.uint32, 7, 7)
+    assert labels[3, 12, 0] == 8
+    assert record["labels"]["label_kind"] == "instances"
+    assert record["labels"]["num_ids"] == 12
+    (warning,) = record["warnings"]
+    assert "masks overlap in 6 of 6 sections, 600 voxels" in warning

@@ -195,3 +195,29 @@ def test_the_readme_tables_are_those_that_the_models_make() -> None:
 def test_a_readme_without_markers_is_refused() -> None:
     with pytest.raises(ConfigError, match="lacks a marker"):
         insert_tables("# Configuration\n")
+
+
+def test_a_palette_takes_colours_in_either_case_and_numbers_as_yaml_reads_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text('labels: {palette: {"#FF0000": 1, 0: 0, 255: null}}')
+    palette = load_config(path).labels.palette
+    assert palette == {"#ff0000": 1, "0": 0, "255": None}
+
+
+@pytest.mark.parametrize(
+    ("palette", "message"),
+    [
+        ({"red": 1, 0: 0}, 'write colours as "#rrggbb" in quotes, grey values as 0 to'),
+        ({"#ff0000": 1, "#FF0000": 0}, "palette names #ff0000 twice; keep one"),
+        ({"#ff0000": 1, "#00ff00": 1}, "fewer than two classes; give each colour"),
+        ({0: 0, 9: 255}, "labels.palette: 255: must be less than or equal to 254"),
+        ({0: 0, 9: 4}, "labels.palette gives 9 the class 4, but network.num_classes"),
+    ],
+)
+def test_a_palette_that_cannot_be_is_refused(
+    palette: dict[object, object], message: str
+) -> None:
+    values = {"labels": {"palette": palette}, "network": {"num_classes": 4}}
+    assert message in problems(values)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import open_image, open_masks
 from unetpipe.images.sequence import natural_key
 from unetpipe.volumes import create_volume, write_shard
 
@@ -321,3 +321,120 @@ def test_a_plain_zarr_array_is_read_and_a_group_asks_for_one(tmp_path):
         DataError, match="without `multiscales`; name an array in it: raw"
     ):
         open_image("a.zarr", tmp_path)
+
+
+def paletted_png(path, indices, colours):
+    height, width = indices.shape
+    head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in indices)
+    chunks = ((b"IHDR", head), (b"PLTE", colours.tobytes()))
+    chunks += ((b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, chunks)))
+
+
+def paletted_tiff(path, indices, colours):
+    table = np.zeros((3, 256), np.uint16)
+    table[:, : len(colours)] = colours.T.astype(np.uint16) * 257
+    tifffile.imwrite(path, indices, photometric="palette", colormap=table)
+
+
+def painted_png(path, indices, colours):
+    write_png(path, colours[indices])
+
+
+def painted_tiff(path, indices, colours):
+    tifffile.imwrite(path, colours[indices], photometric="rgb")
+
+
+@pytest.mark.parametrize(
+    ("write", "suffix"),
+    [
+        (paletted_png, "png"),
+        (paletted_tiff, "tif"),
+        (painted_png, "png"),
+        (painted_tiff, "tif"),
+    ],
+)
+@pytest.mark.parametrize("cell", ["0.", "*."])
+def test_painted_labels_are_read_as_colours(tmp_path, write, suffix, cell):
+    colours = np.array([[0, 0, 0], [9, 9, 9], [255, 0, 7]], np.uint8)
+    indices = np.array([[[0, 1], [1, 0]], [[2, 1], [0, 0]]], np.uint8)  # first is grey
+    for z, section in enumerate(indices):
+        write(tmp_path / f"{z}.{suffix}", section, colours)
+    found = read(f"{cell}{suffix}", tmp_path, is_labels=True, has_palette=True)
+    expected = np.moveaxis(colours[indices], -1, 0)
+    np.testing.assert_array_equal(found, expected[:, : found.shape[1]])
+
+
+def test_without_a_palette_of_ours_indices_of_tiff_are_ids(tmp_path):
+    paletted_tiff(tmp_path / "a.tif", STACK[0], np.eye(3, dtype=np.uint8))
+    np.testing.assert_array_equal(
+        read("a.tif", tmp_path, is_labels=True)[0, 0], STACK[0]
+    )
+
+
+def masks_of(folder, *masks):
+    for k, mask in enumerate(masks):
+        write_png(folder / f"{k}.png", np.array(mask, np.uint8))
+
+
+def read_masks(cell, root, **options):
+    with open_masks(cell, root, **options) as labels:
+        return labels.read_sections(0, labels.zyx[0])[0], labels.source.warnings()
+
+
+def test_each_folder_of_masks_makes_up_a_section(tmp_path):
+    masks_of(tmp_path / "a2" / "masks", [[255, 0, 0]], [[0, 0, 255]])
+    masks_of(tmp_path / "a10" / "masks", [[0, 1, 0]])
+    ids, warnings = read_masks("*/masks/*.png", tmp_path, num_threads=2)
+    assert ids.tolist() == [[[1, 0, 2]], [[0, 3, 0]]]
+    assert warnings == []
+    ids, _ = read_masks("a10/masks", tmp_path)
+    assert ids.tolist() == [[[0, 1, 0]]]
+
+
+def test_where_masks_overlap_the_smaller_object_has_the_voxels(tmp_path):
+    masks_of(
+        tmp_path / "masks",
+        [[1, 1, 0, 0, 0, 0]],
+        [[0, 1, 1, 1, 1, 0]],
+        [[0, 0, 0, 0, 1, 1]],
+    )
+    ids, warnings = read_masks("masks", tmp_path)
+    assert ids.tolist() == [[[1, 1, 2, 2, 3, 3]]]
+    assert warnings == [
+        f"masks overlap in 1 of 1 sections, 2 voxels, first in {tmp_path / 'masks'}; "
+        "the smaller object has them"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("masks", "text"),
+    [
+        ([[[1, 1]], [[1, 1]]], r"1\.png lies wholly under others; remove it"),
+        ([[[1, 0]], [[0, 0]]], r"1\.png is empty; remove it"),
+        ([[[1, 2]]], r"0\.png holds the values 1 to 2 beside 0"),
+    ],
+)
+def test_masks_that_are_no_objects_are_refused_by_name(tmp_path, masks, text):
+    masks_of(tmp_path / "masks", *masks)
+    with pytest.raises(DataError, match=text):
+        read_masks("masks", tmp_path)
+
+
+def test_masks_of_several_shapes_are_refused(tmp_path):
+    masks_of(tmp_path / "masks", [[1, 1]], [[1, 0, 0]])
+    with pytest.raises(
+        DataError, match=r"has the shape \(1, 2\), others differ: .*1\.p"
+    ):
+        open_masks("masks", tmp_path)
+
+
+def test_masks_that_are_not_there_are_asked_for(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        open_masks("masks/*.png", tmp_path)
+    (tmp_path / "a.npy").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"a\.npy, which is no mask; .* a file an object"
+    ):
+        open_masks("*.npy", tmp_path)

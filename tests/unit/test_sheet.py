@@ -203,3 +203,12 @@ def test_a_leak_is_found_however_the_image_is_spelled() -> None:
     )
     with pytest.raises(ConfigError, match=r"sections \[3\] are both train and test"):
         parse_sheet(text)
+
+
+def test_masks_have_no_id_for_what_nobody_annotated() -> None:
+    text = (
+        "volume\timage\tlabels\trole\tlabel_kind\tunlabelled\n"
+        "a\ta.png\tmasks/*.png\ttrain\tmasks\t5\n"
+    )
+    with pytest.raises(ConfigError, match="unlabelled is 5, but label_kind masks has"):
+        parse_sheet(text)

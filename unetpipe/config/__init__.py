@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from unetpipe.config.data import IngestConfig, PhantomConfig
+from unetpipe.config.data import IngestConfig, LabelsConfig, PhantomConfig
 from unetpipe.config.fields import NAME_PATTERN, Name, Positive, Section, Sha256
 from unetpipe.config.prediction import (
     EvaluationConfig,
@@ -35,6 +35,7 @@ __all__ = [
     "EvaluationConfig",
     "FieldOfInterest",
     "IngestConfig",
+    "LabelsConfig",
     "NetworkConfig",
     "PhantomConfig",
     "PredictionConfig",
@@ -72,6 +73,7 @@ class Config(Section):
     preset: Literal["paper", "same_padding"] = "paper"
     """Defaults of network, augmentation and training."""
     phantom: PhantomConfig = PhantomConfig()
+    labels: LabelsConfig = LabelsConfig()
     ingest: IngestConfig = IngestConfig()
     network: NetworkConfig = NetworkConfig()
     weight_map: WeightMapConfig = WeightMapConfig()
@@ -80,6 +82,18 @@ class Config(Section):
     prediction: PredictionConfig = PredictionConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        palette, num_classes = self.labels.palette or {}, self.network.num_classes
+        beyond = [key for key, k in palette.items() if k and k >= num_classes]
+        if beyond:
+            raise ConfigError(
+                f"labels.palette gives {beyond[0]} the class {palette[beyond[0]]}, but "
+                f"network.num_classes is {num_classes}; classes count from 0: raise "
+                "num_classes, or correct the palette"
+            )
+        return self
 
 
 # The common re-implementation: padded, batch-normalised, one sigmoid channel.

@@ -1,10 +1,10 @@
 """What a user may set of the originals and of how volumes are stored."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from unetpipe.config.fields import Count, Section
+from unetpipe.config.fields import ClassId, Colour, Count, Section
 from unetpipe.errors import ConfigError
 
 
@@ -19,6 +19,37 @@ class PhantomConfig(Section):
     """Standard deviation of the grey-value noise, in grey values of 0 to 255."""
     seed: int = 1
     """Another seed draws another phantom."""
+
+
+class LabelsConfig(Section):
+    """What the values of label images mean."""
+
+    palette: dict[Colour, ClassId | None] | None = None
+    """With ``label_kind: classes``: the class of each colour (``"#ff0000"``, in quotes)
+    or grey value (``255``) of the label images, and ``null`` for what nobody annotated.
+    Null: values are the classes themselves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_keys(cls, values: Any) -> Any:
+        """Take grey values as YAML reads them, as numbers; colours in either case."""
+        palette = values.get("palette") if isinstance(values, dict) else None
+        if not isinstance(palette, dict):
+            return values
+        keys = [str(key).lower() for key in palette]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ConfigError(f"palette names {', '.join(twice)} twice; keep one")
+        return {**values, "palette": dict(zip(keys, palette.values(), strict=True))}
+
+    @model_validator(mode="after")
+    def _check(self) -> "LabelsConfig":
+        if self.palette is not None and len(set(self.palette.values())) < 2:
+            raise ConfigError(
+                "palette has fewer than two classes; give each colour of the label "
+                "images its class"
+            )
+        return self
 
 
 class IngestConfig(Section):

@@ -7,13 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from unetpipe.config.fields import NAME_PATTERN, SHA256_PATTERN
+from unetpipe.config.fields import COLOUR_PATTERN, NAME_PATTERN, SHA256_PATTERN
 
 # Aliases in YAML can make a value of a few lines that would print as gigabytes.
 BRIEF = Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 3, 100, 60, 60
 REMEDIES = {
     NAME_PATTERN: "use letters, digits, '.', '_' and '-', at most 64, no leading dot",
+    COLOUR_PATTERN: 'write colours as "#rrggbb" in quotes, grey values as 0 to 65535',
     SHA256_PATTERN: "use 64 hexadecimal digits, as sha256sum prints them",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.arrays import Hdf5Source, ZarrSource, is_zarr
+from unetpipe.images.mask_files import MaskFiles
 from unetpipe.images.sequence import (
     SECTION_SUFFIXES,
     SequenceSource,
@@ -14,14 +15,14 @@ from unetpipe.images.sequence import (
     natural_key,
 )
 from unetpipe.images.source import ImageSource
-from unetpipe.images.tiff import TiffSource
+from unetpipe.images.tiff import open_tiff
 
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf))(?::(.*))?$", re.IGNORECASE)
 
 
-def open_cell(cell: str, root: Path) -> ImageSource:
+def open_cell(cell: str, root: Path, *, colours: bool = False) -> ImageSource:
     """Open what a cell of the sheet names.
 
     Parameters
@@ -33,6 +34,8 @@ def open_cell(cell: str, root: Path) -> ImageSource:
         separated by ``|``; the first that exists counts.
     root : Path
         Folder of the originals.
+    colours : bool
+        Of TIFF with a palette, give the colours instead of the indices.
 
     Raises
     ------
@@ -40,14 +43,39 @@ def open_cell(cell: str, root: Path) -> ImageSource:
         If nothing is there, or what is there is no image.
     """
     found = _first_found(cell, root)
-    if found:
-        return _open(*found)
+    if not found:
+        raise _not_found(cell, root)
+    return _open(*found, colours)
+
+
+def open_mask_files(cell: str, root: Path) -> MaskFiles:
+    """Open masks of single objects, of which each folder makes up one section.
+
+    Raises
+    ------
+    DataError
+        If nothing is there, or what is there is no PNG or TIFF.
+    """
+    files = find_files(cell, root)
+    if not files:
+        raise _not_found(cell, root)
+    wrong = [p for p in files if p.suffix.lower() not in SECTION_SUFFIXES or p.is_dir()]
+    if wrong:
+        raise DataError(
+            f"{cell!r} names {wrong[0]}{_and_more(wrong)}, which is no mask; with "
+            "label_kind masks use a folder or pattern of PNG or TIFF, a file an object"
+        )
+    return MaskFiles(files)
+
+
+def _not_found(cell: str, root: Path) -> DataError:
+    """Return an error that names what is there instead."""
     some = islice(root.rglob("*"), LOOKED_AT)
     readable = (*SECTION_SUFFIXES, *HDF5_SUFFIXES, ".gz", ".zip")
     files = (p for p in _visible(some, root) if p.suffix.lower() in readable)
     near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
-    raise DataError(
+    return DataError(
         f"{cell!r}: there is no such file or folder in {root.absolute()}; correct the "
         f"sheet or `source`; there are: {listing or 'no images at all'}"
     )
@@ -102,16 +130,16 @@ def _visible(paths: Iterable[Path], root: Path) -> list[Path]:
     ]
 
 
-def _open(paths: list[Path], cell: str, dataset: str) -> ImageSource:
+def _open(paths: list[Path], cell: str, dataset: str, colours: bool) -> ImageSource:
     path = paths[0]
     if len(paths) == 1 and path.is_dir():
         if is_zarr(path):
             return ZarrSource(path)
-        return SequenceSource(_sections_of(path))
+        return SequenceSource(_sections_of(path), colours=colours)
     if len(paths) == 1 and path.suffix.lower() in HDF5_SUFFIXES:
         return Hdf5Source(path, dataset)
     if len(paths) == 1 and path.suffix.lower() in (".tif", ".tiff"):
-        return TiffSource(path)
+        return open_tiff(path, colours=colours)
     if path.suffix.lower() in (".gz", ".zip", ".tar"):
         raise DataError(
             f"{cell!r} names {path}, which is packed; unpack it, or give it as `source`"
@@ -123,7 +151,7 @@ def _open(paths: list[Path], cell: str, dataset: str) -> ImageSource:
             f"{'sections' if len(paths) > 1 else 'an image'}; use TIFF, PNG, HDF5 as "
             "file.h5:dataset, OME-Zarr, or a folder or pattern of PNG or TIFF sections"
         )
-    return SequenceSource(paths)
+    return SequenceSource(paths, colours=colours)
 
 
 def _sections_of(folder: Path) -> list[Path]:

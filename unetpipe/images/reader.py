@@ -12,7 +12,7 @@ from unetpipe.errors import DataError
 from unetpipe.geometry import Zyx
 from unetpipe.images.arrays import ZarrSource
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
-from unetpipe.images.cells import open_cell
+from unetpipe.images.cells import open_cell, open_mask_files
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource, VoxelSize
 
@@ -24,6 +24,17 @@ class ImageReader:
     where it is the same everywhere. Name the samples ``c`` in the sheet's ``axes`` to
     keep all of them.
 
+    Parameters
+    ----------
+    source : ImageSource
+        The file.
+    plan : AxisPlan
+        What its axes mean.
+    num_threads : int
+        Sections that are decoded at once.
+    keep_colours : bool
+        A colour image keeps its colours, also where all samples are equal.
+
     Attributes
     ----------
     plan : AxisPlan
@@ -32,8 +43,16 @@ class ImageReader:
         Of the voxels, in the machine's byte order; 1-bit images are uint8.
     """
 
-    def __init__(self, source: ImageSource, plan: AxisPlan, num_threads: int) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        plan: AxisPlan,
+        num_threads: int,
+        *,
+        keep_colours: bool = False,
+    ) -> None:
         self.source, self.plan = source, plan
+        self._keep_colours = keep_colours
         is_bool = source.dtype.kind == "b"
         self.dtype = np.dtype(np.uint8) if is_bool else source.dtype
         self._pool = (
@@ -146,7 +165,8 @@ class ImageReader:
             )
         self._colours = len(block) - (len(block) in (2, 4))
         grey = all(np.array_equal(block[0], c) for c in block[1 : self._colours])
-        self._channels = [0] if grey else list(range(self._colours))
+        is_one = self._colours == 1 or (grey and not self._keep_colours)
+        self._channels = [0] if is_one else list(range(self._colours))
         self._select(block, 0)
 
     def _select(self, block: NDArray[Any], section: int) -> NDArray[Any]:
@@ -176,6 +196,7 @@ def open_image(
     *,
     axes: str = "",
     is_labels: bool = False,
+    has_palette: bool = False,
     num_threads: int = 1,
 ) -> ImageReader:
     """Open what a cell of the sheet names; see ``images.cells.open_cell``.
@@ -191,6 +212,8 @@ def open_image(
     is_labels : bool
         The file holds ids: ``axes``, which describe the image, may have a channel more,
         and colours from a palette are refused.
+    has_palette : bool
+        With ``is_labels``: colours are wanted instead, those of a palette too.
     num_threads : int
         Sections that are decoded at once.
 
@@ -199,19 +222,32 @@ def open_image(
     DataError
         If it is not there, cannot be read, or its axes are unclear.
     """
-    source = open_cell(cell, root)
+    source = open_cell(cell, root, colours=has_palette)
     try:
         if is_labels and len(axes) != len(source.shape):
             axes = axes.replace("c", "").replace("t", "")
-        if is_labels and source.is_palette:
+        if is_labels and source.is_palette and not has_palette:
             raise DataError(
                 f"{source.files[0]} has colours from a palette instead of label ids; "
-                "save the ids as a grey image"
+                "save the ids as a grey image, or give each colour its class in "
+                "labels.palette"
             )
         if axes and "z" not in axes and isinstance(source, SequenceSource):
             axes = f"z{axes}"
         plan = interpret_axes(source.shape, source.axes, axes, str(source.files[0]))
-        return ImageReader(source, plan, num_threads)
+        return ImageReader(source, plan, num_threads, keep_colours=has_palette)
     except BaseException:
         source.close()
         raise
+
+
+def open_masks(cell: str, root: Path, *, num_threads: int = 1) -> ImageReader:
+    """Open masks of single objects as sections of ids; see ``images.mask_files``.
+
+    Raises
+    ------
+    DataError
+        If they are not there, or differ in shape.
+    """
+    source = open_mask_files(cell, root)
+    return ImageReader(source, AxisPlan("zyx", source.shape), num_threads)

@@ -12,7 +12,7 @@ from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
 from unetpipe.images.png import PngSource
 from unetpipe.images.source import ImageSource
-from unetpipe.images.tiff import TiffSource
+from unetpipe.images.tiff import open_tiff
 
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 SECTION_SUFFIXES = (".png", ".tif", ".tiff")
@@ -26,9 +26,9 @@ class SequenceSource(ImageSource):
 
     by_section = True
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = tuple(files)
-        first = open_section(files[0])
+    def __init__(self, files: Sequence[Path], *, colours: bool = False) -> None:
+        self.files, self._colours = tuple(files), colours
+        first = open_section(files[0], colours=colours)
         self.dtype, self.voxel_size_nm = first.dtype, first.voxel_size_nm
         self.shape = (len(files), *first.shape)
         # A letter that a file does not know may stand for anything but sections.
@@ -43,7 +43,7 @@ class SequenceSource(ImageSource):
         shape = tuple(i.stop - i.start for i in index)
         out = np.empty(shape, self.dtype)
         for k, path in enumerate(self.files[sections]):
-            source = open_section(path)
+            source = open_section(path, colours=self._colours)
             try:
                 out[k] = source.read(inside)
             finally:
@@ -61,7 +61,7 @@ class SequenceSource(ImageSource):
     def _check_alike(self, first: ImageSource) -> None:
         odd = []
         for path in self.files[1:]:
-            other = open_section(path)
+            other = open_section(path, colours=self._colours)
             other.close()
             self.is_palette |= other.is_palette
             if (other.shape, other.dtype) != (first.shape, first.dtype):
@@ -76,11 +76,11 @@ class SequenceSource(ImageSource):
             )
 
 
-def open_section(path: Path) -> ImageSource:
+def open_section(path: Path, *, colours: bool = False) -> ImageSource:
     """Open a file of which one section is expected."""
     if path.suffix.lower() == ".png":
         return PngSource(path)
-    source = TiffSource(path)
+    source = open_tiff(path, colours=colours)
     if len(source.shape) > 2 and "z" in source.axes.replace("q", "z").replace("i", "z"):
         source.close()
         raise DataError(

@@ -58,6 +58,10 @@ class ImageSource(ABC):
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """Close what is open."""
 
+    def warnings(self) -> list[str]:
+        """Return what is allowed but worth knowing, once all has been read."""
+        return []
+
     def where(self, section: int) -> str:
         """Name the file of a section, for messages."""
         return f"{self.files[0]}, section {section}"

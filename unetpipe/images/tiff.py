@@ -116,6 +116,7 @@ class TiffSource(ImageSource):
             self._offset = None if self._is_stacked else series.dataoffset
             self._byteorder = handle.byteorder
             self.voxel_size_nm = _voxel_size(handle)
+            self.table = _colour_table(handle.pages.first)
             self._check_size(handle, series)
 
     def _check_alike(self, handle: tifffile.TiffFile) -> None:
@@ -189,6 +190,35 @@ class TiffSource(ImageSource):
         return values.reshape(self._page_shape).astype(self.dtype, copy=False)
 
 
+class ColouredTiff(ImageSource):
+    """A TIFF of indices into a palette, seen as the colours: (..., y, x, s)."""
+
+    by_section = True
+
+    def __init__(self, indices: TiffSource, table: NDArray[np.uint8]) -> None:
+        self._indices, self._table = indices, table
+        self.files, self.voxel_size_nm = indices.files, indices.voxel_size_nm
+        self.shape, self.axes = (*indices.shape, 3), f"{indices.axes}s"
+        self.dtype, self.is_palette = np.dtype(np.uint8), True
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box of the array."""
+        colours: NDArray[np.uint8] = self._table[self._indices.read(index[:-1])]
+        return colours
+
+    def close(self) -> None:
+        """Close the file."""
+        self._indices.close()
+
+
+def open_tiff(path: Path, *, colours: bool = False) -> ImageSource:
+    """Open a TIFF file; with ``colours``, a palette's colours and not its indices."""
+    source = TiffSource(path)
+    if colours and source.table is not None:
+        return ColouredTiff(source, source.table)
+    return source
+
+
 @contextmanager
 def _errors_raise(path: Path, page: str = "") -> Iterator[list[str]]:
     """Turn what tifffile merely logs as an error, and its exceptions, into ours.
@@ -222,6 +252,14 @@ def _errors_raise(path: Path, page: str = "") -> Iterator[list[str]]:
             f"{path}{page} is truncated or corrupt "
             f"({'; '.join([*about, messages[0]])}); copy or download it again"
         )
+
+
+def _colour_table(page: Any) -> NDArray[np.uint8] | None:
+    """Return the palette of a page, shape (number of colours, 3)."""
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or page.colormap is None:
+        return None
+    table = np.asarray(page.colormap).T
+    return (table >> 8).astype(np.uint8) if table.dtype.itemsize > 1 else table
 
 
 def _voxel_size(handle: tifffile.TiffFile) -> VoxelSize | None:

@@ -21,7 +21,7 @@ from unetpipe.agreement import (
 from unetpipe.annotations import AnnotationReader
 from unetpipe.archives import partial_folder
 from unetpipe.config import IngestConfig
-from unetpipe.images import ImageReader, open_image
+from unetpipe.images import ImageReader, open_image, open_masks
 from unetpipe.images.frames import FrameSource, spread_frames
 from unetpipe.ingestion import (
     Layout,
@@ -30,6 +30,7 @@ from unetpipe.ingestion import (
     copy_labels,
     largest_value,
 )
+from unetpipe.palette import Palette
 from unetpipe.problems import Problems
 from unetpipe.records import circumstances, hash_file, read_record, write_record
 from unetpipe.sheet import Row
@@ -47,6 +48,7 @@ def ingest_volume(
     pixel_sha256: dict[str, str],
     ingest: IngestConfig,
     num_classes: int,
+    palette: dict[str, int | None] | None = None,
     image_store: Path,
     labels_store: Path,
     record: Path,
@@ -68,6 +70,9 @@ def ingest_volume(
         Chunk, shard, and what to do with NaN.
     num_classes : int
         Ids of ``classes`` labels must be smaller.
+    palette : dict or None
+        Class of each colour or grey value of ``classes`` labels; None: the values are
+        the classes.
     image_store, labels_store : Path
         OME-Zarr stores; the second only if the volume has labels. They are built
         under a ``.partial`` name and renamed when both are whole. An image that is
@@ -86,7 +91,10 @@ def ingest_volume(
     problems = Problems(f"volume {volume}")
     originals = read_record(manifest)
     with ExitStack() as stack:
-        image, labels = _open(sheet, Path(originals["root"]), problems, stack)
+        used = (
+            Palette(palette) if palette and sheet[0].label_kind == "classes" else None
+        )
+        image, labels = _open(sheet, Path(originals["root"]), used, problems, stack)
         job = _Job(volume, sheet, originals, pixel_sha256, ingest, problems, stack)
         about = job.describe(image)
         with problems:
@@ -94,7 +102,7 @@ def ingest_volume(
         with problems:
             if labels is not None:
                 about["labels"] = job.ingest_labels(
-                    labels, labels_store, image, num_classes
+                    labels, labels_store, image, num_classes, used
                 )
         problems.raise_any()
     _remove_unused(about, image_store, labels_store)
@@ -162,7 +170,12 @@ class _Job:
         }
 
     def ingest_labels(
-        self, labels: ImageReader, store: Path, image: ImageReader, num_classes: int
+        self,
+        labels: ImageReader,
+        store: Path,
+        image: ImageReader,
+        num_classes: int,
+        palette: Palette | None,
     ) -> dict[str, Any]:
         """Copy the labels, and judge whether they can teach or score anything."""
         row, roles = self.sheet[0], _sections_of_roles(self.sheet, image.zyx[0])
@@ -170,10 +183,11 @@ class _Job:
         frames = labels.source if isinstance(labels.source, FrameSource) else None
         partial = self.stack.enter_context(partial_folder(store))
         annotation = AnnotationReader(
-            row.label_kind,
+            "instances" if row.label_kind == "masks" else row.label_kind,
             unlabelled=frames.unlabelled if frames else row.unlabelled,
             num_classes=num_classes,
             largest=largest_value(labels, self.layout.shard[0]),
+            palette=palette,
         )
         what = f"volume {self.volume}: labels"
         check_memory(labels, self.layout, annotation.dtype, what)
@@ -185,7 +199,7 @@ class _Job:
         with self.problems:
             self.warnings += check_annotated(annotation.foreground, roles)
         self.warnings += annotation.warnings()
-        self.warnings += frames.warnings() if frames else []
+        self.warnings += labels.source.warnings()
         return {
             "store": str(store),
             "content_sha256": written.content_sha256,
@@ -218,10 +232,15 @@ def _as_row(values: dict[str, Any]) -> Row:
 
 
 def _open(
-    sheet: list[Row], root: Path, problems: Problems, stack: ExitStack
+    sheet: list[Row],
+    root: Path,
+    palette: Palette | None,
+    problems: Problems,
+    stack: ExitStack,
 ) -> tuple[ImageReader, ImageReader | None]:
     """Open image and labels, and check what can be told before reading them."""
     row, image, labels = sheet[0], None, None
+    has_colours = palette is not None and palette.has_colours
     threads = min(MAX_READ_THREADS, len(os.sched_getaffinity(0)))
     with problems:
         image = open_image(row.image, root, axes=row.axes, num_threads=threads)
@@ -233,9 +252,17 @@ def _open(
                 part.section_numbers(image.zyx[0])
     with problems:
         if row.labels:
-            labels = open_image(
-                row.labels, root, axes=row.axes, is_labels=True, num_threads=threads
-            )
+            if row.label_kind == "masks":
+                labels = open_masks(row.labels, root, num_threads=threads)
+            else:
+                labels = open_image(
+                    row.labels,
+                    root,
+                    axes=row.axes,
+                    is_labels=True,
+                    has_palette=has_colours,
+                    num_threads=threads,
+                )
             stack.enter_context(labels)
             if image is not None:
                 labels = spread_frames(labels, image, row.unlabelled)
@@ -243,7 +270,7 @@ def _open(
             check_label_values(labels)
     with problems:
         if image is not None and labels is not None:
-            check_alike(labels, image)
+            check_alike(labels, image, has_colours=has_colours)
     problems.raise_any()
     assert image is not None
     return image, labels

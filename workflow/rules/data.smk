@@ -50,6 +50,7 @@ rule ingest_volume:
         pixel_sha256=lambda wildcards: CONFIG.pixel_sha256.get(wildcards.volume, {}),
         ingest=section("ingest"),
         num_classes=CONFIG.network.num_classes,
+        palette=CONFIG.labels.palette,
         image_store=f"{VOLUME}/image.ome.zarr",
         labels_store=f"{VOLUME}/labels.ome.zarr",
         code=code_versions("unetpipe.stages.ingest_volume"),
