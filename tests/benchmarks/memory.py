@@ -19,8 +19,8 @@ from unetpipe.records import write_record
 from unetpipe.unet_spec import UNetSpec
 
 STAGES = ("ingest_volume", "predict_part", "finish_prediction", "segment_volume")
-# A tile of more than half the largest shard, and more sections than the thickest
-# shards need: then blocks are alike in all three volumes.
+# A tile of more than half the largest shard, more sections than the thickest shards
+# need, and sections large enough for a pyramid: then blocks are alike in all three.
 STRIDE: Zyx = (1, 544, 544)
 GROWTH = (1, 4, 16)
 
@@ -29,7 +29,7 @@ def measure(settings: Settings) -> list[Figure]:
     """Run each stage in a fresh process on volumes of 1, 4 and 16 times the size."""
     shapes: list[Zyx] = settings.choose(
         quick=[(1, 64, 64)],
-        cpu=[(64, 544, 544), (64, 1088, 1088), (256, 1088, 1088)],
+        cpu=[(64, 1088, 1088), (256, 1088, 1088), (1024, 1088, 1088)],
     )
     # Narrow, because its width changes neither blocks nor queues.
     spec = UNetSpec(base_channels=settings.choose(quick=1, cpu=2), depth=2)

@@ -1,8 +1,9 @@
 """Ours against MONAI's ``sliding_window_inference``: same network, weights, precision.
 
 Theirs gets what makes it fast: the image in memory, no padding around it, the window
-size that is fastest here. Ours reads and writes stores. For the labels both see the
-image mirror-padded alike, and what counts is one pass over the whole of it.
+size that is fastest here. Ours reads and writes stores. Speed is measured on a section
+that is much larger than tiles and windows, as volumes are. For the labels both see a
+smaller one mirror-padded alike, and what counts is one pass over the whole of it.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tests.benchmarks.inputs import Prediction, save_model, store_volume
 from tests.benchmarks.peer_networks import trained_network
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio, time_once
-from unetpipe.geometry import as_zyx
+from unetpipe.geometry import Zyx, as_zyx
 from unetpipe.inference import DTYPES
 from unetpipe.intensity import mirror_take, normalise
 from unetpipe.machine import GIB
@@ -51,30 +52,44 @@ WAYS = (DEFAULT, GAUSSIAN)
 
 def measure(settings: Settings) -> list[Figure]:
     """Measure speed in turn, then count labels that differ from one pass."""
-    shape = settings.choose(
-        quick=(1, 80, 90), cpu=(1, 1536, 1536), cuda=(1, 3072, 3072)
-    )
-    folder = settings.folder / "monai"
-    ingest = store_volume(folder / "volume", shape)
     network = trained_network(settings)
+    folder = settings.folder / "monai"
     model = save_model(folder / "model", network)
     torch.set_num_threads(settings.threads)
     network = network.to(settings.device, memory_format=torch.channels_last)
-    image = _normalised(ingest)
-    compared = []
-    # Reduced precision is what people run; fp32 takes long and is measured less often.
-    for precision in dict.fromkeys((settings.precision, "fp32")):
-        ours = Prediction(
-            folder / precision,
-            ingest=ingest,
-            model=model,
-            settings=settings,
-            precision=precision,
-        )
-        compared.append(_Comparison(network, image, ours, precision, settings))
+    large = settings.choose(
+        quick=(1, 80, 90), cpu=(1, 4096, 4096), cuda=(1, 8192, 8192)
+    )
+    small = settings.choose(
+        quick=(1, 80, 90), cpu=(1, 1536, 1536), cuda=(1, 3072, 3072)
+    )
+
+    def compare(name: str, shape: Zyx) -> list[_Comparison]:
+        home = folder / name
+        ingest = store_volume(home / "volume", shape)
+        image = _normalised(ingest)
+        return [
+            _Comparison(
+                network,
+                image,
+                Prediction(
+                    home / precision,
+                    ingest=ingest,
+                    model=model,
+                    settings=settings,
+                    precision=precision,
+                ),
+                precision,
+                settings,
+            )
+            for precision in dict.fromkeys((settings.precision, "fp32"))
+        ]
+
+    compared = compare("large", large)
     figures = [figure for each in compared for figure in each.speed_figures()]
     if len(compared) == 2:
         figures.append(_reduced_figure(*compared))
+    compared = compare("small", small)
     figures += [each.our_labels() for each in compared]
     return figures + [compared[0].their_labels(way) for way in WAYS]
 
@@ -94,11 +109,18 @@ class _Comparison:
         self.spec, self.settings = network.spec, settings
         self._forward = partial(forward, network, precision)
         self.windows = {way: self._fastest_window(way) for way in WAYS}
+
+    @cached_property
+    def seconds(self) -> dict[str, list[float]]:
+        """Measure ours and both ways of theirs, in turn.
+
+        Reduced precision is what people run; fp32 takes long and is measured once.
+        """
         actions = {"ours": self._predict} | {
-            way.name: partial(self._slide, image, way) for way in WAYS
+            way.name: partial(self._slide, self.image, way) for way in WAYS
         }
-        rounds = settings.rounds if precision == settings.precision else 2
-        self.seconds = interleave(actions, min(rounds, settings.rounds))
+        rounds = 2 if self.precision == self.settings.precision else 1
+        return interleave(actions, min(rounds, self.settings.rounds))
 
     def speed_figures(self) -> list[Figure]:
         """Return how much faster ours is than each way of theirs."""
@@ -108,6 +130,7 @@ class _Comparison:
 
     def our_labels(self) -> Figure:
         """Return how many labels of ours are not those of one pass."""
+        self._predict()
         flipped = self._num_flipped(self.ours.stored()[0, 0] > 127)
         is_promised = self.precision == "fp32" or not self.settings.is_cuda
         return Figure(
