@@ -7,7 +7,7 @@ Record = dict[str, Any]
 
 COLUMNS = {
     "run": "name of the run",
-    "model": "network; `all folds` for the scores of cross-validation",
+    "model": "network; `all folds`, with variant and seed, for folds scored together",
     "volume": "as in the sheet; empty for all folds together",
     "role": "`test`, or `validate`: sections that chose the thresholds",
     "predictor": "`unet`, or a baseline",
@@ -45,10 +45,16 @@ def score_lines(run: str, model: str, record: Record) -> Iterator[Record]:
 
 
 def pooled_lines(run: str, record: Record) -> Iterator[Record]:
-    """Yield the lines of ``cross_validation.json``: test sections of all folds."""
-    told = {"run": run, "model": ALL_FOLDS, "volume": "", "role": "test"}
-    for row in record["rows"]:
-        yield from _lines(told, row, record)
+    """Yield the lines of ``comparison.json``: test sections of all folds."""
+    for compared in record["variants"]:
+        for row in compared["rows"]:
+            for single in row["seeds"]:
+                parts = [compared["variant"], ALL_FOLDS]
+                if len(row["seeds"]) > 1:
+                    parts.append(f"seed {single['seed']}")
+                model = ", ".join(filter(None, parts))
+                told = {"run": run, "model": model, "volume": "", "role": "test"}
+                yield from _lines(told, single, record)
 
 
 def _lines(told: Record, row: Record, record: Record) -> Iterator[Record]:

@@ -80,26 +80,23 @@ class Sheet:
         return tuple(dict.fromkeys(row.volume for row in self.rows))
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the networks to train: one a fold, or the one ``unet``."""
-        folds = sorted({row.fold for row in self.rows if row.fold})
-        return tuple(f"fold-{fold}" for fold in folds) or ("unet",)
+    def folds(self) -> tuple[str, ...]:
+        """Names of the folds, sorted; one without a name where there are none."""
+        return tuple(sorted({row.fold for row in self.rows if row.fold})) or ("",)
 
     def of_volume(self, volume: str) -> tuple[Row, ...]:
         """Return the rows of one volume."""
         return tuple(row for row in self.rows if row.volume == volume)
 
-    def of_model(self, model: str, *roles: str) -> tuple[Row, ...]:
-        """Return the rows that a network uses in these roles."""
+    def of_fold(self, fold: str, *roles: str) -> tuple[Row, ...]:
+        """Return the rows that the networks of a fold use in these roles."""
         return tuple(
-            row
-            for row in self.rows
-            if row.fold in ("", model.removeprefix("fold-")) and row.role in roles
+            row for row in self.rows if row.fold in ("", fold) and row.role in roles
         )
 
-    def volumes_of(self, model: str, *roles: str) -> tuple[str, ...]:
-        """Return the volumes with rows of a network in these roles."""
-        return tuple(dict.fromkeys(row.volume for row in self.of_model(model, *roles)))
+    def volumes_of(self, fold: str, *roles: str) -> tuple[str, ...]:
+        """Return the volumes with rows of a fold in these roles."""
+        return tuple(dict.fromkeys(row.volume for row in self.of_fold(fold, *roles)))
 
     def with_labels(self) -> tuple[str, ...]:
         """Return the volumes that have labels."""

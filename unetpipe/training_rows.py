@@ -1,6 +1,6 @@
 """The sheet's training and validation rows: opened, checked, described."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class Rows:
     empty_sections: list[str]
 
 
-def load_rows(rows: list[dict[str, Any]], role: str, num_classes: int) -> Rows:
+def load_rows(
+    rows: list[dict[str, Any]], role: str, num_classes: int, *, with_border: bool
+) -> Rows:
     """Open the volumes of one role.
 
     Parameters
@@ -51,6 +53,8 @@ def load_rows(rows: list[dict[str, Any]], role: str, num_classes: int) -> Rows:
         Rows in other roles are left out.
     num_classes : int
         Classes of the network.
+    with_border : bool
+        Whether the border term weighs the loss.
 
     Raises
     ------
@@ -70,7 +74,10 @@ def load_rows(rows: list[dict[str, Any]], role: str, num_classes: int) -> Rows:
         numbers = tuple(sorted(sections))
         counts = _counts_of(numbers, volume, weights, num_classes)
         found.class_counts[:] += counts.sum(axis=0)
-        found.volumes.append(_open_annotated(volume, weights, numbers, counts))
+        annotated = _open_annotated(volume, weights, numbers, counts)
+        found.volumes.append(
+            annotated if with_border else replace(annotated, border=None)
+        )
         found.identity.append(
             {
                 "volume": volume["volume"],
@@ -78,7 +85,9 @@ def load_rows(rows: list[dict[str, Any]], role: str, num_classes: int) -> Rows:
                 "image": volume["image"]["content_sha256"],
                 "statistics": hash_of(volume["statistics"]),
                 "target": weights["target"]["content_sha256"],
-                "border_term": weights["border_term"]["content_sha256"],
+                "border_term": weights["border_term"]["content_sha256"]
+                if with_border
+                else None,
             }
         )
         found.empty_sections.extend(

@@ -14,7 +14,7 @@ from unetpipe.metrics_record import MetricsRecord
 from unetpipe.score_lines import COLUMNS
 from unetpipe.scoring.rows import METRICS
 from unetpipe.stages.collect_metrics import collect_metrics
-from unetpipe.stages.pool_folds import pool_folds
+from unetpipe.stages.compare_networks import compare_networks
 
 SCHEMA = Path(__file__).resolve().parents[2] / "config" / "metrics.schema.json"
 
@@ -107,13 +107,16 @@ def test_one_line_a_score_with_threshold_interval_and_version(
 
 def test_scores_of_all_folds_come_last(scored, tmp_path: Path) -> None:
     _, path = scored
-    pool_folds(
+    network = {"volume": "vol", "variant": "", "seed": 0}
+    compare_networks(
+        networks=[network | {"model": f"fold-{f}", "fold": f} for f in "12"],
+        variants={},
         metrics=[path, path],
         sections=[path.with_name("section_scores.json")] * 2,
-        record=tmp_path / "cross_validation.json",
+        record=tmp_path / "comparison.json",
     )
     table = tmp_path / "metrics.csv"
-    pooled = [tmp_path / "cross_validation.json"]
+    pooled = [tmp_path / "comparison.json"]
     metrics = [{"model": "fold-1", "metrics": str(path)}]
     collect_metrics(name="mine", metrics=metrics, pooled=pooled, table=table)
     lines = read(table)

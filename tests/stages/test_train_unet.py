@@ -210,6 +210,17 @@ def test_another_recipe_begins_anew_and_the_log_says_why(done, change, says, cap
     assert done.model["weights_sha256"] == weights
 
 
+def test_a_stored_border_term_weighs_nothing_where_it_is_switched_off(tmp_path, rows):
+    off = WeightMapConfig(enabled=False)
+    without = Training(tmp_path, rows, weight_map=off)()
+    recipe = without.model["recipe"]
+    assert [row["border_term"] for row in recipe["train"]] == [None]
+    with_border = Training(tmp_path / "with", rows)
+    with_border.folder.mkdir()
+    first = [t.history[0].loss for t in (without, with_border())]
+    assert first[0] != first[1]
+
+
 def test_other_labels_begin_anew(tmp_path, done):
     rows = rows_of(ingest(tmp_path / "other" / "cells", draw_instances(seed=5)))
     done.rows = rows

@@ -12,6 +12,7 @@ from unetpipe.scoring import (
     pool_means,
     pool_terms,
     read_terms,
+    spread_over_seeds,
 )
 from unetpipe.scoring.rows import make_row
 
@@ -121,3 +122,15 @@ def test_a_fold_without_objects_does_not_count():
 
 def test_a_ratio_of_counts_is_not_averaged():
     assert pool_means([objects_row("f1", 0.5, 30)]) is None
+
+
+def test_seeds_are_summarised_and_compared_with_the_first_variant():
+    first = spread_over_seeds(
+        {s: [objects_row("ctc_seg", v, 9)] for s, v in ((0, 0.5), (1, 0.7))}
+    )
+    (row,) = first
+    assert row["chosen"]["score"] == pytest.approx(0.6)
+    assert (row["chosen"]["lowest"], row["chosen"]["highest"]) == (0.5, 0.7)
+    assert [single["seed"] for single in row["seeds"]] == [0, 1]
+    (other,) = spread_over_seeds({0: [objects_row("ctc_seg", 0.4, 9)]}, against=first)
+    assert other["chosen"]["difference"] == pytest.approx(-0.2)

@@ -24,7 +24,7 @@ def test_a_sequence_called_01_stays_01() -> None:
     table = sheet("01\t01\t01_GT\t0-3\ttrain\t02")
     (row,) = table.rows
     assert (row.volume, row.image, row.labels, row.fold) == ("01", "01", "01_GT", "02")
-    assert table.models == ("fold-02",)
+    assert table.folds == ("02",)
 
 
 @pytest.mark.parametrize("text", ["1e5", "NA", "null", "True", "0x10", "1_000", "inf"])
@@ -175,9 +175,9 @@ def test_folds_may_swap_their_sections() -> None:
         "a\ta.tif\tb.tif\t0-3\ttest\t2",
         "b\tb.tif\t\tall\tpredict\t",
     )
-    assert table.models == ("fold-1", "fold-2")
-    assert [r.sections for r in table.of_model("fold-2", "train")] == [(4, 5, 6, 7)]
-    assert table.volumes_of("fold-1", "test", "predict") == ("a", "b")
+    assert table.folds == ("1", "2")
+    assert [r.sections for r in table.of_fold("2", "train")] == [(4, 5, 6, 7)]
+    assert table.volumes_of("1", "test", "predict") == ("a", "b")
 
 
 def test_predicting_a_training_section_is_no_leak() -> None:

@@ -46,6 +46,7 @@ __all__ = [
     "check_config",
     "load_config",
     "schema",
+    "with_variant",
 ]
 
 
@@ -72,6 +73,13 @@ class Config(Section):
     too: ``01_RES/mask000.tif``."""
     preset: Literal["paper", "same_padding"] = "paper"
     """Defaults of network, augmentation and training."""
+    variants: dict[Name, dict[str, Any]] = Field(default={})
+    """Networks to compare: name -> what differs from this configuration, of `preset`,
+    `network`, `weight_map`, `augmentation` and `training`. Each is trained on the same
+    rows; the first is what the others are compared with."""
+    seeds: tuple[int, ...] = ()
+    """Train each network once with each of these instead of ``training.seed``, to see
+    how much chance there is in a score."""
     phantom: PhantomConfig = PhantomConfig()
     labels: LabelsConfig = LabelsConfig()
     ingest: IngestConfig = IngestConfig()
@@ -125,6 +133,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# What a variant may change, and what of it the stored volumes of all depend on.
+VARIED = ("preset", "network", "weight_map", "augmentation", "training")
+SHARED = {
+    "network": {"ndim", "num_classes"},
+    "weight_map": {"w0", "sigma_vox", "border_class"},
+}
+
+
 def check_config(values: dict[str, Any], source: str = "the configuration") -> Config:
     """Return the validated configuration.
 
@@ -148,9 +164,48 @@ def check_config(values: dict[str, Any], source: str = "the configuration") -> C
         if value is not None or not known_keys(Config, (str(key),))
     }
     try:
-        return Config.model_validate(_merge(preset, values))
+        config = Config.model_validate(_merge(preset, values))
     except ValidationError as error:
         raise ConfigError(listing(source, explain(Config, error.errors()))) from None
+    problems = [problem for name in config.variants for problem in _try(config, name)]
+    if problems:
+        raise ConfigError(listing(source, problems))
+    return config
+
+
+def with_variant(config: Config, name: str) -> Config:
+    """Return the configuration with what a variant changes.
+
+    Raises
+    ------
+    ConfigError
+        If the variant has unknown keys or values, or changes what all variants share.
+    """
+    changes = config.variants[name]
+    for key, value in changes.items():
+        if key not in VARIED:
+            raise ConfigError(
+                f"{key} is shared by all variants; use {', '.join(VARIED)}"
+            )
+        shared = set(value) & SHARED.get(key, set()) if isinstance(value, dict) else ()
+        if shared:
+            raise ConfigError(
+                f"{key}.{', '.join(sorted(shared))}: shared by all variants; set it "
+                "for the whole run"
+            )
+    given = config.model_dump(mode="json", exclude={"variants"}, exclude_unset=True)
+    return check_config(_merge(given, changes), "the variant")
+
+
+def _try(config: Config, name: str) -> list[str]:
+    """Return what is wrong with a variant, a line a problem."""
+    try:
+        with_variant(config, name)
+    except ConfigError as error:
+        *head, last = str(error).splitlines()
+        lines = [*head[1:], last] if head else [last]
+        return [f"variants.{name}: {line.strip()}" for line in lines]
+    return []
 
 
 def load_config(path: Path) -> Config:

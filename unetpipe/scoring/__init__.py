@@ -18,6 +18,7 @@ from unetpipe.scoring.folds import (
     pool_means,
     pool_terms,
     read_terms,
+    spread_over_seeds,
 )
 from unetpipe.scoring.objects import ObjectCounts
 from unetpipe.scoring.pixels import PixelCounts, class_rows
@@ -41,5 +42,6 @@ __all__ = [
     "pool_means",
     "pool_terms",
     "read_terms",
+    "spread_over_seeds",
     "threshold_rows",
 ]

@@ -7,7 +7,7 @@ that the pooled score is the published score of the whole stack.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,6 +159,59 @@ def pool_means(rows: Sequence[Row]) -> Row | None:
         units=rows[0]["n_of"],
     )
     return pooled | {"n": sum(weights)}
+
+
+def spread_over_seeds(
+    seeds: Mapping[int, Sequence[Row]], *, against: Sequence[Row] | None = None
+) -> list[Row]:
+    """Return one row a predictor and metric, over networks that differ by chance.
+
+    Parameters
+    ----------
+    seeds : dict
+        Seed -> pooled rows.
+    against : list of Row, optional
+        What this function returned for the variant to compare with.
+
+    Returns
+    -------
+    list of Row
+        The first seed's row, in which ``chosen`` and ``best`` are replaced by mean,
+        lowest and highest over seeds, and the difference of means to ``against``;
+        ``seeds`` keeps the single rows.
+    """
+    reference = {_key(row): row for row in against or ()}
+    by_key: dict[tuple[str, str], list[tuple[int, Row]]] = {}
+    for seed, rows in seeds.items():
+        for row in rows:
+            by_key.setdefault(_key(row), []).append((seed, row))
+    found = []
+    for key, members in by_key.items():
+        row = {**members[0][1], "seeds": [{"seed": s, **r} for s, r in members]}
+        for kind in ("chosen", "best"):
+            row[kind] = _summarise([member[kind] for _, member in members])
+            other = reference.get(key, {}).get(kind)
+            if row[kind] and other:
+                row[kind]["difference"] = row[kind]["score"] - other["score"]
+        found.append(row)
+    return found
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["predictor"], row["metric"]
+
+
+def _summarise(shown: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    scores = [s["score"] for s in shown if s and s["score"] is not None]
+    if not scores:
+        return None
+    return {
+        "score": float(np.mean(scores)),
+        "lowest": min(scores),
+        "highest": max(scores),
+        "n": len(scores),
+        "thresholds": [s["threshold"] for s in shown if s],
+    }
 
 
 def _score(row: Row) -> float | None:

@@ -25,7 +25,7 @@ def collect_metrics(
         ``{"model": name, "metrics": path of metrics.json}``; without any, the table
         has its header alone.
     pooled : list of Path
-        ``cross_validation.json``, or none without folds.
+        ``comparison.json``, or none with a single network.
     table : Path
         The file to write; numbers as Python prints them, so that none is rounded.
 

@@ -35,8 +35,8 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
     ------
     IntegrityError
         If the store was deleted, a shard has no receipt, or its bytes are not those
-        that were written; lists the shards. The records of their parts are removed, so that repeating the same
-        command computes these shards anew.
+        that were written; lists the shards. The records of their parts are removed, so
+        that repeating the same command computes these shards anew.
     """
     began = time.monotonic()
     planned = read_record(plan)

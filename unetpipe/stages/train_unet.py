@@ -86,8 +86,10 @@ def train_unet(
     Interrupted
         After SIGTERM, SIGINT or SIGUSR1, with the state saved.
     """
-    train_rows = load_rows(rows, "train", network.num_classes)
-    validate_rows = load_rows(rows, "validate", network.num_classes)
+    train_rows, validate_rows = (
+        load_rows(rows, role, network.num_classes, with_border=weight_map.enabled)
+        for role in ("train", "validate")
+    )
     check_rows(train_rows, validate_rows)
     warnings = warnings_about(train_rows, validate_rows)
     for warning in warnings:

@@ -12,6 +12,7 @@ from unetpipe.datasets import source_kind
 from unetpipe.errors import UnetpipeError
 from unetpipe.images.cells import find_files
 from unetpipe.machine import num_processors
+from unetpipe.networks import list_networks
 from unetpipe.records import hash_file, read_record
 from unetpipe.sheet import load_sheet
 
@@ -25,10 +26,11 @@ def validated():
     except UnetpipeError as error:
         raise WorkflowError(str(error)) from None
     problems += [
-        f"{settings.volumes}: no row has the role train for the network {model}; give "
-        "it annotated sections"
-        for model in sheet.models
-        if not sheet.of_model(model, "train")
+        f"{settings.volumes}: no row has the role train"
+        + (f" in fold {fold}" if fold else "")
+        + "; give it annotated sections"
+        for fold in sheet.folds
+        if not sheet.of_fold(fold, "train")
     ]
     if problems:
         raise WorkflowError("\n  ".join([f"{len(problems)} problems", *problems]))
@@ -55,6 +57,7 @@ def missing_files(source, sheet):
 
 
 CONFIG, SHEET = validated()
+NETWORKS = list_networks(CONFIG, SHEET.folds)
 
 RESULTS = f"results/{CONFIG.name}"
 MANIFEST = f"resources/{CONFIG.name}/manifest.json"
@@ -74,6 +77,27 @@ wildcard_constraints:
 def section(name, without=()):
     """Return one section of the configuration as plain values."""
     return getattr(CONFIG, name).model_dump(mode="json", exclude=set(without))
+
+
+def section_of_network(name):
+    """Return an input function: a section of the configuration of one network."""
+
+    def values(wildcards):
+        settings = NETWORKS[wildcards.model].config
+        return getattr(settings, name).model_dump(mode="json")
+
+    return values
+
+
+def stored_weight_map():
+    """Return how border terms are stored: with borders if any network wants them."""
+    wanted = any(n.config.weight_map.enabled for n in NETWORKS.values())
+    return section("weight_map") | {"enabled": wanted}
+
+
+def rows_of_network(model, *roles):
+    """Return the rows of the sheet that a network uses in these roles."""
+    return SHEET.of_fold(NETWORKS[model].fold, *roles)
 
 
 def rows_of_volume(wildcards):
@@ -107,7 +131,7 @@ def training_rows(wildcards):
             "sections": row.sections,
             "role": row.role,
         }
-        for row in SHEET.of_model(wildcards.model, "train", "validate")
+        for row in rows_of_network(wildcards.model, "train", "validate")
     ]
 
 
@@ -124,7 +148,7 @@ def scored_rows(wildcards):
     """Return the sections of a volume on which a network is scored."""
     return [
         {"role": row.role, "sections": row.sections}
-        for row in SHEET.of_model(wildcards.model, "validate", "test")
+        for row in rows_of_network(wildcards.model, "validate", "test")
         if row.volume == wildcards.volume
     ]
 
@@ -154,14 +178,28 @@ def predicted_pairs(*roles):
     """Return (model, volume) of all predictions in these roles."""
     return [
         (model, volume)
-        for model in SHEET.models
-        for volume in SHEET.volumes_of(model, *roles)
+        for model, network in NETWORKS.items()
+        for volume in SHEET.volumes_of(network.fold, *roles)
     ]
 
 
-def is_cross_validated():
-    """Tell whether several networks are scored, each on sections of its own."""
-    return len({model for model, _ in predicted_pairs("test")}) > 1
+def scored_networks():
+    """Return what tells the networks of all test scores apart, in their order."""
+    return [
+        {
+            "model": model,
+            "volume": volume,
+            "variant": NETWORKS[model].variant,
+            "fold": NETWORKS[model].fold,
+            "seed": NETWORKS[model].seed,
+        }
+        for model, volume in predicted_pairs("test")
+    ]
+
+
+def are_networks_compared():
+    """Tell whether several networks are scored."""
+    return len({network["model"] for network in scored_networks()}) > 1
 
 
 def predicted(pattern, *roles):
@@ -207,7 +245,7 @@ def training_files():
     return [
         {"model": model}
         | {key: f"{RESULTS}/{model}/{file}" for key, file in names.items()}
-        for model in SHEET.models
+        for model in NETWORKS
     ]
 
 

@@ -37,26 +37,28 @@ rule evaluate_prediction:
         "../../scripts/evaluate_prediction.py"
 
 
-rule pool_folds:
-    """Score all folds together, each section by the network that never saw it."""
+rule compare_networks:
+    """Put the scores of variants, folds and seeds side by side."""
     input:
         metrics=predicted(rules.evaluate_prediction.output.record, "test"),
         sections=predicted(rules.evaluate_prediction.output.sections, "test"),
     output:
-        record=f"{RESULTS}/cross_validation.json",
+        record=f"{RESULTS}/comparison.json",
     log:
-        f"{LOGS}/pool_folds.log",
+        f"{LOGS}/compare_networks.log",
     benchmark:
-        f"{BENCHMARKS}/pool_folds.tsv"
+        f"{BENCHMARKS}/compare_networks.tsv"
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        code=code_versions("unetpipe.stages.pool_folds"),
+        networks=scored_networks(),
+        variants=CONFIG.variants,
+        code=code_versions("unetpipe.stages.compare_networks"),
     message:
-        "Scoring all folds together"
+        "Comparing the networks"
     script:
-        "../../scripts/pool_folds.py"
+        "../../scripts/compare_networks.py"
 
 
 rule export_ctc:
@@ -88,7 +90,7 @@ rule collect_metrics:
     """Put all scores of the run into one table."""
     input:
         metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
-        pooled=[rules.pool_folds.output.record] if is_cross_validated() else [],
+        pooled=[rules.compare_networks.output.record] if are_networks_compared() else [],
     output:
         table=f"{RESULTS}/metrics.csv",
     log:
@@ -116,7 +118,7 @@ rule report:
         weight_maps=expand(
             rules.compute_weight_map.output.record, volume=annotated_volumes()
         ),
-        trainings=expand(rules.train_unet.output.record, model=SHEET.models),
+        trainings=expand(rules.train_unet.output.record, model=list(NETWORKS)),
         segmentations=predicted(
             rules.segment_volume.output.record, "validate", "test", "predict"
         ),

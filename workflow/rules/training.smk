@@ -21,7 +21,7 @@ rule compute_weight_map:
         mem_mb=4000,
         runtime=120,
     params:
-        weight_map=section("weight_map"),
+        weight_map=stored_weight_map(),
         num_classes=CONFIG.network.num_classes,
         ndim=CONFIG.network.ndim,
         border_store=f"{VOLUME}/border_term.ome.zarr",
@@ -56,10 +56,10 @@ rule train_unet:
         runtime=1440,
     params:
         rows=training_rows,
-        network=section("network"),
-        training=section("training"),
-        augmentation=section("augmentation"),
-        weight_map=section("weight_map"),
+        network=section_of_network("network"),
+        training=section_of_network("training"),
+        augmentation=section_of_network("augmentation"),
+        weight_map=section_of_network("weight_map"),
         state=f"{MODEL}/state",
         code=code_versions("unetpipe.stages.train_unet"),
     message:

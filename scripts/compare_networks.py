@@ -1,12 +1,14 @@
-"""Rule pool_folds."""
+"""Rule compare_networks."""
 
 from pathlib import Path
 
 from unetpipe.logs import log_to
-from unetpipe.stages.pool_folds import pool_folds
+from unetpipe.stages.compare_networks import compare_networks
 
 log_to(Path(snakemake.log[0]))
-pool_folds(
+compare_networks(
+    networks=snakemake.params.networks,
+    variants=snakemake.params.variants,
     metrics=[Path(path) for path in snakemake.input.metrics],
     sections=[Path(path) for path in snakemake.input.sections],
     record=Path(snakemake.output.record),

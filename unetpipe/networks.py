@@ -1,0 +1,58 @@
+"""Which networks a run trains: one for each variant, fold and seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from unetpipe.config import Config, with_variant
+
+ONLY = "unet"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network of a run.
+
+    ``variant`` and ``fold`` are empty where the run has none; ``config`` is the run's
+    configuration with what the variant changes, and the network's own seed.
+    """
+
+    name: str
+    variant: str
+    fold: str
+    seed: int
+    config: Config
+
+
+def list_networks(config: Config, folds: Sequence[str]) -> dict[str, Network]:
+    """Return the networks of a run by name, variant by variant.
+
+    A name says what tells a network from the others: ``unet`` if there is only one,
+    ``fold-2``, ``no-dropout-fold-2-seed-1``.
+
+    Parameters
+    ----------
+    config : Config
+    folds : list of str
+        Names of the sheet's folds; one empty name where there are none.
+
+    Raises
+    ------
+    ConfigError
+        If a variant cannot be.
+    """
+    seeds: Sequence[int | None] = config.seeds or (None,)
+    networks = {}
+    for variant, fold, seed in product(config.variants or ("",), folds, seeds):
+        settings = with_variant(config, variant) if variant else config
+        if seed is not None:
+            training = settings.training.model_copy(update={"seed": seed})
+            settings = settings.model_copy(update={"training": training})
+        parts = [
+            variant,
+            fold and f"fold-{fold}",
+            "" if seed is None else f"seed-{seed}",
+        ]
+        name = "-".join(filter(None, parts)) or ONLY
+        networks[name] = Network(name, variant, fold, settings.training.seed, settings)
+    return networks
