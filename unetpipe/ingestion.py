@@ -108,7 +108,7 @@ def copy_image(
     with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
         means = _channel_means(reader, layout, threads) if is_replacing else None
         array = None if store is None else _create_image(reader, store, layout)
-        for start, slab in read_slabs(reader, layout.shard[0]):
+        for start, slab in read_slabs(reader, layout.shard[0], "image"):
             measured = _measure(slab, threads)
             totals = _sum(totals, measured)
             nan = [z for z, m in enumerate(measured) if any(s.num_nan for s in m)]
@@ -154,7 +154,7 @@ def copy_labels(
     )
     given, stored = hashlib.sha256(), hashlib.sha256()
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
-        for start, slab in read_slabs(reader, layout.shard[0]):
+        for start, slab in read_slabs(reader, layout.shard[0], "labels"):
             hashing = threads.submit(_update, given, slab)
             out = np.empty(slab.shape[1:], annotation.dtype)
             for z in range(len(out)):
@@ -170,7 +170,7 @@ def largest_value(reader: ImageReader, depth: int) -> int:
     """Return the largest id that labels can hold; 64-bit ones are read to find out."""
     if reader.dtype.itemsize <= 4:
         return int(np.iinfo(reader.dtype).max)
-    return max(int(slab.max()) for _, slab in read_slabs(reader, depth))
+    return max(int(slab.max()) for _, slab in read_slabs(reader, depth, "largest id"))
 
 
 def check_memory(
@@ -264,7 +264,7 @@ def _channel_means(
 ) -> NDArray[Any]:
     """Return the mean of each channel's finite voxels, shape (c, 1, 1)."""
     totals = [IntensityStatistics()] * reader.shape[0]
-    for _, slab in read_slabs(reader, layout.shard[0]):
+    for _, slab in read_slabs(reader, layout.shard[0], "mean"):
         totals = _sum(totals, _measure(slab, threads))
     empty = [c for c, total in enumerate(totals) if not total.count]
     if empty:

@@ -1,4 +1,4 @@
-"""What a training leaves behind while it runs: history, best weights, state, a bar."""
+"""What a training leaves behind while it runs: history, best weights, state."""
 
 import logging
 import time
@@ -6,17 +6,16 @@ from math import isfinite
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from unetpipe.checkpoints import Best, Checkpoints, TrainingState
 from unetpipe.errors import DataError
 from unetpipe.history import History, HistoryRow
 from unetpipe.model import UNet
+from unetpipe.progress import Progress
 from unetpipe.validation import Validator, is_better
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 30.0
 # Losses stay on the device for so many steps: reading one waits for the GPU.
 STEPS_BETWEEN_READS = 20
 
@@ -140,39 +139,8 @@ class Journal:
         self._pending.clear()
 
 
-class Progress:
-    """A bar on a terminal; elsewhere a log line now and then."""
-
-    def __init__(self, num_steps: int) -> None:
-        self._num_steps = num_steps
-        self._bar = tqdm(total=num_steps, unit="step", disable=None)
-        self._first: tuple[int, float] | None = None
-        self._logged = time.monotonic()
-
-    def __enter__(self) -> "Progress":
-        """Show the bar."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
-
-    def show(self, journal: Journal) -> None:
-        """Show how far training is."""
-        now = time.monotonic()
-        self._first = self._first or (journal.step, now)
-        self._bar.n = journal.step
-        self._bar.set_postfix(loss=f"{journal.last_loss:.4f}", refresh=False)
-        self._bar.update(0)
-        if self._bar.disable and now - self._logged > SECONDS_BETWEEN_LINES:
-            self._logged = now
-            journal.flush()
-            rate = (journal.step - self._first[0]) / max(now - self._first[1], 1e-9)
-            log.info(
-                "step %d of %d, loss %.4f, %.2f steps a second, %.0f minutes left",
-                journal.step,
-                self._num_steps,
-                journal.last_loss,
-                rate,
-                (self._num_steps - journal.step) / max(rate, 1e-9) / 60,
-            )
+def show_progress(progress: Progress, journal: Journal) -> None:
+    """Show how far training is; a line holds the loss as it is now."""
+    if progress.is_due:
+        journal.flush()
+    progress.update(journal.step - progress.done, note=f"loss {journal.last_loss:.4f}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid
 from unetpipe.images import ImageReader
 from unetpipe.machine import num_processors
+from unetpipe.progress import Progress
 from unetpipe.volumes import shard_shape, store_shard
 
 MOST_THREADS = 8
@@ -28,8 +29,12 @@ def num_slab_threads() -> int:
     return min(num_processors(), MOST_THREADS)
 
 
-def read_slabs(reader: ImageReader, depth: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def read_slabs(
+    reader: ImageReader, depth: int, about: str
+) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield each slab, shape (c, z, y, x), with the number of its first section.
+
+    ``about`` names the reading where progress is shown.
 
     The next one is read meanwhile, into the memory of the one before: a slab may be
     changed, and is gone when the next is asked for.
@@ -46,13 +51,17 @@ def read_slabs(reader: ImageReader, depth: int) -> Iterator[tuple[int, NDArray[A
         reader.read_sections(start, stop, out=slab)
         return slab
 
-    with ThreadPoolExecutor(1, "slab") as ahead:
+    with (
+        ThreadPoolExecutor(1, "slab") as ahead,
+        Progress(about, num_sections, "section") as progress,
+    ):
         coming = ahead.submit(read, 0)
         for number in range(num_slabs):
             slab = coming.result()
             if number + 1 < num_slabs:
                 coming = ahead.submit(read, number + 1)
             yield number * depth, slab
+            progress.update(slab.shape[1])
 
 
 def start_writing(

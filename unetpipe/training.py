@@ -15,10 +15,11 @@ from torch import Tensor
 
 from unetpipe.checkpoints import Checkpoints, TrainingState
 from unetpipe.errors import Interrupted
-from unetpipe.journal import Journal, Progress
+from unetpipe.journal import Journal, show_progress
 from unetpipe.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.model import UNet
 from unetpipe.pipeline import prefetch
+from unetpipe.progress import Progress
 from unetpipe.sampling import Batch, PatchSampler
 from unetpipe.signals import TIME_IS_UP, told_to_stop
 from unetpipe.validation import Validator
@@ -128,7 +129,7 @@ def train(
     with (
         closing(batches),
         told_to_stop(*STOP_SIGNALS) as stop,
-        Progress(o.steps) as progress,
+        Progress("training", o.steps, "step", done=journal.step) as progress,
     ):
         for step, patches in batches:
             for group in optimizer.param_groups:
@@ -148,7 +149,7 @@ def train(
                 journal.validate()
             if (step + 1) % o.checkpoint_every == 0 or stop.is_set():
                 journal.save()
-            progress.show(journal)
+            show_progress(progress, journal)
             if stop.is_set():
                 raise Interrupted(
                     f"stopped by a signal after step {step + 1} of {o.steps}; the "

@@ -394,10 +394,11 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
 ):
     caplog.set_level(logging.INFO)
     Run(tmp_path / "quiet", metric=None)(QUICK)
-    assert "steps a second" not in caplog.text
-    monkeypatch.setattr("unetpipe.journal.SECONDS_BETWEEN_LINES", 0.0)
+    assert " a second" not in caplog.text
+    monkeypatch.setattr("unetpipe.progress.SECONDS_BETWEEN_LINES", 0.0)
     Run(tmp_path / "lines", metric=None)(QUICK)
-    lines = [r.message for r in caplog.records if "steps a second" in r.message]
-    assert lines[-1].startswith("step 12 of 12, loss ")
-    assert lines[-1].endswith(" 0 minutes left")
+    lines = [r.message for r in caplog.records if " a second" in r.message]
+    assert len(lines) == 12
+    assert lines[-1].startswith("training: step 12 of 12, loss 0.")
+    assert lines[-1].endswith(" a second, 0 s left")
     assert not capsys.readouterr().out

@@ -43,7 +43,7 @@ def stack(depth, side=11):
 def test_slabs_are_the_sections_in_order(depth, num_threads, by_section):
     voxels = stack(depth)
     with reader_of(voxels, by_section, num_threads) as reader:
-        found = [(start, slab.copy()) for start, slab in read_slabs(reader, 4)]
+        found = [(start, slab.copy()) for start, slab in read_slabs(reader, 4, "test")]
         assert reader.source.largest == (1 if by_section else min(4, depth))
     assert [start for start, _ in found] == list(range(0, depth, 4))
     np.testing.assert_array_equal(np.concatenate([s for _, s in found], 1)[0], voxels)
@@ -52,7 +52,8 @@ def test_slabs_are_the_sections_in_order(depth, num_threads, by_section):
 def test_slabs_share_the_memory_of_two():
     with reader_of(stack(20)) as reader:
         bases = {
-            slab.__array_interface__["data"][0] for _, slab in read_slabs(reader, 4)
+            slab.__array_interface__["data"][0]
+            for _, slab in read_slabs(reader, 4, "test")
         }
     assert len(bases) == 2
 
@@ -61,7 +62,7 @@ def test_a_slab_may_be_changed_while_the_next_is_read():
     voxels = stack(12)
     seen = []
     with reader_of(voxels) as reader:
-        for start, slab in read_slabs(reader, 4):
+        for start, slab in read_slabs(reader, 4, "test"):
             seen.append(slab[0].copy())
             slab[...] = 0
             assert start == 4 * (len(seen) - 1)

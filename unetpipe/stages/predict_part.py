@@ -7,7 +7,6 @@ from pathlib import Path
 from threading import Event
 
 import torch
-from tqdm import tqdm
 
 from unetpipe.claims import claim
 from unetpipe.engine import Engine
@@ -21,6 +20,7 @@ from unetpipe.inference import (
 from unetpipe.machine import keep_freed_memory, peak_rss_bytes
 from unetpipe.pipeline import Writer, ahead
 from unetpipe.prediction_store import PREDICTED, PredictionStore, check_stores
+from unetpipe.progress import Progress
 from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.signals import TIME_IS_UP, told_to_stop
 
@@ -139,16 +139,16 @@ def _compute(
     description: str,
 ) -> None:
     """Compute blocks in order; a stop takes effect after the block in flight."""
-    bar = tqdm(total=len(todo), unit="block", desc=description, mininterval=5)
+    progress = Progress(description, len(todo), "block")
     predicted = engine.predict_blocks(ahead(map(store.read, todo)))
-    with bar, Writer(store.write) as writer, closing(predicted):
+    with progress, Writer(store.write) as writer, closing(predicted):
         for block in predicted:
             writer.put(block)
-            bar.update()
+            progress.update()
             if stop.is_set():
                 break
-    if stop.is_set() and bar.n < len(todo):
+    if stop.is_set() and progress.done < len(todo):
         raise Interrupted(
-            f"told to stop after {bar.n} of {len(todo)} blocks; all finished "
+            f"told to stop after {progress.done} of {len(todo)} blocks; all finished "
             "blocks are kept: repeat the same command to go on"
         )
