@@ -9,5 +9,6 @@ log_to(Path(snakemake.log[0]))
 finish_prediction(
     plan=Path(snakemake.input.plan),
     parts=list(map(Path, snakemake.input.parts)),
+    with_pyramid=snakemake.params.with_pyramid,
     record=Path(snakemake.output.record),
 )

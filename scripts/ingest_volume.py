@@ -17,5 +17,6 @@ ingest_volume(
     palette=snakemake.params.palette,
     image_store=Path(snakemake.params.image_store),
     labels_store=Path(snakemake.params.labels_store),
+    with_pyramid=snakemake.params.with_pyramid,
     record=Path(snakemake.output.record),
 )

@@ -28,6 +28,7 @@ from unetpipe.errors import DataError, ResourceError
 from unetpipe.geometry import Zyx, as_zyx, round_up
 from unetpipe.images import ImageReader
 from unetpipe.intensity import IntensityStatistics
+from unetpipe.ngff import Rgba, colour_classes, name_channels
 from unetpipe.slabs import (
     finish_writing,
     num_slab_threads,
@@ -151,6 +152,7 @@ def copy_labels(
         shard=layout.shard,
         voxel_size_nm=layout.voxel_size_nm,
         is_labels=True,
+        colours=_choose_colours(annotation),
     )
     given, stored = hashlib.sha256(), hashlib.sha256()
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
@@ -164,6 +166,14 @@ def copy_labels(
             _update(stored, out[None])
             finish_writing([hashing, *writing])
     return CopiedLabels(stored.hexdigest(), given.hexdigest())
+
+
+def _choose_colours(annotation: AnnotationReader) -> dict[int, Rgba] | None:
+    """Return the colours of cells or classes; objects are too many."""
+    if annotation.kind == "instances":
+        return None
+    num_classes = 2 if annotation.kind == "binary" else annotation.num_classes
+    return colour_classes(num_classes, annotation.stored_unlabelled)
 
 
 def largest_value(reader: ImageReader, depth: int) -> int:
@@ -235,7 +245,7 @@ def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Arra
         chunk=layout.chunk,
         shard=layout.shard,
         voxel_size_nm=layout.voxel_size_nm,
-        channels=names,
+        channels=name_channels(names),
     )
 
 

@@ -7,19 +7,26 @@ labels and masks (z, y, x). Its metadata is created once; workers only open it.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from yaozarrs import v05
 from zarr.codecs import ZstdCodec
 
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, grid_shape
 from unetpipe.machine import enough_disk
+from unetpipe.ngff import (
+    Channel,
+    Rgba,
+    describe_image,
+    describe_labels,
+    describe_labels_group,
+    rewindow,
+)
 from unetpipe.records import sync_folder, temporary_name
 from unetpipe.shards import ShardFormat
 
@@ -36,8 +43,9 @@ def create_volume(
     chunk: Zyx,
     shard: Zyx,
     voxel_size_nm: tuple[float, float, float],
-    channels: tuple[str, ...] | None = None,
+    channels: Sequence[str | Channel] | None = None,
     is_labels: bool = False,
+    colours: Mapping[int, Rgba] | None = None,
     attributes: dict[str, Any] | None = None,
 ) -> zarr.Array[Any]:
     """Create an empty NGFF 0.5 store with its full-resolution array.
@@ -52,20 +60,31 @@ def create_volume(
         Of the voxels.
     voxel_size_nm : (z, y, x)
         Physical size of a voxel.
-    channels : tuple of str, optional
-        Names of the channels; adds a leading c axis. Without it the array is (z, y, x).
+    channels : sequence of str or Channel, optional
+        Adds a leading c axis. Without it the array is (z, y, x).
     is_labels : bool
         Mark the image as labels (``image-label``).
+    colours : mapping of int to rgba, optional
+        Of all labels but 0; without it viewers choose.
     attributes : dict, optional
         Recipe and the like, stored under ``unetpipe``.
     """
     if path.exists():
         raise DataError(f"{path} exists already; remove it or use another name")
+    name = path.name.split(".")[0]
+    if is_labels:
+        is_inside_image = path.parent.name == "labels"
+        about = describe_labels(
+            name, voxel_size_nm, colours=colours, is_inside_image=is_inside_image
+        )
+    else:
+        shown = None if channels is None else tuple(map(_as_channel, channels))
+        about = describe_image(name, voxel_size_nm, dtype=dtype, channels=shown)
     with enough_disk(path, "the empty store"):
         group = zarr.create_group(path, zarr_format=3)
         group.attrs.update(
             {
-                "ome": _ngff(path, voxel_size_nm, channels, is_labels=is_labels),
+                "ome": about,
                 "unetpipe": attributes or {},
             }
         )
@@ -89,19 +108,16 @@ def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
     Each name is then created inside it with ``create_volume(..., is_labels=True)``.
     """
     group = zarr.open_group(path, mode="r+").create_group("labels")
-    group.attrs.update({"ome": {"version": "0.5", "labels": list(names)}})
+    group.attrs.update({"ome": describe_labels_group(names)})
     return path / "labels"
 
 
 def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
     """Say which grey values viewers show as black and white, for each channel."""
     group = zarr.open_group(path, mode="r+")
-    metadata: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
-    for channel, (low, high) in zip(
-        metadata["omero"]["channels"], windows, strict=True
-    ):
-        channel["window"] = {"min": low, "max": high, "start": low, "end": high}
-    group.attrs["ome"] = metadata
+    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    rewindow(about, windows)
+    group.attrs["ome"] = about
 
 
 def open_volume(
@@ -263,47 +279,5 @@ def _shard_format(array: zarr.Array[Any]) -> ShardFormat:
     return ShardFormat(array.chunks, array.shards or (), array.dtype, zstd.level)
 
 
-def _ngff(
-    path: Path,
-    voxel_size_nm: tuple[float, float, float],
-    channels: tuple[str, ...] | None,
-    *,
-    is_labels: bool,
-) -> dict[str, Any]:
-    """Return the NGFF 0.5 metadata of a one-level image."""
-    axes: list[dict[str, str]] = [
-        {"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"
-    ]
-    scale = list(map(float, voxel_size_nm))
-    if channels is not None:
-        axes, scale = [{"name": "c", "type": "channel"}, *axes], [1.0, *scale]
-    dataset = {
-        "path": "0",
-        "coordinateTransformations": [{"type": "scale", "scale": scale}],
-    }
-    image: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [
-            {"name": path.name.split(".")[0], "axes": axes, "datasets": [dataset]}
-        ],
-    }
-    if is_labels:
-        # Inside an image's ``labels`` group the image is two folders up.
-        is_inside = path.parent.name == "labels"
-        image["image-label"] = {"source": {"image": "../../"}} if is_inside else {}
-        v05.LabelImage.model_validate(image)
-        return image
-    if channels is not None:
-        image["omero"] = {
-            "channels": [
-                {
-                    "label": label,
-                    "color": "FFFFFF",
-                    "active": True,
-                    "window": {"min": 0, "max": 255, "start": 0, "end": 255},
-                }
-                for label in channels
-            ]
-        }
-    v05.Image.model_validate(image)
-    return image
+def _as_channel(channel: str | Channel) -> Channel:
+    return Channel(channel) if isinstance(channel, str) else channel

@@ -82,6 +82,7 @@ def _ingest(home: Path) -> None:
         image_store=home / "ours.ome.zarr",
         labels_store=home / "labels.ome.zarr",
         record=home / "ingest.json",
+        with_pyramid=False,
     )
 
 

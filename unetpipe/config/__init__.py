@@ -10,7 +10,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from unetpipe.config.data import IngestConfig, LabelsConfig, PhantomConfig
+from unetpipe.config.data import (
+    IngestConfig,
+    LabelsConfig,
+    PhantomConfig,
+    PyramidConfig,
+)
 from unetpipe.config.fields import NAME_PATTERN, Name, Positive, Section, Sha256
 from unetpipe.config.prediction import (
     EvaluationConfig,
@@ -39,6 +44,7 @@ __all__ = [
     "NetworkConfig",
     "PhantomConfig",
     "PredictionConfig",
+    "PyramidConfig",
     "Section",
     "SegmentationConfig",
     "TrainingConfig",
@@ -83,6 +89,7 @@ class Config(Section):
     phantom: PhantomConfig = PhantomConfig()
     labels: LabelsConfig = LabelsConfig()
     ingest: IngestConfig = IngestConfig()
+    pyramid: PyramidConfig = PyramidConfig()
     network: NetworkConfig = NetworkConfig()
     weight_map: WeightMapConfig = WeightMapConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -52,6 +52,14 @@ class LabelsConfig(Section):
         return self
 
 
+class PyramidConfig(Section):
+    """Coarser levels of images, labels and predictions, for viewers."""
+
+    parts: Count = 1
+    """Jobs that share the coarser levels of each store; 1: the rule that writes the
+    store adds them itself, without a job of their own. The bits are the same."""
+
+
 class IngestConfig(Section):
     """How volumes are stored."""
 

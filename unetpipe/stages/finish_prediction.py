@@ -9,8 +9,9 @@ from typing import Any
 
 from unetpipe.errors import IntegrityError
 from unetpipe.geometry import Zyx, grid_shape, iterate_grid, whole_volume
+from unetpipe.levels import create_levels
 from unetpipe.prediction_store import check_stores
-from unetpipe.pyramid import build_pyramid
+from unetpipe.pyramid_parts import PyramidJob, finish_levels
 from unetpipe.receipts import Arrays, check_receipt, receipt_path
 from unetpipe.records import circumstances, hash_of, read_record, write_record
 from unetpipe.tiling import PredictionGeometry
@@ -19,7 +20,9 @@ from unetpipe.volumes import open_volume
 log = logging.getLogger(__name__)
 
 
-def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
+def finish_prediction(
+    *, plan: Path, parts: list[Path], record: Path, with_pyramid: bool = True
+) -> None:
     """Check that a prediction is whole, then make it easy to look at.
 
     Parameters
@@ -30,6 +33,9 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
         Records of all parts.
     record : Path
         Where to write ``prediction.json``.
+    with_pyramid : bool
+        Write the coarser levels here. Else only their empty arrays are made, and
+        ``coarsen_part`` and ``finish_pyramid`` fill them.
 
     Raises
     ------
@@ -54,10 +60,20 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
         _reopen(parts, set(damage.problems), geometry)
         raise IntegrityError(damage.tell(receipts.parent, len(shards))) from None
     _sweep_partial_files(receipts.parent)
-    levels = {
-        name: build_pyramid(Path(output["store"]), is_labels=name == "classes")
+    content_sha256 = hash_of(made.files)
+    pyramids = {
+        name: PyramidJob(
+            store=Path(output["store"]),
+            is_labels=name == "classes",
+            content_sha256=content_sha256,
+            receipts=receipts.parent / "pyramids" / name,
+        )
         for name, output in planned["outputs"].items()
     }
+    for job in pyramids.values():
+        create_levels(job.store)
+        if with_pyramid:
+            finish_levels(job)
     devices, hosts = sorted(made.devices), sorted(made.hosts)
     if len(devices) > 1:
         log.warning("predicted on more than one kind of device: %s", devices)
@@ -69,7 +85,7 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
             "outputs": planned["outputs"],
             "identity": planned["identity"],
             "identity_sha256": planned["identity_sha256"],
-            "content_sha256": hash_of(made.files),
+            "content_sha256": content_sha256,
             "geometry": planned["geometry"],
             "precision": planned["precision"],
             "flip_fraction": planned["flip_fraction"],
@@ -77,7 +93,7 @@ def finish_prediction(*, plan: Path, parts: list[Path], record: Path) -> None:
             "num_shards_skipped": made.files.count({}),
             "tiles": dict(made.tiles),
             "shard_grid": list(grid_shape(geometry.volume_shape, geometry.shard)),
-            "num_levels": levels,
+            "pyramids": [job.to_json() for job in pyramids.values()],
             "devices": devices,
             "hosts": hosts,
             "parts": [_part_summary(r) for r in part_records],

@@ -30,10 +30,14 @@ from unetpipe.ingestion import (
     copy_labels,
     largest_value,
 )
+from unetpipe.levels import create_levels
 from unetpipe.palette import Palette
 from unetpipe.problems import Problems
+from unetpipe.pyramid import build_pyramid
+from unetpipe.pyramid_parts import PyramidJob
 from unetpipe.records import circumstances, hash_file, read_record, write_record
 from unetpipe.sheet import Row
+from unetpipe.volumes import create_labels_group
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ def ingest_volume(
     image_store: Path,
     labels_store: Path,
     record: Path,
+    with_pyramid: bool = True,
 ) -> None:
     """Check one volume, store its image and labels, and record what they are.
 
@@ -76,9 +81,14 @@ def ingest_volume(
     image_store, labels_store : Path
         OME-Zarr stores; the second only if the volume has labels. They are built
         under a ``.partial`` name and renamed when both are whole. An image that is
-        an OME-Zarr as our own (c, z, y, x; small chunks) is used where it is.
+        an OME-Zarr as our own (c, z, y, x; small chunks) is used where it is. Labels
+        may lie inside the image's store (``image.ome.zarr/labels/annotated``), so that
+        viewers show both; if that is used where it is, ``labels.ome.zarr`` beside it.
     record : Path
         Written last.
+    with_pyramid : bool
+        Write the coarser levels here. Else only their empty arrays are made, and
+        ``coarsen_part`` and ``finish_pyramid`` fill them.
 
     Raises
     ------
@@ -95,7 +105,10 @@ def ingest_volume(
             Palette(palette) if palette and sheet[0].label_kind == "classes" else None
         )
         image, labels = _open(sheet, Path(originals["root"]), used, problems, stack)
-        job = _Job(volume, sheet, originals, pixel_sha256, ingest, problems, stack)
+        job = _Job(
+            *(volume, sheet, originals, pixel_sha256, ingest, problems, stack),
+            with_pyramid=with_pyramid,
+        )
         about = job.describe(image)
         with problems:
             about |= job.ingest_image(image, image_store)
@@ -106,6 +119,7 @@ def ingest_volume(
                 )
         problems.raise_any()
     _remove_unused(about, image_store, labels_store)
+    about["pyramids"] = [job.to_json() for job in _list_pyramids(about, record)]
     for warning in job.warnings:
         logger.warning("volume %s: %s", volume, warning)
     write_record(
@@ -124,7 +138,10 @@ class _Job:
     ingest: IngestConfig
     problems: Problems
     stack: ExitStack
+    with_pyramid: bool
     warnings: list[str] = field(default_factory=list)
+    # The image's store while it is made; None where it is used as it is.
+    partial: Path | None = None
     layout: Layout = field(init=False)
     # Files are hashed while they are copied, and so read from the disk once.
     hashing: ThreadPoolExecutor = field(init=False)
@@ -151,16 +168,18 @@ class _Job:
         policy = self.ingest.nan_policy
         is_changing = policy == "replace" and image.dtype.kind == "f"
         ready = None if is_changing else image.ready_store
-        partial = None
         if ready is None:
-            partial = self.stack.enter_context(partial_folder(store))
+            self.partial = self.stack.enter_context(partial_folder(store))
         check_memory(image, self.layout, image.dtype, f"volume {self.volume}: image")
         files = self.hashing.submit(_list_files, image, self.originals)
-        found = copy_image(image, partial, self.layout, nan_policy=policy)
+        found = copy_image(image, self.partial, self.layout, nan_policy=policy)
         check_pixels("image", image, found.pixel_sha256, self.pixel_sha256)
+        if self.partial:
+            self._add_levels(self.partial, is_labels=False)
         return {
             "image": {
                 "store": str(ready or store),
+                "is_copied": ready is None,
                 "content_sha256": found.content_sha256,
                 "pixel_sha256": found.pixel_sha256,
                 "files": files.result(),
@@ -181,7 +200,7 @@ class _Job:
         row, roles = self.sheet[0], _sections_of_roles(self.sheet, image.zyx[0])
         self.warnings += compare_numbers(image, labels)
         frames = labels.source if isinstance(labels.source, FrameSource) else None
-        partial = self.stack.enter_context(partial_folder(store))
+        store, partial = self._place_labels(store)
         annotation = AnnotationReader(
             "instances" if row.label_kind == "masks" else row.label_kind,
             unlabelled=frames.unlabelled if frames else row.unlabelled,
@@ -193,6 +212,7 @@ class _Job:
         check_memory(labels, self.layout, annotation.dtype, what)
         files = self.hashing.submit(_list_files, labels, self.originals)
         written = copy_labels(labels, partial, self.layout, annotation)
+        self._add_levels(partial, is_labels=True)
         self.problems.texts += annotation.problems()
         with self.problems:
             check_pixels("labels", labels, written.pixel_sha256, self.pixel_sha256)
@@ -209,6 +229,50 @@ class _Job:
             **annotation.to_json(),
         }
 
+    def _place_labels(self, store: Path) -> tuple[Path, Path]:
+        """Return the labels' store, and where it is made."""
+        image = _image_around(store)
+        if image and self.partial:
+            group = create_labels_group(self.partial, (store.name,))
+            return store, group / store.name
+        if image:
+            store = _labels_beside(image)
+        return store, self.stack.enter_context(partial_folder(store))
+
+    def _add_levels(self, store: Path, *, is_labels: bool) -> None:
+        if self.with_pyramid:
+            build_pyramid(store, is_labels=is_labels)
+        else:
+            create_levels(store)
+
+
+def _image_around(labels_store: Path) -> Path | None:
+    """Return the image's store if labels are to lie inside it."""
+    is_inside = labels_store.parent.name == "labels"
+    return labels_store.parent.parent if is_inside else None
+
+
+def _labels_beside(image_store: Path) -> Path:
+    return image_store.with_name("labels.ome.zarr")
+
+
+def _list_pyramids(about: dict[str, Any], record: Path) -> list[PyramidJob]:
+    """Return what later jobs need to make the pyramids of our own stores."""
+    parts = {
+        "image": about["image"] if about["image"]["is_copied"] else None,
+        "labels": about["labels"],
+    }
+    return [
+        PyramidJob(
+            store=Path(part["store"]),
+            is_labels=name == "labels",
+            content_sha256=part["content_sha256"],
+            receipts=record.parent / "pyramids" / name,
+        )
+        for name, part in parts.items()
+        if part
+    ]
+
 
 def _remove_unused(
     about: dict[str, Any], image_store: Path, labels_store: Path
@@ -219,7 +283,7 @@ def _remove_unused(
         for part in (about["image"], about["labels"])
         if part
     }
-    for store in (image_store, labels_store):
+    for store in (image_store, labels_store, _labels_beside(image_store)):
         if store.resolve() not in used:
             shutil.rmtree(store, ignore_errors=True)
 

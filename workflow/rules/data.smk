@@ -52,7 +52,8 @@ rule ingest_volume:
         num_classes=CONFIG.network.num_classes,
         palette=CONFIG.labels.palette,
         image_store=f"{VOLUME}/image.ome.zarr",
-        labels_store=f"{VOLUME}/labels.ome.zarr",
+        labels_store=f"{VOLUME}/image.ome.zarr/labels/annotated",
+        with_pyramid=CONFIG.pyramid.parts == 1,
         code=code_versions("unetpipe.stages.ingest_volume"),
     message:
         "Storing volume {wildcards.volume}"

@@ -104,6 +104,7 @@ rule finish_prediction:
         mem_mb=4000,
         runtime=240,
     params:
+        with_pyramid=CONFIG.pyramid.parts == 1,
         code=code_versions("unetpipe.stages.finish_prediction"),
     message:
         "Verifying the prediction of {wildcards.volume} by {wildcards.model}"

@@ -1,0 +1,12 @@
+"""Rule finish_pyramid."""
+
+from pathlib import Path
+
+from unetpipe.logs import log_to
+from unetpipe.stages.finish_pyramid import finish_pyramid
+
+log_to(Path(snakemake.log[0]))
+finish_pyramid(
+    source=Path(snakemake.input.source),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,187 @@
+"""What NGFF 0.5 says of an image: axes, units, channels, colours, labels.
+
+https://ngff.openmicroscopy.org/0.5/index.html. Physical lengths are nanometres.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from yaozarrs import v05
+
+VERSION = "0.5"
+GREY = "FFFFFF"
+# Okabe and Ito: told apart by colour-blind people too.
+PALETTE = (
+    *("56B4E9", "E69F00", "009E73", "CC79A7", "F0E442", "0072B2", "D55E00"),
+    "999999",
+)
+UNLABELLED_COLOUR = "808080"
+
+Rgba = tuple[int, int, int, int]
+Voxel = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """How a viewer shows one channel.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    colour : str
+        Of its brightest voxels: six hexadecimal digits, red first.
+    window : (low, high), optional
+        Grey values shown as black and in full colour; None: all that the dtype holds.
+    is_shown : bool
+        Whether a viewer shows it from the start.
+    """
+
+    name: str
+    colour: str = GREY
+    window: tuple[float, float] | None = None
+    is_shown: bool = True
+
+
+def name_channels(names: Sequence[str]) -> tuple[Channel, ...]:
+    """Return channels with colours: grey for a single one, else one of the palette."""
+    if len(names) == 1:
+        return (Channel(names[0]),)
+    return tuple(Channel(name, pick_colour(k)) for k, name in enumerate(names))
+
+
+def name_classes(names: Sequence[str]) -> tuple[Channel, ...]:
+    """Return channels for the probabilities of classes; class 0 is not shown at first.
+
+    With two classes only the foreground, class 1, has a channel.
+    """
+    channels = [
+        Channel(name, pick_colour(k - 1) if k else GREY, is_shown=k > 0)
+        for k, name in enumerate(names)
+    ]
+    return tuple(channels[1:] if len(channels) == 2 else channels)
+
+
+def pick_colour(number: int) -> str:
+    """Return a colour of the palette, which begins anew after its last one."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def colour_classes(num_classes: int, unlabelled: int | None = None) -> dict[int, Rgba]:
+    """Return a colour for each class but 0, and half-transparent grey for unlabelled.
+
+    They are those of ``name_classes``.
+
+    Examples
+    --------
+    >>> colour_classes(2)
+    {1: (86, 180, 233, 255)}
+    """
+    colours = {k: _rgba(pick_colour(k - 1), 255) for k in range(1, num_classes)}
+    if unlabelled is not None:
+        colours[unlabelled] = _rgba(UNLABELLED_COLOUR, 128)
+    return colours
+
+
+def describe_image(
+    name: str,
+    voxel_size_nm: Voxel,
+    *,
+    dtype: DTypeLike,
+    channels: Sequence[Channel] | None,
+) -> dict[str, Any]:
+    """Return the metadata of an image of one level, (c, z, y, x) or (z, y, x)."""
+    about = _describe(name, voxel_size_nm, has_channels=channels is not None)
+    if channels is not None:
+        about["omero"] = {"channels": [_describe_channel(c, dtype) for c in channels]}
+    v05.Image.model_validate(about)
+    return about
+
+
+def describe_labels(
+    name: str,
+    voxel_size_nm: Voxel,
+    *,
+    colours: Mapping[int, Rgba] | None,
+    is_inside_image: bool,
+) -> dict[str, Any]:
+    """Return the metadata of labels of one level, (z, y, x).
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    voxel_size_nm : (z, y, x)
+        Physical size of a voxel.
+    colours : mapping of int to rgba, optional
+        Of all ids but 0. Without it (objects have too many ids) viewers choose.
+    is_inside_image : bool
+        Whether the labels lie in an image's ``labels`` group, two folders further in.
+    """
+    about = _describe(name, voxel_size_nm, has_channels=False)
+    label: dict[str, Any] = {}
+    if colours:
+        label["colors"] = [
+            {"label-value": value, "rgba": list(rgba)}
+            for value, rgba in sorted(colours.items())
+        ]
+    if is_inside_image:
+        label["source"] = {"image": "../../"}
+    about["image-label"] = label
+    v05.LabelImage.model_validate(about)
+    return about
+
+
+def describe_labels_group(names: Sequence[str]) -> dict[str, Any]:
+    """Return the metadata of an image's ``labels`` group."""
+    return {"version": VERSION, "labels": list(names)}
+
+
+def rewindow(about: dict[str, Any], windows: Sequence[tuple[float, float]]) -> None:
+    """Say which grey values viewers show as black and white, for each channel."""
+    for channel, window in zip(about["omero"]["channels"], windows, strict=True):
+        channel["window"] = _window(*window)
+
+
+def _describe(name: str, voxel_size_nm: Voxel, *, has_channels: bool) -> dict[str, Any]:
+    axes: list[dict[str, str]] = [
+        {"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"
+    ]
+    scale = list(map(float, voxel_size_nm))
+    if has_channels:
+        axes, scale = [{"name": "c", "type": "channel"}, *axes], [1.0, *scale]
+    level = {
+        "path": "0",
+        "coordinateTransformations": [{"type": "scale", "scale": scale}],
+    }
+    return {
+        "version": VERSION,
+        "multiscales": [{"name": name, "axes": axes, "datasets": [level]}],
+    }
+
+
+def _describe_channel(channel: Channel, dtype: DTypeLike) -> dict[str, Any]:
+    return {
+        "label": channel.name,
+        "color": channel.colour,
+        "active": channel.is_shown,
+        "window": _window(*(channel.window or _range(np.dtype(dtype)))),
+    }
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind not in "iu":
+        return 0.0, 1.0
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+
+def _window(low: float, high: float) -> dict[str, float]:
+    return {"min": low, "max": high, "start": low, "end": high}
+
+
+def _rgba(colour: str, alpha: int) -> Rgba:
+    red, green, blue = bytes.fromhex(colour)
+    return red, green, blue, alpha

@@ -1,0 +1,49 @@
+"""Rule coarsen_part: one part's share of the coarser levels of some stores."""
+
+import logging
+import time
+from pathlib import Path
+
+from unetpipe.machine import peak_rss_bytes
+from unetpipe.pyramid_parts import PyramidJob, coarsen_share
+from unetpipe.records import circumstances, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+
+def coarsen_part(*, source: Path, part: int, num_parts: int, record: Path) -> None:
+    """Write one part's blocks of the pyramids of all stores that a record names.
+
+    Blocks with a valid receipt are kept: repeating the call goes on from there.
+
+    Parameters
+    ----------
+    source : Path
+        Record of the stores, each whole at full resolution: its key ``pyramids``.
+    part, num_parts : int
+        Which share of the blocks, from 0.
+    record : Path
+        Where to write the part's record, last.
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full; what is finished is kept.
+    """
+    began = time.monotonic()
+    jobs = [PyramidJob.from_json(values) for values in read_record(source)["pyramids"]]
+    written = {
+        str(job.store): coarsen_share(job, part=part, num_parts=num_parts)
+        for job in jobs
+    }
+    write_record(
+        record,
+        {
+            "part": part,
+            "num_parts": num_parts,
+            "num_blocks_written": written,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "circumstances": circumstances(seconds=time.monotonic() - began),
+        },
+    )
+    log.info("part %d done: %d blocks", part, sum(written.values()))

@@ -1,0 +1,36 @@
+"""Rule finish_pyramid: what the parts leave of some pyramids, and the metadata."""
+
+import logging
+import time
+from pathlib import Path
+
+from unetpipe.pyramid_parts import PyramidJob, finish_levels
+from unetpipe.records import circumstances, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+
+def finish_pyramid(*, source: Path, record: Path) -> None:
+    """Check all blocks of the pyramids, make the last levels, name them for viewers.
+
+    A block without a valid receipt is made here, so that nothing is ever missing.
+
+    Parameters
+    ----------
+    source : Path
+        Record of the stores: its key ``pyramids``.
+    record : Path
+        Where to write the record, last.
+    """
+    began = time.monotonic()
+    jobs = [PyramidJob.from_json(values) for values in read_record(source)["pyramids"]]
+    num_levels = {str(job.store): finish_levels(job) for job in jobs}
+    write_record(
+        record,
+        {
+            "num_levels": num_levels,
+            "circumstances": circumstances(seconds=time.monotonic() - began),
+        },
+    )
+    for store, count in num_levels.items():
+        log.info("%s has %d levels", store, count)

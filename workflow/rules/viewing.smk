@@ -1,0 +1,80 @@
+"""For viewers: the coarser levels of large stores, in parts.
+
+IN   results/<name>/<place>/<kind>.json with the stores: ingest, prediction
+OUT  results/<name>/<place>/pyramids/<kind>/<part>.json, .../<kind>-pyramid.json
+
+With `pyramid.parts: 1` the rules that write these stores add their levels themselves.
+"""
+
+STORES = f"{RESULTS}/{{place}}/{{kind}}"
+PYRAMIDS = f"{RESULTS}/{{place}}/pyramids/{{kind}}"
+
+
+wildcard_constraints:
+    place=r"[^/]+/[^/]+",
+    kind="ingest|prediction",
+
+
+rule coarsen_part:
+    """Write one part's blocks of the coarser levels."""
+    input:
+        source=f"{STORES}.json",
+    output:
+        record=f"{PYRAMIDS}/{{part}}.json",
+    log:
+        f"{LOGS}/coarsen_part/{{place}}/{{kind}}/{{part}}.log",
+    benchmark:
+        f"{BENCHMARKS}/coarsen_part/{{place}}/{{kind}}/{{part}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        num_parts=CONFIG.pyramid.parts,
+        code=code_versions("unetpipe.stages.coarsen_part"),
+    message:
+        "Coarser levels of {wildcards.place}, {wildcards.kind}: part {wildcards.part}"
+    script:
+        "../../scripts/coarsen_part.py"
+
+
+rule finish_pyramid:
+    """Write the last levels and name all of them for viewers."""
+    input:
+        source=f"{STORES}.json",
+        parts=[f"{PYRAMIDS}/{part}.json" for part in range(CONFIG.pyramid.parts)],
+    output:
+        record=f"{STORES}-pyramid.json",
+    log:
+        f"{LOGS}/finish_pyramid/{{place}}/{{kind}}.log",
+    benchmark:
+        f"{BENCHMARKS}/finish_pyramid/{{place}}/{{kind}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        code=code_versions("unetpipe.stages.finish_pyramid"),
+    message:
+        "Last levels of {wildcards.place}, {wildcards.kind}"
+    script:
+        "../../scripts/finish_pyramid.py"
+
+
+def pyramids():
+    """Return the records of all pyramids that have jobs of their own."""
+    if CONFIG.pyramid.parts == 1:
+        return []
+    volumes = expand(
+        rules.finish_pyramid.output.record,
+        place=[f"volumes/{volume}" for volume in SHEET.volumes],
+        kind="ingest",
+    )
+    predictions = expand(
+        rules.finish_pyramid.output.record,
+        place=["/".join(p) for p in predicted_pairs("validate", "test", "predict")],
+        kind="prediction",
+    )
+    return [*volumes, *predictions]
