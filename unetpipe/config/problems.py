@@ -41,7 +41,7 @@ def _location(model: type[BaseModel], problem: Any) -> tuple[str, ...]:
     """Return the keys that lead to a problem, as a user wrote them."""
     if problem["type"] == "missing":
         problem = {**problem, "loc": problem["loc"][:-1]}
-    if problem["loc"][-1:] == ("[key]",):
+    if problem["loc"][-1:] == ("[key]",) and problem["type"] != "extra_forbidden":
         return tuple(map(str, problem["loc"][:-1]))
     # With alternatives pydantic appends which of them did not fit.
     branch = isinstance(problem["loc"][-1], str) if problem["loc"] else False
