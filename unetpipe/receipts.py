@@ -19,8 +19,12 @@ Arrays = dict[str, zarr.Array[Any]]
 
 
 def receipt_path(folder: Path, index: Zyx) -> Path:
-    """Return where the receipt of a shard lies."""
-    return folder / f"{'.'.join(map(str, index))}.json"
+    """Return where the receipt of a shard lies: a folder for each layer along z.
+
+    One folder for all would be more than file systems hold (ext4: about 10 million).
+    """
+    z, y, x = index
+    return folder / str(z) / f"{y}.{x}.json"
 
 
 def write_receipt(
@@ -68,23 +72,30 @@ def check_receipt(
 
     The files are hashed: a truncated shard or a flipped byte is found here.
     """
+    return inspect_shard(folder, index, arrays=arrays, identity=identity)[0]
+
+
+def inspect_shard(
+    folder: Path, index: Zyx, *, arrays: Arrays, identity: str
+) -> tuple[str | None, dict[str, Any]]:
+    """Return what is wrong with a shard, as ``check_receipt``, and its receipt."""
     path = receipt_path(folder, index)
     if not path.exists():
-        return "has no receipt"
+        return "has no receipt", {}
     try:
         record = read_record(path)
     except DataError:
-        return "has an unreadable receipt"
+        return "has an unreadable receipt", {}
     if record.get("identity") != identity:
-        return "has the receipt of another recipe"
+        return "has the receipt of another recipe", record
     for name, array in arrays.items():
         file = shard_path(array, index)
         if record.get("skipped"):
             if file.exists():
-                return f"was skipped, but has a {name} file"
+                return f"was skipped, but has a {name} file", record
             continue
         if not file.exists():
-            return f"has a receipt, but its {name} file is missing"
+            return f"has a receipt, but its {name} file is missing", record
         if hash_file(file) != record.get("files", {}).get(name):
-            return f"has a receipt, but its {name} file has other bytes"
-    return None
+            return f"has a receipt, but its {name} file has other bytes", record
+    return None, record

@@ -79,8 +79,40 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def hash_of(value: Any) -> str:
     """Return the sha256 of a JSON-able value, independent of key order."""
+    return hashlib.sha256(_compact(value)).hexdigest()
+
+
+def _compact(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text.encode()
+
+
+class ListHash:
+    """``hash_of`` a list that is never in memory as a whole.
+
+    Examples
+    --------
+    >>> items = ListHash()
+    >>> items.add({"a": 1})
+    >>> items.add(2)
+    >>> items.hexdigest() == hash_of([{"a": 1}, 2])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256(b"[")
+        self._comma = b""
+
+    def add(self, item: Any) -> None:
+        """Append an item."""
+        self._digest.update(self._comma + _compact(item))
+        self._comma = b","
+
+    def hexdigest(self) -> str:
+        """Return the sha256 of the list so far."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
 
 
 def hash_file(path: Path) -> str:

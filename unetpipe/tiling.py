@@ -114,6 +114,11 @@ class PredictionGeometry:
         z, rest = divmod(number, counts[1] * counts[2])
         return grid_cell((z, *divmod(rest, counts[2])), self.block, self.volume_shape)
 
+    def block_number(self, index: Zyx) -> int:
+        """Return the number of the block at a place of the block grid."""
+        counts = grid_shape(self.volume_shape, self.block)
+        return (index[0] * counts[1] + index[1]) * counts[2] + index[2]
+
     def tiles(self, block: Roi) -> Iterator[Roi]:
         """Yield the write ROIs of a block's tiles, not clipped to the volume."""
         for index in iterate_grid(block, self.stride):
@@ -136,6 +141,10 @@ class PredictionGeometry:
             part * self.num_blocks // num_parts,
             (part + 1) * self.num_blocks // num_parts,
         )
+
+    def part_of_block(self, number: int, num_parts: int) -> int:
+        """Return which of ``num_parts`` parts computes a block."""
+        return ((number + 1) * num_parts - 1) // self.num_blocks
 
     def tile_efficiency(self, spec: UNetSpec) -> float:
         """Return zero-halo FLOP over the FLOP that the tiles of this volume cost."""

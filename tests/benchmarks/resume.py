@@ -34,7 +34,7 @@ def measure(settings: Settings) -> list[Figure]:
         prediction.plan()
         whole.append(time_once(prediction.predict))
         again.append(time_once(prediction.predict))
-        receipts = sorted(Path(prediction.record["receipts"]).glob("*.json"))
+        receipts = sorted(Path(prediction.record["receipts"]).rglob("*.json"))
         for receipt in receipts[len(receipts) // 2 :]:
             receipt.unlink()
         rest = (len(receipts) - len(receipts) // 2) / len(receipts)

@@ -14,6 +14,7 @@ from unetpipe.geometry import grid_cell, iterate_grid, whole_volume
 from unetpipe.levels import create_levels, pyramid_factors
 from unetpipe.pyramid import Pyramid, build_pyramid
 from unetpipe.pyramid_parts import PyramidJob, coarsen_share, finish_levels
+from unetpipe.receipts import receipt_path
 from unetpipe.records import hash_file
 from unetpipe.volumes import (
     create_labels_group,
@@ -185,7 +186,7 @@ def test_another_content_makes_another_pyramid(tmp_path):
     assert coarsen_share(PyramidJob(path, False, "one", receipts)) == 0
     assert coarsen_share(PyramidJob(path, False, "two", receipts)) > 0
     assert coarsen_share(PyramidJob(path, True, "two", receipts)) > 0
-    (receipts / "0.0.0.json").write_text("{")
+    receipt_path(receipts, (0, 0, 0)).write_text("{")
     assert coarsen_share(PyramidJob(path, True, "two", receipts)) == 1
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import GeometryError
 from unetpipe.geometry import as_zyx, whole_volume
+from unetpipe.shard_checks import parts_of_shards, shards_of_block
 from unetpipe.tiling import (
     PredictionGeometry,
     candidate_strides,
@@ -140,3 +141,14 @@ def test_one_pass_sees_the_volume_rounded_up_to_the_grid_and_the_halo():
     assert seen.start == (0, -92, -92)
     assert seen.stop == (2, 512 + 96, 512 + 96)
     assert whole_volume((2, 500, 512)).intersect(seen) == whole_volume((2, 500, 512))
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 5, 50])
+def test_the_part_of_a_shard_is_the_part_that_computes_its_block(num_parts):
+    strides = {"stride": (1, 16, 32), "input_shape": (1, 16, 32)}
+    grid = PredictionGeometry(
+        (9, 70, 101), **strides, chunk=(1, 16, 32), shard=(2, 32, 32), block=(4, 64, 32)
+    )
+    for block in range(grid.num_blocks):
+        (part,) = parts_of_shards(set(shards_of_block(block, grid)), grid, num_parts)
+        assert block in grid.blocks_of_part(part, num_parts)
