@@ -13,6 +13,7 @@ train_unet(
     training=config.TrainingConfig(**snakemake.params.training),
     augmentation=config.AugmentationConfig(**snakemake.params.augmentation),
     weight_map=config.WeightMapConfig(**snakemake.params.weight_map),
+    segmentation=config.SegmentationConfig(**snakemake.params.segmentation),
     state=Path(snakemake.params.state),
     model=Path(snakemake.output.model),
     model_json=Path(snakemake.output.model_json),

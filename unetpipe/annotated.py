@@ -41,6 +41,10 @@ class AnnotatedVolume:
         Section numbers, ascending.
     num_known : tuple of int
         Known voxels of each of these sections.
+    instances : array-like, shape (z, y, x), or None
+        Ids of the cells as annotated, where labels have ids.
+    unlabelled : int or None
+        Id, among them, of what nobody annotated.
     """
 
     name: str
@@ -51,6 +55,8 @@ class AnnotatedVolume:
     std: NDArray[np.float32]
     sections: tuple[int, ...]
     num_known: tuple[int, ...]
+    instances: ArrayLike | None = None
+    unlabelled: int | None = None
 
     def pieces(self, ndim: int) -> list["Piece"]:
         """Return the runs of sections that the network may see at once.

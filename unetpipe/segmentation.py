@@ -3,6 +3,7 @@
 Pure arrays: components of one block, pairs across faces, union-find, relabelling.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import cc3d
@@ -12,6 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Connectivity = Literal["2d", "3d"]
+
+DEFAULT_THRESHOLD = 0.5
 
 
 def threshold_mask(
@@ -32,6 +35,79 @@ def threshold_mask(
 def as_probability(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what stored values mean: float32 in [0, 1], the same for every stage."""
     return stored.astype(np.float32) / np.float32(255)
+
+
+def fill_choices(
+    settings: Mapping[str, Any], thresholds: Mapping[str, float]
+) -> tuple[dict[str, Any], str]:
+    """Return how objects are made, with what was chosen on the validation rows.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of the configuration: ``threshold`` None and ``smallest_object_vox`` "auto"
+        are to be filled in.
+    thresholds : mapping
+        Of the model: ``segmentation``, ``smallest_object_vox``, ``class_1`` ... as
+        far as they were chosen.
+
+    Returns
+    -------
+    dict
+        The settings, and ``class_thresholds``: class -> threshold, or None.
+    str
+        Where the threshold comes from.
+
+    Examples
+    --------
+    >>> settings = {"threshold": None, "smallest_object_vox": "auto"}
+    >>> fill_choices(settings, {"segmentation": 0.4, "smallest_object_vox": 32.0})[0]
+    {'threshold': 0.4, 'smallest_object_vox': 32, 'class_thresholds': None}
+    """
+    chosen, source = settings["threshold"], "configuration"
+    if chosen is None and "segmentation" in thresholds:
+        chosen, source = float(thresholds["segmentation"]), "validation rows"
+    elif chosen is None:
+        chosen, source = DEFAULT_THRESHOLD, "default: none was chosen in validation"
+    smallest = settings["smallest_object_vox"]
+    if smallest == "auto":
+        smallest = int(thresholds.get("smallest_object_vox", 0))
+    of_classes = {
+        int(name.removeprefix("class_")): float(value)
+        for name, value in thresholds.items()
+        if name.startswith("class_")
+    }
+    filled = {
+        **settings,
+        "threshold": chosen,
+        "smallest_object_vox": smallest,
+        "class_thresholds": of_classes or None,
+    }
+    return filled, source
+
+
+def choose_classes(
+    probability: NDArray[np.uint8], thresholds: Mapping[int, float]
+) -> NDArray[np.uint8]:
+    """Return the class of each voxel by thresholds of classes.
+
+    A voxel is of the class whose probability exceeds its threshold by most, and of
+    class 0 where none does.
+
+    Parameters
+    ----------
+    probability : uint8 array, shape (k, z, y, x)
+        round(255 p) of each class, as stored.
+    thresholds : mapping
+        Class, from 1 -> threshold in [0, 1]; classes without one are never chosen.
+    """
+    classes = np.zeros(probability.shape[1:], np.uint8)
+    most = np.zeros(classes.shape, np.float32)
+    for class_, threshold in sorted(thresholds.items()):
+        excess = as_probability(probability[class_]) - np.float32(threshold)
+        is_more = excess > most
+        classes[is_more], most[is_more] = class_, excess[is_more]
+    return classes
 
 
 def label_components(

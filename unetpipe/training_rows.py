@@ -171,6 +171,8 @@ def _open_annotated(
         np.array([channel[key] for channel in volume["statistics"]], np.float32)
         for key in ("mean", "std")
     )
+    labels = volume["labels"]
+    has_ids = labels["label_kind"] == "instances"
     return AnnotatedVolume(
         name=volume["volume"],
         image=_load(volume["image"]["store"]),
@@ -180,6 +182,9 @@ def _open_annotated(
         std=std,
         sections=sections,
         num_known=tuple(counts.sum(axis=1).tolist()),
+        # Read when objects are scored, and only then.
+        instances=open_volume(Path(labels["store"])) if has_ids else None,
+        unlabelled=labels["unlabelled"] if has_ids else None,
     )
 
 

@@ -5,10 +5,17 @@ import pytest
 import torch
 
 from tests.network.annotated import annotate
+from unetpipe.errors import ConfigError
 from unetpipe.inference import TilePredictor
+from unetpipe.judges import ObjectRule
 from unetpipe.model import UNet
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.validation import Validator, choose_metric, is_better
+from unetpipe.validation import (
+    Validator,
+    choose_metric,
+    choose_threshold_metric,
+    is_better,
+)
 
 SPEC = UNetSpec(depth=1, base_channels=2)
 
@@ -158,3 +165,114 @@ def test_auto_chooses_v_rand_for_two_classes_and_dice_for_more():
     assert choose_metric("auto", 2) == "v_rand"
     assert choose_metric("auto", 3) == "dice"
     assert choose_metric("loss", 2) == "loss"
+
+
+def test_objects_choose_threshold_and_smallest_size(predict):
+    ids = np.zeros((1, 48, 56), np.uint32)
+    ids[0, 2:20, 2:20], ids[0, 22:40, 2:20] = 1, 2
+    volume = annotate(
+        target=(ids > 0).astype(np.uint8),
+        image=(ids > 0)[None].astype(np.float32),
+        sections=(0,),
+        num_known=(1,),
+        instances=ids,
+    )
+
+    def with_bridge_and_speck(grey):
+        stored = (200 * grey).astype(np.uint8)
+        stored[0, 0, 20:22, 10], stored[0, 0, 45, 50] = 150, 255
+        return stored
+
+    predict(with_bridge_and_speck)
+    rule = ObjectRule("2d", None)
+    score = validator(volume, "f1", objects=rule).score(UNet(SPEC))
+    assert score.score == 1
+    assert score.scores == {"seg": 1, "f1": 1}
+    # 150/255 = 0.59 joins the two cells.
+    assert score.thresholds == {
+        "f1": 0.6,
+        "segmentation": 0.6,
+        "smallest_object_vox": 4.0,
+    }
+
+
+def test_sparse_cells_are_scored_by_their_own_ids(predict):
+    ids = np.full((1, 48, 56), 77, np.uint32)  # nobody annotated the rest
+    ids[0, 2:20, 2:20], ids[0, 2:20, 20:38] = 5, 6  # touching
+    volume = annotate(
+        target=np.where(ids == 77, 255, 1).astype(np.uint8),
+        image=np.isin(ids, (5, 6))[None].astype(np.float32),
+        sections=(0,),
+        num_known=(1,),
+        instances=ids,
+        unlabelled=77,
+    )
+
+    def cut_between(grey):
+        stored = np.full(grey.shape, 255, np.uint8)
+        stored[0, 0, :, 19:21] = 100
+        stored[0, 0, 20:] = 100
+        stored[0, 0, :, 38:] = 100
+        return stored
+
+    predict(cut_between)
+    score = validator(volume, "seg").score(UNet(SPEC))
+    cell, shared = 18 * 18, 18 * 17  # columns are cut away
+    left = shared / (cell + 20 * 19 - shared)
+    right = shared / (cell + 20 * 17 - shared)
+    assert score.score == pytest.approx((left + right) / 2)
+    assert score.threshold == 0.5
+    assert "f1" not in score.scores  # no background is known
+
+
+def test_one_score_chooses_the_checkpoint_and_another_the_threshold(predict):
+    volume = clean(annotate())
+    predict(lambda grey: (100 + 100 * grey).astype(np.uint8))
+    score = validator(volume, "v_rand", choose_by="dice").score(UNet(SPEC))
+    assert (score.score, score.scores["v_rand"]) == (1, 1)
+    assert score.thresholds["v_rand"] == pytest.approx(0.4)
+    assert score.thresholds["segmentation"] == 0.5  # of all that are perfect
+
+
+def test_dice_finds_a_threshold_for_each_class(predict):
+    spec = UNetSpec(depth=1, base_channels=2, num_classes=3)
+    volume = clean(annotate(num_classes=3))
+
+    def timid(grey):  # class 2 never becomes the most probable one
+        stored = np.zeros((3, *grey.shape[1:]), np.uint8)
+        stored[0] = 155
+        stored[1] = np.where(grey[0] == 1, 200, 0)
+        stored[2] = np.where(grey[0] == 2, 60, 0)
+        return stored
+
+    predict(timid)
+    weights = np.ones(3, np.float32)
+    options = {"class_weights": weights, "choose_by": "dice"}
+    score = validator(volume, "dice", **options).score(UNet(spec))
+    assert score.thresholds == {"class_1": 0.5, "class_2": 0.2}
+    assert score.score < 1
+
+
+def test_scores_of_two_classes_are_refused_for_more():
+    spec = UNetSpec(depth=1, base_channels=2, num_classes=3)
+    weights = np.ones(3, np.float32)
+    with pytest.raises(ConfigError, match="is seg, which needs two classes, but"):
+        validator(annotate(), "seg", class_weights=weights).score(UNet(spec))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "metric", "num_classes", "chosen"),
+    [
+        ("auto", "v_rand", 2, "v_rand"),
+        ("auto", "seg", 2, "seg"),
+        ("auto", "loss", 2, None),
+        ("auto", "dice", 4, None),
+        ("dice", "dice", 4, "dice"),
+        ("seg", "v_rand", 2, "seg"),
+    ],
+)
+def test_what_chooses_the_checkpoint_chooses_the_threshold_unless_told(
+    wanted, metric, num_classes, chosen
+):
+    found = choose_threshold_metric(wanted, metric, num_classes=num_classes)
+    assert found == chosen

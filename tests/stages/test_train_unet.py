@@ -11,6 +11,7 @@ from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
+    SegmentationConfig,
     TrainingConfig,
     WeightMapConfig,
 )
@@ -37,11 +38,18 @@ class Training:
     training: TrainingConfig = TRAINING
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     weight_map: WeightMapConfig = field(default_factory=WeightMapConfig)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
 
     def __call__(self, **more):
         sections = {
             name: getattr(self, name)
-            for name in ("network", "training", "augmentation", "weight_map")
+            for name in (
+                "network",
+                "training",
+                "augmentation",
+                "weight_map",
+                "segmentation",
+            )
         }
         train_unet(
             rows=self.rows,
@@ -376,3 +384,22 @@ def test_too_little_memory_is_refused_with_what_would_help(tmp_path, rows, monke
     monkeypatch.setattr("os.sysconf", lambda name: 100)
     training = Training(tmp_path / "unet", rows)
     failing(training, ResourceError, r"needs about .* lower training.patch")
+
+
+def test_scores_of_objects_choose_checkpoint_threshold_and_size(tmp_path, rows):
+    done = Training(
+        tmp_path / "unet",
+        rows,
+        training=TRAINING.model_copy(update={"validation_metric": "seg"}),
+        segmentation=SegmentationConfig(smallest_object_vox="auto"),
+    )()
+    model = done.model
+    assert set(model["thresholds"]) == {"seg", "segmentation", "smallest_object_vox"}
+    assert model["thresholds"]["segmentation"] == model["thresholds"]["seg"]
+    assert model["recipe"]["choosing"] == {
+        "by": "seg",
+        "connectivity": "2d",
+        "smallest_object_vox": None,
+    }
+    assert 0 < model["validation"]["seg"] <= 1
+    assert done.record["metric"] == "seg"

@@ -221,3 +221,36 @@ def test_a_palette_that_cannot_be_is_refused(
 ) -> None:
     values = {"labels": {"palette": palette}, "network": {"num_classes": 4}}
     assert message in problems(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"network": {"num_classes": 3}, "training": {"validation_metric": "seg"}},
+            "training.validation_metric is seg, which needs two classes, but",
+        ),
+        (
+            {"network": {"num_classes": 3}, "segmentation": {"choose_by": "v_rand"}},
+            "segmentation.choose_by is v_rand, which needs two classes, but",
+        ),
+        (
+            {"segmentation": {"smallest_object_vox": "auto"}},
+            "smallest_object_vox is auto, but no score of objects chooses; set",
+        ),
+    ],
+)
+def test_scores_that_cannot_choose_are_refused(
+    values: dict[str, object], message: str
+) -> None:
+    assert message in problems(values)
+
+
+def test_a_smallest_size_may_be_chosen_by_the_score_of_the_checkpoint() -> None:
+    config = check_config(
+        {
+            "training": {"validation_metric": "seg"},
+            "segmentation": {"smallest_object_vox": "auto"},
+        }
+    )
+    assert config.segmentation.choose_by == "auto"

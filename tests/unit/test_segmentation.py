@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from unetpipe.geometry import grid_cell, iterate_grid, whole_volume
 from unetpipe.segmentation import (
     as_probability,
+    choose_classes,
     face_pairs,
+    fill_choices,
     label_components,
     merge_ids,
     threshold_mask,
@@ -99,3 +101,49 @@ def test_the_mask_is_what_the_metrics_threshold(threshold):
     assert np.array_equal(mask, as_probability(stored) > np.float64(threshold))
     assert not mask[0]
     assert mask.sum() == pytest.approx(255 * (1 - threshold), abs=1.5)
+
+
+NOTHING_SET = {"threshold": None, "smallest_object_vox": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "thresholds", "filled", "source"),
+    [
+        (NOTHING_SET, {}, (0.5, 0, None), "default: none was chosen in validation"),
+        (
+            NOTHING_SET,
+            {"segmentation": 0.35, "seg": 0.35, "smallest_object_vox": 64.0},
+            (0.35, 64, None),
+            "validation rows",
+        ),
+        (
+            {"threshold": 0.9, "smallest_object_vox": 7},
+            {"segmentation": 0.35, "smallest_object_vox": 64.0},
+            (0.9, 7, None),
+            "configuration",
+        ),
+        (
+            NOTHING_SET,
+            {"class_1": 0.4, "class_2": 0.2},
+            (0.5, 0, {1: 0.4, 2: 0.2}),
+            "default: none was chosen in validation",
+        ),
+    ],
+)
+def test_what_the_configuration_leaves_open_comes_from_validation(
+    settings, thresholds, filled, source
+):
+    found, where = fill_choices(settings, thresholds)
+    names = ("threshold", "smallest_object_vox", "class_thresholds")
+    assert tuple(found[name] for name in names) == filled
+    assert where == source
+
+
+def test_a_class_needs_its_own_threshold_and_the_largest_excess_wins():
+    probability = np.array(
+        [[[[0, 200, 100, 40]]], [[[255, 30, 80, 100]]], [[[0, 25, 75, 115]]]], np.uint8
+    )
+    # thresholds 0.5 = 127.5 and 0.2 = 51 of 255
+    classes = choose_classes(probability, {1: 0.5, 2: 0.2})
+    assert classes.tolist() == [[[1, 0, 2, 2]]]
+    assert choose_classes(probability, {2: 0.2}).tolist() == [[[0, 0, 2, 2]]]

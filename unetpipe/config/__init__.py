@@ -108,7 +108,32 @@ class Config(Section):
                 f"network.num_classes is {num_classes}; classes count from 0: raise "
                 "num_classes, or correct the palette"
             )
+        self._check_metrics()
         return self
+
+    def _check_metrics(self) -> None:
+        """Refuse scores that the network's classes, or each other, do not allow."""
+        metric, by = self.training.validation_metric, self.segmentation.choose_by
+        num_classes = self.network.num_classes
+        for key, value in (
+            ("training.validation_metric", metric),
+            ("segmentation.choose_by", by),
+        ):
+            if num_classes > 2 and value in ("v_rand", "seg", "f1"):
+                raise ConfigError(
+                    f"{key} is {value}, which needs two classes, but "
+                    f"network.num_classes is {num_classes}; use auto or dice"
+                )
+        chosen = metric if by == "auto" else by
+        if self.segmentation.smallest_object_vox == "auto" and chosen not in (
+            "seg",
+            "f1",
+        ):
+            raise ConfigError(
+                "segmentation.smallest_object_vox is auto, but no score of objects "
+                "chooses; set segmentation.choose_by to seg or f1, or give a number of "
+                "voxels"
+            )
 
 
 # The common re-implementation: padded, batch-normalised, one sigmoid channel.

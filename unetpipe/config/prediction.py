@@ -97,12 +97,18 @@ class SegmentationConfig(Section):
     threshold: Fraction | None = None
     """Foreground probability above which a voxel is foreground; null: the threshold
     that scored best on the validation rows, 0.5 without any."""
+    choose_by: Literal["auto", "v_rand", "seg", "f1", "dice"] = "auto"
+    """What chooses the threshold on the validation rows, in ``train_unet``: V_Rand; SEG
+    or F1 of objects; Dice of voxels, with more than two classes a threshold for each.
+    auto: what chooses the checkpoint; with more classes none, the most probable counts.
+    """
     connectivity: Literal["2d", "3d"] = "2d"
     """Objects within each section, or across sections; voxels connect by faces."""
     object_classes: tuple[int, ...] | None = None
     """With more than two classes: those whose voxels make objects; null: all but 0."""
-    smallest_object_vox: Annotated[int, Field(ge=0)] = 0
-    """Objects of fewer voxels are dropped."""
+    smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
+    """Objects of fewer voxels are dropped; auto: chosen together with the threshold,
+    where ``choose_by`` is seg or f1."""
 
 
 class EvaluationConfig(Section):

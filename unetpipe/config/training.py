@@ -109,8 +109,9 @@ class TrainingConfig(Section):
     """Arithmetic of the forward and backward pass; losses are always fp32."""
     validate_every: Count = 500
     """Score the validation rows every so many steps; the best checkpoint is kept."""
-    validation_metric: Literal["auto", "v_rand", "dice", "loss"] = "auto"
-    """What chooses the checkpoint; auto: v_rand for two classes, dice for more."""
+    validation_metric: Literal["auto", "v_rand", "seg", "f1", "dice", "loss"] = "auto"
+    """What chooses the checkpoint: V_Rand; SEG or F1 of objects (with two classes);
+    mean Dice or the loss. auto: v_rand for two classes, dice for more."""
     checkpoint_every: Count = 200
     """Save the training state every so many steps."""
     seed: int = 0

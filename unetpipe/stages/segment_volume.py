@@ -18,7 +18,9 @@ from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid, whole_v
 from unetpipe.pyramid import build_pyramid
 from unetpipe.records import circumstances, hash_of, read_record, write_record
 from unetpipe.segmentation import (
+    choose_classes,
     face_pairs,
+    fill_choices,
     label_components,
     merge_ids,
     threshold_mask,
@@ -34,8 +36,6 @@ from unetpipe.volumes import (
 )
 
 log = logging.getLogger(__name__)
-
-DEFAULT_THRESHOLD = 0.5
 
 
 def segment_volume(
@@ -58,11 +58,11 @@ def segment_volume(
     prediction : Path
         ``prediction.json`` of the finished prediction.
     model_json : Path
-        Holds the threshold that scored best on the validation rows.
+        Holds what was chosen on the validation rows.
     ingest : Path
         ``ingest.json``, for the voxel size.
     segmentation : SegmentationConfig
-        Threshold, connectivity, size filter.
+        Thresholds, connectivity, size filter.
     folder : Path
         Where the store ``segmentation-<id>.ome.zarr`` is created: the mask (or the
         classes) as image, the objects under ``labels/objects``.
@@ -71,20 +71,21 @@ def segment_volume(
     """
     began = time.monotonic()
     predicted, volume = read_record(prediction), read_record(ingest)
-    threshold, source = _choose_threshold(segmentation, read_record(model_json))
+    model = read_record(model_json)
+    settings, source = fill_choices(
+        segmentation.model_dump(mode="json", exclude={"choose_by"}),
+        model.get("thresholds", {}),
+    )
     identity = {
         "prediction": predicted["identity_sha256"],
         "content": predicted["content_sha256"],
-        "threshold": threshold,
-        "settings": segmentation.model_dump(mode="json", exclude={"threshold"}),
+        "settings": settings,
         "code": code_versions("unetpipe.segmentation"),
     }
     store = folder / f"segmentation-{hash_of(identity)[:8]}.ome.zarr"
     if not store.exists():
         with partial_folder(store) as staging:
-            _Segmenter(predicted, volume, segmentation, threshold, staging).segment(
-                identity
-            )
+            _Segmenter(predicted, volume, settings, staging).segment(identity)
     else:
         log.info("%s is there already, from the same recipe", store)
     summary = read_attributes(store / "labels" / "objects")
@@ -94,25 +95,16 @@ def segment_volume(
             "volume": predicted["volume"],
             "store": str(store),
             "objects": str(store / "labels" / "objects"),
-            "threshold": threshold,
+            "threshold": settings["threshold"],
             "threshold_source": source,
+            "class_thresholds": settings["class_thresholds"],
+            "smallest_object_vox": settings["smallest_object_vox"],
             "identity": identity,
             **summary,
             "circumstances": circumstances(seconds=time.monotonic() - began),
         },
     )
     log.info("%d objects in %s", summary["num_objects"], store)
-
-
-def _choose_threshold(
-    segmentation: SegmentationConfig, model: dict[str, Any]
-) -> tuple[float, str]:
-    if segmentation.threshold is not None:
-        return segmentation.threshold, "configuration"
-    chosen = model.get("thresholds", {}).get("segmentation")
-    if chosen is not None:
-        return float(chosen), "validation rows"
-    return DEFAULT_THRESHOLD, "default: there are no validation rows"
 
 
 class _Segmenter:
@@ -122,16 +114,16 @@ class _Segmenter:
         self,
         predicted: dict[str, Any],
         volume: dict[str, Any],
-        settings: SegmentationConfig,
-        threshold: float,
+        settings: dict[str, Any],
         store: Path,
     ) -> None:
         geometry = PredictionGeometry.from_json(predicted["geometry"])
         self.shape, self.block = geometry.volume_shape, geometry.shard
-        self.settings, self.threshold, self.store = settings, threshold, store
+        self.settings, self.store = settings, store
         outputs = predicted["outputs"]
         self.classes = "classes" in outputs
-        name = "classes" if self.classes else "probability"
+        is_argmax = self.classes and not settings["class_thresholds"]
+        name = "classes" if is_argmax else "probability"
         self.source = open_volume(Path(outputs[name]["store"]))
         grids: dict[str, Any] = {
             "shape": self.shape,
@@ -153,9 +145,8 @@ class _Segmenter:
     def segment(self, identity: dict[str, Any]) -> None:
         """Label, merge, relabel, then build the pyramids."""
         voxels, pairs = self._label()
-        table = merge_ids(
-            len(voxels) - 1, pairs, voxels, self.settings.smallest_object_vox
-        )
+        smallest = self.settings["smallest_object_vox"]
+        table = merge_ids(len(voxels) - 1, pairs, voxels, smallest)
         for index, roi in self._blocks():
             final = table[read_roi(self.objects, roi)]
             write_shard(self.objects, index, final.astype(self.objects.dtype))
@@ -179,11 +170,9 @@ class _Segmenter:
         pairs = [np.zeros((0, 2), np.uint64)]
         offset = 0
         for index, roi in self._blocks():
-            stored = read_roi(self.source, roi)
-            foreground = self._foreground(stored)
-            shown = stored if self.classes else foreground.astype(np.uint8)
+            shown, foreground = self._foreground(read_roi(self.source, roi))
             write_shard(self.mask, index, shown)
-            labels, count = label_components(foreground, self.settings.connectivity)
+            labels, count = label_components(foreground, self.settings["connectivity"])
             sizes.append(np.bincount(labels.ravel(), minlength=count + 1)[1:])
             ids = labels.astype(self.objects.dtype)
             ids[labels > 0] += offset
@@ -192,17 +181,24 @@ class _Segmenter:
             offset += count
         return np.concatenate(sizes), np.concatenate(pairs)
 
-    def _foreground(self, stored: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def _foreground(
+        self, stored: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return mask or classes, and the voxels that make objects."""
         if not self.classes:
-            return threshold_mask(stored[0], self.threshold)
-        if self.settings.object_classes is None:
-            return stored > 0
-        return np.isin(stored, self.settings.object_classes)
+            foreground = threshold_mask(stored[0], self.settings["threshold"])
+            return foreground.astype(np.uint8), foreground
+        classes, thresholds = stored, self.settings["class_thresholds"]
+        if thresholds:
+            classes = choose_classes(stored, thresholds)
+        if self.settings["object_classes"] is None:
+            return classes, classes > 0
+        return classes, np.isin(classes, self.settings["object_classes"])
 
     def _touching(self, ids: NDArray[Any], roi: Roi) -> list[NDArray[np.uint64]]:
         """Return the pairs across the faces to the blocks before this one."""
         found = []
-        for axis in range(0 if self.settings.connectivity == "3d" else 1, 3):
+        for axis in range(0 if self.settings["connectivity"] == "3d" else 1, 3):
             if roi.start[axis] == 0:
                 continue
             start, stop = list(roi.start), list(roi.stop)

@@ -18,12 +18,14 @@ from unetpipe.code_version import code_versions
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
+    SegmentationConfig,
     TrainingConfig,
     WeightMapConfig,
 )
 from unetpipe.errors import ResourceError
 from unetpipe.geometry import Zyx
 from unetpipe.inference import choose_device
+from unetpipe.judges import Metric, ObjectRule
 from unetpipe.machine import GIB, choose_threads
 from unetpipe.model import UNet
 from unetpipe.patches import choose_patch, project_memory
@@ -37,7 +39,7 @@ from unetpipe.sampling import PatchSampler
 from unetpipe.training import Optimisation, train
 from unetpipe.training_rows import check_rows, load_rows, warnings_about
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.validation import Validator, choose_metric
+from unetpipe.validation import Validator, choose_metric, choose_threshold_metric
 from unetpipe.weight_map import balance_classes
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ def train_unet(
     training: TrainingConfig,
     augmentation: AugmentationConfig,
     weight_map: WeightMapConfig,
+    segmentation: SegmentationConfig,
     state: Path,
     model: Path,
     model_json: Path,
@@ -70,6 +73,8 @@ def train_unet(
         for all) and ``role`` (train or validate) of each row of the sheet.
     network, training, augmentation, weight_map : config sections
         The recipe.
+    segmentation : SegmentationConfig
+        What chooses thresholds, and how objects are made where their score does.
     state : Path
         Folder of the training state: repeating the call goes on from there.
     model, model_json : Path
@@ -108,11 +113,13 @@ def train_unet(
     if weight_map.class_balance:
         class_weights = balance_classes(train_rows.class_counts)
     metric = choose_metric(training.validation_metric, network.num_classes)
+    choosing = _choosing(segmentation, metric, network.num_classes)
     identity = {
         "spec": spec.to_json(),
         "initialization": network.initialization,
         "optimisation": _identity_of(optimisation),
         "validation_metric": metric,
+        "choosing": choosing,
         "threads": training.threads,
         "seed": training.seed,
         "augmentation": augmentation.model_dump(mode="json"),
@@ -155,6 +162,8 @@ def train_unet(
                 precision=training.precision,
                 device=device,
                 largest_input=2 * prod(patch),
+                choose_by=segmentation.choose_by,
+                objects=_object_rule(segmentation),
             )
             if validate_rows.volumes
             else None,
@@ -231,6 +240,26 @@ def _check_memory(
             f"{total / GIB:.1f} GiB; lower training.patch, training.batch_size or "
             "network.base_channels"
         )
+
+
+def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
+    smallest = segmentation.smallest_object_vox
+    return ObjectRule(
+        segmentation.connectivity, None if smallest == "auto" else smallest
+    )
+
+
+def _choosing(
+    segmentation: SegmentationConfig, metric: Metric, num_classes: int
+) -> dict[str, Any]:
+    """Return what chooses thresholds, and how objects are made if their score does."""
+    by = choose_threshold_metric(
+        segmentation.choose_by, metric, num_classes=num_classes
+    )
+    found: dict[str, Any] = {"by": by}
+    if {by, metric} & {"seg", "f1"}:
+        found |= asdict(_object_rule(segmentation))
+    return found
 
 
 def _identity_of(optimisation: Optimisation) -> dict[str, Any]:

@@ -89,6 +89,18 @@ def section_of_network(name):
     return values
 
 
+def choosing_of_network(wildcards):
+    """Return what training must know of segmentation: what chooses thresholds."""
+    settings = NETWORKS[wildcards.model].config
+    keys = {"choose_by"}
+    if {settings.training.validation_metric, settings.segmentation.choose_by} & {
+        "seg",
+        "f1",
+    }:
+        keys |= {"connectivity", "smallest_object_vox"}
+    return settings.segmentation.model_dump(mode="json", include=keys)
+
+
 def stored_weight_map():
     """Return how border terms are stored: with borders if any network wants them."""
     wanted = any(n.config.weight_map.enabled for n in NETWORKS.values())

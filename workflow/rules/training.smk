@@ -60,6 +60,7 @@ rule train_unet:
         training=section_of_network("training"),
         augmentation=section_of_network("augmentation"),
         weight_map=section_of_network("weight_map"),
+        segmentation=choosing_of_network,
         state=f"{MODEL}/state",
         code=code_versions("unetpipe.stages.train_unet"),
     message:
