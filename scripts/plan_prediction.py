@@ -13,5 +13,6 @@ plan_prediction(
     probe=Path(snakemake.input.probe),
     prediction=PredictionConfig(**snakemake.params.prediction),
     folder=Path(snakemake.params.folder),
+    class_names=snakemake.params.class_names,
     record=Path(snakemake.output.record),
 )

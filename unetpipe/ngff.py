@@ -96,9 +96,16 @@ def describe_image(
     """Return the metadata of an image of one level, (c, z, y, x) or (z, y, x)."""
     about = _describe(name, voxel_size_nm, has_channels=channels is not None)
     if channels is not None:
-        about["omero"] = {"channels": [_describe_channel(c, dtype) for c in channels]}
+        describe_channels(about, channels, dtype)
     v05.Image.model_validate(about)
     return about
+
+
+def describe_channels(
+    about: dict[str, Any], channels: Sequence[Channel], dtype: DTypeLike
+) -> None:
+    """Say in an image's metadata what its channels are called and look like."""
+    about["omero"] = {"channels": [_describe_channel(c, dtype) for c in channels]}
 
 
 def describe_labels(

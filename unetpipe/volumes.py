@@ -8,6 +8,7 @@ labels and masks (z, y, x). Its metadata is created once; workers only open it.
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from unetpipe.machine import enough_disk
 from unetpipe.ngff import (
     Channel,
     Rgba,
+    describe_channels,
     describe_image,
     describe_labels,
     describe_labels_group,
@@ -110,6 +112,16 @@ def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
     group = zarr.open_group(path, mode="r+").create_group("labels")
     group.attrs.update({"ome": describe_labels_group(names)})
     return path / "labels"
+
+
+def set_channels(path: Path, channels: Sequence[Channel]) -> None:
+    """Give the channels of a store new names and colours, if it has others."""
+    group = zarr.open_group(path, mode="r+")
+    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    before = deepcopy(about)
+    describe_channels(about, channels, open_volume(path).dtype)
+    if about != before:
+        group.attrs["ome"] = about
 
 
 def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:

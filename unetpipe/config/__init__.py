@@ -5,7 +5,7 @@ that they do not know is an error; all problems of a configuration come at once.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -77,6 +77,9 @@ class Config(Section):
     export_ctc: bool = False
     """Write the objects of each volume in the layout of the Cell Tracking Challenge
     too: ``01_RES/mask000.tif``."""
+    export_ngff04: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Resolution levels (0: full) to write as NGFF 0.4 (Zarr v2) too, for tools that
+    cannot open 0.5: image with objects, and probability; empty: none."""
     preset: Literal["paper", "same_padding"] = "paper"
     """Defaults of network, augmentation and training."""
     variants: dict[Name, dict[str, Any]] = Field(default={})
@@ -107,6 +110,12 @@ class Config(Section):
                 f"labels.palette gives {beyond[0]} the class {palette[beyond[0]]}, but "
                 f"network.num_classes is {num_classes}; classes count from 0: raise "
                 "num_classes, or correct the palette"
+            )
+        names = self.labels.class_names
+        if names is not None and len(names) != num_classes:
+            raise ConfigError(
+                f"labels.class_names has {len(names)} names, but network.num_classes "
+                f"is {num_classes}; name each class, class 0 first"
             )
         self._check_metrics()
         return self

@@ -28,6 +28,9 @@ class LabelsConfig(Section):
     """With ``label_kind: classes``: the class of each colour (``"#ff0000"``, in quotes)
     or grey value (``255``) of the label images, and ``null`` for what nobody annotated.
     Null: values are the classes themselves."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes for viewers, class 0 first; null: foreground, or class 0,
+    class 1 and so on."""
 
     @model_validator(mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from unetpipe.geometry import as_zyx, grid_shape
 from unetpipe.machine import GIB, check_free_disk
 from unetpipe.masks import read_mask
 from unetpipe.memory import project_part
+from unetpipe.ngff import Channel, colour_classes, name_classes
 from unetpipe.orientations import check_stride
 from unetpipe.prediction_store import MASK_FILE
 from unetpipe.records import (
@@ -30,7 +31,7 @@ from unetpipe.records import (
 )
 from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import create_volume, is_store, read_attributes
+from unetpipe.volumes import create_volume, is_store, read_attributes, set_channels
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def plan_prediction(
     prediction: PredictionConfig,
     folder: Path,
     record: Path,
+    class_names: tuple[str, ...] | None = None,
 ) -> None:
     """Fix everything that decides the stored bits, and create the store for them.
 
@@ -62,6 +64,8 @@ def plan_prediction(
         Where the store's folder ``prediction-<id>`` is created.
     record : Path
         Where to write ``plan.json``.
+    class_names : tuple of str, optional
+        Of all classes, class 0 first: what viewers call them.
 
     Raises
     ------
@@ -91,7 +95,8 @@ def plan_prediction(
     identity = _identity(volume, description, probed, geometry, rules)
     digest = hash_of(identity)
     home = folder / f"prediction-{digest[:8]}"
-    outputs = _outputs(spec, home)
+    shown = name_classes(class_names or _usual_names(spec.num_classes))
+    outputs = _outputs(spec, home, shown)
     num_tiles = _count_tiles(geometry, rules, kept)
     projected = _project(geometry, spec, probed, prediction, volume, num_tiles)
     if not home.exists():
@@ -100,6 +105,7 @@ def plan_prediction(
         _create(home, outputs, geometry, volume, identity, kept)
     else:
         _restore(home, outputs, geometry, volume, identity)
+    set_channels(Path(outputs["probability"]["store"]), shown)
     write_record(
         record,
         {
@@ -228,16 +234,18 @@ def _as_npy(kept: NDArray[np.bool_]) -> bytes:
     return content.getvalue()
 
 
-def _outputs(spec: UNetSpec, home: Path) -> dict[str, Any]:
+def _usual_names(num_classes: int) -> list[str]:
+    if num_classes == 2:
+        return ["background", "foreground"]
+    return [f"class {k}" for k in range(num_classes)]
+
+
+def _outputs(spec: UNetSpec, home: Path, shown: tuple[Channel, ...]) -> dict[str, Any]:
     """Return the stores to fill: probabilities, and classes where there are many."""
-    if spec.num_classes == 2:
-        channels = ["foreground"]
-    else:
-        channels = [f"class {k}" for k in range(spec.num_classes)]
     outputs: dict[str, Any] = {
         "probability": {
             "store": str(home / "probability.ome.zarr"),
-            "channels": channels,
+            "channels": [channel.name for channel in shown],
         }
     }
     if spec.num_classes > 2:
@@ -313,7 +321,9 @@ def _create_store(
         chunk=geometry.chunk,
         shard=geometry.shard,
         voxel_size_nm=volume["voxel_size_nm"],
-        channels=output["channels"] and tuple(output["channels"]),
+        channels=output["channels"],
+        is_labels=output["channels"] is None,
+        colours=colour_classes(UNetSpec.from_json(identity["spec"]).num_classes),
         attributes={"identity": identity},
     )
 

@@ -50,6 +50,7 @@ rule plan_prediction:
         "../envs/unetpipe.yaml"
     params:
         prediction=section("prediction"),
+        class_names=CONFIG.labels.class_names,
         folder=subpath(output.record, parent=True),
         code=code_versions("unetpipe.stages.plan_prediction", "unetpipe.inference"),
     message:

@@ -4,6 +4,7 @@ IN   results/<name>/<place>/<kind>.json with the stores: ingest, prediction
 OUT  results/<name>/<place>/pyramids/<kind>/<part>.json, .../<kind>-pyramid.json
 
 With `pyramid.parts: 1` the rules that write these stores add their levels themselves.
+With export_ngff04: results/<name>/<model>/<volume>/{ngff04.json,ngff04-<id>/}
 """
 
 STORES = f"{RESULTS}/{{place}}/{{kind}}"
@@ -13,6 +14,17 @@ PYRAMIDS = f"{RESULTS}/{{place}}/pyramids/{{kind}}"
 wildcard_constraints:
     place=r"[^/]+/[^/]+",
     kind="ingest|prediction",
+
+
+def pyramids_of_pair(wildcards):
+    """Return the records of the pyramids of a prediction and its image, if any."""
+    if CONFIG.pyramid.parts == 1:
+        return []
+    places = {
+        "ingest": f"volumes/{wildcards.volume}",
+        "prediction": f"{wildcards.model}/{wildcards.volume}",
+    }
+    return [f"{RESULTS}/{p}/{kind}-pyramid.json" for kind, p in places.items()]
 
 
 rule coarsen_part:
@@ -61,6 +73,34 @@ rule finish_pyramid:
         "Last levels of {wildcards.place}, {wildcards.kind}"
     script:
         "../../scripts/finish_pyramid.py"
+
+
+rule export_ngff04:
+    """Copy image, objects and probability for tools that read NGFF 0.4 only."""
+    input:
+        ingest=rules.ingest_volume.output.record,
+        prediction=rules.finish_prediction.output.record,
+        segmentation=rules.segment_volume.output.record,
+        pyramids=pyramids_of_pair,
+    output:
+        record=f"{PREDICTED}/ngff04.json",
+    log:
+        f"{LOGS}/export_ngff04/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/export_ngff04/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        levels=CONFIG.export_ngff04,
+        folder=subpath(output.record, parent=True),
+        code=code_versions("unetpipe.stages.export_ngff04"),
+    message:
+        "NGFF 0.4 of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/export_ngff04.py"
 
 
 def pyramids():

@@ -1,0 +1,16 @@
+"""Rule export_ngff04."""
+
+from pathlib import Path
+
+from unetpipe.logs import log_to
+from unetpipe.stages.export_ngff04 import export_ngff04
+
+log_to(Path(snakemake.log[0]))
+export_ngff04(
+    ingest=Path(snakemake.input.ingest),
+    prediction=Path(snakemake.input.prediction),
+    segmentation=Path(snakemake.input.segmentation),
+    levels=tuple(snakemake.params.levels),
+    folder=Path(snakemake.params.folder),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,95 @@
+"""Rule export_ngff04: image, objects and probability as NGFF 0.4."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from unetpipe.code_version import code_versions
+from unetpipe.ngff04 import copy_labels_group, copy_store
+from unetpipe.records import circumstances, hash_of, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+
+def export_ngff04(
+    *,
+    ingest: Path,
+    prediction: Path,
+    segmentation: Path,
+    levels: tuple[int, ...],
+    folder: Path,
+    record: Path,
+) -> None:
+    """Copy a volume and what was made of it for tools that read Zarr v2 only.
+
+    ::
+
+        ngff04-<id>/image.ome.zarr/labels/objects
+        ngff04-<id>/probability.ome.zarr
+
+    Parameters
+    ----------
+    ingest, prediction, segmentation : Path
+        Records of the image, the probabilities and the objects.
+    levels : tuple of int
+        Resolution levels to copy; those that a store lacks are left out, at least its
+        coarsest is copied.
+    folder : Path
+        Where ``ngff04-<id>`` is made, under a ``.partial`` name until it is whole:
+        repeating an interrupted call goes on from there.
+    record : Path
+        Where to write ``ngff04.json``, last.
+    """
+    began = time.monotonic()
+    volume, predicted = read_record(ingest), read_record(prediction)
+    segmented = read_record(segmentation)
+    sources = {
+        "image.ome.zarr": (
+            volume["image"]["store"],
+            hash_of(volume["image"]["content_sha256"]),
+        ),
+        "image.ome.zarr/labels/objects": (
+            segmented["objects"],
+            hash_of(segmented["identity"]),
+        ),
+        "probability.ome.zarr": (
+            predicted["outputs"]["probability"]["store"],
+            hash_of(predicted["content_sha256"]),
+        ),
+    }
+    identity = hash_of(
+        {
+            "sources": {name: digest for name, (_, digest) in sources.items()},
+            "levels": levels,
+            "code": code_versions("unetpipe.ngff04"),
+        }
+    )
+    target = folder / f"ngff04-{identity[:8]}"
+    receipts = folder / f"{target.name}.receipts"
+    copied: dict[str, Any] = {}
+    if not target.exists():
+        staging = folder / f"{target.name}.partial"
+        for name, (store, digest) in sources.items():
+            copied[name] = copy_store(
+                Path(store),
+                staging / name,
+                levels,
+                receipts=receipts / name,
+                identity=digest,
+            )
+        copy_labels_group(staging / "image.ome.zarr", ("objects",))
+        staging.rename(target)
+        shutil.rmtree(receipts)
+    write_record(
+        record,
+        {
+            "volume": volume["volume"],
+            "folder": str(target),
+            "stores": sorted(sources),
+            "levels_copied": copied,
+            "circumstances": circumstances(seconds=time.monotonic() - began),
+        },
+    )
+    log.info("NGFF 0.4 of %s in %s", volume["volume"], target)
