@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class PredictionStore:
         ``plan.json``.
     circumstances : dict
         Of this process; goes into each receipt.
+    mode : {"r+", "r"}
+        ``r``: nothing is written.
 
     Attributes
     ----------
@@ -47,13 +49,19 @@ class PredictionStore:
         Voxels of the blocks written so far.
     """
 
-    def __init__(self, plan: dict[str, Any], circumstances: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        circumstances: dict[str, Any],
+        *,
+        mode: Literal["r", "r+"] = "r+",
+    ) -> None:
         volume = read_record(Path(plan["ingest"]))
         identity = plan["identity"]
         self.geometry = PredictionGeometry.from_json(plan["geometry"])
         self.receipts = Path(plan["receipts"])
         self.arrays: Arrays = {
-            name: open_volume(Path(output["store"]), mode="r+")
+            name: open_volume(Path(output["store"]), mode=mode)
             for name, output in plan["outputs"].items()
         }
         self.mean, self.std = (

@@ -22,6 +22,7 @@ from unetpipe.config.prediction import (
     FieldOfInterest,
     PredictionConfig,
     SegmentationConfig,
+    VerifyConfig,
 )
 from unetpipe.config.problems import explain, known_keys, listing
 from unetpipe.config.training import (
@@ -48,6 +49,7 @@ __all__ = [
     "Section",
     "SegmentationConfig",
     "TrainingConfig",
+    "VerifyConfig",
     "WeightMapConfig",
     "check_config",
     "load_config",
@@ -100,6 +102,7 @@ class Config(Section):
     prediction: PredictionConfig = PredictionConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    verify: VerifyConfig = VerifyConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

@@ -124,3 +124,14 @@ class EvaluationConfig(Section):
     """Cell Tracking Challenge: voxels at the edge of a frame that are not annotated, or
     the name of a data set of the challenge; objects that lie there alone do not count.
     """
+
+
+class VerifyConfig(Section):
+    """What ``snakemake verify`` computes again; it reads every shard anyway."""
+
+    blocks: Annotated[int, Field(ge=0)] = 2
+    """Blocks of each prediction to compute again and compare, at least."""
+    fraction: Fraction = 0.0
+    """The same as a fraction of all blocks; the larger number counts."""
+    seed: int = 0
+    """Another seed draws other blocks."""

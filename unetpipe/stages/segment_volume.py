@@ -16,7 +16,13 @@ from unetpipe.code_version import code_versions
 from unetpipe.config import SegmentationConfig
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_cell, iterate_grid, whole_volume
 from unetpipe.pyramid import build_pyramid
-from unetpipe.records import circumstances, hash_of, read_record, write_record
+from unetpipe.records import (
+    ListHash,
+    circumstances,
+    hash_of,
+    read_record,
+    write_record,
+)
 from unetpipe.segmentation import (
     choose_classes,
     face_pairs,
@@ -141,6 +147,7 @@ class _Segmenter:
         )
         self.mask = open_volume(store, mode="r+")
         self.objects = open_volume(store / "labels" / "objects", mode="r+")
+        self.written = {"mask": ListHash(), "objects": ListHash()}
 
     def segment(self, identity: dict[str, Any]) -> None:
         """Label, merge, relabel, then build the pyramids."""
@@ -149,13 +156,15 @@ class _Segmenter:
         table = merge_ids(len(voxels) - 1, pairs, voxels, smallest)
         for index, roi in self._blocks():
             final = table[read_roi(self.objects, roi)]
-            write_shard(self.objects, index, final.astype(self.objects.dtype))
+            kept = final.astype(self.objects.dtype)
+            self.written["objects"].add(write_shard(self.objects, index, kept))
         build_pyramid(self.store, is_labels=True)
         build_pyramid(self.store / "labels" / "objects", is_labels=True)
         summary: dict[str, Any] = {
             "identity": identity,
             "num_objects": int(table.max()),
             "num_foreground_voxels": int(voxels.sum()),
+            "files_sha256": {n: h.hexdigest() for n, h in self.written.items()},
         }
         group = zarr.open_group(self.store / "labels" / "objects", mode="r+")
         group.attrs["unetpipe"] = summary
@@ -171,7 +180,7 @@ class _Segmenter:
         offset = 0
         for index, roi in self._blocks():
             shown, foreground = self._foreground(read_roi(self.source, roi))
-            write_shard(self.mask, index, shown)
+            self.written["mask"].add(write_shard(self.mask, index, shown))
             labels, count = label_components(foreground, self.settings["connectivity"])
             sizes.append(np.bincount(labels.ravel(), minlength=count + 1)[1:])
             ids = labels.astype(self.objects.dtype)

@@ -277,3 +277,23 @@ def prediction_files():
         }
         for model, volume in predicted_pairs("validate", "test", "predict")
     ]
+
+
+def own_command():
+    """Return what the user types to run this workflow with this configuration."""
+    files = workflow.overwrite_configfiles
+    return " ".join(["snakemake", *(f"--configfile {path}" for path in files)])
+
+
+def verified_predictions():
+    """Return the files of each prediction that is verified."""
+    return [
+        {
+            "prediction": f"{RESULTS}/{model}/{volume}/prediction.json",
+            "segmentation": f"{RESULTS}/{model}/{volume}/segmentation.json",
+            "ingest": f"{RESULTS}/volumes/{volume}/ingest.json",
+            "model": f"{RESULTS}/{model}/model.safetensors",
+            "model_json": f"{RESULTS}/{model}/model.json",
+        }
+        for model, volume in predicted_pairs("validate", "test", "predict")
+    ]

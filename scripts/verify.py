@@ -1,0 +1,18 @@
+"""Rule verify."""
+
+from pathlib import Path
+
+from unetpipe.config import VerifyConfig
+from unetpipe.logs import log_to
+from unetpipe.stages.verify import verify
+
+log_to(Path(snakemake.log[0]))
+verify(
+    volumes=list(map(Path, snakemake.params.volumes)),
+    networks=snakemake.params.networks,
+    predictions=snakemake.params.predictions,
+    settings=VerifyConfig(**snakemake.params.settings),
+    num_parts=snakemake.params.num_parts,
+    command=snakemake.params.command,
+    record=Path(snakemake.params.record),
+)

@@ -1,0 +1,214 @@
+"""Verify: what is wrong is found, named, and mended by the command that is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.stages.predicted import Chain, small_shards
+from unetpipe.config import SegmentationConfig, VerifyConfig
+from unetpipe.errors import IntegrityError
+from unetpipe.receipts import receipt_path
+from unetpipe.records import read_record, write_record
+from unetpipe.stages.segment_volume import segment_volume
+from unetpipe.stages.verify import verify
+from unetpipe.verification import hash_voxels, receipts_of
+from unetpipe.volumes import open_volume, shard_path, write_shard
+
+SHAPE = (3, 40, 60)
+
+
+class Verified:
+    """A finished run of one volume, and the call that verifies it."""
+
+    def __init__(self, folder: Path, chain: Chain) -> None:
+        self.folder, self.chain = folder, chain
+
+    def paths(self) -> dict[str, str]:
+        folder = self.chain.folder
+        return {
+            "prediction": str(folder / "prediction.json"),
+            "segmentation": str(folder / "segmentation.json"),
+            "ingest": str(self.chain.ingest),
+            "model": str(self.chain.model),
+            "model_json": str(self.chain.model_json),
+        }
+
+    def __call__(self, **settings) -> dict:
+        verify(
+            volumes=[self.chain.ingest],
+            networks=[{k: self.paths()[k] for k in ("model", "model_json")}],
+            predictions=[self.paths()],
+            settings=VerifyConfig(**settings),
+            num_parts=2,
+            command="snakemake --configfile c.yaml",
+            record=self.folder / "verify.json",
+        )
+        return read_record(self.folder / "verify.json")
+
+    def complaint(self, **settings) -> str:
+        with pytest.raises(IntegrityError) as error:
+            self(**settings)
+        findings = read_record(self.folder / "verify.json")["findings"]
+        assert all(f["what"] in str(error.value) for f in findings)
+        return str(error.value)
+
+    @property
+    def prediction(self) -> Path:
+        return self.chain.folder / "prediction.json"
+
+
+@pytest.fixture
+def verified(tmp_path, make_volume, make_model, monkeypatch) -> Verified:
+    small_shards(monkeypatch)
+    ingest = make_volume(SHAPE)
+    volume = read_record(ingest)
+    image = open_volume(Path(volume["image"]["store"]))
+    volume["image"]["content_sha256"] = hash_voxels(image)
+    write_record(ingest, volume)
+    chain = Chain(tmp_path / "run", ingest, make_model())
+    chain.run()
+    segment_volume(
+        prediction=chain.folder / "prediction.json",
+        model_json=chain.model_json,
+        ingest=ingest,
+        segmentation=SegmentationConfig(),
+        folder=chain.folder,
+        record=chain.folder / "segmentation.json",
+    )
+    return Verified(tmp_path, chain)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_whole_run_is_read_and_computed_again_bit_by_bit(verified, caplog):
+    caplog.set_level("INFO")
+    before = {p: p.read_bytes() for p in verified.folder.rglob("*") if p.is_file()}
+    (summary,) = verified(fraction=1.0)["predictions"]
+    geometry = read_record(verified.prediction)["geometry"]
+    assert geometry["shard"] == [2, 32, 32]
+    assert summary["num_shards"] == 8
+    assert [b["number"] for b in summary["blocks"]] == list(range(8))
+    assert {(b["differs_in"], b["num_different"]) for b in summary["blocks"]} == {
+        (None, 0)
+    }
+    assert "8 blocks computed again, bit by bit" in caplog.text
+    (verified.folder / "verify.json").unlink()
+    after = {p: p.read_bytes() for p in verified.folder.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_the_sample_of_blocks_follows_number_fraction_and_seed(verified):
+    def numbers(**settings):
+        (summary,) = verified(**settings)["predictions"]
+        return [block["number"] for block in summary["blocks"]]
+
+    assert numbers(blocks=0) == []
+    assert len(numbers(blocks=1, fraction=0.3)) == 3
+    assert numbers(blocks=3) == numbers(blocks=3)
+    assert len({tuple(numbers(blocks=3, seed=s)) for s in range(6)}) > 1
+
+
+def test_a_damaged_shard_is_named_with_the_command_that_mends_it(verified):
+    run = verified.chain
+    expected = run.voxels()
+    flip(shard_path(run.array(), (1, 1, 1)))
+    said = verified.complaint()
+    assert "1 of 8 shards" in said
+    assert "shard (1, 1, 1) has a receipt, but its probability file has other" in said
+    assert (
+        f"mend it:  snakemake --configfile c.yaml --forcerun {run.folder}/parts/1.json"
+    ) in said
+    assert run.part(1)["num_computed"] == 1  # what that command does first
+    run.finish()
+    verified()
+    assert np.array_equal(run.voxels(), expected)
+
+
+def test_bits_that_fit_their_receipt_but_not_the_recipe_are_found(verified):
+    """As after a fault of a processor: only computing again can tell."""
+    run, array = verified.chain, verified.chain.array()
+    geometry = read_record(verified.prediction)["geometry"]
+    assert geometry["block"] == geometry["shard"]
+    voxels = array[:, :2, :32, :32]
+    voxels[0, 0, 3, 4] ^= 1
+    receipt = receipt_path(receipts_of(read_record(verified.prediction)), (0, 0, 0))
+    record = read_record(receipt)
+    record["files"]["probability"] = write_shard(array, (0, 0, 0), voxels)
+    write_record(receipt, record)
+    run.finish()
+    said = verified.complaint(fraction=1.0)
+    assert "block 0 (1 voxels, by up to 1 of 255)" in said
+    assert f"rm {receipt} && snakemake --configfile c.yaml --forcerun" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("device", "cuda (H200)", "device: cuda (H200), here cpu"),
+        ("libraries", {"torch": "1.0"}, "torch: 1.0, here 2"),
+    ],
+)
+def test_elsewhere_made_bits_are_compared_within_a_tolerance(
+    verified, caplog, key, value, reason
+):
+    receipts = receipts_of(read_record(verified.prediction))
+    for path in receipts.rglob("*.json"):
+        record = read_record(path)
+        record["circumstances"][key] = value
+        write_record(path, record)
+    (summary,) = verified(blocks=2)["predictions"]
+    assert {(b["tolerance"], b["largest"]) for b in summary["blocks"]} == {(1, 0)}
+    assert f"({reason}" in caplog.text
+    assert "compared within 1 of 255" in caplog.text
+
+
+def test_other_damage_is_named_all_at_once(verified):
+    run = verified.chain
+    volume = read_record(run.ingest)
+    store = Path(volume["image"]["store"])
+    image = open_volume(store, mode="r+")
+    voxels = np.array(image[:, :2, :40, :60])
+    voxels[0, 0, 0, 0] ^= 1
+    write_shard(image, (0, 0, 0), voxels)
+    flip(run.model)
+    segmentation = read_record(run.folder / "segmentation.json")
+    objects = open_volume(Path(segmentation["objects"]))
+    shard_path(objects, (1, 0, 0)).unlink()
+    said = verified.complaint()
+    assert f"{store} has the content" in said
+    assert f"--forcerun {run.ingest}" in said
+    assert f"{run.model} is not the file that {run.model_json} describes" in said
+    assert "(objects) is not what was written" in said
+    store = segmentation["store"]
+    assert (
+        f"mend it:  rm -r {store} && snakemake --configfile c.yaml --forcerun" in said
+    )
+    assert f"see {verified.folder / 'verify.json'}" in said
+
+
+def test_a_receipt_exchanged_together_with_its_shard_is_found(verified):
+    record = read_record(verified.prediction)
+    record["content_sha256"] = "0" * 64
+    write_record(verified.prediction, record)
+    assert "are not those that" in verified.complaint(blocks=0)
+    record["identity"]["precision"] = "bf16"
+    write_record(verified.prediction, record)
+    assert "holds another recipe" in verified.complaint(blocks=0)
+
+
+def test_nothing_finished_is_no_error_and_says_so(tmp_path, caplog):
+    verify(
+        volumes=[tmp_path / "ingest.json"],
+        networks=[{"model": str(tmp_path / "a"), "model_json": str(tmp_path / "b")}],
+        predictions=[{"prediction": str(tmp_path / "c"), "segmentation": ""}],
+        settings=VerifyConfig(),
+        num_parts=1,
+        command="snakemake",
+        record=tmp_path / "verify.json",
+    )
+    assert "no finished prediction to verify yet; run snakemake" in caplog.text
