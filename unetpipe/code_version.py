@@ -58,6 +58,11 @@ def code_versions(*modules: str) -> dict[str, str]:
     return {name: versions[name] for name in sorted(seen) if not _is_silent(name)}
 
 
+def script_version(path: Path) -> str:
+    """Return the fingerprint of a script, which counts as the modules' do."""
+    return _fingerprint(path)[0]
+
+
 def _is_silent(name: str) -> bool:
     return name in SILENT or name.startswith(f"{ROOT}.config.")
 

@@ -1,13 +1,16 @@
 """The chain as its users meet it: one command, again, edited, killed, mistyped."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from unetpipe.volumes import open_volume
@@ -168,7 +171,7 @@ def test_a_missing_source_stops_before_anything_is_written(fresh):
 
 
 def test_killing_snakemake_loses_nothing(fresh, finished):
-    """SIGKILL to the whole run, twice; the same command finishes with equal bits."""
+    """SIGKILL to the whole run, twice; the same command, and nothing else, finishes."""
     for rule in ("train_unet", "finish_prediction"):
         run = subprocess.Popen(
             fresh.command(),
@@ -185,8 +188,9 @@ def test_killing_snakemake_loses_nothing(fresh, finished):
         subprocess.run(["pkill", "-KILL", "-s", str(run.pid)], check=False)
         run.wait()
         assert run.returncode == -signal.SIGKILL
-        fresh.snakemake("--unlock")
-    fresh.snakemake()
+    said = fresh.snakemake().stderr
+    assert f"An earlier run (process {run.pid} on" in said
+    assert "was killed. Its lock is removed; all finished work is kept" in said
     assert "Nothing to be done" in fresh.snakemake().stderr
     stored = [
         open_volume(
@@ -196,6 +200,69 @@ def test_killing_snakemake_loses_nothing(fresh, finished):
         for p in (fresh, finished)
     ]
     assert np.array_equal(*stored)
+
+
+def test_a_lock_that_may_be_anothers_is_kept_and_explained(finished):
+    """Of a live run, of one on another machine, of one that left no note."""
+    lock = finished.folder / ".snakemake/locks/0.output.lock"
+    note = finished.folder / ".snakemake/unetpipe_run.json"
+    assert not note.exists()
+    me = psutil.Process()
+    about = {
+        "pid": me.pid,
+        "host": socket.gethostname(),
+        "created": me.create_time(),
+        "started": "2026-01-02 03:04:05",
+    }
+    for values, expected in (
+        (about, f"Another run is at work in this folder (process {me.pid} on"),
+        (about | {"host": "node7"}, "by a run on another machine (process"),
+        (None, "another run is just starting, or one was killed as it started"),
+    ):
+        lock.parent.mkdir(exist_ok=True)
+        lock.write_text("results/tiny/report.html\n")
+        if values:
+            note.write_text(json.dumps(values))
+        try:
+            done = finished.snakemake(check=False)
+        finally:
+            note.unlink(missing_ok=True)
+            shutil.rmtree(lock.parent)
+        assert done.returncode != 0
+        assert expected in done.stderr
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_was_a_day_wrong_redoes_and_stops_nothing(finished, days):
+    """Results dated a day off are up to date, and what is then missing can be made."""
+    results = [p for p in (finished.folder / "results").rglob("*") if p.is_file()]
+    dates = {path: path.stat().st_mtime for path in results}
+    rng = np.random.default_rng(0)
+    try:
+        for path in results:
+            wrong = dates[path] + days * 86_400 * rng.integers(2)
+            os.utime(path, (wrong, wrong))
+        assert finished.planned() == {}
+        (finished.folder / "results/tiny/report.html").unlink()
+        assert finished.planned() == {"report": 1}
+        finished.snakemake()
+        assert finished.planned() == {}
+    finally:
+        for path in results:
+            os.utime(path, (dates[path], dates[path]))
+
+
+def test_a_new_date_of_a_script_reruns_nothing_but_an_edit_does(finished):
+    script = finished.folder / "scripts/finish_prediction.py"
+    script.touch()
+    assert finished.planned() == {}
+    before = finished.edit(
+        "scripts/finish_prediction.py", "\nlog_to", "\nX = 1\nlog_to"
+    )
+    try:
+        assert "finish_prediction" in finished.planned()
+    finally:
+        script.write_text(before)
 
 
 def test_lint_finds_nothing(fresh):

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from unetpipe import page
-from unetpipe.code_version import code_versions
+from unetpipe import code_version, page
 from unetpipe.config import NAME_PATTERN, check_config
 from unetpipe.datasets import source_kind
 from unetpipe.errors import UnetpipeError
@@ -66,12 +65,26 @@ MODEL = f"{RESULTS}/{{model}}"
 PREDICTED = f"{MODEL}/{{volume}}"
 LOGS = f"logs/{CONFIG.name}"
 BENCHMARKS = f"benchmarks/{CONFIG.name}"
+# A job on a cluster holds two Snakemakes besides its own process.
+SNAKEMAKE_MB = 300
 
 
 wildcard_constraints:
     volume=NAME_PATTERN.strip("^$"),
     model=NAME_PATTERN.strip("^$"),
     part=r"\d+",
+
+
+def code_versions(stage, *modules):
+    """Return fingerprints of a rule's script, its stage and what they compute with.
+
+    Snakemake would go by the date of the script, which every checkout changes.
+    """
+    script = Path(workflow.basedir).parent / "scripts" / f"{stage.split('.')[-1]}.py"
+    return {
+        **code_version.code_versions(stage, *modules),
+        "script": code_version.script_version(script),
+    }
 
 
 def section(name, without=()):
@@ -118,20 +131,25 @@ def rows_of_volume(wildcards):
 
 
 def local_originals(wildcards):
-    """Return a volume's files where the source is a local folder, used in place."""
+    """Return size and date of a volume's files where the source is a local folder.
+
+    As parameters, not as inputs: dates of two machines are then never compared, only
+    whether a file is still the one that was read.
+    """
     root = Path(CONFIG.source).expanduser()
     if not root.is_dir():
-        return []
+        return {}
     row = SHEET.of_volume(wildcards.volume)[0]
     try:
-        return [
-            str(path)
+        paths = [
+            path
             for cell in (row.image, row.labels)
             if cell
             for path in find_files(cell, root)
         ]
     except UnetpipeError as error:
         raise WorkflowError(f"volume {row.volume}: {error}") from None
+    return {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
 
 
 def training_rows(wildcards):
@@ -177,13 +195,22 @@ def threads_of(name):
     return num_processors() if wanted == "auto" else wanted
 
 
+def grows(amount):
+    """Return a resource that grows with each attempt: MB or minutes."""
+
+    def scaled(wildcards, attempt):
+        return amount * attempt
+
+    return scaled
+
+
 def planned_memory_mb(wildcards, attempt):
     """Return the projected memory of a part, more after each failure."""
     plan = Path(f"{RESULTS}/{wildcards.model}/{wildcards.volume}/plan.json")
     planned = 4 * 2**30
     if plan.exists():
         planned = read_record(plan)["projected"]["peak_rss_bytes"]
-    return planned // 2**20 * attempt
+    return (planned // 2**20 + SNAKEMAKE_MB) * attempt
 
 
 def predicted_pairs(*roles):
@@ -237,13 +264,11 @@ def describe_results():
     return "\n".join(["", *lines])
 
 
-def describe_failure(path):
+def describe_failure():
     """Return what to do after a failure."""
     return (
         f"\nSomething failed; the lines above name the rule and its log in {LOGS}/.\n"
-        "All finished work is kept: mend the cause and repeat the same command.\n"
-        "If it then says that the directory is locked, an earlier run was killed: "
-        "run `snakemake --unlock` once, then repeat."
+        "All finished work is kept: mend the cause and repeat the same command."
     )
 
 

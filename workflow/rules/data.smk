@@ -33,7 +33,6 @@ rule ingest_volume:
     """Store one volume and its labels as chunked, sharded OME-Zarr."""
     input:
         manifest=rules.download_dataset.output.manifest,
-        originals=local_originals,
     output:
         record=f"{VOLUME}/ingest.json",
     log:
@@ -43,10 +42,11 @@ rule ingest_volume:
     conda:
         "../envs/unetpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grows(4000),
+        runtime=grows(120),
     params:
         rows=rows_of_volume,
+        originals=local_originals,
         pixel_sha256=lambda wildcards: CONFIG.pixel_sha256.get(wildcards.volume, {}),
         ingest=section("ingest"),
         num_classes=CONFIG.network.num_classes,

@@ -25,8 +25,8 @@ rule evaluate_prediction:
     conda:
         "../envs/unetpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=grows(4000),
+        runtime=grows(240),
     params:
         rows=scored_rows,
         evaluation=section("evaluation"),
@@ -75,8 +75,8 @@ rule export_ctc:
     conda:
         "../envs/unetpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grows(4000),
+        runtime=grows(120),
     params:
         folder=subpath(output.record, parent=True),
         code=code_versions("unetpipe.stages.export_ctc"),

@@ -9,7 +9,7 @@ rule probe_prediction:
     """Find the tile that fits, by real forward passes."""
     input:
         ingest=rules.ingest_volume.output.record,
-        model=rules.train_unet.output.model,
+        model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
     output:
         record=f"{PREDICTED}/probe.json",
@@ -22,8 +22,8 @@ rule probe_prediction:
     threads: threads_of("prediction")
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=grows(8000),
+        runtime=grows(30),
     params:
         prediction=section("prediction", without=("parts", "block_shards")),
         code=code_versions("unetpipe.stages.probe_prediction"),
@@ -63,7 +63,7 @@ rule predict_part:
     """Predict one part's blocks; goes on after the last finished block."""
     input:
         plan=rules.plan_prediction.output.record,
-        model=rules.train_unet.output.model,
+        model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
     output:
         record=f"{PREDICTED}/parts/{{part}}.json",
@@ -102,8 +102,8 @@ rule finish_prediction:
     conda:
         "../envs/unetpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=grows(4000),
+        runtime=grows(240),
     params:
         with_pyramid=CONFIG.pyramid.parts == 1,
         code=code_versions("unetpipe.stages.finish_prediction"),
@@ -128,8 +128,8 @@ rule segment_volume:
     conda:
         "../envs/unetpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=grows(4000),
+        runtime=grows(240),
     params:
         segmentation=section("segmentation"),
         folder=subpath(output.record, parent=True),

@@ -18,8 +18,8 @@ rule compute_weight_map:
     conda:
         "../envs/unetpipe.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grows(4000),
+        runtime=grows(120),
     params:
         weight_map=stored_weight_map(),
         num_classes=CONFIG.network.num_classes,
@@ -52,7 +52,7 @@ rule train_unet:
     threads: threads_of("training")
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=grows(8000),
         runtime=1440,
     params:
         rows=training_rows,
