@@ -15,14 +15,17 @@ STAMP := $(VENV)/.installed
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-FAST := not slow and not gpu
+FAST := not slow and not gpu and not cluster and not faults
+# Hard limits: a Snakemake that waits for ever must not take all of CI's time.
+SLURM_SECONDS ?= 900
+FAULT_SECONDS ?= 5400
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
-.PHONY: help venv demo test check slow bench bench-gpu fix schema clean
+.PHONY: help venv demo test check slow test-slurm faults bench bench-gpu fix schema clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 venv: $(STAMP) ## Build the virtual environment; TORCH=cuda for the GPU build
 
@@ -42,7 +45,18 @@ check: venv ## Format, lint, types, import contracts, workflow lint, tests
 	$(PYTEST) -m "$(FAST)"
 
 slow: venv ## Run the tests that take minutes
-	pytest -m "slow and not gpu"
+	pytest -m "slow and not gpu and not cluster and not faults"
+
+# Starts a controller and four nodes on this machine; root, and Debian for the packages.
+test-slurm: venv ## Run the chain through a real SLURM on this machine
+	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
+	timeout --kill-after 30 $(SLURM_SECONDS) \
+	  pytest -m "cluster and not faults" --numprocesses 0 tests/cluster
+
+faults: venv ## Inject every fault of README's table; ONLY="not cluster" for some
+	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
+	timeout --kill-after 30 $(FAULT_SECONDS) \
+	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0
 
 # MONAI, which is measured against, is not needed for anything else.
 bench: venv ## Measure speed, memory and exactness; ONLY="engine memory" for some

@@ -15,6 +15,7 @@ Needs root and Debian's packages. What is odd in the configuration is so because
 - nodes claim more than the machine has (``config_overrides``), but not more CPUs.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -100,8 +101,7 @@ class Loopback:
         self.cpus = len(os.sched_getaffinity(0))
 
     def start(self) -> None:
-        self.folder.mkdir(parents=True)
-        self.folder.chmod(0o755)
+        self.folder.chmod(0o755)  # munged's socket must be open to all
         (self.folder / "state").mkdir()
         key = self.folder / "munge.key"
         key.touch(mode=0o600)
@@ -213,15 +213,17 @@ class Loopback:
     def _run(self, daemon: str, *arguments: str) -> None:
         program = find(daemon)
         assert program is not None
-        # A daemon keeps what it inherits open: let it have nothing of ours.
-        done = subprocess.run(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / f"{daemon}.stderr").open("a"),
-            check=False,
-        )
-        assert done.returncode == 0, (self.folder / f"{daemon}.stderr").read_text()
+        said = self.folder / f"{daemon}.stderr"
+        with said.open("a") as errors:  # a pipe would stay open as long as the daemon
+            done = subprocess.run(
+                [program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                check=False,
+            )
+        if done.returncode:
+            raise RuntimeError(f"{daemon} does not start: {said.read_text()}")
 
 
 def _step_daemons(job: str) -> list[int]:
@@ -238,10 +240,8 @@ def _step_daemons(job: str) -> list[int]:
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _is_alive(pid: int) -> bool:

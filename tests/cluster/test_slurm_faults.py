@@ -1,0 +1,176 @@
+"""Faults of a cluster, injected into prediction jobs that are at work."""
+
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.cluster.conftest import SlurmProject, shard_hashes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
+
+# A block takes a while, and the memory of one attempt is what a test says.
+SLOW = """
+class _Slow(threading.Event):
+    def is_set(self) -> bool:
+        import os, time
+        time.sleep(float(os.environ.get("SECONDS_A_BLOCK", "0")))
+        once = os.environ.get("HOG_ONCE")
+        if once and not os.path.exists(once):
+            open(once, "w").close()
+            hog = bytearray(os.urandom(1)) * (8 << 30)
+            time.sleep(60)
+        return super().is_set()
+
+
+@contextmanager
+def told_to_stop("""
+
+
+@pytest.fixture
+def project(cluster, workstation, tmp_path):
+    """A trained network and no prediction; four slow blocks to predict in one job."""
+    folder = tmp_path / "project"
+    project = SlurmProject(folder)
+    for name in ("results", "resources", ".snakemake"):
+        shutil.copytree(workstation.folder / name, folder / name)
+    project.edit("config/tiny.yaml", "parts: 2", "parts: 1")
+    project.edit("unetpipe/signals.py", "\n@contextmanager\ndef told_to_stop(", SLOW)
+    project.edit("unetpipe/signals.py", "stop = threading.Event()", "stop = _Slow()")
+    shutil.rmtree(folder / "results/tiny/unet/cells")
+    project.environment["SECONDS_A_BLOCK"] = "4"
+    yield project
+    subprocess.run(["scancel", "--user=root"], check=False)
+
+
+TARGET = "results/tiny/unet/cells/prediction.json"
+
+
+def receipts(project):
+    return list(project.folder.glob("results/tiny/unet/cells/prediction-*/receipts/*"))
+
+
+def wait_for(is_so, run, seconds=240):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert run.poll() is None, "Snakemake ended"
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def predicting(cluster, project):
+    """Return the prediction jobs of this project, oldest first."""
+    return [
+        job
+        for _, job in sorted(cluster.jobs().items(), key=lambda item: int(item[0]))
+        if job["WorkDir"] == str(project.folder)
+        and "predict_part" in job.get("Comment", "")
+    ]
+
+
+def interrupted(cluster, project):
+    """Start a run; return it, and its job once this has written a receipt."""
+    run = project.start_on_slurm(TARGET)
+    wait_for(lambda: receipts(project), run)
+    (job,) = predicting(cluster, project)
+    return run, job["JobId"]
+
+
+def finish(cluster, project, workstation, run):
+    """Wait for the end; compare the bits; return what became of the jobs."""
+    assert run.wait(400) == 0, (project.folder / "snakemake.log").read_text()
+    hashes = shard_hashes(project)
+    expected = {k: v for k, v in shard_hashes(workstation).items() if k in hashes}
+    assert hashes == expected
+    assert hashes
+    return [job["JobState"] for job in predicting(cluster, project)]
+
+
+def kept(project):
+    log = project.folder / "logs/tiny/predict_part/unet/cells/0.log"
+    return log.read_text()
+
+
+def test_scancel_of_a_job_is_a_retry_that_goes_on(cluster, project, workstation):
+    run, job = interrupted(cluster, project)
+    subprocess.run(["scancel", job], check=True)
+    states = finish(cluster, project, workstation, run)
+    assert states == ["CANCELLED", "COMPLETED"]
+    assert "4 of 4 blocks" not in kept(project)
+
+
+def test_a_warning_signal_finishes_the_block_and_the_retry_goes_on(
+    cluster, project, workstation
+):
+    """What SLURM sends two minutes before the wall time is over."""
+    run, job = interrupted(cluster, project)
+    subprocess.run(["scancel", "--signal=TERM", job], check=True)
+    wait_for(lambda: "told to stop" in kept(project), run)
+    states = finish(cluster, project, workstation, run)
+    assert states == ["FAILED", "COMPLETED"]
+    assert "4 of 4 blocks" not in kept(project)
+
+
+def test_a_job_out_of_time_is_a_retry_that_goes_on(cluster, project, workstation):
+    project.environment["SECONDS_A_BLOCK"] = "40"
+    run = project.start_on_slurm(
+        *(TARGET, "--set-resources", "predict_part:runtime=1*attempt"),
+        *("predict_part:slurm_extra=''",),
+    )
+    wait_for(lambda: len(predicting(cluster, project)) == 2, run, 400)
+    first, _ = predicting(cluster, project)
+    assert first["JobState"] == "TIMEOUT"
+    run.send_signal(signal.SIGINT)
+    run.wait(60)
+    project.environment["SECONDS_A_BLOCK"] = "0"
+    again = project.start_on_slurm(TARGET)
+    finish(cluster, project, workstation, again)
+    assert "4 of 4 blocks" not in kept(project)
+
+
+def test_a_node_that_dies_is_replaced_by_another(cluster, project, workstation):
+    run, job = interrupted(cluster, project)
+    node = cluster.jobs()[job]["NodeList"]
+    cluster.kill_node(node)
+    try:
+        wait_for(lambda: cluster.states()[node].startswith("down"), run)
+        subprocess.run(
+            ["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False
+        )
+        states = finish(cluster, project, workstation, run)
+    finally:
+        cluster.start_node(node)
+        cluster.wait_for(lambda: cluster.states()[node] == "idle", 60)
+    assert states[-1] == "COMPLETED"
+    assert predicting(cluster, project)[-1]["NodeList"] != node
+    assert "4 of 4 blocks" not in kept(project)
+
+
+def test_a_job_over_its_memory_is_a_retry_with_more(cluster, project, workstation):
+    project.environment["HOG_ONCE"] = str(project.folder / "hogged")
+    project.environment["SECONDS_A_BLOCK"] = "0"
+    run = project.start_on_slurm(TARGET)
+    states = finish(cluster, project, workstation, run)
+    assert len(states) == 2
+    assert states[0] in ("FAILED", "OUT_OF_MEMORY", "CANCELLED")
+    assert states[1] == "COMPLETED"
+    first, second = (int(j["MinMemoryNode"][:-1]) for j in predicting(cluster, project))
+    assert second == 2 * first
+
+
+def test_a_killed_snakemake_names_the_jobs_to_end(cluster, project, workstation):
+    run, job = interrupted(cluster, project)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    done = project.on_slurm(TARGET, check=False)
+    assert done.returncode != 0
+    assert f"End them with `scancel {job}`, then repeat the same command" in done.stderr
+    subprocess.run(["scancel", job], check=True)
+    cluster.wait_for(lambda: cluster.jobs()[job]["JobState"] == "CANCELLED", 60)
+    project.environment["SECONDS_A_BLOCK"] = "0"
+    again = project.start_on_slurm(TARGET)
+    finish(cluster, project, workstation, again)
+    assert "Its lock is removed" in (project.folder / "snakemake.log").read_text()
+    assert "4 of 4 blocks" not in kept(project)
