@@ -86,7 +86,12 @@ def jobs_on_cluster():
 
 
 def note_run():
-    """Note which process is at work in this folder."""
+    """Note which process is at work in this folder, unless another one is.
+
+    A rule that only tells how far a run is may run beside it, without its lock.
+    """
+    if NOTE.exists() and is_running(read_record(NOTE)):
+        return
     process = psutil.Process()
     write_record(
         NOTE,
@@ -99,6 +104,12 @@ def note_run():
     )
 
 
+def forget_run():
+    """Take the note away, if it is this process's."""
+    if NOTE.exists() and read_record(NOTE)["pid"] == os.getpid():
+        NOTE.unlink()
+
+
 def mend_dates(results):
     """Date files of the future now: Snakemake refuses what is older than its input.
 
@@ -109,3 +120,7 @@ def mend_dates(results):
         if path.suffix in (".json", ".safetensors", ".csv", ".png", ".html"):
             if path.stat().st_mtime > time.time():
                 os.utime(path)
+
+
+if workflow.is_main_process and (told := mend_earlier_run()):
+    logger.warning(told)
