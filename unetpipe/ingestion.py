@@ -237,7 +237,8 @@ def check_memory(
 
 def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
     count = reader.shape[0]
-    names = tuple(f"channel {c}" for c in range(count)) if count > 1 else ("image",)
+    usual = [f"channel {c}" for c in range(count)] if count > 1 else ["image"]
+    names = reader.channel_names or usual
     return create_volume(
         store,
         shape=reader.zyx,

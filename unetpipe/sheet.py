@@ -20,6 +20,8 @@ COLUMNS = (
     "role",
     "fold",
     "axes",
+    "time",
+    "channels",
     "voxel_size_nm",
     "label_kind",
     "unlabelled",
@@ -35,7 +37,8 @@ AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
 class Row:
     """One range of sections of a volume in one role.
 
-    ``sections`` is None for all of them, else sorted section numbers from 0.
+    ``sections`` is None for all of them, else sorted section numbers from 0. ``time``
+    and ``voxel_size_nm`` are None where the file is to say it, ``channels`` is empty.
     ``unlabelled`` is the label id of voxels that nobody annotated, or None.
     """
 
@@ -46,9 +49,11 @@ class Row:
     role: str
     fold: str
     axes: str
-    voxel_size_nm: tuple[float, float, float]
+    voxel_size_nm: tuple[float, float, float] | None
     label_kind: str
     unlabelled: int | None
+    time: int | None = None
+    channels: tuple[str, ...] = ()
 
     def section_numbers(self, num_sections: int) -> tuple[int, ...]:
         """Return the row's sections of a volume that has ``num_sections``.
@@ -235,7 +240,7 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
         problems.append(
             f"role is {get['role']} but labels is empty; without labels use predict"
         )
-    sections, voxel_size, unlabelled = None, (1.0, 1.0, 1.0), None
+    sections, voxel_size, unlabelled, time = None, None, None, None
     try:
         sections = parse_sections(get["sections"])
     except ConfigError as error:
@@ -244,6 +249,13 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
         voxel_size = _parse_voxel_size(get["voxel_size_nm"])
     except ConfigError as error:
         problems.append(str(error))
+    if re.fullmatch("[0-9]{1,9}", get["time"]):
+        time = int(get["time"])
+    elif get["time"]:
+        problems.append(f"time is {get['time']!r}; use one time point's number, from 0")
+    channels = tuple(filter(None, map(str.strip, get["channels"].split(","))))
+    if len(set(channels)) < len(channels):
+        problems.append(f"channels is {get['channels']!r}; name each channel once")
     if get["unlabelled"] not in ("", "none"):
         if re.fullmatch("[0-9]{1,20}", get["unlabelled"]):
             unlabelled = int(get["unlabelled"])
@@ -269,13 +281,17 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
         voxel_size_nm=voxel_size,
         label_kind=kind,
         unlabelled=unlabelled,
+        time=time,
+        channels=channels,
     )
     return row, []
 
 
-def _parse_voxel_size(text: str) -> tuple[float, float, float]:
+def _parse_voxel_size(text: str) -> tuple[float, float, float] | None:
+    if not text:
+        return None
     try:
-        z, y, x = (float(part) for part in (text or "1,1,1").split(","))
+        z, y, x = (float(part) for part in text.split(","))
     except ValueError:
         z = y = x = 0.0
     if not (min(z, y, x) > 0 and isfinite(z + y + x)):
@@ -290,13 +306,15 @@ def _check_together(rows: Iterable[Row]) -> list[str]:
     problems = []
     first: dict[str, Row] = {}
     names: dict[str, str] = {}
-    taken: dict[str, list[Row]] = {}
+    taken: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         other = first.setdefault(row.volume, row)
         for column in (
             "image",
             "labels",
             "axes",
+            "time",
+            "channels",
             "voxel_size_nm",
             "label_kind",
             "unlabelled",
@@ -313,7 +331,7 @@ def _check_together(rows: Iterable[Row]) -> list[str]:
                 f"volumes {same} and {row.volume} differ only in case; rename one"
             )
         # By image, not by volume: an image under two names would leak just as well.
-        image = normpath(row.image)
+        image = normpath(row.image), row.time or 0
         for earlier in taken.setdefault(image, []):
             if "" in (earlier.fold, row.fold) or earlier.fold == row.fold:
                 problems += _overlap(earlier, row)

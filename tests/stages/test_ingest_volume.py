@@ -86,6 +86,12 @@ class Originals:
         assert not self.results.exists() or list(self.results.iterdir()) == []
         return str(caught.value)
 
+    def refuse_again(self, rows):
+        """Return the message where an earlier result is there."""
+        with pytest.raises(DataError) as caught:
+            self.ingest(rows)
+        return str(caught.value)
+
     def image(self):
         return np.asarray(open_volume(self.results / "image.ome.zarr")[:])
 
@@ -482,6 +488,34 @@ def test_the_voxel_size_of_the_file_counts_where_the_sheet_has_none(originals):
     record = originals.ingest(originals.rows(voxel_size_nm="40,4,4"))
     assert record["voxel_size_nm"] == [40.0, 4.0, 4.0]
     assert "voxel_size_nm is (40.0, 4.0, 4.0) in the sheet" in record["warnings"][0]
+
+
+def test_the_record_tells_who_says_how_large_a_voxel_is(originals):
+    assert originals.ingest()["voxel_size_from"] == "nobody"
+    assert originals.ingest()["voxel_size_nm"] == [1, 1, 1]
+    sized = originals.rows(voxel_size_nm="1,1,1")
+    assert originals.ingest(sized)["voxel_size_from"] == "sheet"
+    with h5py.File(originals.root / "image.h5", "w") as file:
+        file.create_dataset("raw", data=IMAGE).attrs["resolution"] = (40.0, 4.0, 4.0)
+    record = originals.ingest(originals.rows(image="image.h5:raw"))
+    assert (record["voxel_size_nm"], record["voxel_size_from"]) == ([40, 4, 4], "file")
+
+
+def test_a_time_point_and_channels_of_the_sheet_are_stored(originals):
+    movie = RNG.integers(0, 999, (3, 6, 2, 40, 50), np.uint16)
+    originals.tiff("image.tif", movie, imagej=True, metadata={"axes": "TZCYX"})
+    rows = originals.rows(time="2", channels="1")
+    record = originals.ingest(rows)
+    np.testing.assert_array_equal(originals.image()[0], movie[2, :, 1])
+    assert (record["time"], record["num_channels"]) == (2, 1)
+    assert record["channels_of_file"] == [1]
+    assert record["image"]["content_sha256"] == sha256(movie[2, :, 1])
+    both = originals.ingest(originals.rows(time="2"))
+    np.testing.assert_array_equal(originals.image(), movie[2].transpose(1, 0, 2, 3))
+    assert both["channels_of_file"] is None
+    message = originals.refuse_again(originals.rows())
+    assert "has 3 time points" in message
+    assert "0 to 2, into the sheet's column `time`" in message
 
 
 def test_known_checksums_of_the_originals_are_taken_over(originals):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import interpret_axes
+from unetpipe.images.selection import choose_channels
 
 ORDERS = [
     "".join(order)
@@ -117,5 +118,53 @@ def test_time_points_are_refused_with_the_way_out():
         interpret_axes((7, 5, 6), "tyx", "", "a.tif")
     assert "a.tif has 7 time points" in str(error.value)
     assert "if they are the sections of a stack, write axes zyx" in str(error.value)
-    with pytest.raises(DataError, match="save each time point as a file with axes zyx"):
+    with pytest.raises(DataError, match=r"0 to 6, into the sheet's column `time`$"):
         interpret_axes((7, 3, 5, 6), "tzyx", "", "a.tif")
+
+
+@given(st.sampled_from([order for order in ORDERS if len(order) == 5]), st.data())
+def test_one_time_point_and_some_channels_are_read(order, data):
+    length = {axis: data.draw(st.integers(1, 4), axis) for axis in "tczyx"}
+    file = np.arange(np.prod([length[a] for a in order]), dtype=np.int64)
+    file = file.reshape([length[a] for a in order])
+    time = data.draw(st.integers(0, length["t"] - 1))
+    numbers = st.integers(0, length["c"] - 1)
+    channels = data.draw(st.lists(numbers, min_size=1, unique=True))
+    plan = interpret_axes(file.shape, "", order, "a.tif", time)
+    plan = choose_channels(plan, list(map(str, channels)), (), "a.tif")
+    whole = np.einsum(f"{order}->tczyx", file)[time][channels]
+    assert plan.shape == whole.shape
+    block = plan.arrange(file[plan.index(0, length["z"])])
+    np.testing.assert_array_equal(block, whole)
+
+
+def test_a_time_point_that_is_not_there_is_refused():
+    with pytest.raises(DataError, match=r"has 7 time points .* time is 7 .* 0 to 6"):
+        interpret_axes((7, 3, 5, 6), "tzyx", "", "a.tif", 7)
+    with pytest.raises(DataError, match=r"has 1 time point .* time is 1 .* nothing"):
+        interpret_axes((3, 5, 6), "zyx", "", "a.tif", 1)
+    assert interpret_axes((3, 5, 6), "zyx", "", "a.tif", 0).time == 0
+
+
+def test_channels_are_found_by_name_then_by_number():
+    plan = interpret_axes((3, 5, 6), "cyx", "", "a.tif")
+    names = ("488", "1", "DAPI")
+    assert choose_channels(plan, ["DAPI", "1"], names, "a.tif").channels == (2, 1)
+    assert choose_channels(plan, ["0", "1", "2"], (), "a.tif").channels is None
+    assert choose_channels(plan, ["0"], names, "a.tif").shape == (1, 1, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "wanted", "message"),
+    [
+        ((3, 5, 6), "cyx", ["gfp"], "no channel 'gfp'; .* 0 to 2, named a, b, c"),
+        ((3, 5, 6), "cyx", ["3"], "no channel '3'; .* may name 0 to 2"),
+        ((3, 5, 6), "zyx", ["1"], "no channel '1'; .* may name 0$"),
+        ((3, 5, 6), "cyx", ["a", "0"], "'a,0' in the sheet, which names one channel"),
+        ((5, 6, 3), "yxs", ["1"], r"is a colour image, .* write axes with c"),
+    ],
+)
+def test_channels_that_are_not_there_are_refused(shape, axes, wanted, message):
+    plan = interpret_axes(shape, axes, "", "a.tif")
+    with pytest.raises(DataError, match=message):
+        choose_channels(plan, wanted, ("a", "b", "c"), "a.tif")

@@ -96,6 +96,28 @@ def test_voxel_sizes_are_three_positive_numbers(size: str) -> None:
     assert "voxel_size_nm" in problems(f"a\ta.tif\tpredict\t{size}", header=header)
 
 
+def test_a_time_point_and_channels_are_read_or_refused() -> None:
+    header = "volume\timage\trole\ttime\tchannels\n"
+    (row,) = sheet("a\ta.tif\tpredict\t3\tDAPI, 1", header=header).rows
+    assert (row.time, row.channels) == (3, ("DAPI", "1"))
+    (row,) = sheet("a\ta.tif\tpredict\t\t", header=header).rows
+    assert (row.time, row.channels, row.voxel_size_nm) == (None, (), None)
+    assert "time is '0-3'; use one time point's number" in problems(
+        "a\ta.tif\tpredict\t0-3\t", header=header
+    )
+    assert "channels is '1,1'; name each channel once" in problems(
+        "a\ta.tif\tpredict\t\t1,1", header=header
+    )
+
+
+def test_time_points_of_a_file_are_different_sections() -> None:
+    header = "volume\timage\tlabels\trole\ttime\n"
+    apart = ("a\ta.tif\tb.tif\ttrain\t0", "b\ta.tif\tb.tif\ttest\t1")
+    assert sheet(*apart, header=header).volumes == ("a", "b")
+    same = ("a\ta.tif\tb.tif\ttrain\t", "b\ta.tif\tb.tif\ttest\t0")
+    assert "both train and test" in problems(*same, header=header)
+
+
 def test_an_unknown_column_is_an_error_with_a_remedy() -> None:
     text = problems("a\tb\tc", header="volume\timages\trole\n")
     assert "unknown column 'images'; did you mean image?" in text

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
+from unetpipe.images.ngff_metadata import describe_group
 from unetpipe.images.source import ImageSource, VoxelSize, check_promise
-from unetpipe.images.tiff import NM_PER_UNIT
 
 CACHE_BYTES = 1 << 28
 LARGEST_CHUNK_BYTES = 1 << 25  # of a store that is used where it is
@@ -158,30 +158,10 @@ class ZarrSource(ImageSource):
         return f"{self._path}, section {section}"
 
     def _describe(self, path: Path, group: Any) -> Any:
-        attributes: Any = dict(group.attrs)
-        images = attributes.get("ome", attributes).get("multiscales")
-        if not images:
-            raise DataError(
-                f"{path} is a Zarr group without `multiscales`; name an array in it: "
-                f"{', '.join(sorted(group.array_keys())) or 'it has none'}"
-            )
-        level = images[0]["datasets"][0]
-        axes = [a if isinstance(a, dict) else {"name": a} for a in images[0]["axes"]]
-        self.axes = "".join(axis["name"] for axis in axes)
-        scales = [
-            t["scale"]
-            for t in level.get("coordinateTransformations", ())
-            if t.get("type") == "scale"
-        ]
-        if scales:
-            size = {
-                a["name"]: s * NM_PER_UNIT.get(a.get("unit", ""), 0.0)
-                for a, s in zip(axes, scales[0], strict=True)
-            }
-            z, y, x = (size.get(axis, size.get("x", 0.0)) for axis in "zyx")
-            self.voxel_size_nm = (z, y, x) if min(z, y, x) > 0 else None
-        self.level = str(level["path"])
-        return group[self.level]
+        found = describe_group(path, group)
+        self.axes, self.level = found.axes, found.level
+        self.voxel_size_nm, self.channel_names = found.voxel_size_nm, found.channels
+        return found.array
 
     @property
     def is_ready(self) -> bool:

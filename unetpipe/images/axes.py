@@ -1,6 +1,9 @@
-"""What the axes of a file mean: any order of t, c, z, y, x becomes c, z, y, x."""
+"""What the axes of a file mean: any order of t, c, z, y, x becomes c, z, y, x.
 
-from dataclasses import dataclass
+Of a time series one time point is read, which the sheet's column `time` names.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,17 +24,22 @@ class AxisPlan:
 
     ``letters`` has one of t, c, z, y, x for each axis of the file, ``s`` for the
     samples (red, green, blue) of a colour image, ``1`` for an axis of length 1 that
-    means nothing.
+    means nothing. ``time`` is the time point that is read, ``channels`` are those that
+    are read, in this order; None: all.
     """
 
     letters: str
     file_shape: tuple[int, ...]
+    time: int = 0
+    channels: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> Czyx:
         """Length along c, z, y, x; samples of colour count as channels."""
         length = dict(zip(self.letters, self.file_shape, strict=True))
         c, z, y, x = (length.get(axis, 1) for axis in "czyx")
+        if self.channels is not None:
+            c = len(self.channels)
         return c * length.get("s", 1), z, y, x
 
     @property
@@ -48,8 +56,11 @@ class AxisPlan:
 
     def index(self, start: int, stop: int) -> Index:
         """Return the box of the file that holds sections ``start`` to ``stop``."""
+        chosen = {"z": slice(start, stop), "t": slice(self.time, self.time + 1)}
+        if self.channels is not None:
+            chosen["c"] = slice(min(self.channels), max(self.channels) + 1)
         return tuple(
-            slice(start, stop) if letter == "z" else slice(0, length)
+            chosen.get(letter, slice(0, length))
             for letter, length in zip(self.letters, self.file_shape, strict=True)
         )
 
@@ -59,11 +70,18 @@ class AxisPlan:
         rest = [k for k, axis in enumerate(self.letters) if axis in "t1"]
         block = block.transpose([*map(self.letters.index, wanted), *rest])
         num_z = block.shape[wanted.index("z")] if "z" in wanted else 1
-        return block.reshape(-1, num_z, *self.shape[2:])
+        block = block.reshape(-1, num_z, *self.shape[2:])
+        if self.channels is not None:
+            block = block[[c - min(self.channels) for c in self.channels]]
+        return block
 
 
 def interpret_axes(
-    shape: tuple[int, ...], metadata: str, explicit: str, name: str
+    shape: tuple[int, ...],
+    metadata: str,
+    explicit: str,
+    name: str,
+    time: int | None = None,
 ) -> AxisPlan:
     """Decide what each axis of a file means.
 
@@ -78,12 +96,15 @@ def interpret_axes(
         What the sheet says; it wins. Empty: nothing.
     name : str
         Of the file, for the message.
+    time : int, optional
+        Time point to read, from 0. None: the only one.
 
     Raises
     ------
     DataError
-        If the axes stay ambiguous, do not fit the file, or if there is more than one
-        time point. The message says what to write into the sheet's column ``axes``.
+        If the axes stay ambiguous, do not fit the file, or if there are several time
+        points and none, or one that is not there, is named. The message says what to
+        write into the sheet's columns ``axes`` and ``time``.
 
     Examples
     --------
@@ -96,22 +117,28 @@ def interpret_axes(
         plan = _fit_explicit(shape, explicit, name)
     else:
         plan = AxisPlan(_guess(shape, metadata.lower(), name), shape)
-    length = dict(zip(plan.letters, shape, strict=True)).get("t", 1)
-    if length > 1:
-        without = plan.letters.replace("t", "").replace("1", "")
-        hint = (
-            ""
-            if "z" in plan.letters
-            else (
-                f"; if they are the sections of a stack, write axes "
-                f"{plan.letters.replace('t', 'z').replace('s', 'c')}"
-            )
-        )
+    return _at_time(plan, time, name)
+
+
+def _at_time(plan: AxisPlan, time: int | None, name: str) -> AxisPlan:
+    length = dict(zip(plan.letters, plan.file_shape, strict=True)).get("t", 1)
+    about = f"(shape {plan.file_shape}, axes {plan.letters})"
+    if time is None and length > 1:
+        hint = ""
+        if "z" not in plan.letters:
+            sections = plan.letters.replace("t", "z").replace("s", "c")
+            hint = f"; if they are the sections of a stack, write axes {sections}"
         raise DataError(
-            f"{name} has {length} time points (shape {shape}, axes {plan.letters}); a "
-            f"volume is one: save each time point as a file with axes {without}{hint}"
+            f"{name} has {length} time points {about}; a volume is one: write its "
+            f"number, 0 to {length - 1}, into the sheet's column `time`{hint}"
         )
-    return plan
+    if time is not None and time >= length:
+        there = f"0 to {length - 1}" if length > 1 else "nothing"
+        raise DataError(
+            f"{name} has {length} time point{'s' if length > 1 else ''} {about}, but "
+            f"time is {time} in the sheet; write {there}"
+        )
+    return replace(plan, time=time or 0)
 
 
 def _fit_explicit(shape: tuple[int, ...], explicit: str, name: str) -> AxisPlan:

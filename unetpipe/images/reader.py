@@ -1,5 +1,6 @@
 """One image as sections of (c, y, x), whatever file it lies in."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from unetpipe.geometry import Zyx
 from unetpipe.images.arrays import ZarrSource
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell, open_mask_files
+from unetpipe.images.selection import choose_channels
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource, VoxelSize
 
@@ -82,11 +84,19 @@ class ImageReader:
         return self.source.voxel_size_nm
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels that are read, if the file names all of its own."""
+        names, chosen = self.source.channel_names, self.plan.channels
+        if chosen is not None and names:
+            names = tuple(names[c] for c in chosen if c < len(names))
+        return names if len(names) == self.shape[0] else ()
+
+    @property
     def ready_store(self) -> Path | None:
         """The OME-Zarr store that can be used where it is, if it is one."""
         source = self.source
         is_ready = isinstance(source, ZarrSource) and source.is_ready
-        if is_ready and self.plan.letters == "czyx":
+        if is_ready and self.plan.letters == "czyx" and self.plan.channels is None:
             assert isinstance(source, ZarrSource)
             return source.path
         return None
@@ -195,6 +205,8 @@ def open_image(
     root: Path,
     *,
     axes: str = "",
+    time: int | None = None,
+    channels: Sequence[str] = (),
     is_labels: bool = False,
     has_palette: bool = False,
     num_threads: int = 1,
@@ -209,9 +221,14 @@ def open_image(
         Folder of the originals.
     axes : str
         What the sheet says about the axes; empty: what the file says.
+    time : int, optional
+        Time point to read; None: the only one.
+    channels : sequence of str
+        Names or numbers of the channels to read; empty: all.
     is_labels : bool
         The file holds ids: ``axes``, which describe the image, may have a channel more,
-        and colours from a palette are refused.
+        and colours from a palette are refused; of ``time`` only a file with several
+        time points takes notice.
     has_palette : bool
         With ``is_labels``: colours are wanted instead, those of a palette too.
     num_threads : int
@@ -224,8 +241,10 @@ def open_image(
     """
     source = open_cell(cell, root, colours=has_palette)
     try:
-        if is_labels and len(axes) != len(source.shape):
-            axes = axes.replace("c", "").replace("t", "")
+        if is_labels:
+            axes = _axes_of_labels(axes, len(source.shape))
+        if is_labels and _count_times(source, axes) == 1:
+            time = None
         if is_labels and source.is_palette and not has_palette:
             raise DataError(
                 f"{source.files[0]} has colours from a palette instead of label ids; "
@@ -234,11 +253,28 @@ def open_image(
             )
         if axes and "z" not in axes and isinstance(source, SequenceSource):
             axes = f"z{axes}"
-        plan = interpret_axes(source.shape, source.axes, axes, str(source.files[0]))
+        name = str(source.files[0])
+        plan = interpret_axes(source.shape, source.axes, axes, name, time)
+        plan = choose_channels(plan, channels, source.channel_names, name)
         return ImageReader(source, plan, num_threads, keep_colours=has_palette)
     except BaseException:
         source.close()
         raise
+
+
+def _axes_of_labels(axes: str, num_axes: int) -> str:
+    """Return the image's axes without those that labels lack: channels, then time."""
+    for left_out in ("", "c", "ct"):
+        left = "".join(axis for axis in axes if axis not in left_out)
+        if len(left) == num_axes:
+            break
+    return left
+
+
+def _count_times(source: ImageSource, axes: str) -> int:
+    letters = axes or source.axes.lower()
+    is_known = len(letters) == len(source.shape) and "t" in letters
+    return source.shape[letters.index("t")] if is_known else 1
 
 
 def open_masks(cell: str, root: Path, *, num_threads: int = 1) -> ImageReader:

@@ -29,6 +29,8 @@ class ImageSource(ABC):
         One letter for each axis as far as the file says so: see ``interpret_axes``.
     voxel_size_nm : (z, y, x) or None
         If the file says so.
+    channel_names : tuple of str
+        Of all channels, if the file names them.
     files : tuple of Path
         What was read, to be hashed.
     by_section : bool
@@ -41,6 +43,7 @@ class ImageSource(ABC):
     dtype: np.dtype[Any]
     axes: str = ""
     voxel_size_nm: VoxelSize | None = None
+    channel_names: tuple[str, ...] = ()
     files: tuple[Path, ...]
     by_section: bool = False
     is_palette: bool = False

@@ -15,25 +15,10 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
+from unetpipe.images.lengths import nm_per_unit
 from unetpipe.images.source import ImageSource, VoxelSize, check_promise
 
 logger = logging.getLogger(__name__)
-
-NM_PER_UNIT = {
-    "nm": 1.0,
-    "nanometer": 1.0,
-    "µm": 1e3,
-    "um": 1e3,
-    "\\u00b5m": 1e3,
-    "micron": 1e3,
-    "microns": 1e3,
-    "micrometer": 1e3,
-    "mm": 1e6,
-    "millimeter": 1e6,
-    "cm": 1e7,
-    "å": 0.1,
-    "angstrom": 0.1,
-}
 
 
 class TiffSource(ImageSource):
@@ -116,6 +101,7 @@ class TiffSource(ImageSource):
             self._offset = None if self._is_stacked else series.dataoffset
             self._byteorder = handle.byteorder
             self.voxel_size_nm = _voxel_size(handle)
+            self.channel_names = _channel_names(handle)
             self.table = _colour_table(handle.pages.first)
             self._check_size(handle, series)
 
@@ -269,7 +255,7 @@ def _voxel_size(handle: tifffile.TiffFile) -> VoxelSize | None:
     if not handle.is_imagej:
         return None
     about = handle.imagej_metadata or {}
-    unit = NM_PER_UNIT.get(str(about.get("unit", "")).lower())
+    unit = nm_per_unit(about.get("unit", ""))
     tags = handle.pages.first.tags
     if unit is None or "XResolution" not in tags or "YResolution" not in tags:
         return None
@@ -280,14 +266,29 @@ def _voxel_size(handle: tifffile.TiffFile) -> VoxelSize | None:
     return abs(z) * unit or 1.0, unit * dy / ny, unit * dx / nx
 
 
-def _voxel_size_ome(handle: tifffile.TiffFile) -> VoxelSize | None:
+def _ome_pixels(handle: tifffile.TiffFile) -> dict[str, Any]:
     images = tifffile.xml2dict(handle.ome_metadata or "<OME/>").get("OME", {})
     image = images.get("Image", {})
     image = image[0] if isinstance(image, list) else image
-    pixels = image.get("Pixels", {})
+    pixels: dict[str, Any] = image.get("Pixels", {})
+    return pixels
+
+
+def _channel_names(handle: tifffile.TiffFile) -> tuple[str, ...]:
+    """Return the names of all channels from OME metadata, or nothing."""
+    if not handle.is_ome:
+        return ()
+    channels = _ome_pixels(handle).get("Channel", [])
+    channels = channels if isinstance(channels, list) else [channels]
+    names = tuple(str(channel.get("Name", "")) for channel in channels)
+    return names if all(names) else ()
+
+
+def _voxel_size_ome(handle: tifffile.TiffFile) -> VoxelSize | None:
+    pixels = _ome_pixels(handle)
     sizes = []
     for axis in "ZYX":
-        unit = NM_PER_UNIT.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
+        unit = nm_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         value = pixels.get(f"PhysicalSize{axis}", pixels.get("PhysicalSizeX"))
         if unit is None or not value:
             return None

@@ -42,6 +42,7 @@ from unetpipe.volumes import create_labels_group
 logger = logging.getLogger(__name__)
 
 MAX_READ_THREADS = 4
+UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # nm, so that scales are lengths in voxels
 
 
 def ingest_volume(
@@ -151,7 +152,7 @@ class _Job:
 
     def describe(self, image: ImageReader) -> dict[str, Any]:
         """Return what the record says of the volume as a whole; choose the layout."""
-        voxel_size_nm = _choose_voxel_size(self.sheet[0], image, self.warnings)
+        voxel_size_nm, said_by = _choose_voxel_size(self.sheet[0], image, self.warnings)
         self.layout = Layout(self.ingest.chunk, self.ingest.shard, voxel_size_nm)
         return {
             "volume": self.volume,
@@ -159,7 +160,11 @@ class _Job:
             "num_channels": image.shape[0],
             "dtype": str(image.dtype),
             "axes_of_file": image.plan.letters,
+            "time": image.plan.time if "t" in image.plan.letters else None,
+            "channel_names": image.channel_names,
+            "channels_of_file": image.plan.channels,
             "voxel_size_nm": voxel_size_nm,
+            "voxel_size_from": said_by,
             "labels": None,
         }
 
@@ -307,7 +312,14 @@ def _open(
     has_colours = palette is not None and palette.has_colours
     threads = min(MAX_READ_THREADS, len(os.sched_getaffinity(0)))
     with problems:
-        image = open_image(row.image, root, axes=row.axes, num_threads=threads)
+        image = open_image(
+            row.image,
+            root,
+            axes=row.axes,
+            time=row.time,
+            channels=row.channels,
+            num_threads=threads,
+        )
         stack.enter_context(image)
         check_image_dtype(image)
     for part in sheet:
@@ -323,6 +335,7 @@ def _open(
                     row.labels,
                     root,
                     axes=row.axes,
+                    time=row.time,
                     is_labels=True,
                     has_palette=has_colours,
                     num_threads=threads,
@@ -350,14 +363,13 @@ def _sections_of_roles(sheet: list[Row], num_sections: int) -> dict[str, list[in
 
 def _choose_voxel_size(
     row: Row, image: ImageReader, warnings: list[str]
-) -> tuple[float, float, float]:
-    """Return the sheet's voxel size; the file's where the sheet has none."""
+) -> tuple[tuple[float, float, float], str]:
+    """Return the voxel size and who says so: the sheet, else the file, else nobody."""
     of_sheet, of_file = row.voxel_size_nm, image.voxel_size_nm
-    if of_file is None:
-        return of_sheet
-    if of_sheet == (1.0, 1.0, 1.0):
-        logger.info("voxel size %s nm (z, y, x) from %s", of_file, image.files[0])
-        return of_file
+    if of_sheet is None and of_file is None:
+        return UNKNOWN_SIZE, "nobody"
+    if of_sheet is None or of_file is None:
+        return (of_sheet, "sheet") if of_sheet else (of_file or UNKNOWN_SIZE, "file")
     if not all(
         isclose(a, b, rel_tol=0.02) for a, b in zip(of_sheet, of_file, strict=True)
     ):
@@ -365,7 +377,7 @@ def _choose_voxel_size(
             f"voxel_size_nm is {of_sheet} in the sheet, {of_file} in {image.files[0]}; "
             "the sheet counts"
         )
-    return of_sheet
+    return of_sheet, "sheet"
 
 
 def _list_files(reader: ImageReader, originals: dict[str, Any]) -> list[dict[str, Any]]:
