@@ -14,5 +14,6 @@ report(
     weight_maps=list(map(Path, snakemake.input.weight_maps)),
     trainings=snakemake.params.trainings,
     predictions=snakemake.params.predictions,
+    suggestions=Path(snakemake.input.suggestions),
     output=Path(snakemake.output.page),
 )

@@ -29,6 +29,8 @@ PLAIN_NAMES = {
     "dice": "Dice",
     "dice_class_1": "Dice of class 1",
     "loss": "loss",
+    "seg": "SEG",
+    "f1": "F1 of objects",
 }
 PREDICTORS = {
     "unet": "U-Net",

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from unetpipe.history import read_history
 from unetpipe.page.figures import LEGEND
+from unetpipe.page.suggestions import show_suggestions
 from unetpipe.page.summary import (
     collect_timings,
     collect_warnings,
@@ -36,6 +37,7 @@ def report(
     predictions: list[dict[str, Any]],
     output: Path,
     weight_maps: Sequence[Path] = (),
+    suggestions: Path | None = None,
 ) -> None:
     """Write one self-contained HTML page from all records of a run.
 
@@ -49,6 +51,8 @@ def report(
         ``manifest.json`` of the source.
     ingests, weight_maps : list of Path
         ``ingest.json`` and ``weight_map.json`` of each volume.
+    suggestions : Path, optional
+        ``suggestions.json``.
     trainings : list of dict
         ``{"model": name, "record": train.json, "model_json": ..., "history": csv}``.
     predictions : list of dict
@@ -83,6 +87,9 @@ def report(
         "volumes": [show_volume(run, volume) for volume in run["volumes"]],
         "trainings": [show_training(training) for training in trained],
         "predictions": show_predictions(run),
+        "suggestions": show_suggestions(read_record(suggestions))
+        if suggestions
+        else "",
         "colours": LEGEND,
         "timings": collect_timings(run),
         "machines": describe_machines(run),

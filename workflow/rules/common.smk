@@ -152,7 +152,7 @@ def local_originals(wildcards):
     return {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
 
 
-def training_rows(wildcards):
+def rows_to_train(model):
     """Return where a network's training and validation sections lie."""
     return [
         {
@@ -161,8 +161,18 @@ def training_rows(wildcards):
             "sections": row.sections,
             "role": row.role,
         }
-        for row in rows_of_network(wildcards.model, "train", "validate")
+        for row in rows_of_network(model, "train", "validate")
     ]
+
+
+def training_rows(wildcards):
+    """Return where a network's training and validation sections lie."""
+    return rows_to_train(wildcards.model)
+
+
+def first_training_records(name):
+    """Return a record of each volume that the first network learns from."""
+    return sorted({row[name] for row in rows_to_train(next(iter(NETWORKS)))})
 
 
 def training_records(name):

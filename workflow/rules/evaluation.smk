@@ -118,6 +118,7 @@ rule report:
         weight_maps=expand(
             rules.compute_weight_map.output.record, volume=annotated_volumes()
         ),
+        suggestions=rules.suggest_settings.output.record,
         trainings=expand(rules.train_unet.output.record, model=list(NETWORKS)),
         segmentations=predicted(
             rules.segment_volume.output.record, "validate", "test", "predict"

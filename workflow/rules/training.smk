@@ -1,7 +1,8 @@
 """From labels to a trained network.
 
 IN   results/<name>/volumes/<volume>/ingest.json
-OUT  results/<name>/<model>/model.safetensors, model.json, history.csv, train.json
+OUT  results/<name>/suggestions.{json,yaml}
+     results/<name>/<model>/model.safetensors, model.json, history.csv, train.json
 """
 
 
@@ -31,6 +32,33 @@ rule compute_weight_map:
         "Weighing the borders of {wildcards.volume}"
     script:
         "../../scripts/compute_weight_map.py"
+
+
+rule suggest_settings:
+    """Say which settings the annotated sections suggest, and why; apply none."""
+    input:
+        ingest=first_training_records("ingest"),
+        weight_map=first_training_records("weight_map"),
+    output:
+        record=f"{RESULTS}/suggestions.json",
+        snippet=f"{RESULTS}/suggestions.yaml",
+    log:
+        f"{LOGS}/suggest_settings.log",
+    benchmark:
+        f"{BENCHMARKS}/suggest_settings.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        rows=rows_to_train(next(iter(NETWORKS))),
+        network=section("network"),
+        training=section("training"),
+        weight_map=section("weight_map"),
+        code=code_versions("unetpipe.stages.suggest_settings"),
+    message:
+        "Measuring what the annotations suggest"
+    script:
+        "../../scripts/suggest_settings.py"
 
 
 rule train_unet:

@@ -1,0 +1,17 @@
+"""Rule suggest_settings."""
+
+from pathlib import Path
+
+from unetpipe import config
+from unetpipe.logs import log_to
+from unetpipe.stages.suggest_settings import suggest_settings
+
+log_to(Path(snakemake.log[0]))
+suggest_settings(
+    rows=snakemake.params.rows,
+    network=config.NetworkConfig(**snakemake.params.network),
+    training=config.TrainingConfig(**snakemake.params.training),
+    weight_map=config.WeightMapConfig(**snakemake.params.weight_map),
+    snippet=Path(snakemake.output.snippet),
+    record=Path(snakemake.output.record),
+)
