@@ -48,6 +48,8 @@ class Best:
         Where each metric was best, and what it then was.
     file : str
         Name of the weights in the state folder.
+    is_averaged : bool
+        Whether they are the mean of the weights of many steps.
     """
 
     step: int
@@ -55,17 +57,39 @@ class Best:
     thresholds: dict[str, float]
     scores: dict[str, float]
     file: str
+    is_averaged: bool = False
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that going on needs; random numbers follow from the step alone."""
+    """All that going on needs; random numbers follow from the step alone.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    network, optimizer : dict
+        Their state.
+    averaged, num_averaged
+        The mean of the weights of so many steps.
+    seconds : float
+        Of training, interruptions not counted.
+    threads, processes : int
+        Used for the last step, by each process; another number changes fp32 bits.
+    best : Best or None
+        The best checkpoint so far.
+    resumed_at : list of int
+        Steps after which training was interrupted.
+    """
 
     step: int
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+    num_averaged: int = 0
     seconds: float = 0.0
     threads: int = 1
+    processes: int = 1
     best: Best | None = None
     resumed_at: list[int] = field(default_factory=list)
 
@@ -80,12 +104,18 @@ class Checkpoints:
     identity : dict
         The recipe: all that the trained bits depend on. Another recipe gets another
         folder; what differs from the others is logged.
+    is_writer : bool
+        Of several processes one writes, the others only read.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], *, is_writer: bool = True
+    ) -> None:
         self.identity_hash = hash_of(identity)
         self.folder = folder / self.identity_hash[:8]
         self._kept_best: str | None = None
+        if not is_writer:
+            return
         recipe = self.folder / "recipe.json"
         if not recipe.exists():
             _log_differences(folder, identity)

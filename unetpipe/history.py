@@ -26,6 +26,8 @@ class HistoryRow:
         Score of the validation rows after the step; None where none was taken.
     threshold : float or None
         Where that score was reached, if it depends on one.
+    averaged : float or None
+        Score of the averaged weights, where there are some.
     """
 
     step: int
@@ -34,6 +36,7 @@ class HistoryRow:
     seconds: float
     validation: float | None = None
     threshold: float | None = None
+    averaged: float | None = None
 
     def to_line(self) -> str:
         """Return the row as a line of CSV; floats survive the round trip."""
@@ -69,12 +72,21 @@ class History:
             file.writelines(row.to_line() for row in rows)
 
     def amend_last(
-        self, *, seconds: float, validation: float | None, threshold: float | None
+        self,
+        *,
+        seconds: float,
+        validation: float | None,
+        threshold: float | None,
+        averaged: float | None = None,
     ) -> None:
-        """Put a score into the last row: it comes after the step."""
+        """Put scores into the last row: they come after the step."""
         *rows, last = read_history(self.path)
         scored = replace(
-            last, seconds=seconds, validation=validation, threshold=threshold
+            last,
+            seconds=seconds,
+            validation=validation,
+            threshold=threshold,
+            averaged=averaged,
         )
         _write(self.path, [*rows, scored])
 
@@ -98,6 +110,7 @@ def read_history(path: Path) -> list[HistoryRow]:
             float(row["seconds"]),
             float(row["validation"]) if row["validation"] else None,
             float(row["threshold"]) if row["threshold"] else None,
+            float(row["averaged"]) if row.get("averaged") else None,
         )
         for row in csv.DictReader(whole)
     ]

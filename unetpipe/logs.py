@@ -12,23 +12,35 @@ from unetpipe.errors import UnetpipeError
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def log_to(path: Path) -> None:
+def log_to(path: Path, *, append: bool = False) -> None:
     """Log to a file and to stderr, warnings and uncaught errors included.
 
     Errors of ``unetpipe.errors`` are the user's to mend: they are printed as their
     message, without a traceback; the file has both. Only the owner and the group may
-    write what the job leaves, whatever the shell's ``umask`` is.
+    write what the job leaves, whatever the shell's ``umask`` is. ``append`` is for the
+    processes that a job starts: they go on in its file.
     """
     os.umask(os.umask(0) | 0o002)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_screen = logging.StreamHandler(sys.stderr)
     to_screen.setFormatter(_Brief(FORMAT))
-    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="w"), to_screen]
+    if not append:
+        path.write_bytes(b"")
+    # Always at the end: other processes may write to it as well.
+    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a"), to_screen]
     logging.basicConfig(
         level=logging.INFO, format=FORMAT, handlers=handlers, force=True
     )
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+
+
+def log_file() -> Path | None:
+    """Return the file that ``log_to`` was told, None if it was not called."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            return Path(handler.baseFilename)
+    return None
 
 
 class _Brief(logging.Formatter):

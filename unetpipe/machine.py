@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,16 @@ def keep_freed_memory() -> None:
         return
     mallopt(mmap_threshold, 2**30)
     mallopt(trim_threshold, 2**31 - 1)
+
+
+def end_with_parent() -> None:
+    """Let this process be asked to end when the one that started it dies (Linux)."""
+    prctl_parent_death = 1
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):  # another system: it lives on until it is done
+        return
+    prctl(prctl_parent_death, signal.SIGTERM)
 
 
 def check_free_disk(folder: Path, needed_bytes: float) -> None:

@@ -5,6 +5,7 @@ number of workers draws the same sequence. Volumes may be NumPy or Zarr arrays; 
 the box that a patch needs is read.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +128,9 @@ class PatchSampler:
             seed=seed,
         )
 
-    def batch(self, step: int, batch_size: int) -> list[Patch]:
-        """Draw all patches of a step."""
-        return [self.patch(step, index) for index in range(batch_size)]
+    def batch(self, step: int, indices: Iterable[int]) -> list[Patch]:
+        """Draw some or all patches of a step."""
+        return [self.patch(step, index) for index in indices]
 
     def render(self, patches: list[Patch], device: torch.device) -> Batch:
         """Resample patches on the training device and stack them."""

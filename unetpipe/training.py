@@ -11,20 +11,24 @@ from math import cos, pi
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from unetpipe.averaging import AveragedWeights, Averaging
 from unetpipe.checkpoints import Checkpoints, TrainingState
 from unetpipe.errors import Interrupted
-from unetpipe.journal import Journal, show_progress
+from unetpipe.journal import Board, Journal, show_progress
 from unetpipe.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.model import UNet
 from unetpipe.pipeline import prefetch
 from unetpipe.progress import Progress
 from unetpipe.sampling import Batch, PatchSampler
 from unetpipe.signals import TIME_IS_UP, told_to_stop
+from unetpipe.team import ALONE, Team
+from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import Validator
 
 STOP_SIGNALS = (*TIME_IS_UP, signal.SIGINT)
+NO_AVERAGING = Averaging()
 NUM_AHEAD = 3  # batches drawn ahead
 
 
@@ -46,7 +50,9 @@ class Optimisation:
     warmup_steps: int = 0
     gradient_clip: float | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    averaging: Averaging = NO_AVERAGING
     validate_every: int = 500
+    patience: int | None = None
     checkpoint_every: int = 200
 
 
@@ -77,6 +83,8 @@ def train(
     class_weights: Tensor,
     device: torch.device,
     state: TrainingState | None = None,
+    team: Team = ALONE,
+    board: Board | None = None,
 ) -> TrainingState:
     """Train a network, going on from a state if there is one.
 
@@ -98,11 +106,16 @@ def train(
         Where to compute.
     state : TrainingState, optional
         From ``checkpoints.load_state``.
+    team : Team
+        The processes that share each step's patches; the first one validates and saves.
+    board : Board, optional
+        Shows losses and scores.
 
     Returns
     -------
     TrainingState
-        After the last step; ``best`` names the best weights.
+        After the last step, or after the one where patience ended; ``best`` names the
+        best weights.
 
     Raises
     ------
@@ -120,10 +133,21 @@ def train(
         momentum=o.momentum,
         weight_decay=o.weight_decay,
     )
-    journal = Journal(network, optimizer, validator, checkpoints, state)
+    averaged = AveragedWeights(o.averaging)
+    if state is not None:
+        network.load_state_dict(state.network)
+        optimizer.load_state_dict(state.optimizer)
+        averaged = AveragedWeights(o.averaging, state.averaged, state.num_averaged)
+    journal = Journal(
+        *(network, optimizer, averaged, validator, checkpoints, state),
+        team=team,
+        board=board,
+    )
+    team.agree_on_step(journal.step)
+    module = team.wrap(network)
     batches = prefetch(
-        range(journal.step, o.steps),
-        lambda step: sampler.batch(step, o.batch_size),
+        range(journal.step, journal.step if _is_stale(journal, o, team) else o.steps),
+        lambda step: sampler.batch(step, team.share(o.batch_size)),
         depth=NUM_AHEAD,
     )
     with (
@@ -132,44 +156,84 @@ def train(
         Progress("training", o.steps, "step", done=journal.step) as progress,
     ):
         for step, patches in batches:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, o)
+            rate = learning_rate_at(step, o)
             batch = sampler.render(patches, device)
-
-            energy, weight = _energy(network, batch, class_weights, o.precision)
-            loss = mean_loss(energy, weight)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if o.gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), o.gradient_clip)
-            optimizer.step()
-
-            journal.record(step + 1, loss.detach(), learning_rate_at(step, o))
+            loss = _backward(module, batch, network.spec, class_weights, o, team)
+            _descend(optimizer, rate, o.gradient_clip)
+            if team.is_first:
+                averaged.update(network, step + 1)
+            journal.record(step + 1, loss, rate)
+            is_stale = False
             if (step + 1) % o.validate_every == 0:
                 journal.validate()
-            if (step + 1) % o.checkpoint_every == 0 or stop.is_set():
+                is_stale = _is_stale(journal, o, team)
+            is_stopped = team.any(stop.is_set())
+            if (step + 1) % o.checkpoint_every == 0 or is_stopped:
                 journal.save()
-            show_progress(progress, journal)
-            if stop.is_set():
+            if team.is_first:
+                show_progress(progress, journal)
+            if is_stopped:
                 raise Interrupted(
                     f"stopped by a signal after step {step + 1} of {o.steps}; the "
                     f"state is in {checkpoints.folder}: repeat the command to go on"
                 )
+            if is_stale:
+                break
     journal.save()
-    if o.steps % o.validate_every:
+    if journal.step % o.validate_every:
         journal.validate()  # not saved: more steps would not have scored here
     return journal.state()
 
 
-def _energy(
-    network: UNet, batch: Batch, class_weights: Tensor, precision: str
-) -> tuple[Tensor, Tensor]:
-    """Return the energy of eq. (1) on a batch, and the weight it sums over."""
-    image = batch.image.contiguous(memory_format=_layout(network))
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = network(image, batch.seeds)
+def _backward(
+    module: nn.Module,
+    batch: Batch,
+    spec: UNetSpec,
+    class_weights: Tensor,
+    optimisation: Optimisation,
+    team: Team,
+) -> Tensor:
+    """Compute the gradients of the team's loss; return the loss.
+
+    The loss is the energy of eq. (1) over the weight it sums over, both of all patches
+    of the step, whichever process has them.
+    """
+    layout = torch.channels_last if spec.ndim == 2 else torch.channels_last_3d
+    image = batch.image.contiguous(memory_format=layout)
+    reduced = optimisation.precision == "bf16"
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=reduced):
+        logits = module(image, batch.seeds)
     weights = voxel_weights(batch.target, batch.border, class_weights)
-    return weighted_cross_entropy(logits, batch.target, weights, network.spec)
+    energy, weight = weighted_cross_entropy(logits, batch.target, weights, spec)
+    energy_of_all, weight_of_all = team.sum(torch.stack([energy.detach(), weight]))
+    loss = mean_loss(energy, weight_of_all)
+    module.zero_grad(set_to_none=True)
+    # A team's gradients are averaged, and the loss wants their sum.
+    (loss * team.size).backward()  # type: ignore[no-untyped-call]
+    return mean_loss(energy_of_all, weight_of_all)
+
+
+def _descend(
+    optimizer: torch.optim.Optimizer, rate: float, gradient_clip: float | None
+) -> None:
+    """Move the weights down the gradient."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(group["params"], gradient_clip)
+    optimizer.step()
+
+
+def _is_stale(journal: Journal, optimisation: Optimisation, team: Team) -> bool:
+    """Say whether the last ``patience`` validations brought nothing better.
+
+    It follows from steps alone, so that a resumed training decides alike.
+    """
+    if optimisation.patience is None:
+        return False
+    best = journal.best.step if journal.best else 0
+    num_since = (journal.step - best) // optimisation.validate_every
+    return team.any(team.is_first and num_since >= optimisation.patience)
 
 
 def _layout(network: UNet) -> torch.memory_format:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from tests.network.annotated import annotate
 from unetpipe.augmentation import Augmentation
 from unetpipe.checkpoints import Checkpoints
+from unetpipe.determinism import algorithms
 from unetpipe.errors import DataError
 from unetpipe.history import read_history
 from unetpipe.model import UNet
@@ -239,10 +241,10 @@ class Killing(PatchSampler):
 
     number = signal.SIGTERM
 
-    def batch(self, step, batch_size):
+    def batch(self, step, indices):
         if step == 6:
             os.kill(os.getpid(), self.number)
-        return super().batch(step, batch_size)
+        return super().batch(step, indices)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -288,7 +290,7 @@ def test_sigkill_at_any_moment_loses_nothing(tmp_path):
         return int(states[-1].name.split("-")[1]) if states else 0
 
     left = []
-    for num_steps in (5, 40):
+    for num_steps in sorted(random.Random(os.getpid()).sample(range(1, 60), 2)):
         process = subprocess.Popen(
             [sys.executable, "-c", program, str(folder)], cwd=Path.cwd()
         )
@@ -387,6 +389,37 @@ def test_validation_changes_nothing_but_the_choice(tmp_path):
     assert_same_weights(one, two)
     assert one.best is not None
     assert two.best is None
+
+
+def test_patience_ends_a_training_that_no_longer_improves(tmp_path):
+    """Scores of a network that hardly moves; the first, or a later one, is best."""
+    patient = replace(QUICK, learning_rate=1e-9, validate_every=2, steps=30, patience=3)
+    run = Run(tmp_path / "whole", metric="dice", spec=replace(SPEC, dropout=0.0))
+    done = run(patient)
+    assert done.step == done.best.step + 6 < 30
+    again = run(patient)
+    assert again.step == done.step
+    assert len(run.history) == done.step
+    parts = Run(tmp_path / "parts", metric="dice", spec=run.spec)
+    parts(replace(patient, steps=3))
+    assert parts(patient).step == done.step
+    assert parts.losses == run.losses
+    longer = run(replace(patient, patience=None))
+    assert longer.step == 30
+
+
+def test_deterministic_algorithms_repeat_and_leave_the_process_as_it_was(tmp_path):
+    before = torch.are_deterministic_algorithms_enabled()
+    runs = [
+        Run(tmp_path / name, spec=UNetSpec(depth=2, base_channels=4)) for name in "ab"
+    ]
+    with algorithms(deterministic=True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        one, two = (run(QUICK) for run in runs)
+    assert torch.are_deterministic_algorithms_enabled() == before
+    assert runs[0].losses == runs[1].losses
+    assert_same_weights(one, two)
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(

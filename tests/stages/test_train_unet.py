@@ -245,9 +245,9 @@ def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch
     """Other threads, other bits: auto means what it meant when training began."""
     stage = "unetpipe.stages.train_unet"
     training = Training(tmp_path / "unet", rows)
-    monkeypatch.setattr(f"{stage}.choose_threads", lambda wanted: 1)
+    monkeypatch.setattr(f"{stage}.num_processors", lambda: 1)
     training(**with_training(threads="auto"))
-    monkeypatch.setattr(f"{stage}.choose_threads", lambda wanted: 2)
+    monkeypatch.setattr(f"{stage}.num_processors", lambda: 2)
     training(**with_training(threads="auto", steps=9))
     assert training.record["circumstances"]["threads"] == 1
     assert torch.get_num_threads() == 1
@@ -351,6 +351,35 @@ def test_a_section_that_does_not_exist_is_refused(tmp_path, rows):
     rows[0]["sections"] = [0, 4]
     training = Training(tmp_path / "unet", rows)
     failing(training, ConfigError, "names section 4 of volume cells.* 0 to 3")
+
+
+def test_patience_without_validation_is_refused(tmp_path, rows):
+    training = Training(tmp_path / "unet", rows[:1])
+    failing(training, ConfigError, "has the role validate", **with_training(patience=2))
+
+
+def test_tensorboard_shows_what_the_history_holds(tmp_path, rows):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    training = Training(tmp_path / "unet", rows)(**with_training(tensorboard=True))
+    training(**with_training(tensorboard=True, steps=10))
+    (folder,) = (tmp_path / "unet" / "state").glob("*/tensorboard")
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    losses = [(e.step, e.value) for e in events.Scalars("loss")]
+    expected = [(row.step, row.loss) for row in training.history]
+    assert losses == [(step, pytest.approx(loss)) for step, loss in expected]
+    scores = {e.step: e.value for e in events.Scalars("validation")}
+    assert set(scores) == {4, 8, 10}
+
+
+def test_tensorboard_that_is_missing_is_said_before_training(
+    tmp_path, rows, monkeypatch
+):
+    monkeypatch.setattr("unetpipe.journal.find_spec", lambda name: None)
+    training = Training(tmp_path / "unet", rows)
+    remedy = r"pip install unetpipe\[tensorboard\]"
+    failing(training, ConfigError, remedy, **with_training(tensorboard=True))
 
 
 def test_volumes_of_different_channels_are_refused(tmp_path, rows):

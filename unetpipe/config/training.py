@@ -109,14 +109,39 @@ class TrainingConfig(Section):
     """Arithmetic of the forward and backward pass; losses are always fp32."""
     validate_every: Count = 500
     """Score the validation rows every so many steps; the best checkpoint is kept."""
+    patience: Count | None = None
+    """Stop after so many validations without a better score; null: never."""
     validation_metric: Literal["auto", "v_rand", "seg", "f1", "dice", "loss"] = "auto"
     """What chooses the checkpoint: V_Rand; SEG or F1 of objects (with two classes);
     mean Dice or the loss. auto: v_rand for two classes, dice for more."""
+    averaging: Literal["none", "ema", "swa"] = "none"
+    """Average the weights over the steps and score the mean as well, each time; the
+    better of the two may become the result. ``ema``: exponentially fading; ``swa``:
+    their plain mean."""
+    averaging_decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """With ``ema``: what is kept of the mean at each update."""
+    averaging_start: Annotated[int, Field(ge=0)] = 0
+    """Begin to average after so many steps; for ``swa`` the last quarter is usual."""
+    averaging_every: Count = 1
+    """Average the weights of every so many steps."""
     checkpoint_every: Count = 200
     """Save the training state every so many steps."""
     seed: int = 0
     """Of initialisation, patches, augmentation and dropout."""
     threads: NumThreads = "auto"
     """CPU threads of torch; they change fp32 bits, so a resumed training keeps them."""
+    deterministic: bool = False
+    """Give the same bits every time on the same machine on a GPU too, at the price of
+    speed. CPUs do so anyway, if the number of threads is the same."""
+    processes: Count = 1
+    """Processes that share the patches of a step, on each node: one for each GPU. At
+    most ``batch_size`` on all nodes together. Not part of the recipe."""
+    nodes: Count = 1
+    """Computers that train together, with ``processes`` each."""
+    node_command: str = "srun --overlap --ntasks-per-node=1"
+    """With more than one node: what starts a command once on each of them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU where torch sees one. Not part of the recipe."""
+    tensorboard: bool = False
+    """Write losses and scores for TensorBoard too, into the folder of the training
+    state; needs ``pip install unetpipe[tensorboard]``."""

@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from unetpipe.augmentation import Augmentation
+from unetpipe.averaging import Averaging
 from unetpipe.checkpoints import Checkpoints, TrainingState, pack_weights
 from unetpipe.claims import claim
 from unetpipe.code_version import code_versions
@@ -22,11 +24,14 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
-from unetpipe.errors import ResourceError
+from unetpipe.determinism import algorithms
+from unetpipe.errors import ConfigError, ResourceError
 from unetpipe.geometry import Zyx
 from unetpipe.inference import choose_device
+from unetpipe.journal import check_board, open_board
 from unetpipe.judges import Metric, ObjectRule
-from unetpipe.machine import GIB, choose_threads
+from unetpipe.launch import launch
+from unetpipe.machine import GIB, num_processors
 from unetpipe.model import UNet
 from unetpipe.patches import choose_patch, project_memory
 from unetpipe.records import (
@@ -36,6 +41,7 @@ from unetpipe.records import (
     write_record,
 )
 from unetpipe.sampling import PatchSampler
+from unetpipe.team import Team, check_team, is_launched, joined_team
 from unetpipe.training import Optimisation, train
 from unetpipe.training_rows import check_rows, load_rows, warnings_about
 from unetpipe.unet_spec import UNetSpec
@@ -66,6 +72,8 @@ def train_unet(
 ) -> None:
     """Train a network on the training rows; choose it on the validation rows.
 
+    With several processes this one only launches them; each then makes the same call.
+
     Parameters
     ----------
     rows : list of dict
@@ -91,24 +99,44 @@ def train_unet(
     Interrupted
         After SIGTERM, SIGINT or SIGUSR1, with the state saved.
     """
+    if training.processes * training.nodes > 1 and not is_launched():
+        sections = {
+            "network": network,
+            "training": training,
+            "augmentation": augmentation,
+            "weight_map": weight_map,
+            "segmentation": segmentation,
+        }
+        paths = {
+            "state": state,
+            "model": model,
+            "model_json": model_json,
+            "history": history,
+            "record": record,
+        }
+        launch(
+            {"rows": rows}
+            | {name: s.model_dump(mode="json") for name, s in sections.items()}
+            | {name: str(path) for name, path in paths.items()},
+            processes=training.processes,
+            nodes=training.nodes,
+            node_command=training.node_command,
+            folder=state / "team",
+        )
+        return
     train_rows, validate_rows = (
         load_rows(rows, role, network.num_classes, with_border=weight_map.enabled)
         for role in ("train", "validate")
     )
     check_rows(train_rows, validate_rows)
+    _check_choices(training, has_validation=bool(validate_rows.volumes))
     warnings = warnings_about(train_rows, validate_rows)
     for warning in warnings:
         log.warning("%s", warning)
     spec = network.spec(train_rows.volumes[0].image.shape[0])
     pieces = [p.shape for v in train_rows.volumes for p in v.pieces(spec.ndim)]
     patch = choose_patch(training.patch, spec, pieces)
-    device = choose_device(training.device)
-    _check_memory(spec, patch, training.batch_size, device)
-    optimisation = Optimisation(
-        **training.model_dump(
-            exclude={"patch", "threads", "device", "seed", "validation_metric"}
-        )
-    )
+    optimisation = _optimisation_of(training)
     class_weights = np.ones(network.num_classes, np.float32)
     if weight_map.class_balance:
         class_weights = balance_classes(train_rows.class_counts)
@@ -122,6 +150,7 @@ def train_unet(
         "choosing": choosing,
         "threads": training.threads,
         "seed": training.seed,
+        "deterministic": training.deterministic,
         "augmentation": augmentation.model_dump(mode="json"),
         "patch": list(patch),
         "class_weights": class_weights.tolist(),
@@ -129,22 +158,34 @@ def train_unet(
         "validate": validate_rows.identity,
         "code": code_versions(*ARITHMETIC),
     }
-    with claim(state.with_name(f".{state.name}.claim"), f"the training in {state}"):
-        checkpoints = Checkpoints(state, identity)
+    with ExitStack() as stack:
+        team, device = stack.enter_context(joined_team(choose_device(training.device)))
+        stack.enter_context(algorithms(deterministic=training.deterministic))
+        check_team(spec, training.batch_size, team.size)
+        _check_memory(spec, patch, len(team.share(training.batch_size)), device)
+        if team.is_first:
+            path = state.with_name(f".{state.name}.claim")
+            stack.enter_context(claim(path, f"the training in {state}"))
+        checkpoints = Checkpoints(state, identity, is_writer=team.is_first)
         saved = checkpoints.load_state(last_step=training.steps)
-        threads = choose_threads(training.threads)
-        if saved and training.threads == "auto":
-            threads = saved.threads  # as it began: other threads, other bits
+        threads = _choose_threads(training, team, saved)
         torch.set_num_threads(threads)
         log.info(
-            "training %s on %s, %d threads: patch %s, class weights %s, %s",
+            "training %s on %s, %d processes of %d threads: patch %s, class weights "
+            "%s, %s",
             checkpoints.folder.name,
             device.type,
+            team.size,
             threads,
             patch,
             class_weights.round(3).tolist(),
             f"going on after step {saved.step}" if saved else "from the beginning",
         )
+        board = None
+        if training.tensorboard and team.is_first:
+            folder = checkpoints.folder / "tensorboard"
+            curves = open_board(folder, saved.step if saved else 0)
+            board = stack.enter_context(curves)
         torch.manual_seed(training.seed)
         done = train(
             UNet(spec, initialization=network.initialization),
@@ -172,7 +213,11 @@ def train_unet(
             class_weights=torch.from_numpy(class_weights),
             device=device,
             state=saved,
+            team=team,
+            board=board,
         )
+        if not team.is_first:
+            return
         began_writing = time.monotonic()
         _write_model(
             done,
@@ -211,10 +256,43 @@ def train_unet(
                 "circumstances": circumstances(
                     device=_device_name(device),
                     threads=threads,
+                    processes=team.size,
                     seconds_writing=time.monotonic() - began_writing,
                 ),
             },
         )
+
+
+def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
+    """Raise ConfigError for keys that cannot do what they say."""
+    if training.patience and not has_validation:
+        raise ConfigError(
+            f"training.patience is {training.patience}, but no row of the sheet has "
+            "the role validate, so nothing says when to stop; add one, or remove the "
+            "key"
+        )
+    if training.tensorboard:
+        check_board()
+
+
+def _optimisation_of(training: TrainingConfig) -> Optimisation:
+    values = training.model_dump()
+    averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
+    wanted = {f.name for f in fields(Optimisation)} - {"averaging"}
+    return Optimisation(
+        averaging=Averaging(**averaging), **{n: values[n] for n in wanted}
+    )
+
+
+def _choose_threads(
+    training: TrainingConfig, team: Team, saved: TrainingState | None
+) -> int:
+    """Return the threads of each process; a resumed training keeps those it had."""
+    if training.threads != "auto":
+        return training.threads
+    if saved and saved.processes == team.size:
+        return saved.threads  # as it began: other threads, other bits
+    return max(1, num_processors() // team.local_size)
 
 
 def _check_memory(
@@ -265,11 +343,12 @@ def _choosing(
 def _identity_of(optimisation: Optimisation) -> dict[str, Any]:
     """Return what the weights after some step depend on.
 
-    How often state is saved changes nothing; how many steps follow only where the
-    schedule knows the end. So a training can be made longer.
+    How often state is saved changes nothing, nor does when it is enough; how many steps
+    follow only where the schedule knows the end. So a training can be made longer.
     """
     values = asdict(optimisation)
-    values.pop("checkpoint_every")
+    for name in ("checkpoint_every", "patience"):
+        values.pop(name)
     if optimisation.schedule != "cosine":
         values.pop("steps")
     return values
@@ -297,6 +376,7 @@ def _write_model(
         {
             **description,
             "weights_sha256": hash_file(model),
+            "is_averaged": best.is_averaged if best else False,
             "thresholds": best.thresholds if best else {},
             "validation": best.scores if best else {},
             "step": best.step if best else done.step,

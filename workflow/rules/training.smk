@@ -77,10 +77,11 @@ rule train_unet:
         f"{BENCHMARKS}/train_unet/{{model}}.tsv"
     conda:
         "../envs/unetpipe.yaml"
-    threads: threads_of("training")
+    threads: threads_of("training") * CONFIG.training.processes
     resources:
-        gpu=1,
-        mem_mb=grows(8000),
+        gpu=CONFIG.training.processes * CONFIG.training.nodes,
+        nodes=CONFIG.training.nodes,
+        mem_mb=grows(8000 * CONFIG.training.processes),
         runtime=1440,
     params:
         rows=training_rows,
