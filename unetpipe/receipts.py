@@ -79,6 +79,14 @@ def inspect_shard(
     folder: Path, index: Zyx, *, arrays: Arrays, identity: str
 ) -> tuple[str | None, dict[str, Any]]:
     """Return what is wrong with a shard, as ``check_receipt``, and its receipt."""
+    files = {name: shard_path(array, index) for name, array in arrays.items()}
+    return inspect_files(folder, index, files=files, identity=identity)
+
+
+def inspect_files(
+    folder: Path, index: Zyx, *, files: dict[str, Path], identity: str
+) -> tuple[str | None, dict[str, Any]]:
+    """Return what is wrong with the files that a receipt tells of, and the receipt."""
     path = receipt_path(folder, index)
     if not path.exists():
         return "has no receipt", {}
@@ -88,8 +96,7 @@ def inspect_shard(
         return "has an unreadable receipt", {}
     if record.get("identity") != identity:
         return "has the receipt of another recipe", record
-    for name, array in arrays.items():
-        file = shard_path(array, index)
+    for name, file in files.items():
         if record.get("skipped"):
             if file.exists():
                 return f"was skipped, but has a {name} file", record

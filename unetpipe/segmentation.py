@@ -29,7 +29,9 @@ def threshold_mask(
     threshold : float
         In [0, 1].
     """
-    return np.asarray(as_probability(probability) > np.float64(threshold))
+    values = as_probability(np.arange(256, dtype=np.uint8))
+    lowest = int(np.count_nonzero(values <= np.float64(threshold)))
+    return np.asarray(probability >= lowest)
 
 
 def as_probability(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -111,14 +113,14 @@ def choose_classes(
 
 
 def label_components(
-    mask: NDArray[np.bool_], connectivity: Connectivity
+    mask: NDArray[Any], connectivity: Connectivity
 ) -> tuple[NDArray[np.uint32], int]:
     """Label the components of a block: ids from 1, faces connect.
 
     Parameters
     ----------
-    mask : bool array, shape (z, y, x)
-        Foreground of the block.
+    mask : bool or uint8 array, shape (z, y, x)
+        Foreground of the block, or classes: voxels of different classes stay apart.
     connectivity : "2d" or "3d"
         Within each section, or across sections too.
 
@@ -140,7 +142,7 @@ def label_components(
 
 
 def _components(
-    mask: NDArray[np.bool_], connectivity: Literal[4, 6]
+    mask: NDArray[Any], connectivity: Literal[4, 6]
 ) -> tuple[NDArray[np.uint32], int]:
     labels: Any
     labels, count = cc3d.connected_components(

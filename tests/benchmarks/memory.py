@@ -18,7 +18,7 @@ from unetpipe.model import UNet
 from unetpipe.records import write_record
 from unetpipe.unet_spec import UNetSpec
 
-STAGES = ("ingest_volume", "predict_part", "finish_prediction", "segment_volume")
+STAGES = ("ingest_volume", "predict_part", "finish_prediction", "finish_segmentation")
 # A tile of more than half the largest shard, more sections than the thickest shards
 # need, and sections large enough for a pyramid: then blocks are alike in all three.
 STRIDE: Zyx = (1, 544, 544)
@@ -129,12 +129,13 @@ class _Chain:
                 "parts": [home / "parts" / "0.json"],
                 "record": home / "prediction.json",
             },
-            "segment_volume": {
+            "finish_segmentation": {
                 "prediction": home / "prediction.json",
                 "model_json": network["model_json"],
                 "ingest": ingest,
                 "segmentation": SegmentationConfig(),
                 "folder": home,
+                "parts": [],
                 "record": home / "segmentation.json",
             },
         }

@@ -12,7 +12,7 @@ ON_CPU = {
     "ingest_volume",
     "compute_weight_map",
     "finish_prediction",
-    "segment_volume",
+    "finish_segmentation",
     "evaluate_prediction",
 }
 

@@ -10,7 +10,7 @@ from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
 from unetpipe.receipts import receipt_path
 from unetpipe.records import read_record, write_record
-from unetpipe.stages.segment_volume import segment_volume
+from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
 from unetpipe.verification import hash_voxels, receipts_of
 from unetpipe.volumes import open_volume, shard_path, write_shard
@@ -68,12 +68,13 @@ def verified(tmp_path, make_volume, make_model, monkeypatch) -> Verified:
     write_record(ingest, volume)
     chain = Chain(tmp_path / "run", ingest, make_model())
     chain.run()
-    segment_volume(
+    finish_segmentation(
         prediction=chain.folder / "prediction.json",
         model_json=chain.model_json,
         ingest=ingest,
         segmentation=SegmentationConfig(),
         folder=chain.folder,
+        parts=[],
         record=chain.folder / "segmentation.json",
     )
     return Verified(tmp_path, chain)

@@ -106,9 +106,39 @@ class SegmentationConfig(Section):
     """Objects within each section, or across sections; voxels connect by faces."""
     object_classes: tuple[int, ...] | None = None
     """With more than two classes: those whose voxels make objects; null: all but 0."""
+    method: Literal["components", "watershed"] = "components"
+    """``components``: foreground voxels that connect are one object. ``watershed``:
+    objects that touch are cut where they are thin, and grow into what
+    ``flood_threshold`` allows."""
+    seed_distance_vox: Positive = 3.0
+    """With ``watershed``: what lies deeper in the foreground is the core of an object,
+    so necks thinner than twice this are cut; in lengths of the shortest voxel edge."""
+    seed_reach_vox: Count = 16
+    """With ``watershed``: steps, voxel to voxel, that an object grows from its core;
+    what is thinner for longer is an object of its own."""
+    flood_threshold: Fraction | None = None
+    """With ``watershed``: foreground probability above which an object may grow; 0:
+    everywhere; null: ``threshold``."""
     smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
-    """Objects of fewer voxels are dropped; auto: chosen together with the threshold,
-    where ``choose_by`` is seg or f1."""
+    """Objects of fewer voxels are dropped, with ``watershed`` cores of fewer, before
+    others grow; auto: chosen together with the threshold, where ``choose_by`` is seg
+    or f1."""
+    largest_hole_vox: Annotated[int, Field(ge=0)] = 0
+    """With ``components``: background of up to so many voxels inside one object is
+    filled; what touches a face of the volume (with 2d: of the section) is no hole."""
+    block_shards: tuple[Count, Count, Count] = (1, 1, 1)
+    """Shards that one block spans; the unit that an interruption loses at most."""
+    parts: Count = 1
+    """Jobs that share a volume's blocks; with 1 a single job does all steps."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SegmentationConfig":
+        if self.method == "watershed" and self.largest_hole_vox:
+            raise ConfigError(
+                f"largest_hole_vox is {self.largest_hole_vox} with method watershed, "
+                "which looks for no holes; use 0, or method components"
+            )
+        return self
 
 
 class EvaluationConfig(Section):

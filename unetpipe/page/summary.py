@@ -204,7 +204,11 @@ def _timings_of(predicted: Record) -> Iterator[tuple[str, str, Record, str]]:
     total = {"seconds": sum(part["seconds"] for part in parts)}
     yield "predict_part", of, total, note
     yield "finish_prediction", of, predicted["prediction"], ""
-    yield "segment_volume", of, predicted["segmentation"], ""
+    parts = predicted["segmentation"].get("parts", [])
+    if parts:
+        total = {"seconds": sum(part["seconds"] for part in parts)}
+        yield "segmentation, all parts", of, total, count(len(parts), "job")
+    yield "finish_segmentation", of, predicted["segmentation"], ""
     if predicted["metrics"]:
         yield "evaluate_prediction", of, predicted["metrics"], ""
 
@@ -219,7 +223,7 @@ def describe_machines(run: Run) -> list[dict[str, Any]]:
         records += [
             ("probe_prediction", predicted["probe"]),
             ("finish_prediction", predicted["prediction"]),
-            ("segment_volume", predicted["segmentation"]),
+            ("finish_segmentation", predicted["segmentation"]),
         ]
         if predicted["metrics"]:
             records.append(("evaluate_prediction", predicted["metrics"]))

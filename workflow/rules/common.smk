@@ -214,6 +214,21 @@ def grows(amount):
     return scaled
 
 
+def segmentation_parts(step):
+    """Return the records of one step's parts."""
+    return [
+        f"{PREDICTED}/{step}/{part}.json" for part in range(CONFIG.segmentation.parts)
+    ]
+
+
+def steps_of_segmentation():
+    """Return the records of all steps that have jobs of their own."""
+    if CONFIG.segmentation.parts == 1:
+        return []
+    merged = f"{PREDICTED}/segment/merge.json"
+    return [*segmentation_parts("segment"), merged, *segmentation_parts("relabel")]
+
+
 def planned_memory_mb(wildcards, attempt):
     """Return the projected memory of a part, more after each failure."""
     plan = Path(f"{RESULTS}/{wildcards.model}/{wildcards.volume}/plan.json")

@@ -11,7 +11,7 @@ rule evaluate_prediction:
     """Score a prediction on the annotated sections."""
     input:
         prediction=rules.finish_prediction.output.record,
-        segmentation=rules.segment_volume.output.record,
+        segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,
     output:
@@ -64,7 +64,7 @@ rule compare_networks:
 rule export_ctc:
     """Write the objects in the layout of the Cell Tracking Challenge."""
     input:
-        segmentation=rules.segment_volume.output.record,
+        segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
     output:
         record=f"{PREDICTED}/ctc.json",
@@ -121,7 +121,7 @@ rule report:
         suggestions=rules.suggest_settings.output.record,
         trainings=expand(rules.train_unet.output.record, model=list(NETWORKS)),
         segmentations=predicted(
-            rules.segment_volume.output.record, "validate", "test", "predict"
+            rules.finish_segmentation.output.record, "validate", "test", "predict"
         ),
         metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
     output:

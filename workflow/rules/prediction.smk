@@ -113,18 +113,18 @@ rule finish_prediction:
         "../../scripts/finish_prediction.py"
 
 
-rule segment_volume:
-    """Turn probabilities into a mask and numbered objects."""
+rule segment_part:
+    """Number the components of one part's blocks."""
     input:
         prediction=rules.finish_prediction.output.record,
         model_json=rules.train_unet.output.model_json,
         ingest=rules.ingest_volume.output.record,
     output:
-        record=f"{PREDICTED}/segmentation.json",
+        record=f"{PREDICTED}/segment/{{part}}.json",
     log:
-        f"{LOGS}/segment_volume/{{model}}/{{volume}}.log",
+        f"{LOGS}/segment_part/{{model}}/{{volume}}/{{part}}.log",
     benchmark:
-        f"{BENCHMARKS}/segment_volume/{{model}}/{{volume}}.tsv"
+        f"{BENCHMARKS}/segment_part/{{model}}/{{volume}}/{{part}}.tsv"
     conda:
         "../envs/unetpipe.yaml"
     resources:
@@ -132,9 +132,93 @@ rule segment_volume:
         runtime=grows(240),
     params:
         segmentation=section("segmentation"),
-        folder=subpath(output.record, parent=True),
-        code=code_versions("unetpipe.stages.segment_volume"),
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.segment_part"),
     message:
-        "Segmenting {wildcards.volume} with {wildcards.model}"
+        "Labelling part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
     script:
-        "../../scripts/segment_volume.py"
+        "../../scripts/segment_part.py"
+
+
+rule merge_objects:
+    """Find which components of all blocks are one object."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+        labelled=segmentation_parts("segment"),
+    output:
+        record=f"{PREDICTED}/segment/merge.json",
+    log:
+        f"{LOGS}/merge_objects/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/merge_objects/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        segmentation=section("segmentation"),
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.merge_objects"),
+    message:
+        "Merging the objects of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/merge_objects.py"
+
+
+rule relabel_part:
+    """Write mask and objects of one part's blocks."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+        merged=rules.merge_objects.output.record,
+    output:
+        record=f"{PREDICTED}/relabel/{{part}}.json",
+    log:
+        f"{LOGS}/relabel_part/{{model}}/{{volume}}/{{part}}.log",
+    benchmark:
+        f"{BENCHMARKS}/relabel_part/{{model}}/{{volume}}/{{part}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        segmentation=section("segmentation"),
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.relabel_part"),
+    message:
+        "Writing the objects of part {wildcards.part} of {wildcards.volume}"
+    script:
+        "../../scripts/relabel_part.py"
+
+
+rule finish_segmentation:
+    """Verify the objects, add pyramids and table; with one part, do all steps."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+        parts=steps_of_segmentation(),
+    output:
+        record=f"{PREDICTED}/segmentation.json",
+    log:
+        f"{LOGS}/finish_segmentation/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/finish_segmentation/{{model}}/{{volume}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        segmentation=section("segmentation"),
+        folder=PREDICTED,
+        code=code_versions("unetpipe.stages.finish_segmentation"),
+    message:
+        "Finishing the objects of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/finish_segmentation.py"

@@ -80,7 +80,7 @@ rule export_ngff04:
     input:
         ingest=rules.ingest_volume.output.record,
         prediction=rules.finish_prediction.output.record,
-        segmentation=rules.segment_volume.output.record,
+        segmentation=rules.finish_segmentation.output.record,
         pyramids=pyramids_of_pair,
     output:
         record=f"{PREDICTED}/ngff04.json",

@@ -1,17 +1,18 @@
-"""Rule segment_volume."""
+"""Rule finish_segmentation."""
 
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.logs import log_to
-from unetpipe.stages.segment_volume import segment_volume
+from unetpipe.stages.finish_segmentation import finish_segmentation
 
 log_to(Path(snakemake.log[0]))
-segment_volume(
+finish_segmentation(
     prediction=Path(snakemake.input.prediction),
     model_json=Path(snakemake.input.model_json),
     ingest=Path(snakemake.input.ingest),
     segmentation=SegmentationConfig(**snakemake.params.segmentation),
     folder=Path(snakemake.params.folder),
+    parts=[Path(part) for part in snakemake.input.parts],
     record=Path(snakemake.output.record),
 )

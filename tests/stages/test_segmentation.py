@@ -1,0 +1,266 @@
+"""Objects are the same for any blocks, parts, order and interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import cc3d
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv
+
+from tests.stages.segmented import Segmented, by_first_voxel, store_prediction
+from unetpipe.errors import IntegrityError
+from unetpipe.records import read_record
+from unetpipe.volumes import open_volume, shard_path
+
+SHARD = (4, 16, 16)  # 12 of them
+
+
+def blobs(shape=(11, 30, 27), seed=0, channels=1, smooth=1):
+    """Return random smooth probabilities, uint8 (c, z, y, x)."""
+    rng = np.random.default_rng(seed)
+    noise = rng.random((channels, *shape))
+    for axis in (1, 2, 3) * smooth:
+        noise = (noise + np.roll(noise, 1, axis)) / 2
+    noise = (noise - noise.min()) / (noise.max() - noise.min())
+    return (255 * noise).astype(np.uint8)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    probability = blobs()
+    return probability[0], store_prediction(tmp_path / "p", probability, SHARD)
+
+
+def whole(probability, connectivity="3d"):
+    mask = probability > 127
+    if connectivity == "3d":
+        return by_first_voxel(cc3d.connected_components(mask, connectivity=6))
+    labels = np.zeros(mask.shape, np.int64)
+    for z, section in enumerate(mask):
+        found = cc3d.connected_components(section, connectivity=4).astype(np.int64)
+        labels[z] = np.where(found > 0, found + labels.max(), 0)
+    return by_first_voxel(labels)
+
+
+@pytest.mark.parametrize("connectivity", ["2d", "3d"])
+def test_ids_equal_those_of_the_whole_volume(stored, tmp_path, connectivity):
+    probability, predicted = stored
+    expected = whole(probability, connectivity)
+    assert expected.max() > 10
+    for parts, block_shards in ((1, (1, 1, 1)), (3, (2, 1, 2)), (20, (1, 2, 1))):
+        run = Segmented(
+            predicted,
+            tmp_path / f"{parts}",
+            connectivity=connectivity,
+            parts=parts,
+            block_shards=block_shards,
+        )
+        record = run.run()
+        assert np.array_equal(run.objects(), expected)
+        assert np.array_equal(run.mask(), probability > 127)
+        assert record["num_objects"] == expected.max()
+        assert record["num_foreground_voxels"] == (probability > 127).sum()
+
+
+def test_the_bits_do_not_depend_on_parts_or_blocks(stored, tmp_path):
+    _, predicted = stored
+    one = Segmented(predicted, tmp_path / "one", connectivity="3d")
+    many = Segmented(
+        predicted, tmp_path / "many", connectivity="3d", parts=4, block_shards=(1, 2, 2)
+    )
+    records = [one.run(), many.run()]
+    assert records[0]["identity_sha256"] == records[1]["identity_sha256"]
+    for store in ("store", "objects"):
+        files = [
+            sorted(
+                open_volume(run._path(r[store])).store_path.store.root.rglob("c/*/*/*")
+            )
+            for run, r in zip((one, many), records, strict=True)
+        ]
+        assert len(files[0]) == len(files[1]) > 0
+        for a, b in zip(*files, strict=True):
+            assert a.read_bytes() == b.read_bytes()
+    assert records[0]["table"]["csv"]["sha256"] == records[1]["table"]["csv"]["sha256"]
+
+
+def test_the_table_tells_of_each_object(stored, tmp_path):
+    probability, predicted = stored
+    run = Segmented(
+        predicted, tmp_path / "run", connectivity="3d", smallest_object_vox=3
+    )
+    record = run.run()
+    objects = run.objects()
+    table = pq.read_table(record["table"]["parquet"]["path"]).to_pylist()
+    assert csv.read_csv(record["table"]["csv"]["path"]).num_rows == len(table)
+    assert [row["id"] for row in table] == list(range(1, int(objects.max()) + 1))
+    for row in table:
+        where = np.argwhere(objects == row["id"])
+        assert row["voxels"] == len(where) >= 3
+        assert row["class"] == 1
+        for axis, name in enumerate("zyx"):
+            assert row[f"start_{name}"] == where[:, axis].min()
+            assert row[f"stop_{name}"] == where[:, axis].max() + 1
+            assert row[f"centroid_{name}_vox"] == pytest.approx(where[:, axis].mean())
+            assert row[f"centroid_{name}_nm"] == pytest.approx(
+                where[:, axis].mean() * (50, 4, 4)[axis]
+            )
+        mean = probability[objects == row["id"]].mean() / 255
+        assert row["mean_probability"] == pytest.approx(mean)
+
+
+def test_classes_make_objects_of_their_own(tmp_path):
+    probability = blobs(channels=4)
+    classes = probability.argmax(axis=0).astype(np.uint8)
+    predicted = store_prediction(tmp_path / "p", probability, SHARD, classes)
+    run = Segmented(
+        predicted, tmp_path / "run", connectivity="3d", object_classes=(1, 3)
+    )
+    record = run.run()
+    chosen = np.where(np.isin(classes, (1, 3)), classes, 0)
+    expected = by_first_voxel(cc3d.connected_components(chosen, connectivity=6))
+    assert np.array_equal(run.objects(), expected)
+    assert np.array_equal(run.mask(), classes)
+    for row in pq.read_table(record["table"]["parquet"]["path"]).to_pylist():
+        inside = expected == row["id"]
+        assert (classes[inside] == row["class"]).all()
+        mean = probability[row["class"]][inside].mean() / 255
+        assert row["mean_probability"] == pytest.approx(mean)
+
+
+def test_an_empty_volume_has_no_objects(tmp_path):
+    predicted = store_prediction(
+        tmp_path / "p", np.zeros((1, 5, 9, 9), np.uint8), SHARD
+    )
+    for method in ("components", "watershed"):
+        run = Segmented(predicted, tmp_path / method, method=method)
+        assert run.run()["num_objects"] == 0
+        assert not run.objects().any()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.stages.segmented import Segmented
+from unetpipe import segmenting
+predicted, folder, step, fatal = sys.argv[1:]
+name = {"label": "_label", "relabel": "_relabel"}[step]
+original, calls = getattr(segmenting.Segmentation, name), []
+def dying(self, number):
+    calls.append(1)
+    if len(calls) == int(fatal):
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, number)
+setattr(segmenting.Segmentation, name, dying)
+Segmented(Path(predicted), Path(folder), connectivity="3d").run()
+"""
+
+
+@pytest.mark.parametrize("step", ["label", "relabel"])
+def test_a_killed_job_loses_only_the_block_in_flight(stored, tmp_path, step):
+    probability, predicted = stored
+    folder = tmp_path / "run"
+    arguments = [predicted, folder, step, 6]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, arguments)], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (folder / "segmentation.json").exists()
+    run = Segmented(predicted, folder, connectivity="3d", parts=2)
+    labelled = sum(run.label(part)["num_kept"] for part in range(2))
+    assert labelled == (5 if step == "label" else 12)
+    run.merge()
+    written = sum(run.relabel(part)["num_kept"] for part in range(2))
+    assert written == (0 if step == "label" else 5)
+    run.finish()
+    assert np.array_equal(run.objects(), whole(probability))
+
+
+def test_running_again_writes_nothing(stored, tmp_path):
+    _, predicted = stored
+    run = Segmented(predicted, tmp_path / "run", parts=3)
+    run.run()
+    assert [run.label(part)["num_computed"] for part in range(3)] == [0, 0, 0]
+    run.merge()
+    assert [run.relabel(part)["num_computed"] for part in range(3)] == [0, 0, 0]
+    assert run.finish()["num_objects"] == run.objects().max()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_damaged_shard_is_found_and_written_again(stored, tmp_path, parts):
+    probability, predicted = stored
+    run = Segmented(predicted, tmp_path / "run", connectivity="3d", parts=parts)
+    record = run.run()
+    file = shard_path(open_volume(run._path(record["objects"])), (1, 1, 1))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    if parts > 1:
+        with pytest.raises(
+            IntegrityError, match=r"shard \(1, 1, 1\) has a receipt, but"
+        ):
+            run.finish()
+        assert not any(r.exists() for r in run.records["relabel"]), "a repeat mends it"
+    run.run()
+    assert np.array_equal(run.objects(), whole(probability))
+
+
+def test_another_setting_gets_another_store(stored, tmp_path):
+    _, predicted = stored
+    first = Segmented(predicted, tmp_path / "run").run()
+    second = Segmented(predicted, tmp_path / "run", smallest_object_vox=5).run()
+    assert first["store"] != second["store"]
+    assert read_record(tmp_path / "run" / "segmentation.json") == second
+    assert open_volume(tmp_path / first["store"])[...].any()
+
+
+def test_no_scratch_files_are_left(stored, tmp_path):
+    _, predicted = stored
+    Segmented(predicted, tmp_path / "run", parts=2).run()
+    (home,) = (tmp_path / "run").glob("segmentation-*/")
+    left = {path.name for path in home.iterdir()}
+    assert left == {
+        "segmentation.ome.zarr",
+        "receipts",
+        "objects.parquet",
+        "objects.csv",
+        "finished.json",
+    }
+    assert os.access(home / "objects.csv", os.R_OK)
+
+
+@pytest.mark.parametrize("connectivity", ["2d", "3d"])
+def test_a_watershed_cuts_the_same_objects_from_any_blocks(tmp_path, connectivity):
+    probability = blobs((8, 48, 48), seed=3, smooth=8)
+    shape = probability.shape[1:]
+    whole_shard = tuple(n + (-n) % 2 for n in shape)
+    found = []
+    for name, shard, parts in (("one", whole_shard, 1), ("many", (4, 24, 24), 3)):
+        predicted = store_prediction(tmp_path / name, probability, shard)
+        run = Segmented(
+            predicted,
+            tmp_path / f"run-{name}",
+            method="watershed",
+            connectivity=connectivity,
+            seed_distance_vox=1.5,
+            seed_reach_vox=4,
+            flood_threshold=0.3,
+            parts=parts,
+        )
+        record = run.run()
+        found.append((run.objects(), record))
+    (one, of_one), (many, of_many) = found
+    assert of_one["num_objects"] == of_many["num_objects"] == one.max() > 10
+    assert np.array_equal(one > 0, many > 0), "what is flooded is exact"
+    assert np.count_nonzero(one) > np.count_nonzero(probability[0] > 127)
+    differ = np.count_nonzero(one != many)
+    assert differ < 0.02 * np.count_nonzero(one)
+    assert of_one["seams"] == {"voxels_compared": 0, "voxels_differing": 0}
+    seams = of_many["seams"]
+    assert 0 <= seams["voxels_differing"] < 0.05 * seams["voxels_compared"]
+    rows = pq.read_table(of_many["table"]["parquet"]["path"]).to_pylist()
+    sizes = np.bincount(many.ravel())[1:]
+    assert [row["voxels"] for row in rows] == sizes.tolist()
