@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from unetpipe.records import read_record, write_record
 
 NOTE = Path(".snakemake/unetpipe_run.json")
 LOCKS = Path(".snakemake/locks")
+# `snakemake status --nolock` runs beside another run, and touches nothing of it.
+ONLY_LOOKS = "--nolock" in sys.argv
 
 
 def mend_earlier_run():
@@ -86,11 +89,8 @@ def jobs_on_cluster():
 
 
 def note_run():
-    """Note which process is at work in this folder, unless another one is.
-
-    A rule that only tells how far a run is may run beside it, without its lock.
-    """
-    if NOTE.exists() and is_running(read_record(NOTE)):
+    """Note which process is at work in this folder."""
+    if ONLY_LOOKS:
         return
     process = psutil.Process()
     write_record(
@@ -105,9 +105,9 @@ def note_run():
 
 
 def forget_run():
-    """Take the note away, if it is this process's."""
-    if NOTE.exists() and read_record(NOTE)["pid"] == os.getpid():
-        NOTE.unlink()
+    """Take the note away: whatever became of the run, it ended by itself."""
+    if not ONLY_LOOKS:
+        NOTE.unlink(missing_ok=True)
 
 
 def mend_dates(results):
@@ -122,5 +122,5 @@ def mend_dates(results):
                 os.utime(path)
 
 
-if workflow.is_main_process and (told := mend_earlier_run()):
+if workflow.is_main_process and not ONLY_LOOKS and (told := mend_earlier_run()):
     logger.warning(told)
