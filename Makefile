@@ -19,6 +19,8 @@ FAST := not slow and not gpu and not cluster and not faults
 # Hard limits: a Snakemake that waits for ever must not take all of CI's time.
 SLURM_SECONDS ?= 900
 FAULT_SECONDS ?= 5400
+# Random moments at which a prediction and a training are killed.
+KILLS ?= 10
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
@@ -50,12 +52,12 @@ slow: venv ## Run the tests that take minutes
 # Starts a controller and four nodes on this machine; root, and Debian for the packages.
 test-slurm: venv ## Run the chain through a real SLURM on this machine
 	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
-	timeout --kill-after 30 $(SLURM_SECONDS) \
+	timeout --signal INT --kill-after 60 $(SLURM_SECONDS) \
 	  pytest -m "cluster and not faults" --numprocesses 0 tests/cluster
 
-faults: venv ## Inject every fault of README's table; ONLY="not cluster" for some
+faults: venv ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
 	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
-	timeout --kill-after 30 $(FAULT_SECONDS) \
+	UNETPIPE_KILLS=$(KILLS) timeout --signal INT --kill-after 60 $(FAULT_SECONDS) \
 	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0
 
 # MONAI, which is measured against, is not needed for anything else.

@@ -1,5 +1,6 @@
 """kill -9 at random moments: equal bits, and no more redone than was under way."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from unetpipe.sampling import PatchSampler
 
 pytestmark = pytest.mark.faults
 
-NUM_KILLS = 10
+NUM_KILLS = int(os.environ.get("UNETPIPE_KILLS", "10"))
 # Of blocks of 4 tiles: one computed, one whole and waiting, one being written, and the
 # batches that were assembled ahead.
 TILES_IN_FLIGHT = 4 * 4

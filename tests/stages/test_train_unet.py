@@ -15,7 +15,7 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
-from unetpipe.errors import ConfigError, DataError, ResourceError
+from unetpipe.errors import ConfigError, DataError, IntegrityError, ResourceError
 from unetpipe.history import read_history
 from unetpipe.inference import load_network
 from unetpipe.records import hash_file, read_record
@@ -181,6 +181,18 @@ def test_repeating_the_call_changes_nothing(done):
     assert (done.folder / "model.safetensors").read_bytes() == weights
     assert (done.folder / "history.csv").read_bytes() == history
     assert done.model == before
+    assert done.record["resumed_at"] == [8]
+
+
+def test_damaged_weights_are_written_again_from_the_state(done):
+    weights = done.folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match="delete it and repeat the same command"):
+        load_network(weights, done.model)
+    weights.unlink()
+    done()
+    assert weights.read_bytes() == whole
     assert done.record["resumed_at"] == [8]
 
 
