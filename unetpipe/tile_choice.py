@@ -17,6 +17,8 @@ from unetpipe.orientations import ORIENTATIONS, strides_in_frames
 from unetpipe.tiling import axis_strides
 from unetpipe.unet_spec import UNetSpec
 
+# What the activations of a pass may take on a CPU, where nobody says.
+CPU_MEMORY_GB = 4.0
 BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2}
 # FLOP that a device does while it moves a byte of a feature map, while it prepares one
 # weight, and while it starts a pass. CPU: least squares over 80 forward passes of 16 to

@@ -35,13 +35,17 @@ from unetpipe.probing import (
 )
 from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.selection import TileSelection
-from unetpipe.tile_choice import TileCandidate, project_tile, rank_tiles
+from unetpipe.tile_choice import (
+    CPU_MEMORY_GB,
+    TileCandidate,
+    project_tile,
+    rank_tiles,
+)
 from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.volumes import open_volume, read_roi
 
 log = logging.getLogger(__name__)
 
-CPU_MEMORY_GB = 4.0
 GPU_MEMORY_SHARE = 0.7
 NUM_RECORDED = 10
 DEFAULT_THRESHOLD = 0.5

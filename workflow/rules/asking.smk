@@ -1,13 +1,14 @@
 """What is asked for by name, looks at what is there, and changes none of it.
 
 IN   all records that exist
-OUT  results/<name>/{verify,forecast}.json
+OUT  results/<name>/{verify.json,plan.json,plan.txt}
 
     snakemake verify             is everything as it was written?
     snakemake plan               how much work, memory, disk and time?
     snakemake status --nolock    how far is a run that goes on elsewhere?
 
-None of them is part of `all`; having no declared outputs, they run whenever asked.
+None of them is part of `all`. They declare no output, and no benchmark, which counts as
+one: so they run whenever they are asked.
 """
 
 
@@ -15,8 +16,6 @@ rule verify:
     """Read every shard, compute some blocks again, and tell what mends a difference."""
     log:
         f"{LOGS}/verify.log",
-    benchmark:
-        f"{BENCHMARKS}/verify.tsv"
     conda:
         "../envs/unetpipe.yaml"
     threads: threads_of("prediction")
@@ -43,3 +42,25 @@ rule verify:
         "Comparing what is stored with its records"
     script:
         "../../scripts/verify.py"
+
+
+rule plan:
+    """Tell what the run takes, and refuse what cannot fit on the disk."""
+    log:
+        f"{LOGS}/plan.log",
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        config=CONFIG.model_dump(mode="json"),
+        volumes=described_volumes(),
+        networks=described_networks(),
+        manifest=MANIFEST,
+        results=RESULTS,
+        command=own_command(),
+        record=f"{RESULTS}/plan.json",
+        code=code_versions("unetpipe.stages.plan"),
+    message:
+        "Planning the whole run"
+    script:
+        "../../scripts/plan.py"

@@ -347,3 +347,34 @@ def verified_predictions():
         }
         for model, volume in predicted_pairs("validate", "test", "predict")
     ]
+
+
+def described_volumes():
+    """Return what the sheet says of each volume, as far as its size is concerned."""
+    return [
+        {
+            "volume": row.volume,
+            "image": row.image,
+            "axes": row.axes,
+            "has_labels": bool(row.labels),
+            "is_trained_on": row.volume in annotated_volumes(),
+        }
+        for row in (SHEET.of_volume(volume)[0] for volume in SHEET.volumes)
+    ]
+
+
+def described_networks():
+    """Return the settings of each network and the volumes that it meets."""
+    pairs = predicted_pairs("validate", "test", "predict")
+    return [
+        {
+            "model": model,
+            "network": network.config.network.model_dump(mode="json"),
+            "training": network.config.training.model_dump(mode="json"),
+            "volumes": [volume for name, volume in pairs if name == model],
+            "trained_on": sorted(
+                {row.volume for row in rows_of_network(model, "train")}
+            ),
+        }
+        for model, network in NETWORKS.items()
+    ]

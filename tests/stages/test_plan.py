@@ -1,0 +1,178 @@
+"""Plan: what a run takes, before anything ran and in the middle of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.stages.predicted import Chain
+from unetpipe.config import Config
+from unetpipe.errors import DataError, ResourceError
+from unetpipe.forecast import Rate, Volume, Wanted, forecast_prediction
+from unetpipe.history import History, HistoryRow
+from unetpipe.patches import choose_patch
+from unetpipe.records import read_record, write_record
+from unetpipe.stages.plan import plan
+from unetpipe.tiling import PredictionGeometry
+from unetpipe.unet_spec import UNetSpec
+
+NETWORK = {"base_channels": 4, "depth": 2}
+TABLE = ("network  volume", "unet     vol")
+
+
+def run(folder: Path, *, image="vol.tif", axes="", volumes=("vol",), **config) -> dict:
+    """Plan a run of one network; return ``plan.json``."""
+    settings = Config(**{"network": NETWORK, **config}).model_dump(mode="json")
+    plan(
+        config=settings,
+        volumes=[
+            {
+                "volume": volume,
+                "image": image,
+                "axes": axes,
+                "has_labels": True,
+                "is_trained_on": True,
+            }
+            for volume in volumes
+        ],
+        networks=[
+            {
+                "model": "unet",
+                "network": settings["network"],
+                "training": settings["training"],
+                "volumes": list(volumes),
+                "trained_on": list(volumes),
+            }
+        ],
+        manifest=folder / "manifest.json",
+        results=folder / "results",
+        command="snakemake --configfile c.yaml",
+        record=folder / "results" / "plan.json",
+    )
+    return read_record(folder / "results" / "plan.json")
+
+
+def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
+    planned = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].startswith(TABLE[0])
+    assert (tmp_path / "results" / "plan.txt").read_text() == said
+    (forecast,) = planned["predictions"]
+    assert planned["volumes"][0]["known_from"] == "configuration"
+    assert forecast["num_parts"] == 3
+    assert forecast["rate_from"].startswith("assumed for ")
+    assert forecast["bytes_written"] == 4 * 64 * 64
+    assert planned["num_jobs"] == 2 + 2 + 1 + 5 + 3
+    assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
+
+
+@pytest.mark.parametrize("axes", ["", "zyx"])
+def test_a_folder_is_planned_from_the_headers_of_its_files(tmp_path, axes):
+    image = np.zeros((5, 48, 80), np.uint16)
+    tifffile.imwrite(tmp_path / "vol.tif", image, photometric="minisblack")
+    planned = run(tmp_path, source=str(tmp_path), axes=axes)
+    (volume,) = planned["volumes"]
+    assert volume == {
+        "name": "vol",
+        "shape": [5, 48, 80],
+        "num_channels": 1,
+        "itemsize": 2,
+        "known_from": "file header",
+    }
+    assert not (tmp_path / "results" / "volumes").exists()
+
+
+def test_what_is_not_fetched_yet_is_named_with_the_command_that_does(tmp_path, capsys):
+    planned = run(tmp_path, source="https://example.org/a.zip")
+    assert planned["predictions"] == []
+    said = capsys.readouterr().out
+    assert (
+        "not here yet: snakemake --configfile c.yaml --until download_dataset" in said
+    )
+    tifffile.imwrite(tmp_path / "vol.tif", np.zeros((2, 32, 32), np.uint8))
+    write_record(tmp_path / "manifest.json", {"root": str(tmp_path)})
+    planned = run(tmp_path, source="https://example.org/a.zip")
+    assert planned["volumes"][0]["shape"] == [2, 32, 32]
+
+
+def test_all_volumes_that_cannot_be_read_are_named_at_once(tmp_path):
+    (tmp_path / "vol.tif").write_bytes(b"II*\0 no image")
+    with pytest.raises(DataError) as error:
+        run(tmp_path, source=str(tmp_path), volumes=("one", "two"))
+    assert "volume one: " in str(error.value)
+    assert "volume two: " in str(error.value)
+
+
+def test_what_cannot_fit_on_the_disk_is_refused_with_both_numbers(tmp_path, capsys):
+    with pytest.raises(ResourceError, match=r"\(\d+ bytes\) free, about .* are needed"):
+        run(tmp_path, phantom={"shape": (10_000, 100_000, 100_000)})
+    assert "still needed" in capsys.readouterr().out
+    disk = json.loads((tmp_path / "results" / "plan.json").read_text())["disk"]
+    assert disk["needed_bytes"] > disk["free_bytes"]
+
+
+def test_a_box_is_planned_as_the_tiles_that_touch_it(tmp_path):
+    box = {"stride": (1, 16, 32), "roi": ((1, 3), (15, 17), (0, 32))}
+    planned = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction=box)
+    assert planned["predictions"][0]["num_tiles"] == 2 * 2 * 1
+
+
+def test_a_finished_prediction_is_forecast_as_it_was_planned(
+    tmp_path, make_volume, make_model
+):
+    ingest = make_volume((3, 40, 60))
+    folder = tmp_path / "results"
+    chain = Chain(folder / "unet" / "vol", ingest, make_model())
+    chain.run()
+    (folder / "volumes" / "vol").mkdir(parents=True)
+    (folder / "volumes" / "vol" / "ingest.json").write_text(ingest.read_text())
+    planned = run(tmp_path, prediction=chain.prediction.model_dump(mode="json"))
+    (forecast,) = planned["predictions"]
+    made = read_record(chain.folder / "plan.json")
+    assert planned["volumes"][0]["known_from"] == "record"
+    assert forecast["rate_from"] == "last receipts"
+    geometry = PredictionGeometry.from_json(made["geometry"])
+    assert forecast["num_tiles"] == made["projected"]["num_tiles"]
+    assert forecast["num_shards"] == geometry.num_shards
+    assert forecast["flop"] == made["projected"]["flop"]
+    assert forecast["peak_rss_bytes"] == made["projected"]["peak_rss_bytes"]
+    parts = read_record(chain.folder / "prediction.json")["parts"]
+    seconds = sum(part["seconds_computing"] for part in parts)
+    assert forecast["seconds"] == pytest.approx(seconds)
+    (chain.folder / "prediction.json").unlink()
+    planned = run(tmp_path, prediction=chain.prediction.model_dump(mode="json"))
+    assert planned["predictions"][0]["rate_from"] == "probe"
+    assert planned["predictions"][0]["seconds"] == pytest.approx(
+        3600 * made["projected"]["hours"]
+    )
+
+
+def test_a_training_is_forecast_from_its_own_history(tmp_path):
+    path = tmp_path / "results" / "unet" / "state" / "1f0c9a2e" / "history.csv"
+    path.parent.mkdir(parents=True)
+    History(path).append([HistoryRow(n, 0.5, 1e-3, 2.0 * n) for n in range(1, 11)])
+    planned = run(tmp_path, training={"steps": 50})
+    (training,) = planned["trainings"]
+    assert training["seconds"] == pytest.approx(100.0)
+    assert training["rate_from"] == "its own history"
+    spec = UNetSpec(**NETWORK)
+    patch = choose_patch(None, spec, [(1, 256, 256)])
+    assert training["flop"] == 50 * 3 * spec.flop(patch)
+
+
+def test_twice_the_volume_costs_twice_the_work():
+    def forecast(sections, parts=1):
+        return forecast_prediction(
+            Volume("v", (sections, 4096, 4096), 1, 1, "record"),
+            UNetSpec(),
+            Wanted("fp32", "cpu", None, None, 1, (1, 1, 1), parts),
+            Rate(1e12, "test"),
+        )
+
+    one, two = forecast(80), forecast(160)
+    assert (two.flop, two.num_tiles) == (2 * one.flop, 2 * one.num_tiles)
+    assert two.seconds == 2 * one.seconds == 2 * one.flop / 1e12
+    assert two.peak_rss_bytes == one.peak_rss_bytes
+    assert forecast(80, parts=9).flop == one.flop
