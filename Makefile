@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 FAST := not slow and not gpu and not cluster and not faults
 # Hard limits: a Snakemake that waits for ever must not take all of CI's time.
-SLURM_SECONDS ?= 900
+SLURM_SECONDS ?= 1200
 FAULT_SECONDS ?= 5400
 # Random moments at which a prediction and a training are killed.
 KILLS ?= 10

@@ -5,7 +5,7 @@ import pytest
 from tests.cluster.conftest import SlurmProject, shard_hashes
 from tests.cluster.loopback import Loopback
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 ON_GPU = {"train_unet", "probe_prediction", "predict_part"}
 ON_CPU = {
