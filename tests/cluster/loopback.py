@@ -159,8 +159,9 @@ class Loopback:
             except TimeoutError:
                 _kill(pid, signal.SIGKILL)
         for name in ("slurm.conf", "gres.conf"):
-            if (ETC / name).is_symlink():
-                (ETC / name).unlink()
+            link = ETC / name
+            if link.is_symlink() and link.readlink() == self.folder / name:
+                link.unlink()
 
     def states(self) -> dict[str, str]:
         done = subprocess.run(
