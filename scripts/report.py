@@ -12,7 +12,7 @@ report(
     manifest=Path(snakemake.input.manifest),
     ingests=list(map(Path, snakemake.input.ingests)),
     weight_maps=list(map(Path, snakemake.input.weight_maps)),
-    trainings=snakemake.params.trainings,
+    training=snakemake.params.training,
     predictions=snakemake.params.predictions,
     suggestions=Path(snakemake.input.suggestions),
     output=Path(snakemake.output.page),

@@ -10,33 +10,45 @@ from unetpipe.page.figures import (
     CROP_VOXELS,
     INVENTED,
     MISSED,
-    OPACITY,
     OUTLINE,
     UNKNOWN,
-    Curve,
     class_picture,
     error_map,
     grey_picture,
+    label_picture,
+    map_address,
     middle_crop,
     object_picture,
     outline,
-    overlay,
-    plot_training,
-    png_address,
+    outlined,
+    photo_address,
+    shrink,
 )
 
 
-def decoded(address: str) -> np.ndarray:
-    kind, _, content = address.partition(";base64,")
-    assert kind == "data:image/png"
-    return imagecodecs.png_decode(base64.b64decode(content))
+def content(address: str, kind: str) -> bytes:
+    found, _, encoded = address.partition(";base64,")
+    assert found == f"data:image/{kind}"
+    return base64.b64decode(encoded)
 
 
-def test_a_picture_survives_its_address_doubled_if_small() -> None:
-    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert (decoded(png_address(pixels)) == pixels.repeat(2, 0).repeat(2, 1)).all()
-    large = np.arange(400 * 400, dtype=np.uint32).astype(np.uint8).reshape(400, 400)
-    assert (decoded(png_address(large)) == large).all()
+def test_maps_survive_their_address_exactly_and_photographs_nearly() -> None:
+    rng = np.random.default_rng(1)
+    flat = rng.choice([0, 90, 255], (40, 30, 3)).astype(np.uint8)
+    shown = imagecodecs.webp_decode(content(map_address(flat), "webp"))
+    assert (shown[..., :3] == flat).all()
+    ramp = np.tile(np.arange(200, dtype=np.uint8), (50, 1))
+    shown = imagecodecs.jpeg8_decode(content(photo_address(ramp), "jpeg"))
+    assert np.abs(shown.astype(int) - ramp).max() <= 4
+
+
+def test_pictures_shrink_by_means_or_by_choice() -> None:
+    pixels = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    assert shrink(pixels, 3, mean=False).tolist() == [[0, 2, 4], [10, 12, 14]]
+    assert shrink(pixels, 3, mean=True).tolist() == [[3, 5, 6], [10, 12, 14]]
+    assert (shrink(pixels, 5, mean=True) == pixels).all()
+    assert shrink(np.zeros((1, 900), np.uint8), 100, mean=True).shape == (1, 100)
+    assert shrink(np.zeros((9, 9, 3), np.uint8), 3, mean=True).shape == (3, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -82,24 +94,23 @@ def test_an_outline_is_the_rim_of_a_mask_but_not_the_picture_s_edge() -> None:
     assert (outline(mask) == expected).all()
 
 
-def test_an_overlay_tells_missed_invented_and_unknown_voxels_apart() -> None:
-    grey = np.full((1, 6), 100, np.uint8)
-    truth = np.array([[1, 1, 1, 0, 0, 0]], bool)
-    result = np.array([[1, 0, 1, 1, 0, 0]], bool)
-    unknown = np.array([[0, 0, 0, 0, 0, 1]], bool)
+def test_each_object_has_an_outline_of_its_own() -> None:
+    ids = np.zeros((4, 8), np.uint8)
+    ids[:, :4], ids[:, 4:] = 1, 2
+    picture = outlined(np.full((4, 8), 100, np.uint8), ids)
+    is_rim = (picture == OUTLINE).all(axis=-1)
+    assert is_rim.tolist() == [[False] * 3 + [True] * 2 + [False] * 3] * 4
+    assert (picture[~is_rim] == 100).all()
 
-    def mixed(colour: tuple[int, int, int]) -> list[int]:
-        return [round((1 - OPACITY) * 100 + OPACITY * c) for c in colour]
 
-    shown = overlay(grey, truth, result, unknown)[0].tolist()
-    assert shown == [
-        [100, 100, 100],
-        mixed(MISSED),
-        list(OUTLINE),
-        mixed(INVENTED),
-        [100, 100, 100],
-        mixed(UNKNOWN),
-    ]
+def test_labels_are_black_between_colours_and_grey_where_unknown() -> None:
+    ids = np.array([[0, 1, 2, 2]], np.uint32)
+    unknown = np.array([[0, 0, 0, 1]], bool)
+    flat = label_picture(ids, unknown, flat=True)[0].tolist()
+    assert flat == [[0] * 3, [255] * 3, [255] * 3, list(UNKNOWN)]
+    coloured = label_picture(ids, unknown, flat=False)[0]
+    assert coloured[0].tolist() == [0, 0, 0]
+    assert coloured[1].tolist() != coloured[2].tolist()
 
 
 def test_an_error_map_shows_errors_alone() -> None:
@@ -126,18 +137,3 @@ def test_background_stays_grey_among_objects_and_classes() -> None:
 def test_ids_of_64_bits_have_a_colour() -> None:
     ids = np.array([[2**63, 2**63 + 1]], np.uint64)
     assert object_picture(np.zeros((1, 2), np.uint8), ids).any()
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 50, 5000])
-@pytest.mark.parametrize("scores", [[], [(1, 0.5)]])
-def test_curves_can_be_drawn_of_any_length(
-    num_steps: int, scores: list[tuple[int, float]]
-) -> None:
-    steps = list(range(1, num_steps + 1))
-    curve = Curve(steps, [1 / s for s in steps], [0.1] * num_steps, scores, "V-Rand", 1)
-    address = plot_training(curve)
-    assert address == plot_training(curve), "the same training, the same bytes"
-    svg = base64.b64decode(address.partition(",")[2]).decode()
-    assert address.startswith("data:image/svg+xml;base64,")
-    assert "<svg" in svg
-    assert "date" not in svg.lower()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ CHAIN = [
     "evaluate_prediction",
     "collect_metrics",
     "report",
+    "report_run",
 ]
 CONFIGS = sorted(
     path.stem
@@ -46,6 +48,9 @@ def test_the_chain_runs_to_a_report_and_says_where_it_is(finished):
     assert "Report: results/tiny/report.html" in finished.output
     assert "napari results/tiny/volumes/cells/image.ome.zarr" in finished.output
     assert (finished.folder / "results/tiny/report.html").stat().st_size > 10_000
+    pages = ("results/tiny/report.html", "results/tiny/unet/report.html")
+    first, own = ((finished.folder / page).read_bytes() for page in pages)
+    assert first == own, "of one network the page to read first is its report"
     metrics = json.loads(
         (finished.folder / "results/tiny/unet/cells/metrics.json").read_text()
     )
@@ -90,7 +95,7 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
             "unetpipe/scoring/rows.py",
             "not math.isnan(interval.low)",
             "math.isfinite(interval.low)",
-            {"evaluate_prediction", "collect_metrics", "report"},
+            {"evaluate_prediction", "collect_metrics", "report", "report_run"},
         ),
         (
             "unetpipe/segmenting.py",
@@ -101,13 +106,14 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
                 "evaluate_prediction",
                 "collect_metrics",
                 "report",
+                "report_run",
             },
         ),
         (
             "unetpipe/stages/report.py",
             "def report(",
             "EDITED = True\n\n\ndef report(",
-            {"report"},
+            {"report", "report_run"},
         ),
     ],
 )
@@ -132,6 +138,7 @@ def test_changing_one_setting_reruns_exactly_what_depends_on_it(finished):
             "evaluate_prediction",
             "collect_metrics",
             "report",
+            "report_run",
         }
     finally:
         (finished.folder / "config/tiny.yaml").write_text(before)
@@ -270,3 +277,38 @@ def test_lint_finds_nothing(fresh):
         pytest.fail("snakemake is not on the path")
     done = fresh.snakemake("--lint", check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_workflow_reports_itself_with_captions_and_categories(finished):
+    finished.snakemake("--report", "report.zip")
+    with zipfile.ZipFile(finished.folder / "report.zip") as archive:
+        names = archive.namelist()
+        (page,) = (name for name in names if name.endswith("/report.html"))
+        text = archive.read(page).decode()
+    for told in (
+        *("Reports", "Scores", "the page to read first", "network unet"),
+        *("What the network <em>unet</em> learnt", "Jump of the probability of"),
+        *("one a line", "trained on and applied to the volumes"),
+    ):
+        assert told in text, told
+    data = [name for name in names if "/data/" in name]
+    assert [sum(name.endswith(kind) for name in data) for kind in (".csv", ".png")] == [
+        *(1, 1)
+    ]
+
+
+def test_an_earlier_run_is_compared_with(finished):
+    text = (finished.folder / "config/tiny.yaml").read_text()
+    changed = text.replace("name: tiny", "name: next\ncompare: [results/tiny/unet]")
+    (finished.folder / "config/next.yaml").write_text(changed)
+    (finished.folder / "config/bad.yaml").write_text(
+        text.replace("name: tiny", "name: bad\ncompare: [results/nothing]")
+    )
+    done = finished.snakemake("--dry-run", config="bad", check=False)
+    assert "compare: results/nothing holds no train.json" in done.stdout + done.stderr
+    finished.snakemake(config="next")
+    page = (finished.folder / "results/next/report.html").read_text()
+    assert "next/unet against tiny/unet" in page
+    assert 'href="../tiny/unet/report.html"' in page
+    assert "no clear difference" in page, "the same network, trained twice"
+    assert "Nothing to be done" in finished.snakemake(config="next").stderr

@@ -82,6 +82,9 @@ class Config(Section):
     export_ngff04: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Resolution levels (0: full) to write as NGFF 0.4 (Zarr v2) too, for tools that
     cannot open 0.5: image with objects, and probability; empty: none."""
+    compare: list[str] = Field(default=[])
+    """Folders of networks of earlier runs, like ``results/old/unet``, to compare this
+    run's with in ``report.html``: the first is the reference."""
     preset: Literal["paper", "same_padding"] = "paper"
     """Defaults of network, augmentation and training."""
     variants: dict[Name, dict[str, Any]] = Field(default={})

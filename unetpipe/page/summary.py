@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from unetpipe.page.tables import headline, shown_score
 from unetpipe.page.text import (
     OURS,
     PREDICTORS,
@@ -21,10 +22,8 @@ from unetpipe.page.text import (
     format_seconds,
     format_sections,
     format_threshold,
-    headline,
     in_words,
     metric_label,
-    shown_score,
 )
 from unetpipe.unet_spec import UNetSpec
 
@@ -126,7 +125,7 @@ def overview(run: Run) -> dict[str, Any] | None:
 
 def collect_warnings(run: Run) -> list[str]:
     """Return everything that a stage found odd, with whom it concerns."""
-    found = []
+    found: list[str] = []
     for name, volume in run["volumes"].items():
         found += [f"{name}: {text}" for text in volume.get("warnings", ())]
         if volume.get("num_nan"):
@@ -160,87 +159,24 @@ def _warnings_of(predicted: Record) -> Iterator[str]:
         )
     if predicted["segmentation"]["num_objects"] == 0:
         yield "no object was found; look at the probabilities and the threshold"
-    if predicted["metrics"] and predicted["metrics"].get("left_out"):
-        numbers = format_sections(predicted["metrics"]["left_out"])
+    if predicted["metrics"]:
+        yield from _warnings_of_scores(predicted["metrics"])
+
+
+def _warnings_of_scores(metrics: Record) -> Iterator[str]:
+    if metrics["left_out"]:
+        numbers = format_sections(metrics["left_out"])
         yield (
             f"sections {numbers} hold voxels that nobody annotated: they count for "
             "class overlap only"
         )
-
-
-def collect_timings(run: Run) -> list[dict[str, Any]]:
-    """Return what took how long, in the order of the chain."""
-    rows = [("download_dataset", run["name"], run["manifest"], "")]
-    for name, volume in run["volumes"].items():
-        rows.append(("ingest_volume", name, volume, ""))
-    for record in run["weight_maps"]:
-        rows.append(("compute_weight_map", record["volume"], record, ""))
-    for training in run["trained"]:
-        record = training["record"]
-        steps = f"{record['steps'] / record['seconds']:.3g} steps a second"
-        rows.append(("train_unet", training["model"], record, steps))
-    for predicted in run["predicted"]:
-        rows += _timings_of(predicted)
-    timed = [(*row, _seconds(row[2])) for row in rows]
-    total = {"seconds": sum(seconds or 0 for *_, seconds in timed)}
-    timed.append(("together", "", total, "jobs may run side by side", total["seconds"]))
-    return [
-        {"stage": stage, "of": of, "time": format_seconds(seconds), "note": note}
-        for stage, of, _, note, seconds in timed
-        if seconds is not None
-    ]
-
-
-def _timings_of(predicted: Record) -> Iterator[tuple[str, str, Record, str]]:
-    of = f"{predicted['model']}, {predicted['volume']}"
-    yield "probe_prediction", of, predicted["probe"], ""
-    yield "plan_prediction", of, predicted["plan"], ""
-    parts = predicted["prediction"]["parts"]
-    voxels = sum(part["num_voxels"] for part in parts)
-    computing = sum(part["seconds_computing"] for part in parts)
-    note = count(len(parts), "part")
-    if voxels and computing:
-        note += f", {in_words(voxels / computing)} voxels a second and worker"
-    total = {"seconds": sum(part["seconds"] for part in parts)}
-    yield "predict_part", of, total, note
-    yield "finish_prediction", of, predicted["prediction"], ""
-    parts = predicted["segmentation"].get("parts", [])
-    if parts:
-        total = {"seconds": sum(part["seconds"] for part in parts)}
-        yield "segmentation, all parts", of, total, count(len(parts), "job")
-    yield "finish_segmentation", of, predicted["segmentation"], ""
-    if predicted["metrics"]:
-        yield "evaluate_prediction", of, predicted["metrics"], ""
-
-
-def describe_machines(run: Run) -> list[dict[str, Any]]:
-    """Return the different hosts and versions that records tell of, with stages."""
-    records = [("download_dataset", run["manifest"])]
-    records += [("ingest_volume", v) for v in run["volumes"].values()]
-    records += [("compute_weight_map", r) for r in run["weight_maps"]]
-    records += [("train_unet", t["record"]) for t in run["trained"]]
-    for predicted in run["predicted"]:
-        records += [
-            ("probe_prediction", predicted["probe"]),
-            ("finish_prediction", predicted["prediction"]),
-            ("finish_segmentation", predicted["segmentation"]),
-        ]
-        if predicted["metrics"]:
-            records.append(("evaluate_prediction", predicted["metrics"]))
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for stage, record in records:
-        told = record["circumstances"]
-        versions = ", ".join(f"{k} {v}" for k, v in told["libraries"].items() if v)
-        key = (told["host"], told["platform"], told["python"], versions)
-        fields = dict(zip(("host", "platform", "python", "versions"), key, strict=True))
-        entry = found.setdefault(key, {**fields, "stages": {}})
-        entry["stages"][stage] = None
-    return list(found.values())
-
-
-def _seconds(record: Record) -> float | None:
-    seconds = record.get("seconds", record.get("circumstances", {}).get("seconds"))
-    return None if seconds is None else float(seconds)
+    for row in metrics["seams"]["rows"]:
+        if row["is_like_inside"] is False:
+            yield (
+                f"{row['face']} faces along {row['axis']} show: the probability jumps "
+                f"{row['ratio']:.3f} times as much across them as inside (interval "
+                f"{format_range(row['interval'])})"
+            )
 
 
 def _about_training(run: Run) -> Markup:
@@ -255,17 +191,15 @@ def _about_training(run: Run) -> Markup:
         for z in row["sections"]
     }
     names = sorted({volume for volume, _ in learnt})
-    others = len(run["trained"]) - 1
     return Markup(
         "A {}-dimensional U-Net of {} parameters ({} levels, {} channels in the first, "
-        "{} convolutions){} was trained for {} on {} of {}, in {} on {}."
+        "{} convolutions) was trained for {} on {} of {}, in {} on {}."
     ).format(
         {2: "two", 3: "three"}[spec.ndim],
         in_words(spec.num_parameters),
         spec.depth + 1,
         spec.base_channels,
         {"valid": "unpadded", "same": "padded"}[spec.padding],
-        f", one of {others + 1} folds," if others else "",
         count(record["steps"], "step"),
         count(len(learnt), "section"),
         names[0] if len(names) == 1 else f"{len(names)} volumes",

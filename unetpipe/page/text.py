@@ -1,7 +1,6 @@
 """Numbers and records as a reader likes to see them: strings in, strings out."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from markupsafe import Markup
 
@@ -18,6 +17,8 @@ METRICS = {
     "vi_split": Markup("VI split"),
     "vi_merge": Markup("VI merge"),
     "adapted_rand_error": Markup("Adapted Rand error"),
+    "vi_split_bits": Markup("VI split (bits)"),
+    "vi_merge_bits": Markup("VI merge (bits)"),
     "ctc_seg": Markup("SEG (Cell Tracking)"),
     "ctc_det": Markup("DET (Cell Tracking)"),
 }
@@ -28,6 +29,10 @@ PLAIN_NAMES = {
     "pixel_error": "pixel error",
     "dice": "Dice",
     "dice_class_1": "Dice of class 1",
+    "precision_class_1": "precision of class 1",
+    "recall_class_1": "recall of class 1",
+    "warping_error": "warping error",
+    "classic_warping_error": "classic warping error",
     "loss": "loss",
     "seg": "SEG",
     "f1": "F1 of objects",
@@ -116,6 +121,17 @@ def in_words(number: float) -> str:
     return f"{number / 1e3:.3g} thousand" if number >= 1e4 else f"{number:,.0f}"
 
 
+def format_bytes(number: float) -> str:
+    """Return an amount of memory or disk.
+
+    Examples
+    --------
+    >>> format_bytes(10485760), format_bytes(0)
+    ('10.5 MB', '0 B')
+    """
+    return format_quantity(number, "B")
+
+
 def format_quantity(number: float, unit: str = "") -> str:
     """Return a large number with its prefix, and a space after the digits.
 
@@ -155,121 +171,3 @@ def format_sections(numbers: Sequence[int]) -> str:
 def count(number: int, noun: str) -> str:
     """Return ``1 section``, ``3 sections``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def headline(tables: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the rows of the leading metric by predictor: test sections, if any."""
-    for metric in HEADLINE:
-        for table in sorted(tables, key=lambda t: t["role"] != "test"):
-            rows = {r["predictor"]: r for r in table["rows"] if r["metric"] == metric}
-            if OURS in rows:
-                return {
-                    name: row | {"role": table["role"]} for name, row in rows.items()
-                }
-    return {}
-
-
-def shown_score(row: dict[str, Any]) -> float | None:
-    """Return a row's score at the chosen threshold, else its best."""
-    score = (row["chosen"] or row["best"] or {"score": None})["score"]
-    return None if score is None else float(score)
-
-
-def group_by_metric(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a table metric by metric, ours first, ready to be shown."""
-    groups = []
-    found = list(dict.fromkeys(row["metric"] for row in rows if not _of_class(row)))
-    for metric in sorted(found, key=_rank):
-        of_metric = [row for row in rows if row["metric"] == metric]
-        of_metric.sort(key=lambda row: row["predictor"] != OURS)
-        scores = [s for r in of_metric for s in r["per_section"] or () if s is not None]
-        limits = (min(scores), max(scores)) if scores else (0.0, 0.0)
-        groups.append(
-            {
-                "metric": metric_label(metric),
-                "definition": of_metric[0]["definition"],
-                "better": of_metric[0]["better"],
-                "unit": of_metric[0].get("unit", "1").removeprefix("1"),
-                "num_sections": of_metric[0]["num_sections"],
-                "rows": [_show_row(row, limits) for row in of_metric],
-            }
-        )
-    return groups
-
-
-def _show_row(row: dict[str, Any], limits: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "predictor": PREDICTORS.get(row["predictor"], row["predictor"]),
-        "is_ours": row["predictor"] == OURS,
-        "chosen": _show_score(row["chosen"]),
-        "best": _show_score(row["best"]),
-        "interval": format_range(row["interval"]),
-        "spread": _show_spread(row["per_section"] or (), limits),
-    }
-
-
-def group_by_class(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the overlap scores of a table, one row a class and predictor.
-
-    None if there are none.
-    """
-    found: dict[tuple[int, str], dict[str, tuple[str, str]]] = {}
-    thresholds = set()
-    for row in filter(_of_class, rows):
-        name, _, number = row["metric"].partition("_class_")
-        scores = [s for s in row["per_section"] or () if s is not None]
-        spread = format_range([min(scores), max(scores)] if scores else None)
-        entry = found.setdefault((int(number), row["predictor"]), {})
-        entry[name] = (format_score(shown_score(row)), spread)
-        thresholds.add(format_threshold((row["chosen"] or {}).get("threshold")))
-    names = [n for n in OVERLAPS if any(n in entry for entry in found.values())]
-    if not names:
-        return None
-    ordered = sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != OURS))
-    return {
-        "threshold": ", ".join(sorted(thresholds - {""})),
-        "names": [OVERLAPS[name] for name in names],
-        "rows": [
-            {
-                "class": number,
-                "predictor": PREDICTORS.get(predictor, predictor),
-                "is_ours": predictor == OURS,
-                "scores": [entry.get(name, ("", "")) for name in names],
-            }
-            for (number, predictor), entry in ordered
-        ],
-    }
-
-
-def _of_class(row: dict[str, Any]) -> bool:
-    return "_class_" in row["metric"]
-
-
-def _rank(metric: str) -> int:
-    """Return where a metric stands: as in ``METRICS``, others behind."""
-    order = list(METRICS)
-    return order.index(metric) if metric in order else len(order)
-
-
-def _show_score(score: dict[str, Any] | None) -> dict[str, str] | None:
-    if score is None:
-        return None
-    return {
-        "score": format_score(score["score"]),
-        "threshold": format_threshold(score["threshold"]),
-    }
-
-
-def _show_spread(
-    scores: Sequence[float | None], limits: tuple[float, float]
-) -> dict[str, Any] | None:
-    """Return dots from 0 to 100, on one scale for all predictors of a metric."""
-    known = [score for score in scores if score is not None]
-    if not known:
-        return None
-    width = limits[1] - limits[0] or 1.0
-    return {
-        "dots": [round(100 * (score - limits[0]) / width, 1) for score in known],
-        "range": format_range([min(known), max(known)]),
-        "limits": format_range(limits),
-    }

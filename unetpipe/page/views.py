@@ -3,46 +3,55 @@
 Each function takes records and returns a dictionary of strings, tables and pictures.
 """
 
+import base64
 from collections.abc import Iterator
 from math import prod
-from shlex import quote
+from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from unetpipe.geometry import as_zyx
-from unetpipe.page.figures import Curve, plot_training
-from unetpipe.page.pictures import SectionViewer, choose_sections
+from unetpipe.page.commands import viewer_commands
+from unetpipe.page.gallery import Budget
+from unetpipe.page.pictures import SectionViewer
+from unetpipe.page.plots import (
+    plot_calibration,
+    plot_sizes,
+    plot_thresholds,
+    plot_training,
+)
 from unetpipe.page.summary import sections_by_role
+from unetpipe.page.tables import show_tables
 from unetpipe.page.text import (
-    HEADLINE,
     OURS,
     PLAIN_NAMES,
+    format_bytes,
     format_quantity,
+    format_range,
     format_score,
     format_seconds,
     format_sections,
     format_shape,
     format_threshold,
-    group_by_class,
-    group_by_metric,
     in_words,
 )
 from unetpipe.unet_spec import UNetSpec
 
 Record = dict[str, Any]
+Sizes = list[list[int]]  # of true and of found objects
 
-# A page stays small enough to send: further predictions are in the tables only.
-MOST_PICTURED = 12
-FEW_VOLUMES = 2
+FEW_VOLUMES = 4
+MOST_SEAM_PICTURES = 12
+SHORT_HASH = 12
 
 
 def show_volume(run: Record, name: str) -> Record:
-    """Return what a volume is, and a picture of its middle section."""
+    """Return what a volume is, and pictures of sections if volumes are few."""
     volume = run["volumes"][name]
     labels = volume["labels"]
     cells = [r["num_cells"] for r in run["weight_maps"] if r["volume"] == name]
-    viewer = SectionViewer(volume)
     return {
         "name": name,
         "shape": format_shape(volume["shape"]),
@@ -50,6 +59,7 @@ def show_volume(run: Record, name: str) -> Record:
         "voxel_size": format_shape(volume["voxel_size_nm"]),
         "dtype": volume["dtype"],
         "num_channels": volume["num_channels"],
+        "grey": [_show_grey(channel) for channel in volume["statistics"]],
         "label_kind": labels["label_kind"] if labels else None,
         "unlabelled": labels["unlabelled"] if labels else None,
         "num_cells": sum(cells[0]) if cells else None,
@@ -59,28 +69,22 @@ def show_volume(run: Record, name: str) -> Record:
         },
         "files": _show_files(volume["image"]["files"]),
         "content_sha256": volume["image"]["content_sha256"],
-        "pictures": _show_raw(viewer, len(run["volumes"])),
+        "fingerprint": volume["image"]["content_sha256"][:SHORT_HASH],
+        "pictures": _show_raw(volume, len(run["volumes"])),
     }
 
 
 def show_training(training: Record) -> Record:
     """Return a network's facts and the course of its training."""
     record, description = training["record"], training["description"]
-    history = training["history"]
     metric = record.get("metric") or ""
-    curve = Curve(
-        steps=[row.step for row in history],
-        losses=[row.loss for row in history],
-        learning_rates=[row.learning_rate for row in history],
-        validation=[
-            (row.step, row.validation) for row in history if row.validation is not None
-        ],
-        metric=PLAIN_NAMES.get(metric, metric),
-        chosen=description["step"],
-    )
     return {
         "model": training["model"],
-        "curves": plot_training(curve) if history else None,
+        "charts": plot_training(
+            training["history"],
+            metric=PLAIN_NAMES.get(metric, metric),
+            chosen=description["step"],
+        ),
         "facts": dict(_facts_of_training(record, description)),
         "weights_sha256": description["weights_sha256"],
         "recipe": as_yaml(description.get("recipe", {})),
@@ -88,29 +92,34 @@ def show_training(training: Record) -> Record:
 
 
 def show_predictions(run: Record) -> list[Record]:
-    """Return scores and recipes of all predictions, pictures of the first ones."""
+    """Return scores, charts, pictures, recipe and commands of all predictions."""
     classes = {t["model"]: t["description"]["num_classes"] for t in run["trained"]}
+    budget = Budget()
     shown = []
     for number, predicted in enumerate(run["predicted"]):
         volume = run["volumes"][predicted["volume"]]
         num_classes = classes.get(predicted["model"], 2)
-        pictures: Record = {"panels": [], "objects": [], "cropped": None}
-        if number < MOST_PICTURED:
-            viewer = SectionViewer(volume, predicted["segmentation"], num_classes)
-            pictures = _show_sections(viewer, predicted["metrics"])
+        gallery = budget.show(
+            volume,
+            predicted,
+            num_classes=num_classes,
+            num_to_come=len(run["predicted"]) - number - 1,
+        )
         shown.append(
             {
                 "model": predicted["model"],
                 "volume": predicted["volume"],
                 "num_classes": num_classes,
-                "tables": _show_tables(predicted["metrics"]),
+                "tables": show_tables(predicted["metrics"]),
+                "charts": _show_charts(predicted, gallery["sizes"]),
+                "seams": _show_seams(predicted, number < MOST_SEAM_PICTURES),
                 "segmentation": dict(_facts_of_segmentation(predicted)),
                 "facts": dict(_facts_of_prediction(predicted)),
                 "identity_sha256": predicted["plan"]["identity_sha256"],
                 "content_sha256": predicted["prediction"]["content_sha256"],
                 "recipe": as_yaml(predicted["prediction"]["identity"]),
-                "command": _command(predicted, volume),
-                **pictures,
+                "commands": viewer_commands(volume, predicted),
+                "gallery": gallery,
             }
         )
     return shown
@@ -123,17 +132,75 @@ def as_yaml(values: Any) -> str:
     )
 
 
-def _show_raw(viewer: SectionViewer, num_volumes: int) -> list[Record]:
-    """Return the middle section; of few volumes the first and the last one too."""
+def _show_raw(volume: Record, num_volumes: int) -> list[Record]:
+    """Return first, middle and last section; of many volumes none here."""
+    if num_volumes > FEW_VOLUMES:
+        return []
+    viewer = SectionViewer(volume)
     numbers = {viewer.middle}
-    if num_volumes <= FEW_VOLUMES:
+    if num_volumes == 1:
         numbers |= {0, viewer.num_sections - 1}
     note = f" ({viewer.cropped})" if viewer.cropped else ""
-    name = viewer.volume["volume"]
     return [
-        {**viewer.raw(z), "caption": f"{name}, section {z}{note}"}
+        {**viewer.raw(z), "caption": f"{volume['volume']}, section {z}{note}"}
         for z in sorted(numbers)
     ]
+
+
+def _show_charts(predicted: Record, shown_sizes: Sizes | None) -> list[Markup]:
+    """Return curves over thresholds, calibration, and sizes of objects."""
+    metrics = predicted["metrics"]
+    if metrics is None:
+        return []
+    charts = plot_thresholds(metrics, predicted["segmentation"]["threshold"])
+    charts += plot_calibration(metrics)
+    tables = sorted(metrics["objects"], key=lambda t: t["role"] != "test")
+    if tables:
+        sizes = tables[0]["sizes"][OURS]
+        charts += plot_sizes(
+            sizes["truth"], sizes["result"], f"{tables[0]['role']} sections"
+        )
+    elif shown_sizes:
+        truth, result = shown_sizes
+        charts += plot_sizes(truth, result, "sections shown below")
+    return charts
+
+
+def _show_seams(predicted: Record, with_picture: bool) -> Record | None:
+    """Return the jump across tile faces over that inside, and its picture."""
+    if predicted["metrics"] is None:
+        return None
+    seams = predicted["metrics"]["seams"]
+    picture = Path(predicted["folder"]) / seams["picture"]
+    address = ""
+    if with_picture and picture.exists():
+        content = base64.b64encode(picture.read_bytes()).decode()
+        address = f"data:image/png;base64,{content}"
+    return {
+        "definition": seams["definition"],
+        "level": f"{100 * seams['level']:g}",
+        "picture": address,
+        "rows": [
+            {
+                "face": f"{row['face']} faces along {row['axis']}",
+                "ratio": f"{row['ratio']:.4f}",
+                "interval": format_range(row["interval"]) or "too few faces",
+                "n": row["n"],
+                "verdict": {True: "like inside", False: "shows", None: ""}[
+                    row["is_like_inside"]
+                ],
+            }
+            for row in seams["rows"]
+            if row["ratio"] is not None
+        ],
+    }
+
+
+def _show_grey(statistics: Record) -> str:
+    if not statistics["count"]:
+        return "no finite voxel"
+    low, high = statistics["minimum"], statistics["maximum"]
+    return f"{low:g} to {high:g}, mean {statistics['mean']:.4g}"
 
 
 def _show_files(listed: list[Record]) -> str:
@@ -166,56 +233,6 @@ def _facts_of_training(
     yield "Time", format_seconds(record["seconds"])
 
 
-def _show_tables(metrics: Record | None) -> list[Record]:
-    if metrics is None:
-        return []
-    return [
-        {
-            "role": table["role"],
-            "sections": format_sections(table["sections"]),
-            "num_sections": len(table["sections"]),
-            "groups": group_by_metric(table["rows"]),
-            "classes": group_by_class(table["rows"]),
-        }
-        for table in sorted(metrics["tables"], key=lambda t: t["role"] != "test")
-    ]
-
-
-def _show_sections(viewer: SectionViewer, metrics: Record | None) -> Record:
-    panels = []
-    if metrics:
-        best, worst = choose_sections(
-            metrics["sections_best"], metrics["sections_worst"]
-        )
-        panels = [
-            {
-                "title": f"{title}: section {z}",
-                "score": _score_of_section(metrics["tables"], z),
-                "pictures": viewer.compared(z),
-            }
-            for title, numbers in (("Best", best), ("Worst", worst))
-            for z in numbers
-        ]
-    middle = viewer.middle
-    return {
-        "panels": panels,
-        "objects": [viewer.raw(middle), viewer.numbered(middle)],
-        "cropped": viewer.cropped,
-    }
-
-
-def _score_of_section(tables: list[Record], z: int) -> str:
-    """Return the score of one section by the metric that ranked it."""
-    for metric in HEADLINE:
-        for table in tables:
-            for row in table["rows"]:
-                is_ours = row["predictor"] == OURS and row["metric"] == metric
-                if is_ours and row["per_section"] and z in table["sections"]:
-                    score = row["per_section"][table["sections"].index(z)]
-                    return f"{PLAIN_NAMES[metric]} {format_score(score)}"
-    return ""
-
-
 def _facts_of_segmentation(predicted: Record) -> Iterator[tuple[str, str]]:
     segmented = predicted["segmentation"]
     yield "Objects", f"{segmented['num_objects']:,}"
@@ -243,24 +260,18 @@ def _facts_of_prediction(predicted: Record) -> Iterator[tuple[str, str]]:
     )
     yield "Precision", f"{plan['precision']} on {', '.join(_devices(predicted))}"
     yield "Threads", str(plan["threads"])
+    if "hours" in plan["projected"]:
+        took = sum(p["seconds"] for p in predicted["prediction"]["parts"])
+        projected = format_seconds(3600 * plan["projected"]["hours"])
+        yield "Time of all parts", f"{format_seconds(took)}, {projected} projected"
     peaks = [p["peak_rss_bytes"] for p in predicted["prediction"]["parts"]]
     if peaks:
         yield (
             "Memory",
-            f"{format_quantity(max(peaks), 'B')} at most, "
-            f"{format_quantity(plan['projected']['peak_rss_bytes'], 'B')} projected",
+            f"{format_bytes(max(peaks))} at most, "
+            f"{format_bytes(plan['projected']['peak_rss_bytes'])} projected",
         )
 
 
 def _devices(predicted: Record) -> list[str]:
     return list(predicted["prediction"].get("devices", [predicted["probe"]["device"]]))
-
-
-def _command(predicted: Record, volume: Record) -> str:
-    """Return what opens image, probability and segmentation in one window."""
-    stores = [
-        volume["image"]["store"],
-        predicted["plan"]["outputs"]["probability"]["store"],
-        predicted["segmentation"]["store"],
-    ]
-    return " \\\n  ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])

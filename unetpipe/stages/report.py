@@ -1,30 +1,30 @@
-"""Rule report: everything on one page that opens without a network."""
+"""Rule report: a network and what it made, on one page that opens without a network."""
 
 import logging
-from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from unetpipe.history import read_history
 from unetpipe.page.figures import LEGEND
+from unetpipe.page.pages import render
 from unetpipe.page.suggestions import show_suggestions
-from unetpipe.page.summary import (
-    collect_timings,
-    collect_warnings,
-    describe_machines,
-    highlights,
-    overview,
-    summarise,
+from unetpipe.page.summary import collect_warnings, highlights, overview, summarise
+from unetpipe.page.tables import show_definitions
+from unetpipe.page.timings import describe_machines, show_timings
+from unetpipe.page.views import (
+    FEW_VOLUMES,
+    as_yaml,
+    show_predictions,
+    show_training,
+    show_volume,
 )
-from unetpipe.page.views import as_yaml, show_predictions, show_training, show_volume
 from unetpipe.records import read_record, write_bytes_atomic
 
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+
+ONLY_MODEL = "unet"  # its page needs no name beside the run's
 
 
 def report(
@@ -33,13 +33,13 @@ def report(
     config: dict[str, Any],
     manifest: Path,
     ingests: list[Path],
-    trainings: list[dict[str, Any]],
+    weight_maps: list[Path],
+    training: dict[str, Any],
     predictions: list[dict[str, Any]],
     output: Path,
-    weight_maps: Sequence[Path] = (),
     suggestions: Path | None = None,
 ) -> None:
-    """Write one self-contained HTML page from all records of a run.
+    """Write one self-contained HTML page from all records of a network.
 
     Parameters
     ----------
@@ -50,10 +50,11 @@ def report(
     manifest : Path
         ``manifest.json`` of the source.
     ingests, weight_maps : list of Path
-        ``ingest.json`` and ``weight_map.json`` of each volume.
+        ``ingest.json`` and ``weight_map.json`` of the volumes that the network learnt
+        from or predicted.
     suggestions : Path, optional
         ``suggestions.json``.
-    trainings : list of dict
+    training : dict
         ``{"model": name, "record": train.json, "model_json": ..., "history": csv}``.
     predictions : list of dict
         ``{"model", "volume"}`` and the paths of ``probe``, ``plan``, ``prediction``,
@@ -66,18 +67,18 @@ def report(
     DataError
         If a record or a store is missing; the message names it.
     """
-    trained = [_read_training(files) for files in trainings]
-    predicted = [_read_prediction(files) for files in predictions]
+    trained = _read_training(training)
     run: Record = {
         "name": name,
         "manifest": read_record(manifest),
         "volumes": {r["volume"]: r for r in map(read_record, ingests)},
         "weight_maps": [read_record(path) for path in weight_maps],
-        "trained": trained,
-        "predicted": predicted,
+        "trained": [trained],
+        "predicted": [_read_prediction(files) for files in predictions],
     }
+    model = trained["model"]
     page = {
-        "name": name,
+        "title": name if model == ONLY_MODEL else f"{name}: {model}",
         "manifest": run["manifest"],
         "configuration": as_yaml(config),
         "summary": summarise(run),
@@ -85,19 +86,21 @@ def report(
         "overview": overview(run),
         "warnings": collect_warnings(run),
         "volumes": [show_volume(run, volume) for volume in run["volumes"]],
-        "trainings": [show_training(training) for training in trained],
+        "trainings": [show_training(trained)],
         "predictions": show_predictions(run),
         "suggestions": show_suggestions(read_record(suggestions))
         if suggestions
         else "",
+        "is_long": len(run["predicted"]) > FEW_VOLUMES,
+        "definitions": show_definitions([p["metrics"] for p in run["predicted"]]),
         "colours": LEGEND,
-        "timings": collect_timings(run),
+        "timings": show_timings(run),
         "machines": describe_machines(run),
         "finished": max(
             (r["circumstances"]["finished"] for r in _last(run)), default=""
         ),
     }
-    content = _render(page).encode()
+    content = render("report.html", page)
     write_bytes_atomic(output, content)
     log.info("%s holds %.1f MB", output, len(content) / 1e6)
 
@@ -107,29 +110,23 @@ def _last(run: Record) -> list[Record]:
     return [p["metrics"] or p["segmentation"] for p in run["predicted"]]
 
 
-def _render(page: Record) -> str:
-    """Fill the template; a value that is missing is an error."""
-    template = files("unetpipe.page").joinpath("report.html").read_text("utf-8")
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.from_string(template).render(page)
-
-
 def _read_training(paths: dict[str, Any]) -> Record:
+    folder = Path(paths["record"]).parent
     return {
         "model": paths["model"],
         "record": read_record(Path(paths["record"])),
         "description": read_record(Path(paths["model_json"])),
         "history": read_history(Path(paths["history"])),
+        "stores": [str(folder / "model.safetensors"), str(folder / "state")],
     }
 
 
 def _read_prediction(paths: dict[str, Any]) -> Record:
     names = ("probe", "plan", "prediction", "segmentation", "metrics")
-    return {"model": paths["model"], "volume": paths["volume"]} | {
+    return {
+        "model": paths["model"],
+        "volume": paths["volume"],
+        "folder": str(Path(paths["segmentation"]).parent),
+    } | {
         name: read_record(Path(paths[name])) if paths[name] else None for name in names
     }

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from unetpipe import code_version, page
+from unetpipe import code_version
 from unetpipe.config import NAME_PATTERN, check_config
 from unetpipe.datasets import source_kind
 from unetpipe.errors import UnetpipeError
 from unetpipe.images.cells import find_files
 from unetpipe.machine import num_processors
 from unetpipe.networks import list_networks
-from unetpipe.records import hash_file, read_record
+from unetpipe.page.pages import templates_version
+from unetpipe.records import read_record
 from unetpipe.sheet import load_sheet
 
 
@@ -24,6 +25,12 @@ def validated():
         problems = missing_files(settings.source, sheet)
     except UnetpipeError as error:
         raise WorkflowError(str(error)) from None
+    problems += [
+        f"compare: {folder} holds no train.json; name the folder of a trained network, "
+        "like results/old/unet"
+        for folder in settings.compare
+        if not Path(folder, "train.json").exists()
+    ]
     problems += [
         f"{settings.volumes}: no row has the role train"
         + (f" in fold {fold}" if fold else "")
@@ -297,35 +304,104 @@ def describe_failure():
     )
 
 
-def training_files():
-    """Return the files that the report reads of each network."""
+def training_files(wildcards):
+    """Return the files that the report reads of a network."""
     names = {
         "record": "train.json",
         "model_json": "model.json",
         "history": "history.csv",
     }
-    return [
-        {"model": model}
-        | {key: f"{RESULTS}/{model}/{file}" for key, file in names.items()}
-        for model in NETWORKS
-    ]
+    return {"model": wildcards.model} | {
+        key: f"{RESULTS}/{wildcards.model}/{file}" for key, file in names.items()
+    }
 
 
-def prediction_files():
-    """Return the files that the report reads of each prediction."""
+def prediction_files(model=None):
+    """Return the files that the reports read of each prediction, or of a network's."""
     scored = set(predicted_pairs("validate", "test"))
     names = ("probe", "plan", "prediction", "segmentation", "metrics")
     return [
-        {"model": model, "volume": volume}
+        {"model": of, "volume": volume}
         | {
             name: (
-                f"{RESULTS}/{model}/{volume}/{name}.json"
-                if name != "metrics" or (model, volume) in scored
+                f"{RESULTS}/{of}/{volume}/{name}.json"
+                if name != "metrics" or (of, volume) in scored
                 else None
             )
             for name in names
         }
-        for model, volume in predicted_pairs("validate", "test", "predict")
+        for of, volume in predicted_pairs("validate", "test", "predict")
+        if model in (None, of)
+    ]
+
+
+def configuration_of(wildcards):
+    """Return the whole configuration of a network, as plain values."""
+    return NETWORKS[wildcards.model].config.model_dump(mode="json")
+
+
+def predictions_of(wildcards):
+    """Return the files that a network's report reads of its predictions."""
+    return prediction_files(wildcards.model)
+
+
+def reported(name):
+    """Return an input function: a record of each prediction of a network."""
+
+    def records(wildcards):
+        return [p[name] for p in predictions_of(wildcards) if p[name]]
+
+    return records
+
+
+def reported_volumes(pattern, *roles):
+    """Return an input function: a record of each volume of a network, in its roles."""
+
+    def records(wildcards):
+        volumes = SHEET.volumes_of(NETWORKS[wildcards.model].fold, *roles)
+        return [pattern.format(volume=volume) for volume in volumes]
+
+    return records
+
+
+def compared_models():
+    """Return the networks that the first page compares, the reference first."""
+    ours = [
+        {
+            "name": f"{CONFIG.name}/{model}" if CONFIG.compare else model,
+            "folder": f"{RESULTS}/{model}",
+            "volumes": SHEET.volumes_of(network.fold, "validate", "test", "predict"),
+        }
+        for model, network in NETWORKS.items()
+    ]
+    earlier = [
+        {
+            "name": "/".join(Path(folder).parts[-2:]),
+            "folder": folder,
+            "volumes": [
+                volume
+                for volume in SHEET.volumes
+                if Path(folder, volume, "segmentation.json").exists()
+            ],
+        }
+        for folder in CONFIG.compare
+    ]
+    return earlier + ours
+
+
+def earlier_records():
+    """Return the records of earlier runs that the first page reads."""
+    return [
+        str(path)
+        for model in compared_models()
+        if model["folder"] in CONFIG.compare
+        for path in (
+            Path(model["folder"], "train.json"),
+            *(
+                Path(model["folder"], volume, "segmentation.json")
+                for volume in model["volumes"]
+            ),
+        )
     ]
 
 

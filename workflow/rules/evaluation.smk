@@ -2,7 +2,7 @@
 
 IN   all records
 OUT  results/<name>/<model>/<volume>/{metrics.json,seams.png},
-     results/<name>/{metrics.csv,report.html}
+     results/<name>/{metrics.csv,report.html}, results/<name>/<model>/report.html
      with export_ctc: results/<name>/<model>/<volume>/{ctc.json,<sequence>_RES/}
 """
 
@@ -16,7 +16,13 @@ rule evaluate_prediction:
         model_json=rules.train_unet.output.model_json,
     output:
         record=f"{PREDICTED}/metrics.json",
-        picture=f"{PREDICTED}/seams.png",
+        picture=report(
+            f"{PREDICTED}/seams.png",
+            caption="../report/evaluate_prediction.rst",
+            category="Scores",
+            subcategory="Seams",
+            labels={"network": "{model}", "volume": "{volume}"},
+        ),
         sections=f"{PREDICTED}/section_scores.json",
     log:
         f"{LOGS}/evaluate_prediction/{{model}}/{{volume}}.log",
@@ -43,7 +49,13 @@ rule compare_networks:
         metrics=predicted(rules.evaluate_prediction.output.record, "test"),
         sections=predicted(rules.evaluate_prediction.output.sections, "test"),
     output:
-        record=f"{RESULTS}/comparison.json",
+        record=report(
+            f"{RESULTS}/comparison.json",
+            caption="../report/compare_networks.rst",
+            category="Scores",
+            subcategory="Tables",
+            labels={"table": "variants, folds, seeds"},
+        ),
     log:
         f"{LOGS}/compare_networks.log",
     benchmark:
@@ -92,7 +104,13 @@ rule collect_metrics:
         metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
         pooled=[rules.compare_networks.output.record] if are_networks_compared() else [],
     output:
-        table=f"{RESULTS}/metrics.csv",
+        table=report(
+            f"{RESULTS}/metrics.csv",
+            caption="../report/collect_metrics.rst",
+            category="Scores",
+            subcategory="Tables",
+            labels={"table": "all scores"},
+        ),
     log:
         f"{LOGS}/collect_metrics.log",
     benchmark:
@@ -111,36 +129,75 @@ rule collect_metrics:
 
 
 rule report:
-    """Put everything on one page that opens without a network."""
+    """Put a network and what it made on one page that opens without a network."""
     input:
         manifest=rules.download_dataset.output.manifest,
-        ingests=expand(rules.ingest_volume.output.record, volume=SHEET.volumes),
-        weight_maps=expand(
-            rules.compute_weight_map.output.record, volume=annotated_volumes()
+        ingests=reported_volumes(
+            rules.ingest_volume.output.record, "train", "validate", "test", "predict"
         ),
         suggestions=rules.suggest_settings.output.record,
-        trainings=expand(rules.train_unet.output.record, model=list(NETWORKS)),
-        segmentations=predicted(
-            rules.finish_segmentation.output.record, "validate", "test", "predict"
+        weight_maps=reported_volumes(
+            rules.compute_weight_map.output.record, "train", "validate"
         ),
-        metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
+        training=rules.train_unet.output.record,
+        segmentations=reported("segmentation"),
+        metrics=reported("metrics"),
     output:
-        page=f"{RESULTS}/report.html",
+        page=report(
+            f"{MODEL}/report.html",
+            caption="../report/report.rst",
+            category="Reports",
+            labels={"page": "network {model}"},
+        ),
     log:
-        f"{LOGS}/report.log",
+        f"{LOGS}/report/{{model}}.log",
     benchmark:
-        f"{BENCHMARKS}/report.tsv"
+        f"{BENCHMARKS}/report/{{model}}.tsv"
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
         name=CONFIG.name,
-        config=CONFIG.model_dump(mode="json"),
-        trainings=training_files(),
-        predictions=prediction_files(),
+        config=configuration_of,
+        training=training_files,
+        predictions=predictions_of,
         code=code_versions("unetpipe.stages.report"),
-        template=hash_file(Path(page.__file__).with_name("report.html")),
+        templates=templates_version(),
     message:
-        "Writing the report"
+        "Writing the report of {wildcards.model}"
     script:
         "../../scripts/report.py"
+
+
+rule report_run:
+    """Write the page to read first: several networks side by side, or the only one."""
+    input:
+        pages=expand(rules.report.output.page, model=list(NETWORKS)),
+        ingests=expand(rules.ingest_volume.output.record, volume=SHEET.volumes),
+        compared=(
+            [rules.compare_networks.output.record] if are_networks_compared() else []
+        ),
+        earlier=earlier_records(),
+    output:
+        page=report(
+            f"{RESULTS}/report.html",
+            caption="../report/report_run.rst",
+            category="Reports",
+            labels={"page": "the page to read first"},
+        ),
+    log:
+        f"{LOGS}/report_run.log",
+    benchmark:
+        f"{BENCHMARKS}/report_run.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        name=CONFIG.name,
+        models=compared_models(),
+        code=code_versions("unetpipe.stages.report_run"),
+        templates=templates_version(),
+    message:
+        "Writing the page to read first"
+    script:
+        "../../scripts/report_run.py"

@@ -1,0 +1,396 @@
+"""Records and small stores as the stages before the report leave them, by hand."""
+
+import base64
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from unetpipe.geometry import iterate_grid, whole_volume
+from unetpipe.history import History, HistoryRow
+from unetpipe.metrics_record import MetricsRecord
+from unetpipe.records import write_bytes_atomic, write_record
+from unetpipe.scoring import definitions_of
+from unetpipe.scoring.rows import find_metric
+from unetpipe.unet_spec import UNetSpec
+from unetpipe.volumes import (
+    create_labels_group,
+    create_volume,
+    open_volume,
+    shard_shape,
+    write_shard,
+)
+
+CIRCUMSTANCES = {
+    "host": "node7",
+    "platform": "Linux",
+    "python": "3.11.7",
+    "libraries": {"torch": "2.13.0", "zarr": "3.1.6", "scipy": None},
+    "finished": "2026-01-02T03:04:05Z",
+    "seconds": 1.5,
+    "device": "cpu",
+}
+SHAPE = (4, 60, 64)
+
+
+def store(path: Path, voxels: np.ndarray, **options) -> Path:
+    shape = voxels.shape[-3:]
+    create_volume(
+        path,
+        shape=shape,
+        dtype=voxels.dtype,
+        chunk=(1, 64, 64),
+        shard=(1, 1024, 1024),
+        voxel_size_nm=(50, 4, 4),
+        channels=("grey",) if voxels.ndim == 4 else None,
+        **options,
+    )
+    array = open_volume(path, mode="r+")
+    for index in iterate_grid(whole_volume(shape), shard_shape(array)):
+        write_shard(array, index, voxels[..., index[0] : index[0] + 1, :, :])
+    return path
+
+
+def cells(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return four cells a section, apart by a border of two voxels."""
+    labels = np.zeros(shape, np.uint32)
+    half_y, half_x = shape[1] // 2, shape[2] // 2
+    labels[:, : half_y - 1, : half_x - 1] = 1
+    labels[:, : half_y - 1, half_x + 1 :] = 2
+    labels[:, half_y + 1 :, : half_x - 1] = 3
+    labels[:, half_y + 1 :, half_x + 1 :] = 4
+    return labels
+
+
+def ingested(folder: Path, name: str, labels: np.ndarray | None, **changes) -> Path:
+    shape = labels.shape if labels is not None else SHAPE
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 60, (1, *shape)).astype(np.uint8)
+    if labels is not None:
+        image[0] += 120 * (labels > 0).astype(np.uint8)
+    record = {
+        "volume": name,
+        "shape": list(shape),
+        "num_channels": 1,
+        "dtype": "uint8",
+        "axes_of_file": "zyx",
+        "voxel_size_nm": [50, 4, 4],
+        "image": {
+            "store": str(store(folder / name / "image.ome.zarr", image)),
+            "content_sha256": "1" * 64,
+            "files": [{"path": f"{z}.png", "size": 9, "sha256": "2"} for z in range(4)],
+        },
+        "statistics": [
+            {"count": image.size, "minimum": 0, "maximum": 179, "mean": 90.123}
+        ],
+        "num_nan": 0,
+        "labels": None,
+        "warnings": [],
+        "circumstances": CIRCUMSTANCES,
+    }
+    if labels is not None:
+        path = store(folder / name / "labels.ome.zarr", labels, is_labels=True)
+        record["labels"] = {
+            "store": str(path),
+            "label_kind": "instances",
+            "unlabelled": None,
+        }
+    write_record(folder / name / "ingest.json", record | changes)
+    return folder / name / "ingest.json"
+
+
+def trained(folder: Path, model: str = "unet", **changes) -> dict[str, object]:
+    home = folder / model
+    spec = UNetSpec(base_channels=4, num_classes=changes.pop("num_classes", 2))
+    rows = [{"volume": "brain", "sections": [0, 1]}]
+    write_record(
+        home / "model.json",
+        {
+            "spec": spec.to_json(),
+            "num_classes": spec.num_classes,
+            "weights_sha256": "3" * 64,
+            "thresholds": {"segmentation": 0.4, "v_rand": 0.4},
+            "validation": {"v_rand": 0.9},
+            "step": 20,
+            "recipe": {"train": rows, "validate": [{**rows[0], "sections": [2]}]},
+        },
+    )
+    write_record(
+        home / "train.json",
+        {
+            "steps": 30,
+            "metric": "v_rand",
+            "seconds": 75.0,
+            "resumed_at": [],
+            "patch": [1, 252, 252],
+            "class_weights": [2.5, 0.5],
+            "warnings": [],
+            "circumstances": CIRCUMSTANCES,
+            **changes,
+        },
+    )
+    history = History(home / "history.csv")
+    history.append(
+        [
+            HistoryRow(s, 1 / s, 0.01, s / 9, 0.5 + s / 99 if s % 10 == 0 else None)
+            for s in range(1, 31)
+        ]
+    )
+    return {
+        "model": model,
+        "record": str(home / "train.json"),
+        "model_json": str(home / "model.json"),
+        "history": str(history.path),
+    }
+
+
+def predicted(
+    folder: Path,
+    volume: str,
+    mask: np.ndarray,
+    metrics: dict | None,
+    model: str = "unet",
+) -> dict[str, object]:
+    home = folder / model / volume
+    segmentation = store(home / "segmentation-1.ome.zarr", mask)
+    probability = np.where(mask > 0, 200, 30).astype(np.uint8)[None]
+    store(home / "probability.ome.zarr", probability)
+    objects = create_labels_group(segmentation, ("objects",)) / "objects"
+    store(objects, (cells(mask.shape) * (mask > 0)).astype(np.uint32), is_labels=True)
+    records = {
+        "probe": {
+            "stride": [1, 64, 64],
+            "input_shape": [1, 252, 252],
+            "tile_efficiency": 0.3,
+            "device": "cpu",
+            "circumstances": CIRCUMSTANCES,
+        },
+        "plan": {
+            "identity_sha256": "4" * 64,
+            "outputs": {"probability": {"store": str(home / "probability.ome.zarr")}},
+            "geometry": {"chunk": [1, 64, 64], "shard": [1, 64, 64]},
+            "precision": "fp32",
+            "flip_fraction": 0.0,
+            "threads": 2,
+            "projected": {
+                "num_tiles": 4,
+                "flop": 8e9,
+                "peak_rss_bytes": 7e8,
+                "hours": 0.002,
+            },
+            "circumstances": CIRCUMSTANCES,
+        },
+        "prediction": {
+            "identity": {"precision": "fp32", "input_sha256": "1" * 64},
+            "content_sha256": "5" * 64,
+            "devices": ["cpu"],
+            "parts": [
+                {
+                    "num_voxels": 15360,
+                    "seconds": 3.0,
+                    "seconds_computing": 2.0,
+                    "peak_rss_bytes": 3e8,
+                }
+            ],
+            "circumstances": CIRCUMSTANCES,
+        },
+        "segmentation": {
+            "store": str(segmentation),
+            "objects": str(objects),
+            "threshold": 0.4,
+            "threshold_source": "validation rows",
+            "identity": {"settings": {"connectivity": "2d"}},
+            "num_objects": 4,
+            "num_foreground_voxels": int((mask > 0).sum()),
+            "circumstances": CIRCUMSTANCES,
+        },
+    }
+    for name, record in records.items():
+        write_record(home / f"{name}.json", record)
+    paths = {name: str(home / f"{name}.json") for name in (*records, "metrics")}
+    if metrics is None:
+        return {"model": model, "volume": volume, **paths, "metrics": None}
+    MetricsRecord.model_validate(metrics)
+    write_record(home / "metrics.json", metrics)
+    picture = np.full((20, 60), 255, np.uint8)
+    write_bytes_atomic(home / "seams.png", bytes(imagecodecs.png_encode(picture)))
+    return {"model": model, "volume": volume, **paths}
+
+
+def row(predictor: str, metric: str, score: float, **changes) -> dict[str, Any]:
+    meaning = find_metric(metric)
+    return {
+        "predictor": predictor,
+        "metric": metric,
+        "definition": meaning.definition,
+        "better": meaning.better,
+        "unit": meaning.unit,
+        "best": {"threshold": 0.30000000000000004, "score": score + 0.0111},
+        "chosen": {"threshold": 0.4, "score": score},
+        "per_section": [score - 0.02, score + 0.02],
+        "interval": [score - 0.03, score + 0.03],
+        "interval_of": "chosen",
+        "n": 2,
+        "n_of": "sections",
+        "num_sections": 2,
+        **changes,
+    }
+
+
+def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
+    """Return a ``metrics.json`` of two test sections, 2 and 3."""
+    rows = [
+        row("constant", "v_rand", 0.2),
+        row("unet", "v_rand", v_rand),
+        row("unet", "warping_error", 0.000353),
+        row("unet", "v_info", 0.0, chosen={"threshold": 0.4, "score": None}),
+        row("unet", "dice_class_1", 0.8, best=None, interval=None, interval_of=None),
+    ]
+    objects = [row("unet", "f1", 0.7, best=None), row("unet", "vi_split", 0.4)]
+    seam = {"face": "tile", "n": 40, "jump_across": 0.011, "jump_inside": 0.01}
+    record = {
+        "volume": volume,
+        "schema_version": 1,
+        "definitions": definitions_of(r["metric"] for r in rows + objects),
+        "role_sections": {"test": [2, 3]},
+        "left_out": [],
+        "tables": [{"role": "test", "sections": [2, 3], "rows": rows}],
+        "objects": [
+            {
+                "role": "test",
+                "sections": [2, 3],
+                "rows": objects,
+                "sizes": {"unet": {"truth": [0, 0, 8], "result": [1, 2, 7]}},
+                "field_border_vox": 0,
+            }
+        ],
+        "calibration": [
+            {
+                "role": "test",
+                "class": 1,
+                "probability": [0.1, None, 0.9],
+                "share": [0.2, None, 0.8],
+                "num_voxels": [10, 0, 20],
+                "expected_error": 0.1,
+            }
+        ],
+        "curves": [
+            {
+                "role": "test",
+                "predictor": "unet",
+                "metric": metric,
+                "thresholds": [0.0, 0.5, 1.0],
+                "scores": [0.2, v_rand, None],
+            }
+            for metric in ("v_rand", "pixel_error")
+        ],
+        "seams": {
+            "definition": "jump across over inside",
+            "level": 0.99,
+            "pooling_grid": [1, 16, 16],
+            "rows": [
+                seam
+                | {"axis": "x", "ratio": 1.1, "interval": [1.05, 1.2]}
+                | {"is_like_inside": False},
+                seam
+                | {"axis": "y", "ratio": 1.01, "interval": [0.9, 1.1]}
+                | {"is_like_inside": True},
+            ],
+            "profiles": {"x": {"distance": [-1, 0], "jump": [0.01, 0.011]}},
+            "num_shards": 1,
+            "num_shards_of_volume": 1,
+            "picture": "seams.png",
+        },
+        "sections_best": [3, 2],
+        "sections_worst": [2, 3],
+        "seconds": 2.0,
+        "projected_peak_rss_bytes": 10,
+        "peak_rss_bytes": 9,
+        "circumstances": CIRCUMSTANCES,
+    }
+    return record
+
+
+def made_up_run(folder: Path) -> None:
+    """Write a run of two volumes, one of them annotated, for ``arguments``."""
+    write_record(
+        folder / "manifest.json",
+        {"source": "<b>zip</b>", "kind": "folder", "circumstances": CIRCUMSTANCES},
+    )
+    labels = cells(SHAPE)
+    mask = (labels > 0).astype(np.uint8)
+    mask[3, :10] = 0  # missed
+    mask[3, 29:31] = 1  # invented
+    ingested(folder, "brain", labels)
+    ingested(folder, "liver", None, warnings=["the file is odd"])
+    trained(folder)
+    predicted(folder, "brain", mask, scored())
+    predicted(folder, "liver", mask, None)
+
+
+def arguments(folder: Path) -> dict[str, Any]:
+    """Return what the report on a made-up run takes."""
+    names = ("probe", "plan", "prediction", "segmentation", "metrics")
+    unet = folder / "unet"
+    return {
+        "name": "made-up",
+        "config": {"name": "made-up", "network": {"base_channels": 4}},
+        "manifest": folder / "manifest.json",
+        "ingests": [folder / name / "ingest.json" for name in ("brain", "liver")],
+        "weight_maps": [],
+        "training": {
+            "model": "unet",
+            "record": str(unet / "train.json"),
+            "model_json": str(unet / "model.json"),
+            "history": str(unet / "history.csv"),
+        },
+        "predictions": [
+            {"model": "unet", "volume": volume}
+            | {
+                name: None
+                if (name, volume) == ("metrics", "liver")
+                else str(unet / volume / f"{name}.json")
+                for name in names
+            }
+            for volume in ("brain", "liver")
+        ],
+        "output": unet / "report.html",
+    }
+
+
+class Links(HTMLParser):
+    """Collects everything that a page refers to, and its plain text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: set[str] = set()
+        self.words: list[str] = []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "poster", "action"):
+                self.links.append(value)
+            if name == "id":
+                self.ids.add(value)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def decode(address: str) -> np.ndarray:
+    """Return the pixels of a picture's address."""
+    kind, _, content = address.partition(";base64,")
+    decoders = {
+        "data:image/jpeg": imagecodecs.jpeg8_decode,
+        "data:image/webp": imagecodecs.webp_decode,
+        "data:image/png": imagecodecs.png_decode,
+    }
+    pixels = decoders[kind](base64.b64decode(content))
+    return pixels[..., :3] if pixels.ndim == 3 else pixels

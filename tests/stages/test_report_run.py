@@ -1,0 +1,198 @@
+"""Several networks side by side: settings, paired differences, worse sections."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.stages.reported import (
+    SHAPE,
+    Links,
+    arguments,
+    cells,
+    made_up_run,
+    predicted,
+    scored,
+    trained,
+)
+from unetpipe.page.comparison import (
+    changed_settings,
+    differences,
+    section_changes,
+    shared_volumes,
+)
+from unetpipe.records import read_record, write_record
+from unetpipe.scoring import spread_over_seeds
+from unetpipe.scoring.rows import make_row
+from unetpipe.stages.report import report
+from unetpipe.stages.report_run import report_run
+
+
+def network(name: str, scores: list[float | None], **recipe) -> dict:
+    """Return a network with V-Rand of the test sections 2, 3, 4."""
+    metrics = scored()
+    (table,) = metrics["tables"]
+    table["sections"] = [2, 3, 4]
+    table["rows"] = [
+        make_row(
+            "unet",
+            metric,
+            chosen=(0.5, float(np.mean([s for s in values if s is not None]))),
+            per_section=[np.nan if s is None else s for s in values],
+            num_sections=3,
+        )
+        for metric, values in (("v_rand", scores), ("pixel_error", [0.1, 0.1, 0.1]))
+    ]
+    metrics["objects"] = []
+    return {
+        "name": name,
+        "description": {"recipe": {"optimisation": {"steps": 10, **recipe}}},
+        "predicted": {
+            "brain": {
+                "metrics": metrics,
+                "prediction": {"identity": {"input_sha256": "1", "precision": "fp32"}},
+                "segmentation": {
+                    "threshold": 0.4,
+                    "identity": {"settings": {"connectivity": "2d"}},
+                },
+            }
+        },
+    }
+
+
+OLD = network("old", [0.9, 0.8, 0.7])
+
+
+def test_only_settings_that_differ_are_listed() -> None:
+    new = network("new", [0.9] * 3, learning_rate=0.1, steps=20)
+    assert changed_settings([OLD, new]) == {
+        "training.optimisation.steps": ["10", "20"],
+        "training.optimisation.learning_rate": ["not set", "0.1"],
+    }
+    assert changed_settings([OLD, OLD]) == {}
+
+
+def test_differences_are_paired_section_by_section() -> None:
+    new = network("new", [0.8, 0.6, 0.4])
+    rand, pixel = differences(OLD, new)
+    assert (rand.metric, rand.volume, rand.role) == ("v_rand", "brain", "test")
+    assert (rand.reference, rand.other) == pytest.approx((0.8, 0.6))
+    assert rand.interval.estimate == pytest.approx(-0.2)
+    assert -0.3 <= rand.interval.low < rand.interval.high <= -0.1 + 1e-12
+    assert (rand.interval.n, rand.verdict) == (3, "worse")
+    assert pixel.verdict == "no clear difference"
+
+
+def test_lower_errors_are_better() -> None:
+    new = network("new", [0.9, 0.8, 0.7])
+    (table,) = new["predicted"]["brain"]["metrics"]["tables"]
+    table["rows"][1]["per_section"] = [0.05, 0.06, 0.07]
+    found = {d.metric: d.verdict for d in differences(OLD, new)}
+    assert found == {"v_rand": "no clear difference", "pixel_error": "better"}
+
+
+def test_sections_that_got_worst_come_first_and_undefined_ones_not_at_all() -> None:
+    new = network("new", [0.85, None, 0.4])
+    changes = section_changes(OLD, new)
+    assert [(c.z, round(c.change, 6)) for c in changes] == [(4, -0.3), (2, -0.05)]
+
+
+def test_networks_of_other_sections_have_nothing_to_pair() -> None:
+    fold = network("fold", [0.9, 0.9, 0.9])
+    fold["predicted"]["brain"]["metrics"]["tables"][0]["sections"] = [7, 8, 9]
+    assert list(differences(OLD, fold)) == []
+    assert section_changes(OLD, fold) == []
+
+
+def test_volumes_of_equal_names_but_other_voxels_are_told_apart() -> None:
+    other = network("other", [0.9] * 3)
+    other["predicted"]["brain"]["prediction"]["identity"]["input_sha256"] = "2"
+    assert shared_volumes(OLD, other) == ([], ["brain"])
+    assert shared_volumes(OLD, OLD) == (["brain"], [])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """Two networks on one volume; the second misses a cell of section 3."""
+    monkeypatch.chdir(tmp_path)
+    made_up_run(Path())
+    trained(Path(), "fold-2", steps=60)
+    mask = (cells(SHAPE) > 0).astype(np.uint8)
+    mask[3, :, :31] = 0
+    metrics = scored(v_rand=0.7)
+    metrics["tables"][0]["rows"][1]["per_section"] = [0.9, 0.5]
+    predicted(Path(), "brain", mask, metrics, model="fold-2")
+    return tmp_path
+
+
+def compare(*models: str, compared=()) -> str:
+    report_run(
+        name="made-up",
+        models=[
+            {"name": model, "folder": model, "volumes": ["brain"]} for model in models
+        ],
+        ingests=[Path("brain/ingest.json")],
+        compared=list(compared),
+        output=Path("report.html"),
+    )
+    return Path("report.html").read_text()
+
+
+def test_the_first_page_of_one_network_is_its_own_report(folder: Path) -> None:
+    report(**arguments(Path()))
+    assert compare("unet") == Path("unet/report.html").read_text()
+
+
+def test_the_page_shows_what_changed_and_where_it_got_worse(folder: Path) -> None:
+    report(**arguments(Path()))
+    links = Links(compare("unet", "fold-2"))
+    assert "unet/report.html" in links.links
+    outside = [a for a in links.links if not a.startswith(("#", "data:image/"))]
+    assert outside == ["unet/report.html"], "the other network has no page yet"
+    assert "fold-2 against unet" in links.text
+    assert "brain, test V Rand higher is better 0.9100 0.7000" in links.text
+    assert "2 sections of 2 got worse" not in links.text
+    assert "1 section of 2 got worse." in links.text
+    assert "brain 3 test V-Rand 0.9300 0.5000 −0.4300" in links.text
+    assert "brain, section 3 V-Rand 0.9300 to 0.5000" in links.text
+    assert "errors of unet 50 nm errors of fold-2" in links.text
+    assert "all settings are the same" in links.text
+    assert compare("unet", "fold-2") == compare("unet", "fold-2")
+
+
+def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
+    variants = []
+    for name, scores in (("paper", [0.5, 0.75]), ("narrow", [0.25, 0.5])):
+        seeds = {
+            seed: [make_row("unet", "v_rand", chosen=(None, score), num_sections=30)]
+            for seed, score in enumerate(scores)
+        }
+        against = variants[0]["rows"] if variants else None
+        rows = spread_over_seeds(seeds, against=against)
+        variants.append({"variant": name, "folds": ["1", "2"], "rows": rows})
+    write_record(Path("comparison.json"), {"variants": variants})
+    page = compare("unet", "fold-2", compared=[Path("comparison.json")])
+    text = Links(page).text
+    assert "Folds and seeds together" in text
+    told = "higher is better paper 0.6250 chosen on validation 2 2 0.5000 to 0.7500 V"
+    assert told in text
+    minus = "\N{MINUS SIGN}0.2500"
+    assert f"narrow 0.3750 chosen on validation 2 2 0.2500 to 0.5000 {minus}" in text
+
+
+def test_other_voxels_under_the_same_name_are_a_warning(folder: Path) -> None:
+    path = Path("fold-2/brain/prediction.json")
+    record = read_record(path)
+    record["identity"]["input_sha256"] = "9" * 64
+    write_record(path, record)
+    text = Links(compare("unet", "fold-2")).text
+    assert "brain: fold-2 saw other voxels than unet under this name" in text
+    assert "there is nothing to pair" in text
+
+
+def test_a_network_without_scores_is_listed(folder: Path) -> None:
+    Path("fold-2/brain/metrics.json").unlink()
+    shutil.rmtree("fold-2/brain/segmentation-1.ome.zarr")
+    text = Links(compare("unet", "fold-2")).text
+    assert "not scored" in text

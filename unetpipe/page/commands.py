@@ -1,0 +1,94 @@
+"""Commands that open a volume in the viewers people use; each can be copied whole.
+
+Who reads what: OME-Zarr 0.5 (Zarr v3, sharded) opens in napari with napari-ome-zarr and
+in neuroglancer; Fiji's readers of Zarr v3 are not reliable yet, so Fiji gets a TIFF.
+"""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from pathlib import PurePosixPath
+from shlex import quote
+from typing import Any
+
+Record = dict[str, Any]
+
+PORT = 8080
+MOST_TIFF_BYTES = 2**28  # of which a TIFF is written whole; above, one section
+NEUROGLANCER = "https://neuroglancer-demo.appspot.com"
+
+
+def viewer_commands(volume: Record, predicted: Record) -> dict[str, list[str]]:
+    """Return how to open image, probability and objects, by viewer.
+
+    Parameters
+    ----------
+    volume : dict
+        ``ingest.json``.
+    predicted : dict
+        The records ``plan`` and ``segmentation`` of one prediction.
+
+    Returns
+    -------
+    dict
+        napari, Fiji and neuroglancer: shell commands, to be run in the folder that the
+        workflow runs in.
+    """
+    image, objects = volume["image"]["store"], predicted["segmentation"]["objects"]
+    probability = predicted["plan"]["outputs"]["probability"]["store"]
+    stores = [image, probability, predicted["segmentation"]["store"]]
+    napari = " ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])
+    return {
+        "napari": [napari],
+        "Fiji": [_write_tiff(volume, objects)],
+        "neuroglancer": [
+            f"npx http-server --cors -p {PORT} .",
+            _neuroglancer({"image": image, "probability": probability}, objects),
+        ],
+    }
+
+
+def _write_tiff(volume: Record, objects: str) -> str:
+    """Write image and objects as TIFF files that ImageJ reads, channels left out."""
+    depth = volume["shape"][0]
+    is_small = 4 * prod(volume["shape"]) <= MOST_TIFF_BYTES
+    where = ":" if is_small else str(depth // 2)
+    name = volume["volume"]
+    read = f'zarr.open_array({{}}, mode="r")[{{}}{where}]'
+    image = read.format(_text(_level(volume["image"]["store"])), "0, ")
+    found = read.format(_text(_level(objects)), "")
+    save = 'tifffile.imwrite({}, {}, photometric="minisblack")'
+    lines = [
+        "import zarr, tifffile",
+        save.format(_text(f"{name}_image.tif"), image),
+        save.format(_text(f"{name}_objects.tif"), f'{found}.astype("float32")'),
+    ]
+    return f"python -c {quote('; '.join(lines))}"
+
+
+def _text(value: str) -> str:
+    """Return a string of Python in double quotes, which shell quotes leave alone."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _level(store: str) -> str:
+    """Return the array of full resolution in a store."""
+    return str(PurePosixPath(store) / "0")
+
+
+def _neuroglancer(images: dict[str, str], objects: str) -> str:
+    """Open an address that shows stores which this computer serves.
+
+    Stores outside the folder are left out: the server does not reach them.
+    """
+    layers = [
+        {"type": kind, "name": name, "source": f"zarr3://http://localhost:{PORT}/{at}"}
+        for kind, name, at in (
+            *(("image", name, at) for name, at in images.items()),
+            ("segmentation", "objects", objects),
+        )
+        if not at.startswith(("/", ".."))
+    ]
+    state = json.dumps({"layers": layers}, separators=(",", ":"))
+    return f"xdg-open {quote(f'{NEUROGLANCER}/#!{state}')}"

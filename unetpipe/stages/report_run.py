@@ -1,0 +1,124 @@
+"""Rule report_run: the page to read first; several networks side by side."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unetpipe.page.comparison import changed_settings, shared_volumes
+from unetpipe.page.figures import LEGEND
+from unetpipe.page.pages import render
+from unetpipe.page.pairs import show_networks, show_pair, show_pooled
+from unetpipe.page.text import count
+from unetpipe.records import read_record, write_bytes_atomic
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+MOST_PICTURED_PAIRS = 12  # so that the page of many networks stays small
+
+
+def report_run(
+    *,
+    name: str,
+    models: list[dict[str, Any]],
+    ingests: list[Path],
+    compared: list[Path],
+    output: Path,
+) -> None:
+    """Write the run's first page: of one network its own report, else a comparison.
+
+    The first network is the reference; each other one is compared with it on the
+    sections that both scored, of volumes with the same voxels.
+
+    Parameters
+    ----------
+    name : str
+        Of the run.
+    models : list of dict
+        ``{"name", "folder", "volumes"}``: a network, the folder of its records, and
+        the volumes that it predicted.
+    ingests : list of Path
+        ``ingest.json`` of the run's volumes.
+    compared : list of Path
+        ``comparison.json`` of variants, folds and seeds, or none.
+    output : Path
+        The page; written whole or not at all.
+
+    Raises
+    ------
+    DataError
+        If a record or a store is missing; the message names it.
+    """
+    if len(models) == 1:
+        page = Path(models[0]["folder"]) / "report.html"
+        write_bytes_atomic(output, page.read_bytes())
+        log.info("one network: %s is its report", output)
+        return
+    networks = [_read_network(model, output.parent) for model in models]
+    volumes = {r["volume"]: r for r in map(read_record, ingests)}
+    reference, *others = networks
+    page_of = {
+        "name": name,
+        **show_networks(networks),
+        "summary": _summarise(networks),
+        "warnings": list(_warnings(networks)),
+        "settings": changed_settings(networks),
+        "pooled": [
+            line for path in compared for line in show_pooled(read_record(path))
+        ],
+        "pairs": [
+            show_pair(
+                reference, other, volumes, with_pictures=number < MOST_PICTURED_PAIRS
+            )
+            for number, other in enumerate(others)
+        ],
+        "colours": LEGEND,
+        "finished": max(n["record"]["circumstances"]["finished"] for n in networks),
+    }
+    content = render("compare.html", page_of)
+    write_bytes_atomic(output, content)
+    log.info("%s holds %.1f MB", output, len(content) / 1e6)
+
+
+def _read_network(model: dict[str, Any], beside: Path) -> Record:
+    folder = Path(model["folder"])
+    page = folder / "report.html"
+    return {
+        "name": model["name"],
+        "record": read_record(folder / "train.json"),
+        "description": read_record(folder / "model.json"),
+        "page": os.path.relpath(page, beside) if page.exists() else "",
+        "predicted": {
+            volume: _read_prediction(folder / volume) for volume in model["volumes"]
+        },
+    }
+
+
+def _read_prediction(folder: Path) -> Record:
+    names = ("plan", "prediction", "segmentation")
+    metrics = folder / "metrics.json"
+    return {name: read_record(folder / f"{name}.json") for name in names} | {
+        "metrics": read_record(metrics) if metrics.exists() else None
+    }
+
+
+def _summarise(networks: Sequence[Record]) -> str:
+    volumes = {volume for network in networks for volume in network["predicted"]}
+    return (
+        f"{count(len(networks), 'network')} over {count(len(volumes), 'volume')}. "
+        f"{networks[0]['name']} is the reference: the others are compared with it, "
+        "section by section, where both were scored."
+    )
+
+
+def _warnings(networks: Sequence[Record]) -> list[str]:
+    reference, *others = networks
+    return [
+        f"{volume}: {other['name']} saw other voxels than {reference['name']} under "
+        "this name, so they are not compared"
+        for other in others
+        for volume in shared_volumes(reference, other)[1]
+    ]
