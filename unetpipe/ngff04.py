@@ -12,11 +12,11 @@ from typing import Any
 
 import numcodecs
 import zarr
-from tqdm import tqdm
 
 from unetpipe.errors import DataError
 from unetpipe.geometry import Roi, as_zyx, grid_cell, iterate_grid, whole_volume
 from unetpipe.pipeline import named
+from unetpipe.progress import track
 from unetpipe.receipts import receipt_path
 from unetpipe.records import hash_file, read_record, write_record
 from unetpipe.volumes import read_roi, shard_shape
@@ -131,7 +131,7 @@ def _copy_array(
     blocks = list(iterate_grid(whole_volume(shape), unit))
     done = {block for block in blocks if _is_done(target, receipts, block, identity)}
     log.info("%s/%s: %d of %d blocks there", target, copy.path, len(done), len(blocks))
-    for block in tqdm(blocks, unit="block", desc=target.name, mininterval=5):
+    for block in track(blocks, target.name, "block"):
         if block in done:
             continue
         with named(f"{target}, level {copy.path}, block {block}"):

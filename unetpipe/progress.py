@@ -5,8 +5,12 @@ A bar redraws itself with carriage returns, which fill the log of a batch job.
 
 import logging
 import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +85,14 @@ class Progress:
             f"{describe_seconds(left)} left",
         ]
         return ", ".join(parts)
+
+
+def track(items: Sequence[Item], about: str, unit: str) -> Iterator[Item]:
+    """Yield items and show how far their turn has come."""
+    with Progress(about, len(items), unit) as progress:
+        for item in items:
+            yield item
+            progress.update()
 
 
 def describe_seconds(seconds: float) -> str:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from unetpipe.code_version import code_versions
 from unetpipe.errors import DataError
 from unetpipe.geometry import Zyx
 from unetpipe.pipeline import named
+from unetpipe.progress import track
 from unetpipe.pyramid import Pyramid
 from unetpipe.receipts import receipt_path
 from unetpipe.records import hash_file, hash_of, read_record, write_record
@@ -108,7 +107,7 @@ def coarsen_share(job: PyramidJob, *, part: int = 0, num_parts: int = 1) -> int:
     ]
     todo = [block for block in share if not _is_done(job, block, identity)]
     log.info("%s: %d of %d blocks to write", job.store, len(todo), len(share))
-    for block in tqdm(todo, unit="block", desc=job.store.name, mininterval=5):
+    for block in track(todo, job.store.name, "block"):
         with named(f"pyramid of {job.store}, block {block}"):
             files = pyramid.write_block(block)
             write_record(

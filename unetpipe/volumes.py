@@ -24,8 +24,6 @@ from unetpipe.geometry import (
     as_zyx,
     grid_cell,
     grid_shape,
-    iterate_grid,
-    whole_volume,
 )
 from unetpipe.machine import enough_disk
 from unetpipe.ngff import (
@@ -227,13 +225,6 @@ def shard_path(array: zarr.Array[Any], index: Zyx) -> Path:
     root = Path(str(array.store_path.store.root)) / array.store_path.path  # type: ignore[attr-defined]
     lead = ("0",) * (array.ndim - 3)
     return root.joinpath("c", *lead, *map(str, index))
-
-
-def shard_files(array: zarr.Array[Any]) -> Iterator[Path]:
-    """Yield the files of all shards, z slowest."""
-    bounds = whole_volume(as_zyx(array.shape[-3:]))
-    for index in iterate_grid(bounds, shard_shape(array)):
-        yield shard_path(array, index)
 
 
 def write_shard(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> str:

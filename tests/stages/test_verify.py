@@ -184,11 +184,8 @@ def test_other_damage_is_named_all_at_once(verified):
     assert f"{store} has the content" in said
     assert f"--forcerun {run.ingest}" in said
     assert f"{run.model} is not the file that {run.model_json} describes" in said
-    assert "(objects) is not what was written" in said
-    store = segmentation["store"]
-    assert (
-        f"mend it:  rm -r {store} && snakemake --configfile c.yaml --forcerun" in said
-    )
+    assert "shard (1, 0, 0) has a receipt, but its objects file is missing" in said
+    assert f"--forcerun {run.folder}/segmentation.json; again if it says so" in said
     assert f"see {verified.folder / 'verify.json'}" in said
 
 
