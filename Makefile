@@ -24,7 +24,7 @@ KILLS ?= 10
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
-.PHONY: help venv demo test check slow test-slurm faults bench bench-gpu fix schema clean
+.PHONY: help venv demo test check slow test-napari test-slurm faults bench bench-gpu fix schema clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,15 @@ faults: venv ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
 	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
 	UNETPIPE_KILLS=$(KILLS) timeout --signal INT --kill-after 60 $(FAULT_SECONDS) \
 	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0
+
+# napari brings many packages, and a plugin for pytest: an environment of its own, which
+# sees what is in the usual one.
+test-napari: venv ## Open stores in napari; take a picture of its window with xvfb-run
+	@test -x $(VENV)-napari/bin/pip || $(PYTHON) -m venv --clear $(VENV)-napari
+	@$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  >"$$($(VENV)-napari/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/usual.pth"
+	@$(VENV)-napari/bin/pip install --quiet --constraint constraints.txt --editable ".[viewer]"
+	$(VENV)-napari/bin/python -m pytest -W ignore tests/viewer
 
 # MONAI, which is measured against, is not needed for anything else.
 bench: venv ## Measure speed, memory and exactness; ONLY="engine memory" for some

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "memory": "memory",
     "weight-map": "weight_map",
     "ingest": "ingest",
+    "pyramid": "pyramid",
     "planning": "planning",
 }
 
