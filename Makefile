@@ -21,6 +21,10 @@ SLURM_SECONDS ?= 1200
 FAULT_SECONDS ?= 5400
 # Random moments at which a prediction and a training are killed.
 KILLS ?= 10
+# The rest of README's table, which `make check` runs too.
+MORE_FAULTS := tests/unit/test_claims.py tests/network/test_checkpoints.py \
+  tests/stages/test_prediction.py tests/stages/test_train_unet.py \
+  tests/network/test_training.py tests/workflow/test_chain.py
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
@@ -58,7 +62,9 @@ test-slurm: venv ## Run the chain through a real SLURM on this machine
 faults: venv ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
 	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
 	UNETPIPE_KILLS=$(KILLS) timeout --signal INT --kill-after 60 $(FAULT_SECONDS) \
-	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0
+	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0 \
+	  tests/faults tests/cluster
+	$(if $(ONLY),,pytest -m "$(FAST)" $(MORE_FAULTS))
 
 # napari brings many packages, and a plugin for pytest: an environment of its own, which
 # sees what is in the usual one.

@@ -243,6 +243,7 @@ def test_a_lock_that_may_be_anothers_is_kept_and_explained(finished):
 def test_a_clock_that_was_a_day_wrong_redoes_and_stops_nothing(finished, days):
     """Results dated a day off are up to date, and what is then missing can be made."""
     results = [p for p in (finished.folder / "results").rglob("*") if p.is_file()]
+    results.append(finished.folder / "resources/tiny/manifest.json")
     dates = {path: path.stat().st_mtime for path in results}
     rng = np.random.default_rng(0)
     try:

@@ -110,16 +110,25 @@ def forget_run():
         NOTE.unlink(missing_ok=True)
 
 
-def mend_dates(results):
-    """Date files of the future now: Snakemake refuses what is older than its input.
+def mend_dates(results, manifest):
+    """Date records of the future now: Snakemake refuses what is older than its input.
 
     They come from a machine whose clock was wrong. Contents do not change, so nothing
-    is made anew for it.
+    is made anew for it. Stores and training states are left out: no rule has them as
+    its input, and they may hold very many files.
     """
-    for path in Path(results).rglob("*"):
-        if path.suffix in (".json", ".safetensors", ".csv", ".png", ".html"):
-            if path.stat().st_mtime > time.time():
-                os.utime(path)
+    paths = [Path(manifest)]
+    for folder, inside, names in os.walk(results):
+        inside[:] = [
+            name
+            for name in inside
+            if not (name.endswith(".zarr") or name.startswith("prediction-"))
+            and name != "state"
+        ]
+        paths += [Path(folder) / name for name in names]
+    for path in paths:
+        if path.exists() and path.stat().st_mtime > time.time():
+            os.utime(path)
 
 
 if workflow.is_main_process and not ONLY_LOOKS and (told := mend_earlier_run()):
