@@ -46,7 +46,7 @@ def test_every_job_ran_once_on_the_partition_of_its_rule(ran):
         assert job.get("TresPerJob") == ("gres:gpu:1" if is_gpu else None), comment
 
 
-def test_memory_time_and_signal_of_a_rule_reach_slurm(ran):
+def test_memory_and_time_of_a_rule_reach_slurm(ran):
     (train,) = (j for c, j in ran.jobs.items() if rule_of(c) == "train_unet")
     assert train["TimeLimit"] == "1-00:00:00"
     assert train["MinMemoryNode"] == "8000M"
