@@ -24,6 +24,7 @@ BENCHMARKS = {
     "classifier": "patch_classifier",
     "resume": "resume",
     "memory": "memory",
+    "training": "training",
     "weight-map": "weight_map",
     "ingest": "ingest",
     "pyramid": "pyramid",

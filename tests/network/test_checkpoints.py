@@ -177,8 +177,7 @@ def test_a_hostile_pickle_is_not_executed(checkpoints, tmp_path):
     torch.save({"step": Gadget()}, path)
     content = path.read_bytes()
     checkpoints._publish("state-00000001", ".pt", content)
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        checkpoints.load_state(last_step=9)
+    assert checkpoints.load_state(last_step=9) is None
     assert not (tmp_path / "executed").exists()
 
 
