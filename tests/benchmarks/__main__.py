@@ -29,6 +29,7 @@ BENCHMARKS = {
     "ingest": "ingest",
     "pyramid": "pyramid",
     "planning": "planning",
+    "objects": "objects",
 }
 
 

@@ -1,9 +1,12 @@
 """HDF5 datasets and OME-Zarr images: arrays that can be cut anywhere."""
 
+import gzip
 import json
+import zlib
 from math import prod
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -13,7 +16,13 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
 from unetpipe.images.ngff_metadata import describe_group
-from unetpipe.images.source import ImageSource, VoxelSize, check_promise
+from unetpipe.images.source import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    ImageSource,
+    VoxelSize,
+    check_promise,
+)
 
 CACHE_BYTES = 1 << 28
 LARGEST_CHUNK_BYTES = 1 << 25  # of a store that is used where it is
@@ -24,10 +33,16 @@ class Hdf5Source(ImageSource):
 
     def __init__(self, path: Path, dataset: str) -> None:
         self.files = (path,)
+        self._unpacked: IO[bytes] | None = None
         try:
             # One layer of chunks stays decoded while its sections are read.
-            self._file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
-        except OSError as error:
+            if path.suffix.lower() == ".gz":
+                self._unpacked = _unpack(path)
+            opened = self._unpacked or path
+            self._file = h5py.File(opened, "r", rdcc_nbytes=CACHE_BYTES)
+        except (OSError, EOFError, zlib.error) as error:
+            if self._unpacked:
+                self._unpacked.close()
             raise DataError(
                 f"{path} is truncated or no HDF5 file ({error}); copy or download it "
                 "again"
@@ -44,10 +59,10 @@ class Hdf5Source(ImageSource):
             stored = max(self._array.id.get_storage_size(), path.stat().st_size)
             check_promise(f"{path}:{self._array.name}", promised, stored)
         except UnetpipeError:
-            self._file.close()
+            self.close()
             raise
         except Exception as error:  # attributes may hold anything
-            self._file.close()
+            self.close()
             raise DataError(
                 f"{path} cannot be understood ({type(error).__name__}: {error}); save "
                 "it again without attributes"
@@ -63,9 +78,18 @@ class Hdf5Source(ImageSource):
                 f"{[(i.start, i.stop) for i in index]} ({error}); copy it again"
             ) from error
 
+    def read_whole(self, dataset: str) -> NDArray[Any]:
+        """Return another dataset of the file, a small one, whole."""
+        array = self._find(self.files[0], dataset)
+        name, stored = f"{self.files[0]}:{dataset}", self.files[0].stat().st_size
+        check_promise(name, prod(array.shape) * array.dtype.itemsize, stored)
+        return np.asarray(array[...])
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._unpacked:
+            self._unpacked.close()
 
     def _find(self, path: Path, dataset: str) -> Any:
         """Return the dataset; without a name, the only one of the file."""
@@ -111,6 +135,32 @@ class Hdf5Source(ImageSource):
                 z, y, x = (float(v) * unit for v in values)
                 return z, y, x
         return None
+
+
+def _unpack(path: Path) -> IO[bytes]:
+    """Return what a gzip file holds, in a nameless file of its own.
+
+    Raises
+    ------
+    DataError
+        If it unpacks to far more than its size.
+    """
+    most = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
+    unpacked = TemporaryFile()  # noqa: SIM115 - closed with the source
+    try:
+        with gzip.open(path) as packed:
+            while piece := packed.read(1 << 20):
+                unpacked.write(piece)
+                if unpacked.tell() > most:
+                    raise DataError(
+                        f"{path} unpacks to more than {most >> 20} MB; unpack it "
+                        "yourself, and name the unpacked file"
+                    )
+    except BaseException:
+        unpacked.close()
+        raise
+    unpacked.seek(0)
+    return unpacked
 
 
 class ZarrSource(ImageSource):

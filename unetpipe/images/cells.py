@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.arrays import Hdf5Source, ZarrSource, is_zarr
+from unetpipe.images.id_map import MappedSource
 from unetpipe.images.mask_files import MaskFiles
 from unetpipe.images.sequence import (
     SECTION_SUFFIXES,
@@ -19,7 +20,8 @@ from unetpipe.images.tiff import open_tiff
 
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf))(?::(.*))?$", re.IGNORECASE)
+HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
+MAPPED_TO = "->"  # between the dataset of pieces and the table of their objects
 
 
 def open_cell(cell: str, root: Path, *, colours: bool = False) -> ImageSource:
@@ -136,8 +138,8 @@ def _open(paths: list[Path], cell: str, dataset: str, colours: bool) -> ImageSou
         if is_zarr(path):
             return ZarrSource(path)
         return SequenceSource(_sections_of(path), colours=colours)
-    if len(paths) == 1 and path.suffix.lower() in HDF5_SUFFIXES:
-        return Hdf5Source(path, dataset)
+    if len(paths) == 1 and HDF5_CELL.match(path.name):
+        return _open_hdf5(path, dataset)
     if len(paths) == 1 and path.suffix.lower() in (".tif", ".tiff"):
         return open_tiff(path, colours=colours)
     if path.suffix.lower() in (".gz", ".zip", ".tar"):
@@ -152,6 +154,19 @@ def _open(paths: list[Path], cell: str, dataset: str, colours: bool) -> ImageSou
             "file.h5:dataset, OME-Zarr, or a folder or pattern of PNG or TIFF sections"
         )
     return SequenceSource(paths, colours=colours)
+
+
+def _open_hdf5(path: Path, dataset: str) -> ImageSource:
+    """Open a dataset; one of pieces together with the table of their objects."""
+    wanted, _, table = (part.strip() for part in dataset.partition(MAPPED_TO))
+    source = Hdf5Source(path, wanted)
+    if not table:
+        return source
+    try:
+        return MappedSource(source, source.read_whole(table), f"{path}:{table}")
+    except DataError:
+        source.close()
+        raise
 
 
 def _sections_of(folder: Path) -> list[Path]:
