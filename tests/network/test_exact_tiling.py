@@ -26,6 +26,7 @@ SPECS = {
     "volumetric": UNetSpec(
         ndim=3, base_channels=2, depth=2, pooling=((1, 2, 2), (2, 2, 2))
     ),
+    "isotropic": UNetSpec(ndim=3, base_channels=2, depth=1),
 }
 ODD_SIZES = [1, 2, 15, 16, 17, 91, 92, 93, 387, 388, 389, 571, 572, 573]
 
@@ -73,6 +74,39 @@ def test_any_section_size_agrees_with_one_pass(size):
         image, plan_geometry(shape, (1, 128, 48), spec)
     )
     assert_agree(stored, one_pass(network, image))
+
+
+@pytest.mark.parametrize("depth", [1, 4, 9])
+@pytest.mark.parametrize("name", ["volumetric", "isotropic"])
+def test_any_number_of_sections_agrees_with_one_pass_in_three_dimensions(name, depth):
+    spec = SPECS[name]
+    network = he_network(spec)
+    shape = (depth, 9, 14)
+    image = image_of(shape)
+    expected = one_pass(network, image)
+    stride = as_zyx(g * n for g, n in zip(spec.pooling_grid, (2, 3, 2), strict=True))
+    stored = TilePredictor(network).predict_volume(
+        image, plan_geometry(shape, stride, spec)
+    )
+    assert_agree(stored, expected)
+
+
+def test_a_volumetric_network_sees_the_sections_around_each_one():
+    spec = SPECS["isotropic"]
+    network = he_network(spec)
+    image = image_of((16, 6, 6))
+    changed = image.copy()
+    changed[0, 10] += 3
+    geometry = plan_geometry((16, 6, 6), (4, 6, 6), spec)
+    one, two = (
+        TilePredictor(network).predict_volume(i, geometry) for i in (image, changed)
+    )
+    differs = [int(z) for z in np.flatnonzero((one != two).any(axis=(0, 2, 3)))]
+    assert 10 in differs
+    assert len(differs) > 4
+    halo = spec.halo
+    assert min(differs) >= 10 - halo.after[0]
+    assert max(differs) <= 10 + halo.before[0]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -13,8 +13,10 @@ from pyarrow import csv
 
 from tests.stages.segmented import Segmented, by_first_voxel, store_prediction
 from unetpipe.errors import IntegrityError
+from unetpipe.images import open_image
 from unetpipe.records import read_record
 from unetpipe.volumes import open_volume, shard_path
+from unetpipe.weight_map import separate_touching
 
 SHARD = (4, 16, 16)  # 12 of them
 
@@ -264,3 +266,17 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(tmp_path, connectivit
     rows = pq.read_table(of_many["table"]["parquet"]["path"]).to_pylist()
     sizes = np.bincount(many.ravel())[1:]
     assert [row["voxels"] for row in rows] == sizes.tolist()
+
+
+def test_neurons_cut_into_blocks_are_the_same_neurons(real_data, tmp_path):
+    root = real_data / "fib25-medulla"
+    cell = "training_sample2/groundtruth.h5.gz:stack->transforms"
+    with open_image(cell, root, is_labels=True, axes="zyx") as reader:
+        labels = reader.read_sections(0, reader.zyx[0])[0]
+    probability = np.where(separate_touching(labels) > 0, 200, 50).astype(np.uint8)
+    predicted = store_prediction(tmp_path / "p", probability[None], (64, 128, 128))
+    run = Segmented(predicted, tmp_path / "run", connectivity="3d")
+    record = run.run()
+    assert record["num_blocks"] == 16
+    assert record["num_objects"] > 500
+    assert np.array_equal(run.objects(), whole(probability))
