@@ -14,6 +14,7 @@ train_unet(
     augmentation=config.AugmentationConfig(**snakemake.params.augmentation),
     weight_map=config.WeightMapConfig(**snakemake.params.weight_map),
     segmentation=config.SegmentationConfig(**snakemake.params.segmentation),
+    average=snakemake.params.average,
     state=Path(snakemake.params.state),
     model=Path(snakemake.output.model),
     model_json=Path(snakemake.output.model_json),

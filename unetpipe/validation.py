@@ -4,6 +4,7 @@ Thresholds are chosen here and nowhere else, from probabilities quantised as the
 be stored, so that they mean the same when a prediction is read back.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite, prod
@@ -119,10 +120,22 @@ class Validator:
         self._device = device
         self._largest_input = largest_input
 
-    def score(self, network: UNet) -> ValidationScore:
-        """Return the scores; the network itself stays as it is."""
+    def score(
+        self, network: UNet, *, orientations: Sequence[int] = (0,)
+    ) -> ValidationScore:
+        """Return the scores; the network itself stays as it is.
+
+        Parameters
+        ----------
+        network : UNet
+        orientations : sequence of int
+            Over which probabilities are averaged; see ``unetpipe.orientations``.
+        """
         predictor = TilePredictor(
-            deepcopy(network), precision=self._precision, device=self._device
+            deepcopy(network),
+            precision=self._precision,
+            device=self._device,
+            orientations=orientations,
         )
         judges = {
             metric: make_judge(

@@ -1,7 +1,7 @@
 """Rows in; weights, description, history and record out; errors before training."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ from unetpipe.history import read_history
 from unetpipe.inference import load_network
 from unetpipe.records import hash_file, read_record
 from unetpipe.stages.train_unet import train_unet
+from unetpipe.training_rows import load_rows
 from unetpipe.unet_spec import UNetSpec
+from unetpipe.validation import Validator
 
 NETWORK = NetworkConfig(depth=1, base_channels=3)
 TRAINING = TrainingConfig(
@@ -134,6 +136,28 @@ def test_thresholds_come_from_the_validation_rows(kept):
     assert set(scores) == {4, 8}
     assert kept.model["validation"]["v_rand"] == scores[kept.model["step"]]
     assert scores[kept.model["step"]] == max(scores.values())
+
+
+def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(kept):
+    plain = kept.model
+    averaged = replace(kept)(average=8).model
+    assert averaged["weights_sha256"] == plain["weights_sha256"]
+    assert averaged["recipe"]["thresholds_average"] == list(range(8))
+    rows = load_rows(kept.rows, "validate", 2, with_border=True)
+    validator = Validator(
+        rows.volumes,
+        "v_rand",
+        class_weights=np.ones(2, np.float32),
+        precision="fp32",
+        device=torch.device("cpu"),
+        largest_input=10**6,
+    )
+    network = load_network(kept.folder / "model.safetensors", averaged)
+    expected = validator.score(network, orientations=range(8))
+    assert averaged["thresholds"] == expected.thresholds
+    assert averaged["validation"] == pytest.approx(expected.scores, abs=1e-6)
+    assert averaged["validation"] != pytest.approx(plain["validation"], abs=1e-6)
+    assert kept().model == plain
 
 
 def test_the_weights_are_those_of_the_best_step(tmp_path, rows, kept):

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ import torch
 
 from unetpipe.augmentation import Augmentation
 from unetpipe.averaging import Averaging
-from unetpipe.checkpoints import Checkpoints, TrainingState, pack_weights
+from unetpipe.checkpoints import (
+    Best,
+    Checkpoints,
+    TrainingState,
+    pack_weights,
+    unpack_weights,
+)
 from unetpipe.claims import claim
 from unetpipe.code_version import code_versions
 from unetpipe.config import (
@@ -33,6 +39,7 @@ from unetpipe.judges import Metric, ObjectRule
 from unetpipe.launch import launch
 from unetpipe.machine import GIB, num_processors
 from unetpipe.model import UNet
+from unetpipe.orientations import choose_orientations
 from unetpipe.patches import choose_patch, project_memory
 from unetpipe.records import (
     circumstances,
@@ -69,6 +76,7 @@ def train_unet(
     model_json: Path,
     history: Path,
     record: Path,
+    average: int | list[int] = 1,
 ) -> None:
     """Train a network on the training rows; choose it on the validation rows.
 
@@ -91,6 +99,10 @@ def train_unet(
         One line a step (CSV).
     record : Path
         ``train.json``, written last.
+    average : int or list of int
+        Orientations that prediction averages over, as ``prediction.average`` names
+        them: thresholds are chosen from probabilities that are averaged alike. The
+        checkpoint is chosen without averaging, which would take as many times longer.
 
     Raises
     ------
@@ -115,7 +127,7 @@ def train_unet(
             "record": record,
         }
         launch(
-            {"rows": rows}
+            {"rows": rows, "average": average}
             | {name: s.model_dump(mode="json") for name, s in sections.items()}
             | {name: str(path) for name, path in paths.items()},
             processes=training.processes,
@@ -186,6 +198,18 @@ def train_unet(
             folder = checkpoints.folder / "tensorboard"
             curves = open_board(folder, saved.step if saved else 0)
             board = stack.enter_context(curves)
+        validator = None
+        if validate_rows.volumes:
+            validator = Validator(
+                validate_rows.volumes,
+                metric,
+                class_weights=class_weights,
+                precision=training.precision,
+                device=device,
+                largest_input=2 * prod(patch),
+                choose_by=segmentation.choose_by,
+                objects=_object_rule(segmentation),
+            )
         torch.manual_seed(training.seed)
         done = train(
             UNet(spec, initialization=network.initialization),
@@ -196,18 +220,7 @@ def train_unet(
                 Augmentation(**augmentation.model_dump()),
                 seed=training.seed,
             ),
-            Validator(
-                validate_rows.volumes,
-                metric,
-                class_weights=class_weights,
-                precision=training.precision,
-                device=device,
-                largest_input=2 * prod(patch),
-                choose_by=segmentation.choose_by,
-                objects=_object_rule(segmentation),
-            )
-            if validate_rows.volumes
-            else None,
+            validator,
             checkpoints,
             optimisation,
             class_weights=torch.from_numpy(class_weights),
@@ -219,6 +232,11 @@ def train_unet(
         if not team.is_first:
             return
         began_writing = time.monotonic()
+        orientations = choose_orientations(average)
+        if validator and done.best and len(orientations) > 1:
+            done.best = _judge_averaged(
+                done.best, UNet(spec), checkpoints, validator, orientations
+            )
         _write_model(
             done,
             checkpoints,
@@ -231,6 +249,7 @@ def train_unet(
                 "recipe": {
                     **identity,
                     "weight_map": weight_map.model_dump(mode="json"),
+                    "thresholds_average": list(orientations),
                 },
             },
         )
@@ -358,6 +377,25 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "cpu"
+
+
+def _judge_averaged(
+    best: Best,
+    network: UNet,
+    checkpoints: Checkpoints,
+    validator: Validator,
+    orientations: tuple[int, ...],
+) -> Best:
+    """Return the best checkpoint with thresholds for averaged probabilities."""
+    network.load_state_dict(unpack_weights(checkpoints.read_best(best)))
+    judged = validator.score(network, orientations=orientations)
+    log.info(
+        "averaged over %d orientations: %s, thresholds %s, on the validation rows",
+        len(orientations),
+        judged.scores,
+        judged.thresholds,
+    )
+    return replace(best, thresholds=judged.thresholds, scores=judged.scores)
 
 
 def _write_model(

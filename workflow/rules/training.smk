@@ -90,6 +90,7 @@ rule train_unet:
         augmentation=section_of_network("augmentation"),
         weight_map=section_of_network("weight_map"),
         segmentation=choosing_of_network,
+        average=section("prediction")["average"],
         state=f"{MODEL}/state",
         code=code_versions("unetpipe.stages.train_unet"),
     message:
