@@ -41,13 +41,14 @@ demo: venv ## Run the whole chain on the built-in phantom
 test: venv ## Run the tests that take seconds
 	$(PYTEST) -m "$(FAST)"
 
-check: venv ## Format, lint, types, import contracts, workflow lint, tests
+check: venv ## Format, lint, types, import contracts, workflow lint, audit, tests
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
 	snakefmt --check workflow
 	snakemake --lint
+	.ci/audit
 	$(PYTEST) -m "$(FAST)"
 
 slow: venv ## Run the tests that take minutes
