@@ -111,3 +111,15 @@ def _holder(path: Path) -> str:
         return path.read_text().strip() or "another process"
     except FileNotFoundError:
         return "another process"
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a process is at work on what a claim is for."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no claim, or a disk that knows no locks
+        return False
+    return False

@@ -64,3 +64,29 @@ rule plan:
         "Planning the whole run"
     script:
         "../../scripts/plan.py"
+
+
+rule status:
+    """Tell how far a run is; with --nolock while it goes on."""
+    log:
+        f"{LOGS}/status.log",
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        volumes=list(SHEET.volumes),
+        networks=[
+            {
+                "model": network["model"],
+                "steps": network["training"]["steps"],
+                "volumes": network["volumes"],
+            }
+            for network in described_networks()
+        ],
+        results=RESULTS,
+        logs=LOGS,
+        code=code_versions("unetpipe.stages.status"),
+    message:
+        "Reading how far the run is"
+    script:
+        "../../scripts/status.py"

@@ -1,0 +1,14 @@
+"""Rule status."""
+
+from pathlib import Path
+
+from unetpipe.logs import log_to
+from unetpipe.stages.status import status
+
+log_to(Path(snakemake.log[0]))
+status(
+    volumes=snakemake.params.volumes,
+    networks=snakemake.params.networks,
+    results=Path(snakemake.params.results),
+    logs=Path(snakemake.params.logs),
+)

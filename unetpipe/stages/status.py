@@ -1,0 +1,101 @@
+"""Rule status: how far a run is that goes on in another shell or on other nodes."""
+
+from pathlib import Path
+from typing import Any
+
+from unetpipe.progress import describe_seconds
+from unetpipe.run_state import (
+    StepState,
+    clock_of,
+    prediction_state,
+    record_state,
+    training_state,
+)
+from unetpipe.text_table import describe_quantity, format_table
+
+HEADER = ("network", "volume", "step", "state", "done", "rate", "left", "")
+
+
+def status(
+    *,
+    volumes: list[str],
+    networks: list[dict[str, Any]],
+    results: Path,
+    logs: Path,
+) -> None:
+    """Print how far each step is. Reads records, receipts and logs; changes nothing.
+
+    Parameters
+    ----------
+    volumes : list of str
+        Names of the volumes.
+    networks : list of dict
+        ``model``, ``steps`` and ``volumes`` of each network.
+    results, logs : Path
+        Folders of the run.
+    """
+    now = clock_of(results)
+    states = [
+        record_state(
+            results / "volumes" / volume / "ingest.json",
+            [logs / "ingest_volume" / f"{volume}.log"],
+            now,
+            step="ingest_volume",
+            network="",
+            volume=volume,
+        )
+        for volume in volumes
+    ]
+    for network in networks:
+        model = network["model"]
+        log = logs / "train_unet" / f"{model}.log"
+        states.append(
+            training_state(results / model, network["steps"], log, now, network=model)
+        )
+        for volume in network["volumes"]:
+            states.append(_after_training(results, logs, now, model, volume))
+    print(format_table(HEADER, [_row(state) for state in states]))
+
+
+def _after_training(
+    results: Path, logs: Path, now: float, model: str, volume: str
+) -> StepState:
+    """Return the step that a prediction has reached."""
+    names = {"network": model, "volume": volume}
+    folder = results / model / volume
+    predicting = prediction_state(
+        folder, logs / "predict_part" / model / volume, now, **names
+    )
+    steps = {
+        "probe_prediction": folder / "probe.json",
+        "plan_prediction": folder / "plan.json",
+    }
+    if predicting is not None:
+        if predicting.done < predicting.total:
+            return predicting
+        steps = {
+            "finish_prediction": folder / "prediction.json",
+            "finish_segmentation": folder / "segmentation.json",
+        }
+    state = None
+    for step, record in steps.items():
+        log = logs / step / model / f"{volume}.log"
+        state = record_state(record, [log], now, step=step, **names)
+        if state.state != "done":
+            break
+    assert state is not None
+    return state
+
+
+def _row(state: StepState) -> tuple[str, ...]:
+    is_going = state.state == "running"
+    unit = "vox/s" if state.unit == "shard" else "steps/s"
+    return (
+        *(state.network, state.volume, state.step, state.state),
+        f"{state.done} of {state.total} {state.unit}s" if state.total else "",
+        describe_quantity(state.rate, unit) if state.rate and is_going else "",
+        describe_seconds(state.seconds_left)
+        if state.seconds_left is not None and is_going
+        else "",
+        state.note,
+    )
