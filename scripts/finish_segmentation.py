@@ -14,5 +14,6 @@ finish_segmentation(
     segmentation=SegmentationConfig(**snakemake.params.segmentation),
     folder=Path(snakemake.params.folder),
     parts=[Path(part) for part in snakemake.input.parts],
+    with_pyramid=snakemake.params.with_pyramid,
     record=Path(snakemake.output.record),
 )

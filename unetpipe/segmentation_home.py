@@ -144,7 +144,8 @@ class SegmentationHome:
             "attributes": {"identity": self.identity},
         }
         with partial_folder(self.store) as staging:
-            create_volume(staging, dtype="uint8", **grids)
+            # Viewers would show a mask of 0 and 1 as a black image.
+            create_volume(staging, dtype="uint8", is_labels=True, **grids)
             create_volume(
                 create_labels_group(staging, ("objects",)) / "objects",
                 dtype="uint32" if num_objects < 2**32 else "uint64",

@@ -7,10 +7,12 @@ from typing import Any
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.errors import IntegrityError
+from unetpipe.levels import create_levels
 from unetpipe.machine import peak_rss_bytes
 from unetpipe.object_table import describe_objects, write_table
-from unetpipe.pyramid import build_pyramid
+from unetpipe.pyramid_parts import PyramidJob, finish_levels
 from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.segmentation_home import SegmentationHome
 from unetpipe.segmenting import Segmentation, at_work_on
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ def finish_segmentation(
     folder: Path,
     parts: list[Path],
     record: Path,
+    with_pyramid: bool = True,
 ) -> None:
     """Turn stored probabilities into a mask and objects, or finish what parts made.
 
@@ -46,6 +49,9 @@ def finish_segmentation(
         job does all steps.
     record : Path
         Where to write ``segmentation.json``.
+    with_pyramid : bool
+        Write the coarser levels here. Else only their empty arrays are made, and
+        ``coarsen_part`` and ``finish_pyramid`` fill them.
 
     Raises
     ------
@@ -70,6 +76,11 @@ def finish_segmentation(
         _check(work, parts)
         summary = work.home.finished or _finish(work)
         home = work.home
+        pyramids = _list_pyramids(home, summary["files_sha256"])
+        for job in pyramids:
+            create_levels(job.store)
+            if with_pyramid:
+                finish_levels(job)
         write_record(
             record,
             {
@@ -83,6 +94,7 @@ def finish_segmentation(
                 "identity": home.identity,
                 "identity_sha256": home.identity_sha256,
                 **summary,
+                "pyramids": [job.to_json() for job in pyramids],
                 "num_blocks": home.num_blocks,
                 "block": list(home.geometry.block),
                 "parts": [_describe(part) for part in parts],
@@ -124,13 +136,23 @@ def _finish(work: Segmentation) -> dict[str, Any]:
     home = work.home
     table = describe_objects(kinds, sums, home.voxel_size_nm)
     numbers["table"] = write_table(table, home.path)
-    numbers["num_levels"] = {
-        "mask": build_pyramid(home.store, is_labels=True),
-        "objects": build_pyramid(home.objects_store, is_labels=True),
-    }
     numbers["files_sha256"] = home.hash_files()
     home.finish(numbers)
     return numbers
+
+
+def _list_pyramids(
+    home: SegmentationHome, files_sha256: dict[str, str]
+) -> list[PyramidJob]:
+    return [
+        PyramidJob(
+            store=store,
+            is_labels=True,
+            content_sha256=files_sha256[name],
+            receipts=home.path / "pyramids" / name,
+        )
+        for name, store in (("mask", home.store), ("objects", home.objects_store))
+    ]
 
 
 def _describe(part: Path) -> dict[str, Any]:

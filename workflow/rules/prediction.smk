@@ -217,6 +217,7 @@ rule finish_segmentation:
     params:
         segmentation=section("segmentation"),
         folder=PREDICTED,
+        with_pyramid=CONFIG.pyramid.parts == 1,
         code=code_versions("unetpipe.stages.finish_segmentation"),
     message:
         "Finishing the objects of {wildcards.volume} by {wildcards.model}"

@@ -1,6 +1,6 @@
 """For viewers: the coarser levels of large stores, in parts.
 
-IN   results/<name>/<place>/<kind>.json with the stores: ingest, prediction
+IN   results/<name>/<place>/<kind>.json with the stores: ingest, prediction, segmentation
 OUT  results/<name>/<place>/pyramids/<kind>/<part>.json, .../<kind>-pyramid.json
 
 With `pyramid.parts: 1` the rules that write these stores add their levels themselves.
@@ -13,7 +13,7 @@ PYRAMIDS = f"{RESULTS}/{{place}}/pyramids/{{kind}}"
 
 wildcard_constraints:
     place=r"[^/]+/[^/]+",
-    kind="ingest|prediction",
+    kind="ingest|prediction|segmentation",
 
 
 def pyramids_of_pair(wildcards):
@@ -23,6 +23,7 @@ def pyramids_of_pair(wildcards):
     places = {
         "ingest": f"volumes/{wildcards.volume}",
         "prediction": f"{wildcards.model}/{wildcards.volume}",
+        "segmentation": f"{wildcards.model}/{wildcards.volume}",
     }
     return [f"{RESULTS}/{p}/{kind}-pyramid.json" for kind, p in places.items()]
 
@@ -115,6 +116,6 @@ def pyramids():
     predictions = expand(
         rules.finish_pyramid.output.record,
         place=["/".join(p) for p in predicted_pairs("validate", "test", "predict")],
-        kind="prediction",
+        kind=["prediction", "segmentation"],
     )
     return [*volumes, *predictions]
