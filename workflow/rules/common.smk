@@ -284,12 +284,14 @@ def describe_results():
     lines = []
     for model, volume in predicted_pairs("validate", "test", "predict"):
         record = Path(f"{RESULTS}/{model}/{volume}/segmentation.json")
+        prediction = Path(f"{RESULTS}/{model}/{volume}/prediction.json")
         ingest = Path(f"{RESULTS}/volumes/{volume}/ingest.json")
-        if record.exists() and ingest.exists():
+        if record.exists() and ingest.exists() and prediction.exists():
             image = read_record(ingest)["image"]["store"]
+            shown = read_record(prediction)["outputs"]["probability"]["store"]
             store = read_record(record)["store"]
             lines += [f"Segmentation of {volume} by {model}: {store}"]
-            lines += [f"  look at it:  napari {image} {store}"]
+            lines += [f"  look at it:  napari {image} {shown} {store}"]
     page = Path(f"{RESULTS}/report.html")
     if page.exists():
         lines += [f"Report: {page}", f"  look at it:  xdg-open {page}"]
