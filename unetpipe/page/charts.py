@@ -179,7 +179,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 def _range_of(values: Sequence[float]) -> Point:
     low, high = min(values), max(values)
-    if 0 <= low <= high / 2:
+    if 0 <= low <= high / 2 or 0 < low == high:
         low = 0.0
     margin = 0.06 * ((high - low) or abs(high) or 1.0)
     return (low if low == 0 else low - margin), high + margin

@@ -39,6 +39,7 @@ class Budget:
     """Bytes of pictures that a page may still hold."""
 
     left: int = PICTURE_BYTES
+    is_tight: bool = False  # since a full set did not fit: no other one is tried
 
     def show(
         self,
@@ -62,12 +63,13 @@ class Budget:
             Predictions after this one, for which thumbnails are kept back.
         """
         spare = self.left - THUMBNAIL_BYTES * num_to_come
-        if spare > 2 * THUMBNAIL_BYTES:
+        if not self.is_tight:
             viewer = SectionViewer(volume, predicted, num_classes=num_classes)
             gallery = show_sections(viewer, predicted["metrics"])
             if gallery_bytes(gallery) <= spare:
                 self.left -= gallery_bytes(gallery)
                 return gallery
+            self.is_tight = True
         if self.left < THUMBNAIL_BYTES:
             return NOTHING
         viewer = SectionViewer(
