@@ -132,7 +132,8 @@ def _touching(
             (runs,) = home.labelled.read(
                 home.block_index(of_block), face_name(axis, side)
             )
-            table = np.arange(int(runs[:, 2].max(initial=0)) + 1, dtype=np.uint64)
-            table[1:] += np.uint64(offsets[of_block])
+            table = np.arange(int(runs[:, 2].max(initial=0)) + 1, dtype=np.uint32)
             faces.append(paint_runs(runs, table, plane))
-        yield face_pairs(*faces)
+        yield face_pairs(*faces) + np.array(
+            [offsets[of_block] for of_block, _ in sides], np.uint64
+        )

@@ -147,3 +147,13 @@ def test_a_class_needs_its_own_threshold_and_the_largest_excess_wins():
     classes = choose_classes(probability, {1: 0.5, 2: 0.2})
     assert classes.tolist() == [[[1, 0, 2, 2]]]
     assert choose_classes(probability, {2: 0.2}).tolist() == [[[0, 0, 2, 2]]]
+
+
+def test_pairs_of_ids_beyond_32_bits_are_found_like_others():
+    before = np.array([0, 1, 1, 2, 2], np.uint64)
+    after = np.array([5, 0, 3, 4, 4], np.uint64)
+    expected = [[1, 3], [2, 4]]
+    assert face_pairs(before, after).tolist() == expected
+    far = np.uint64(2**40)
+    beyond = face_pairs(np.where(before > 0, before + far, 0), after)
+    assert beyond.tolist() == [[1 + 2**40, 3], [2 + 2**40, 4]]
