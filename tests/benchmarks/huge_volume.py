@@ -1,4 +1,4 @@
-"""Plan a volume of 10^12 voxels that is not there; imports what planning imports."""
+"""Plan volumes of 10^12 and more voxels that are not there."""
 
 from pathlib import Path
 from unittest.mock import patch
@@ -12,24 +12,25 @@ from unetpipe.tiling import plan_geometry
 from unetpipe.unet_spec import UNetSpec
 
 SHAPE: Zyx = (10_000, 10_000, 10_000)
+LARGEST: Zyx = (100_000, 100_000, 100_000)
 MEMORY_BYTES = 4 * 2**30
 
 
-def plan_huge_volume(*, folder: Path, parts: int) -> None:
+def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
     """Choose a tile and plan, as far as this can be done without a voxel.
 
     Only the look at the free disk is left out: no disk here is large enough.
     """
     spec = UNetSpec()
-    tile = next(t for t in rank_tiles(SHAPE, spec) if t.tile_bytes < MEMORY_BYTES)
+    tile = next(t for t in rank_tiles(shape, spec) if t.tile_bytes < MEMORY_BYTES)
     stride = tile.stride
-    geometry = plan_geometry(SHAPE, stride, spec)
+    geometry = plan_geometry(shape, stride, spec)
     flop = spec.flop(geometry.input_shape)
     write_record(
         folder / "ingest.json",
         {
             "volume": "huge",
-            "shape": list(SHAPE),
+            "shape": list(shape),
             "num_channels": 1,
             "dtype": "uint8",
             "voxel_size_nm": [8.0, 8.0, 8.0],

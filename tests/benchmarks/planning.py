@@ -1,8 +1,9 @@
-"""Planning what is too large to look at: 10^12 voxels, 1,000 jobs."""
+"""Planning what is too large to look at: 10^12 and 10^15 voxels, 1,000 jobs."""
 
 import os
 import subprocess
 import sys
+from math import log10, prod
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -10,35 +11,62 @@ import yaml
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.fresh import ROOT, measure_fresh
+from tests.benchmarks.huge_volume import LARGEST, SHAPE
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
+from unetpipe.geometry import Zyx, grid_shape
+from unetpipe.records import read_record
+from unetpipe.tiling import PredictionGeometry
 
 
 def measure(settings: Settings) -> list[Figure]:
     """Plan a volume that is not there, and ask Snakemake for 1,000 parts."""
     parts = settings.choose(quick=2, cpu=1000)
-    used = measure_fresh(
-        "tests.benchmarks.huge_volume",
-        "plan_huge_volume",
-        folder=settings.folder / "planning",
-        parts=parts,
-        in_process=settings.is_quick,
-    )
+    figures = [
+        figure for shape in (SHAPE, LARGEST) for figure in _plan(shape, parts, settings)
+    ]
     project = settings.folder / "project"
     _copy_project(project, parts)
     seconds = time_once(lambda: _dry_run(project, parts))
-    voxels = "10^12 voxels, no data"
     return [
-        Figure("plan, time", used.seconds, "s", basis=voxels, at_most=10.0),
-        Figure(
-            "plan, peak RSS", used.peak_bytes / 2**20, "MiB", basis=voxels, at_most=500
-        ),
+        *figures,
         Figure(
             "dry run of the workflow",
             seconds,
             "s",
             basis=f"{parts} parts, Snakemake's start included",
             at_most=30.0,
+        ),
+    ]
+
+
+def _plan(shape: Zyx, parts: int, settings: Settings) -> list[Figure]:
+    """Plan one volume; count what it would leave on the disk."""
+    voxels = f"10^{round(log10(prod(shape)))} voxels, no data"
+    folder = settings.folder / f"planning-{shape[0]}"
+    used = measure_fresh(
+        "tests.benchmarks.huge_volume",
+        "plan_huge_volume",
+        folder=folder,
+        parts=parts,
+        shape=shape,
+        in_process=settings.is_quick,
+    )
+    geometry = PredictionGeometry.from_json(
+        read_record(folder / "plan.json")["geometry"]
+    )
+    millions = geometry.num_shards / 1e6
+    return [
+        Figure("plan, time", used.seconds, "s", basis=voxels, at_most=10.0),
+        Figure(
+            "plan, peak RSS", used.peak_bytes / 2**20, "MiB", basis=voxels, at_most=500
+        ),
+        Figure("receipts, and as many shards", millions, "million", basis=voxels),
+        Figure(
+            "receipts in the largest folder",
+            prod(grid_shape(shape, geometry.shard)[1:]),
+            "",
+            basis=voxels,
         ),
     ]
 
