@@ -138,7 +138,8 @@ def _rows(network: Record) -> Iterator[tuple[str, str, Record, list[int]]]:
         metrics = predicted["metrics"]
         if metrics is None:
             continue
-        for table in metrics["tables"] + metrics["objects"]:
+        tables = metrics["tables"] + metrics["objects"]
+        for table in sorted(tables, key=lambda t: t["role"] != "test"):
             rows = [r for r in table["rows"] if r["predictor"] == OURS]
             rows.sort(
                 key=lambda r: order.index(r["metric"]) if r["metric"] in order else 99
