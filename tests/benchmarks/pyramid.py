@@ -23,7 +23,7 @@ from tests.benchmarks.timing import interleave, median_ratio
 from unetpipe.geometry import Roi, Zyx, grid_cell, iterate_grid, whole_volume
 from unetpipe.levels import create_levels
 from unetpipe.machine import num_processors
-from unetpipe.phantom import draw_sections as draw_cells
+from unetpipe.phantom import draw_phantom
 from unetpipe.pyramid import build_pyramid
 from unetpipe.volumes import (
     create_volume,
@@ -33,13 +33,15 @@ from unetpipe.volumes import (
     write_shard,
 )
 
+PATCH: Zyx = (8, 256, 256)
+
 Part = tuple[zarr.Array[Any], Zyx, Roi]
 
 
 def measure(settings: Settings) -> list[Figure]:
     """Build pyramids of an image, flat and isotropic, and of objects, in turn."""
-    flat: Zyx = settings.choose(quick=(2, 600, 600), cpu=(32, 4096, 4096))
-    cube: Zyx = settings.choose(quick=(4, 600, 600), cpu=(64, 2048, 2048))
+    flat: Zyx = settings.choose(quick=(2, 600, 600), cpu=(16, 4096, 4096))
+    cube: Zyx = settings.choose(quick=(4, 600, 600), cpu=(32, 2048, 2048))
     kinds: dict[str, tuple[Zyx, tuple[float, float, float], bool]] = {
         "image, halved in the plane": (flat, (50.0, 4.0, 4.0), False),
         "image, halved on all axes": (cube, (4.0, 4.0, 4.0), False),
@@ -96,11 +98,18 @@ def _compare(
 
 
 def _draw(shape: Zyx, *, is_labels: bool) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield sections: of an image, or of cells side by side with ids of their own."""
     if not is_labels:
-        return draw_sections(shape)
-    cells = max(8, prod(shape) // 2**16)
-    drawn = draw_cells(shape=shape, num_cells=min(cells, 4000), noise=0, seed=1)
-    return (labels for _, labels in drawn)
+        yield from draw_sections(shape)
+        return
+    _, cells = draw_phantom(shape=PATCH, num_cells=60, noise=0, seed=1)
+    tiles = tuple(-(-n // p) for n, p in zip(shape[1:], PATCH[1:], strict=True))
+    number = np.arange(prod(tiles), dtype=np.uint32).reshape(tiles)
+    offset = np.kron(number * 61, np.ones(PATCH[1:], np.uint32))
+    for z in range(shape[0]):
+        section = np.tile(cells[z % PATCH[0]], tiles).astype(np.uint32)
+        ids = np.where(section > 0, section + offset, 0)
+        yield ids[: shape[1], : shape[2]]
 
 
 def _fill(store: Path, sections: Iterator[np.ndarray[Any, Any]]) -> None:
