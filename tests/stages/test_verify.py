@@ -199,6 +199,14 @@ def test_a_receipt_exchanged_together_with_its_shard_is_found(verified):
     assert "holds another recipe" in verified.complaint(blocks=0)
 
 
+def test_a_record_of_another_version_is_named(verified):
+    path = verified.chain.folder / "segmentation.json"
+    record = read_record(path)
+    del record["identity_sha256"]
+    write_record(path, record)
+    assert f"{path} lacks 'identity_sha256'" in verified.complaint(blocks=0)
+
+
 def test_nothing_finished_is_no_error_and_says_so(tmp_path, caplog):
     verify(
         volumes=[tmp_path / "ingest.json"],

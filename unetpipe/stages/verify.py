@@ -128,7 +128,14 @@ def _tried(record: Path, check: Any, *arguments: Any) -> list[Finding]:
         found: list[Finding] = check(*arguments)
     except UnetpipeError as error:
         return [Finding(str(error), commands.again(record))]
+    except KeyError as error:
+        return [_of_another_version(record, error, commands)]
     return found
+
+
+def _of_another_version(record: Path, error: KeyError, commands: Commands) -> Finding:
+    what = f"{record} lacks {error}: another version of the package wrote it"
+    return Finding(what, commands.again(record))
 
 
 def _verify_one(
@@ -146,6 +153,8 @@ def _verify_one(
             findings += _judge(record, compared, commands)
     except UnetpipeError as error:
         findings = [Finding(f"{record}: {error}", commands.again(record))]
+    except KeyError as error:
+        findings = [_of_another_version(record, error, commands)]
     if segmentation.exists():
         findings += _tried(segmentation, verify_segmentation, segmentation, commands)
     return summary, findings
