@@ -11,6 +11,7 @@ TORCH ?= auto
 TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
 VENV := .venv
+EXPORT_VENV := .venv-export
 STAMP := $(VENV)/.installed
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -28,7 +29,7 @@ MORE_FAULTS := tests/unit/test_claims.py tests/network/test_checkpoints.py \
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
-.PHONY: help venv demo test check slow test-napari test-slurm faults bench bench-gpu fix schema clean
+.PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu fix schema clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -76,6 +77,16 @@ test-napari: venv ## Open stores in napari; take a picture of its window with xv
 	@$(VENV)-napari/bin/pip install --quiet --constraint constraints.txt --editable ".[viewer]"
 	$(VENV)-napari/bin/python -m pytest -W ignore tests/viewer
 
+# bioimage.io's own library needs other versions than ours, so it has its own environment.
+test-export: venv ## Let bioimage.io's library and onnxruntime run exported networks
+	pip install --quiet --constraint constraints.txt --editable ".[export]"
+	test -x $(EXPORT_VENV)/bin/pip || $(PYTHON) -m venv $(EXPORT_VENV)
+	$(EXPORT_VENV)/bin/pip install --quiet --extra-index-url $(TORCH_CPU_WHEELS) \
+	  "$$(pip freeze | grep '^torch==' | cut -d + -f 1)" \
+	  bioimageio.core==0.11.0 "pydantic<2.14" onnxruntime
+	UNETPIPE_EXPORT_PYTHON=$(abspath $(EXPORT_VENV))/bin/python \
+	  pytest tests/stages/test_export_model.py
+
 # MONAI, which is measured against, is not needed for anything else.
 bench: venv ## Measure speed, memory and exactness; ONLY="engine memory" for some
 	@python -c "import monai" 2>/dev/null \
@@ -96,7 +107,7 @@ schema: venv ## Write the schemas and the tables of config/README.md
 	python -m unetpipe.config_reference config
 
 clean: ## Remove the virtual environment and caches, never results
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(EXPORT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache build unetpipe.egg-info
 
 # A build of torch that is named on the command line replaces another one.

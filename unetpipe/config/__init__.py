@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from unetpipe.config.data import (
+    ExportConfig,
     IngestConfig,
     LabelsConfig,
     PhantomConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "AugmentationConfig",
     "Config",
     "EvaluationConfig",
+    "ExportConfig",
     "FieldOfInterest",
     "IngestConfig",
     "LabelsConfig",
@@ -105,6 +107,7 @@ class Config(Section):
     prediction: PredictionConfig = PredictionConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    export_model: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
 
     @model_validator(mode="after")

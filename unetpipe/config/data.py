@@ -63,6 +63,27 @@ class PyramidConfig(Section):
     store adds them itself, without a job of their own. The bits are the same."""
 
 
+class ExportConfig(Section):
+    """The trained networks as bioimage.io packages, for other programs."""
+
+    enabled: bool = False
+    """Write ``bioimageio.zip`` beside each network: weights, TorchScript, and ONNX
+    where the extra ``export`` is installed."""
+    authors: tuple[str, ...] = ()
+    """Names of the authors of the model."""
+    licence: str | None = None
+    """Licence of the weights: an SPDX identifier such as ``CC-BY-4.0``."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExportConfig":
+        if self.enabled and not (self.authors and self.licence):
+            raise ConfigError(
+                f"authors is {list(self.authors)} and licence {self.licence!r}; a "
+                "package names both: authors: [your name], licence: CC-BY-4.0"
+            )
+        return self
+
+
 class IngestConfig(Section):
     """How volumes are stored."""
 

@@ -177,6 +177,11 @@ def training_rows(wildcards):
     return rows_to_train(wildcards.model)
 
 
+def first_training_row(wildcards):
+    """Return the first row that a network learns from."""
+    return training_rows(wildcards)[0]
+
+
 def first_training_records(name):
     """Return a record of each volume that the first network learns from."""
     return sorted({row[name] for row in rows_to_train(next(iter(NETWORKS)))})

@@ -97,3 +97,32 @@ rule train_unet:
         f"Training {{wildcards.model}} for {CONFIG.training.steps} steps"
     script:
         "../../scripts/train_unet.py"
+
+
+rule export_model:
+    """Pack a trained network for other programs (bioimage.io)."""
+    input:
+        model=rules.train_unet.output.model,
+        model_json=rules.train_unet.output.model_json,
+        ingest=lambda wildcards: first_training_row(wildcards)["ingest"],
+    output:
+        package=f"{MODEL}/bioimageio.zip",
+        record=f"{MODEL}/export.json",
+    log:
+        f"{LOGS}/export_model/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/export_model/{{model}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        section=lambda wildcards: (first_training_row(wildcards)["sections"] or [0])[0],
+        name=f"unetpipe {CONFIG.name}",
+        export=section("export_model"),
+        code=code_versions("unetpipe.stages.export_model"),
+    message:
+        "Packing {wildcards.model} for other programs"
+    script:
+        "../../scripts/export_model.py"

@@ -1,0 +1,160 @@
+"""A bioimage.io package (model description 0.5): files, their description, one zip.
+
+Written by our own code, from the specification; ``make test-export`` lets the
+reference library test a package in an environment of its own.
+"""
+
+import hashlib
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+FORMAT_VERSION = "0.5.4"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # of all members: the same content, the same zip
+PAPER = {
+    "text": "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical "
+    "Image Segmentation. MICCAI 2015.",
+    "doi": "10.1007/978-3-319-24574-4_28",
+}
+
+Files = dict[str, bytes]
+
+
+def describe_model(
+    files: Files,
+    *,
+    name: str,
+    authors: tuple[str, ...],
+    licence: str,
+    class_names: list[str],
+    num_channels: int,
+    tile_rule: dict[str, int],
+    architecture: dict[str, Any],
+    versions: dict[str, Any],
+    timestamp: str,
+) -> dict[str, Any]:
+    """Return the content of ``rdf.yaml``.
+
+    Parameters
+    ----------
+    files : dict
+        Name -> content: ``weights.pt``, ``weights.torchscript.pt``, perhaps
+        ``weights.onnx``, ``same_size.py``, ``test_input.npy``, ``test_output.npy``,
+        ``README.md``, ``cover.png``.
+    name, authors, licence : str, tuple of str, str
+        Of the model; the licence as an SPDX identifier.
+    class_names : list of str
+        Of the output's channels.
+    num_channels : int
+        Of the image.
+    tile_rule : dict
+        ``min``, ``step``, ``halo``: see ``exporting.tile_rule``.
+    architecture : dict
+        ``callable`` and ``kwargs`` of the network in ``same_size.py``.
+    versions : dict
+        ``torch``, and ``opset`` of the ONNX file.
+    timestamp : str
+        When it was written, ISO 8601.
+    """
+    size = {"min": tile_rule["min"], "step": tile_rule["step"]}
+    weights: dict[str, Any] = {
+        "pytorch_state_dict": {
+            **_file(files, "weights.pt"),
+            "architecture": {**_file(files, "same_size.py"), **architecture},
+            "pytorch_version": versions["torch"],
+        },
+        "torchscript": {
+            **_file(files, "weights.torchscript.pt"),
+            "pytorch_version": versions["torch"],
+            "parent": "pytorch_state_dict",
+        },
+    }
+    if "weights.onnx" in files:
+        weights["onnx"] = {
+            **_file(files, "weights.onnx"),
+            "opset_version": versions["opset"],
+            "parent": "pytorch_state_dict",
+        }
+    channels = [f"channel{c}" for c in range(num_channels)]
+    inside = {"type": "space", "size": size, "concatenable": True}
+    return {
+        "format_version": FORMAT_VERSION,
+        "type": "model",
+        "name": name,
+        "description": "A U-Net, trained by unetpipe; its output is as large as its "
+        "input.",
+        "authors": [{"name": author} for author in authors],
+        "cite": [PAPER],
+        "license": licence,
+        "tags": ["unet", "segmentation", "2d", "pytorch"],
+        "documentation": "README.md",
+        "covers": ["cover.png"],
+        "timestamp": timestamp,
+        "inputs": [
+            {
+                "id": "image",
+                "description": "Grey values as the microscope gave them.",
+                "axes": [
+                    {"type": "batch"},
+                    {"type": "channel", "channel_names": channels},
+                    *({**inside, "id": axis} for axis in "yx"),
+                ],
+                "data": {"type": "float32"},
+                "test_tensor": _file(files, "test_input.npy"),
+                "preprocessing": [
+                    {
+                        "id": "zero_mean_unit_variance",
+                        "kwargs": {"axes": ["y", "x"]},
+                    }
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "id": "probability",
+                "description": "Probability of each class, or of the foreground.",
+                "axes": [
+                    {"type": "batch"},
+                    {"type": "channel", "channel_names": class_names},
+                    *(
+                        {
+                            "type": "space",
+                            "id": axis,
+                            "size": {"tensor_id": "image", "axis_id": axis},
+                            "halo": tile_rule["halo"],
+                        }
+                        for axis in "yx"
+                    ),
+                ],
+                "data": {"type": "float32", "range": [0.0, 1.0]},
+                "test_tensor": _file(files, "test_output.npy"),
+            }
+        ],
+        "weights": weights,
+    }
+
+
+def pack(files: Files, description: dict[str, Any]) -> bytes:
+    """Return the zip of all files and of ``rdf.yaml``."""
+    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {"rdf.yaml": text.encode(), **files}.items():
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), content)
+    return buffer.getvalue()
+
+
+def as_npy(array: NDArray[np.float32]) -> bytes:
+    """Return an array as the content of an ``.npy`` file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _file(files: Files, name: str) -> dict[str, str]:
+    """Return how a description names a file."""
+    return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
