@@ -134,6 +134,7 @@ def forecast_prediction(
     wanted: Wanted,
     rate: Rate,
     probe: dict[str, Any] | None = None,
+    num_members: int = 1,
 ) -> Forecast:
     """Return what a prediction takes.
 
@@ -150,6 +151,8 @@ def forecast_prediction(
     probe : dict, optional
         ``probe.json``; without it the tile is chosen as the probe would choose it if
         its largest one ran.
+    num_members : int
+        Networks of an ensemble.
     """
     if probe:
         stride, orientations = as_zyx(probe["stride"]), tuple(probe["orientations"])
@@ -168,7 +171,8 @@ def forecast_prediction(
     )
     num_tiles = _count_tiles(geometry, wanted.roi)
     share = num_tiles / geometry.num_tiles
-    flop = num_tiles * len(orientations) * spec.flop(geometry.input_shape)
+    passes = len(orientations) * num_members
+    flop = num_tiles * passes * spec.flop(geometry.input_shape)
     stored = 1 if spec.num_classes == 2 else spec.num_classes + 1
     halo = prod(n + h for n, h in zip(geometry.block, spec.halo.total, strict=True))
     read = volume.num_bytes * halo / prod(geometry.block)
@@ -194,6 +198,7 @@ def forecast_prediction(
             batch_tiles=batch,
             orientations=orientations,
             activation_bytes=activation,
+            num_members=num_members,
         ),
         disk_bytes=share * disk,
         seconds=flop / rate.flop_per_second,

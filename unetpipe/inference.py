@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unetpipe.assembly import BlockVoxels, Canvas, assemble_tile
+from unetpipe.ensemble import Ensemble
 from unetpipe.errors import DataError, IntegrityError, ResourceError
 from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
 from unetpipe.intensity import normalise
@@ -27,8 +28,8 @@ from unetpipe.unet_spec import UNetSpec
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def load_network(weights: Path, description: dict[str, Any]) -> UNet:
-    """Build the network of a ``model.json`` and load its weights.
+def load_network(weights: Path, description: dict[str, Any]) -> UNet | Ensemble:
+    """Build the network, or ensemble, of a ``model.json`` and load its weights.
 
     Raises
     ------
@@ -43,7 +44,11 @@ def load_network(weights: Path, description: dict[str, Any]) -> UNet:
             "delete it and repeat the same command: it is written again from the "
             "training state"
         )
-    network = UNet(UNetSpec.from_json(description["spec"]))
+    spec, num_members = (
+        UNetSpec.from_json(description["spec"]),
+        description.get("num_members", 1),
+    )
+    network = UNet(spec) if num_members == 1 else Ensemble(spec, num_members)
     network.load_state_dict(load_file(weights))
     return network.eval()
 
@@ -91,7 +96,7 @@ class TilePredictor:
 
     Parameters
     ----------
-    network : UNet
+    network : UNet or Ensemble
         In evaluation mode; moved to the device.
     precision : "fp32", "bf16" or "fp16"
         Arithmetic of the convolutions; the softmax is always fp32.
@@ -107,7 +112,7 @@ class TilePredictor:
 
     def __init__(
         self,
-        network: UNet,
+        network: UNet | Ensemble,
         *,
         precision: str = "fp32",
         device: torch.device | None = None,
@@ -329,9 +334,10 @@ class TilePredictor:
             self._exact_convolutions(),
             torch.autocast(self.device.type, self.dtype, enabled=reduced),
         ):
-            logits = self._run(tiles.contiguous(memory_format=self._layout))
+            output = self._run(tiles.contiguous(memory_format=self._layout))
         with torch.inference_mode():
-            probability = activate(logits, self.spec)
+            is_ensemble = isinstance(self.network, Ensemble)
+            probability = output if is_ensemble else activate(output, self.spec)
             if self.spec.num_classes == 2 and self.spec.head == "softmax":
                 probability = probability[:, 1:]
         return probability.unsqueeze(2) if flat else probability

@@ -34,6 +34,7 @@ def project_part(
     batch_tiles: int,
     orientations: Sequence[int],
     activation_bytes: int,
+    num_members: int = 1,
 ) -> int:
     """Return the projected peak of a part's resident memory, in bytes.
 
@@ -51,6 +52,9 @@ def project_part(
         That are averaged: they widen the halo.
     activation_bytes : int
         Of one tile.
+    num_members : int
+        Networks of an ensemble: they compute one after another, so that their weights
+        add up, and their activations do not.
     """
     halo = widest_halo(orientations, spec.halo)
     block = geometry.block_roi(0)
@@ -62,9 +66,10 @@ def project_part(
     batches = BATCHES[device] * tile_values * min(itemsize, 4)
     total = BASE_BYTES[device] + read + predicted + batch_tiles * batches
     if device == "cpu":
-        values = FLOATS_PER_INPUT * tile_values + FLOATS_PER_OUTPUT * (
-            spec.num_classes * prod(geometry.input_shape)
-        )
+        outputs = spec.num_classes * prod(geometry.input_shape)
+        values = FLOATS_PER_INPUT * tile_values
+        # An ensemble keeps the sum over its members too.
+        values += (FLOATS_PER_OUTPUT + (num_members > 1)) * outputs
         total += batch_tiles * (activation_bytes + 4 * values)
-        total += 3 * 4 * spec.num_parameters
+        total += 3 * 4 * spec.num_parameters * num_members
     return int(total)

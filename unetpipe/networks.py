@@ -1,12 +1,14 @@
-"""Which networks a run trains: one for each variant, fold and seed."""
+"""Which networks a run trains, by variant, fold and seed; and which it joins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from unetpipe.config import Config, with_variant
+from unetpipe.errors import ConfigError
 
 ONLY = "unet"
+ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +58,47 @@ def list_networks(config: Config, folds: Sequence[str]) -> dict[str, Network]:
         name = "-".join(filter(None, parts)) or ONLY
         networks[name] = Network(name, variant, fold, settings.training.seed, settings)
     return networks
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """An ensemble: what the networks of one variant predict together.
+
+    ``config`` is that of its first member; the others differ in fold and seed.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    config: Config
+
+
+def list_ensembles(
+    config: Config, networks: Mapping[str, Network]
+) -> dict[str, Joined]:
+    """Return the ensembles of a run by name: ``ensemble``, or ``<variant>-ensemble``.
+
+    Parameters
+    ----------
+    config : Config
+    networks : mapping
+        From ``list_networks``.
+
+    Raises
+    ------
+    ConfigError
+        If ensembles are wanted, but there is one network of each variant.
+    """
+    if not config.ensemble:
+        return {}
+    joined = {}
+    for variant in config.variants or ("",):
+        members = tuple(n for n, one in networks.items() if one.variant == variant)
+        if len(members) < 2:
+            raise ConfigError(
+                f"ensemble is true, but {members[0]} is the only network of its kind; "
+                "give the sheet several folds or the configuration several seeds, or "
+                "remove the key"
+            )
+        name = "-".join(filter(None, [variant, ENSEMBLE]))
+        joined[name] = Joined(name, members, networks[members[0]].config)
+    return joined

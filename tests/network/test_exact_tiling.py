@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.oracles import assert_agree, one_pass
+from unetpipe.ensemble import Ensemble
 from unetpipe.geometry import Halo, as_zyx
 from unetpipe.inference import TilePredictor
 from unetpipe.model import UNet
@@ -42,6 +43,13 @@ def he_network(spec: UNetSpec, seed: int = 0) -> UNet:
     return network.eval()
 
 
+def he_ensemble(spec: UNetSpec, num_members: int = 2) -> Ensemble:
+    ensemble = Ensemble(spec, num_members)
+    for seed, member in enumerate(ensemble.members):
+        member.load_state_dict(he_network(spec, seed).state_dict())
+    return ensemble.eval()
+
+
 def image_of(shape, channels=1, seed=0):
     return (
         np.random.default_rng(seed).normal(size=(channels, *shape)).astype(np.float32)
@@ -62,6 +70,21 @@ def test_tiles_agree_with_one_pass_over_the_whole_section(name):
         image, plan_geometry(shape, stride, spec)
     )
     assert_agree(stored, expected)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_tiles_of_an_ensemble_agree_with_the_mean_of_its_members_single_passes(name):
+    spec = SPECS[name]
+    ensemble = he_ensemble(spec)
+    shape = (5 if spec.ndim == 3 else 2, 61, 83)
+    stride = as_zyx(g * n for g, n in zip(spec.pooling_grid, (1, 1, 2), strict=True))
+    image = image_of(shape, spec.in_channels)
+    passes = [one_pass(member, image) for member in ensemble.members]
+    assert np.abs(passes[0] - passes[1]).max() > 0.05, "members that agree hide errors"
+    stored = TilePredictor(ensemble).predict_volume(
+        image, plan_geometry(shape, stride, spec)
+    )
+    assert_agree(stored, np.mean(passes, axis=0))
 
 
 @pytest.mark.parametrize("size", ODD_SIZES)
@@ -110,10 +133,13 @@ def test_a_volumetric_network_sees_the_sections_around_each_one():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", SPECS)
-def test_stored_bits_do_not_depend_on_block_size_or_order(name, precision):
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [*((name, he_network) for name in SPECS), ("paper", he_ensemble)],
+)
+def test_stored_bits_do_not_depend_on_block_size_or_order(name, build, precision):
     spec = SPECS[name]
-    network = he_network(spec)
+    network = build(spec)
     grid = spec.pooling_grid
     shape = (9, 70, 101)
     stride = as_zyx(g * n for g, n in zip(grid, (1, 2, 1), strict=True))

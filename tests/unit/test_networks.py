@@ -4,7 +4,7 @@ import pytest
 
 from unetpipe.config import check_config
 from unetpipe.errors import ConfigError
-from unetpipe.networks import list_networks
+from unetpipe.networks import list_ensembles, list_networks
 
 
 def networks(folds=("",), **values):
@@ -66,3 +66,29 @@ def test_an_impossible_variant_is_told_with_its_name(changes, told) -> None:
     with pytest.raises(ConfigError, match=r"variants\.odd: ") as caught:
         check_config({"variants": {"odd": changes}})
     assert told in str(caught.value)
+
+
+def ensembles(folds=("",), **values):
+    config = check_config(values)
+    return list_ensembles(config, list_networks(config, folds))
+
+
+def test_an_ensemble_joins_all_folds_and_seeds_of_a_variant() -> None:
+    assert ensembles(("1", "2")) == {}
+    assert ensembles(("1", "2"), ensemble=True)["ensemble"].members == (
+        "fold-1",
+        "fold-2",
+    )
+    named = ensembles(
+        ("1", "2"), ensemble=True, variants={"a": {}, "b": {}}, seeds=[0, 7]
+    )
+    assert list(named) == ["a-ensemble", "b-ensemble"]
+    assert named["b-ensemble"].members == (
+        *("b-fold-1-seed-0", "b-fold-1-seed-7"),
+        *("b-fold-2-seed-0", "b-fold-2-seed-7"),
+    )
+
+
+def test_an_ensemble_of_one_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unet is the only network of its kind; give"):
+        ensembles(ensemble=True)

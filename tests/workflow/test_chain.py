@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.workflow.conftest import HEADER, ROWS
 from unetpipe.volumes import open_volume
 
 CHAIN = [
@@ -312,3 +313,34 @@ def test_an_earlier_run_is_compared_with(finished):
     assert 'href="../tiny/unet/report.html"' in page
     assert "no clear difference" in page, "the same network, trained twice"
     assert "Nothing to be done" in finished.snakemake(config="next").stderr
+
+
+def test_an_ensemble_of_folds_is_joined_once_and_scored_where_no_member_learnt(fresh):
+    rows = [
+        ("0", "train", "1"),
+        ("1", "validate", "1"),
+        ("1", "train", "2"),
+        ("0", "validate", "2"),
+        ("2", "test", "1"),
+        ("3", "test", ""),
+    ]
+    base = ROWS[0].split("\t")
+    sheet = fresh.folder / "config" / "tiny.tsv"
+
+    def write(chosen):
+        lines = [
+            "\t".join([*base[:3], sections, role, fold, *base[6:]])
+            for sections, role, fold in chosen
+        ]
+        sheet.write_text(HEADER + "".join(lines))
+
+    write(rows)
+    plain, joined = fresh.planned(), fresh.planned("--config", "ensemble=true")
+    assert "join_networks" not in plain
+    assert joined["join_networks"] == 1
+    assert joined["train_unet"] == plain["train_unet"] == 2
+    assert joined["finish_segmentation"] == plain["finish_segmentation"] + 1
+    assert joined["evaluate_prediction"] == plain["evaluate_prediction"] + 1
+    write(rows[:-1])
+    refused = fresh.snakemake("--dry-run", "--config", "ensemble=true", check=False)
+    assert "no row without a fold in the role predict or test" in refused.stdout

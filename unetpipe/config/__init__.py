@@ -96,6 +96,9 @@ class Config(Section):
     seeds: tuple[int, ...] = ()
     """Train each network once with each of these instead of ``training.seed``, to see
     how much chance there is in a score."""
+    ensemble: bool = False
+    """Average the probabilities of all folds and seeds of a variant: one more network,
+    ``ensemble``, for the rows without a fold in the roles ``predict`` and ``test``."""
     phantom: PhantomConfig = PhantomConfig()
     labels: LabelsConfig = LabelsConfig()
     ingest: IngestConfig = IngestConfig()

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from unetpipe import same_size
 from unetpipe.config import ExportConfig
+from unetpipe.ensemble import Ensemble
+from unetpipe.errors import ConfigError
 from unetpipe.exporting import (
     OPSET,
     has_onnx,
@@ -80,13 +82,18 @@ def export_model(
     Raises
     ------
     ConfigError
-        If the network is volumetric.
+        If the network is volumetric, or an ensemble.
     IntegrityError
         If the traced network computes something else.
     """
     began = time.monotonic()
     description = read_record(model_json)
     network = load_network(model, description)
+    if isinstance(network, Ensemble):
+        raise ConfigError(
+            f"{model} is an ensemble of {len(network.members)} networks, which other "
+            "programs cannot open as one; export one of its members"
+        )
     spec = network.spec
     wrapper, rule = wrap(network), tile_rule(spec)
     image = _test_image(read_record(ingest), section, rule)

@@ -67,7 +67,7 @@ def plan(
         ``volume``, ``image``, ``axes``, ``has_labels``, ``is_trained_on`` of each.
     networks : list of dict
         ``model``, ``network``, ``training`` (sections of the configuration),
-        ``volumes`` it predicts, ``trained_on`` of each.
+        ``volumes`` it predicts, ``trained_on`` of each; ``members`` of an ensemble.
     manifest : Path
         Of the originals, if they are here.
     results : Path
@@ -178,7 +178,12 @@ class _Planner:
             probe = _read(folder / "probe.json")
             spec = NetworkConfig(**network["network"]).spec(volume.num_channels)
             forecast = forecast_prediction(
-                volume, spec, self._wanted(), self._rate(folder), probe
+                volume,
+                spec,
+                self._wanted(),
+                self._rate(folder),
+                probe,
+                num_members=len(network["members"]) or 1,
             )
             self.predictions.append((model, name, forecast))
             if not (folder / "segmentation.json").exists():

@@ -98,7 +98,9 @@ def plan_prediction(
     shown = name_classes(class_names or _usual_names(spec.num_classes))
     outputs = _outputs(spec, home, shown)
     num_tiles = _count_tiles(geometry, rules, kept)
-    projected = _project(geometry, spec, probed, prediction, volume, num_tiles)
+    projected = _project(
+        geometry, spec, description, probed, prediction, volume, num_tiles
+    )
     if not home.exists():
         check_free_disk(folder, projected["disk_bytes"] / LEAST_COMPRESSION)
         _tell_differences(folder, identity)
@@ -259,6 +261,7 @@ def _outputs(spec: UNetSpec, home: Path, shown: tuple[Channel, ...]) -> dict[str
 def _project(
     geometry: PredictionGeometry,
     spec: UNetSpec,
+    description: dict[str, Any],
     probed: dict[str, Any],
     prediction: PredictionConfig,
     volume: dict[str, Any],
@@ -277,6 +280,7 @@ def _project(
             batch_tiles=probed["batch_tiles"],
             orientations=probed["orientations"],
             activation_bytes=probed["projected_activation_bytes"],
+            num_members=description.get("num_members", 1),
         ),
         "disk_bytes": int(share * prod(geometry.volume_shape) * channels * 4 / 3),
         "flop": num_tiles * probed["flop_per_tile"],

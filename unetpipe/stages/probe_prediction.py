@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from unetpipe.config import PredictionConfig
+from unetpipe.ensemble import Ensemble
 from unetpipe.errors import ResourceError
 from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
 from unetpipe.inference import (
@@ -112,7 +113,8 @@ def probe_prediction(
             "tile_efficiency": geometry.tile_efficiency(network.spec),
             "projected_efficiency": candidate.efficiency,
             "projected_activation_bytes": candidate.tile_bytes,
-            "flop_per_tile": len(probe.orientations)
+            "flop_per_tile": description.get("num_members", 1)
+            * len(probe.orientations)
             * network.spec.flop(geometry.input_shape),
             "flip_fraction": float(np.mean(flips)) if flips else 0.0,
             "flip_places": [
@@ -135,7 +137,7 @@ def probe_prediction(
 @dataclass(frozen=True, slots=True)
 class _Probe:
     shape: Zyx
-    network: UNet
+    network: UNet | Ensemble
     device: torch.device
     precision: str
     orientations: tuple[int, ...]

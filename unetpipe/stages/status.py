@@ -30,7 +30,8 @@ def status(
     volumes : list of str
         Names of the volumes.
     networks : list of dict
-        ``model``, ``steps`` and ``volumes`` of each network.
+        ``model``, ``steps`` and ``volumes`` of each network; ``is_ensemble`` where
+        it is joined, not trained.
     results, logs : Path
         Folders of the run.
     """
@@ -48,13 +49,26 @@ def status(
     ]
     for network in networks:
         model = network["model"]
-        log = logs / "train_unet" / f"{model}.log"
-        states.append(
-            training_state(results / model, network["steps"], log, now, network=model)
-        )
+        states.append(_made(results, logs, now, network))
         for volume in network["volumes"]:
             states.append(_after_training(results, logs, now, model, volume))
     print(format_table(HEADER, [_row(state) for state in states]))
+
+
+def _made(results: Path, logs: Path, now: float, network: dict[str, Any]) -> StepState:
+    """Return how far a network's training is, or its joining from others."""
+    model = network["model"]
+    if network["is_ensemble"]:
+        return record_state(
+            results / model / "model.json",
+            [logs / "join_networks" / f"{model}.log"],
+            now,
+            step="join_networks",
+            network=model,
+            volume="",
+        )
+    log = logs / "train_unet" / f"{model}.log"
+    return training_state(results / model, network["steps"], log, now, network=model)
 
 
 def _after_training(

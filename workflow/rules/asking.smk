@@ -30,7 +30,7 @@ rule verify:
                 "model": f"{RESULTS}/{model}/model.safetensors",
                 "model_json": f"{RESULTS}/{model}/model.json",
             }
-            for model in NETWORKS
+            for model in (*NETWORKS, *ENSEMBLES)
         ],
         predictions=verified_predictions(),
         settings=section("verify"),
@@ -80,6 +80,7 @@ rule status:
                 "model": network["model"],
                 "steps": network["training"]["steps"],
                 "volumes": network["volumes"],
+                "is_ensemble": bool(network["members"]),
             }
             for network in described_networks()
         ],

@@ -1,5 +1,6 @@
 """Configuration and sheet, validated once; every path pattern; small lookups."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from unetpipe.datasets import source_kind
 from unetpipe.errors import UnetpipeError
 from unetpipe.images.cells import find_files
 from unetpipe.machine import num_processors
-from unetpipe.networks import list_networks
+from unetpipe.networks import list_ensembles, list_networks
 from unetpipe.page.pages import templates_version
 from unetpipe.records import read_record
 from unetpipe.sheet import load_sheet
@@ -23,6 +24,8 @@ def validated():
         settings = check_config(dict(config))
         sheet = load_sheet(Path(settings.volumes))
         problems = missing_files(settings.source, sheet)
+        networks = list_networks(settings, sheet.folds)
+        ensembles = list_ensembles(settings, networks)
     except UnetpipeError as error:
         raise WorkflowError(str(error)) from None
     problems += [
@@ -38,9 +41,15 @@ def validated():
         for fold in sheet.folds
         if not sheet.of_fold(fold, "train")
     ]
+    if ensembles and not sheet.volumes_of("", "test", "predict"):
+        problems.append(
+            f"ensemble: true, but {settings.volumes} has no row without a fold in the "
+            "role predict or test, so nothing is left for the ensemble; add one, or "
+            "remove the key"
+        )
     if problems:
         raise WorkflowError("\n  ".join([f"{len(problems)} problems", *problems]))
-    return settings, sheet
+    return settings, sheet, networks, ensembles
 
 
 def missing_files(source, sheet):
@@ -62,8 +71,7 @@ def missing_files(source, sheet):
     ]
 
 
-CONFIG, SHEET = validated()
-NETWORKS = list_networks(CONFIG, SHEET.folds)
+CONFIG, SHEET, NETWORKS, ENSEMBLES = validated()
 
 RESULTS = f"results/{CONFIG.name}"
 MANIFEST = f"resources/{CONFIG.name}/manifest.json"
@@ -127,8 +135,23 @@ def stored_weight_map():
     return section("weight_map") | {"enabled": wanted}
 
 
+def one_of(names):
+    """Return a regular expression for these names; none of them: it matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def without_validation(*roles):
+    """Return the roles of an ensemble: its members chose on validation sections."""
+    return [role for role in roles if role != "validate"]
+
+
 def rows_of_network(model, *roles):
-    """Return the rows of the sheet that a network uses in these roles."""
+    """Return the rows of the sheet that a network uses in these roles.
+
+    An ensemble uses those without a fold: each other section may have taught a member.
+    """
+    if model in ENSEMBLES:
+        return SHEET.of_fold("", *without_validation(*roles))
     return SHEET.of_fold(NETWORKS[model].fold, *roles)
 
 
@@ -252,6 +275,15 @@ def planned_memory_mb(wildcards, attempt):
 
 def predicted_pairs(*roles):
     """Return (model, volume) of all predictions in these roles."""
+    return trained_pairs(*roles) + [
+        (model, volume)
+        for model in ENSEMBLES
+        for volume in SHEET.volumes_of("", *without_validation(*roles))
+    ]
+
+
+def trained_pairs(*roles):
+    """Return (model, volume) of the predictions by networks that are no ensembles."""
     return [
         (model, volume)
         for model, network in NETWORKS.items()
@@ -269,13 +301,27 @@ def scored_networks():
             "fold": NETWORKS[model].fold,
             "seed": NETWORKS[model].seed,
         }
-        for model, volume in predicted_pairs("test")
+        for model, volume in trained_pairs("test")
     ]
 
 
 def are_networks_compared():
     """Tell whether several networks are scored."""
     return len({network["model"] for network in scored_networks()}) > 1
+
+
+def compared(pattern):
+    """Fill a path pattern with every network and volume that are compared."""
+    return [pattern.format(model=m, volume=v) for m, v in trained_pairs("test")]
+
+
+def members(pattern):
+    """Return an input function: a file of each member of an ensemble."""
+
+    def files(wildcards):
+        return [pattern.format(model=m) for m in ENSEMBLES[wildcards.model].members]
+
+    return files
 
 
 def predicted(pattern, *roles):
@@ -455,9 +501,10 @@ def described_networks():
             "network": network.config.network.model_dump(mode="json"),
             "training": network.config.training.model_dump(mode="json"),
             "volumes": [volume for name, volume in pairs if name == model],
+            "members": list(ENSEMBLES[model].members) if model in ENSEMBLES else [],
             "trained_on": sorted(
                 {row.volume for row in rows_of_network(model, "train")}
             ),
         }
-        for model, network in NETWORKS.items()
+        for model, network in {**NETWORKS, **ENSEMBLES}.items()
     ]

@@ -46,8 +46,8 @@ rule evaluate_prediction:
 rule compare_networks:
     """Put the scores of variants, folds and seeds side by side."""
     input:
-        metrics=predicted(rules.evaluate_prediction.output.record, "test"),
-        sections=predicted(rules.evaluate_prediction.output.sections, "test"),
+        metrics=compared(rules.evaluate_prediction.output.record),
+        sections=compared(rules.evaluate_prediction.output.sections),
     output:
         record=report(
             f"{RESULTS}/comparison.json",

@@ -223,3 +223,12 @@ rule finish_segmentation:
         "Finishing the objects of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/finish_segmentation.py"
+
+
+def by_ensembles():
+    """Return the records of what the ensembles segment, if there are any."""
+    return [
+        rules.finish_segmentation.output.record.format(model=model, volume=volume)
+        for model, volume in predicted_pairs("predict", "test")
+        if model in ENSEMBLES
+    ]

@@ -75,6 +75,8 @@ rule train_unet:
         f"{LOGS}/train_unet/{{model}}.log",
     benchmark:
         f"{BENCHMARKS}/train_unet/{{model}}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
     conda:
         "../envs/unetpipe.yaml"
     threads: threads_of("training") * CONFIG.training.processes
@@ -99,6 +101,32 @@ rule train_unet:
         "../../scripts/train_unet.py"
 
 
+rule join_networks:
+    """Join all folds and seeds of a variant into one network."""
+    input:
+        models=members(rules.train_unet.output.model),
+        model_jsons=members(rules.train_unet.output.model_json),
+    output:
+        model=f"{MODEL}/model.safetensors",
+        model_json=f"{MODEL}/model.json",
+    log:
+        f"{LOGS}/join_networks/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/join_networks/{{model}}.tsv"
+    wildcard_constraints:
+        model=one_of(ENSEMBLES),
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        names=lambda wildcards: list(ENSEMBLES[wildcards.model].members),
+        code=code_versions("unetpipe.stages.join_networks"),
+    message:
+        "Joining the networks of {wildcards.model}"
+    script:
+        "../../scripts/join_networks.py"
+
+
 rule export_model:
     """Pack a trained network for other programs (bioimage.io)."""
     input:
@@ -112,6 +140,8 @@ rule export_model:
         f"{LOGS}/export_model/{{model}}.log",
     benchmark:
         f"{BENCHMARKS}/export_model/{{model}}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
     conda:
         "../envs/unetpipe.yaml"
     resources:

@@ -1,0 +1,106 @@
+"""Rule join_networks: several networks of one architecture as one. No torch."""
+
+import logging
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from safetensors.numpy import load_file
+from safetensors.numpy import save as save_safetensors
+
+from unetpipe.errors import ConfigError, IntegrityError
+from unetpipe.records import (
+    circumstances,
+    hash_file,
+    read_record,
+    write_bytes_atomic,
+    write_record,
+)
+
+log = logging.getLogger(__name__)
+
+
+def join_networks(
+    *,
+    names: list[str],
+    models: list[Path],
+    model_jsons: list[Path],
+    model: Path,
+    model_json: Path,
+) -> None:
+    """Write the weights of all members into one file, and what they are together.
+
+    A threshold is the median of the members' own: each was chosen on validation rows
+    that its network did not train on, and no row is held out from all of them.
+
+    Parameters
+    ----------
+    names : list of str
+        Of the members, in the order in which their probabilities are summed.
+    models, model_jsons : list of Path
+        Their weights and descriptions, in the same order.
+    model, model_json : Path
+        The files to write.
+
+    Raises
+    ------
+    ConfigError
+        If the members are of different architectures.
+    IntegrityError
+        If a weights file is not the one that its description was written for.
+    """
+    began = time.monotonic()
+    described = [read_record(path) for path in model_jsons]
+    _check_alike(dict(zip(names, described, strict=True)))
+    weights: dict[str, Any] = {}
+    for number, (path, description) in enumerate(zip(models, described, strict=True)):
+        found = hash_file(path)
+        if found != description["weights_sha256"]:
+            raise IntegrityError(
+                f"{path} has sha256 {found}, its model.json says "
+                f"{description['weights_sha256']}; the file is damaged or replaced: "
+                "delete it and repeat the same command"
+            )
+        weights |= {f"members.{number}.{k}": v for k, v in load_file(path).items()}
+    write_bytes_atomic(model, save_safetensors(weights))
+    first = described[0]
+    write_record(
+        model_json,
+        {key: first[key] for key in ("num_classes", "normalisation") if key in first}
+        | {
+            "spec": first["spec"],
+            "num_members": len(names),
+            "members": [
+                {"name": name, "weights_sha256": description["weights_sha256"]}
+                for name, description in zip(names, described, strict=True)
+            ],
+            "weights_sha256": hash_file(model),
+            "thresholds": _median_thresholds(described),
+            "thresholds_are": "medians over the members",
+            "circumstances": circumstances(seconds=time.monotonic() - began),
+        },
+    )
+    log.info("%s holds %s", model, ", ".join(names))
+
+
+def _check_alike(described: dict[str, dict[str, Any]]) -> None:
+    """Refuse members whose halos, classes or channels may differ."""
+    (first, reference), *others = described.items()
+    for name, description in others:
+        mine, theirs = description["spec"], reference["spec"]
+        differing = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
+        if differing:
+            raise ConfigError(
+                f"{name} has another architecture than {first}: {differing[0]} is "
+                f"{mine.get(differing[0])}, not {theirs.get(differing[0])}; an "
+                "ensemble takes networks of one architecture: train them anew with "
+                "the same configuration, or set ensemble: false"
+            )
+
+
+def _median_thresholds(described: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the medians of the thresholds that all members have."""
+    chosen: list[dict[str, float]] = [d.get("thresholds", {}) for d in described]
+    shared = set.intersection(*(set(one) for one in chosen))
+    return {name: median(one[name] for one in chosen) for name in sorted(shared)}
