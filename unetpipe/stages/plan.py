@@ -183,7 +183,7 @@ class _Planner:
                 self._wanted(),
                 self._rate(folder),
                 probe,
-                num_members=len(network["members"]) or 1,
+                num_members=len(network.get("members", ())) or 1,
             )
             self.predictions.append((model, name, forecast))
             if not (folder / "segmentation.json").exists():

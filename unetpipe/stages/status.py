@@ -58,7 +58,7 @@ def status(
 def _made(results: Path, logs: Path, now: float, network: dict[str, Any]) -> StepState:
     """Return how far a network's training is, or its joining from others."""
     model = network["model"]
-    if network["is_ensemble"]:
+    if network.get("is_ensemble"):
         return record_state(
             results / model / "model.json",
             [logs / "join_networks" / f"{model}.log"],
