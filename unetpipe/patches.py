@@ -9,6 +9,8 @@ LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
 
 BYTES_PER_FEATURE = 12  # float32: feature maps, gradients, workspace of convolutions
 BYTES_PER_PARAMETER = 16  # weights, gradients, momentum, and a copy to validate
+BYTES_OF_AVERAGE = 8  # of a parameter: the mean, and the network it is validated in
+BYTES_IN_BUCKETS = 4  # of a parameter: gradients on their way to other processes
 
 
 def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx:
@@ -54,11 +56,30 @@ def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx
     return patch
 
 
-def project_memory(spec: UNetSpec, patch: Zyx, batch_size: int) -> int:
-    """Return how many bytes a training step keeps at most, beside the libraries."""
+def project_memory(
+    spec: UNetSpec,
+    patch: Zyx,
+    batch_size: int,
+    *,
+    is_averaged: bool = False,
+    is_team: bool = False,
+) -> int:
+    """Return how many bytes a training step keeps at most, beside the libraries.
+
+    Parameters
+    ----------
+    spec, patch, batch_size
+        The network, its input, and how many of them one process computes at once.
+    is_averaged : bool
+        Whether a mean of the weights is kept.
+    is_team : bool
+        Whether several processes share their gradients.
+    """
     values = sum(layer.num_values for layer in spec.layers(patch))
     features = values * BYTES_PER_FEATURE * batch_size
-    return features + BYTES_PER_PARAMETER * spec.num_parameters
+    each = BYTES_PER_PARAMETER
+    each += BYTES_OF_AVERAGE * is_averaged + BYTES_IN_BUCKETS * is_team
+    return features + each * spec.num_parameters
 
 
 def _round_up(shape: Zyx, spec: UNetSpec, *, holds_output: bool = False) -> Zyx:

@@ -174,7 +174,14 @@ def train_unet(
         team, device = stack.enter_context(joined_team(choose_device(training.device)))
         stack.enter_context(algorithms(deterministic=training.deterministic))
         check_team(spec, training.batch_size, team.size)
-        _check_memory(spec, patch, len(team.share(training.batch_size)), device)
+        _check_memory(
+            spec,
+            patch,
+            len(team.share(training.batch_size)),
+            device,
+            is_averaged=training.averaging != "none",
+            is_team=team.size > 1,
+        )
         if team.is_first:
             path = state.with_name(f".{state.name}.claim")
             stack.enter_context(claim(path, f"the training in {state}"))
@@ -315,10 +322,18 @@ def _choose_threads(
 
 
 def _check_memory(
-    spec: UNetSpec, patch: Zyx, batch_size: int, device: torch.device
+    spec: UNetSpec,
+    patch: Zyx,
+    batch_size: int,
+    device: torch.device,
+    *,
+    is_averaged: bool,
+    is_team: bool,
 ) -> None:
     """Log what a step keeps in memory; raise ResourceError if there is less."""
-    projected = project_memory(spec, patch, batch_size)
+    projected = project_memory(
+        spec, patch, batch_size, is_averaged=is_averaged, is_team=is_team
+    )
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
     else:
