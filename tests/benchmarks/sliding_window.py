@@ -58,7 +58,7 @@ def measure(settings: Settings) -> list[Figure]:
     torch.set_num_threads(settings.threads)
     network = network.to(settings.device, memory_format=torch.channels_last)
     large = settings.choose(
-        quick=(1, 80, 90), cpu=(1, 4096, 4096), cuda=(1, 8192, 8192)
+        quick=(1, 80, 90), cpu=(1, 3072, 3072), cuda=(1, 8192, 8192)
     )
     small = settings.choose(
         quick=(1, 80, 90), cpu=(1, 1536, 1536), cuda=(1, 3072, 3072)

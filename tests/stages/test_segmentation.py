@@ -227,6 +227,7 @@ def test_no_scratch_files_are_left(stored, tmp_path):
     assert left == {
         "segmentation.ome.zarr",
         "receipts",
+        "pyramids",
         "objects.parquet",
         "objects.csv",
         "finished.json",

@@ -138,12 +138,12 @@ def test_thresholds_come_from_the_validation_rows(kept):
     assert scores[kept.model["step"]] == max(scores.values())
 
 
-def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(kept):
-    plain = kept.model
-    averaged = replace(kept)(average=8).model
+def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
+    plain = done.model
+    averaged = replace(done)(average=8).model
     assert averaged["weights_sha256"] == plain["weights_sha256"]
     assert averaged["recipe"]["thresholds_average"] == list(range(8))
-    rows = load_rows(kept.rows, "validate", 2, with_border=True)
+    rows = load_rows(done.rows, "validate", 2, with_border=True)
     validator = Validator(
         rows.volumes,
         "v_rand",
@@ -152,12 +152,12 @@ def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(kept):
         device=torch.device("cpu"),
         largest_input=10**6,
     )
-    network = load_network(kept.folder / "model.safetensors", averaged)
+    network = load_network(done.folder / "model.safetensors", averaged)
     expected = validator.score(network, orientations=range(8))
     assert averaged["thresholds"] == expected.thresholds
     assert averaged["validation"] == pytest.approx(expected.scores, abs=1e-6)
     assert averaged["validation"] != pytest.approx(plain["validation"], abs=1e-6)
-    assert kept().model == plain
+    assert done().model == plain
 
 
 def test_the_weights_are_those_of_the_best_step(tmp_path, rows, kept):

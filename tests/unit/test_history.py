@@ -20,8 +20,8 @@ def test_the_header_names_the_columns(tmp_path):
     path = tmp_path / "history.csv"
     History(path).append(ROWS[:1])
     assert path.read_text() == (
-        "step,loss,learning_rate,seconds,validation,threshold\n"
-        "1,0.30000000000000004,0.001,0.5,,\n"
+        "step,loss,learning_rate,seconds,validation,threshold,averaged\n"
+        "1,0.30000000000000004,0.001,0.5,,,\n"
     )
 
 

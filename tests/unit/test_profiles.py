@@ -15,7 +15,7 @@ RULES = {
         r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL
     )
 }
-ON_GPU = {name for name, body in RULES.items() if re.search(r"\bgpu=1", body)}
+ON_GPU = {name for name, body in RULES.items() if re.search(r"\bgpu=", body)}
 
 
 def profile(name: str) -> dict[str, Any]:

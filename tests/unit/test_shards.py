@@ -10,6 +10,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unetpipe.errors import ResourceError
 from unetpipe.geometry import iterate_grid, whole_volume
 from unetpipe.shards import MISSING, ShardFormat
 from unetpipe.volumes import (
@@ -140,7 +141,7 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_one_and_no_rest(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("unetpipe.volumes.os.fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ResourceError, match="No space left"):
         store_shard(array, (0, 0, 0), voxels * 2)
     np.testing.assert_array_equal(array[...], voxels)
     assert not list(tmp_path.rglob("*.partial"))

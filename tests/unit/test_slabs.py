@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from unetpipe.errors import ResourceError
 from unetpipe.images import ImageReader
 from unetpipe.images.axes import AxisPlan
 from unetpipe.images.source import ImageSource
@@ -103,5 +102,5 @@ def test_the_first_error_of_a_thread_is_raised(tmp_path, monkeypatch):
     monkeypatch.setattr("unetpipe.slabs.store_shard", fail)
     with ThreadPoolExecutor(1) as threads:
         writing = start_writing(array, 0, np.zeros((4, 8, 8), np.uint8), threads)
-        with pytest.raises(ResourceError, match="no room on the disk for a volume"):
+        with pytest.raises(OSError, match="Disk quota exceeded"):
             finish_writing(writing)

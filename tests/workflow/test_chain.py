@@ -162,7 +162,10 @@ def test_a_sheet_without_training_or_files_is_refused_before_any_job(fresh):
     sheet = fresh.folder / "config/tiny.tsv"
     sheet.write_text(sheet.read_text().replace("\ttrain\t", "\ttest\t"))
     done = fresh.snakemake("--dry-run", check=False)
-    assert "no row has the role train for the network unet" in done.stdout + done.stderr
+    assert (
+        "no row has the role train; give it annotated sections"
+        in done.stdout + done.stderr
+    )
     (fresh.folder / "empty").mkdir()
     done = fresh.snakemake("--dry-run", "--config", "source=empty", check=False)
     said = done.stdout + done.stderr

@@ -508,3 +508,51 @@ def described_networks():
         }
         for model, network in {**NETWORKS, **ENSEMBLES}.items()
     ]
+
+
+def by_ensembles():
+    """Return the records of what the ensembles segment, if there are any."""
+    return [
+        rules.finish_segmentation.output.record.format(model=model, volume=volume)
+        for model, volume in predicted_pairs("predict", "test")
+        if model in ENSEMBLES
+    ]
+
+
+def exported_models():
+    """Return the records of all exported networks, if any are wanted."""
+    if not CONFIG.export_model.enabled:
+        return []
+    return expand(rules.export_model.output.record, model=list(NETWORKS))
+
+
+def pyramids_of_pair(wildcards):
+    """Return the records of the pyramids of a prediction and its image, if any."""
+    if CONFIG.pyramid.parts == 1:
+        return []
+    places = {
+        "ingest": f"volumes/{wildcards.volume}",
+        "prediction": f"{wildcards.model}/{wildcards.volume}",
+        "segmentation": f"{wildcards.model}/{wildcards.volume}",
+    }
+    return [f"{RESULTS}/{p}/{kind}-pyramid.json" for kind, p in places.items()]
+
+
+def pyramids():
+    """Return the records of all pyramids that have jobs of their own."""
+    if CONFIG.pyramid.parts == 1:
+        return []
+    volumes = expand(
+        rules.finish_pyramid.output.record,
+        place=[f"volumes/{volume}" for volume in SHEET.volumes],
+        kind="ingest",
+    )
+    predictions = expand(
+        rules.finish_pyramid.output.record,
+        place=[
+            f"{model}/{volume}"
+            for model, volume in predicted_pairs("validate", "test", "predict")
+        ],
+        kind=["prediction", "segmentation"],
+    )
+    return [*volumes, *predictions]

@@ -132,7 +132,7 @@ rule segment_part:
         runtime=grows(240),
     params:
         segmentation=section("segmentation"),
-        folder=PREDICTED,
+        folder=subpath(output.record, ancestor=2),
         code=code_versions("unetpipe.stages.segment_part"),
     message:
         "Labelling part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
@@ -160,7 +160,7 @@ rule merge_objects:
         runtime=grows(240),
     params:
         segmentation=section("segmentation"),
-        folder=PREDICTED,
+        folder=subpath(output.record, ancestor=2),
         code=code_versions("unetpipe.stages.merge_objects"),
     message:
         "Merging the objects of {wildcards.volume} by {wildcards.model}"
@@ -188,7 +188,7 @@ rule relabel_part:
         runtime=grows(240),
     params:
         segmentation=section("segmentation"),
-        folder=PREDICTED,
+        folder=subpath(output.record, ancestor=2),
         code=code_versions("unetpipe.stages.relabel_part"),
     message:
         "Writing the objects of part {wildcards.part} of {wildcards.volume}"
@@ -216,19 +216,10 @@ rule finish_segmentation:
         runtime=grows(240),
     params:
         segmentation=section("segmentation"),
-        folder=PREDICTED,
+        folder=subpath(output.record, parent=True),
         with_pyramid=CONFIG.pyramid.parts == 1,
         code=code_versions("unetpipe.stages.finish_segmentation"),
     message:
         "Finishing the objects of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/finish_segmentation.py"
-
-
-def by_ensembles():
-    """Return the records of what the ensembles segment, if there are any."""
-    return [
-        rules.finish_segmentation.output.record.format(model=model, volume=volume)
-        for model, volume in predicted_pairs("predict", "test")
-        if model in ENSEMBLES
-    ]

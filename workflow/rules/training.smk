@@ -156,10 +156,3 @@ rule export_model:
         "Packing {wildcards.model} for other programs"
     script:
         "../../scripts/export_model.py"
-
-
-def exported_models():
-    """Return the records of all exported networks, if any are wanted."""
-    if not CONFIG.export_model.enabled:
-        return []
-    return expand(rules.export_model.output.record, model=list(NETWORKS))

@@ -16,18 +16,6 @@ wildcard_constraints:
     kind="ingest|prediction|segmentation",
 
 
-def pyramids_of_pair(wildcards):
-    """Return the records of the pyramids of a prediction and its image, if any."""
-    if CONFIG.pyramid.parts == 1:
-        return []
-    places = {
-        "ingest": f"volumes/{wildcards.volume}",
-        "prediction": f"{wildcards.model}/{wildcards.volume}",
-        "segmentation": f"{wildcards.model}/{wildcards.volume}",
-    }
-    return [f"{RESULTS}/{p}/{kind}-pyramid.json" for kind, p in places.items()]
-
-
 rule coarsen_part:
     """Write one part's blocks of the coarser levels."""
     input:
@@ -102,20 +90,3 @@ rule export_ngff04:
         "NGFF 0.4 of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/export_ngff04.py"
-
-
-def pyramids():
-    """Return the records of all pyramids that have jobs of their own."""
-    if CONFIG.pyramid.parts == 1:
-        return []
-    volumes = expand(
-        rules.finish_pyramid.output.record,
-        place=[f"volumes/{volume}" for volume in SHEET.volumes],
-        kind="ingest",
-    )
-    predictions = expand(
-        rules.finish_pyramid.output.record,
-        place=["/".join(p) for p in predicted_pairs("validate", "test", "predict")],
-        kind=["prediction", "segmentation"],
-    )
-    return [*volumes, *predictions]
