@@ -19,15 +19,33 @@ ON_SLURM = (
 )
 
 
+# The executor waits ten seconds longer after every look at the queue in which nothing
+# has ended; a cluster of our own may be asked each second.
+ASK_OFTEN = """
+if workflow.is_main_process:
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+    RemoteExecutor.next_seconds_between_status_checks = property(
+        lambda executor: 1, lambda executor, seconds: None
+    )
+"""
+
+
 class SlurmProject(Project):
     """A project whose Snakemake submits to the loopback cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.started: list[subprocess.Popen[str]] = []
+        with (folder / "workflow" / "Snakefile").open("a") as snakefile:
+            snakefile.write(ASK_OFTEN)
 
     def on_slurm(self, *arguments: str, check: bool = True):
         return self.snakemake(*ON_SLURM, *arguments, check=check)
 
     def start_on_slurm(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.folder / "snakemake.log").open("w") as log:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 self.command(*ON_SLURM, *arguments),
                 cwd=self.folder,
                 env=self.environment,
@@ -35,6 +53,14 @@ class SlurmProject(Project):
                 stderr=subprocess.STDOUT,
                 text=True,
             )
+        self.started.append(run)
+        return run
+
+    def end(self) -> None:
+        """Kill what was started and has not ended: it would submit more jobs."""
+        for run in self.started:
+            run.kill()
+            run.wait()
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +78,10 @@ def cluster() -> Iterator[Loopback]:
 
 @pytest.fixture(scope="session")
 def workstation(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose chain has run to its report without a cluster."""
+    """A project whose volume was segmented without a cluster."""
     project = Project(tmp_path_factory.mktemp("workstation") / "project")
-    project.edit("config/tiny.yaml", "parts: 2", "parts: 4")
-    project.snakemake()
+    project.edit("config/tiny.yaml", "parts: 2", "parts: 3")
+    project.snakemake("--", "results/tiny/unet/cells/segmentation.json")
     return project
 
 

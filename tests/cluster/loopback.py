@@ -148,6 +148,8 @@ class Loopback:
     def stop(self) -> None:
         """End jobs and daemons, and take the links in /etc/slurm away."""
         subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
+        with contextlib.suppress(TimeoutError):
+            self.wait_for(lambda: not self.at_work(), 30)
         for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munged"):
             path = self.folder / f"{name}.pid"
             if not path.exists():
@@ -171,6 +173,16 @@ class Loopback:
             check=False,
         )
         return dict(line.split() for line in done.stdout.splitlines())
+
+    def at_work(self) -> list[str]:
+        """Return the jobs that run or are being ended; none without a controller."""
+        done = subprocess.run(
+            ["squeue", "--noheader", "--states=R,CG", "--format=%A"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.split()
 
     def jobs(self) -> dict[str, dict[str, str]]:
         """Return what the controller knows of each job, by its number."""

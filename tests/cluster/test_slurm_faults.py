@@ -52,6 +52,7 @@ def project(cluster, workstation, tmp_path):
     project.environment["SECONDS_A_BLOCK"] = "60"
     project.environment["FIRST_ATTEMPT"] = str(folder / "first_attempt")
     yield project
+    project.end()
     for job in predicting(cluster, project):
         subprocess.run(["scancel", job["JobId"]], check=False, capture_output=True)
 
@@ -81,9 +82,9 @@ def predicting(cluster, project):
     ]
 
 
-def interrupted(cluster, project):
+def interrupted(cluster, project, *arguments):
     """Start a run; return it, and its job once this has written a receipt."""
-    run = project.start_on_slurm(TARGET)
+    run = project.start_on_slurm(TARGET, *arguments)
     wait_for(lambda: receipts(project), run)
     (job,) = predicting(cluster, project)
     return run, job["JobId"]
@@ -116,7 +117,7 @@ def test_a_warning_signal_finishes_the_block_and_the_retry_goes_on(
     cluster, project, workstation
 ):
     """What SLURM sends two minutes before the wall time is over."""
-    project.environment["SECONDS_A_BLOCK"] = "20"
+    project.environment["SECONDS_A_BLOCK"] = "10"
     run, job = interrupted(cluster, project)
     subprocess.run(["scancel", "--signal=TERM", job], check=True)
     wait_for(lambda: "told to stop" in kept(project), run)
@@ -128,10 +129,10 @@ def test_a_warning_signal_finishes_the_block_and_the_retry_goes_on(
 def test_a_job_out_of_time_is_a_retry_that_goes_on(cluster, project, workstation):
     """Without a warning, and although not one block fits into what is left."""
     project.environment["SECONDS_A_BLOCK"] = "400"
-    run = project.start_on_slurm(
-        *(TARGET, "--set-resources", "predict_part:slurm_partition=gpu"),
-        *("predict_part:runtime=2", "predict_part:slurm_extra=''"),
-    )
+    no_warning = ("predict_part:slurm_partition=gpu", "predict_part:slurm_extra=''")
+    run, job = interrupted(cluster, project, "--set-resources", *no_warning)
+    limit = ["scontrol", "update", f"JobId={job}", "TimeLimit=1"]
+    subprocess.run(limit, check=True)
     states = finish(cluster, project, workstation, run)
     assert states == ["TIMEOUT", "COMPLETED"]
     assert "4 of 4 blocks" not in kept(project)
