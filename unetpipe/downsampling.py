@@ -39,6 +39,7 @@ def downsample(voxels: NDArray[Any], factor: Zyx, *, is_labels: bool) -> NDArray
     >>> downsample(np.array([[[5, 6], [7, 8]]], np.uint8), (1, 2, 2), is_labels=False)
     array([[[6]]], dtype=uint8)
     """
+    voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("="))
     lead, length = voxels.shape[:-3], as_zyx(voxels.shape[-3:])
     shape = as_zyx(-(-n // f) for n, f in zip(length, factor, strict=True))
     out = np.empty((*lead, *shape), voxels.dtype)
@@ -51,24 +52,46 @@ def downsample(voxels: NDArray[Any], factor: Zyx, *, is_labels: bool) -> NDArray
 def _take_means(
     voxels: NDArray[Any], fz: int, fy: int, fx: int, out: NDArray[Any]
 ) -> None:
-    """Average cells section by section, so that the sums stay in the cache."""
     wide = _wide(voxels.dtype)
-    bits = fz * fy * fx // 2  # of 1, 2, 4, 8 members: shift by 0, 1, 2, 3
-    shift = bits.bit_length()
-    for z, section in enumerate(out):
+    if wide.kind != "f":
+        _take_integer_means(voxels, fz, fy, fx, np.empty(voxels.shape[2], wide), out)
+        return
+    for z, section in enumerate(out):  # by sections: their sums stay in the cache
         total = voxels[fz * z : fz * z + fz]
         for axis, factor in enumerate((fz, fy, fx)):
             if factor == 2:
                 total = _add_pairs(total, axis, wide)
-        if wide.kind == "f":
-            mean = total[0] / (fz * fy * fx)
-            section[...] = mean if out.dtype.kind == "f" else np.rint(mean)
-        elif shift:
-            # Half of the divisor, less one, and one more where the result is odd.
-            odd = (total[0] >> shift) & 1
-            section[...] = (total[0] + odd + (bits - 1)) >> shift
-        else:
-            section[...] = total[0]
+        mean = total[0] / (fz * fy * fx)
+        section[...] = mean if out.dtype.kind == "f" else np.rint(mean)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_integer_means(voxels, fz, fy, fx, total, out):  # type: ignore[no-untyped-def]
+    """Average eight members a cell: smaller cells count theirs more than once.
+
+    ``total`` is room for the sums of a row; both inner loops run many voxels at once.
+    """
+    depth, height, width = voxels.shape
+    last = width - 1
+    for z in range(out.shape[0]):
+        z0, z1 = z * fz, min(z * fz + fz - 1, depth - 1)
+        for y in range(out.shape[1]):
+            y0, y1 = y * fy, min(y * fy + fy - 1, height - 1)
+            a, b = voxels[z0, y0], voxels[z0, y1]
+            c, d = voxels[z1, y0], voxels[z1, y1]
+            row = out[z, y]
+            for x in range(width):
+                total[x] = total.dtype.type(a[x]) + b[x] + c[x] + d[x]
+            for x in range(width // fx):
+                row[x] = _eighth(total[fx * x] + total[fx * x + fx - 1])
+            if fx * row.size > width:
+                row[row.size - 1] = _eighth(total[last] + total[last])
+
+
+@numba.njit(cache=True, nogil=True)
+def _eighth(total):  # type: ignore[no-untyped-def]
+    """Divide by 8, halves to the even number: add half of 8, less 1 if that is even."""
+    return (total + ((total >> 3) & 1) + 3) >> 3
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:

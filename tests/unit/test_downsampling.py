@@ -56,6 +56,13 @@ def test_labels_take_the_first_of_the_commonest_ids(seed, factor):
         assert coarse[place] == members[np.argmax(counts)]
 
 
+@pytest.mark.parametrize("is_labels", [False, True])
+def test_big_endian_voxels_are_halved_too(is_labels):
+    voxels = np.array([[[257, 257], [257, 257]]], ">u2")
+    coarse = downsample(voxels, (1, 2, 2), is_labels=is_labels)
+    assert coarse.tolist() == [[[257]]]
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint64"])
 def test_ids_beyond_32_bits_and_classes_are_kept(dtype):
     voxels = np.full((2, 2, 2), np.iinfo(dtype).max, dtype)
