@@ -28,7 +28,7 @@ VERSION = "0.4"
 
 def copy_store(
     source: Path, target: Path, levels: Sequence[int], *, receipts: Path, identity: str
-) -> list[int]:
+) -> None:
     """Copy some levels of an image or of labels, and describe them.
 
     Parameters
@@ -38,28 +38,27 @@ def copy_store(
     target : Path
         Folder of the copy; what an interrupted call has left in it is gone on with.
     levels : sequence of int
-        Those that the store lacks are left out; at least its coarsest is copied.
+        As ``choose_levels`` takes them; in the copy they count from 0.
     receipts : Path
         Folder of the receipts of blocks.
     identity : str
         Hash of what the store holds: receipts of another one do not count.
-
-    Returns
-    -------
-    list of int
-        The levels that were copied; in the copy they count from 0.
     """
     about = read_description(source)
     datasets = about["multiscales"][0]["datasets"]
-    chosen = [k for k in sorted(set(levels)) if k < len(datasets)]
-    chosen = chosen or [len(datasets) - 1]
+    chosen = choose_levels(source, levels)
     group = zarr.open_group(target, mode="a", zarr_format=2)
     for number, level in enumerate(chosen):
         array = zarr.open_array(source / datasets[level]["path"], mode="r")
         copy = _open_copy(group, str(number), array)
         _copy_array(array, copy, target, receipts / str(number), identity)
     group.attrs.update(describe_ngff04(about, chosen))
-    return chosen
+
+
+def choose_levels(source: Path, levels: Sequence[int]) -> list[int]:
+    """Return those levels that a store has, at least its coarsest."""
+    count = len(read_description(source)["multiscales"][0]["datasets"])
+    return [k for k in sorted(set(levels)) if k < count] or [count - 1]
 
 
 def copy_labels_group(target: Path, names: Sequence[str]) -> Path:

@@ -4,10 +4,10 @@ import logging
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
+from unetpipe.claims import claim
 from unetpipe.code_version import code_versions
-from unetpipe.ngff04 import copy_labels_group, copy_store
+from unetpipe.ngff04 import choose_levels, copy_labels_group, copy_store
 from unetpipe.records import circumstances, hash_of, read_record, write_record
 
 log = logging.getLogger(__name__)
@@ -68,27 +68,31 @@ def export_ngff04(
     )
     target = folder / f"ngff04-{identity[:8]}"
     receipts = folder / f"{target.name}.receipts"
-    copied: dict[str, Any] = {}
-    if not target.exists():
-        staging = folder / f"{target.name}.partial"
-        for name, (store, digest) in sources.items():
-            copied[name] = copy_store(
-                Path(store),
-                staging / name,
-                levels,
-                receipts=receipts / name,
-                identity=digest,
-            )
-        copy_labels_group(staging / "image.ome.zarr", ("objects",))
-        staging.rename(target)
-        shutil.rmtree(receipts)
+    claimed = folder / f".{target.name}.claim"
+    with claim(claimed, str(target)):
+        if not target.exists():
+            staging = folder / f"{target.name}.partial"
+            for name, (store, digest) in sources.items():
+                copy_store(
+                    Path(store),
+                    staging / name,
+                    levels,
+                    receipts=receipts / name,
+                    identity=digest,
+                )
+            copy_labels_group(staging / "image.ome.zarr", ("objects",))
+            staging.rename(target)
+        shutil.rmtree(receipts, ignore_errors=True)
     write_record(
         record,
         {
             "volume": volume["volume"],
             "folder": str(target),
             "stores": sorted(sources),
-            "levels_copied": copied,
+            "levels_copied": {
+                name: choose_levels(Path(store), levels)
+                for name, (store, _) in sources.items()
+            },
             "circumstances": circumstances(seconds=time.monotonic() - began),
         },
     )
