@@ -1,6 +1,5 @@
 """The one step that sees all blocks: from their sums and faces to final ids."""
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +9,11 @@ from numpy.typing import NDArray
 from unetpipe.block_labels import LabelledBlock, Pairs, face_name
 from unetpipe.geometry import Zyx
 from unetpipe.joining import join_components
-from unetpipe.records import write_bytes_atomic
 from unetpipe.runs import Runs, Sums, paint_runs
 from unetpipe.segmentation import Connectivity, face_pairs
 from unetpipe.segmentation_home import SegmentationHome
 
 ONCE: Zyx = (0, 0, 0)
-TABLE = "table.npy"
 
 
 def save_labelled(home: SegmentationHome, number: int, block: LabelledBlock) -> None:
@@ -32,16 +29,12 @@ def save_labelled(home: SegmentationHome, number: int, block: LabelledBlock) -> 
     home.labelled.save(home.block_index(number), arrays | faces)
 
 
-def read_runs(home: SegmentationHome, number: int) -> Runs:
-    """Return the runs of a labelled block."""
-    runs: Runs = home.labelled.read(home.block_index(number), "runs")[0]
-    return runs
-
-
-def read_kinds(home: SegmentationHome, number: int) -> NDArray[np.uint8]:
-    """Return the kinds of a labelled block's components."""
-    kinds: NDArray[np.uint8] = home.labelled.read(home.block_index(number), "kinds")[0]
-    return kinds
+def read_labelled(
+    home: SegmentationHome, number: int
+) -> tuple[Runs, NDArray[np.uint8]]:
+    """Return the runs of a labelled block, and the kinds of its components."""
+    runs, kinds = home.labelled.read(home.block_index(number), "runs", "kinds")
+    return runs, kinds
 
 
 def merge_blocks(
@@ -59,11 +52,13 @@ def merge_blocks(
     offsets, foreground = [0], 0
     for number in range(home.num_blocks):
         index = home.block_index(number)
-        of_block = home.labelled.read(index, "kinds", "sums", "inside")
+        of_block = home.labelled.read(
+            index, "kinds", "sums", "inside", "num_foreground"
+        )
         kinds.append(of_block[0])
         sums.append(of_block[1])
         pairs.append(of_block[2] + np.uint64(offsets[-1]))
-        foreground += int(home.labelled.read(index, "num_foreground")[0][0])
+        foreground += int(of_block[3][0])
         pairs += _touching(home, number, offsets, connectivity)
         offsets.append(offsets[-1] + len(of_block[0]))
     objects = join_components(
@@ -75,13 +70,11 @@ def merge_blocks(
         smallest=smallest,
         largest_hole=largest_hole,
     )
-    table = io.BytesIO()
-    np.save(table, objects.table)
-    write_bytes_atomic(home.merged.folder / TABLE, table.getvalue())
     home.merged.save(
         ONCE,
         {
             "offsets": np.array(offsets),
+            "table": objects.table,
             "kinds": objects.kinds,
             "sums": objects.sums,
             "num_foreground": np.array([foreground]),
@@ -100,7 +93,7 @@ class FinalIds:
     """What each block's components are called in the end."""
 
     def __init__(self, home: SegmentationHome) -> None:
-        self._table = np.load(home.merged.folder / TABLE, mmap_mode="r")
+        self._table = home.merged.map(ONCE, "table")
         (self._offsets,) = home.merged.read(ONCE, "offsets")
 
     def of_block(self, number: int) -> NDArray[np.uint64]:

@@ -14,6 +14,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from unetpipe.archives import partial_folder
 from unetpipe.block_files import BlockFiles
+from unetpipe.errors import ConfigError
 from unetpipe.geometry import (
     Halo,
     Roi,
@@ -37,12 +39,14 @@ from unetpipe.tiling import PredictionGeometry
 from unetpipe.volumes import (
     create_labels_group,
     create_volume,
+    is_store,
     open_volume,
     write_shard,
 )
 
 log = logging.getLogger(__name__)
 
+LARGEST_BLOCK = 2**32  # voxels; runs are counted in 32 bits
 LABELLED, MERGED, FLOODED = "labelled", "merged", "flooded"
 
 
@@ -61,6 +65,11 @@ class SegmentationHome:
         Size of a voxel.
     identity : dict
         What decides the stored bits.
+
+    Raises
+    ------
+    ConfigError
+        If a block has more voxels than runs can count.
 
     Attributes
     ----------
@@ -82,6 +91,7 @@ class SegmentationHome:
     ) -> None:
         shards = zip(geometry.shard, block_shards, strict=True)
         self.geometry = replace(geometry, block=as_zyx(n * k for n, k in shards))
+        _check_size(self.geometry, block_shards)
         self.voxel_size_nm, self.identity = voxel_size_nm, identity
         self.identity_sha256 = hash_of(identity)
         self.path = folder / f"segmentation-{self.identity_sha256[:8]}"
@@ -92,8 +102,7 @@ class SegmentationHome:
         self.scratch = self.path / f"scratch-{cut[:8]}"
         self._circumstances = circumstances()
         self.labelled, self.merged, self.flooded = (
-            BlockFiles(self.scratch / name, cut, self._circumstances)
-            for name in (LABELLED, MERGED, FLOODED)
+            BlockFiles(self.scratch / name, cut) for name in (LABELLED, MERGED, FLOODED)
         )
         self._arrays: Arrays | None = None
 
@@ -134,7 +143,7 @@ class SegmentationHome:
 
     def create_stores(self, num_objects: int) -> None:
         """Create mask and objects; under their final name at once, or not at all."""
-        if self.store.exists():
+        if self._has_stores:
             return
         grids: dict[str, Any] = {
             "shape": self.geometry.volume_shape,
@@ -178,7 +187,7 @@ class SegmentationHome:
         shards = self.geometry.shards(self.geometry.block_roi(number))
         problems = {index: self._problem(index) for index, _ in shards}
         for index, problem in problems.items():
-            if problem and problem != "has no receipt":
+            if problem and problem not in ("has no receipt", "has no store"):
                 log.warning("shard %s %s; it is made again", index, problem)
         return any(problems.values())
 
@@ -202,8 +211,11 @@ class SegmentationHome:
         return read_record(self._finished) if self._finished.exists() else None
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Declare the segmentation whole, and drop what only the passes needed."""
+        """Declare the segmentation whole."""
         write_record(self._finished, summary)
+
+    def tidy(self) -> None:
+        """Drop what only the passes needed, and what a killed one has left."""
         for scratch in self.path.glob("scratch-*"):
             shutil.rmtree(scratch)
         for orphan in self.path.rglob("*.partial"):
@@ -221,9 +233,24 @@ class SegmentationHome:
     def _finished(self) -> Path:
         return self.path / "finished.json"
 
+    @property
+    def _has_stores(self) -> bool:
+        stores = (self.store, self.objects_store)
+        return all((s / "zarr.json").exists() and is_store(s) for s in stores)
+
     def _problem(self, index: Zyx) -> str | None:
-        if not self.objects_store.exists():
-            return "has no receipt"
+        if not self._has_stores:
+            return "has no store"
         return check_receipt(
             self.receipts, index, arrays=self.arrays, identity=self.identity_sha256
+        )
+
+
+def _check_size(geometry: PredictionGeometry, block_shards: Zyx) -> None:
+    sides = zip(geometry.block, geometry.volume_shape, strict=True)
+    voxels = prod(min(n, length) for n, length in sides)
+    if voxels >= LARGEST_BLOCK:
+        raise ConfigError(
+            f"segmentation.block_shards {list(block_shards)} makes blocks of {voxels} "
+            f"voxels, {LARGEST_BLOCK} or more; use fewer shards, [1, 1, 1] at best"
         )

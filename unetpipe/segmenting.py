@@ -25,9 +25,8 @@ from unetpipe.block_merge import (
     ONCE,
     FinalIds,
     merge_blocks,
-    read_kinds,
+    read_labelled,
     read_objects,
-    read_runs,
     save_labelled,
 )
 from unetpipe.claims import claim
@@ -49,9 +48,12 @@ log = logging.getLogger(__name__)
 
 BASE_BYTES = 300 * 2**20  # interpreter and libraries
 BYTES_PER_VOXEL = {"components": 20, "watershed": 80}  # of a block with its halo
-ARITHMETIC = tuple(
+ARITHMETIC = frozenset(
     f"unetpipe.{name}"
-    for name in ("segmentation", "runs", "block_labels", "joining", "flooding")
+    for name in (
+        *("segmentation", "runs", "block_labels", "joining", "flooding", "geometry"),
+        *("class_source", "watershed_pass", "block_merge", "segmenting", "tiling"),
+    )
 )
 UNSAID = {"choose_by", "parts", "block_shards"}  # change no stored bit
 Settings = dict[str, Any]
@@ -98,7 +100,11 @@ class Segmentation:
             "content": predicted["content_sha256"],
             "settings": {k: v for k, v in self.settings.items() if k not in UNSAID},
             "voxel_size_nm": [z, y, x],
-            "code": code_versions(*ARITHMETIC),
+            "code": {
+                name: version
+                for name, version in code_versions(__name__).items()
+                if name in ARITHMETIC
+            },
         }
         geometry = PredictionGeometry.from_json(predicted["geometry"])
         block_shards = as_zyx(settings["block_shards"])
@@ -127,9 +133,14 @@ class Segmentation:
         return BASE_BYTES + BYTES_PER_VOXEL[self.settings["method"]] * prod(block)
 
     def label(self, blocks: range) -> int:
-        """Label those blocks that are not labelled yet; return how many."""
+        """Label those blocks that are not labelled yet; return how many.
+
+        What is finished needs no labels, unless a shard of it was lost.
+        """
         if self.home.finished is not None:
-            return 0
+            if not any(self.home.lacks_shards(b) for b in blocks):
+                return 0
+            self.home.reopen()
         todo = [b for b in blocks if self.home.labelled.problem(self._index(b))]
         _each(todo, self._label, "labelling")
         return len(todo)
@@ -212,12 +223,11 @@ class Segmentation:
             objects = self._watershed.flood(number, self._ids).astype(dtype)
             self.home.write_block(number, self._source.shown(roi), objects)
             return
-        runs = read_runs(self.home, number)
+        runs, kinds = read_labelled(self.home, number)
         ids = self._ids.of_block(number).astype(dtype)
         objects = paint_runs(runs, ids, roi.shape)
         if self._source.is_binary:
-            is_object = read_kinds(self.home, number) != HOLE
-            table = np.concatenate([[False], is_object]).astype(np.uint8)
+            table = np.concatenate([[False], kinds != HOLE]).astype(np.uint8)
             mask = paint_runs(runs, table, roi.shape)
         else:
             mask = self._source.shown(roi)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.block_labels import face_name, plane_runs
-from unetpipe.block_merge import FinalIds, read_runs
+from unetpipe.block_merge import FinalIds, read_labelled
 from unetpipe.class_source import ClassSource
 from unetpipe.flooding import SeedRule
 from unetpipe.geometry import Roi, Zyx, iterate_grid
@@ -97,11 +97,8 @@ class WatershedPass:
         classes = np.zeros(near.shape, np.uint8)
         for index in iterate_grid(near, self.home.geometry.block):
             number = self.home.block_number(index)
-            block, runs = (
-                self.home.geometry.block_roi(number),
-                read_runs(self.home, number),
-            )
-            (kinds,) = self.home.labelled.read(index, "kinds")
+            block = self.home.geometry.block_roi(number)
+            runs, kinds = read_labelled(self.home, number)
             shared = block.intersect(near)
             into = shared.relative_to(near.start).slices
             out_of = shared.relative_to(block.start).slices

@@ -1,6 +1,7 @@
 """Objects are the same for any blocks, parts, order and interruption."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import pytest
 from pyarrow import csv
 
 from tests.stages.segmented import Segmented, by_first_voxel, store_prediction
-from unetpipe.errors import IntegrityError
+from unetpipe.code_version import code_versions
+from unetpipe.errors import ConfigError, IntegrityError
 from unetpipe.images import open_image
-from unetpipe.records import read_record
+from unetpipe.records import read_record, write_record
+from unetpipe.segmentation_home import SegmentationHome
+from unetpipe.segmenting import ARITHMETIC
 from unetpipe.volumes import open_volume, shard_path
 from unetpipe.weight_map import separate_touching
 
@@ -210,6 +214,49 @@ def test_a_damaged_shard_is_found_and_written_again(stored, tmp_path, parts):
     assert np.array_equal(run.objects(), whole(probability))
 
 
+@pytest.mark.parametrize(("parts", "lost"), [(1, "labels"), (2, "zarr.json"), (2, ".")])
+def test_a_deleted_store_is_made_again(tmp_path, parts, lost):
+    probability = blobs((4, 12, 12), seed=1)
+    predicted = store_prediction(tmp_path / "p", probability, (2, 16, 16))
+    run = Segmented(predicted, tmp_path / "run", connectivity="3d", parts=parts)
+    record = run.run()
+    deleted = run._path(record["store"]) / lost
+    shutil.rmtree(deleted) if deleted.is_dir() else deleted.unlink()
+    assert run.run()["files_sha256"] == record["files_sha256"]
+    assert np.array_equal(run.objects(), whole(probability[0]))
+
+
+def test_a_volume_smaller_than_a_chunk_is_one_object(tmp_path):
+    probability = np.full((1, 1, 5, 3), 200, np.uint8)
+    predicted = store_prediction(tmp_path / "p", probability, (2, 8, 8))
+    for method in ("components", "watershed"):
+        for connectivity in ("2d", "3d"):
+            run = Segmented(
+                predicted,
+                tmp_path / f"{method}-{connectivity}",
+                method=method,
+                connectivity=connectivity,
+            )
+            run.run()
+            assert (run.objects() == 1).all()
+
+
+def test_the_identity_tells_of_all_that_decides_bits():
+    assert code_versions("unetpipe.segmenting").keys() >= ARITHMETIC
+
+
+def test_blocks_that_runs_cannot_count_are_refused(tmp_path):
+    predicted = store_prediction(
+        tmp_path / "p", np.zeros((1, 1, 2, 2), np.uint8), (1, 2, 2)
+    )
+    record = read_record(predicted / "prediction.json")
+    record["geometry"]["volume_shape"] = [1024, 2048, 2048]
+    write_record(predicted / "prediction.json", record)
+    run = Segmented(predicted, tmp_path / "run", block_shards=(1024, 1024, 1024))
+    with pytest.raises(ConfigError, match=r"block_shards .* 4294967296 voxels"):
+        run.label(0)
+
+
 def test_another_setting_gets_another_store(stored, tmp_path):
     _, predicted = stored
     first = Segmented(predicted, tmp_path / "run").run()
@@ -219,9 +266,15 @@ def test_another_setting_gets_another_store(stored, tmp_path):
     assert open_volume(tmp_path / first["store"])[...].any()
 
 
-def test_no_scratch_files_are_left(stored, tmp_path):
+def test_no_scratch_files_are_left(stored, tmp_path, monkeypatch):
     _, predicted = stored
-    Segmented(predicted, tmp_path / "run", parts=2).run()
+    run = Segmented(predicted, tmp_path / "run", parts=2)
+    with monkeypatch.context() as killed:
+        killed.setattr(SegmentationHome, "tidy", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.run()
+    assert list((tmp_path / "run").glob("segmentation-*/scratch-*"))
+    run.finish()
     (home,) = (tmp_path / "run").glob("segmentation-*/")
     left = {path.name for path in home.iterdir()}
     assert left == {
@@ -231,6 +284,7 @@ def test_no_scratch_files_are_left(stored, tmp_path):
         "objects.parquet",
         "objects.csv",
         "finished.json",
+        "pyramids",
     }
     assert os.access(home / "objects.csv", os.R_OK)
 

@@ -74,8 +74,9 @@ def finish_segmentation(
         if not parts:
             _segment(work)
         _check(work, parts)
-        summary = work.home.finished or _finish(work)
         home = work.home
+        summary = home.finished or _finish(work)
+        home.tidy()
         pyramids = _list_pyramids(home, summary["files_sha256"])
         for job in pyramids:
             create_levels(job.store)
