@@ -67,10 +67,13 @@ def format_score(score: float | None) -> str:
     --------
     >>> format_score(0.97276), format_score(0.000353), format_score(None)
     ('0.9728', '0.000353', 'undefined')
+    >>> format_score(1.3e-16)
+    '0.0000'
     """
     if score is None:
         return "undefined"
-    if score == 0 or abs(score) >= 0.01:
+    # Sums of logarithms leave dust where the score is 0.
+    if abs(score) < 1e-12 or abs(score) >= 0.01:
         return f"{score:.4f}"
     decimals = 2 - int(f"{score:e}".partition("e")[2])
     return f"{score:.{decimals}f}"
