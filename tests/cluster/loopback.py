@@ -160,6 +160,8 @@ class Loopback:
                 self.wait_for(lambda pid=pid: not _is_alive(pid), 10)
             except TimeoutError:
                 _kill(pid, signal.SIGKILL)
+        for left in _processes_with("SLURM_CLUSTER_NAME=loopback"):
+            _kill(left, signal.SIGKILL)  # a cancelled batch script's own Snakemake
         for name in ("slurm.conf", "gres.conf"):
             link = ETC / name
             if link.is_symlink() and link.readlink() == self.folder / name:
@@ -250,6 +252,19 @@ def _step_daemons(job: str) -> list[int]:
         except OSError:
             continue
         if command.startswith(f"slurmstepd: [{job}."):
+            found.append(int(process.name))
+    return found
+
+
+def _processes_with(variable: str) -> list[int]:
+    """Return the processes that have this in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if variable in environment:
             found.append(int(process.name))
     return found
 
