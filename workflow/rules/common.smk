@@ -48,7 +48,8 @@ def validated():
             "remove the key"
         )
     if problems:
-        raise WorkflowError("\n  ".join([f"{len(problems)} problems", *problems]))
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise WorkflowError("\n  ".join([count, *problems]))
     return settings, sheet, networks, ensembles
 
 
