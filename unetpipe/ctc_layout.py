@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images.sequence import number_of
+from unetpipe.originals import number_of
 
 LARGEST_ID = 2**16 - 1
 FRAME_FILE = re.compile(r"^t(\d{3,})$")

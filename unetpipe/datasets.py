@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from math import inf
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -17,15 +17,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetpipe.archives import archive_kind, staged_folder, unpack_archive
-from unetpipe.errors import ConfigError, DataError, ResourceError
+from unetpipe.errors import DataError, ResourceError
 from unetpipe.machine import check_free_disk
 from unetpipe.records import hash_file, sync_folder
 
 logger = logging.getLogger(__name__)
 
-SourceKind = Literal["phantom", "url", "archive", "folder"]
-PHANTOM = "phantom:cells"
-PROTOCOLS = ("http", "https")
 TIMEOUT_SECONDS = 60
 PAUSES_SECONDS = (2.0, 10.0, 60.0)  # before each further attempt
 CLASSIC_TIFF_BYTES = 2**32 - 2**25
@@ -38,43 +35,6 @@ IMAGE_SUFFIXES = {
     b"\x89HDF": ".h5",
     b"\x89PNG": ".png",
 }
-
-
-def source_kind(source: str) -> SourceKind:
-    """Return what the configuration's ``source`` is.
-
-    Raises
-    ------
-    ConfigError
-        If it names an unknown phantom or protocol.
-    DataError
-        If it is a path and nothing, or nothing that can be unpacked, is there.
-    """
-    if source.startswith("phantom:"):
-        if source != PHANTOM:
-            raise ConfigError(f"source is {source!r}; the one phantom is {PHANTOM}")
-        return "phantom"
-    if match := re.match(r"^([A-Za-z][A-Za-z0-9+.-]+)://", source):
-        if match[1].lower() not in PROTOCOLS:
-            raise ConfigError(
-                f"source is {source!r}; use {' or '.join(PROTOCOLS)}, or the path of a "
-                "local archive or folder"
-            )
-        return "url"
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return "folder"
-    if not path.is_file():
-        raise DataError(
-            f"source is {source!r}, but there is no file or folder {path.absolute()}; "
-            f"give a URL, an archive, a folder, or {PHANTOM}"
-        )
-    if archive_kind(path) is None:
-        raise DataError(
-            f"source is the file {path}, which is no archive (zip, tar, tar.gz, "
-            f"tar.bz2, tar.xz, gz); for plain images give their folder, {path.parent}"
-        )
-    return "archive"
 
 
 def download_file(

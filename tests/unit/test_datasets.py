@@ -14,10 +14,10 @@ from unetpipe.datasets import (
     check_sha256,
     download_file,
     file_name_of,
-    source_kind,
     unpack_originals,
 )
 from unetpipe.errors import ConfigError, DataError, ResourceError
+from unetpipe.originals import source_kind
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

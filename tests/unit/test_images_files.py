@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
 from unetpipe.images import open_image, open_masks
-from unetpipe.images.sequence import natural_key
+from unetpipe.originals import natural_key
 from unetpipe.volumes import create_volume, write_shard
 
 STACK = np.random.default_rng(0).integers(0, 255, (12, 16, 20), np.uint8)

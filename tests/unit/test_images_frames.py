@@ -6,9 +6,8 @@ import pytest
 from tests.stages.ctc import drawn_sequence, write, write_sequence
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
-from unetpipe.images.cells import find_files
 from unetpipe.images.frames import LARGEST_ID, FrameSource, spread_frames
-from unetpipe.images.sequence import companions
+from unetpipe.originals import companions, find_files
 
 
 @pytest.fixture

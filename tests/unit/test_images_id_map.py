@@ -9,7 +9,7 @@ import pytest
 
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
-from unetpipe.images.cells import find_files
+from unetpipe.originals import find_files
 
 
 def store(folder, table, *, packed=False):

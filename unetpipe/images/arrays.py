@@ -228,8 +228,3 @@ class ZarrSource(ImageSource):
     def path(self) -> Path:
         """The store's folder."""
         return self._path
-
-
-def is_zarr(path: Path) -> bool:
-    """Return whether a folder is a Zarr store of either format."""
-    return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zarray"))

@@ -1,7 +1,6 @@
 """A sequence of files, one section each, in natural order."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ from unetpipe.images.axes import Index
 from unetpipe.images.png import PngSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import open_tiff
+from unetpipe.originals import number_of
 
-SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
-SECTION_SUFFIXES = (".png", ".tif", ".tiff")
 LISTED = 5  # offenders named in a message
-
-Numbered = dict[int, Path]
 
 
 class SequenceSource(ImageSource):
@@ -88,52 +84,3 @@ def open_section(path: Path, *, colours: bool = False) -> ImageSource:
             "section; name the one stack in the sheet, or narrow the pattern"
         )
     return source
-
-
-def number_of(path: Path) -> int | None:
-    """Return the last number in a file's name.
-
-    Examples
-    --------
-    >>> number_of(Path("01_GT/SEG/man_seg067.tif"))
-    67
-    """
-    numbers = re.findall(r"\d+", path.stem)
-    return int(numbers[-1]) if numbers else None
-
-
-def by_number(files: Iterable[Path]) -> Numbered:
-    """Return files by the last number in their names, rising."""
-    numbered = {number_of(path): path for path in files}
-    return {n: numbered[n] for n in sorted(k for k in numbered if k is not None)}
-
-
-def companions(labels: Sequence[Path]) -> tuple[bool, Numbered, Numbered]:
-    """Return whether labels are gold, and the markers and silver labels beside them.
-
-    The folders are those of the Cell Tracking Challenge: see ``images.frames``.
-
-    Parameters
-    ----------
-    labels : sequence of Path
-        Files in ``01_GT/SEG`` or ``01_ST/SEG``; of others nothing is known.
-    """
-    match = SEQUENCE_FOLDER.match(labels[0].parent.parent.name)
-    if labels[0].parent.name != "SEG" or not match:
-        return False, {}, {}
-    root, sequence = labels[0].parent.parent.parent, match[1]
-    markers = by_number(root.glob(f"{sequence}_GT/TRA/man_track*.tif"))
-    silver = by_number(root.glob(f"{sequence}_ST/SEG/man_seg*.tif"))
-    return match[2] == "GT", markers, silver
-
-
-def natural_key(text: str) -> tuple[Any, ...]:
-    """Return a key that sorts numbers by value: 2.png before 10.png.
-
-    Examples
-    --------
-    >>> sorted(["10.png", "2.png", "1.png"], key=natural_key)
-    ['1.png', '2.png', '10.png']
-    """
-    parts = re.split(r"(\d+)", text)
-    return (*((int(p), "") if p.isdigit() else (-1, p) for p in parts), (-1, text))

@@ -10,10 +10,10 @@ from unetpipe.datasets import (
     file_name_of,
     list_files,
     logger,
-    source_kind,
     unpack_originals,
     write_sections,
 )
+from unetpipe.originals import source_kind
 from unetpipe.phantom import draw_sections
 from unetpipe.records import circumstances, hash_of, write_record
 

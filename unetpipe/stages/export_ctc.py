@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unetpipe.archives import staged_folder
 from unetpipe.ctc_layout import TrackIds, name_masks, name_result_folder, write_mask
-from unetpipe.images.sequence import number_of
+from unetpipe.originals import number_of
 from unetpipe.records import circumstances, hash_file, read_record, write_record
 from unetpipe.volumes import iterate_sections, open_volume
 

@@ -1,0 +1,53 @@
+"""What `verify`, `plan` and `status` are told of the run."""
+
+
+def own_command():
+    """Return what the user types to run this workflow with this configuration."""
+    files = workflow.overwrite_configfiles
+    return " ".join(["snakemake", *(f"--configfile {path}" for path in files)])
+
+
+def verified_predictions():
+    """Return the files of each prediction that is verified."""
+    return [
+        {
+            "prediction": f"{RESULTS}/{model}/{volume}/prediction.json",
+            "segmentation": f"{RESULTS}/{model}/{volume}/segmentation.json",
+            "ingest": f"{RESULTS}/volumes/{volume}/ingest.json",
+            "model": f"{RESULTS}/{model}/model.safetensors",
+            "model_json": f"{RESULTS}/{model}/model.json",
+        }
+        for model, volume in predicted_pairs("validate", "test", "predict")
+    ]
+
+
+def described_volumes():
+    """Return what the sheet says of each volume, as far as its size is concerned."""
+    return [
+        {
+            "volume": row.volume,
+            "image": row.image,
+            "axes": row.axes,
+            "has_labels": bool(row.labels),
+            "is_trained_on": row.volume in annotated_volumes(),
+        }
+        for row in (SHEET.of_volume(volume)[0] for volume in SHEET.volumes)
+    ]
+
+
+def described_networks():
+    """Return the settings of each network and the volumes that it meets."""
+    pairs = predicted_pairs("validate", "test", "predict")
+    return [
+        {
+            "model": model,
+            "network": network.config.network.model_dump(mode="json"),
+            "training": network.config.training.model_dump(mode="json"),
+            "volumes": [volume for name, volume in pairs if name == model],
+            "members": list(ENSEMBLES[model].members) if model in ENSEMBLES else [],
+            "trained_on": sorted(
+                {row.volume for row in rows_of_network(model, "train")}
+            ),
+        }
+        for model, network in {**NETWORKS, **ENSEMBLES}.items()
+    ]

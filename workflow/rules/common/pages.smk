@@ -1,0 +1,153 @@
+"""What the reports read and compare, and what the end of a run says."""
+
+
+def scored_networks():
+    """Return what tells the networks of all test scores apart, in their order."""
+    return [
+        {
+            "model": model,
+            "volume": volume,
+            "variant": NETWORKS[model].variant,
+            "fold": NETWORKS[model].fold,
+            "seed": NETWORKS[model].seed,
+        }
+        for model, volume in trained_pairs("test")
+    ]
+
+
+def are_networks_compared():
+    """Tell whether several networks are scored."""
+    return len({network["model"] for network in scored_networks()}) > 1
+
+
+def compared(pattern):
+    """Fill a path pattern with every network and volume that are compared."""
+    return [pattern.format(model=m, volume=v) for m, v in trained_pairs("test")]
+
+
+def describe_results():
+    """Return where the results are and how to look at them."""
+    lines = []
+    for model, volume in predicted_pairs("validate", "test", "predict"):
+        record = Path(f"{RESULTS}/{model}/{volume}/segmentation.json")
+        prediction = Path(f"{RESULTS}/{model}/{volume}/prediction.json")
+        ingest = Path(f"{RESULTS}/volumes/{volume}/ingest.json")
+        if record.exists() and ingest.exists() and prediction.exists():
+            image = read_record(ingest)["image"]["store"]
+            shown = read_record(prediction)["outputs"]["probability"]["store"]
+            store = read_record(record)["store"]
+            lines += [f"Segmentation of {volume} by {model}: {store}"]
+            lines += [f"  look at it:  napari {image} {shown} {store}"]
+    page = Path(f"{RESULTS}/report.html")
+    if page.exists():
+        lines += [f"Report: {page}", f"  look at it:  xdg-open {page}"]
+    return "\n".join(["", *lines])
+
+
+def describe_failure():
+    """Return what to do after a failure."""
+    return (
+        f"\nSomething failed; the lines above name the rule and its log in {LOGS}/.\n"
+        "All finished work is kept: mend the cause and repeat the same command."
+    )
+
+
+def training_files(wildcards):
+    """Return the files that the report reads of a network."""
+    names = {
+        "record": "train.json",
+        "model_json": "model.json",
+        "history": "history.csv",
+    }
+    return {"model": wildcards.model} | {
+        key: f"{RESULTS}/{wildcards.model}/{file}" for key, file in names.items()
+    }
+
+
+def prediction_files(model=None):
+    """Return the files that the reports read of each prediction, or of a network's."""
+    scored = set(predicted_pairs("validate", "test"))
+    names = ("probe", "plan", "prediction", "segmentation", "metrics")
+    return [
+        {"model": of, "volume": volume}
+        | {
+            name: (
+                f"{RESULTS}/{of}/{volume}/{name}.json"
+                if name != "metrics" or (of, volume) in scored
+                else None
+            )
+            for name in names
+        }
+        for of, volume in predicted_pairs("validate", "test", "predict")
+        if model in (None, of)
+    ]
+
+
+def configuration_of(wildcards):
+    """Return the whole configuration of a network, as plain values."""
+    return NETWORKS[wildcards.model].config.model_dump(mode="json")
+
+
+def predictions_of(wildcards):
+    """Return the files that a network's report reads of its predictions."""
+    return prediction_files(wildcards.model)
+
+
+def reported(name):
+    """Return an input function: a record of each prediction of a network."""
+
+    def records(wildcards):
+        return [p[name] for p in predictions_of(wildcards) if p[name]]
+
+    return records
+
+
+def reported_volumes(pattern, *roles):
+    """Return an input function: a record of each volume of a network, in its roles."""
+
+    def records(wildcards):
+        volumes = SHEET.volumes_of(NETWORKS[wildcards.model].fold, *roles)
+        return [pattern.format(volume=volume) for volume in volumes]
+
+    return records
+
+
+def compared_models():
+    """Return the networks that the first page compares, the reference first."""
+    ours = [
+        {
+            "name": f"{CONFIG.name}/{model}" if CONFIG.compare else model,
+            "folder": f"{RESULTS}/{model}",
+            "volumes": SHEET.volumes_of(network.fold, "validate", "test", "predict"),
+        }
+        for model, network in NETWORKS.items()
+    ]
+    earlier = [
+        {
+            "name": "/".join(Path(folder).parts[-2:]),
+            "folder": folder,
+            "volumes": [
+                volume
+                for volume in SHEET.volumes
+                if Path(folder, volume, "segmentation.json").exists()
+            ],
+        }
+        for folder in CONFIG.compare
+    ]
+    return earlier + ours
+
+
+def earlier_records():
+    """Return the records of earlier runs that the first page reads."""
+    return [
+        str(path)
+        for model in compared_models()
+        if model["folder"] in CONFIG.compare
+        for path in (
+            Path(model["folder"], "train.json"),
+            *(
+                Path(model["folder"], volume, "segmentation.json")
+                for volume in model["volumes"]
+            ),
+        )
+    ]

@@ -1,0 +1,106 @@
+"""Which predictions there are, and the records of their parts."""
+
+
+def segmentation_parts(step):
+    """Return the records of one step's parts."""
+    return [
+        f"{PREDICTED}/{step}/{part}.json" for part in range(CONFIG.segmentation.parts)
+    ]
+
+
+def steps_of_segmentation():
+    """Return the records of all steps that have jobs of their own."""
+    if CONFIG.segmentation.parts == 1:
+        return []
+    merged = f"{PREDICTED}/segment/merge.json"
+    return [*segmentation_parts("segment"), merged, *segmentation_parts("relabel")]
+
+
+def planned_memory_mb(wildcards, attempt):
+    """Return the projected memory of a part, more after each failure."""
+    plan = Path(f"{RESULTS}/{wildcards.model}/{wildcards.volume}/plan.json")
+    planned = 4 * 2**30
+    if plan.exists():
+        planned = read_record(plan)["projected"]["peak_rss_bytes"]
+    return (planned // 2**20 + SNAKEMAKE_MB) * attempt
+
+
+def predicted_pairs(*roles):
+    """Return (model, volume) of all predictions in these roles."""
+    return trained_pairs(*roles) + [
+        (model, volume)
+        for model in ENSEMBLES
+        for volume in SHEET.volumes_of("", *without_validation(*roles))
+    ]
+
+
+def trained_pairs(*roles):
+    """Return (model, volume) of the predictions by networks that are no ensembles."""
+    return [
+        (model, volume)
+        for model, network in NETWORKS.items()
+        for volume in SHEET.volumes_of(network.fold, *roles)
+    ]
+
+
+def members(pattern):
+    """Return an input function: a file of each member of an ensemble."""
+
+    def files(wildcards):
+        return [pattern.format(model=m) for m in ENSEMBLES[wildcards.model].members]
+
+    return files
+
+
+def predicted(pattern, *roles):
+    """Fill a path pattern with every model and volume in these roles."""
+    pairs = predicted_pairs(*roles)
+    return [pattern.format(model=model, volume=volume) for model, volume in pairs]
+
+
+def by_ensembles():
+    """Return the records of what the ensembles segment, if there are any."""
+    return [
+        rules.finish_segmentation.output.record.format(model=model, volume=volume)
+        for model, volume in predicted_pairs("predict", "test")
+        if model in ENSEMBLES
+    ]
+
+
+def exported_models():
+    """Return the records of all exported networks, if any are wanted."""
+    if not CONFIG.export_model.enabled:
+        return []
+    return expand(rules.export_model.output.record, model=list(NETWORKS))
+
+
+def pyramids_of_pair(wildcards):
+    """Return the records of the pyramids of a prediction and its image, if any."""
+    if CONFIG.pyramid.parts == 1:
+        return []
+    places = {
+        "ingest": f"volumes/{wildcards.volume}",
+        "prediction": f"{wildcards.model}/{wildcards.volume}",
+        "segmentation": f"{wildcards.model}/{wildcards.volume}",
+    }
+    return [f"{RESULTS}/{p}/{kind}-pyramid.json" for kind, p in places.items()]
+
+
+def pyramids():
+    """Return the records of all pyramids that have jobs of their own."""
+    if CONFIG.pyramid.parts == 1:
+        return []
+    volumes = expand(
+        rules.finish_pyramid.output.record,
+        place=[f"volumes/{volume}" for volume in SHEET.volumes],
+        kind="ingest",
+    )
+    predictions = expand(
+        rules.finish_pyramid.output.record,
+        place=[
+            f"{model}/{volume}"
+            for model, volume in predicted_pairs("validate", "test", "predict")
+        ],
+        kind=["prediction", "segmentation"],
+    )
+    return [*volumes, *predictions]
