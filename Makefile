@@ -32,7 +32,7 @@ PYTEST := pytest --numprocesses auto --dist loadfile
 .PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu fix schema clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' Makefile
 
 venv: $(STAMP) ## Build the virtual environment; TORCH=cuda for the GPU build
 

@@ -144,7 +144,7 @@ def parse_sheet(text: str, source: str = "sheet") -> Sheet:
     if len(numbered) < 2:
         raise ConfigError(f"{source} has no rows; columns are {', '.join(COLUMNS)}")
     header = _cells(numbered[0][1])
-    problems = _check_header(header)
+    problems = _check_tabs(*numbered[0]) or _check_header(header)
     rows: list[Row] = []
     if not problems:
         for number, line in numbered[1:]:
@@ -193,6 +193,20 @@ def _cells(line: str) -> list[str]:
         ) from None
 
 
+def _check_tabs(number: int, line: str) -> list[str]:
+    """Refuse a header whose columns something else than tabs keeps apart."""
+    if "\t" in line:
+        return []
+    for mark, spelled in ((None, "spaces"), (",", "commas"), (";", "semicolons")):
+        names = line.strip().split(mark)
+        if len(names) > 1 and names[0].strip('" ') in COLUMNS:
+            return [
+                f"line {number}: {spelled} separate the columns; use tabs, in every "
+                "line (spreadsheets save them as `text, tab-separated`, .tsv)"
+            ]
+    return []
+
+
 def _check_header(names: list[str]) -> list[str]:
     problems = [
         f"column {name} appears twice; keep one"
@@ -208,12 +222,30 @@ def _check_header(names: list[str]) -> list[str]:
     return problems
 
 
+def _check_cells(header: list[str], cells: list[str]) -> str:
+    """Return what is wrong with a line's number of cells; empty last ones may lack."""
+    if any(cells[len(header) :]):
+        return (
+            f"{len(cells)} cells under {len(header)} columns; remove what is too much"
+        )
+    missing = [name for name in header[len(cells) :] if name in REQUIRED]
+    if not missing:
+        return ""
+    if any(re.search(r"\S {2,}\S", cell) for cell in cells) or len(cells) == 1:
+        return (
+            f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} columns; "
+            "separate with tabs, not with spaces"
+        )
+    return (
+        f"{len(cells)} cells under {len(header)} columns: {missing[0]} is missing; "
+        "separate with tabs, also where a cell is empty"
+    )
+
+
 def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[str]]:
-    if len(cells) != len(header):
-        return None, [
-            f"{len(cells)} cells under {len(header)} columns; separate with tabs"
-        ]
-    get = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
+    if wrong := _check_cells(header, cells):
+        return None, [wrong]
+    get = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
     problems = []
     # A network is named fold-<fold>, and may have 64 letters like everything else.
     for column, longest in (("volume", 64), ("fold", 59)):

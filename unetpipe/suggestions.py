@@ -18,6 +18,8 @@ from unetpipe.unet_spec import UNetSpec
 
 # Sections thicker than so many voxel widths: each is seen by itself (nnU-Net's rule).
 LARGEST_ANISOTROPY = 3.0
+# With fewer sections there is little to see across them.
+FEWEST_SECTIONS = 16
 # Passes over the annotated voxels, and the steps that are worth the name of training.
 PASSES, FEWEST_STEPS, MOST_STEPS = 200, 2000, 40_000
 # Below, the paper's constant rate has no time to act: a higher one that decays.
@@ -54,6 +56,8 @@ class VolumePrint:
         Cells, section by section.
     cell_voxels : int
         Voxels of cells.
+    is_size_known : bool
+        Whether the sheet or the file gave the size of a voxel.
     """
 
     volume: str
@@ -63,6 +67,7 @@ class VolumePrint:
     class_counts: tuple[int, ...]
     num_cells: int
     cell_voxels: int
+    is_size_known: bool = True
 
     @property
     def cell_diameter_vox(self) -> float | None:
@@ -143,8 +148,8 @@ def remarks(
 ) -> list[str]:
     """Return what no setting can mend, and what a reader should know of the data."""
     found = []
-    widths = [v.voxel_size_nm[2] for v in volumes]
-    if max(widths) > 1.5 * min(widths):
+    widths = [v.voxel_size_nm[2] for v in volumes if v.is_size_known]
+    if widths and max(widths) > 1.5 * min(widths):
         found.append(
             f"voxels are {min(widths):g} to {max(widths):g} nm wide; one network sees "
             "cells of one size best: bring the volumes to one voxel size"
@@ -195,15 +200,41 @@ def _patch(volumes: Sequence[VolumePrint], spec: UNetSpec) -> Zyx:
 
 
 def _ndim(volumes: Sequence[VolumePrint], network: dict[str, Any]) -> Suggestion:
-    ratios = [v.voxel_size_nm[0] / min(v.voxel_size_nm[1:]) for v in volumes]
+    key, now = "network.ndim", network["ndim"]
     sections = max(v.num_sections for v in volumes)
-    is_flat = max(ratios) >= LARGEST_ANISOTROPY or sections < 16
+    if sections < FEWEST_SECTIONS:
+        why = (
+            f"the longest run of a volume has {sections} annotated "
+            f"section{'s' * (sections != 1)}; volumetric networks pay from "
+            f"{FEWEST_SECTIONS} on"
+        )
+        return Suggestion(key, now, 2, why)
+    if not all(v.is_size_known for v in volumes):
+        why = (
+            "nobody says how far sections are apart, or whether they are time points; "
+            f"for volumes with sections less than {LARGEST_ANISOTROPY:g} voxel widths "
+            "apart (voxel_size_nm in the sheet) consider 3"
+        )
+        return Suggestion(key, now, now, why)
+    ratios = [v.voxel_size_nm[0] / min(v.voxel_size_nm[1:]) for v in volumes]
+    if min(ratios) * LARGEST_ANISOTROPY < 1:
+        z, y, x = next(
+            v.voxel_size_nm
+            for v, ratio in zip(volumes, ratios, strict=True)
+            if ratio == min(ratios)
+        )
+        why = (
+            f"voxel_size_nm is {z:g},{y:g},{x:g}: sections so close together are time "
+            "points or images of their own, so each is seen by itself"
+        )
+        return Suggestion(key, now, 2, why)
     why = (
         f"sections are {max(ratios):.3g} voxel widths apart, and the longest run of a "
         f"volume has {sections}; volumetric networks pay where that is below "
-        f"{LARGEST_ANISOTROPY:g} and there are 16 or more"
+        f"{LARGEST_ANISOTROPY:g} and there are {FEWEST_SECTIONS} or more"
     )
-    return Suggestion("network.ndim", network["ndim"], 2 if is_flat else 3, why)
+    is_flat = max(ratios) >= LARGEST_ANISOTROPY
+    return Suggestion(key, now, 2 if is_flat else 3, why)
 
 
 def _depth(

@@ -44,6 +44,7 @@ def ingest(
         "shape": list(labels.shape),
         "num_channels": len(image),
         "voxel_size_nm": [50.0, 4.0, 4.0],
+        "voxel_size_from": "sheet",
         "image": {
             "store": str(folder / "image.ome.zarr"),
             "content_sha256": hashlib.sha256(image.tobytes()).hexdigest(),

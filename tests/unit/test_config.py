@@ -40,6 +40,36 @@ def test_an_unknown_key_is_an_error_with_a_remedy(
     assert message in problems(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"export_model": True},
+            "true: is a section; write its keys below it, indente",
+        ),
+        ({"export_model": True}, "like `enabled: true`"),
+        (
+            {"training": 5},
+            "training: 5: is a section; write its keys below it, indented",
+        ),
+        ({"variants": {"wide": 64}}, "variants: 64: holds keys of its own; write them"),
+        ({"seeds": 3}, "seeds: 3: must be a list, like [first, second]"),
+        (
+            {"name": 2024},
+            "name: 2024: must be text, in quotes where it looks like a nu",
+        ),
+        ({"ensemble": "maybe"}, "ensemble: 'maybe': must be true or false"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_words_of_yaml(
+    values: dict[str, object], message: str
+) -> None:
+    text = problems(values)
+    assert message in text
+    for word in ("Config", "dictionary", "tuple", "boolean", "string"):
+        assert word not in text
+
+
 def test_all_problems_come_at_once() -> None:
     text = problems(
         {

@@ -1,9 +1,12 @@
 """Documents say what is so: links lead somewhere, commands exist."""
 
 import re
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "config" / "README.md"]
@@ -64,3 +67,20 @@ def test_make_lists_every_target_that_it_has() -> None:
     text = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.+)$", text, flags=re.MULTILINE)
     assert set(TARGET.findall(text)) == set(phony.split())
+
+
+def test_make_help_is_a_table_whose_columns_stand_in_line() -> None:
+    done = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(TARGET.findall((ROOT / "Makefile").read_text()))
+    starts = {re.match(r"  make [a-z0-9-]+ +", line).end() for line in lines}
+    assert len(starts) == 1
+
+
+def test_every_way_to_install_asks_for_the_same_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "workflow/envs/unetpipe.yaml").read_text())
+    wanted = f"python {project['requires-python']}"
+    assert wanted in environment["dependencies"]

@@ -36,6 +36,11 @@ def test_a_variant_changes_what_it_names_and_nothing_else() -> None:
     assert paper.training.seed == 3
 
 
+def test_a_section_that_a_variant_leaves_empty_stays_that_of_the_run() -> None:
+    named = networks(training={"steps": 500}, variants={"same": {"training": None}})
+    assert named["same"].config.training.steps == 500
+
+
 def test_seeds_replace_the_seed_of_training_alone() -> None:
     named = networks(training={"seed": 3, "steps": 9}, seeds=[5])
     training = named["seed-5"].config.training
@@ -58,6 +63,11 @@ def test_a_variant_may_be_another_preset_while_given_keys_win() -> None:
     [
         ({"network": {"dropuot": 0}}, "did you mean dropout"),
         ({"training": {"steps": 0}}, "training.steps: 0: must be"),
+        ({"trainig": {"steps": 1}}, "trainig: unknown key; did you mean training?"),
+        (
+            {"colour": 3},
+            "colour: unknown key; known: preset, network, weight_map, augm",
+        ),
         ({"prediction": {"parts": 3}}, "prediction is shared by all variants"),
         ({"weight_map": {"w0": 1.0}}, "weight_map.w0: shared by all variants"),
     ],

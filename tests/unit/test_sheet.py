@@ -85,7 +85,36 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
     assert "line 4: label_kind is 'cells'; use instances, binary, classes" in text
     assert "line 4: unlabelled is '-1'; use none or a label id" in text
     assert "line 5: role is train but labels is empty; without labels use" in text
-    assert "line 6: 2 cells under 8 columns; separate with tabs" in text
+    assert "line 6: 2 cells under 8 columns: role is missing; separate with" in text
+
+
+@pytest.mark.parametrize(
+    ("mark", "spelled"),
+    [(" ", "spaces"), ("    ", "spaces"), (",", "commas"), (";", "semicolons")],
+)
+def test_columns_without_tabs_are_told_with_their_line(mark: str, spelled: str) -> None:
+    lines = ("volume", "image", "role"), ("a", "a.tif", "predict")
+    text = "\n".join(["# a comment", *map(mark.join, lines)])
+    with pytest.raises(ConfigError) as caught:
+        parse_sheet(text)
+    assert str(caught.value).splitlines()[0] == "sheet: 1 problem"
+    assert f"line 2: {spelled} separate the columns; use tabs" in str(caught.value)
+
+
+def test_a_row_typed_with_spaces_under_tabs_is_told_so() -> None:
+    text = problems("a  a.tif  b.tif  all  train")
+    assert "line 2: 1 cell under 6 columns; separate with tabs, not with spaces" in text
+
+
+def test_empty_cells_at_the_end_of_a_row_may_be_left_off() -> None:
+    table = sheet("a\ta.tif\tb.tif\tall\ttrain", "b\tb.tif\t\t\tpredict\t\t\t")
+    assert [(row.role, row.fold) for row in table.rows] == [
+        ("train", ""),
+        ("predict", ""),
+    ]
+    text = problems("a\ta.tif\tb.tif\t0-3", "b\tb.tif\t\t\tpredict\t\tmore")
+    assert "line 2: 4 cells under 6 columns: role is missing" in text
+    assert "line 3: 7 cells under 6 columns; remove what is too much" in text
 
 
 @pytest.mark.parametrize(

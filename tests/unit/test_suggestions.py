@@ -73,6 +73,32 @@ def test_volumes_are_seen_whole_where_spacing_and_length_allow(spacing, sections
     assert suggestions(volume)["network.ndim"].suggested == ndim
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"num_sections": 1}, "of a volume has 1 annotated section; volumetric"),
+        ({"voxel_size_nm": (1.0, 190.0, 190.0)}, "1,190,190: sections so close tog"),
+        ({"is_size_known": False}, "nobody says how far sections are apart, or whet"),
+    ],
+)
+def test_time_points_and_single_images_are_seen_one_by_one_and_told_so(more, told):
+    volume = like_isbi(**({"num_sections": 84, "voxel_size_nm": (1.0,) * 3} | more))
+    ndim = suggestions(volume)["network.ndim"]
+    assert ndim.suggested == 2
+    assert told in ndim.why
+    assert "voxel widths apart, and the longest" not in ndim.why
+
+
+def test_only_sizes_that_somebody_gave_are_compared():
+    unknown = like_isbi(voxel_size_nm=(1.0, 1.0, 1.0), is_size_known=False)
+    spec = NetworkConfig().spec()
+    assert remarks([ISBI, unknown], spec, has_validation=True) == []
+    told = remarks(
+        [ISBI, like_isbi(voxel_size_nm=(50.0, 9.0, 9.0))], spec, has_validation=True
+    )
+    assert "voxels are 4 to 9 nm wide" in told[0]
+
+
 def test_a_rare_class_is_not_weighed_up_beyond_ten_times_the_commonest():
     volume = like_isbi(class_counts=(9_900_000, 100_000))
     balance = suggestions(volume)["weight_map.class_balance"]

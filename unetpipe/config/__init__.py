@@ -25,7 +25,7 @@ from unetpipe.config.prediction import (
     SegmentationConfig,
     VerifyConfig,
 )
-from unetpipe.config.problems import explain, known_keys, listing
+from unetpipe.config.problems import explain, known_keys, listing, unknown_key
 from unetpipe.config.training import (
     AugmentationConfig,
     NetworkConfig,
@@ -234,8 +234,11 @@ def with_variant(config: Config, name: str) -> Config:
     ConfigError
         If the variant has unknown keys or values, or changes what all variants share.
     """
-    changes = config.variants[name]
+    # A section whose keys are all commented out changes nothing.
+    changes = {k: v for k, v in config.variants[name].items() if v is not None}
     for key, value in changes.items():
+        if key not in Config.model_fields:
+            raise ConfigError(f"{key}: {unknown_key(key, VARIED)}")
         if key not in VARIED:
             raise ConfigError(
                 f"{key} is shared by all variants; use {', '.join(VARIED)}"

@@ -1,5 +1,6 @@
 """The problems of a configuration in words: key, value, and what would work."""
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 from reprlib import Repr
@@ -17,6 +18,15 @@ REMEDIES = {
     COLOUR_PATTERN: 'write colours as "#rrggbb" in quotes, grey values as 0 to 65535',
     SHA256_PATTERN: "use 64 hexadecimal digits, as sha256sum prints them",
 }
+# What pydantic says in the words of Python.
+WORDS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "holds keys of its own; write them below it, indented",
+    "list_type": "must be a list, like [first, second]",
+    "string_type": "must be text, in quotes where it looks like a number",
+    "tuple_type": "must be a list, like [first, second]",
+}
 
 
 def explain(model: type[BaseModel], problems: Iterable[Any]) -> list[str]:
@@ -29,12 +39,19 @@ def explain(model: type[BaseModel], problems: Iterable[Any]) -> list[str]:
         if problem["type"] in ("extra_forbidden", "value_error"):
             values[key] = None
         else:
-            values.setdefault(key, BRIEF.repr(problem["input"]))
+            values.setdefault(key, _shown(problem["input"]))
         remedies.setdefault(key, []).append(_remedy(model, problem, location))
     return [
         ": ".join(filter(None, [key, values[key], " or ".join(found)]))
         for key, found in remedies.items()
     ]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as YAML has it, and not all of it where it is long."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return BRIEF.repr(value)
 
 
 def _location(model: type[BaseModel], problem: Any) -> tuple[str, ...]:
@@ -54,18 +71,41 @@ def _location(model: type[BaseModel], problem: Any) -> tuple[str, ...]:
 def _remedy(model: type[BaseModel], problem: Any, location: tuple[str, ...]) -> str:
     kind, message = problem["type"], str(problem["msg"])
     if kind == "extra_forbidden":
-        known = known_keys(model, location[:-1])
-        close = get_close_matches(location[-1], known, n=1)
-        return "unknown key; " + (
-            f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        )
+        return unknown_key(location[-1], known_keys(model, location[:-1]))
     if kind == "missing":
         return "too few values; give one for each of z, y, x"
     if kind == "string_pattern_mismatch":
         pattern = problem["ctx"]["pattern"]
         return REMEDIES.get(pattern, message)
+    if kind == "model_type":
+        return _section_remedy(section_at(model, location), problem["input"])
+    if kind in WORDS:
+        return WORDS[kind]
     message = message.removeprefix("Value error, ").partition(", unable to")[0]
     return message.replace("Input should be", "must be")
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return what to do about a key that nobody knows."""
+    known = list(known)
+    close = get_close_matches(key, known, n=1)
+    return "unknown key; " + (
+        f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    )
+
+
+def _section_remedy(section: type[BaseModel] | None, given: Any) -> str:
+    """Return what to write instead of a value where a section belongs."""
+    fields = section.model_fields if section else {}
+    examples = {
+        key: field.default
+        for key, field in fields.items()
+        if isinstance(field.default, (bool, int, float, str))
+    }
+    if isinstance(given, bool) and "enabled" in fields:
+        examples = {"enabled": given}
+    like = [f", like `{key}: {json.dumps(v)}`" for key, v in examples.items()][:1]
+    return "".join(["is a section; write its keys below it, indented", *like])
 
 
 def _is_value(model: type[BaseModel], location: tuple[str, ...]) -> bool:
@@ -76,13 +116,21 @@ def _is_value(model: type[BaseModel], location: tuple[str, ...]) -> bool:
 
 def known_keys(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
     """Return the keys below a location, sorted; none where a value stands."""
+    section = section_at(model, location)
+    return sorted(section.model_fields) if section else []
+
+
+def section_at(
+    model: type[BaseModel], location: tuple[str, ...]
+) -> type[BaseModel] | None:
+    """Return the model of the section at a location; None where a value stands."""
     for part in location:
         field = model.model_fields.get(part)
         below = field.annotation if field else None
         if not (isinstance(below, type) and issubclass(below, BaseModel)):
-            return []
+            return None
         model = below
-    return sorted(model.model_fields)
+    return model
 
 
 def listing(source: str, lines: list[str]) -> str:

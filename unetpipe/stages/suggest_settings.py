@@ -119,6 +119,7 @@ def _measure(row: dict[str, Any], weight_map: WeightMapConfig) -> VolumePrint:
         class_counts=totals,
         num_cells=sum(weights["num_cells"][z] for z in sections),
         cell_voxels=cells,
+        is_size_known=volume["voxel_size_from"] != "nobody",
     )
 
 
