@@ -11,8 +11,7 @@ which the last pass floods.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,12 @@ from unetpipe.block_merge import (
     read_objects,
     save_labelled,
 )
-from unetpipe.claims import claim
 from unetpipe.class_source import ClassSource
 from unetpipe.code_version import code_versions
 from unetpipe.errors import Interrupted
 from unetpipe.flooding import SeedRule
 from unetpipe.geometry import Zyx, as_zyx
+from unetpipe.machine import GIB
 from unetpipe.progress import Progress
 from unetpipe.records import read_record
 from unetpipe.runs import Sums, paint_runs
@@ -142,7 +141,7 @@ class Segmentation:
                 return 0
             self.home.reopen()
         todo = [b for b in blocks if self.home.labelled.problem(self._index(b))]
-        _each(todo, self._label, "labelling")
+        self._visit(todo, self._label, "labelling")
         return len(todo)
 
     def merge(self) -> None:
@@ -162,7 +161,7 @@ class Segmentation:
     def relabel(self, blocks: range) -> int:
         """Write those blocks that are not whole yet; return how many."""
         todo = [b for b in blocks if self._is_unwritten(b)]
-        _each(todo, self._relabel, "writing objects")
+        self._visit(todo, self._relabel, "writing objects")
         return len(todo)
 
     def collect(self) -> tuple[NDArray[np.uint8], Sums, dict[str, Any]]:
@@ -175,6 +174,27 @@ class Segmentation:
         if self._watershed is not None:
             sums, numbers["seams"] = self._watershed.collect(len(kinds))
         return kinds, sums, numbers
+
+    def _visit(self, blocks: list[int], do: Callable[[int], None], about: str) -> None:
+        """Do something with each block; a stop takes effect after the one in flight."""
+        log.info(
+            "%s: %d blocks, %.2f GiB of memory are projected",
+            about,
+            len(blocks),
+            self.projected_bytes / GIB,
+        )
+        with (
+            told_to_stop(*TIME_IS_UP) as stop,
+            Progress(about, len(blocks), "block") as bar,
+        ):
+            for number in blocks:
+                do(number)
+                bar.update()
+                if stop.is_set() and bar.done < len(blocks):
+                    raise Interrupted(
+                        f"told to stop after {bar.done} of {len(blocks)} blocks; all "
+                        "finished blocks are kept: repeat the same command to go on"
+                    )
 
     def _index(self, number: int) -> Zyx:
         return self.home.block_index(number)
@@ -232,39 +252,3 @@ class Segmentation:
         else:
             mask = self._source.shown(roi)
         self.home.write_block(number, mask, objects)
-
-
-@contextmanager
-def at_work_on(
-    record: Path, *, must_be_alone: bool, **arguments: Any
-) -> Iterator[Segmentation]:
-    """Yield a ``Segmentation`` whose step no other process is at work on.
-
-    Parameters
-    ----------
-    record : Path
-        What the step will write; names its claim.
-    must_be_alone : bool
-        False where two processes would write the same bytes.
-    **arguments
-        Of ``Segmentation``.
-    """
-    path = record.with_name(f".{record.stem}.claim")
-    with claim(path, str(record), must_be_alone=must_be_alone):
-        yield Segmentation(**arguments)
-
-
-def _each(blocks: list[int], do: Callable[[int], None], about: str) -> None:
-    """Do something with each block; a stop takes effect after the one in flight."""
-    with (
-        told_to_stop(*TIME_IS_UP) as stop,
-        Progress(about, len(blocks), "block") as bar,
-    ):
-        for number in blocks:
-            do(number)
-            bar.update()
-            if stop.is_set() and bar.done < len(blocks):
-                raise Interrupted(
-                    f"told to stop after {bar.done} of {len(blocks)} blocks; all "
-                    "finished blocks are kept: repeat the same command to go on"
-                )

@@ -13,7 +13,8 @@ from unetpipe.object_table import describe_objects, write_table
 from unetpipe.pyramid_parts import PyramidJob, finish_levels
 from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.segmentation_home import SegmentationHome
-from unetpipe.segmenting import Segmentation, at_work_on
+from unetpipe.segmentation_jobs import at_work_on
+from unetpipe.segmenting import Segmentation
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,6 @@ def finish_segmentation(
         settings=segmentation.model_dump(mode="json"),
         folder=folder,
     ) as work:
-        log.info("%.2f GiB of memory are projected", work.projected_bytes / 2**30)
         if work.home.finished is not None and work.home.problems():
             work.home.reopen()
         if not parts:

@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.config import SegmentationConfig
 from unetpipe.machine import peak_rss_bytes
 from unetpipe.records import circumstances, write_record
-from unetpipe.segmenting import at_work_on
+from unetpipe.segmentation_jobs import at_work_on
 
 log = logging.getLogger(__name__)
 
