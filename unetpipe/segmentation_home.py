@@ -192,7 +192,7 @@ class SegmentationHome:
         return any(problems.values())
 
     def problems(self) -> dict[Zyx, str]:
-        """Return what is wrong with which shard."""
+        """Return what is wrong with which shard; hashes all of them."""
         found = {index: self._problem(index) for index in self._all_shards()}
         return {index: problem for index, problem in found.items() if problem}
 

@@ -16,6 +16,7 @@ from tests.stages.segmented import Segmented, by_first_voxel, store_prediction
 from unetpipe.code_version import code_versions
 from unetpipe.errors import ConfigError, IntegrityError
 from unetpipe.images import open_image
+from unetpipe.receipts import check_receipt
 from unetpipe.records import read_record, write_record
 from unetpipe.segmentation_home import SegmentationHome
 from unetpipe.segmenting import ARITHMETIC
@@ -193,6 +194,22 @@ def test_running_again_writes_nothing(stored, tmp_path):
     run.merge()
     assert [run.relabel(part)["num_computed"] for part in range(3)] == [0, 0, 0]
     assert run.finish()["num_objects"] == run.objects().max()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_is_finished_is_hashed_once(tmp_path, monkeypatch, parts):
+    predicted = store_prediction(tmp_path / "p", blobs((4, 12, 28)), (2, 16, 16))
+    run = Segmented(predicted, tmp_path / "run", parts=parts)
+    first = run.run()
+    seen = []
+
+    def look(receipts, index, **known):
+        seen.append(index)
+        return check_receipt(receipts, index, **known)
+
+    monkeypatch.setattr("unetpipe.segmentation_home.check_receipt", look)
+    assert run.finish()["files_sha256"] == first["files_sha256"]
+    assert sorted(seen) == [(z, 0, x) for z in range(2) for x in range(2)]
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -69,12 +69,12 @@ def finish_segmentation(
         settings=segmentation.model_dump(mode="json"),
         folder=folder,
     ) as work:
-        if work.home.finished is not None and work.home.problems():
-            work.home.reopen()
-        if not parts:
-            _segment(work)
-        _check(work, parts)
         home = work.home
+        if home.finished is None or home.problems():
+            home.reopen()
+            if not parts:
+                _segment(work)
+            _check(work, parts)
         summary = home.finished or _finish(work)
         home.tidy()
         pyramids = _list_pyramids(home, summary["files_sha256"])
