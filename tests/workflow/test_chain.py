@@ -149,13 +149,25 @@ def test_all_problems_of_a_configuration_come_at_once_without_a_traceback(fresh)
     text = (fresh.folder / "config/tiny.yaml").read_text()
     (fresh.folder / "config/tiny.yaml").write_text(
         text.replace("steps:", "stepps:").replace("parts: 2", "parts: 0")
+        + "phantom: {seed: 1}\n"
     )
+    sheet = fresh.folder / "config/tiny.tsv"
+    sheet.write_text(sheet.read_text().replace("\ttrain\t", "\ttrian\t"))
     done = fresh.snakemake("--dry-run", check=False)
-    said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "training.stepps: unknown key; did you mean steps?" in said
-    assert "prediction.parts" in said
-    assert "Traceback" not in said
+    # Nothing of Snakemake's stands around what the user is to mend.
+    assert done.stdout.splitlines() == [
+        "config/tiny.yaml: 1 problem",
+        "  phantom: on line 5 and again on line 10, and only the last would count; put "
+        "all its keys below one",
+        "config/tiny.yaml: 2 problems",
+        "  training.stepps: unknown key; did you mean steps?",
+        "  prediction.parts: 0: must be greater than or equal to 1",
+        "config/tiny.tsv: 1 problem",
+        "  line 2: role is 'trian'; use train, validate, test, predict",
+    ]
+    assert "Traceback" not in done.stderr
+    assert "WorkflowError" not in done.stderr
 
 
 def test_a_sheet_without_training_or_files_is_refused_before_any_job(fresh):

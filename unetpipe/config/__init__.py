@@ -26,6 +26,7 @@ from unetpipe.config.prediction import (
     VerifyConfig,
 )
 from unetpipe.config.problems import explain, known_keys, listing, unknown_key
+from unetpipe.config.repeats import repeated_keys
 from unetpipe.config.training import (
     AugmentationConfig,
     NetworkConfig,
@@ -267,7 +268,8 @@ def _try(config: Config, name: str) -> list[str]:
 def load_config(path: Path) -> Config:
     """Read and validate a YAML file; see ``check_config``."""
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) or {}
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a YAML file") from None
     except OSError as error:
@@ -276,6 +278,8 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path} is not YAML: {error}; correct it") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys; start from config/config.yaml")
+    if repeats := repeated_keys(text):
+        raise ConfigError(listing(str(path), repeats))
     return check_config(values, str(path))
 
 

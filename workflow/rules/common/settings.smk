@@ -1,77 +1,37 @@
 """Configuration and sheet, validated once; every path pattern; small lookups."""
 
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from unetpipe import code_version
-from unetpipe.config import NAME_PATTERN, check_config
+from unetpipe.checked_run import check_run
+from unetpipe.config import NAME_PATTERN
 from unetpipe.errors import UnetpipeError
 from unetpipe.machine import num_processors
-from unetpipe.networks import list_ensembles, list_networks
-from unetpipe.originals import find_files, source_kind
+from unetpipe.originals import find_files
 from unetpipe.page.pages import templates_version
 from unetpipe.records import read_record
-from unetpipe.sheet import load_sheet
 
 
 def validated():
-    """Return configuration and sheet, or stop with all their problems at once."""
+    """Return what a run is made of, or end with all that is wrong, and nothing else.
+
+    An exception would be framed by the places in these files where it passed.
+    """
     try:
-        settings = check_config(dict(config))
-        sheet = load_sheet(Path(settings.volumes))
-        problems = missing_files(settings.source, sheet)
-        networks = list_networks(settings, sheet.folds)
-        ensembles = list_ensembles(settings, networks)
+        return check_run(config, [str(path) for path in workflow.configfiles])
     except UnetpipeError as error:
-        raise WorkflowError(str(error)) from None
-    problems += [
-        f"compare: {folder} holds no train.json; name the folder of a trained network, "
-        "like results/old/unet"
-        for folder in settings.compare
-        if not Path(folder, "train.json").exists()
-    ]
-    problems += [
-        f"{settings.volumes}: no row has the role train"
-        + (f" in fold {fold}" if fold else "")
-        + "; give it annotated sections"
-        for fold in sheet.folds
-        if not sheet.of_fold(fold, "train")
-    ]
-    if ensembles and not sheet.volumes_of("", "test", "predict"):
-        problems.append(
-            f"ensemble: true, but {settings.volumes} has no row without a fold in the "
-            "role predict or test, so nothing is left for the ensemble; add one, or "
-            "remove the key"
-        )
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise WorkflowError("\n  ".join([count, *problems]))
-    return settings, sheet, networks, ensembles
+        logger.error(str(error))
+        sys.exit(1)
 
 
-def missing_files(source, sheet):
-    """Return what a local folder lacks of the files that the sheet names."""
-    if source_kind(source) != "folder":
-        return []
-    root = Path(source).expanduser()
-    cells = {
-        (row.volume, cell): None
-        for row in sheet.rows
-        for cell in (row.image, row.labels)
-        if cell
-    }
-    return [
-        f"volume {volume}: {cell!r} is not in {root.absolute()}; correct the sheet or "
-        "`source`"
-        for volume, cell in cells
-        if not find_files(cell, root)
-    ]
-
-
-CONFIG, SHEET, NETWORKS, ENSEMBLES = validated()
+RUN = validated()
+CONFIG, SHEET = RUN.config, RUN.sheet
+NETWORKS, ENSEMBLES = RUN.networks, RUN.ensembles
 
 RESULTS = f"results/{CONFIG.name}"
 MANIFEST = f"resources/{CONFIG.name}/manifest.json"

@@ -1,0 +1,143 @@
+"""Configuration, sheet and source together: all that is wrong is told at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpipe.config import Config, check_config
+from unetpipe.config.problems import listing
+from unetpipe.config.repeats import repeated_keys
+from unetpipe.errors import ConfigError, DataError
+from unetpipe.networks import Joined, Network, list_ensembles, list_networks
+from unetpipe.originals import find_files, source_kind
+from unetpipe.problems import Problems
+from unetpipe.sheet import Sheet, load_sheet
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRun:
+    """What a run is made of: its settings, its rows, its networks by name."""
+
+    config: Config
+    sheet: Sheet
+    networks: dict[str, Network]
+    ensembles: dict[str, Joined]
+
+
+def check_run(values: Mapping[str, Any], files: Sequence[str] = ()) -> CheckedRun:
+    """Return configuration, sheet and networks of a run.
+
+    Parameters
+    ----------
+    values : mapping
+        The configuration, as read from its files and the command line.
+    files : sequence of str
+        Those files, for messages, and to find what they give twice.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem of configuration and sheet: where, what, what would work.
+    """
+    files = [_as_typed(path) for path in files]
+    source = " and ".join(files) or "the configuration"
+    problems = Problems("")
+    for path in files:
+        with problems:
+            _check_repeats(path)
+    config = sheet = None
+    with problems:
+        config = check_config(dict(values), source)
+    with problems:
+        sheet = load_sheet(Path(_text(values, "volumes")))
+    if sheet is not None:
+        with problems:
+            _check_files(_text(values, "source"), sheet)
+    if config is not None and sheet is not None:
+        with problems:
+            run = CheckedRun(config, sheet, *_networks(config, sheet))
+            _check_together(run)
+    if problems.texts:
+        raise ConfigError("\n".join(problems.texts))
+    return run
+
+
+def _as_typed(path: str) -> str:
+    """Return a path from here, if it lies below."""
+    here = Path.cwd()
+    below = Path(path).is_relative_to(here)
+    return str(Path(path).relative_to(here)) if below else path
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    """Return a text of a configuration that may be wrong in any way."""
+    value = values.get(key)
+    return value if isinstance(value, str) else str(Config.model_fields[key].default)
+
+
+def _check_repeats(path: str) -> None:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # whoever reads the values says so
+        return
+    if found := repeated_keys(text):
+        raise ConfigError(listing(path, found))
+
+
+def _check_files(source: str, sheet: Sheet) -> None:
+    """Refuse a local folder that lacks files of the sheet."""
+    if source_kind(source) != "folder":
+        return
+    root = Path(source).expanduser()
+    cells = {
+        (row.volume, cell): None
+        for row in sheet.rows
+        for cell in (row.image, row.labels)
+        if cell
+    }
+    found = []
+    for volume, cell in cells:
+        try:
+            if not find_files(cell, root):
+                found.append(
+                    f"volume {volume}: {cell!r} is not in {root.absolute()}; correct "
+                    "the sheet or `source`"
+                )
+        except (ConfigError, DataError) as error:
+            found.append(f"volume {volume}: {error}")
+    if found:
+        raise ConfigError(listing("the files that the sheet names", found))
+
+
+def _networks(
+    config: Config, sheet: Sheet
+) -> tuple[dict[str, Network], dict[str, Joined]]:
+    networks = list_networks(config, sheet.folds)
+    return networks, list_ensembles(config, networks)
+
+
+def _check_together(run: CheckedRun) -> None:
+    """Refuse what configuration and sheet allow only apart."""
+    config, sheet = run.config, run.sheet
+    found = [
+        f"compare: {folder} holds no train.json; name the folder of a trained network, "
+        "like results/old/unet"
+        for folder in config.compare
+        if not Path(folder, "train.json").exists()
+    ]
+    found += [
+        f"{config.volumes}: no row has the role train"
+        + (f" in fold {fold}" if fold else "")
+        + "; give it annotated sections"
+        for fold in sheet.folds
+        if not sheet.of_fold(fold, "train")
+    ]
+    if run.ensembles and not sheet.volumes_of("", "test", "predict"):
+        found.append(
+            f"ensemble: true, but {config.volumes} has no row without a fold in the "
+            "role predict or test, so nothing is left for the ensemble; add one, or "
+            "remove the key"
+        )
+    if found:
+        raise ConfigError(listing("configuration and sheet together", found))
