@@ -16,29 +16,38 @@ from unetpipe.machine import enough_disk
 LIBRARIES = ("unetpipe", "numpy", "scipy", "torch", "zarr", "numcodecs", "snakemake")
 
 
-def write_bytes_atomic(path: Path, content: bytes) -> None:
+def write_bytes_atomic(path: Path, *pieces: bytes) -> None:
     """Write a file that is either absent, old, or whole and on disk.
 
-    Written beside the target, synced, renamed, and the folder synced: nothing is ever
-    seen half-written under its final name.
+    Written beside the target under a name that only this process on this machine has,
+    synced, renamed, and the folder synced: nothing is ever seen half-written under its
+    final name. What a killed process leaves is hidden and ends with ``.partial``.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made.
+    *pieces : bytes
+        Its content, one after another.
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full.
     """
-    with enough_disk(path, f"the {len(content)} bytes"):
+    with enough_disk(path, f"the {sum(map(len, pieces))} bytes"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{temporary_name(path)}")
+        writer = f"{socket.gethostname()}.{os.getpid()}"
+        temporary = path.with_name(f".{path.name}.{writer}.partial")
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
-
-
-def temporary_name(path: Path) -> str:
-    """Return a file's name with what only this process on this machine has."""
-    return f"{path.name}.{socket.gethostname()}.{os.getpid()}"
 
 
 def sync_folder(folder: Path) -> None:

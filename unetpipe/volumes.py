@@ -6,7 +6,6 @@ labels and masks (z, y, x). Its metadata is created once; workers only open it.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -35,7 +34,7 @@ from unetpipe.ngff import (
     describe_labels_group,
     rewindow,
 )
-from unetpipe.records import sync_folder, temporary_name
+from unetpipe.records import write_bytes_atomic
 from unetpipe.shards import ShardFormat
 
 # Comparing every chunk with the fill value costs more than compressing it, and a shard
@@ -268,19 +267,7 @@ def store_shard(
             "write whole shards only"
         )
     pieces = _shard_format(array).encode(voxels)
-    path = shard_path(array, index)
-    with enough_disk(path, f"the {sum(map(len, pieces))} bytes"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{temporary_name(path)}.partial")
-        try:
-            with temporary.open("wb") as file:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    write_bytes_atomic(shard_path(array, index), *pieces)
     return pieces
 
 

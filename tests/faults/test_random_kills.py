@@ -53,7 +53,7 @@ class Prediction:
         record = read_record(self.chain.folder / "prediction.json")
         redone = self.tally.count() - record["tiles"]["predicted"]
         assert 0 <= redone <= num_kills * TILES_IN_FLIGHT
-        assert not list(self.chain.folder.rglob("*.partial"))
+        assert not list(self.receipts.parent.rglob("*.partial"))
 
 
 class Network:

@@ -218,7 +218,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(originals, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("unetpipe.volumes.os.fsync", fail)
+    monkeypatch.setattr("unetpipe.records.os.fsync", fail)
     message = originals.refuse(error=ResourceError)
     assert "no room on the disk for the" in message
 

@@ -140,7 +140,7 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_one_and_no_rest(
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unetpipe.volumes.os.fsync", fail)
+    monkeypatch.setattr("unetpipe.records.os.fsync", fail)
     with pytest.raises(ResourceError, match="No space left"):
         store_shard(array, (0, 0, 0), voxels * 2)
     np.testing.assert_array_equal(array[...], voxels)
@@ -181,6 +181,6 @@ def test_a_temporary_name_is_one_that_finishing_sweeps(tmp_path, monkeypatch):
         seen.extend(p.name for p in tmp_path.rglob("*.partial"))
         original(descriptor)
 
-    monkeypatch.setattr("unetpipe.volumes.os.fsync", look)
+    monkeypatch.setattr("unetpipe.records.os.fsync", look)
     store_shard(array, (0, 0, 0), np.zeros((1, 4, 4), np.uint8))
     assert len(seen) == 1
