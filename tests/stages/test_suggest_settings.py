@@ -14,6 +14,7 @@ from unetpipe.config import (
     check_config,
 )
 from unetpipe.errors import DataError
+from unetpipe.page.pages import render
 from unetpipe.page.suggestions import show_suggestions
 from unetpipe.records import read_record
 from unetpipe.stages.suggest_settings import suggest_settings
@@ -63,7 +64,8 @@ def test_the_table_is_logged_recorded_and_can_be_pasted(tmp_path, caplog):
 
 def test_the_page_shows_what_is_suggested_and_why(tmp_path):
     record = suggest(tmp_path, draw_instances())
-    section = show_suggestions(record)
+    page = {"suggestions": show_suggestions(record)}
+    section = render("suggestions.html", page).decode()
     for suggestion in record["suggestions"]:
         assert suggestion["key"] in section
     assert section.count("<section") == section.count("</section>") == 1

@@ -90,7 +90,7 @@ def report(
         "predictions": show_predictions(run),
         "suggestions": show_suggestions(read_record(suggestions))
         if suggestions
-        else "",
+        else None,
         "is_long": len(run["predicted"]) > FEW_VOLUMES,
         "definitions": show_definitions([p["metrics"] for p in run["predicted"]]),
         "colours": LEGEND,
