@@ -12,7 +12,7 @@ SILENT = frozenset(
     f"{ROOT}.{name}"
     for name in (
         *("claims", "code_version", "config", "errors", "history", "logs"),
-        *("machine", "problems", "progress", "records", "signals"),
+        *("keeping", "machine", "problems", "progress", "records", "signals"),
     )
 ) | {ROOT}
 LOGGING = frozenset(

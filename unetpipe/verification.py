@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.keeping import kept_networks
 from unetpipe.progress import Progress
 from unetpipe.receipts import receipt_path
 from unetpipe.records import hash_file, hash_of, read_record
@@ -196,6 +197,21 @@ def verify_network(model: Path, description: Path, commands: Commands) -> list[F
         what = f"{model} is not the file that {description} describes ({wanted})"
         return [Finding(what, f"rm -f {model} && {commands.snakemake}")]
     return []
+
+
+def verify_kept(model: Path) -> list[Finding]:
+    """Hash the networks that are kept beside one, but those that are links to it."""
+    findings = []
+    for folder in kept_networks(model.parent):
+        kept = folder / model.name
+        if model.exists() and kept.exists() and kept.samefile(model):
+            continue
+        wanted = read_record(folder / "model.json")["weights_sha256"]
+        if not kept.exists() or hash_file(kept) != wanted:
+            what = f"{kept} is not the file that its model.json describes ({wanted})"
+            remedy = f"restore {kept} from a copy, or rm -r {folder}"
+            findings.append(Finding(what, remedy))
+    return findings
 
 
 def _hash_or_error(store: Path) -> str:

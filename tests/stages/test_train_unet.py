@@ -468,3 +468,24 @@ def test_scores_of_objects_choose_checkpoint_threshold_and_size(tmp_path, rows):
     }
     assert 0 < model["validation"]["seg"] <= 1
     assert done.record["metric"] == "seg"
+
+
+def test_a_retraining_keeps_the_old_network_and_going_back_trains_nothing(
+    tmp_path, rows
+):
+    names = ("model.safetensors", "model.json", "train.json", "history.csv")
+    first = Training(tmp_path / "unet", rows)()
+    home = first.folder / f"weights-{first.model['weights_sha256'][:8]}"
+    before = {name: (home / name).read_bytes() for name in names}
+    other = {"augmentation": AugmentationConfig(rotation_degrees=0.0)}
+    for settings in (other, {}):
+        for name in names:  # as a workflow engine does before a job
+            (first.folder / name).unlink()
+        first(**settings)
+        assert {name: (home / name).read_bytes() for name in names} == before
+    folders = sorted(path.name for path in first.folder.glob("weights-*"))
+    assert len(folders) == 2
+    assert home.name in folders
+    assert (first.folder / "model.safetensors").read_bytes() == before[names[0]]
+    assert (first.folder / "model.json").read_bytes() == before[names[1]]
+    assert first.record["resumed_at"] == [TRAINING.steps]  # no step was taken

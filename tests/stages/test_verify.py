@@ -8,6 +8,7 @@ import pytest
 from tests.stages.predicted import Chain, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
+from unetpipe.keeping import keep_network
 from unetpipe.receipts import receipt_path
 from unetpipe.records import read_record, write_record
 from unetpipe.stages.finish_segmentation import finish_segmentation
@@ -218,3 +219,15 @@ def test_nothing_finished_is_no_error_and_says_so(tmp_path, caplog):
         record=tmp_path / "verify.json",
     )
     assert "no finished prediction to verify yet; run snakemake" in caplog.text
+
+
+def test_kept_networks_are_verified_too(verified):
+    home = keep_network(verified.chain.model.parent)
+    verified()
+    kept = home / "model.safetensors"
+    content = kept.read_bytes()
+    kept.unlink()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    said = verified.complaint()
+    assert f"{kept} is not the file that its model.json describes" in said
+    assert f"or rm -r {home}" in said

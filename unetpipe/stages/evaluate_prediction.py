@@ -20,6 +20,7 @@ from unetpipe.evaluation import (
     project_memory,
     score_sections,
 )
+from unetpipe.keeping import write_with_copy
 from unetpipe.machine import peak_rss_bytes
 from unetpipe.metrics import ThresholdCurve, check_field, field_border_vox
 from unetpipe.records import (
@@ -114,7 +115,7 @@ def evaluate_prediction(
             "circumstances": circumstances(),
         },
     )
-    write_record(
+    write_with_copy(
         record,
         {
             "volume": volume.volume["volume"],
@@ -136,6 +137,7 @@ def evaluate_prediction(
             "peak_rss_bytes": peak_rss_bytes(),
             "circumstances": circumstances(),
         },
+        Path(volume.segmented["store"]).parent,
     )
     for table in tables + objects:
         for row in table["rows"]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from unetpipe.errors import IntegrityError
 from unetpipe.geometry import grid_shape
+from unetpipe.keeping import write_with_copy
 from unetpipe.levels import create_levels
 from unetpipe.prediction_store import check_stores
 from unetpipe.pyramid_parts import PyramidJob, finish_levels
-from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.records import circumstances, read_record
 from unetpipe.shard_checks import check_shards, parts_of_shards
 from unetpipe.tiling import PredictionGeometry
 from unetpipe.volumes import open_volume
@@ -78,7 +79,7 @@ def finish_prediction(
     if len(devices) > 1:
         log.warning("predicted on more than one kind of device: %s", devices)
     part_records = [read_record(part) for part in parts]
-    write_record(
+    write_with_copy(
         record,
         {
             "volume": planned["volume"],
@@ -99,6 +100,7 @@ def finish_prediction(
             "parts": [_part_summary(r) for r in part_records],
             "circumstances": circumstances(seconds=time.monotonic() - began),
         },
+        receipts.parent,
     )
     log.info("%d shards verified, written on %s", made.num_shards, ", ".join(hosts))
 

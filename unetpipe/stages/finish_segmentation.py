@@ -7,11 +7,12 @@ from typing import Any
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.errors import IntegrityError
+from unetpipe.keeping import write_with_copy
 from unetpipe.levels import create_levels
 from unetpipe.machine import peak_rss_bytes
 from unetpipe.object_table import describe_objects, write_table
 from unetpipe.pyramid_parts import PyramidJob, finish_levels
-from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.records import circumstances, read_record
 from unetpipe.segmentation_home import SegmentationHome
 from unetpipe.segmentation_jobs import at_work_on
 from unetpipe.segmenting import Segmentation
@@ -82,7 +83,7 @@ def finish_segmentation(
             create_levels(job.store)
             if with_pyramid:
                 finish_levels(job)
-        write_record(
+        write_with_copy(
             record,
             {
                 "volume": work.volume,
@@ -103,6 +104,7 @@ def finish_segmentation(
                 "peak_rss_bytes": peak_rss_bytes(),
                 "circumstances": circumstances(seconds=time.monotonic() - began),
             },
+            home.path,
         )
         log.info("%d objects in %s", summary["num_objects"], home.store)
         if "seams" in summary:

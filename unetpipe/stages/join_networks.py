@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as save_safetensors
 
 from unetpipe.errors import ConfigError, IntegrityError
+from unetpipe.keeping import keep_network
 from unetpipe.records import (
     circumstances,
     hash_file,
@@ -81,6 +82,7 @@ def join_networks(
             "circumstances": circumstances(seconds=time.monotonic() - began),
         },
     )
+    keep_network(model.parent)
     log.info("%s holds %s", model, ", ".join(names))
 
 

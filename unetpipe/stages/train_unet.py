@@ -36,6 +36,7 @@ from unetpipe.geometry import Zyx
 from unetpipe.inference import choose_device
 from unetpipe.journal import check_board, open_board
 from unetpipe.judges import Metric, ObjectRule
+from unetpipe.keeping import keep_network
 from unetpipe.launch import launch
 from unetpipe.machine import GIB, num_processors
 from unetpipe.model import UNet
@@ -287,6 +288,7 @@ def train_unet(
                 ),
             },
         )
+        keep_network(record.parent)
 
 
 def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:

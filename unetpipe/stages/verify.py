@@ -33,6 +33,7 @@ from unetpipe.verification import (
     Commands,
     Finding,
     receipts_of,
+    verify_kept,
     verify_network,
     verify_prediction,
     verify_segmentation,
@@ -98,6 +99,7 @@ def verify(
             findings += _tried(
                 description, verify_network, model, description, commands
             )
+            findings += verify_kept(model)
     finished = [p for p in predictions if Path(p["prediction"]).exists()]
     summaries = []
     for paths in finished:

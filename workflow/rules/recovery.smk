@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.keeping import keep_networks
 from unetpipe.records import read_record, write_record
 
 NOTE = Path(".snakemake/unetpipe_run.json")
@@ -88,6 +89,14 @@ def jobs_on_cluster():
     ]
 
 
+def prepare_run(results, manifest, models):
+    """Note the process, mend dates, and keep networks before rules replace them."""
+    note_run()
+    mend_dates(results, manifest)
+    if not ONLY_LOOKS:
+        keep_networks(Path(results), models)
+
+
 def note_run():
     """Note which process is at work in this folder."""
     if ONLY_LOOKS:
@@ -122,8 +131,7 @@ def mend_dates(results, manifest):
         inside[:] = [
             name
             for name in inside
-            if not (name.endswith(".zarr") or name.startswith("prediction-"))
-            and name != "state"
+            if not name.endswith((".zarr", "receipts")) and name != "state"
         ]
         paths += [Path(folder) / name for name in names]
     for path in paths:
