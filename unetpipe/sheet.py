@@ -68,7 +68,7 @@ class Row:
         if self.sections and self.sections[-1] >= num_sections:
             raise ConfigError(
                 f"volume {self.volume}: the sheet names section {self.sections[-1]}, "
-                f"the image has sections 0 to {num_sections - 1}"
+                f"the image has sections 0 to {num_sections - 1}; correct `sections`"
             )
         return self.sections
 

@@ -1,6 +1,7 @@
 """Plan: what a run takes, before anything ran and in the middle of it."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from unetpipe.forecast import Rate, Volume, Wanted, forecast_prediction
 from unetpipe.history import History, HistoryRow
 from unetpipe.patches import choose_patch
 from unetpipe.records import read_record, write_record
+from unetpipe.sheet import parse_sheet
 from unetpipe.stages.plan import plan
 from unetpipe.tiling import PredictionGeometry
 from unetpipe.unet_spec import UNetSpec
@@ -22,19 +24,20 @@ NETWORK = {"base_channels": 4, "depth": 2}
 TABLE = ("network  volume", "unet     vol")
 
 
-def run(folder: Path, *, image="vol.tif", axes="", volumes=("vol",), **config) -> dict:
+def row(volume: str, axes: str, sections: str) -> dict:
+    """Return a row of a sheet as the rule passes it on."""
+    text = "volume\timage\tlabels\tsections\trole\taxes\n"
+    text += f"{volume}\tvol.tif\tlabels.tif\t{sections}\ttrain\t{axes}\n"
+    return asdict(parse_sheet(text).rows[0])
+
+
+def run(folder: Path, *, axes="", volumes=("vol",), sections="all", **config) -> dict:
     """Plan a run of one network; return ``plan.json``."""
     settings = Config(**{"network": NETWORK, **config}).model_dump(mode="json")
     plan(
         config=settings,
         volumes=[
-            {
-                "volume": volume,
-                "image": image,
-                "axes": axes,
-                "has_labels": True,
-                "is_trained_on": True,
-            }
+            {"rows": [row(volume, axes, sections)], "is_trained_on": True}
             for volume in volumes
         ],
         networks=[
@@ -103,6 +106,15 @@ def test_all_volumes_that_cannot_be_read_are_named_at_once(tmp_path):
         run(tmp_path, source=str(tmp_path), volumes=("one", "two"))
     assert "volume one: " in str(error.value)
     assert "volume two: " in str(error.value)
+
+
+def test_sections_beyond_the_image_are_told_before_anything_runs(tmp_path):
+    tifffile.imwrite(tmp_path / "vol.tif", np.zeros((5, 48, 80), np.uint8))
+    assert run(tmp_path, source=str(tmp_path), axes="zyx", sections="0-4")
+    with pytest.raises(DataError) as error:
+        run(tmp_path, source=str(tmp_path), axes="zyx", sections="0,7")
+    told = "volume vol: the sheet names section 7, the image has sections 0 to 4"
+    assert told in str(error.value)
 
 
 def test_what_cannot_fit_on_the_disk_is_refused_with_both_numbers(tmp_path, capsys):

@@ -32,6 +32,7 @@ from unetpipe.records import (
     write_bytes_atomic,
     write_record,
 )
+from unetpipe.sheet import Row
 from unetpipe.text_table import describe_quantity, format_table
 from unetpipe.tiling import PredictionGeometry
 
@@ -64,7 +65,7 @@ def plan(
     config : dict
         The configuration.
     volumes : list of dict
-        ``volume``, ``image``, ``axes``, ``has_labels``, ``is_trained_on`` of each.
+        ``rows`` (those of the sheet) and ``is_trained_on`` of each.
     networks : list of dict
         ``model``, ``network``, ``training`` (sections of the configuration),
         ``volumes`` it predicts, ``trained_on`` of each; ``members`` of an ensemble.
@@ -80,7 +81,7 @@ def plan(
     Raises
     ------
     DataError
-        If a volume cannot be read; lists all.
+        If a volume cannot be read, or lacks sections that the sheet names; lists all.
     ResourceError
         If the disk has too little room for what is left to be done.
     """
@@ -96,7 +97,7 @@ def plan(
     made = circumstances(seconds=time.monotonic() - began)
     write_record(record, planner.to_json() | {"circumstances": made})
     if planner.problems:
-        raise DataError("\n  ".join(["volumes cannot be read:", *planner.problems]))
+        raise DataError("\n  ".join(["problems of volumes:", *planner.problems]))
     if planner.needed_bytes > planner.free_bytes:
         raise ResourceError(
             f"{results} has {planner.free_bytes / GIB:.2f} GiB "
@@ -141,7 +142,8 @@ class _Planner:
 
     def look_at(self, about: dict[str, Any]) -> None:
         """Find out how large a volume is."""
-        name = about["volume"]
+        rows = [Row(**row) for row in about["rows"]]
+        name = rows[0].volume
         record = self.results / "volumes" / name / "ingest.json"
         try:
             if record.exists():
@@ -151,7 +153,7 @@ class _Planner:
                     name, self.config.phantom.shape, 1, 1, "configuration"
                 )
             elif root := self._root():
-                self.known[name] = _from_header(about, root)
+                self.known[name] = _from_header(rows[0], root)
             else:
                 self.missing[name] = (
                     f"not here yet: {self.command} --until download_dataset"
@@ -160,10 +162,20 @@ class _Planner:
             self.problems.append(f"volume {name}: {error}")
             self.missing[name] = "cannot be read, see below"
         self.num_jobs += 1 + about["is_trained_on"]
+        if name in self.known:
+            self._check_sections(rows, self.known[name].shape[0])
         if name in self.known and not record.exists():
             self.needed_bytes += self.known[name].bytes_to_store(
-                has_labels=about["has_labels"], is_trained_on=about["is_trained_on"]
+                has_labels=bool(rows[0].labels), is_trained_on=about["is_trained_on"]
             )
+
+    def _check_sections(self, rows: list[Row], num_sections: int) -> None:
+        for row in rows:
+            try:
+                row.section_numbers(num_sections)
+            except UnetpipeError as error:
+                if str(error) not in self.problems:  # folds repeat sections
+                    self.problems.append(str(error))
 
     def add_network(self, network: dict[str, Any]) -> None:
         """Forecast a network's training and predictions."""
@@ -329,10 +341,13 @@ def _from_record(ingest: dict[str, Any]) -> Volume:
     )
 
 
-def _from_header(about: dict[str, Any], root: Path) -> Volume:
-    with open_image(about["image"], root, axes=about["axes"]) as image:
+def _from_header(row: Row, root: Path) -> Volume:
+    """Return what a file's header says; its voxels are not read."""
+    with open_image(
+        row.image, root, axes=row.axes, time=row.time, channels=row.channels
+    ) as image:
         return Volume(
-            about["volume"],
+            row.volume,
             image.zyx,
             image.shape[0],
             image.dtype.itemsize,

@@ -22,16 +22,13 @@ def verified_predictions():
 
 
 def described_volumes():
-    """Return what the sheet says of each volume, as far as its size is concerned."""
+    """Return the rows of each volume, and whether a network learns from it."""
     return [
         {
-            "volume": row.volume,
-            "image": row.image,
-            "axes": row.axes,
-            "has_labels": bool(row.labels),
-            "is_trained_on": row.volume in annotated_volumes(),
+            "rows": [asdict(row) for row in SHEET.of_volume(volume)],
+            "is_trained_on": volume in annotated_volumes(),
         }
-        for row in (SHEET.of_volume(volume)[0] for volume in SHEET.volumes)
+        for volume in SHEET.volumes
     ]
 
 
