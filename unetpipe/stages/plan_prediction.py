@@ -2,7 +2,6 @@
 
 import io
 import logging
-import shutil
 import time
 from hashlib import sha256
 from math import prod
@@ -14,24 +13,21 @@ from numpy.typing import NDArray
 
 from unetpipe.code_version import code_versions
 from unetpipe.config import PredictionConfig
-from unetpipe.errors import ConfigError, IdentityError
+from unetpipe.errors import ConfigError
 from unetpipe.geometry import as_zyx, grid_shape
 from unetpipe.machine import GIB, check_free_disk
 from unetpipe.masks import read_mask
 from unetpipe.memory import project_part
-from unetpipe.ngff import Channel, colour_classes, name_classes
+from unetpipe.ngff import name_classes
 from unetpipe.orientations import check_stride
-from unetpipe.prediction_store import MASK_FILE
+from unetpipe.prediction_home import PredictionHome
 from unetpipe.records import (
     circumstances,
-    hash_of,
     read_record,
-    write_bytes_atomic,
     write_record,
 )
 from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import create_volume, is_store, read_attributes, set_channels
 
 log = logging.getLogger(__name__)
 
@@ -93,30 +89,33 @@ def plan_prediction(
     kept = _read_mask(volume, prediction, geometry)
     rules = _selection(volume, prediction, kept)
     identity = _identity(volume, description, probed, geometry, rules)
-    digest = hash_of(identity)
-    home = folder / f"prediction-{digest[:8]}"
-    shown = name_classes(class_names or _usual_names(spec.num_classes))
-    outputs = _outputs(spec, home, shown)
+    home = PredictionHome(
+        folder,
+        geometry,
+        volume["voxel_size_nm"],
+        identity,
+        name_classes(class_names or _usual_names(spec.num_classes)),
+    )
     num_tiles = _count_tiles(geometry, rules, kept)
     projected = _project(
         geometry, spec, description, probed, prediction, volume, num_tiles
     )
-    if not home.exists():
-        check_free_disk(folder, projected["disk_bytes"] / LEAST_COMPRESSION)
-        _tell_differences(folder, identity)
-        _create(home, outputs, geometry, volume, identity, kept)
+    if home.path.exists():
+        home.restore()
     else:
-        _restore(home, outputs, geometry, volume, identity)
-    set_channels(Path(outputs["probability"]["store"]), shown)
+        check_free_disk(folder, projected["disk_bytes"] / LEAST_COMPRESSION)
+        home.tell_differences()
+        home.create(None if kept is None else _as_npy(kept))
+    home.name_channels()
     write_record(
         record,
         {
             "volume": volume["volume"],
             "ingest": str(ingest),
             "identity": identity,
-            "identity_sha256": digest,
-            "receipts": str(home / "receipts"),
-            "outputs": outputs,
+            "identity_sha256": home.identity_sha256,
+            "receipts": str(home.receipts),
+            "outputs": home.outputs,
             "geometry": geometry.to_json(),
             "num_blocks": geometry.num_blocks,
             "num_parts": prediction.parts,
@@ -242,22 +241,6 @@ def _usual_names(num_classes: int) -> list[str]:
     return [f"class {k}" for k in range(num_classes)]
 
 
-def _outputs(spec: UNetSpec, home: Path, shown: tuple[Channel, ...]) -> dict[str, Any]:
-    """Return the stores to fill: probabilities, and classes where there are many."""
-    outputs: dict[str, Any] = {
-        "probability": {
-            "store": str(home / "probability.ome.zarr"),
-            "channels": [channel.name for channel in shown],
-        }
-    }
-    if spec.num_classes > 2:
-        outputs["classes"] = {
-            "store": str(home / "classes.ome.zarr"),
-            "channels": None,
-        }
-    return outputs
-
-
 def _project(
     geometry: PredictionGeometry,
     spec: UNetSpec,
@@ -289,82 +272,3 @@ def _project(
         "num_tiles": num_tiles,
         "tile_efficiency": geometry.tile_efficiency(spec),
     }
-
-
-def _create(
-    home: Path,
-    outputs: dict[str, Any],
-    geometry: PredictionGeometry,
-    volume: dict[str, Any],
-    identity: dict[str, Any],
-    kept: NDArray[np.bool_] | None,
-) -> None:
-    """Create the empty stores under another name, then give them theirs."""
-    staging = home.with_name(f"{home.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    for output in outputs.values():
-        store = staging / Path(output["store"]).name
-        _create_store(store, output, geometry, volume, identity)
-    if kept is not None:
-        write_bytes_atomic(staging / MASK_FILE, _as_npy(kept))
-    (staging / "receipts").mkdir()
-    staging.rename(home)
-
-
-def _create_store(
-    store: Path,
-    output: dict[str, Any],
-    geometry: PredictionGeometry,
-    volume: dict[str, Any],
-    identity: dict[str, Any],
-) -> None:
-    create_volume(
-        store,
-        shape=geometry.volume_shape,
-        dtype="uint8",
-        chunk=geometry.chunk,
-        shard=geometry.shard,
-        voxel_size_nm=volume["voxel_size_nm"],
-        channels=output["channels"],
-        is_labels=output["channels"] is None,
-        colours=colour_classes(UNetSpec.from_json(identity["spec"]).num_classes),
-        attributes={"identity": identity},
-    )
-
-
-def _restore(
-    home: Path,
-    outputs: dict[str, Any],
-    geometry: PredictionGeometry,
-    volume: dict[str, Any],
-    identity: dict[str, Any],
-) -> None:
-    """Check the stores that are there; create anew what somebody deleted of them."""
-    for output in outputs.values():
-        store = Path(output["store"])
-        if not is_store(store):
-            log.warning("%s is gone; it is created anew and filled again", store)
-            staging = store.with_name(f"{store.name}.partial")
-            shutil.rmtree(staging, ignore_errors=True)
-            _create_store(staging, output, geometry, volume, identity)
-            shutil.rmtree(store, ignore_errors=True)
-            staging.rename(store)
-        elif read_attributes(store) != {"identity": identity}:
-            raise IdentityError(
-                f"{home} was made from another recipe; move it away and run again"
-            )
-    (home / "receipts").mkdir(exist_ok=True)
-
-
-def _tell_differences(folder: Path, identity: dict[str, Any]) -> None:
-    """Log what differs from the predictions that are there already."""
-    for other in sorted(folder.glob("prediction-????????")):
-        theirs = read_attributes(other / "probability.ome.zarr").get("identity", {})
-        differing = sorted(
-            key for key in {*identity, *theirs} if identity.get(key) != theirs.get(key)
-        )
-        log.info(
-            "%s stays as it is; this recipe differs in %s",
-            other,
-            ", ".join(differing),
-        )
