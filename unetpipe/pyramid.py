@@ -141,10 +141,10 @@ class Pyramid:
             return _shrink(place, step), voxels
 
         inside = _shrink(covered.relative_to(covered.start), step)
-        made, is_empty = np.zeros((*array.shape[:-3], *inside.shape), array.dtype), True
+        made, is_empty = np.empty((*array.shape[:-3], *inside.shape), array.dtype), True
         for place, voxels in spread(make, iterate_grid(covered, unit)):
-            if voxels is not None:
-                made[(..., *place.slices)], is_empty = voxels, False
+            made[(..., *place.slices)] = 0 if voxels is None else voxels
+            is_empty &= voxels is None
         if is_empty:
             file.unlink(missing_ok=True)
             return None
