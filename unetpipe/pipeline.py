@@ -20,7 +20,6 @@ from unetpipe.errors import ResourceError, UnetpipeError
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
-Computed = TypeVar("Computed")
 
 _POLL_SECONDS = 0.1
 

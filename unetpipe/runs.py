@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Runs = NDArray[np.uint32]
-START, LENGTH, ID = range(3)
 
 # What is summed of each component, all integers: any cut of a volume adds up to the
 # same. Coordinates are of the volume; ``first`` counts its voxels in C order.

@@ -103,10 +103,6 @@ class Sheet:
         """Return the volumes with rows of a fold in these roles."""
         return tuple(dict.fromkeys(row.volume for row in self.of_fold(fold, *roles)))
 
-    def with_labels(self) -> tuple[str, ...]:
-        """Return the volumes that have labels."""
-        return tuple(dict.fromkeys(row.volume for row in self.rows if row.labels))
-
 
 def load_sheet(path: Path) -> Sheet:
     """Read a tab-separated sheet; lines that start with # are comments.

@@ -22,7 +22,6 @@ from unetpipe.geometry import (
     Zyx,
     as_zyx,
     grid_cell,
-    grid_shape,
 )
 from unetpipe.machine import enough_disk
 from unetpipe.ngff import (
@@ -269,11 +268,6 @@ def store_shard(
     pieces = _shard_format(array).encode(voxels)
     write_bytes_atomic(shard_path(array, index), *pieces)
     return pieces
-
-
-def shard_indices(array: zarr.Array[Any]) -> Zyx:
-    """Return how many shards an array has along z, y, x."""
-    return grid_shape(as_zyx(array.shape[-3:]), shard_shape(array))
 
 
 def _shard_format(array: zarr.Array[Any]) -> ShardFormat:

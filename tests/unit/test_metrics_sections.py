@@ -213,7 +213,7 @@ def test_class_scores_follow_their_set_definitions(truth, result):
 def test_the_mean_leaves_out_classes_that_do_not_occur():
     truth = np.array([0, 0, 1, 1])
     scores = class_scores(confusion_matrix(truth, np.array([0, 0, 1, 0]), 3))
-    assert scores.mean_iou == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores.mean_dice == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert scores.num_truth.tolist() == [2, 2, 0]
 
 

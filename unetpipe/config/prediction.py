@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from unetpipe.config.fields import Count, Fraction, NumThreads, Positive, Section
+from unetpipe.config.fields import (
+    Count,
+    Device,
+    Fraction,
+    NumThreads,
+    Positive,
+    Section,
+)
 from unetpipe.errors import ConfigError
 
 Orientation = Annotated[int, Field(ge=0, le=7)]
@@ -33,7 +40,7 @@ class PredictionConfig(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; fp32 instead, with a warning, where the probe
     finds that the processor would only emulate the other."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where to predict; auto: the GPU where there is one."""
     largest_flip_fraction: Fraction = 0.01
     """Planning refuses a reduced precision that flips more labels than this."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from unetpipe.config.fields import Count, NumThreads, Positive, Section
+from unetpipe.config.fields import Count, Device, NumThreads, Positive, Section
 from unetpipe.unet_spec import UNetSpec
 
 
@@ -140,7 +140,7 @@ class TrainingConfig(Section):
     """Computers that train together, with ``processes`` each."""
     node_command: str = "srun --overlap --ntasks-per-node=1"
     """With more than one node: what starts a command once on each of them."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where to compute; auto: a GPU where torch sees one. Not part of the recipe."""
     tensorboard: bool = False
     """Write losses and scores for TensorBoard too, into the folder of the training

@@ -154,12 +154,6 @@ class ContingencyTable:
         """Keep the pairs inside reference objects: truth id not 0."""
         return self.select(self.truth_ids != 0)
 
-    def transposed(self) -> ContingencyTable:
-        """Exchange the roles of truth and result."""
-        return ContingencyTable(
-            *_merge_pairs(self.result_ids, self.truth_ids, self.counts)
-        )
-
     def select(self, keep: NDArray[np.bool_]) -> ContingencyTable:
         """Keep the pairs for which ``keep``, bool of shape (pairs,), is True."""
         return ContingencyTable(

@@ -103,11 +103,6 @@ class ClassScores:
     num_result: NDArray[np.int64]
 
     @property
-    def mean_iou(self) -> float:
-        """Mean IoU of the classes that occur, NaN if none does."""
-        return float(mean_of_defined(self.iou))
-
-    @property
     def mean_dice(self) -> float:
         """Mean Dice of the classes that occur, NaN if none does."""
         return float(mean_of_defined(self.dice))
