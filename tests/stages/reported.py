@@ -10,10 +10,11 @@ import numpy as np
 
 from unetpipe.geometry import iterate_grid, whole_volume
 from unetpipe.history import History, HistoryRow
+from unetpipe.metrics import Interval
 from unetpipe.metrics_record import MetricsRecord
 from unetpipe.records import write_bytes_atomic, write_record
 from unetpipe.scoring import definitions_of
-from unetpipe.scoring.rows import find_metric
+from unetpipe.scoring.rows import make_row
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.volumes import (
     create_labels_group,
@@ -220,23 +221,17 @@ def predicted(
 
 
 def row(predictor: str, metric: str, score: float, **changes) -> dict[str, Any]:
-    meaning = find_metric(metric)
-    return {
-        "predictor": predictor,
-        "metric": metric,
-        "definition": meaning.definition,
-        "better": meaning.better,
-        "unit": meaning.unit,
-        "best": {"threshold": 0.30000000000000004, "score": score + 0.0111},
-        "chosen": {"threshold": 0.4, "score": score},
-        "per_section": [score - 0.02, score + 0.02],
-        "interval": [score - 0.03, score + 0.03],
-        "interval_of": "chosen",
-        "n": 2,
-        "n_of": "sections",
-        "num_sections": 2,
-        **changes,
-    }
+    """Return a row of two sections, with what is not as in the others."""
+    made = make_row(
+        predictor,
+        metric,
+        best=(0.30000000000000004, score + 0.0111),
+        chosen=(0.4, score),
+        per_section=[score - 0.02, score + 0.02],
+        interval=Interval(score, score - 0.03, score + 0.03, level=0.95, n=2),
+        num_sections=2,
+    )
+    return made | changes
 
 
 def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
