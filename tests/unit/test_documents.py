@@ -69,6 +69,13 @@ def test_make_lists_every_target_that_it_has() -> None:
     assert set(TARGET.findall(text)) == set(phony.split())
 
 
+def test_pictures_load_in_a_moment() -> None:
+    pictures = [*ROOT.glob("tests/figures/*.png")]
+    assert [p.name for p in pictures if p.stat().st_size > 150_000] == []
+    named = "".join(document.read_text() for document in DOCUMENTS)
+    assert [p.name for p in pictures if p.name not in named] == []
+
+
 def test_make_help_is_a_table_whose_columns_stand_in_line() -> None:
     done = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True

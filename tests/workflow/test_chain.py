@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.figures.__main__ import read_panels
 from tests.workflow.conftest import HEADER, ROWS
 from unetpipe.volumes import open_volume
 
@@ -66,6 +67,12 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished):
                 *finished.folder.glob(f"{kind}/tiny/{rule}/**/*.{suffix}"),
             ]
             assert found, f"{rule} left nothing in {kind}"
+
+
+def test_the_picture_of_the_readme_can_be_drawn_from_a_run(finished):
+    panels = read_panels(finished.folder / "results/tiny")
+    assert [panel.shape for panel in panels] == [(64, 64, *c) for c in ((), (3,)) * 2]
+    assert all(panel.dtype == np.uint8 and panel.max() > 0 for panel in panels)
 
 
 def test_running_again_does_nothing(finished):
