@@ -14,7 +14,7 @@ the arithmetic is in ``inference`` and ``assembly``.
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,10 @@ from unetpipe.assembly import (
     assemble_tile,
     transfer_dtype,
 )
+from unetpipe.devices import is_out_of_memory
+from unetpipe.errors import ResourceError
 from unetpipe.geometry import Roi
-from unetpipe.inference import TilePredictor, check_finite, enough_memory
+from unetpipe.inference import TilePredictor, check_finite
 from unetpipe.lanes import Arrays, Lane, choose_lane
 from unetpipe.pipeline import ahead, named
 from unetpipe.tiling import PredictionGeometry
@@ -169,7 +171,7 @@ class Engine:
         """Start a batch; on a GPU this only queues the work."""
         if not tiles.numel():
             return tuple
-        with named(_place(*entries[0])), enough_memory(tuple(tiles.shape[2:])):
+        with named(_place(*entries[0])), _enough_memory(tuple(tiles.shape[2:])):
             stored, is_finite = self.predictor.quantised(
                 self.lane.upload(tiles),
                 self.geometry.stride,
@@ -199,3 +201,17 @@ class Engine:
 
 def _place(canvas: Canvas, tile: Roi) -> str:
     return f"block {canvas.number}, tile at z, y, x = {tile.start}"
+
+
+@contextmanager
+def _enough_memory(tile: tuple[int, ...]) -> Iterator[None]:
+    """Turn the many ways to run out of memory into a ResourceError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"out of memory with tiles of {tile} voxels; lower prediction.memory_gb, "
+            "which plans smaller tiles into another store"
+        ) from error

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unetpipe.assembly import BlockVoxels, Canvas, assemble_tile
 from unetpipe.ensemble import Ensemble
-from unetpipe.errors import DataError, IntegrityError, ResourceError
+from unetpipe.errors import DataError, IntegrityError
 from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
 from unetpipe.intensity import normalise
 from unetpipe.model import UNet, activate
@@ -51,44 +51,6 @@ def load_network(weights: Path, description: dict[str, Any]) -> UNet | Ensemble:
     network = UNet(spec) if num_members == 1 else Ensemble(spec, num_members)
     network.load_state_dict(load_file(weights))
     return network.eval()
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    ResourceError
-        If ``cuda`` is wanted and there is none.
-    """
-    has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
-        raise ResourceError(
-            "device is cuda, but torch sees no CUDA device; use auto or cpu, or "
-            "install a CUDA build of torch"
-        )
-    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
-
-
-def describe_device(device: torch.device) -> str:
-    """Return the kind of a device: results of one kind agree in every bit."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def has_arithmetic(device: torch.device, precision: str) -> bool:
-    """Tell whether a device computes in a precision rather than emulating it."""
-    if precision == "fp32":
-        return True
-    if device.type == "cuda":
-        return precision == "fp16" or torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-    onednn = torch.ops.mkldnn
-    if precision == "fp16":
-        return bool(onednn._is_mkldnn_fp16_supported())
-    return bool(onednn._is_mkldnn_bf16_supported())
 
 
 class TilePredictor:
@@ -364,27 +326,6 @@ def check_finite(is_finite: NDArray[np.bool_]) -> None:
             "the network's output is not finite; look for NaN in the image, or "
             "predict with precision fp32"
         )
-
-
-@contextmanager
-def enough_memory(tile: tuple[int, ...]) -> Iterator[None]:
-    """Turn the many ways to run out of memory into a ResourceError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ResourceError(
-            f"out of memory with tiles of {tile} voxels; lower prediction.memory_gb, "
-            "which plans smaller tiles into another store"
-        ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of torch says that memory did not suffice."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "not enough memory" in str(error) or "can't allocate memory" in str(error)
-    )
 
 
 def _lay_back(maps: Tensor, orientation: Orientation) -> Tensor:

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from unetpipe.assembly import source_roi
+from unetpipe.devices import is_out_of_memory
 from unetpipe.errors import ResourceError
 from unetpipe.geometry import Roi, Zyx, as_zyx, grid_shape, whole_volume
-from unetpipe.inference import TilePredictor, is_out_of_memory
+from unetpipe.inference import TilePredictor
 from unetpipe.machine import peak_rss_bytes
 from unetpipe.segmentation import threshold_mask
 from unetpipe.tile_choice import TileCandidate

@@ -8,9 +8,10 @@ import torch
 
 from tests.oracles import assert_agree, one_pass
 from tests.stages.predicted import SHAPE, Chain, small_shards
+from unetpipe.devices import has_arithmetic
 from unetpipe.errors import ResourceError
 from unetpipe.geometry import Roi, grid_shape, whole_volume
-from unetpipe.inference import TilePredictor, has_arithmetic, load_network
+from unetpipe.inference import TilePredictor, load_network
 from unetpipe.intensity import normalise
 from unetpipe.probing import (
     Measured,

@@ -9,14 +9,10 @@ from threading import Event
 import torch
 
 from unetpipe.claims import claim
+from unetpipe.devices import choose_device, describe_device
 from unetpipe.engine import Engine
 from unetpipe.errors import IdentityError, Interrupted
-from unetpipe.inference import (
-    TilePredictor,
-    choose_device,
-    describe_device,
-    load_network,
-)
+from unetpipe.inference import TilePredictor, load_network
 from unetpipe.machine import keep_freed_memory, peak_rss_bytes
 from unetpipe.pipeline import Writer, ahead
 from unetpipe.prediction_store import PREDICTED, PredictionStore, check_stores

@@ -12,17 +12,16 @@ import numpy as np
 import torch
 
 from unetpipe.config import PredictionConfig
-from unetpipe.ensemble import Ensemble
-from unetpipe.errors import ResourceError
-from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
-from unetpipe.inference import (
-    TilePredictor,
+from unetpipe.devices import (
     choose_device,
     describe_device,
     has_arithmetic,
     is_out_of_memory,
-    load_network,
 )
+from unetpipe.ensemble import Ensemble
+from unetpipe.errors import ResourceError
+from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
+from unetpipe.inference import TilePredictor, load_network
 from unetpipe.machine import GIB, choose_threads, keep_freed_memory
 from unetpipe.model import UNet
 from unetpipe.orientations import check_stride, choose_orientations

@@ -1,7 +1,6 @@
 """Rule train_unet: from annotated sections to a network and its thresholds."""
 
 import logging
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
@@ -31,17 +30,16 @@ from unetpipe.config import (
     WeightMapConfig,
 )
 from unetpipe.determinism import algorithms
-from unetpipe.errors import ConfigError, ResourceError
-from unetpipe.geometry import Zyx
-from unetpipe.inference import choose_device
+from unetpipe.devices import check_step_memory, choose_device, name_device
+from unetpipe.errors import ConfigError
 from unetpipe.journal import check_board, open_board
 from unetpipe.judges import Metric, ObjectRule
 from unetpipe.keeping import keep_network
 from unetpipe.launch import launch
-from unetpipe.machine import GIB, num_processors
+from unetpipe.machine import num_processors
 from unetpipe.model import UNet
 from unetpipe.orientations import choose_orientations
-from unetpipe.patches import choose_patch, project_memory
+from unetpipe.patches import choose_patch
 from unetpipe.records import (
     circumstances,
     hash_file,
@@ -52,7 +50,6 @@ from unetpipe.sampling import PatchSampler
 from unetpipe.team import Team, check_team, is_launched, joined_team
 from unetpipe.training import Optimisation, train
 from unetpipe.training_rows import check_rows, load_rows, warnings_about
-from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import Validator, choose_metric, choose_threshold_metric
 from unetpipe.weight_map import balance_classes
 
@@ -175,7 +172,7 @@ def train_unet(
         team, device = stack.enter_context(joined_team(choose_device(training.device)))
         stack.enter_context(algorithms(deterministic=training.deterministic))
         check_team(spec, training.batch_size, team.size)
-        _check_memory(
+        check_step_memory(
             spec,
             patch,
             len(team.share(training.batch_size)),
@@ -281,7 +278,7 @@ def train_unet(
                 "class_weights": class_weights.tolist(),
                 "warnings": warnings,
                 "circumstances": circumstances(
-                    device=_device_name(device),
+                    device=name_device(device),
                     threads=threads,
                     processes=team.size,
                     seconds_writing=time.monotonic() - began_writing,
@@ -323,39 +320,6 @@ def _choose_threads(
     return max(1, num_processors() // team.local_size)
 
 
-def _check_memory(
-    spec: UNetSpec,
-    patch: Zyx,
-    batch_size: int,
-    device: torch.device,
-    *,
-    is_averaged: bool,
-    is_team: bool,
-) -> None:
-    """Log what a step keeps in memory; raise ResourceError if there is less."""
-    projected = project_memory(
-        spec, patch, batch_size, is_averaged=is_averaged, is_team=is_team
-    )
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-    else:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    log.info(
-        "patches of %s need about %.2f GiB of the %.1f GiB of %s",
-        patch,
-        projected / GIB,
-        total / GIB,
-        _device_name(device),
-    )
-    if projected > total:
-        raise ResourceError(
-            f"a step on {batch_size} patches of {patch} needs about "
-            f"{projected / GIB:.1f} GiB, {_device_name(device)} has "
-            f"{total / GIB:.1f} GiB; lower training.patch, training.batch_size or "
-            "network.base_channels"
-        )
-
-
 def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
     smallest = segmentation.smallest_object_vox
     return ObjectRule(
@@ -388,12 +352,6 @@ def _identity_of(optimisation: Optimisation) -> dict[str, Any]:
     if optimisation.schedule != "cosine":
         values.pop("steps")
     return values
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return "cpu"
 
 
 def _judge_averaged(

@@ -14,15 +14,11 @@ import torch
 from unetpipe.assembly import BlockPrediction
 from unetpipe.code_version import code_versions
 from unetpipe.config import VerifyConfig
+from unetpipe.devices import choose_device, describe_device
 from unetpipe.engine import Engine
 from unetpipe.errors import IntegrityError, UnetpipeError
 from unetpipe.geometry import Zyx
-from unetpipe.inference import (
-    TilePredictor,
-    choose_device,
-    describe_device,
-    load_network,
-)
+from unetpipe.inference import TilePredictor, load_network
 from unetpipe.prediction_store import PredictionStore
 from unetpipe.progress import Progress
 from unetpipe.receipts import receipt_path
