@@ -1,0 +1,100 @@
+"""What the documents ask of Snakemake, as a reader types it, as dry runs."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.documents import (
+    CONFIG_README,
+    README,
+    blocks,
+    commands,
+    kind_of,
+    named_commands,
+)
+from tests.workflow.conftest import Project
+from unetpipe.sheet import load_sheet
+
+TYPED = sorted(
+    {
+        command
+        for document in (README, CONFIG_README)
+        for command in (*commands(document), *named_commands(document))
+    }
+)
+# Tested elsewhere: reports of a finished run, and a profile that needs a plugin.
+ELSEWHERE = ("--report", "--workflow-profile")
+DRY = ("-n", "--dry-run")
+
+
+def asked() -> dict[tuple[str, ...], set[str]]:
+    """Return what is asked of Snakemake: by options, all targets that go with them."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for command in TYPED:
+        words = shlex.split(command)
+        if words[0] != "snakemake":
+            continue
+        for option in ELSEWHERE:
+            if option in words:
+                at = words.index(option)
+                del words[at : at + 2]
+        words = [word for word in words[1:] if word not in DRY]
+        is_target = [
+            re.fullmatch("[a-z_]+", word) is not None and not before.startswith("--")
+            for before, word in zip(["", *words], words, strict=False)
+        ]
+        pairs = list(zip(words, is_target, strict=True))
+        options = tuple(word for word, target in pairs if not target)
+        found.setdefault(options, set()).update(
+            {word for word, target in pairs if target} or {"all"}
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Project:
+    """The project of somebody who has written the files that the document shows."""
+    project = Project(tmp_path_factory.mktemp("reader") / "project")
+    folder = project.folder / "config"
+    shown = list(blocks(CONFIG_README))
+    sheet = next(block for block in shown if kind_of(block) == "sheet")
+    written = [b for b in shown if kind_of(b) == "configuration" and "source:" in b]
+    (folder / "mine.tsv").write_text(sheet)
+    values = yaml.safe_load(written[0]) | {"source": "FOLDER"}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(values))
+    for name in ("mine.tsv", "isbi2012.tsv"):
+        touch_originals(folder / name, project.folder / "FOLDER")
+    return project
+
+
+def touch_originals(sheet: Path, folder: Path) -> None:
+    """Make a folder that holds, by name, what a sheet asks for."""
+    for row in load_sheet(sheet).rows:
+        for cell in filter(None, (row.image, row.labels)):
+            path = folder / cell.split("|")[0].replace("*", "0")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
+@pytest.mark.parametrize(
+    "options", sorted(asked()), ids=lambda o: " ".join(o) or "none"
+)
+def test_what_the_documents_ask_of_snakemake_would_run(
+    reader: Project, options: tuple[str, ...]
+) -> None:
+    command = [*reader.command()[:3], *sorted(asked()[options]), *options]
+    done = subprocess.run(
+        [*command, "--dry-run", "--quiet", "rules"],
+        cwd=reader.folder,
+        env=reader.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for target in asked()[options]:
+        assert re.search(rf"^{target} +\d+$", done.stdout, re.MULTILINE), target
