@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README, CONFIG_README = ROOT / "README.md", ROOT / "config" / "README.md"
 FIRST_WORDS = ("snakemake", "make", "python", "pip", "sudo", "source", "napari", "git")
-INLINE = re.compile(r"`([^`]+)`")
+INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 
 def blocks(document: Path) -> Iterator[str]:
