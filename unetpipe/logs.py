@@ -35,6 +35,13 @@ def log_to(path: Path, *, append: bool = False) -> None:
     sys.excepthook = _log_uncaught
 
 
+def log_to_screen() -> None:
+    """Print warnings, and errors that are the user's to mend without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.getLogger().handlers[0].setFormatter(_Brief("%(message)s"))
+    sys.excepthook = _log_uncaught
+
+
 def log_file() -> Path | None:
     """Return the file that ``log_to`` was told, None if it was not called."""
     for handler in logging.getLogger().handlers:

@@ -16,6 +16,14 @@ from unetpipe.errors import ResourceError
 GIB = 2**30
 
 
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def has_cuda_driver() -> bool:
+    """Return whether there is a driver of NVIDIA GPUs, without loading torch."""
+    return NVIDIA_DRIVER.exists()
+
+
 def num_processors() -> int:
     """Return how many processors this process may run on."""
     return len(os.sched_getaffinity(0))

@@ -175,4 +175,4 @@ def natural_key(text: str) -> tuple[Any, ...]:
     ['1.png', '2.png', '10.png']
     """
     parts = re.split(r"(\d+)", text)
-    return (*((int(p), "") if p.isdigit() else (-1, p) for p in parts), (-1, text))
+    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (-1, text))

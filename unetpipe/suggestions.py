@@ -143,6 +143,37 @@ def class_weights(counts: Sequence[int]) -> list[float | None]:
     return [total / (len(counts) * n) if n else None for n in counts]
 
 
+def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
+    """Return learning rate, schedule, warm-up and clipping for so many steps, and why.
+
+    Parameters
+    ----------
+    steps : int
+        Of the whole training.
+    """
+    if steps > SHORT_TRAINING:
+        values = {
+            "learning_rate": 1e-3,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "gradient_clip": None,
+        }
+        return (
+            values,
+            f"{steps} steps are long enough for the paper's way, with momentum 0.99",
+        )
+    values = {
+        "learning_rate": 0.01,
+        "schedule": "cosine",
+        "warmup_steps": 30,
+        "gradient_clip": 1.0,
+    }
+    return values, (
+        f"{steps} steps are short: a high rate that decays, clipped, as chosen on "
+        "the validation sections of ISBI 2012 (config/isbi2012.yaml)"
+    )
+
+
 def remarks(
     volumes: Sequence[VolumePrint], spec: UNetSpec, *, has_validation: bool
 ) -> list[str]:
@@ -294,25 +325,7 @@ def _steps(
         f"about {steps * output * training['batch_size'] / known:.0f} times "
         f"({PASSES} wanted, {FEWEST_STEPS} to {MOST_STEPS} steps)",
     )
-    if steps > SHORT_TRAINING:
-        wanted_values = {
-            "learning_rate": 1e-3,
-            "schedule": "constant",
-            "warmup_steps": 0,
-            "gradient_clip": None,
-        }
-        why = f"{steps} steps are long enough for the paper's way, with momentum 0.99"
-    else:
-        wanted_values = {
-            "learning_rate": 0.01,
-            "schedule": "cosine",
-            "warmup_steps": 30,
-            "gradient_clip": 1.0,
-        }
-        why = (
-            f"{steps} steps are short: a high rate that decays, clipped, as chosen on "
-            "the validation sections of ISBI 2012 (config/isbi2012.yaml)"
-        )
+    wanted_values, why = choose_rate(steps)
     return suggestion, [
         Suggestion(f"training.{key}", training[key], value, why)
         for key, value in wanted_values.items()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -93,14 +94,7 @@ class Hdf5Source(ImageSource):
 
     def _find(self, path: Path, dataset: str) -> Any:
         """Return the dataset; without a name, the only one of the file."""
-        names: list[str] = []
-        self._file.visititems(
-            lambda name, item: (
-                names.append(name)
-                if isinstance(item, h5py.Dataset) and item.ndim >= 2
-                else None
-            )
-        )
+        names = [found.name for found in _datasets_of(self._file)]
         wanted = dataset.strip("/") or (names[0] if len(names) == 1 else "")
         if wanted not in names:
             problem = (
@@ -135,6 +129,48 @@ class Hdf5Source(ImageSource):
                 z, y, x = (float(v) * unit for v in values)
                 return z, y, x
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset of an HDF5 file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def list_datasets(path: Path) -> list[Dataset]:
+    """Return the datasets of two or more axes in an HDF5 file, packed or not.
+
+    Raises
+    ------
+    DataError
+        If it is no HDF5 file.
+    """
+    unpacked: IO[bytes] | None = None
+    try:
+        unpacked = _unpack(path) if path.suffix.lower() == ".gz" else None
+        with h5py.File(unpacked or path, "r") as file:
+            return _datasets_of(file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} is truncated or no HDF5 file ({error}); copy or download it again"
+        ) from error
+    finally:
+        if unpacked:
+            unpacked.close()
+
+
+def _datasets_of(file: Any) -> list[Dataset]:
+    found: list[Dataset] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim >= 2:
+            found.append(Dataset(name, item.shape, item.dtype))
+
+    file.visititems(note)
+    return found
 
 
 def _unpack(path: Path) -> IO[bytes]:

@@ -24,7 +24,7 @@ from unetpipe.forecast import (
 from unetpipe.geometry import as_zyx
 from unetpipe.history import read_history
 from unetpipe.images import open_image
-from unetpipe.machine import GIB, choose_threads
+from unetpipe.machine import GIB, choose_threads, has_cuda_driver
 from unetpipe.progress import describe_seconds
 from unetpipe.records import (
     circumstances,
@@ -38,7 +38,6 @@ from unetpipe.tiling import PredictionGeometry
 
 log = logging.getLogger(__name__)
 
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 HEADER = (
     *("network", "volume", "known from", "voxels", "tile", "blocks", "FLOP"),
     *("read", "write", "memory", "disk", "time", "rate from"),
@@ -372,7 +371,7 @@ def _share_done(folder: Path) -> float:
 def _device(wanted: str) -> str:
     """Return the kind of device, without loading torch."""
     if wanted == "auto":
-        return "cuda" if NVIDIA_DRIVER.exists() else "cpu"
+        return "cuda" if has_cuda_driver() else "cpu"
     return wanted
 
 

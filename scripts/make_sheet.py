@@ -1,0 +1,21 @@
+"""Write a sheet and a configuration for a folder of images, and say what they hold."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from unetpipe.logs import log_to_screen
+from unetpipe.stages.make_sheet import make_sheet
+
+parser = ArgumentParser(description=__doc__)
+parser.add_argument("folder", type=Path, help="images, and labels where there are some")
+parser.add_argument("--name", help="of the run and of both files (the folder's)")
+parser.add_argument("--config-dir", type=Path, default=Path("config"))
+parser.add_argument(
+    "--images",
+    choices=["auto", "independent", "stack"],
+    default="auto",
+    help="what numbered files of one size are: images of their own, or one volume",
+)
+parser.add_argument("--force", action="store_true", help="overwrite both files")
+log_to_screen()
+make_sheet(**vars(parser.parse_args()))

@@ -1,0 +1,480 @@
+"""Folders as strangers bring them, and the sheets that they become."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import yaml
+import zarr
+from scipy.ndimage import gaussian_filter
+
+from tests.stages.ctc import drawn_sequence, write_sequence
+from unetpipe.config import check_config
+from unetpipe.errors import ConfigError, DataError
+from unetpipe.originals import find_files
+from unetpipe.sheet import load_sheet
+from unetpipe.stages.make_sheet import make_sheet
+
+SIZE = 48
+
+
+class Made:
+    """A sheet and a configuration that were written, and what was printed."""
+
+    def __init__(self, folder, target, printed, name):
+        self.printed = printed
+        self.sheet = load_sheet(target / f"{name}.tsv")
+        self.text = (target / f"{name}.yaml").read_text()
+        self.config = check_config(yaml.safe_load(self.text))
+        assert Path(self.config.source) == folder.resolve()
+        for row in self.sheet.rows:
+            assert find_files(row.image, folder), row.image
+            assert not row.labels or find_files(row.labels, folder), row.labels
+
+    @property
+    def roles(self):
+        """Volume -> its roles."""
+        found = {}
+        for row in self.sheet.rows:
+            found.setdefault(row.volume, []).append(row.role)
+        return found
+
+    @property
+    def pairs(self):
+        """Cells of image and labels of each volume."""
+        return {row.volume: (row.image, row.labels) for row in self.sheet.rows}
+
+    @property
+    def kinds(self):
+        """What the labels are."""
+        return {row.label_kind for row in self.sheet.rows if row.labels}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "data"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def make(folder, tmp_path, capsys):
+    def make(name="mine", **options):
+        target = tmp_path / "config"
+        make_sheet(folder=folder, name=name, config_dir=target, **options)
+        return Made(folder, target, capsys.readouterr().out, name)
+
+    return make
+
+
+def write(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, array, photometric="minisblack", **options)
+
+
+def noise(seed, shape=(SIZE, SIZE)):
+    values = np.random.default_rng(seed).integers(0, 255, shape)
+    return values.astype(np.uint8)
+
+
+def drifting(num_sections):
+    """Sections of one volume: each is like its neighbours, unlike those far away."""
+    rough = np.random.default_rng(0).normal(size=(num_sections, SIZE, SIZE))
+    smooth = gaussian_filter(rough, (2, 2, 2))
+    return np.uint8(255 * (smooth - smooth.min()) / np.ptp(smooth))
+
+
+def ids(num_objects=6, shape=(SIZE, SIZE)):
+    """Squares with ids from 1."""
+    labels = np.zeros(shape, np.uint16)
+    for k in range(num_objects):
+        y, x = 14 * (k // 3) + 2, 14 * (k % 3) + 2
+        labels[..., y : y + 9, x : x + 9] = k + 1
+    return labels
+
+
+def write_pairs(folder, count, image="images/{}.tif", labels="labels/{}.tif"):
+    for k in range(count):
+        write(folder / image.format(k), noise(k, (SIZE, SIZE + k)))
+        write(folder / labels.format(k), ids(4 + k % 3, (SIZE, SIZE + k)))
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("images/{}.tif", "labels/{}.tif"),
+        ("images/im{}.tif", "masks/im{}.tif"),
+        ("train_images/{}.tif", "train_annotations/{}.tif"),
+        ("imagesTr/a{}_0000.tif", "labelsTr/a{}.tif"),
+        ("cell{}.tif", "cell{}_labels.tif"),
+        ("cell{}.tif", "mask_cell{}.tif"),
+        ("raw/cell{}.tif", "gt/cell{}-seg.tif"),
+        ("raw/t{}.tif", "ground_truth/man_seg00{}.tif"),
+        ("site-{}/raw.tif", "site-{}/GroundTruth.tif"),
+        (
+            "sub-{0}/micr/sub-{0}_SEM.tif",
+            "derivatives/labels/sub-{0}/micr/sub-{0}_SEM_seg-axon.tif",
+        ),
+    ],
+)
+def test_image_and_labels_are_paired_by_the_usual_names(make, folder, image, labels):
+    write_pairs(folder, 10, image, labels)
+    made = make()
+    expected = {(image.format(k), labels.format(k)) for k in range(10)}
+    assert set(made.pairs.values()) == expected
+    assert made.kinds == {"instances"}
+    in_turn = ["train", "train", "validate", "train", "test"] * 2
+    assert [row.role for row in made.sheet.rows] == in_turn
+    assert "10 annotated images share the roles: 6 train, 2 validate, 2 test" in (
+        made.printed
+    )
+
+
+def test_one_stack_shares_its_sections_and_keeps_its_voxel_size(make, folder):
+    resolution = {
+        "resolution": (100.0, 100.0),
+        "metadata": {"spacing": 0.05, "unit": "um", "axes": "ZYX"},
+    }
+    write(folder / "cortex.tif", drifting(12), imagej=True, **resolution)
+    write(folder / "cortex_labels.tif", np.stack([ids()] * 12))
+    made = make()
+    assert [(row.role, row.sections) for row in made.sheet.rows] == [
+        ("train", (0, 1, 3, 5, 6, 8, 10, 11)),
+        ("validate", (2, 7)),
+        ("test", (4, 9)),
+    ]
+    assert "50,10,10 (file)" in made.printed
+    assert "voxel_size_nm" not in (made.text + made.printed)
+    assert made.pairs == {"cortex": ("cortex.tif", "cortex_labels.tif")}
+
+
+def write_series(folder, sections, start=0):
+    for k, section in enumerate(sections):
+        write(folder / "raw" / f"s{k + start}.tif", section)
+        write(folder / "labels" / f"s{k + start}.tif", ids())
+
+
+def test_numbered_files_that_resemble_their_neighbours_are_one_volume(make, folder):
+    write_series(folder, drifting(11), start=7)
+    made = make()
+    assert set(made.pairs.values()) == {("raw/*.tif", "labels/*.tif")}
+    assert list(made.roles) == ["mine"]
+    assert "the 11 files of raw/ (neighbours correlate by" in made.printed
+    assert "--images independent" in made.printed
+    apart = make("apart", images="independent")
+    assert len(apart.roles) == 11
+
+
+def test_numbered_files_that_resemble_nothing_are_images_of_their_own(make, folder):
+    write_series(folder, [noise(k) for k in range(11)])
+    made = make()
+    assert list(made.roles) == [f"s{k}" for k in range(11)]
+    assert "if they are the sections of one volume: --images stack" in made.printed
+    stacked = make("stacked", images="stack")
+    assert set(stacked.pairs.values()) == {("raw/*.tif", "labels/*.tif")}
+
+
+def test_labels_of_some_sections_leave_the_others_to_be_predicted(make, folder):
+    write_series(folder, drifting(12))
+    for k in set(range(12)) - {1, 4, 5, 8, 10}:
+        (folder / "labels" / f"s{k}.tif").unlink()
+    made = make()
+    assert [(row.role, row.sections) for row in made.sheet.rows] == [
+        ("train", (1, 4, 8)),
+        ("validate", (5,)),
+        ("test", (10,)),
+    ]
+
+
+def test_the_challenge_trains_on_one_sequence_and_tests_on_the_other(make, folder):
+    write_sequence(folder, drawn_sequence(12))
+    for path in sorted(folder.rglob("01*/**/*.tif")):
+        twin = Path(str(path).replace("/01", "/02"))
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        twin.write_bytes(path.read_bytes())
+    write(folder / "01_RES" / "mask000.tif", ids())
+    made = make()
+    assert made.pairs == {
+        "01": ("01/*.tif", "01_ST/SEG/*.tif"),
+        "02": ("02/*.tif", "02_GT/SEG/*.tif"),
+    }
+    assert made.roles == {"01": ["train", "validate"], "02": ["test"]}
+    assert made.sheet.rows[-1].sections is None, "markers count in all frames"
+    assert made.config.training.validation_metric == "seg"
+    assert "trains on 01, tests on 02" in made.printed
+
+
+def test_a_folder_an_image_with_a_mask_an_object(make, folder):
+    for k in range(5):
+        name = f"{k:x}" * 40
+        write(folder / "stage1_train" / name / "images" / f"{name}.tif", noise(k))
+        for n in range(1 + k):
+            mask = np.where(ids() == n + 1, 255, 0).astype(np.uint8)
+            write(folder / "stage1_train" / name / "masks" / f"{n}abc.tif", mask)
+    made = make()
+    assert made.kinds == {"masks"}
+    assert list(made.roles) == [f"{k}" * 8 for k in range(5)]
+    place = f"stage1_train/{'1' * 40}"
+    assert made.pairs["1" * 8] == (
+        f"{place}/images/{'1' * 40}.tif",
+        f"{place}/masks/*.tif",
+    )
+    assert "objects are about 10 voxels wide" in made.printed
+
+
+def test_several_labels_of_an_image_are_named(make, folder):
+    for k in range(3):
+        write(folder / "sub-1" / "micr" / f"s{k}_TEM.tif", noise(k))
+        for what in ("axon", "myelin"):
+            place = folder / "derivatives" / "labels" / "sub-1" / "micr"
+            write(
+                place / f"s{k}_TEM_seg-{what}.tif", 255 * (ids() > 0).astype(np.uint8)
+            )
+    made = make()
+    assert made.kinds == {"binary"}
+    assert made.pairs["s0_TEM"][1].endswith("s0_TEM_seg-axon.tif")
+    assert "several labels of 3 images" in made.printed
+    assert "s0_TEM_seg-myelin.tif would fit too" in made.printed
+    assert "several labels of 3 images" in made.text.replace("\n#   ", " ")
+
+
+def test_hdf5_datasets_are_chosen_by_name_and_said(make, folder):
+    with h5py.File(folder / "sample.hdf", "w") as file:
+        file["volumes/raw"] = drifting(6)
+        file["volumes/raw"].attrs["resolution"] = (40.0, 4.0, 4.0)
+        file["volumes/labels/clefts"] = np.zeros((6, SIZE, SIZE), np.uint64)
+        file["volumes/labels/neuron_ids"] = np.stack([ids()] * 6).astype(np.uint64)
+    made = make()
+    assert made.pairs == {
+        "sample": ("sample.hdf:volumes/raw", "sample.hdf:volumes/labels/neuron_ids")
+    }
+    assert (
+        "neuron_ids is taken as the labels, though there are volumes/labels/clefts too"
+        in made.printed
+    )
+    assert "40,4,4 (file)" in made.printed
+
+
+def test_labels_inside_an_ome_zarr_are_found(make, folder):
+    for place, values in (("", drifting(6)), ("/labels/cells", np.stack([ids()] * 6))):
+        group = zarr.open_group(
+            folder / f"brain.ome.zarr{place}", mode="w" if not place else "a"
+        )
+        group.create_array("0", data=values)
+        axes = [{"name": a, "type": "space", "unit": "nanometer"} for a in "zyx"]
+        scale = {"type": "scale", "scale": [30.0, 5.0, 5.0]}
+        datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+        group.attrs["ome"] = {
+            "version": "0.5",
+            "multiscales": [{"axes": axes, "datasets": datasets}],
+        }
+    made = make()
+    assert made.pairs == {"brain": ("brain.ome.zarr", "brain.ome.zarr/labels/cells")}
+    assert made.roles == {"brain": ["train", "validate", "test"]}
+    assert "30,5,5 (file)" in made.printed
+
+
+def test_folders_that_split_are_respected(make, folder):
+    for split, count in (("train", 5), ("val", 2), ("test", 2)):
+        write_pairs(folder / split, count)
+    write(folder / "new" / "images" / "x.tif", noise(9))
+    made = make()
+    count = {"train": 5, "validate": 2, "test": 2, "predict": 1}
+    roles = [row.role for row in made.sheet.rows]
+    assert {role: roles.count(role) for role in count} == count
+    assert made.roles["val-0"] == ["validate"]
+    assert "roles by names of folders: 5 train, 2 validate, 2 test" in made.printed
+
+
+def test_without_a_validation_folder_some_of_training_validates(make, folder):
+    write_pairs(folder / "train", 5)
+    write_pairs(folder / "test", 2)
+    roles = [row.role for row in make().sheet.rows]
+    assert roles.count("train"), roles.count("validate") == (4, 1)
+    assert roles.count("test") == 2
+
+
+def test_painted_labels_get_a_palette(make, folder):
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 128, 255]], np.uint8)
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (SIZE, SIZE + k)))
+        painted = colours[np.minimum(ids(6, (SIZE, SIZE + k)), 2)]
+        path = folder / "labels" / f"{k}.tif"
+        path.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(path, painted, photometric="rgb")
+    made = make()
+    assert made.kinds == {"classes"}
+    assert made.config.labels.palette == {"#000000": 0, "#0080ff": 1, "#ff0000": 2}
+    assert made.config.network.num_classes == 3
+
+
+def test_grey_values_in_many_pieces_are_classes(make, folder):
+    write(folder / "a.tif", drifting(5))
+    tiles = np.kron(np.indices((12, 12)).sum(0) % 3, np.ones((4, 4), int))
+    write(folder / "a_labels.tif", np.stack([np.uint8([0, 90, 200])[tiles]] * 5))
+    made = make()
+    assert made.kinds == {"classes"}
+    assert made.config.labels.palette == {"0": 0, "90": 1, "200": 2}
+    assert "pieces for each value in a section" in made.printed
+
+
+def test_files_that_are_there_are_kept_unless_forced(make, folder):
+    write_pairs(folder, 3)
+    make()
+    with pytest.raises(ConfigError, match=r"mine.tsv and .*mine.yaml exist; .*--force"):
+        make()
+    make(force=True)
+
+
+def test_hostile_names_become_unique_volumes_that_name_their_file(make, folder):
+    names = ["a|b.tif", "tab\there.tif", 'quote".tif', "#first.tif", "~root.tif"]
+    names += [" blank.tif", "new\nline.tif", "[1]*.tif", "ü.tif", "U.tif", "u.tif"]
+    names += ["日本.tif", "x" * 90 + ".tif", "x" * 90 + "y.tif", "²1.tif", "-a.tif"]
+    for k, name in enumerate(names):
+        write(folder / "raw" / name, noise(k, (SIZE, SIZE + k)))
+    made = make()
+    assert len(made.roles) == len(names)
+    found = [find_files(row.image, folder) for row in made.sheet.rows]
+    assert sorted(p.name for (p,) in found) == sorted(names)
+
+
+def test_axes_that_a_file_leaves_open_are_said_and_written(make, folder):
+    tifffile.imwrite(
+        folder / "a.tif",
+        noise(0, (3, SIZE, SIZE)),
+        metadata=None,
+        photometric="minisblack",
+        planarconfig="separate",
+    )
+    made = make()
+    (row,) = made.sheet.rows
+    assert row.axes == "zyx"
+    assert "zyx is taken, though they may be channels (cyx)" in made.printed
+    assert "zyx is taken" in made.text
+
+
+def test_time_points_of_a_flat_image_are_sections(make, folder):
+    write(folder / "movie.tif", drifting(6), imagej=True, metadata={"axes": "TYX"})
+    (row,) = make().sheet.rows
+    assert (row.axes, row.time) == ("zyx", None)
+
+
+def test_time_points_of_a_stack_are_volumes(make, folder):
+    movie = noise(0, (2, 5, SIZE, SIZE))
+    write(folder / "movie.tif", movie, imagej=True, metadata={"axes": "TZYX"})
+    rows = make().sheet.rows
+    assert [(row.volume, row.time) for row in rows] == [
+        ("movie-t0", 0),
+        ("movie-t1", 1),
+    ]
+
+
+def test_without_labels_everything_is_predicted_and_what_is_missing_is_said(
+    make, folder
+):
+    write(folder / "a.tif", drifting(5))
+    (folder / "b.czi").touch()
+    made = make()
+    assert made.roles == {"a": ["predict"]}
+    assert "nothing is annotated" in made.printed
+    assert "1 .czi file cannot be read: convert to OME-TIFF" in made.printed
+
+
+def test_empty_and_unfit_labels_do_not_teach(make, folder):
+    write_pairs(folder, 7)
+    write(folder / "labels" / "0.tif", np.zeros((SIZE, SIZE), np.uint16))
+    write(folder / "labels" / "1.tif", ids(shape=(SIZE, SIZE)))
+    made = make()
+    assert made.roles["0"] == made.roles["1"] == ["predict"]
+    assert "the labels of 0 hold nothing but 0" in made.printed
+    assert "1: its labels are left out: the image is (1, 48, 49)" in made.printed
+
+
+def test_images_with_another_number_of_channels_are_left_out_and_named(make, folder):
+    write_pairs(folder, 5)
+    tifffile.imwrite(
+        folder / "images" / "c.tif", noise(3, (SIZE, SIZE, 3)), photometric="rgb"
+    )
+    made = make()
+    assert len(made.roles) == 5
+    assert "left out: they have not 1 channel" in made.printed
+
+
+def test_soft_edges_are_refused_with_a_remedy(make, folder):
+    distance = np.hypot(*(np.indices((160, 160)) - 80))
+    soft = np.uint8(255 * np.clip((52 - distance) / 4, 0, 1))
+    write(folder / "a.tif", noise(0, soft.shape))
+    write(folder / "a_mask.tif", soft)
+    made = make()
+    assert made.roles == {"a": ["predict"]}
+    assert "save them with two values" in made.printed
+
+
+def test_a_folder_without_images_is_refused_with_what_it_holds(make, folder):
+    (folder / "b.nd2").touch()
+    with pytest.raises(DataError, match=r"no TIFF.*1 .nd2 file cannot be read"):
+        make()
+
+
+def test_the_command_needs_no_torch_and_prints_the_next_commands(folder, tmp_path):
+    write_pairs(folder, 3)
+    root = Path(__file__).resolve().parents[2]
+    watch = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0]); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            watch,
+            "scripts/make_sheet.py",
+            str(folder),
+            "--name",
+            "mine",
+            "--config-dir",
+            str(tmp_path),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, dry, run, torch = done.stdout.splitlines()
+    assert (
+        dry.split("#")[0].strip() == f"snakemake --configfile {tmp_path}/mine.yaml -n"
+    )
+    assert run.split("#")[0].strip() == f"snakemake --configfile {tmp_path}/mine.yaml"
+    assert torch == "False"
+
+
+def read_hand_made(name):
+    root = Path(__file__).resolve().parents[2]
+    return load_sheet(root / "config" / f"{name}.tsv")
+
+
+def test_real_folders_become_what_people_wrote_by_hand(real_data, tmp_path, capsys):
+    def make(name):
+        make_sheet(
+            folder=real_data / name, name="mine", config_dir=tmp_path, force=True
+        )
+        return Made(real_data / name, tmp_path, capsys.readouterr().out, "mine")
+
+    vnc = make("drosophila-vnc-sstem")
+    theirs = read_hand_made("vnc").rows
+    assert [(r.role, r.sections) for r in vnc.sheet.rows] == [
+        (r.role, r.sections) for r in theirs
+    ]
+    assert vnc.kinds == {"classes"}
+    greys = {0, 32, 64, 96, 128, 159, 191, 223, 255}
+    assert set(vnc.config.labels.palette) == {str(grey) for grey in greys}
+    isbi = make("isbi2012-em")
+    split = read_hand_made("isbi2012-split").rows
+    tested = [r.sections for r in isbi.sheet.rows if r.role == "test"]
+    assert tested == [r.sections for r in split if r.role == "test"]
+    assert isbi.roles == {"test": ["predict"], "train": ["train", "validate", "test"]}
+    assert isbi.kinds == {"binary"}

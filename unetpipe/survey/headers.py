@@ -1,0 +1,181 @@
+"""What the headers of files say, and what they leave open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.agreement import check_image_dtype
+from unetpipe.errors import DataError
+from unetpipe.images import open_image
+from unetpipe.images.cells import open_cell
+from unetpipe.images.source import VoxelSize
+from unetpipe.survey.cells import write_cell
+
+COLOURS = (2, 3, 4)  # so many may be channels, or sections
+COMPARED = 6  # pairs of files that are compared
+THUMB = 48  # voxels a side of what is compared
+# Sections of one volume look more like their neighbours than like others by this much
+# (difference of correlations).
+NEARER = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One image as the pipeline would read it.
+
+    Attributes
+    ----------
+    shape : (c, z, y, x)
+        Its lengths.
+    letters : str
+        Axes in the order of the file, those of length 1 left out.
+    dtype : str
+        Of the voxels.
+    voxel_size_nm : (z, y, x) or None
+        If the file says so.
+    axes : str
+        What the sheet must say of the axes; empty: nothing, the file says it.
+    num_times : int
+        Time points, each a volume of its own.
+    note : str
+        What is not certain.
+    """
+
+    shape: tuple[int, int, int, int]
+    letters: str
+    dtype: str
+    voxel_size_nm: VoxelSize | None
+    axes: str = ""
+    num_times: int = 1
+    note: str = ""
+
+
+def read_header(cell: str, root: Path, labels: str = "") -> Header:
+    """Return what a cell of the sheet holds; where axes are unclear, say what is taken.
+
+    Parameters
+    ----------
+    cell : str
+        Of the image.
+    root : Path
+        Folder of the originals.
+    labels : str
+        Cell of its labels, which may tell sections from channels; or nothing.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        return _read(cell, root, "", None)
+    except DataError as error:
+        source = open_cell(cell, root)
+        shape, said = source.shape, source.axes.lower()
+        source.close()
+        if "t" in said and len(said) == len(shape):
+            return _read_times(cell, root, shape, said)
+        axes, why = _guess(shape, _shape_of(labels, root))
+        if not axes:
+            raise
+        try:
+            header = _read(cell, root, axes, None)
+        except DataError:
+            raise error from None
+        said = said if set(said) - set("qiyx") else "nothing"
+        note = (
+            f"shape {shape}, the file says {said} of its axes: {axes} is taken, {why}"
+        )
+        return replace(header, note=note)
+
+
+def look_alike(paths: Sequence[str], root: Path) -> tuple[float, float] | None:
+    """Return how alike neighbouring files are, and how alike others: correlations.
+
+    Sections of one volume resemble their neighbours more than sections far away.
+    None where there are too few files to tell.
+    """
+    num = len(paths)
+    if num < 4:
+        return None
+    starts = np.unique(np.linspace(0, num - 2, COMPARED).astype(int)).tolist()
+    wanted = {k for s in starts for k in (s, s + 1, (s + num // 2) % num)}
+    thumbs = {k: _thumb(paths[k], root) for k in wanted}
+    near = [_correlate(thumbs[s], thumbs[s + 1]) for s in starts]
+    far = [_correlate(thumbs[s], thumbs[(s + num // 2) % num]) for s in starts]
+    return float(np.mean(near)), float(np.mean(far))
+
+
+def _read(cell: str, root: Path, axes: str, time: int | None) -> Header:
+    with open_image(cell, root, axes=axes, time=time) as image:
+        check_image_dtype(image)
+        length = dict(zip("czyx", image.shape, strict=True))
+        letters = "".join(
+            letter
+            for letter in image.plan.letters.replace("s", "c")
+            if letter in "yx" or length.get(letter, 1) > 1
+        )
+        size = image.voxel_size_nm
+        return Header(image.shape, letters, str(image.dtype), size, axes)
+
+
+def _read_times(cell: str, root: Path, shape: tuple[int, ...], said: str) -> Header:
+    """Take the time points of a flat image as sections, of a stack each by itself."""
+    length = dict(zip(said, shape, strict=True))
+    if length.get("z", 1) > 1:
+        note = f"{length['t']} time points: each becomes a volume"
+        return replace(_read(cell, root, "", 0), num_times=length["t"], note=note)
+    axes = said.replace("z", "").replace("t", "z").replace("s", "c")
+    note = f"its {length['t']} time points are taken as sections ({axes})"
+    return replace(_read(cell, root, axes, None), note=note)
+
+
+def _guess(shape: tuple[int, ...], labels: tuple[int, ...]) -> tuple[str, str]:
+    """Return the likely axes of a file that says nothing, and why."""
+    if len(shape) == 3 and labels == shape:
+        return "zyx", "because the labels have this shape too"
+    if len(shape) == 3 and shape[-1] in COLOURS:
+        return "yxc", f"because {shape[-1]} channels are likelier than a width"
+    if len(shape) == 3 and labels == shape[1:]:
+        return "cyx", "because the labels have one section"
+    if len(shape) == 3:
+        return "zyx", "though they may be channels (cyx)"
+    if len(shape) == 4 and shape[-1] in COLOURS:
+        return "zyxc", f"because {shape[-1]} channels are likelier than a width"
+    if len(shape) == 4:
+        axes = "czyx" if shape[0] <= shape[1] else "zcyx"
+        return axes, "because there are fewer channels than sections"
+    return "", ""
+
+
+def _shape_of(labels: str, root: Path) -> tuple[int, ...]:
+    if not labels:
+        return ()
+    try:
+        source = open_cell(labels, root)
+    except DataError:
+        return ()
+    source.close()
+    return source.shape
+
+
+def _thumb(path: str, root: Path) -> NDArray[np.float64]:
+    """Return a small copy of the first section, its mean 0 and deviation 1."""
+    with open_image(write_cell(path), root) as image:
+        section = image.read_sections(0, 1)[0, 0].astype(np.float64)
+    steps = [max(1, n // THUMB) for n in section.shape]
+    small = section[: steps[0] * THUMB, : steps[1] * THUMB]
+    rows, columns = (n // s for n, s in zip(small.shape, steps, strict=True))
+    small = small[: rows * steps[0], : columns * steps[1]]
+    small = small.reshape(rows, steps[0], columns, steps[1]).mean(axis=(1, 3))
+    small -= small.mean()
+    deviation = small.std()
+    flat: NDArray[np.float64] = small / deviation if deviation else small
+    return flat
+
+
+def _correlate(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
+    return float((one * two).mean())

@@ -1,0 +1,255 @@
+"""What names of files and folders say: image or labels, which split, which number."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+LABEL_WORDS = frozenset(
+    [
+        "label",
+        "labels",
+        "lbl",
+        "lbls",
+        "mask",
+        "masks",
+        "seg",
+        "segs",
+        "segmentation",
+        "segmentations",
+        "gt",
+        "gts",
+        "truth",
+        "groundtruth",
+        "annotation",
+        "annotations",
+        "annot",
+        "annots",
+        "instance",
+        "instances",
+    ]
+)
+IMAGE_WORDS = frozenset(
+    [
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "im",
+        "raw",
+        "frame",
+        "frames",
+        "grayscale",
+        "greyscale",
+        "gray",
+        "grey",
+        "input",
+        "inputs",
+        "volume",
+        "maps",
+    ]
+)
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "validate"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+NNUNET_SPLITS = {"tr": "train", "ts": "test"}  # imagesTr, labelsTs
+NNUNET_CHANNEL = re.compile(r"_\d{4}$")
+DROPPED = frozenset(("ground", "derivatives"))  # beside labels: they tell nothing more
+SUFFIXES = (
+    *(".ome.tiff", ".ome.tif", ".tiff", ".tif", ".png"),
+    *(".h5.gz", ".hdf5.gz", ".hdf.gz", ".h5", ".hdf5", ".hdf", ".ome.zarr", ".zarr"),
+)
+LONGEST_NAME = 48
+ID_PATTERN = re.compile(r"^[0-9a-f]{16,}$")
+SHORTEST_ID = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What the path of a file says.
+
+    Attributes
+    ----------
+    path : str
+        Below the folder, with ``/``.
+    is_labels : bool
+        A word for labels is in its name, or in the folder that speaks of it.
+    says_image : bool
+        A word for images is in the folder that speaks of it.
+    split : str
+        train, validate, test, or nothing.
+    folder_key, stem_key : str
+        Folders and name without words for images, labels and splits: what an image and
+        its labels have in common.
+    number : int or None
+        The last number in the name.
+    """
+
+    path: str
+    is_labels: bool
+    says_image: bool
+    split: str
+    folder_key: str
+    stem_key: str
+    number: int | None
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds it."""
+        return str(PurePosixPath(self.path).parent)
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """Folder, name without its last number, and ending: the same in a series."""
+        stem, suffix = split_suffix(PurePosixPath(self.path).name)
+        return self.folder, re.sub(r"\d+(?=\D*$)", "#", stem), suffix
+
+
+@lru_cache(maxsize=1 << 16)
+def read_name(path: str) -> Name:
+    """Return what a path says.
+
+    Examples
+    --------
+    >>> name = read_name("train_masks/cell-007_mask.png")
+    >>> name.is_labels, name.split, name.stem_key, name.number
+    (True, 'train', 'cell-007', 7)
+    """
+    *folders, last = PurePosixPath(path).parts
+    stem, _ = split_suffix(last)
+    splits, keys, spoken = [], [], ""
+    for folder in folders:
+        words = _words(folder)
+        known = set(words)
+        if known & LABEL_WORDS:
+            spoken = "labels"
+        elif known & IMAGE_WORDS:
+            spoken = "image"
+        splits += [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
+        if known & (LABEL_WORDS | IMAGE_WORDS):
+            splits += [NNUNET_SPLITS[word] for word in words if word in NNUNET_SPLITS]
+            if known & NNUNET_SPLITS.keys() and known & IMAGE_WORDS:
+                stem = NNUNET_CHANNEL.sub("", stem)
+        keys.append(_key(words))
+    words = _words(stem)
+    ends = [word for word in (words[:1] + words[-1:]) if word in SPLIT_WORDS]
+    numbers = re.findall(r"\d+", stem)
+    return Name(
+        path=path,
+        is_labels=bool(spoken == "labels" or set(words) & LABEL_WORDS),
+        says_image=spoken == "image",
+        split=([*splits, *(SPLIT_WORDS[word] for word in ends)] or [""])[0],
+        folder_key="/".join(filter(None, keys)),
+        stem_key=_key(words),
+        number=int(numbers[-1]) if numbers else None,
+    )
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return the name of a file without its ending, and the ending.
+
+    Examples
+    --------
+    >>> split_suffix("cortex.ome.tif")
+    ('cortex', '.ome.tif')
+    """
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], name[-len(suffix) :]
+    return name, ""
+
+
+def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
+    """Return a name for each volume: its file's or folder's, made unique.
+
+    Letters that a sheet does not allow become ``-``; ids of many digits are cut where
+    they still differ.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Of each volume's image; of a series its folder.
+    fallback : str
+        Of a volume that has no name of its own.
+
+    Examples
+    --------
+    >>> choose_names(["a/raw/1.png", "b/raw/1.png", "b/raw/ü 2.png"], "mine")
+    ['a-1', 'b-1', 'u-2']
+    """
+    lengths = [1] * len(paths)
+    parts = [_naming_parts(path) or [fallback] for path in paths]
+    while True:
+        names = [
+            _sanitize("-".join(part[-length:])) or fallback
+            for part, length in zip(parts, lengths, strict=True)
+        ]
+        count = Counter(name.casefold() for name in names)
+        longer = [
+            min(length + 1, len(part)) if count[name.casefold()] > 1 else length
+            for part, length, name in zip(parts, lengths, names, strict=True)
+        ]
+        if longer == lengths:
+            break
+        lengths = longer
+    return _number_twins([_sanitize(name) for name in _shorten_ids(names)])
+
+
+def _naming_parts(path: str) -> list[str]:
+    """Return folders and name, without what only says image or labels."""
+    parts = list(PurePosixPath(path).parts)
+    if parts:
+        parts[-1] = split_suffix(parts[-1])[0]
+    return [p for p in parts if set(_words(p)) - IMAGE_WORDS - LABEL_WORDS]
+
+
+def _shorten_ids(names: list[str]) -> list[str]:
+    ids = {name for name in names if ID_PATTERN.match(name)}
+    length = SHORTEST_ID
+    while len({name[:length] for name in ids}) < len(ids):
+        length += 1
+    return [name[:length] if name in ids else name for name in names]
+
+
+def _number_twins(names: list[str]) -> list[str]:
+    taken: set[str] = set()
+    unique = []
+    for name in names:
+        chosen, number = name[:LONGEST_NAME].rstrip("-._"), 2
+        stem = chosen
+        while chosen.casefold() in taken:
+            chosen, number = f"{stem}-{number}", number + 1
+        taken.add(chosen.casefold())
+        unique.append(chosen)
+    return unique
+
+
+def _sanitize(text: str) -> str:
+    """Return a text of letters, digits, ``.``, ``_`` and ``-`` that may be a name."""
+    from unicodedata import normalize
+
+    plain = normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a name in lower case; a number at a word's end is a word."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    pieces = re.findall(r"[^\W_]+", apart)
+    return [
+        word.lower()
+        for piece in pieces
+        for word in re.findall(r"^.*?\D(?=\d+$)|\d+$|^.*\D$", piece)
+    ]
+
+
+def _key(words: Sequence[str]) -> str:
+    unspoken = LABEL_WORDS | IMAGE_WORDS | SPLIT_WORDS.keys()
+    rest = [word for word in words if word not in unspoken]
+    if len(rest) < len(words):
+        rest = [w for w in rest if w not in NNUNET_SPLITS]
+    return "-".join(word for word in rest if word not in DROPPED)

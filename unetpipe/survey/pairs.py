@@ -1,0 +1,164 @@
+"""Which labels belong to which image, by their names alone."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from unetpipe.survey.candidates import list_briefly
+from unetpipe.survey.names import Name
+
+Key = Callable[[Name], Hashable]
+
+
+def pair_names(
+    images: Sequence[Name], labels: Sequence[Name]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the labels of each image that has some, and notes on what is unclear.
+
+    In this order: the same name in folders that correspond; the labels' name begins
+    with the image's; the same name in any folders; the same number in folders whose
+    files have one number each.
+
+    Parameters
+    ----------
+    images, labels : sequence of Name
+        All there are.
+
+    Returns
+    -------
+    dict
+        Path of an image -> path of its labels.
+    list of str
+        Images with several labels, labels without an image.
+    """
+    found: dict[str, str] = {}
+    notes: list[str] = []
+    twins: list[str] = []
+
+    def take(image: Name, fitting: Sequence[Name]) -> None:
+        found[image.path] = fitting[0].path
+        used.update(name.path for name in fitting)
+        if len(fitting) > 1:
+            twins.append(
+                f"{image.path}: {fitting[0].path} is taken, though "
+                f"{list_briefly(name.path for name in fitting[1:])} would fit too"
+            )
+
+    used: set[str] = set()
+    _by_key(images, labels, found, used, take, _same_name)
+    _by_beginning(images, labels, found, used, take)
+    _by_key(images, labels, found, used, take, _same_name_anywhere)
+    for key in (_same_number, _same_number_anywhere):
+        _by_number(images, labels, found, used, take, key)
+    if twins:
+        notes.append(
+            f"several labels of {len(twins)} image{'s' * (len(twins) > 1)}: "
+            f"{list_briefly(twins, 1)}; move those that you do not want elsewhere"
+        )
+    return found, notes
+
+
+def _same_name(name: Name) -> Hashable:
+    return name.split, name.folder_key.casefold(), name.stem_key.casefold()
+
+
+def _same_name_anywhere(name: Name) -> Hashable:
+    return (name.split, name.stem_key.casefold()) if name.stem_key else None
+
+
+def _same_number(name: Name) -> Hashable:
+    return name.split, name.folder_key.casefold()
+
+
+def _same_number_anywhere(name: Name) -> Hashable:
+    return name.split
+
+
+Take = Callable[[Name, Sequence[Name]], None]
+
+
+def _by_key(
+    images: Iterable[Name],
+    labels: Iterable[Name],
+    found: dict[str, str],
+    used: set[str],
+    take: Take,
+    key: Key,
+) -> None:
+    """Pair an image with the labels of its key, where it is the only image of it."""
+    ours, theirs = _group(images, found, key), _group(labels, used, key)
+    for same, (image, *others) in ours.items():
+        if same is not None and not others and theirs.get(same):
+            take(image, theirs[same])
+
+
+def _by_beginning(
+    images: Iterable[Name],
+    labels: Iterable[Name],
+    found: dict[str, str],
+    used: set[str],
+    take: Take,
+) -> None:
+    """Pair an image with the labels whose name goes on where the image's ends."""
+    ours, theirs = (
+        _group(images, found, _same_number),
+        _group(labels, used, _same_number),
+    )
+    for same, group in ours.items():
+        for image in group:
+            start = f"{image.stem_key.casefold()}-"
+            fitting = [
+                name
+                for name in theirs.get(same, ())
+                if len(start) > 1 and name.stem_key.casefold().startswith(start)
+            ]
+            # With img-1 and img-1-b the longer name has them.
+            longer = [
+                other.stem_key.casefold()
+                for other in group
+                if other is not image and other.stem_key.casefold().startswith(start)
+            ]
+            fitting = [
+                name
+                for name in fitting
+                if name.path not in used
+                and not name.stem_key.casefold().startswith(tuple(longer) or ("\0",))
+            ]
+            if fitting:
+                take(image, fitting)
+
+
+def _by_number(
+    images: Iterable[Name],
+    labels: Iterable[Name],
+    found: dict[str, str],
+    used: set[str],
+    take: Take,
+    key: Key,
+) -> None:
+    """Pair by number where each number occurs once, in one folder on each side."""
+    ours, theirs = _group(images, found, key), _group(labels, used, key)
+    for same, group in ours.items():
+        others = theirs.get(same, [])
+        if not (_are_numbered(group) and _are_numbered(others)):
+            continue
+        by_number = {name.number: name for name in others}
+        for image in group:
+            if image.number in by_number:
+                take(image, [by_number[image.number]])
+
+
+def _are_numbered(names: Sequence[Name]) -> bool:
+    numbers = [name.number for name in names]
+    is_one_series = len({name.series for name in names}) == 1
+    return is_one_series and None not in numbers and len(set(numbers)) == len(numbers)
+
+
+def _group(
+    names: Iterable[Name], without: Iterable[str], key: Key
+) -> dict[Hashable, list[Name]]:
+    groups: dict[Hashable, list[Name]] = defaultdict(list)
+    left_out = set(without)
+    for name in names:
+        if name.path not in left_out:
+            groups[key(name)].append(name)
+    return groups

@@ -1,0 +1,184 @@
+"""Settings to begin with: what annotations suggest, within an hour without a GPU."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, get_args
+
+from unetpipe.config import (
+    FieldOfInterest,
+    NetworkConfig,
+    TrainingConfig,
+    WeightMapConfig,
+)
+from unetpipe.forecast import assume_rate, training_flop
+from unetpipe.geometry import Zyx, as_zyx
+from unetpipe.patches import choose_patch
+from unetpipe.progress import describe_seconds
+from unetpipe.suggestions import FEWEST_STEPS, VolumePrint, choose_rate, suggest
+from unetpipe.survey.kinds import Kind
+
+LONGEST_ON_CPU = 3600.0  # seconds of training
+NARROWEST = 16
+SMALL_PATCH: Zyx = (1, 412, 412)  # what the project's own small trainings take
+ISOTROPIC = 3.0
+ONE_PART_VOXELS = 1 << 23  # predicted by one job
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of the configuration, ``section.key``, its value, and why."""
+
+    key: str
+    value: Any
+    why: str
+
+
+def choose_settings(
+    prints: Sequence[VolumePrint],
+    kind: Kind,
+    *,
+    num_channels: int,
+    has_gpu: bool,
+    num_threads: int,
+) -> list[Setting]:
+    """Return what differs from the defaults.
+
+    Parameters
+    ----------
+    prints : sequence of VolumePrint
+        Of what is trained on; at least one.
+    kind : Kind
+        Of the labels.
+    num_channels : int
+        Of the images.
+    has_gpu : bool
+        Whether there is one.
+    num_threads : int
+        Processors.
+    """
+    network = NetworkConfig(num_classes=kind.num_classes)
+    training, weights = TrainingConfig(), WeightMapConfig()
+    sections = [(1, *v.section_shape) for v in prints]
+    spec = network.spec(num_channels)
+    found = suggest(
+        prints,
+        spec,
+        {
+            "network": network.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "weight_map": weights.model_dump(mode="json"),
+        },
+        choose_patch(None, spec, sections),
+    )
+    wanted = {
+        s.key: Setting(s.key, s.suggested, s.why)
+        for s in found
+        # The first network sees each section by itself: fast, and never wrong.
+        if s.is_change and s.key != "network.ndim"
+    }
+    if not has_gpu:
+        wanted |= _shorten(wanted, network, sections, num_channels, num_threads)
+    else:
+        why = "a GPU computes it several times as fast"
+        for key in ("training.precision", "prediction.precision"):
+            wanted[key] = Setting(key, "bf16", why)
+    return list(wanted.values())
+
+
+def describe_ndim(voxel_size_nm: tuple[float, float, float] | None, depth: int) -> str:
+    """Return when a volumetric network would be worth a try, or nothing."""
+    if depth < 16:
+        return ""
+    if voxel_size_nm is None:
+        return (
+            "the voxel size is not known; if voxels are about as long along z as in "
+            "the plane, network.ndim: 3 may do better"
+        )
+    if voxel_size_nm[0] < ISOTROPIC * min(voxel_size_nm[1:]):
+        return "voxels are about as long along z: network.ndim: 3 may do better"
+    return ""
+
+
+def choose_challenge(folder: str) -> list[Setting]:
+    """Return what the Cell Tracking Challenge scores by."""
+    why = "the challenge's own score chooses checkpoint, threshold and smallest object"
+    found = [
+        Setting("training.validation_metric", "seg", why),
+        Setting("segmentation.smallest_object_vox", "auto", why),
+    ]
+    known = next(
+        (n for n in get_args(FieldOfInterest) if n.casefold() in folder.casefold()),
+        None,
+    )
+    if known:
+        why = f"the folder's name says {known}: what lies at its edge is not annotated"
+        found.append(Setting("evaluation.field_of_interest_vox", known, why))
+    return found
+
+
+def choose_parts(shapes: Sequence[Zyx]) -> list[Setting]:
+    """Return one part for each prediction where all volumes are small."""
+    if max(map(prod, shapes)) > ONE_PART_VOXELS:
+        return []
+    why = "each volume is small: one job predicts it"
+    return [Setting("prediction.parts", 1, why)]
+
+
+def _shorten(
+    wanted: Mapping[str, Setting],
+    network: NetworkConfig,
+    sections: Sequence[Zyx],
+    num_channels: int,
+    num_threads: int,
+) -> dict[str, Setting]:
+    """Return a narrower network, or fewer steps, so that it is trained in an hour."""
+    rate = assume_rate("cpu", num_threads)
+
+    def value(key: str, default: Any) -> Any:
+        return wanted[key].value if key in wanted else default
+
+    depth = value("network.depth", network.depth)
+    width = value("network.base_channels", network.base_channels)
+    steps = value("training.steps", TrainingConfig().steps)
+    patch = value("training.patch", None)
+
+    def seconds() -> float:
+        changed = {"base_channels": width, "depth": depth}
+        spec = network.model_copy(update=changed).spec(num_channels)
+        shape = as_zyx(patch) if patch else None
+        flop = training_flop(spec, shape, 1, list(sections))
+        return float(steps * flop / rate.flop_per_second)
+
+    before = seconds()
+    while seconds() > LONGEST_ON_CPU and width > NARROWEST:
+        width //= 2
+    if seconds() > LONGEST_ON_CPU:
+        fitting = int(steps * LONGEST_ON_CPU / seconds()) // 500 * 500
+        steps = max(min(steps, FEWEST_STEPS), fitting)
+    largest = max(max(shape[1:]) for shape in sections)
+    if seconds() > LONGEST_ON_CPU and largest > SMALL_PATCH[1] // 2:
+        patch = list(SMALL_PATCH)
+    why = (
+        "no GPU was found: about {} of training instead of "
+        f"{describe_seconds(before)} ({rate.known_from}); with one, put "
+        "config/gpu.yaml behind this file"
+    )
+    why = why.format(describe_seconds(seconds()))
+    changes = {
+        "network.base_channels": (width, network.base_channels),
+        "training.patch": (patch, None),
+        "training.steps": (steps, TrainingConfig().steps),
+    }
+    shorter = {
+        key: Setting(key, new, why)
+        for key, (new, default) in changes.items()
+        if new != value(key, default)
+    }
+    if "training.steps" in shorter:
+        values, reason = choose_rate(steps)
+        shorter |= {
+            f"training.{key}": Setting(f"training.{key}", new, reason)
+            for key, new in values.items()
+        }
+    return shorter

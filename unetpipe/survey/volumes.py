@@ -1,0 +1,214 @@
+"""From candidates to volumes: cells, headers, and which sections are annotated."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from unetpipe.errors import DataError, UnetpipeError
+from unetpipe.images import ImageReader, open_image, open_masks
+from unetpipe.originals import natural_key, number_of
+from unetpipe.survey.candidates import Candidate, list_briefly
+from unetpipe.survey.cells import write_cell, write_series
+from unetpipe.survey.contents import HDF5_ENDINGS
+from unetpipe.survey.headers import Header, read_header
+from unetpipe.survey.names import choose_names
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One volume as it will stand in the sheet.
+
+    Attributes
+    ----------
+    name, image, labels : str
+        Cells of the sheet; ``labels`` is empty where there are none.
+    num_files : int
+        Of the image.
+    header : Header
+        Of the image.
+    annotated : tuple of int
+        Sections with labels.
+    split, kind : str
+        What the layout says of role and kind of labels, or nothing.
+    is_held : bool
+        Whether its split is one between sequences.
+    time : int or None
+        Time point.
+    """
+
+    name: str
+    image: str
+    labels: str
+    num_files: int
+    header: Header
+    annotated: tuple[int, ...] = ()
+    split: str = ""
+    kind: str = ""
+    is_held: bool = False
+    time: int | None = None
+
+    @property
+    def num_sections(self) -> int:
+        """Sections of the image."""
+        return self.header.shape[1]
+
+    def without_labels(self) -> "Found":
+        """Return the volume as it is if its labels cannot be used."""
+        return replace(self, labels="", annotated=(), kind="")
+
+
+def find_volumes(
+    candidates: Sequence[Candidate], root: Path, fallback: str
+) -> tuple[list[Found], list[str]]:
+    """Open all headers; return the volumes, and what was left out or is not certain.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        In any order.
+    root : Path
+        Folder of the originals.
+    fallback : str
+        Name of a volume that has none of its own.
+    """
+    ordered = sorted(_expand(candidates, root), key=lambda c: natural_key(c.images[0]))
+    names = choose_names([_naming_path(c) for c in ordered], fallback)
+    found, notes = [], list[str]()
+    for candidate, name in zip(ordered, names, strict=True):
+        try:
+            volume, about = _describe(candidate, name, root)
+        except (UnetpipeError, OSError) as error:
+            notes.append(f"{candidate.images[0]} is left out: {error}")
+            continue
+        notes += about
+        found += _at_times(volume)
+    kept, more = _of_one_channel_count(found)
+    return kept, notes + more
+
+
+def open_labels(volume: Found, root: Path) -> ImageReader:
+    """Open the labels of a volume, colours as colours."""
+    if volume.kind == "masks":
+        return open_masks(volume.labels, root)
+    return open_image(
+        volume.labels,
+        root,
+        axes=volume.header.axes,
+        time=volume.time,
+        is_labels=True,
+        has_palette=True,
+    )
+
+
+def _expand(candidates: Iterable[Candidate], root: Path) -> list[Candidate]:
+    """Turn sequences whose frames are stacks into a candidate for each such frame."""
+    expanded = []
+    for candidate in candidates:
+        if not (candidate.is_sequence and candidate.kind):
+            expanded.append(candidate)
+            continue
+        try:
+            is_flat = read_header(write_cell(candidate.images[0]), root).shape[1] == 1
+        except (DataError, OSError):
+            is_flat = True  # the error comes up again, and is told
+        if is_flat:
+            expanded.append(candidate)
+            continue
+        labels = {number_of(Path(path)): path for path in candidate.labels}
+        expanded += [
+            replace(candidate, images=(path,), labels=(labels[number],))
+            for path in candidate.images
+            if (number := number_of(Path(path))) in labels
+        ]
+    return expanded
+
+
+def _naming_path(candidate: Candidate) -> str:
+    path = PurePosixPath(candidate.images[0].split(":")[0])
+    return str(path.parent if len(candidate.images) > 1 else path)
+
+
+def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[str]]:
+    """Return one volume, and notes; labels that do not fit are left out."""
+    notes = []
+    image = _cell(candidate.images, root)
+    labels = _cell(candidate.labels, root) if candidate.labels else ""
+    header = read_header(image, root, labels)
+    if header.note:
+        notes.append(f"{name}: {header.note}")
+    volume = Found(
+        *(name, image, "", len(candidate.images), header),
+        split=candidate.split,
+        kind=candidate.kind,
+        is_held=candidate.is_held,
+    )
+    if not labels:
+        return volume, notes
+    try:
+        annotated = _check_labels(replace(volume, labels=labels), candidate, root)
+    except (UnetpipeError, OSError) as error:
+        return volume, [*notes, f"{name}: its labels are left out: {error}"]
+    return replace(volume, labels=labels, annotated=annotated), notes
+
+
+def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int, ...]:
+    """Return the sections that the labels annotate, if they fit the image."""
+    with open_labels(volume, root) as labels:
+        num_channels, num_sections, *plane = labels.shape
+        if labels.dtype.kind not in "iu":
+            raise DataError(
+                f"they are {labels.dtype}; save ids of objects as integers, such as "
+                "uint32"
+            )
+        if num_channels not in (1, 3):
+            raise DataError(f"they have {num_channels} channels; labels have one")
+        # One file a section, for some sections.
+        is_partial = candidate.is_sequence and num_sections == len(candidate.labels)
+        wanted = volume.header.shape[2:]
+        is_whole = num_sections == volume.num_sections
+        if tuple(plane) != wanted or not (is_whole or is_partial):
+            raise DataError(
+                f"the image is {volume.header.shape[1:]} (z, y, x), they are "
+                f"{labels.zyx}; they must be alike, voxel on voxel"
+            )
+    if is_whole:
+        return tuple(range(volume.num_sections))
+    places = {number_of(Path(p)): k for k, p in enumerate(candidate.images)}
+    return tuple(sorted(places[number_of(Path(p))] for p in candidate.labels))
+
+
+def _cell(paths: Sequence[str], root: Path) -> str:
+    if len(paths) == 1 and any(f"{e}:" in paths[0].lower() for e in HDF5_ENDINGS):
+        return paths[0]
+    cell = write_series(paths, root)
+    if not cell:
+        raise DataError(
+            f"no pattern names {paths[0]} and its {len(paths) - 1} companions alone; "
+            "move them into a folder of their own"
+        )
+    return cell
+
+
+def _at_times(volume: Found) -> list[Found]:
+    if volume.header.num_times == 1:
+        return [volume]
+    return [
+        replace(volume, name=f"{volume.name}-t{time}", time=time)
+        for time in range(volume.header.num_times)
+    ]
+
+
+def _of_one_channel_count(found: list[Found]) -> tuple[list[Found], list[str]]:
+    """Keep the volumes with the commonest number of channels: a run has one."""
+    counts = [volume.header.shape[0] for volume in found]
+    if len(set(counts)) < 2:
+        return found, []
+    most = max(sorted(set(counts)), key=counts.count)
+    left = [volume for volume in found if volume.header.shape[0] != most]
+    note = (
+        f"{len(left)} volumes are left out: they have not {most} channel"
+        f"{'s' * (most > 1)} as the other {counts.count(most)}: "
+        f"{list_briefly(volume.image for volume in left)}; a run has one number of "
+        "channels: make a sheet for each kind"
+    )
+    return [volume for volume in found if volume.header.shape[0] == most], [note]
