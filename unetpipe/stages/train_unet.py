@@ -3,16 +3,14 @@
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from unetpipe.augmentation import Augmentation
-from unetpipe.averaging import Averaging
 from unetpipe.checkpoints import (
     Best,
     Checkpoints,
@@ -21,7 +19,6 @@ from unetpipe.checkpoints import (
     unpack_weights,
 )
 from unetpipe.claims import claim
-from unetpipe.code_version import code_versions
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
@@ -31,15 +28,12 @@ from unetpipe.config import (
 )
 from unetpipe.determinism import algorithms
 from unetpipe.devices import check_step_memory, choose_device, name_device
-from unetpipe.errors import ConfigError
-from unetpipe.journal import check_board, open_board
-from unetpipe.judges import Metric, ObjectRule
+from unetpipe.journal import open_board
 from unetpipe.keeping import keep_network
 from unetpipe.launch import launch
 from unetpipe.machine import num_processors
 from unetpipe.model import UNet
 from unetpipe.orientations import choose_orientations
-from unetpipe.patches import choose_patch
 from unetpipe.records import (
     circumstances,
     hash_file,
@@ -48,17 +42,11 @@ from unetpipe.records import (
 )
 from unetpipe.sampling import PatchSampler
 from unetpipe.team import Team, check_team, is_launched, joined_team
-from unetpipe.training import Optimisation, train
-from unetpipe.training_rows import check_rows, load_rows, warnings_about
-from unetpipe.validation import Validator, choose_metric, choose_threshold_metric
-from unetpipe.weight_map import balance_classes
+from unetpipe.training import train
+from unetpipe.training_recipe import plan_training
+from unetpipe.validation import Validator
 
 log = logging.getLogger(__name__)
-
-ARITHMETIC = tuple(
-    f"unetpipe.{name}"
-    for name in ("training", "model", "loss", "augmentation", "sampling", "validation")
-)
 
 
 def train_unet(
@@ -134,40 +122,15 @@ def train_unet(
             folder=state / "team",
         )
         return
-    train_rows, validate_rows = (
-        load_rows(rows, role, network.num_classes, with_border=weight_map.enabled)
-        for role in ("train", "validate")
+    recipe = plan_training(
+        rows,
+        network=network,
+        training=training,
+        augmentation=augmentation,
+        weight_map=weight_map,
+        segmentation=segmentation,
     )
-    check_rows(train_rows, validate_rows)
-    _check_choices(training, has_validation=bool(validate_rows.volumes))
-    warnings = warnings_about(train_rows, validate_rows)
-    for warning in warnings:
-        log.warning("%s", warning)
-    spec = network.spec(train_rows.volumes[0].image.shape[0])
-    pieces = [p.shape for v in train_rows.volumes for p in v.pieces(spec.ndim)]
-    patch = choose_patch(training.patch, spec, pieces)
-    optimisation = _optimisation_of(training)
-    class_weights = np.ones(network.num_classes, np.float32)
-    if weight_map.class_balance:
-        class_weights = balance_classes(train_rows.class_counts)
-    metric = choose_metric(training.validation_metric, network.num_classes)
-    choosing = _choosing(segmentation, metric, network.num_classes)
-    identity = {
-        "spec": spec.to_json(),
-        "initialization": network.initialization,
-        "optimisation": _identity_of(optimisation),
-        "validation_metric": metric,
-        "choosing": choosing,
-        "threads": training.threads,
-        "seed": training.seed,
-        "deterministic": training.deterministic,
-        "augmentation": augmentation.model_dump(mode="json"),
-        "patch": list(patch),
-        "class_weights": class_weights.tolist(),
-        "train": train_rows.identity,
-        "validate": validate_rows.identity,
-        "code": code_versions(*ARITHMETIC),
-    }
+    spec, patch = recipe.spec, recipe.patch
     with ExitStack() as stack:
         team, device = stack.enter_context(joined_team(choose_device(training.device)))
         stack.enter_context(algorithms(deterministic=training.deterministic))
@@ -183,7 +146,7 @@ def train_unet(
         if team.is_first:
             path = state.with_name(f".{state.name}.claim")
             stack.enter_context(claim(path, f"the training in {state}"))
-        checkpoints = Checkpoints(state, identity, is_writer=team.is_first)
+        checkpoints = Checkpoints(state, recipe.identity, is_writer=team.is_first)
         saved = checkpoints.load_state(last_step=training.steps)
         threads = _choose_threads(training, team, saved)
         torch.set_num_threads(threads)
@@ -195,7 +158,7 @@ def train_unet(
             team.size,
             threads,
             patch,
-            class_weights.round(3).tolist(),
+            recipe.class_weights.round(3).tolist(),
             f"going on after step {saved.step}" if saved else "from the beginning",
         )
         board = None
@@ -204,22 +167,22 @@ def train_unet(
             curves = open_board(folder, saved.step if saved else 0)
             board = stack.enter_context(curves)
         validator = None
-        if validate_rows.volumes:
+        if recipe.validate_rows.volumes:
             validator = Validator(
-                validate_rows.volumes,
-                metric,
-                class_weights=class_weights,
+                recipe.validate_rows.volumes,
+                recipe.metric,
+                class_weights=recipe.class_weights,
                 precision=training.precision,
                 device=device,
                 largest_input=2 * prod(patch),
                 choose_by=segmentation.choose_by,
-                objects=_object_rule(segmentation),
+                objects=recipe.objects,
             )
         torch.manual_seed(training.seed)
         done = train(
             UNet(spec, initialization=network.initialization),
             PatchSampler(
-                train_rows.volumes,
+                recipe.train_rows.volumes,
                 spec,
                 patch,
                 Augmentation(**augmentation.model_dump()),
@@ -227,8 +190,8 @@ def train_unet(
             ),
             validator,
             checkpoints,
-            optimisation,
-            class_weights=torch.from_numpy(class_weights),
+            recipe.optimisation,
+            class_weights=torch.from_numpy(recipe.class_weights),
             device=device,
             state=saved,
             team=team,
@@ -252,7 +215,7 @@ def train_unet(
                 "num_classes": network.num_classes,
                 "normalisation": "volume mean and standard deviation",
                 "recipe": {
-                    **identity,
+                    **recipe.identity,
                     "weight_map": weight_map.model_dump(mode="json"),
                     "thresholds_average": list(orientations),
                 },
@@ -269,14 +232,14 @@ def train_unet(
                 },
                 "steps": done.step,
                 "best_step": done.best.step if done.best else done.step,
-                "metric": metric if validate_rows.volumes else None,
+                "metric": recipe.metric if validator else None,
                 "seconds": done.seconds,
                 "resumed_at": done.resumed_at,
                 "patch": list(patch),
                 "output": list(spec.output_shape(patch)),
-                "class_counts": train_rows.class_counts.tolist(),
-                "class_weights": class_weights.tolist(),
-                "warnings": warnings,
+                "class_counts": recipe.train_rows.class_counts.tolist(),
+                "class_weights": recipe.class_weights.tolist(),
+                "warnings": recipe.warnings,
                 "circumstances": circumstances(
                     device=name_device(device),
                     threads=threads,
@@ -288,27 +251,6 @@ def train_unet(
         keep_network(record.parent)
 
 
-def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
-    """Raise ConfigError for keys that cannot do what they say."""
-    if training.patience and not has_validation:
-        raise ConfigError(
-            f"training.patience is {training.patience}, but no row of the sheet has "
-            "the role validate, so nothing says when to stop; add one, or remove the "
-            "key"
-        )
-    if training.tensorboard:
-        check_board()
-
-
-def _optimisation_of(training: TrainingConfig) -> Optimisation:
-    values = training.model_dump()
-    averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
-    wanted = {f.name for f in fields(Optimisation)} - {"averaging"}
-    return Optimisation(
-        averaging=Averaging(**averaging), **{n: values[n] for n in wanted}
-    )
-
-
 def _choose_threads(
     training: TrainingConfig, team: Team, saved: TrainingState | None
 ) -> int:
@@ -318,40 +260,6 @@ def _choose_threads(
     if saved and saved.processes == team.size:
         return saved.threads  # as it began: other threads, other bits
     return max(1, num_processors() // team.local_size)
-
-
-def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
-    smallest = segmentation.smallest_object_vox
-    return ObjectRule(
-        segmentation.connectivity, None if smallest == "auto" else smallest
-    )
-
-
-def _choosing(
-    segmentation: SegmentationConfig, metric: Metric, num_classes: int
-) -> dict[str, Any]:
-    """Return what chooses thresholds, and how objects are made if their score does."""
-    by = choose_threshold_metric(
-        segmentation.choose_by, metric, num_classes=num_classes
-    )
-    found: dict[str, Any] = {"by": by}
-    if {by, metric} & {"seg", "f1"}:
-        found |= asdict(_object_rule(segmentation))
-    return found
-
-
-def _identity_of(optimisation: Optimisation) -> dict[str, Any]:
-    """Return what the weights after some step depend on.
-
-    How often state is saved changes nothing, nor does when it is enough; how many steps
-    follow only where the schedule knows the end. So a training can be made longer.
-    """
-    values = asdict(optimisation)
-    for name in ("checkpoint_every", "patience"):
-        values.pop(name)
-    if optimisation.schedule != "cosine":
-        values.pop("steps")
-    return values
 
 
 def _judge_averaged(
