@@ -5,20 +5,19 @@ import time
 from contextlib import closing
 from pathlib import Path
 from threading import Event
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from unetpipe.claims import claim
-from unetpipe.devices import choose_device, describe_device
-from unetpipe.engine import Engine
 from unetpipe.errors import IdentityError, Interrupted
-from unetpipe.inference import TilePredictor, load_network
 from unetpipe.machine import keep_freed_memory, peak_rss_bytes
 from unetpipe.pipeline import Writer, ahead
 from unetpipe.prediction_store import PREDICTED, PredictionStore, check_stores
 from unetpipe.progress import Progress
 from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.signals import TIME_IS_UP, told_to_stop
+
+if TYPE_CHECKING:
+    from unetpipe.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +71,68 @@ def _predict_part(
             "run plan_prediction again"
         )
     check_stores(plan, planned)
+    looked_at = PredictionStore(planned, {}, mode="r")
+    blocks = looked_at.geometry.blocks_of_part(part, planned["num_parts"])
+    todo = looked_at.unfinished(blocks)
+    log.info("part %d: %d of %d blocks to compute", part, len(todo), len(blocks))
+    computed = (
+        _predict(planned, description, model, todo, f"part {part}")
+        if todo
+        else _nothing_computed(planned)
+    )
+    seconds = time.monotonic() - began
+    write_record(
+        record,
+        {
+            "part": part,
+            "num_parts": planned["num_parts"],
+            "identity_sha256": planned["identity_sha256"],
+            "blocks": [blocks.start, blocks.stop],
+            "num_computed": len(todo),
+            "num_kept": len(blocks) - len(todo),
+            **computed,
+            "seconds": seconds,
+            "peak_rss_bytes": peak_rss_bytes(),
+        },
+    )
+    log.info(
+        "part %d done: %d tiles in %.1f s, of which %.1f s waiting for voxels",
+        part,
+        computed["num_tiles"],
+        seconds,
+        computed["seconds_waiting"],
+    )
+
+
+def _nothing_computed(planned: dict[str, Any]) -> dict[str, Any]:
+    """Return what a part without blocks tells of its work."""
+    return {
+        "num_tiles": 0,
+        "tiles": {},
+        "num_voxels": 0,
+        "seconds_computing": 0.0,
+        "seconds_waiting": 0.0,
+        "circumstances": circumstances(threads=planned["threads"]),
+    }
+
+
+def _predict(
+    planned: dict[str, Any],
+    description: dict[str, Any],
+    model: Path,
+    todo: list[int],
+    name: str,
+) -> dict[str, Any]:
+    """Predict blocks, and tell how much work it was."""
+    # Here, so that a part without blocks does not wait for torch: of a small volume
+    # that is all parts but one.
+    import torch
+
+    from unetpipe.devices import choose_device, describe_device
+    from unetpipe.engine import Engine
+    from unetpipe.inference import TilePredictor, load_network
+
+    identity = planned["identity"]
     torch.set_num_threads(planned["threads"])
     device = choose_device(planned["device"])
     predictor = TilePredictor(
@@ -91,43 +152,21 @@ def _predict_part(
         std=store.std,
         batch_tiles=identity["batch_tiles"],
     )
-    blocks = store.geometry.blocks_of_part(part, planned["num_parts"])
-    todo = store.unfinished(blocks)
-    log.info("part %d: %d of %d blocks to compute", part, len(todo), len(blocks))
     started = time.monotonic()
     with told_to_stop(*TIME_IS_UP) as stop:
-        _compute(engine, store, todo, stop, description=f"part {part}")
-    ended = time.monotonic()
-    write_record(
-        record,
-        {
-            "part": part,
-            "num_parts": planned["num_parts"],
-            "identity_sha256": planned["identity_sha256"],
-            "blocks": [blocks.start, blocks.stop],
-            "num_computed": len(todo),
-            "num_kept": len(blocks) - len(todo),
-            "num_tiles": store.num_tiles[PREDICTED],
-            "tiles": dict(store.num_tiles),
-            "num_voxels": store.num_voxels,
-            "seconds": ended - began,
-            "seconds_computing": ended - started,
-            "seconds_waiting": engine.seconds_waiting,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "circumstances": made,
-        },
-    )
-    log.info(
-        "part %d done: %d tiles in %.1f s, of which %.1f s waiting for voxels",
-        part,
-        engine.num_tiles,
-        ended - began,
-        engine.seconds_waiting,
-    )
+        _compute(engine, store, todo, stop, description=name)
+    return {
+        "num_tiles": store.num_tiles[PREDICTED],
+        "tiles": dict(store.num_tiles),
+        "num_voxels": store.num_voxels,
+        "seconds_computing": time.monotonic() - started,
+        "seconds_waiting": engine.seconds_waiting,
+        "circumstances": made,
+    }
 
 
 def _compute(
-    engine: Engine,
+    engine: "Engine",
     store: PredictionStore,
     todo: list[int],
     stop: Event,
