@@ -10,6 +10,8 @@ from types import TracebackType
 from unetpipe.errors import UnetpipeError
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+CRITICAL = " CRITICAL "
+TAIL_BYTES = 1 << 16
 
 
 def log_to(path: Path, *, append: bool = False) -> None:
@@ -48,6 +50,17 @@ def log_file() -> Path | None:
         if isinstance(handler, logging.FileHandler):
             return Path(handler.baseFilename)
     return None
+
+
+def last_error(path: Path) -> str:
+    """Return the first line of the error with which a job ended; empty without one."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    found = [line for line in lines if CRITICAL in line]
+    return found[-1].partition(CRITICAL)[2].partition(": ")[2] if found else ""
 
 
 class _Brief(logging.Formatter):

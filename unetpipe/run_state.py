@@ -15,6 +15,7 @@ from typing import Any
 from unetpipe.claims import is_held
 from unetpipe.errors import DataError
 from unetpipe.history import read_history
+from unetpipe.logs import last_error
 from unetpipe.records import read_record
 from unetpipe.tiling import PredictionGeometry
 
@@ -22,8 +23,6 @@ from unetpipe.tiling import PredictionGeometry
 SECONDS_OF_SILENCE = 120.0
 # The rate is that of the newest receipts and steps.
 NEWEST = 100
-CRITICAL = " CRITICAL "
-TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ def _unfinished(
     """Return the state of a step without its record, and the error if there is one."""
     if any(map(is_held, claims)):
         return "running", ""
-    errors = [error for log in logs if (error := _error_in(log))]
+    errors = [error for log in logs if (error := last_error(log))]
     if errors:
         is_told = all(error.startswith("Interrupted") for error in errors)
         return ("stopped" if is_told else "failed"), errors[0]
@@ -184,17 +183,6 @@ def _unfinished(
     if silence < SECONDS_OF_SILENCE:
         return "running", ""
     return "stopped", f"no sign of life for {silence / 60:.0f} min; repeat the command"
-
-
-def _error_in(log: Path) -> str:
-    """Return the error with which a job ended, if its log holds one."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    found = [line for line in lines if CRITICAL in line]
-    return found[-1].partition(CRITICAL)[2].partition(": ")[2] if found else ""
 
 
 def _receipt_times(folder: Path) -> Iterator[float]:

@@ -170,6 +170,28 @@ def test_other_weights_get_another_store_and_leave_the_old_one(
     assert np.array_equal(open_volume(Path(old_store["store"]))[...], before)
 
 
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = None  # an import fails
+from unetpipe.stages.predict_part import predict_part
+*paths, part = sys.argv[1:]
+folder, model, description = map(Path, paths)
+predict_part(plan=folder / "plan.json", model=model, model_json=description,
+             part=int(part), record=folder / "parts" / f"{part}.json")
+"""
+
+
+def test_a_part_without_blocks_does_without_torch(chain):
+    run = chain(parts=50)
+    geometry = PredictionGeometry.from_json(run.plan()["geometry"])
+    empty = next(p for p in range(50) if not geometry.blocks_of_part(p, 50))
+    arguments = map(str, (run.folder, run.model, run.model_json, empty))
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True)
+    done = read_record(run.folder / "parts" / f"{empty}.json")
+    assert (done["num_computed"], done["num_kept"], done["tiles"]) == (0, 0, {})
+
+
 def test_a_part_refuses_weights_that_were_not_planned(
     tmp_path, make_volume, make_model
 ):
