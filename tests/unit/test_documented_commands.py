@@ -1,6 +1,6 @@
 """Whatever a document tells its reader to type or to write is known and right.
 
-Commands of Snakemake are run, dry, by ``tests/workflow/test_documented.py``.
+Commands of Snakemake and Python are run by ``tests/workflow/test_documented.py``.
 """
 
 import re
@@ -72,6 +72,7 @@ def run_elsewhere(command: str) -> None:
 
 CHECKS: dict[str, Callable[[str], None]] = {
     "snakemake": run_elsewhere,
+    "python": run_elsewhere,
     "make": check_make,
     "pip": check_pip,
     "source": exactly("source .venv/bin/activate"),

@@ -1,11 +1,13 @@
-"""What the documents ask of Snakemake, as a reader types it, as dry runs."""
+"""The commands of the documents, as a reader types them: long ones as a dry run."""
 
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
 
 from tests.documents import (
@@ -29,6 +31,7 @@ TYPED = sorted(
 # Tested elsewhere: reports of a finished run, and a profile that needs a plugin.
 ELSEWHERE = ("--report", "--workflow-profile")
 DRY = ("-n", "--dry-run")
+PYTHON = {c.replace("/data/brain", "FOLDER") for c in TYPED if c.startswith("python ")}
 
 
 def asked() -> dict[tuple[str, ...], set[str]]:
@@ -87,14 +90,36 @@ def test_what_the_documents_ask_of_snakemake_would_run(
     reader: Project, options: tuple[str, ...]
 ) -> None:
     command = [*reader.command()[:3], *sorted(asked()[options]), *options]
+    said = run(reader, [*command, "--dry-run", "--quiet", "rules"])
+    for target in asked()[options]:
+        assert re.search(rf"^{target} +\d+$", said, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("command", sorted(PYTHON))
+def test_what_the_documents_ask_of_python_does_what_they_say(
+    fresh: Project, command: str
+) -> None:
+    """A stranger's folder becomes a sheet and a configuration that would run."""
+    rng = np.random.default_rng(0)
+    for kind, highest in (("images", 255), ("labels", 2)):
+        (fresh.folder / "FOLDER" / kind).mkdir(parents=True)
+        for number in range(5):
+            pixels = rng.integers(0, highest, (64, 64)).astype(np.uint8)
+            tifffile.imwrite(fresh.folder / f"FOLDER/{kind}/{number}.tif", pixels)
+    run(fresh, shlex.split(command))
+    done = fresh.snakemake("--dry-run", "--quiet", "rules", config="mine")
+    assert "train_unet" in done.stdout
+
+
+def run(project: Project, command: list[str]) -> str:
+    """Run a command where the project lies; return what it printed."""
     done = subprocess.run(
-        [*command, "--dry-run", "--quiet", "rules"],
-        cwd=reader.folder,
-        env=reader.environment,
+        command,
+        cwd=project.folder,
+        env=project.environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for target in asked()[options]:
-        assert re.search(rf"^{target} +\d+$", done.stdout, re.MULTILINE), target
+    return done.stdout
