@@ -98,6 +98,8 @@ def _search_columns(near, squares, reach):  # type: ignore[no-untyped-def]
                 a, b = near[z, y, x, 0], near[z, y, x, 1]
                 a2, b2 = squares[z, y, x, 0], squares[z, y, x, 1]
                 k = 1
+                # This loop stands again in _sum_columns: one function for both took
+                # several times as long.
                 while k * k < b2 and k <= reach:
                     for row in (y - k, y + k):
                         if row < 0 or row >= height:
