@@ -14,6 +14,6 @@ report(
     weight_maps=list(map(Path, snakemake.input.weight_maps)),
     training=snakemake.params.training,
     predictions=snakemake.params.predictions,
-    suggestions=Path(snakemake.input.suggestions),
+    suggestions=list(map(Path, snakemake.input.suggestions)),
     output=Path(snakemake.output.page),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unetpipe.adoption import Adopted, check_apart, read_adopted, with_architecture
 from unetpipe.config import Config, check_config
 from unetpipe.config.problems import listing
 from unetpipe.config.repeats import repeated_keys
@@ -47,16 +48,23 @@ def check_run(values: Mapping[str, Any], files: Sequence[str] = ()) -> CheckedRu
         with problems:
             _check_repeats(path)
     config = sheet = None
+    adopted: list[Adopted] = []
+    with problems:
+        adopted = read_adopted(values.get("trained"))
+        values = with_architecture(values, adopted)
     with problems:
         config = check_config(dict(values), source)
     with problems:
         sheet = load_sheet(Path(_text(values, "volumes")))
+        if values.get("trained") is not None:
+            sheet = _without_training(sheet)
     if sheet is not None:
         with problems:
             _check_files(_text(values, "source"), sheet)
     if config is not None and sheet is not None:
         with problems:
-            run = CheckedRun(config, sheet, *_networks(config, sheet))
+            check_apart(adopted, config.name)
+            run = CheckedRun(config, sheet, *_networks(config, sheet, adopted))
             _check_together(run)
     if problems.texts:
         raise ConfigError("\n".join(problems.texts))
@@ -110,10 +118,16 @@ def _check_files(source: str, sheet: Sheet) -> None:
         raise ConfigError(listing("the files that the sheet names", found))
 
 
+def _without_training(sheet: Sheet) -> Sheet:
+    """Return a sheet without the rows that only a training has a use for."""
+    return Sheet(tuple(row for row in sheet.rows if row.role != "train"))
+
+
 def _networks(
-    config: Config, sheet: Sheet
+    config: Config, sheet: Sheet, adopted: Sequence[Adopted]
 ) -> tuple[dict[str, Network], dict[str, Joined]]:
-    networks = list_networks(config, sheet.folds)
+    architectures = {one.name: one.network for one in adopted}
+    networks = list_networks(config, sheet.folds, architectures)
     return networks, list_ensembles(config, networks)
 
 
@@ -129,10 +143,15 @@ def _check_together(run: CheckedRun) -> None:
     found += [
         f"{config.volumes}: no row has the role train"
         + (f" in fold {fold}" if fold else "")
-        + "; give it annotated sections"
+        + "; give it annotated sections, or name a trained network with `trained`"
         for fold in sheet.folds
-        if not sheet.of_fold(fold, "train")
+        if config.trained is None and not sheet.of_fold(fold, "train")
     ]
+    if config.trained is not None and not sheet.rows:
+        found.append(
+            f"{config.volumes}: no row has the role predict, test or validate, so "
+            "there is nothing to do for a network that is trained; add one"
+        )
     if run.ensembles and not sheet.volumes_of("", "test", "predict"):
         found.append(
             f"ensemble: true, but {config.volumes} has no row without a fold in the "

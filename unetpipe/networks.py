@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
+from typing import Any
 
-from unetpipe.config import Config, with_variant
+from unetpipe.config import Config, NetworkConfig, with_variant
 from unetpipe.errors import ConfigError
 
 ONLY = "unet"
@@ -16,7 +18,9 @@ class Network:
     """One network of a run.
 
     ``variant`` and ``fold`` are empty where the run has none; ``config`` is the run's
-    configuration with what the variant changes, and the network's own seed.
+    configuration with what the variant changes, and the network's own seed. ``folder``
+    is where a network comes from that is not trained here; of several such networks
+    each counts as a variant.
     """
 
     name: str
@@ -24,9 +28,14 @@ class Network:
     fold: str
     seed: int
     config: Config
+    folder: str = ""
 
 
-def list_networks(config: Config, folds: Sequence[str]) -> dict[str, Network]:
+def list_networks(
+    config: Config,
+    folds: Sequence[str],
+    architectures: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> dict[str, Network]:
     """Return the networks of a run by name, variant by variant.
 
     A name says what tells a network from the others: ``unet`` if there is only one,
@@ -37,12 +46,16 @@ def list_networks(config: Config, folds: Sequence[str]) -> dict[str, Network]:
     config : Config
     folds : list of str
         Names of the sheet's folds; one empty name where there are none.
+    architectures : mapping
+        The section ``network`` of each network that ``trained`` names.
 
     Raises
     ------
     ConfigError
-        If a variant cannot be.
+        If a variant cannot be, or folds are to be trained with trained networks.
     """
+    if config.trained is not None:
+        return _list_trained(config, folds, architectures)
     seeds: Sequence[int | None] = config.seeds or (None,)
     networks = {}
     for variant, fold, seed in product(config.variants or ("",), folds, seeds):
@@ -58,6 +71,34 @@ def list_networks(config: Config, folds: Sequence[str]) -> dict[str, Network]:
         name = "-".join(filter(None, parts)) or ONLY
         networks[name] = Network(name, variant, fold, settings.training.seed, settings)
     return networks
+
+
+def _list_trained(
+    config: Config,
+    folds: Sequence[str],
+    architectures: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Network]:
+    """Return the networks that are used as they are, by name."""
+    if any(folds):
+        raise ConfigError(
+            f"the sheet has the folds {', '.join(folds)}, for each of which a network "
+            "would be trained, but `trained` names networks that are; empty the column "
+            "fold, or remove the key"
+        )
+    folders = config.folders_of_trained
+    return {
+        name: Network(
+            name,
+            name if len(folders) > 1 else "",
+            "",
+            config.training.seed,
+            config.model_copy(
+                update={"network": NetworkConfig(**architectures.get(name, {}))}
+            ),
+            folder,
+        )
+        for name, folder in folders.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +133,11 @@ def list_ensembles(
         return {}
     joined = {}
     for variant in config.variants or ("",):
-        members = tuple(n for n, one in networks.items() if one.variant == variant)
+        members = tuple(
+            name
+            for name, one in networks.items()
+            if one.variant == variant or one.folder
+        )
         if len(members) < 2:
             raise ConfigError(
                 f"ensemble is true, but {members[0]} is the only network of its kind; "
@@ -100,5 +145,10 @@ def list_ensembles(
                 "remove the key"
             )
         name = "-".join(filter(None, [variant, ENSEMBLE]))
+        if name in networks:
+            raise ConfigError(
+                f"trained calls a network {name}, as the ensemble is called; call it "
+                "otherwise, or remove the key ensemble"
+            )
         joined[name] = Joined(name, members, networks[members[0]].config)
     return joined

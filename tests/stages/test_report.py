@@ -140,6 +140,7 @@ def test_a_run_without_warnings_says_so(run) -> None:
     run["predictions"].pop()
     metrics = scored()
     metrics["seams"]["rows"].pop(0)
+    metrics["role_sections"] = {"test": [3]}  # 2 has chosen the checkpoint
     write_record(Path(run["predictions"][0]["metrics"]), metrics)
     assert "No stage had anything to warn of." in Links(write(run)).text
 

@@ -100,6 +100,11 @@ class Config(Section):
     ensemble: bool = False
     """Average the probabilities of all folds and seeds of a variant: one more network,
     ``ensemble``, for the rows without a fold in the roles ``predict`` and ``test``."""
+    trained: str | dict[Name, str] | None = None
+    """Use a network as it is instead of training one: its folder, like
+    ``results/old/unet`` or ``results/old/unet/weights-1a2b3c4d``; or several by name,
+    to compare them: ``{old: results/old/unet, new: results/new/unet}``. The section
+    `network` is then that of the network."""
     phantom: PhantomConfig = PhantomConfig()
     labels: LabelsConfig = LabelsConfig()
     ingest: IngestConfig = IngestConfig()
@@ -131,7 +136,36 @@ class Config(Section):
                 f"is {num_classes}; name each class, class 0 first"
             )
         self._check_metrics()
+        self._check_trained()
         return self
+
+    @property
+    def folders_of_trained(self) -> dict[str, str]:
+        """The folders of networks that are used as they are, by name."""
+        if isinstance(self.trained, str):
+            return {"unet": self.trained}
+        return self.trained or {}
+
+    def _check_trained(self) -> None:
+        """Refuse to train and not to train."""
+        if self.trained is None:
+            return
+        for key in ("variants", "seeds"):
+            if getattr(self, key):
+                raise ConfigError(
+                    f"{key} asks for networks to be trained, but `trained` names "
+                    "networks that are; remove one of the two keys"
+                )
+        if not self.folders_of_trained:
+            raise ConfigError(
+                "trained names no network; give a folder, like results/old/unet, or "
+                "remove the key"
+            )
+        if "volumes" in self.folders_of_trained:
+            raise ConfigError(
+                "trained calls a network volumes, which is a folder of the results; "
+                "call it otherwise"
+            )
 
     def _check_metrics(self) -> None:
         """Refuse scores that the network's classes, or each other, do not allow."""

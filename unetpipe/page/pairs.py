@@ -11,6 +11,7 @@ from unetpipe.page.comparison import (
     shared_volumes,
 )
 from unetpipe.page.pictures import Picture, SectionViewer
+from unetpipe.page.summary import adopted_from
 from unetpipe.page.tables import shown_score
 from unetpipe.page.text import (
     METRICS,
@@ -144,10 +145,11 @@ def _show_network(network: Record, metrics: Sequence[str]) -> Record:
             }
         )
     record = network["record"]
-    told = (
-        f"{in_words(spec.num_parameters)} parameters, {record['steps']:,} steps, "
-        f"{format_seconds(record['seconds'])}"
-    )
+    told = f"{in_words(spec.num_parameters)} parameters"
+    if "steps" in record:
+        told += f", {record['steps']:,} steps, {format_seconds(record['seconds'])}"
+    for place in adopted_from(record):
+        told += f"; from {place}"
     return {
         "name": network["name"],
         "page": network["page"],

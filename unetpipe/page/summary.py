@@ -44,16 +44,32 @@ def sections_by_role(run: Run, volume: str) -> dict[str, list[int]]:
     """Return the sections of a volume that networks learnt from and were scored on."""
     roles: dict[str, set[int]] = {}
     for training in run["trained"]:
-        recipe = training["description"].get("recipe", {})
-        for role in ("train", "validate"):
-            for row in recipe.get(role, ()):
-                if row["volume"] == volume:
-                    roles.setdefault(role, set()).update(row["sections"])
+        for role, numbers in _learnt(training, run["volumes"][volume]).items():
+            roles.setdefault(role, set()).update(numbers)
     for predicted in run["predicted"]:
         if predicted["volume"] == volume and predicted["metrics"]:
             for role, numbers in predicted["metrics"]["role_sections"].items():
                 roles.setdefault(role, set()).update(numbers)
     return {role: sorted(numbers) for role, numbers in roles.items()}
+
+
+def _learnt(training: Record, volume: Record) -> dict[str, set[int]]:
+    """Return the sections of these voxels that a network has seen, by role.
+
+    By their content, where it is known: networks that were trained elsewhere may call
+    other voxels by the same name, or the same voxels otherwise.
+    """
+    content = volume["image"]["content_sha256"]
+    recipe = training["description"].get("recipe", {})
+    seen: dict[str, set[int]] = {}
+    for role in ("train", "validate"):
+        for row in recipe.get(role, ()):
+            known = row.get("image")
+            if known == content or (
+                known is None and row["volume"] == volume["volume"]
+            ):
+                seen.setdefault(role, set()).update(row["sections"])
+    return seen
 
 
 def highlights(run: Run) -> list[dict[str, Any]]:
@@ -136,12 +152,28 @@ def collect_warnings(run: Run) -> list[str]:
     for training in run["trained"]:
         texts = training["record"].get("warnings", ())
         found += [f"{training['model']}: {text}" for text in texts]
+        found += [f"{training['model']}: {text}" for text in _leaks(run, training)]
     for predicted in run["predicted"]:
         found += [
             f"{predicted['model']} on {predicted['volume']}: {text}"
             for text in _warnings_of(predicted)
         ]
     return found
+
+
+def _leaks(run: Run, training: Record) -> Iterator[str]:
+    """Yield which test sections a network has learnt from, so that scores flatter."""
+    for predicted in run["predicted"]:
+        if predicted["metrics"] and predicted["model"] == training["model"]:
+            tested = set(predicted["metrics"]["role_sections"].get("test", ()))
+            learnt = _learnt(training, run["volumes"][predicted["volume"]])
+            for role, what in (("train", "trained on"), ("validate", "chosen by")):
+                if both := tested & learnt.get(role, set()):
+                    yield (
+                        f"it was {what} the test sections "
+                        f"{format_sections(sorted(both))} of {predicted['volume']}, so "
+                        "their scores flatter"
+                    )
 
 
 def _warnings_of(predicted: Record) -> Iterator[str]:
@@ -179,6 +211,11 @@ def _warnings_of_scores(metrics: Record) -> Iterator[str]:
             )
 
 
+def adopted_from(record: Record) -> list[str]:
+    """Return the folder that a network was taken over from, if it was: one, or none."""
+    return [place["folder"] for place in record.get("adopted", ())[:1]]
+
+
 def _about_training(run: Run) -> Markup:
     if not run["trained"]:
         return Markup("")
@@ -191,20 +228,25 @@ def _about_training(run: Run) -> Markup:
         for z in row["sections"]
     }
     names = sorted({volume for volume, _ in learnt})
-    return Markup(
+    network = Markup(
         "A {}-dimensional U-Net of {} parameters ({} levels, {} channels in the first, "
-        "{} convolutions) was trained for {} on {} of {}, in {} on {}."
+        "{} convolutions)"
     ).format(
         {2: "two", 3: "three"}[spec.ndim],
         in_words(spec.num_parameters),
         spec.depth + 1,
         spec.base_channels,
         {"valid": "unpadded", "same": "padded"}[spec.padding],
-        count(record["steps"], "step"),
-        count(len(learnt), "section"),
-        names[0] if len(names) == 1 else f"{len(names)} volumes",
-        format_seconds(record["seconds"]),
-        record["circumstances"].get("device", "this machine"),
+    )
+    found = "".join(f" was taken over from {place};" for place in adopted_from(record))
+    if "steps" not in record:
+        return network + f"{found} how it was trained is not known."
+    return network + (
+        f"{found}{' it' if found else ''} was trained for "
+        f"{count(record['steps'], 'step')} on {count(len(learnt), 'section')} of "
+        f"{names[0] if len(names) == 1 else f'{len(names)} volumes'}, in "
+        f"{format_seconds(record['seconds'])} on "
+        f"{record['circumstances'].get('device', 'this machine')}."
     )
 
 

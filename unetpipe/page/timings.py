@@ -38,18 +38,18 @@ def list_jobs(run: Run) -> Iterator[Job]:
         name = record["volume"]
         yield Job("compute_weight_map", name, _seconds(record), voxels, tuple(stores))
     for training in run["trained"]:
-        record = training["record"]
-        note = f"{record['steps'] / record['seconds']:.3g} steps a second"
-        yield Job(
-            "train_unet",
-            training["model"],
-            _seconds(record),
-            stores=tuple(training["stores"]),
-            note=note,
-        )
+        yield _training_job(training)
     for predicted in run["predicted"]:
         voxels = prod(run["volumes"][predicted["volume"]]["shape"])
         yield from _jobs_of(predicted, voxels)
+
+
+def _training_job(training: Record) -> Job:
+    record, stores = training["record"], tuple(training["stores"])
+    for place in record.get("adopted", ())[:1]:
+        return Job("adopt_network", training["model"], _seconds(place), stores=stores)
+    note = f"{record['steps'] / record['seconds']:.3g} steps a second"
+    return Job("train_unet", training["model"], _seconds(record), 0, stores, note)
 
 
 def _jobs_of(predicted: Record, voxels: int) -> Iterator[Job]:
@@ -124,7 +124,11 @@ def describe_machines(run: Run) -> list[dict[str, Any]]:
     records = [("download_dataset", run["manifest"])]
     records += [("ingest_volume", v) for v in run["volumes"].values()]
     records += [("compute_weight_map", r) for r in run["weight_maps"]]
-    records += [("train_unet", t["record"]) for t in run["trained"]]
+    for training in run["trained"]:
+        record = training["record"]
+        if "steps" in record:
+            records.append(("train_unet", record))
+        records += [("adopt_network", place) for place in record.get("adopted", ())[:1]]
     for predicted in run["predicted"]:
         records += [
             ("probe_prediction", predicted["probe"]),

@@ -22,7 +22,7 @@ from unetpipe.page.plots import (
     plot_thresholds,
     plot_training,
 )
-from unetpipe.page.summary import sections_by_role
+from unetpipe.page.summary import adopted_from, sections_by_role
 from unetpipe.page.tables import show_tables
 from unetpipe.page.text import (
     OURS,
@@ -83,8 +83,10 @@ def show_training(training: Record) -> Record:
         "charts": plot_training(
             training["history"],
             metric=PLAIN_NAMES.get(metric, metric),
-            chosen=description["step"],
-        ),
+            chosen=description.get("step", 0),
+        )
+        if training["history"]
+        else [],
         "facts": dict(_facts_of_training(record, description)),
         "weights_sha256": description["weights_sha256"],
         "recipe": as_yaml(description.get("recipe", {})),
@@ -215,13 +217,17 @@ def _facts_of_training(
     record: Record, description: Record
 ) -> Iterator[tuple[str, str]]:
     spec = UNetSpec.from_json(description["spec"])
+    for place in adopted_from(record):
+        yield "Taken over from", place
     yield "Parameters", f"{spec.num_parameters:,}"
     yield "Halo", f"{spec.halo.before} before, {spec.halo.after} after"
-    patch = as_zyx(record["patch"])
-    output = format_shape(spec.output_shape(patch))
-    yield "Patch", f"{format_shape(patch)} in, {output} out"
-    yield "Class weights", ", ".join(f"{w:.3g}" for w in record["class_weights"])
-    yield "Steps", f"{record['steps']:,}; kept: step {description['step']:,}"
+    if "patch" in record:
+        patch = as_zyx(record["patch"])
+        output = format_shape(spec.output_shape(patch))
+        yield "Patch", f"{format_shape(patch)} in, {output} out"
+        yield "Class weights", ", ".join(f"{w:.3g}" for w in record["class_weights"])
+    if "steps" in record:
+        yield "Steps", f"{record['steps']:,}; kept: step {description['step']:,}"
     scores = [
         f"{PLAIN_NAMES.get(key, key)} {format_score(score)}"
         for key, score in description.get("validation", {}).items()
@@ -230,7 +236,8 @@ def _facts_of_training(
         yield "On validation sections", ", ".join(scores)
     if record.get("resumed_at"):
         yield "Resumed after step", ", ".join(f"{s:,}" for s in record["resumed_at"])
-    yield "Time", format_seconds(record["seconds"])
+    if "seconds" in record:
+        yield "Time", format_seconds(record["seconds"])
 
 
 def _facts_of_segmentation(predicted: Record) -> Iterator[tuple[str, str]]:

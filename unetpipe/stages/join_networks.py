@@ -88,6 +88,12 @@ def join_networks(
 
 def _check_alike(described: dict[str, dict[str, Any]]) -> None:
     """Refuse members whose halos, classes or channels may differ."""
+    for name, description in described.items():
+        if "num_members" in description:
+            raise ConfigError(
+                f"{name} is an ensemble itself; an ensemble takes single networks: "
+                "name its members instead"
+            )
     (first, reference), *others = described.items()
     for name, description in others:
         mine, theirs = description["spec"], reference["spec"]

@@ -19,7 +19,7 @@ from unetpipe.devices import (
     is_out_of_memory,
 )
 from unetpipe.ensemble import Ensemble
-from unetpipe.errors import ResourceError
+from unetpipe.errors import DataError, ResourceError
 from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
 from unetpipe.inference import TilePredictor, load_network
 from unetpipe.machine import GIB, choose_threads, keep_freed_memory
@@ -85,6 +85,7 @@ def probe_prediction(
     threads = choose_threads(prediction.threads)
     torch.set_num_threads(threads)
     network = load_network(model, description)
+    _check_channels(volume, network)
     probe = _Probe(
         as_zyx(volume["shape"]),
         network,
@@ -131,6 +132,16 @@ def probe_prediction(
         100 * float(np.mean(flips)) if flips else 0.0,
         probe.precision,
     )
+
+
+def _check_channels(volume: dict[str, Any], network: UNet | Ensemble) -> None:
+    wanted, found = network.spec.in_channels, volume["num_channels"]
+    if wanted != found:
+        raise DataError(
+            f"volume {volume['volume']} has {found} channels, the network takes "
+            f"{wanted}; choose as many with the column `channels` of the sheet, or use "
+            "a network that was trained on such volumes"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Rule report: a network and what it made, on one page that opens without a network."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def report(
     training: dict[str, Any],
     predictions: list[dict[str, Any]],
     output: Path,
-    suggestions: Path | None = None,
+    suggestions: Sequence[Path] = (),
 ) -> None:
     """Write one self-contained HTML page from all records of a network.
 
@@ -52,8 +53,8 @@ def report(
     ingests, weight_maps : list of Path
         ``ingest.json`` and ``weight_map.json`` of the volumes that the network learnt
         from or predicted.
-    suggestions : Path, optional
-        ``suggestions.json``.
+    suggestions : list of Path
+        ``suggestions.json``, or none.
     training : dict
         ``{"model": name, "record": train.json, "model_json": ..., "history": csv}``.
     predictions : list of dict
@@ -88,9 +89,9 @@ def report(
         "volumes": [show_volume(run, volume) for volume in run["volumes"]],
         "trainings": [show_training(trained)],
         "predictions": show_predictions(run),
-        "suggestions": show_suggestions(read_record(suggestions))
-        if suggestions
-        else None,
+        "suggestions": next(
+            (show_suggestions(read_record(path)) for path in suggestions), None
+        ),
         "is_long": len(run["predicted"]) > FEW_VOLUMES,
         "definitions": show_definitions([p["metrics"] for p in run["predicted"]]),
         "colours": LEGEND,

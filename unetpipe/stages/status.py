@@ -30,8 +30,8 @@ def status(
     volumes : list of str
         Names of the volumes.
     networks : list of dict
-        ``model``, ``steps`` and ``volumes`` of each network; ``is_ensemble`` where
-        it is joined, not trained.
+        ``model``, ``steps`` and ``volumes`` of each network, and the ``rule`` that
+        makes it.
     results, logs : Path
         Folders of the run.
     """
@@ -56,18 +56,18 @@ def status(
 
 
 def _made(results: Path, logs: Path, now: float, network: dict[str, Any]) -> StepState:
-    """Return how far a network's training is, or its joining from others."""
-    model = network["model"]
-    if network.get("is_ensemble"):
+    """Return how far a network's training is, or how else it is made."""
+    model, rule = network["model"], network["rule"]
+    log = logs / rule / f"{model}.log"
+    if rule != "train_unet":
         return record_state(
             results / model / "model.json",
-            [logs / "join_networks" / f"{model}.log"],
+            [log],
             now,
-            step="join_networks",
+            step=rule,
             network=model,
             volume="",
         )
-    log = logs / "train_unet" / f"{model}.log"
     return training_state(results / model, network["steps"], log, now, network=model)
 
 

@@ -80,7 +80,7 @@ rule status:
                 "model": network["model"],
                 "steps": network["training"]["steps"],
                 "volumes": network["volumes"],
-                "is_ensemble": bool(network["members"]),
+                "rule": network["rule"],
             }
             for network in described_networks()
         ],

@@ -65,7 +65,7 @@ rule compare_networks:
         "../envs/unetpipe.yaml"
     params:
         networks=scored_networks(),
-        variants=CONFIG.variants,
+        variants=compared_variants(),
         code=code_versions("unetpipe.stages.compare_networks"),
     message:
         "Comparing the networks"
@@ -135,10 +135,8 @@ rule report:
         ingests=reported_volumes(
             rules.ingest_volume.output.record, "train", "validate", "test", "predict"
         ),
-        suggestions=rules.suggest_settings.output.record,
-        weight_maps=reported_volumes(
-            rules.compute_weight_map.output.record, "train", "validate"
-        ),
+        suggestions=suggested(rules.suggest_settings.output.record),
+        weight_maps=training_records("weight_map"),
         training=rules.train_unet.output.record,
         segmentations=reported("segmentation"),
         metrics=reported("metrics"),

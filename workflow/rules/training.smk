@@ -1,6 +1,6 @@
 """From labels to a trained network.
 
-IN   results/<name>/volumes/<volume>/ingest.json
+IN   results/<name>/volumes/<volume>/ingest.json; or with `trained` a network's folder
 OUT  results/<name>/suggestions.{json,yaml}
      results/<name>/<model>/model.safetensors, model.json, history.csv, train.json
 """
@@ -76,7 +76,7 @@ rule train_unet:
     benchmark:
         f"{BENCHMARKS}/train_unet/{{model}}.tsv"
     wildcard_constraints:
-        model=one_of(NETWORKS),
+        model=one_of([name for name in NETWORKS if name not in ADOPTED]),
     conda:
         "../envs/unetpipe.yaml"
     threads: threads_of("training") * CONFIG.training.processes
@@ -99,6 +99,35 @@ rule train_unet:
         f"Training {{wildcards.model}} for {CONFIG.training.steps} steps"
     script:
         "../../scripts/train_unet.py"
+
+
+rule adopt_network:
+    """Take over a network that was trained earlier or elsewhere, as it is."""
+    input:
+        model=ancient(adopted_file("model.safetensors")),
+        model_json=adopted_file("model.json"),
+    output:
+        model=f"{MODEL}/model.safetensors",
+        model_json=f"{MODEL}/model.json",
+        history=f"{MODEL}/history.csv",
+        record=f"{MODEL}/train.json",
+    log:
+        f"{LOGS}/adopt_network/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/adopt_network/{{model}}.tsv"
+    wildcard_constraints:
+        model=one_of(ADOPTED),
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        folder=lambda wildcards: ADOPTED[wildcards.model],
+        num_classes=CONFIG.network.num_classes,
+        code=code_versions("unetpipe.stages.adopt_network"),
+    message:
+        "Taking over the network {wildcards.model}"
+    script:
+        "../../scripts/adopt_network.py"
 
 
 rule join_networks:
@@ -132,7 +161,7 @@ rule export_model:
     input:
         model=rules.train_unet.output.model,
         model_json=rules.train_unet.output.model_json,
-        ingest=lambda wildcards: first_training_row(wildcards)["ingest"],
+        ingest=lambda wildcards: example_row(wildcards)["ingest"],
     output:
         package=f"{MODEL}/bioimageio.zip",
         record=f"{MODEL}/export.json",
@@ -148,7 +177,7 @@ rule export_model:
         mem_mb=4000,
         runtime=30,
     params:
-        section=lambda wildcards: (first_training_row(wildcards)["sections"] or [0])[0],
+        section=lambda wildcards: (example_row(wildcards)["sections"] or [0])[0],
         name=f"unetpipe {CONFIG.name}",
         export=section("export_model"),
         code=code_versions("unetpipe.stages.export_model"),

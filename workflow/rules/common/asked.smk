@@ -32,6 +32,13 @@ def described_volumes():
     ]
 
 
+def rule_that_makes(model):
+    """Return the name of the rule that leaves a network behind."""
+    if model in ENSEMBLES:
+        return "join_networks"
+    return "adopt_network" if model in ADOPTED else "train_unet"
+
+
 def described_networks():
     """Return the settings of each network and the volumes that it meets."""
     pairs = predicted_pairs("validate", "test", "predict")
@@ -42,6 +49,7 @@ def described_networks():
             "training": network.config.training.model_dump(mode="json"),
             "volumes": [volume for name, volume in pairs if name == model],
             "members": list(ENSEMBLES[model].members) if model in ENSEMBLES else [],
+            "rule": rule_that_makes(model),
             "trained_on": sorted(
                 {row.volume for row in rows_of_network(model, "train")}
             ),

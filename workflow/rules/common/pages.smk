@@ -15,6 +15,18 @@ def scored_networks():
     ]
 
 
+def compared_variants():
+    """Return what tells variants apart; each of several adopted networks is one."""
+    if len(ADOPTED) > 1:
+        return {name: {"trained": folder} for name, folder in ADOPTED.items()}
+    return CONFIG.variants
+
+
+def suggested(record):
+    """Return the record of the suggestions, if annotations are learnt from."""
+    return [] if ADOPTED else [record]
+
+
 def are_networks_compared():
     """Tell whether several networks are scored."""
     return len({network["model"] for network in scored_networks()}) > 1
@@ -106,7 +118,8 @@ def reported_volumes(pattern, *roles):
     """Return an input function: a record of each volume of a network, in its roles."""
 
     def records(wildcards):
-        volumes = SHEET.volumes_of(NETWORKS[wildcards.model].fold, *roles)
+        rows = rows_of_network(wildcards.model, *roles)
+        volumes = dict.fromkeys(row.volume for row in rows)
         return [pattern.format(volume=volume) for volume in volumes]
 
     return records

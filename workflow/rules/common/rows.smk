@@ -43,8 +43,8 @@ def local_originals(wildcards):
     return {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
 
 
-def rows_to_train(model):
-    """Return where a network's training and validation sections lie."""
+def located_rows(model, *roles):
+    """Return where the sections lie that a network has in these roles."""
     return [
         {
             "ingest": f"{RESULTS}/volumes/{row.volume}/ingest.json",
@@ -52,8 +52,13 @@ def rows_to_train(model):
             "sections": row.sections,
             "role": row.role,
         }
-        for row in rows_of_network(model, "train", "validate")
+        for row in rows_of_network(model, *roles)
     ]
+
+
+def rows_to_train(model):
+    """Return where a network's training and validation sections lie."""
+    return [] if model in ADOPTED else located_rows(model, "train", "validate")
 
 
 def training_rows(wildcards):
@@ -61,9 +66,10 @@ def training_rows(wildcards):
     return rows_to_train(wildcards.model)
 
 
-def first_training_row(wildcards):
-    """Return the first row that a network learns from."""
-    return training_rows(wildcards)[0]
+def example_row(wildcards):
+    """Return the first row that a network learns from, or else that it predicts."""
+    met = located_rows(wildcards.model, "validate", "test", "predict")
+    return [*training_rows(wildcards), *met][0]
 
 
 def first_training_records(name):
@@ -91,5 +97,16 @@ def scored_rows(wildcards):
 
 def annotated_volumes():
     """Return the volumes that some network learns from."""
+    if ADOPTED:
+        return []
     rows = [r for r in SHEET.rows if r.role in ("train", "validate")]
     return list(dict.fromkeys(row.volume for row in rows))
+
+
+def adopted_file(name):
+    """Return an input function: a file of a network that is not trained here."""
+
+    def file(wildcards):
+        return f"{ADOPTED[wildcards.model]}/{name}"
+
+    return file

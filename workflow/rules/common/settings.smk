@@ -32,6 +32,12 @@ def validated():
 RUN = validated()
 CONFIG, SHEET = RUN.config, RUN.sheet
 NETWORKS, ENSEMBLES = RUN.networks, RUN.ensembles
+# The folders of networks that are not trained here.
+ADOPTED = {
+    name: str(Path(network.folder).expanduser())
+    for name, network in NETWORKS.items()
+    if network.folder
+}
 
 RESULTS = f"results/{CONFIG.name}"
 MANIFEST = f"resources/{CONFIG.name}/manifest.json"
