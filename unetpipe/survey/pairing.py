@@ -9,7 +9,7 @@ from unetpipe.errors import DataError
 from unetpipe.originals import natural_key
 from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.cells import write_cell, write_series
-from unetpipe.survey.headers import NEARER, Header, look_alike, read_header
+from unetpipe.survey.headers import Header, compare_neighbours, read_header
 from unetpipe.survey.names import Name, read_name
 from unetpipe.survey.pairs import pair_names
 
@@ -150,18 +150,16 @@ class Pairing:
             return True
         known = [n for n in numbers if n is not None]
         is_running = len(set(known)) == len(group) == max(known) - min(known) + 1
-        likeness = (
-            look_alike([n.path for n in group], self.root) if is_running else None
-        )
+        if not is_running:
+            return False
+        likeness = compare_neighbours([n.path for n in group], self.root)
         if likeness is None:
             return False
-        near, far = likeness
-        is_series = near - far > NEARER
-        self.judged.setdefault(is_series, []).append(
-            f"{about} (neighbours correlate by {near:.2f}, files far apart by "
-            f"{far:.2f})"
+        self.judged.setdefault(likeness.is_series, []).append(
+            f"{about} (neighbours correlate by {likeness.near:.2f}, files far apart by "
+            f"{likeness.far:.2f})"
         )
-        return is_series
+        return likeness.is_series
 
     def _tell_series(self) -> None:
         """Say what numbered files of one size are taken for, and how to say no."""
