@@ -287,7 +287,7 @@ def test_folders_that_split_are_respected(make, folder):
     roles = [row.role for row in made.sheet.rows]
     assert {role: roles.count(role) for role in count} == count
     assert made.roles["val-0"] == ["validate"]
-    assert "roles by names of folders: 5 train, 2 validate, 2 test" in made.printed
+    assert "roles by names: 5 train, 2 validate, 2 test" in made.printed
 
 
 def test_without_a_validation_folder_some_of_training_validates(make, folder):

@@ -25,6 +25,8 @@ def test_a_folder_is_three_commands_from_a_run(fresh):
         check=True,
     )
     done = fresh.snakemake("--dry-run", "--quiet", "rules", config="mine")
-    jobs = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    jobs = dict(
+        line.split() for line in done.stdout.splitlines() if len(line.split()) == 2
+    )
     assert (jobs["ingest_volume"], jobs["compute_weight_map"]) == ("5", "4")
     assert jobs["evaluate_prediction"] == "2"

@@ -16,7 +16,7 @@ from unetpipe.survey.candidates import Candidate
 from unetpipe.survey.contents import list_contents, look_into_hdf5, look_into_zarr
 from unetpipe.survey.kinds import Kind, Tally, judge
 from unetpipe.survey.layouts import find_mask_folders, find_sequences
-from unetpipe.survey.names import choose_names, read_name
+from unetpipe.survey.names import plain_name, read_name
 from unetpipe.survey.pairing import Pairing
 from unetpipe.survey.prints import make_prints, object_diameter
 from unetpipe.survey.rows import RoleRow, assign_roles
@@ -39,6 +39,7 @@ def make_sheet(
     name: str | None = None,
     config_dir: Path = Path("config"),
     images: Literal["auto", "independent", "stack"] = "auto",
+    label_kind: Literal["auto", "instances", "binary", "classes"] = "auto",
     force: bool = False,
 ) -> None:
     """Read a folder, write ``<name>.tsv`` and ``<name>.yaml``, and say why.
@@ -56,6 +57,8 @@ def make_sheet(
     images : {"auto", "independent", "stack"}
         Whether numbered files of one size are images of their own, or the sections of
         one volume; ``auto`` compares neighbours.
+    label_kind : {"auto", "instances", "binary", "classes"}
+        What values of labels mean; ``auto`` judges by what they hold.
     force : bool
         Overwrite files that are there.
 
@@ -67,7 +70,7 @@ def make_sheet(
         If the folder holds nothing that can be read.
     """
     folder = folder.expanduser().resolve()
-    name = name or choose_names([folder.name], "mine")[0]
+    name = name or plain_name(folder.name) or "mine"
     check_config({"name": name}, "--name")
     sheet, config = (config_dir / f"{name}{ending}" for ending in (".tsv", ".yaml"))
     there = [str(path) for path in (sheet, config) if path.exists()]
@@ -76,7 +79,7 @@ def make_sheet(
             f"{' and '.join(there)} exist{'s' * (len(there) == 1)}; choose another "
             "--name, or overwrite with --force"
         )
-    found = _understand(folder, name, images)
+    found = _understand(folder, name, images, label_kind)
     texts = found.write(name, str(folder), sheet.as_posix())
     parse_sheet(texts[0], str(sheet))
     check_config(yaml.safe_load(texts[1]), str(config))
@@ -127,7 +130,7 @@ class _Understood:
         return facts
 
 
-def _understand(folder: Path, name: str, images: str) -> _Understood:
+def _understand(folder: Path, name: str, images: str, label_kind: str) -> _Understood:
     candidates, notes = _find_candidates(folder, images)
     volumes, more = find_volumes(candidates, folder, name)
     notes += more
@@ -135,7 +138,7 @@ def _understand(folder: Path, name: str, images: str) -> _Understood:
         raise DataError(
             "\n  ".join([f"{folder} holds no image that can be read:", *notes])
         )
-    kind, tally, filled, more = _judge_labels(volumes, folder)
+    kind, tally, filled, more = _judge_labels(volumes, folder, label_kind)
     notes += more
     if not kind.label_kind:
         volumes = [v.without_labels() for v in volumes]
@@ -196,7 +199,7 @@ def _find_candidates(folder: Path, images: str) -> tuple[list[Candidate], list[s
 
 
 def _judge_labels(
-    volumes: Sequence[Found], folder: Path
+    volumes: Sequence[Found], folder: Path, wanted: str
 ) -> tuple[Kind, Tally, dict[str, int], list[str]]:
     """Return the kind of all labels, what they hold, and notes."""
     annotated = [volume for volume in volumes if volume.annotated]
@@ -211,4 +214,5 @@ def _judge_labels(
             said = "one file for each object"
         return Kind(annotated[0].kind, said), tally, filled, notes
     is_independent = all(len(volume.annotated) == 1 for volume in annotated)
-    return judge(tally, is_independent=is_independent), tally, filled, notes
+    kind = judge(tally, is_independent=is_independent, wanted=wanted)
+    return kind, tally, filled, notes

@@ -90,7 +90,7 @@ class Kind:
     num_classes: int = 2
 
 
-def judge(tally: Tally, *, is_independent: bool) -> Kind:
+def judge(tally: Tally, *, is_independent: bool, wanted: str = "auto") -> Kind:
     """Return the kind of labels.
 
     Parameters
@@ -99,16 +99,22 @@ def judge(tally: Tally, *, is_independent: bool) -> Kind:
         Of all labels that were read.
     is_independent : bool
         Whether they belong to images that have nothing to do with each other.
+    wanted : str
+        What the user says they are; ``auto``: nothing.
     """
     values = sorted(tally.voxels)
     total = sum(tally.voxels.values())
     if tally.has_colours:
-        return _judge_colours(tally, values, total)
+        return _judge_colours(tally, values)
     if len(values) == 1:
         what = "0" if values == [0] else f"the one value {values[0]}"
         return Kind("", f"they hold nothing but {what}")
     if values[0] < 0:
         return Kind("", f"they hold negative values, such as {values[0]}")
+    if wanted == "instances":
+        return Kind("instances", f"as asked for; {len(values)} values")
+    if wanted == "classes":
+        return _as_classes(tally, values, "as asked for")
     if len(values) == 2 and values[0] == 0:
         share = 100 * tally.voxels[values[1]] / total
         return Kind(
@@ -116,9 +122,10 @@ def judge(tally: Tally, *, is_independent: bool) -> Kind:
             f"two values: {values[1]} is taken as the objects ({share:.0f} % of the "
             "voxels), 0 as what separates them",
         )
+    if wanted == "binary":
+        return Kind("", f"not binary as asked for: they hold {len(values)} values")
     if len(values) == 2:
-        palette = _palette(tally, values, "{}")
-        return Kind("classes", f"two values, {values[0]} and {values[1]}", palette)
+        return _as_classes(tally, values, f"two values, {values[0]} and {values[1]}")
     if _are_soft(tally, values, total):
         return Kind(
             "",
@@ -129,6 +136,7 @@ def judge(tally: Tally, *, is_independent: bool) -> Kind:
 
 
 def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> Kind:
+    """Tell ids of objects from classes."""
     pieces = tally.pieces / max(1, tally.places)
     listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
     figures = f"{pieces:.1f} pieces for each value in a section"
@@ -138,17 +146,26 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
         and len(tally.images) >= IMAGES_OF_CLASS
         and len(set(tally.images)) == 1
     )
-    if len(values) > MOST_CLASSES or not (pieces >= PIECES_OF_CLASS or recurs):
-        return Kind("instances", f"{len(values)} values ({listed}), {figures}")
-    why = f"the few values {listed}, " + (
-        f"the same in all {len(tally.images)} images" if recurs else figures
-    )
+    why = f"{len(values)} values ({listed})"
+    if len(values) > MOST_CLASSES:
+        return Kind("instances", f"{why}, {figures}")
+    if pieces >= PIECES_OF_CLASS or recurs:
+        more = f"the same in all {len(tally.images)} images" if recurs else figures
+        hint = "if they are ids of objects: --label-kind instances"
+        return _as_classes(tally, values, f"{why}, {more}; {hint}")
+    hint = "if they are classes: --label-kind classes"
+    return Kind("instances", f"{why}, {figures}; {hint}")
+
+
+def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:
+    if len(values) > MOST_CLASSES:
+        return Kind("", f"{why}: too many for classes, {len(values)} values")
     if values == list(range(len(values))):
         return Kind("classes", why, num_classes=len(values))
     return Kind("classes", why, _palette(tally, values, "{}"), len(values))
 
 
-def _judge_colours(tally: Tally, values: list[int], total: int) -> Kind:
+def _judge_colours(tally: Tally, values: list[int]) -> Kind:
     if not 2 <= len(values) <= MOST_CLASSES:
         return Kind(
             "",

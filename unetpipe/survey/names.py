@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
+from unicodedata import normalize
 
 LABEL_WORDS = frozenset(
     [
@@ -163,6 +164,18 @@ def split_suffix(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def plain_name(text: str) -> str:
+    """Return a text in letters, digits, ``.``, ``_``, ``-``; nothing if none is left.
+
+    Examples
+    --------
+    >>> plain_name("Zürich, 2nd day (raw)")
+    'Zurich-2nd-day-raw'
+    """
+    plain = normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")[:LONGEST_NAME]
+
+
 def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
     """Return a name for each volume: its file's or folder's, made unique.
 
@@ -185,7 +198,7 @@ def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
     parts = [_naming_parts(path) or [fallback] for path in paths]
     while True:
         names = [
-            _sanitize("-".join(part[-length:])) or fallback
+            plain_name("-".join(part[-length:])) or fallback
             for part, length in zip(parts, lengths, strict=True)
         ]
         count = Counter(name.casefold() for name in names)
@@ -196,7 +209,7 @@ def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
         if longer == lengths:
             break
         lengths = longer
-    return _number_twins([_sanitize(name) for name in _shorten_ids(names)])
+    return _number_twins([plain_name(name) for name in _shorten_ids(names)])
 
 
 def _naming_parts(path: str) -> list[str]:
@@ -226,14 +239,6 @@ def _number_twins(names: list[str]) -> list[str]:
         taken.add(chosen.casefold())
         unique.append(chosen)
     return unique
-
-
-def _sanitize(text: str) -> str:
-    """Return a text of letters, digits, ``.``, ``_`` and ``-`` that may be a name."""
-    from unicodedata import normalize
-
-    plain = normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")
 
 
 def _words(text: str) -> list[str]:

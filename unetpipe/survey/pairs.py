@@ -111,6 +111,8 @@ def _by_beginning(
                 for name in theirs.get(same, ())
                 if len(start) > 1 and name.stem_key.casefold().startswith(start)
             ]
+            if not fitting:
+                continue
             # With img-1 and img-1-b the longer name has them.
             longer = [
                 other.stem_key.casefold()

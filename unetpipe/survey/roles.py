@@ -9,27 +9,31 @@ FEW = {1: ("train",), 2: ("train", "validate"), 3: ("train", "validate", "test")
 FEW |= {4: ("train", "validate", "train", "test")}
 
 
-def share_roles(count: int, *, has_tests: bool = False) -> tuple[str, ...]:
+def share_roles(
+    count: int, *, in_blocks: bool, has_tests: bool = False
+) -> tuple[str, ...]:
     """Return the role of each of some sections, or of some images.
 
     Parameters
     ----------
     count : int
         Of them.
+    in_blocks : bool
+        Neighbours are alike, as sections are: of many, blocks take turns.
     has_tests : bool
         Others are tested on, so none of these is.
 
     Examples
     --------
-    >>> share_roles(5)
+    >>> share_roles(5, in_blocks=True)
     ('train', 'train', 'validate', 'train', 'test')
-    >>> share_roles(3, has_tests=True)
+    >>> share_roles(3, in_blocks=False, has_tests=True)
     ('train', 'validate', 'train')
     """
     if count in FEW:
         roles = FEW[count]
     else:
-        length = max(1, count // (len(CYCLE) * CYCLES))
+        length = max(1, count // (len(CYCLE) * CYCLES)) if in_blocks else 1
         roles = tuple(CYCLE[k // length % len(CYCLE)] for k in range(count))
     return tuple("train" if has_tests and r == "test" else r for r in roles)
 

@@ -51,13 +51,15 @@ def assign_roles(
     if len(rest) >= MANY or (
         len(rest) > 1 and all(len(v.annotated) == 1 for v in rest)
     ):
-        shared = share_roles(len(rest), has_tests=has_tests)
+        shared = share_roles(len(rest), in_blocks=False, has_tests=has_tests)
         role_of |= {v.name: role for v, role in zip(rest, shared, strict=True)}
         notes.append(f"{len(rest)} annotated images share the roles: {_count(shared)}")
     else:
         for volume in rest:
             count = len(volume.annotated)
-            sections[volume.name] = share_roles(count, has_tests=has_tests)
+            sections[volume.name] = share_roles(
+                count, in_blocks=True, has_tests=has_tests
+            )
             notes.append(
                 f"{volume.name}: its {count} annotated section{'s' * (count > 1)} "
                 f"share the roles, in turns: {_count(sections[volume.name])}"
@@ -85,7 +87,7 @@ def _by_split(annotated: Sequence[Found]) -> tuple[dict[str, str], list[str]]:
     if not held_out or not splits & {"train", ""}:
         return {}, []
     roles = {v.name: v.split for v in annotated if v.split in held_out}
-    what = "sequences" if any(v.is_held for v in annotated) else "names of folders"
+    what = "sequences" if any(v.is_held for v in annotated) else "names"
     count = _count([v.split or "train" for v in annotated])
     return roles, [f"roles by {what}: {count}"]
 
