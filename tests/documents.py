@@ -32,10 +32,12 @@ def _without_indent(lines: list[str]) -> str:
 
 
 def kind_of(block: str) -> str:
-    """Return whether a block is commands, a sheet, or a part of a configuration."""
+    """Return whether a block is commands, code, a sheet or part of a configuration."""
     first = block.split()[0]
     if first in FIRST_WORDS:
         return "commands"
+    if first in ("import", "from"):
+        return "code"
     if "\t" in block:
         return "sheet"
     return "configuration"

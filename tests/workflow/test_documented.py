@@ -30,6 +30,8 @@ TYPED = sorted(
 )
 # Tested elsewhere: reports of a finished run, and a profile that needs a plugin.
 ELSEWHERE = ("--report", "--workflow-profile")
+# Nothing to dry-run: it only removes a lock; targets of another workflow.
+NOT_HERE = re.compile(r"--unlock|\bunetpipe_")
 DRY = ("-n", "--dry-run")
 PYTHON = {c.replace("/data/brain", "FOLDER") for c in TYPED if c.startswith("python ")}
 
@@ -38,8 +40,8 @@ def asked() -> dict[tuple[str, ...], set[str]]:
     """Return what is asked of Snakemake: by options, all targets that go with them."""
     found: dict[tuple[str, ...], set[str]] = {}
     for command in TYPED:
-        words = shlex.split(command)
-        if words[0] != "snakemake":
+        words = shlex.split(command.replace(" /scratch/", " scratch/"))
+        if words[0] != "snakemake" or NOT_HERE.search(command):
             continue
         for option in ELSEWHERE:
             if option in words:
@@ -67,7 +69,7 @@ def reader(tmp_path_factory) -> Project:
     sheet = next(block for block in shown if kind_of(block) == "sheet")
     written = [b for b in shown if kind_of(b) == "configuration" and "source:" in b]
     (folder / "mine.tsv").write_text(sheet)
-    values = yaml.safe_load(written[0]) | {"source": "FOLDER"}
+    values = yaml.safe_load(written[0]) | {"source": str(project.folder / "FOLDER")}
     (folder / "mine.yaml").write_text(yaml.safe_dump(values))
     for name in ("mine.tsv", "isbi2012.tsv"):
         touch_originals(folder / name, project.folder / "FOLDER")
