@@ -1,14 +1,14 @@
 """Components of one block, and what of them has to leave it: sums and faces."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.geometry import Roi, Zyx
-from unetpipe.runs import OWN, STORED, Runs, Sums, encode_runs, sum_runs
-from unetpipe.segmentation import Connectivity, face_pairs, label_components
+from unetpipe.run_components import label_runs, plane_runs
+from unetpipe.runs import OWN, STORED, Runs, Sums, paint_runs, sum_runs
+from unetpipe.segmentation import Connectivity, face_pairs
 
 # The kind of a component is the class of its voxels, or:
 HOLE = 255
@@ -50,7 +50,7 @@ class LabelledBlock:
 
 
 def label_block(
-    values: NDArray[Any],
+    values: NDArray[np.uint8],
     stored: NDArray[np.uint8],
     roi: Roi,
     volume_shape: Zyx,
@@ -63,7 +63,7 @@ def label_block(
 
     Parameters
     ----------
-    values : bool or uint8 array, shape (z, y, x)
+    values : uint8 array, shape (z, y, x)
         Class of each voxel, ``HOLE`` where holes are looked for, 0 elsewhere. Voxels
         of different value never belong together.
     stored : uint8 array, shape (z, y, x)
@@ -79,41 +79,32 @@ def label_block(
     largest_hole : int
         Background components of more voxels are no holes; 0: there are none at all.
     """
-    labels, count = label_components(values, connectivity)
-    runs = encode_runs(labels)
-    kinds = np.zeros(count, np.uint8)
-    # The first run of an id wins, because it is written last.
-    kinds[runs[::-1, 2].astype(np.int64) - 1] = values.reshape(-1)[runs[::-1, 0]]
-    sums = sum_runs(runs, count, stored, roi.start, volume_shape)
+    axes = connected_axes(connectivity)
+    runs, kinds = label_runs(values, across_sections=0 in axes)
+    sums = sum_runs(runs, len(kinds), stored, roi.start, volume_shape)
     sums[kinds == HOLE, OWN] = sums[kinds == HOLE, STORED] = 0
     inside = np.zeros((0, 2), np.uint64)
     if largest_hole:
         small = np.concatenate(
             [[False], (kinds == HOLE) & (sums[:, 0] <= largest_hole)]
         )
-        inside = _around_holes(labels, small, connectivity)
-    return LabelledBlock(
-        runs, kinds, sums, inside, plane_runs(labels, connectivity), num_foreground
-    )
+        labels = paint_runs(runs, np.arange(len(small), dtype=np.uint32), roi.shape)
+        inside = _around_holes(labels, small, axes)
+    faces = plane_runs(runs, roi.shape, axes)
+    return LabelledBlock(runs, kinds, sums, inside, faces, num_foreground)
 
 
-def plane_runs(
-    labels: NDArray[np.uint32], connectivity: Connectivity
-) -> dict[tuple[int, int], Runs]:
-    """Return the runs of the first and last plane along each axis that connects."""
-    return {
-        (axis, side): encode_runs(np.take(labels, -side, axis=axis))
-        for axis in range(0 if connectivity == "3d" else 1, 3)
-        for side in (0, 1)
-    }
+def connected_axes(connectivity: Connectivity) -> range:
+    """Return the axes along which voxels connect."""
+    return range(0 if connectivity == "3d" else 1, 3)
 
 
 def _around_holes(
-    labels: NDArray[np.uint32], is_small: NDArray[np.bool_], connectivity: Connectivity
+    labels: NDArray[np.uint32], is_small: NDArray[np.bool_], axes: range
 ) -> Pairs:
     """Return which components touch small holes."""
     found = [np.zeros((0, 2), np.uint64)]
-    for axis in range(0 if connectivity == "3d" else 1, 3):
+    for axis in axes:
         length = labels.shape[axis]
         before = np.take(labels, range(length - 1), axis=axis)
         after = np.take(labels, range(1, length), axis=axis)

@@ -1,26 +1,27 @@
 """The one step that sees all blocks: from their sums and faces to final ids."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.block_labels import LabelledBlock, Pairs, face_name
-from unetpipe.geometry import Zyx
+from unetpipe.block_labels import LabelledBlock, connected_axes, face_name
+from unetpipe.geometry import Zyx, as_zyx
 from unetpipe.joining import join_components
-from unetpipe.runs import Runs, Sums, paint_runs
-from unetpipe.segmentation import Connectivity, face_pairs
+from unetpipe.run_components import pairs_of_runs
+from unetpipe.runs import Runs, Sums, pack_runs, unpack_runs
+from unetpipe.segmentation import Connectivity
 from unetpipe.segmentation_home import SegmentationHome
 
 ONCE: Zyx = (0, 0, 0)
+RUNS = ("gaps", "lengths", "ids")
 
 
 def save_labelled(home: SegmentationHome, number: int, block: LabelledBlock) -> None:
     """Keep what later steps need of a labelled block."""
     faces = {face_name(*face): runs for face, runs in block.faces.items()}
     arrays: dict[str, NDArray[Any]] = {
-        "runs": block.runs,
+        **dict(zip(RUNS, pack_runs(block.runs), strict=True)),
         "kinds": block.kinds,
         "sums": block.sums,
         "inside": block.inside,
@@ -33,8 +34,8 @@ def read_labelled(
     home: SegmentationHome, number: int
 ) -> tuple[Runs, NDArray[np.uint8]]:
     """Return the runs of a labelled block, and the kinds of its components."""
-    runs, kinds = home.labelled.read(home.block_index(number), "runs", "kinds")
-    return runs, kinds
+    kinds, *packed = home.labelled.read(home.block_index(number), "kinds", *RUNS)
+    return unpack_runs(*packed), kinds
 
 
 def merge_blocks(
@@ -46,20 +47,36 @@ def merge_blocks(
 ) -> int:
     """Find the final id of each component of all blocks, and return their number.
 
-    Reads sums and faces, block by block. Memory: some 300 bytes a component.
+    Reads sums and faces, block by block. Memory: some 300 bytes a component, and the
+    runs of faces whose other side is still to come.
     """
+    axes = connected_axes(connectivity)
+    sides = [(axis, side) for axis in axes for side in (0, 1)]
+    waiting: dict[tuple[int, Zyx], tuple[Runs, np.uint64]] = {}
     kinds, sums, pairs = [], [], [np.zeros((0, 2), np.uint64)]
     offsets, foreground = [0], 0
     for number in range(home.num_blocks):
-        index = home.block_index(number)
+        index, offset = home.block_index(number), np.uint64(offsets[-1])
         of_block = home.labelled.read(
-            index, "kinds", "sums", "inside", "num_foreground"
+            index,
+            "kinds",
+            "sums",
+            "inside",
+            "num_foreground",
+            *(face_name(*s) for s in sides),
         )
         kinds.append(of_block[0])
         sums.append(of_block[1])
-        pairs.append(of_block[2] + np.uint64(offsets[-1]))
+        pairs.append(of_block[2] + offset)
         foreground += int(of_block[3][0])
-        pairs += _touching(home, number, offsets, connectivity)
+        for (axis, side), runs in zip(sides, of_block[4:], strict=True):
+            after = _beside(index, axis)
+            if side == 1 and after[axis] < home.block_counts[axis]:
+                waiting[axis, after] = runs, offset
+            if side == 0 and index[axis] > 0:
+                before, offset_before = waiting.pop((axis, index))
+                both = np.array([offset_before, offset])
+                pairs.append(pairs_of_runs(before, runs) + both)
         offsets.append(offsets[-1] + len(of_block[0]))
     objects = join_components(
         np.concatenate(kinds),
@@ -104,29 +121,6 @@ class FinalIds:
         return ids
 
 
-def _touching(
-    home: SegmentationHome,
-    number: int,
-    offsets: list[int],
-    connectivity: Connectivity,
-) -> Iterator[Pairs]:
-    """Yield the pairs across the faces to the blocks before this one."""
-    index = home.block_index(number)
-    shape = home.geometry.block_roi(number).shape
-    for axis in range(0 if connectivity == "3d" else 1, 3):
-        if index[axis] == 0:
-            continue
-        before = list(index)
-        before[axis] -= 1
-        plane = tuple(n for a, n in enumerate(shape) if a != axis)
-        sides = ((home.block_number((before[0], before[1], before[2])), 1), (number, 0))
-        faces = []
-        for of_block, side in sides:
-            (runs,) = home.labelled.read(
-                home.block_index(of_block), face_name(axis, side)
-            )
-            table = np.arange(int(runs[:, 2].max(initial=0)) + 1, dtype=np.uint32)
-            faces.append(paint_runs(runs, table, plane))
-        yield face_pairs(*faces) + np.array(
-            [offsets[of_block] for of_block, _ in sides], np.uint64
-        )
+def _beside(index: Zyx, axis: int) -> Zyx:
+    """Return the block after a block along an axis."""
+    return as_zyx(i + (a == axis) for a, i in enumerate(index))

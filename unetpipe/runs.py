@@ -30,12 +30,12 @@ NOWHERE = np.iinfo(np.int64).max
 Sums = NDArray[np.int64]
 
 
-def encode_runs(labels: NDArray[np.uint32]) -> Runs:
+def encode_runs(labels: NDArray[np.unsignedinteger]) -> Runs:
     """Return the runs of equal labels, without those of 0.
 
     Parameters
     ----------
-    labels : uint32 array of any shape, contiguous
+    labels : uint8 or uint32 array of any shape
         Fewer than 2^32 voxels.
 
     Returns
@@ -58,6 +58,28 @@ def paint_runs(runs: Runs, table: NDArray[Any], shape: tuple[int, ...]) -> NDArr
     painted = np.zeros(shape, table.dtype)
     _paint(runs, table, painted.reshape(-1))
     return painted
+
+
+def pack_runs(
+    runs: Runs,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return gaps before runs, lengths and ids, each in the smallest integers.
+
+    Examples
+    --------
+    >>> [a.tolist() for a in pack_runs(np.array([[1, 2, 3], [5, 1, 7]], np.uint32))]
+    [[1, 2], [2, 1], [3, 7]]
+    """
+    starts, lengths, ids = runs.T
+    gaps = starts.copy()
+    gaps[1:] -= starts[:-1] + lengths[:-1]
+    return _smallest(gaps), _smallest(lengths), _smallest(ids)
+
+
+def unpack_runs(gaps: NDArray[Any], lengths: NDArray[Any], ids: NDArray[Any]) -> Runs:
+    """Return the runs that were packed."""
+    stops = np.cumsum(gaps + lengths.astype(np.uint32), dtype=np.uint32)
+    return np.stack([stops - lengths, lengths, ids], axis=1, dtype=np.uint32)
 
 
 def sum_runs(
@@ -114,36 +136,38 @@ def add_sums(parts: Sums, owners: NDArray[np.intp], count: int) -> Sums:
     return total
 
 
+def _smallest(values: NDArray[np.uint32]) -> NDArray[Any]:
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
 @numba.njit(cache=True, nogil=True)
 def _encode(rows):  # type: ignore[no-untyped-def]
-    """Count the runs, then write them down."""
+    """Count the runs, many voxels at once, then write them down."""
     height, width = rows.shape
     count = 0
     for y in range(height):
-        last = np.uint32(0)
-        for x in range(width):
-            value = rows[y, x]
-            if value != last:
-                count += value != 0
-                last = value
+        row = rows[y]
+        count += row[0] != 0
+        for x in range(1, width):
+            count += (row[x] != row[x - 1]) & (row[x] != 0)
     runs = np.empty((count, 3), np.uint32)
+    edges = np.empty(width + 1, np.int64)
     found = 0
     for y in range(height):
-        last, begins = np.uint32(0), 0
-        for x in range(width):
-            value = rows[y, x]
-            if value != last:
-                if last != 0:
-                    runs[found, 0] = y * width + begins
-                    runs[found, 1] = x - begins
-                    runs[found, 2] = last
-                    found += 1
-                last, begins = value, x
-        if last != 0:
-            runs[found, 0] = y * width + begins
-            runs[found, 1] = width - begins
-            runs[found, 2] = last
-            found += 1
+        row = rows[y]
+        edges[0] = 0
+        num_edges = 1
+        for x in range(1, width):  # without a branch, which would often be mistaken
+            edges[num_edges] = x
+            num_edges += row[x] != row[x - 1]
+        edges[num_edges] = width
+        for edge in range(num_edges):
+            begins = edges[edge]
+            if row[begins] != 0:
+                runs[found, 0] = y * width + begins
+                runs[found, 1] = edges[edge + 1] - begins
+                runs[found, 2] = row[begins]
+                found += 1
     return runs
 
 
@@ -158,26 +182,32 @@ def _paint(runs, table, painted):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sum(runs, stored, shape, origin, volume_shape, sums):  # type: ignore[no-untyped-def]
+    """Add run after run; as they come in rising order, few need comparing."""
+    _, height, width = shape
+    z, y, row = 0, 0, 0
     for run in range(len(runs)):
         start, length = np.int64(runs[run, 0]), np.int64(runs[run, 1])
-        row, x = start // shape[2], start % shape[2]
-        z = row // shape[1] + origin[0]
-        y = row % shape[1] + origin[1]
-        x += origin[2]
-        of = sums[np.int64(runs[run, 2]) - 1]
-        total = np.int64(0)
+        while start >= row + width:
+            row += width
+            y += 1
+            if y == height:
+                y, z = 0, z + 1
+        total = 0
         for place in range(start, start + length):
             total += stored[place]
+        of = sums[np.int64(runs[run, 2]) - 1]
+        at_z, at_y, at_x = z + origin[0], y + origin[1], start - row + origin[2]
+        if of[0] == 0:
+            of[6] = at_z
+            of[12] = (at_z * volume_shape[1] + at_y) * volume_shape[2] + at_x
         of[0] += length
         of[1] += length
         of[2] += total
-        of[3] += z * length
-        of[4] += y * length
-        of[5] += x * length + length * (length - 1) // 2
-        of[6] = min(of[6], z)
-        of[7] = min(of[7], y)
-        of[8] = min(of[8], x)
-        of[9] = max(of[9], z + 1)
-        of[10] = max(of[10], y + 1)
-        of[11] = max(of[11], x + length)
-        of[12] = min(of[12], (z * volume_shape[1] + y) * volume_shape[2] + x)
+        of[3] += at_z * length
+        of[4] += at_y * length
+        of[5] += at_x * length + length * (length - 1) // 2
+        of[7] = min(of[7], at_y)
+        of[8] = min(of[8], at_x)
+        of[9] = at_z + 1
+        of[10] = max(of[10], at_y + 1)
+        of[11] = max(of[11], at_x + length)

@@ -50,7 +50,15 @@ BYTES_PER_VOXEL = {"components": 20, "watershed": 80}  # of a block with its hal
 ARITHMETIC = frozenset(
     f"unetpipe.{name}"
     for name in (
-        *("segmentation", "runs", "block_labels", "joining", "flooding", "geometry"),
+        *(
+            "segmentation",
+            "runs",
+            "run_components",
+            "block_labels",
+            "joining",
+            "flooding",
+            "geometry",
+        ),
         *("class_source", "watershed_pass", "block_merge", "segmenting", "tiling"),
     )
 )
@@ -213,8 +221,6 @@ class Segmentation:
             foreground = int(np.count_nonzero(values))
         if largest_hole:
             values = np.where(values > 0, values, np.uint8(HOLE))
-        elif self._source.is_binary:
-            values = values.view(np.bool_)
         block = label_block(
             values,
             stored,

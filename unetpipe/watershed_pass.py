@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.block_labels import face_name, plane_runs
+from unetpipe.block_labels import connected_axes, face_name
 from unetpipe.block_merge import FinalIds, read_labelled
 from unetpipe.class_source import ClassSource
 from unetpipe.flooding import SeedRule
 from unetpipe.geometry import Roi, Zyx, iterate_grid
+from unetpipe.run_components import plane_runs
 from unetpipe.runs import Sums, add_sums, encode_runs, paint_runs, sum_runs
 from unetpipe.segmentation_home import SegmentationHome
 
@@ -87,7 +88,7 @@ class WatershedPass:
 
     @property
     def _axes(self) -> range:
-        return range(0 if self.rule.connectivity == "3d" else 1, 3)
+        return connected_axes(self.rule.connectivity)
 
     def _seeds_near(
         self, near: Roi, ids: FinalIds
@@ -124,16 +125,15 @@ class WatershedPass:
                 beyond[axis] = flooded[tuple(plane)]
         own = flooded[inside.slices]
         ids, labels = _compact(own)
+        runs = encode_runs(labels)
         volume_shape = self.home.geometry.volume_shape
         arrays: dict[str, NDArray[Any]] = {
             "ids": ids,
-            "sums": sum_runs(
-                encode_runs(labels), len(ids) - 1, stored, roi.start, volume_shape
-            ),
+            "sums": sum_runs(runs, len(ids) - 1, stored, roi.start, volume_shape),
         }
-        for (axis, side), runs in plane_runs(labels, self.rule.connectivity).items():
+        for (axis, side), face in plane_runs(runs, roi.shape, self._axes).items():
             if side == 0:
-                arrays[face_name(axis, 0)] = runs
+                arrays[face_name(axis, 0)] = face
         for axis, plane_ids in beyond.items():
             arrays[f"ids_{axis}"], beside = _compact(plane_ids)
             arrays[face_name(axis, 1)] = encode_runs(np.take(beside, 0, axis=axis))

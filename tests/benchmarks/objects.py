@@ -1,8 +1,8 @@
 """Objects made block by block against the whole volume at once, store to store.
 
-Both read the same stored probabilities, label with the same library (cc3d), and write
-the same mask and objects into shards of the same size. Block by block also merges
-across faces and sums up the table of objects.
+Both read the same stored probabilities, and write the same mask and objects into shards
+of the same size. The whole volume is labelled by cc3d; block by block runs are joined,
+and then merged across faces and summed up for the table of objects.
 """
 
 import time

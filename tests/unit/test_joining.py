@@ -11,8 +11,17 @@ from tests.stages.segmented import by_first_voxel
 from unetpipe.block_labels import HOLE, label_block
 from unetpipe.geometry import grid_cell, iterate_grid, whole_volume
 from unetpipe.joining import join_components
-from unetpipe.runs import OWN, VOXELS, add_sums, encode_runs, paint_runs, sum_runs
-from unetpipe.segmentation import face_pairs
+from unetpipe.run_components import pairs_of_runs
+from unetpipe.runs import (
+    OWN,
+    VOXELS,
+    add_sums,
+    encode_runs,
+    pack_runs,
+    paint_runs,
+    sum_runs,
+    unpack_runs,
+)
 
 
 def blockwise(values, block, connectivity="3d", smallest=0, largest_hole=0):
@@ -41,16 +50,10 @@ def blockwise(values, block, connectivity="3d", smallest=0, largest_hole=0):
             if index[axis] == 0:
                 continue
             before = tuple(i - (a == axis) for a, i in enumerate(index))
-            plane = tuple(n for a, n in enumerate(roi.shape) if a != axis)
-            sides = []
-            for place, runs in (
-                (before, blocks[before][1].faces[axis, 1]),
-                (index, found.faces[axis, 0]),
-            ):
-                table = np.arange(10**5, dtype=np.uint64) + np.uint64(offsets[place])
-                table[0] = 0
-                sides.append(paint_runs(runs, table, plane))
-            pairs.append(face_pairs(*sides))
+            touching = pairs_of_runs(
+                blocks[before][1].faces[axis, 1], found.faces[axis, 0]
+            )
+            pairs.append(touching + np.array([offsets[before], total], np.uint64))
         total += found.count
     objects = join_components(
         np.concatenate(kinds),
@@ -227,7 +230,15 @@ def test_runs_describe_labels_exactly(seed, shape):
     runs = encode_runs(labels)
     table = np.arange(4, dtype=np.uint64)
     assert np.array_equal(paint_runs(runs, table, shape), labels)
+    assert np.array_equal(unpack_runs(*pack_runs(runs)), runs)
     assert (runs[:, 0] // shape[2] == (runs[:, 0] + runs[:, 1] - 1) // shape[2]).all()
+
+
+def test_runs_far_apart_are_packed_without_loss():
+    runs = np.array([[70_000, 1, 300], [2**32 - 9, 8, 70_000]], np.uint32)
+    packed = pack_runs(runs)
+    assert [column.dtype for column in packed] == ["uint32", "uint8", "uint32"]
+    assert np.array_equal(unpack_runs(*packed), runs)
 
 
 def test_sums_beyond_32_bits_are_exact():
