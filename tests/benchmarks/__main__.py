@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.figures import Section, format_table
+from tests.benchmarks.figures import CannotRun, Section, format_table
 from tests.benchmarks.settings import ROOT, Settings, describe_machine
 from unetpipe.machine import keep_freed_memory
 
@@ -29,6 +29,7 @@ BENCHMARKS = {
     "ingest": "ingest",
     "pyramid": "pyramid",
     "planning": "planning",
+    "controller": "controller",
     "objects": "objects",
 }
 
@@ -97,6 +98,8 @@ def _measure(name: str, settings: Settings, seconds_left: float) -> Section:
             figures = module.measure(settings)
     except ModuleNotFoundError as error:
         return Section(name, 0.0, left_out=f"{error.name} is not installed")
+    except CannotRun as reason:
+        return Section(name, 0.0, left_out=str(reason))
     except Exception as error:
         logging.getLogger(__name__).exception("%s failed", name)
         reason = f"failed: {type(error).__name__}: {error}".splitlines()[0][:100]

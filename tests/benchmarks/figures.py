@@ -5,6 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+class CannotRun(Exception):
+    """Something that a benchmark needs is not on this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One number, what it was measured against, and what it should be.
