@@ -6,7 +6,7 @@ begin, not the best there is.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil, log2, pi, sqrt
 from typing import Any
 
@@ -117,10 +117,13 @@ def suggest(
     """
     network, training = settings["network"], settings["training"]
     known = sum(sum(v.class_counts) for v in volumes)
+    ndim = _ndim(volumes, network)
+    if ndim.is_change:
+        spec = replace(spec, ndim=ndim.suggested, pooling=())
     suggested_patch = _patch(volumes, spec)
     steps, rate = _steps(known, spec, suggested_patch, training)
     return [
-        _ndim(volumes, network),
+        ndim,
         _depth(volumes, spec, network),
         _width(known, network),
         Suggestion(

@@ -73,6 +73,12 @@ def test_volumes_are_seen_whole_where_spacing_and_length_allow(spacing, sections
     assert suggestions(volume)["network.ndim"].suggested == ndim
 
 
+def test_the_patch_fits_the_suggested_number_of_dimensions():
+    found = suggestions(ISBI, ndim=3, depth=2)
+    assert found["network.ndim"].suggested == 2
+    assert found["training.patch"].suggested[0] == 1
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
