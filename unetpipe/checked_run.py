@@ -15,6 +15,8 @@ from unetpipe.originals import find_files, source_kind
 from unetpipe.problems import Problems
 from unetpipe.sheet import Sheet, load_sheet
 
+SUGGESTED = 3  # networks of an earlier run that a message names
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
@@ -135,8 +137,7 @@ def _check_together(run: CheckedRun) -> None:
     """Refuse what configuration and sheet allow only apart."""
     config, sheet = run.config, run.sheet
     found = [
-        f"compare: {folder} holds no train.json; name the folder of a trained network, "
-        "like results/old/unet"
+        f"compare: {folder} holds no train.json; " + _where_networks_are(folder)
         for folder in config.compare
         if not Path(folder, "train.json").exists()
     ]
@@ -160,3 +161,11 @@ def _check_together(run: CheckedRun) -> None:
         )
     if found:
         raise ConfigError(listing("configuration and sheet together", found))
+
+
+def _where_networks_are(folder: str) -> str:
+    """Return which folder of a trained network may be meant."""
+    below = sorted(str(path.parent) for path in Path(folder).glob("*/train.json"))
+    if below:
+        return f"did you mean {' or '.join(below[:SUGGESTED])}?"
+    return "name the folder of a trained network, like results/old/unet"

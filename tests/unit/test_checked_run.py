@@ -75,6 +75,17 @@ def test_what_only_configuration_and_sheet_together_forbid_is_told(
     assert "no row has the role train; give it annotated sections" in text
 
 
+def test_the_networks_of_a_run_that_is_named_as_a_whole_are_suggested(
+    tmp_path: Path,
+) -> None:
+    for fold in "21":
+        (tmp_path / f"old/fold-{fold}").mkdir(parents=True)
+        (tmp_path / f"old/fold-{fold}/train.json").touch()
+    old = str(tmp_path / "old")
+    text = problems(values(tmp_path, compare=[old]))
+    assert f"{old} holds no train.json; did you mean {old}/fold-1 or {old}/fold" in text
+
+
 def test_a_section_given_twice_is_an_error_with_both_lines(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("training:\n  steps: 1\nname: a\ntraining:\n  patch: null\n")
