@@ -1,6 +1,6 @@
 """Configuration, sheet and source together: all that is wrong is told at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,12 @@ class CheckedRun:
     ensembles: dict[str, Joined]
 
 
-def check_run(values: Mapping[str, Any], files: Sequence[str] = ()) -> CheckedRun:
+def check_run(
+    values: Mapping[str, Any],
+    files: Sequence[str] = (),
+    *,
+    find: Callable[[str], Path] = Path,
+) -> CheckedRun:
     """Return configuration, sheet and networks of a run.
 
     Parameters
@@ -37,6 +42,8 @@ def check_run(values: Mapping[str, Any], files: Sequence[str] = ()) -> CheckedRu
         The configuration, as read from its files and the command line.
     files : sequence of str
         Those files, for messages, and to find what they give twice.
+    find : callable
+        Tells where the sheet is that the configuration names.
 
     Raises
     ------
@@ -57,7 +64,7 @@ def check_run(values: Mapping[str, Any], files: Sequence[str] = ()) -> CheckedRu
     with problems:
         config = check_config(dict(values), source)
     with problems:
-        sheet = load_sheet(Path(_text(values, "volumes")))
+        sheet = load_sheet(find(_text(values, "volumes")))
         if values.get("trained") is not None:
             sheet = _without_training(sheet)
     if sheet is not None:

@@ -91,9 +91,8 @@ def test_what_is_not_fetched_yet_is_named_with_the_command_that_does(tmp_path, c
     planned = run(tmp_path, source="https://example.org/a.zip")
     assert planned["predictions"] == []
     said = capsys.readouterr().out
-    assert (
-        "not here yet: snakemake --configfile c.yaml --until download_dataset" in said
-    )
+    wanted = tmp_path / "manifest.json"
+    assert f"not here yet: snakemake --configfile c.yaml -- {wanted}" in said
     tifffile.imwrite(tmp_path / "vol.tif", np.zeros((2, 32, 32), np.uint8))
     write_record(tmp_path / "manifest.json", {"root": str(tmp_path)})
     planned = run(tmp_path, source="https://example.org/a.zip")

@@ -1,5 +1,6 @@
 """A copy of the project that runs the whole chain in seconds."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ class Project:
             shutil.copytree(
                 REPOSITORY / name,
                 folder / name,
+                dirs_exist_ok=True,
                 ignore=shutil.ignore_patterns("__pycache__"),
             )
         (folder / "config" / "tiny.yaml").write_text(TINY)
@@ -74,7 +76,7 @@ class Project:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return which rules a run would execute, and how often."""
-        done = self.snakemake("--dry-run", "--quiet", "rules", *arguments)
+        done = self.snakemake("--dry-run", *arguments, "--quiet", "rules")
         return {
             rule: int(count)
             for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)
@@ -92,9 +94,19 @@ class Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """A project whose chain has run to its report."""
-    project = Project(tmp_path_factory.mktemp("project"))
-    project.output = project.snakemake().stdout
+    """A project whose chain has run to its report, once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    first = shared / "finished"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "finished.txt").exists():
+            shutil.rmtree(first, ignore_errors=True)
+            output = Project(first).snakemake().stdout
+            (shared / "finished.txt").write_text(output)
+    shutil.copytree(first, base / "project")
+    project = Project(base / "project")
+    project.output = (shared / "finished.txt").read_text()
     return project
 
 

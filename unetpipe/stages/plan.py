@@ -154,9 +154,7 @@ class _Planner:
             elif root := self._root():
                 self.known[name] = _from_header(rows[0], root)
             else:
-                self.missing[name] = (
-                    f"not here yet: {self.command} --until download_dataset"
-                )
+                self.missing[name] = f"not here yet: {self.command} -- {self.manifest}"
         except (UnetpipeError, OSError) as error:
             self.problems.append(f"volume {name}: {error}")
             self.missing[name] = "cannot be read, see below"

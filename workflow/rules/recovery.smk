@@ -139,5 +139,7 @@ def mend_dates(results, manifest):
             os.utime(path)
 
 
-if workflow.is_main_process and not ONLY_LOOKS and (told := mend_earlier_run()):
-    logger.warning(told)
+# The lock of a workflow that uses this one as a module is not ours to remove.
+if workflow.is_main_process and not IS_MODULE and not ONLY_LOOKS:
+    if told := mend_earlier_run():
+        logger.warning(told)

@@ -3,8 +3,12 @@
 
 def own_command():
     """Return what the user types to run this workflow with this configuration."""
-    files = workflow.overwrite_configfiles
-    return " ".join(["snakemake", *(f"--configfile {path}" for path in files)])
+    words = ["snakemake"]
+    found = {Path(name).resolve() for name in ("Snakefile", "workflow/Snakefile")}
+    if Path(workflow.main_snakefile).resolve() not in found:
+        words += [f"--snakefile {workflow.main_snakefile}", f"--directory {Path.cwd()}"]
+    words += [f"--configfile {path}" for path in workflow.overwrite_configfiles]
+    return " ".join(words)
 
 
 def verified_predictions():

@@ -23,7 +23,8 @@ def validated():
     An exception would be framed by the places in these files where it passed.
     """
     try:
-        return check_run(config, [str(path) for path in workflow.configfiles])
+        files = [str(path) for path in workflow.configfiles]
+        return check_run(config, files, find=given_or_own)
     except UnetpipeError as error:
         logger.error(str(error))
         sys.exit(1)
@@ -39,13 +40,13 @@ ADOPTED = {
     if network.folder
 }
 
-RESULTS = f"results/{CONFIG.name}"
-MANIFEST = f"resources/{CONFIG.name}/manifest.json"
+RESULTS = placed(f"results/{CONFIG.name}")
+MANIFEST = placed(f"resources/{CONFIG.name}/manifest.json")
 VOLUME = f"{RESULTS}/volumes/{{volume}}"
 MODEL = f"{RESULTS}/{{model}}"
 PREDICTED = f"{MODEL}/{{volume}}"
-LOGS = f"logs/{CONFIG.name}"
-BENCHMARKS = f"benchmarks/{CONFIG.name}"
+LOGS = placed(f"logs/{CONFIG.name}")
+BENCHMARKS = placed(f"benchmarks/{CONFIG.name}")
 # A job on a cluster holds two Snakemakes besides its own process.
 SNAKEMAKE_MB = 300
 
@@ -61,7 +62,7 @@ def code_versions(stage, *modules):
 
     Snakemake would go by the date of the script, which every checkout changes.
     """
-    script = Path(workflow.basedir).parent / "scripts" / f"{stage.split('.')[-1]}.py"
+    script = own_file(f"scripts/{stage.split('.')[-1]}.py")
     return {
         **code_version.code_versions(stage, *modules),
         "script": code_version.script_version(script),
