@@ -10,22 +10,18 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 import yaml
 
-from tests.workflow.conftest import REPOSITORY, TINY, Project
+from tests.documents import CONFIG_README, blocks
+from tests.workflow.conftest import TINY, Project
 
-DOCUMENT = (REPOSITORY / "config/README.md").read_text()
 
-
-def shown(heading: str, *, first: str) -> str:
-    """Return the block of a section of the document that begins with ``first``."""
-    (section,) = re.findall(rf"^## {heading}\n(.+?)^## ", DOCUMENT, re.M | re.S)
-    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", section, re.M)
-    (block,) = (b for b in map(dedent, blocks) if b.lstrip().startswith(first))
-    return block.strip() + "\n"
+def shown(first: str) -> str:
+    """Return the block of the document that begins so."""
+    (block,) = (b for b in blocks(CONFIG_README) if b.startswith(first))
+    return block + "\n"
 
 
 class Other(Project):
@@ -35,12 +31,12 @@ class Other(Project):
         (folder / "workflow").mkdir(parents=True)
         (folder.parent / "unetpipe").symlink_to(project)
         self.folder = folder
-        snakefile = shown("From another workflow", first="import json")
+        snakefile = shown("import json\nimport pyarrow")
         (folder / "workflow/Snakefile").write_text(snakefile)
         shutil.copytree(project / "workflow/profiles", folder / "workflow/profiles")
         (folder / "config").mkdir()
         shutil.copy(project / "config/tiny.tsv", folder / "config/tiny.tsv")
-        settings = yaml.safe_load(shown("From another workflow", first="volumes"))
+        settings = yaml.safe_load(shown("volumes: [cells]"))
         settings["unetpipe"] = yaml.safe_load(TINY)
         (folder / "config/config.yaml").write_text(yaml.safe_dump(settings))
         self.environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -104,7 +100,7 @@ def released(tmp_path, fresh) -> Other:
     for command in ("init -q", "add .", "commit -qm All", "tag v0.1.0"):
         subprocess.run([*git, *command.split()], cwd=repository, check=True)
     other = Other(tmp_path / "other", fresh.folder)
-    (release,) = re.findall(r"`(github\(.+?\))`", DOCUMENT)
+    (release,) = re.findall(r"`(github\(.+?\))`", CONFIG_README.read_text())
     prefix = '        config["unetpipe"]\n    prefix:\n        "seg"\n'
     other.edit("workflow/Snakefile", '"../../unetpipe/workflow/Snakefile"', release)
     other.edit("workflow/Snakefile", '        config["unetpipe"]\n', prefix)
@@ -156,7 +152,8 @@ def test_another_folder_has_the_results_and_the_project_the_sheet(fresh, tmp_pat
         text=True,
         check=True,
     )
-    assert re.findall(r"^(\w+) +1$", done.stdout, re.M) == ["download_dataset", "total"]
+    rules = set(re.findall(r"^(\w+) +1$", done.stdout, re.M))
+    assert rules == {"download_dataset", "total"}
 
 
 def test_the_demo_can_be_planned_from_any_folder(fresh, tmp_path):
