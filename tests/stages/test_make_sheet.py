@@ -163,7 +163,7 @@ def test_numbered_files_that_resemble_their_neighbours_are_one_volume(make, fold
     made = make()
     assert set(made.pairs.values()) == {("raw/*.tif", "labels/*.tif")}
     assert list(made.roles) == ["mine"]
-    assert "the 11 files of raw/ (neighbours correlate by" in made.printed
+    assert "the 11 files of raw (neighbours correlate by" in made.printed
     assert "--images independent" in made.printed
     apart = make("apart", images="independent")
     assert len(apart.roles) == 11
@@ -188,6 +188,25 @@ def test_labels_of_some_sections_leave_the_others_to_be_predicted(make, folder):
         ("validate", (5,)),
         ("test", (10,)),
     ]
+
+
+def test_labels_of_one_section_alone_are_those_of_its_number(make, folder):
+    write_series(folder, drifting(12))
+    for k in set(range(12)) - {7}:
+        (folder / "labels" / f"s{k}.tif").unlink()
+    made = make()
+    assert [(row.role, row.sections) for row in made.sheet.rows] == [("train", (7,))]
+    assert made.pairs == {"mine": ("raw/*.tif", "labels")}
+    assert "nothing has the role validate" in made.printed
+
+
+def test_a_missing_number_is_said(make, folder):
+    write_series(folder, drifting(12))
+    for place in ("raw", "labels"):
+        (folder / place / "s3.tif").unlink()
+    made = make()
+    assert list(made.roles) == ["mine"]
+    assert "the 11 files of raw, 1 missing in between" in made.printed
 
 
 def test_the_challenge_trains_on_one_sequence_and_tests_on_the_other(make, folder):
@@ -412,6 +431,25 @@ def test_soft_edges_are_refused_with_a_remedy(make, folder):
     made = make()
     assert made.roles == {"a": ["predict"]}
     assert "save them with two values" in made.printed
+
+
+def test_linked_folders_are_followed_and_circles_are_not(make, folder, tmp_path):
+    write_pairs(tmp_path / "elsewhere", 3)
+    for name in ("images", "labels"):
+        (folder / name).symlink_to(tmp_path / "elsewhere" / name)
+    (folder / "again").symlink_to(folder)
+    assert make().pairs["0"] == ("images/0.tif", "labels/0.tif")
+
+
+def test_what_the_user_says_of_labels_counts(make, folder):
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (SIZE, SIZE + k)))
+        write(folder / "labels" / f"{k}.tif", ids(3, (SIZE, SIZE + k)))
+    made = make()
+    assert made.kinds == {"classes"}
+    assert "the same in all 5 images" in made.printed
+    assert "--label-kind instances" in made.printed
+    assert make("ids", label_kind="instances").kinds == {"instances"}
 
 
 def test_a_folder_without_images_is_refused_with_what_it_holds(make, folder):

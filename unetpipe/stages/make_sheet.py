@@ -17,7 +17,7 @@ from unetpipe.survey.contents import list_contents, look_into_hdf5, look_into_za
 from unetpipe.survey.kinds import Kind, Tally, judge
 from unetpipe.survey.layouts import find_mask_folders, find_sequences
 from unetpipe.survey.names import plain_name, read_name
-from unetpipe.survey.pairing import Pairing
+from unetpipe.survey.pairing import make_candidates
 from unetpipe.survey.prints import make_prints, object_diameter
 from unetpipe.survey.rows import RoleRow, assign_roles
 from unetpipe.survey.sampling import count_labels
@@ -193,9 +193,8 @@ def _find_candidates(folder: Path, images: str) -> tuple[list[Candidate], list[s
             candidates.append(Candidate((inside.image,), (inside.labels,), split))
         else:
             loose.append(inside.image or inside.labels)
-    pairing = Pairing(folder, images)
-    pairing.add(loose)
-    return [*candidates, *pairing.candidates], notes + pairing.notes
+    more_candidates, more = make_candidates(loose, folder, images)
+    return candidates + more_candidates, notes + more
 
 
 def _judge_labels(

@@ -20,6 +20,8 @@ class Candidate:
         Kind of its labels where the layout tells, or nothing.
     is_sequence : bool
         Whether the files are the sections of one volume for certain.
+    labels_cell : str
+        How the sheet names the labels, where their files alone do not tell.
     is_held : bool
         Whether one of these sequences is tested on while others train.
     """
@@ -29,6 +31,7 @@ class Candidate:
     split: str = ""
     kind: str = ""
     is_sequence: bool = False
+    labels_cell: str = ""
     is_held: bool = False
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from unetpipe.originals import find_files
+from unetpipe.originals import find_files, sections_of
 from unetpipe.survey.names import split_suffix
 
 # Cells are trimmed, split at | and at tabs, and lines at whatever ends one.
@@ -48,6 +48,16 @@ def write_series(paths: Sequence[str], root: Path) -> str:
         if set(found[: len(paths)]) == wanted and not _strangers(found, wanted):
             return cell
     return ""
+
+
+def write_folder(path: str, root: Path) -> str:
+    """Return a cell that names the folder of one file, or nothing if it holds others.
+
+    So the file counts as one of a series, and its number as that of its section.
+    """
+    folder = PurePosixPath(path).parent
+    is_alone = str(folder) != "." and sections_of(root / folder) == [root / path]
+    return write_cell(str(folder)) if is_alone else ""
 
 
 def _strangers(found: Sequence[Path], wanted: set[Path]) -> list[Path]:

@@ -56,9 +56,13 @@ def list_contents(folder: Path) -> Contents:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; name the folder that holds the images")
-    found, others = Contents(), Counter[str]()
-    for place, folders, files in walk(folder):
+    found, others, seen = Contents(), Counter[str](), set[Path]()
+    for place, folders, files in walk(folder, followlinks=True):
         here = Path(place)
+        if here.resolve() in seen:  # links may go round in circles
+            folders.clear()
+            continue
+        seen.add(here.resolve())
         inside = here.relative_to(folder)
         if here != folder and is_zarr(here):
             found.stores.append(inside.as_posix())

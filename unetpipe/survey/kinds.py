@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 # More values than these are ids of objects, not classes.
 MOST_CLASSES = 32
+LARGEST_GREY = 65_535  # that a palette knows
 # A class lies in several pieces of a section, an object in one, seldom in a few.
 PIECES_OF_CLASS = 2.0
 # The same few values in so many separate images are classes: objects differ in number.
@@ -147,7 +148,7 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
         and len(set(tally.images)) == 1
     )
     why = f"{len(values)} values ({listed})"
-    if len(values) > MOST_CLASSES:
+    if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
         return Kind("instances", f"{why}, {figures}")
     if pieces >= PIECES_OF_CLASS or recurs:
         more = f"the same in all {len(tally.images)} images" if recurs else figures
@@ -158,8 +159,8 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
 
 
 def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:
-    if len(values) > MOST_CLASSES:
-        return Kind("", f"{why}: too many for classes, {len(values)} values")
+    if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
+        return Kind("", f"{why}: no classes, {len(values)} values up to {values[-1]}")
     if values == list(range(len(values))):
         return Kind("classes", why, num_classes=len(values))
     return Kind("classes", why, _palette(tally, values, "{}"), len(values))

@@ -53,7 +53,13 @@ def find_sequences(
         )
         images = tuple(sorted(frames[sequence], key=natural_key))
         split = split if labels else ""
-        found.append(Candidate(images, labels, split, "instances", True, bool(tested)))
+        found.append(
+            Candidate(
+                *(images, labels, split, "instances"),
+                is_sequence=True,
+                is_held=bool(tested),
+            )
+        )
         if labels:
             made = "gold, drawn by people" if kind == "GT" else "silver, by programs"
             notes.append(

@@ -11,8 +11,8 @@ Key = Callable[[Name], Hashable]
 
 def pair_names(
     images: Sequence[Name], labels: Sequence[Name]
-) -> tuple[dict[str, str], list[str]]:
-    """Return the labels of each image that has some, and notes on what is unclear.
+) -> tuple[dict[str, str], set[str], list[str]]:
+    """Return the labels of each image that has some, and images that have several.
 
     In this order: the same name in folders that correspond; the labels' name begins
     with the image's; the same name in any folders; the same number in folders whose
@@ -27,8 +27,10 @@ def pair_names(
     -------
     dict
         Path of an image -> path of its labels.
+    set of str
+        Labels that fit an image, those that were not taken too.
     list of str
-        Images with several labels, labels without an image.
+        Notes on images with several labels.
     """
     found: dict[str, str] = {}
     notes: list[str] = []
@@ -54,7 +56,7 @@ def pair_names(
             f"several labels of {len(twins)} image{'s' * (len(twins) > 1)}: "
             f"{list_briefly(twins, 1)}; move those that you do not want elsewhere"
         )
-    return found, notes
+    return found, used, notes
 
 
 def _same_name(name: Name) -> Hashable:

@@ -71,11 +71,15 @@ def choose_settings(
         },
         choose_patch(None, spec, sections),
     )
+    # The first network sees each section by itself: fast, and never wrong. Between
+    # objects training draws borders, so that classes of voxels are not known yet.
+    left_to_defaults = {"network.ndim"}
+    if kind.label_kind in ("instances", "masks"):
+        left_to_defaults.add("weight_map.class_balance")
     wanted = {
         s.key: Setting(s.key, s.suggested, s.why)
         for s in found
-        # The first network sees each section by itself: fast, and never wrong.
-        if s.is_change and s.key != "network.ndim"
+        if s.is_change and s.key not in left_to_defaults
     }
     if not has_gpu:
         wanted |= _shorten(wanted, network, sections, num_channels, num_threads)

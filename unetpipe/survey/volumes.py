@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, open_image, open_masks
 from unetpipe.originals import natural_key, number_of
@@ -132,7 +134,9 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
     """Return one volume, and notes; labels that do not fit are left out."""
     notes = []
     image = _cell(candidate.images, root)
-    labels = _cell(candidate.labels, root) if candidate.labels else ""
+    labels = candidate.labels_cell
+    if candidate.labels and not labels:
+        labels = _cell(candidate.labels, root)
     header = read_header(image, root, labels)
     if header.note:
         notes.append(f"{name}: {header.note}")
@@ -162,6 +166,8 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
             )
         if num_channels not in (1, 3):
             raise DataError(f"they have {num_channels} channels; labels have one")
+        if num_channels > 1 and labels.dtype != np.uint8:
+            raise DataError(f"their colours are {labels.dtype}; save them with 8 bits")
         # One file a section, for some sections.
         is_partial = candidate.is_sequence and num_sections == len(candidate.labels)
         wanted = volume.header.shape[2:]
