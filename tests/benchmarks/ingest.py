@@ -18,7 +18,7 @@ import tifffile
 import zarr
 
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.inputs import VOXEL_SIZE_NM, draw_sections
+from tests.benchmarks.inputs import VOXEL_SIZE_NM, describe_tiff, draw_sections
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio
 from unetpipe.config import IngestConfig
@@ -75,7 +75,7 @@ def _ingest(home: Path) -> None:
     ingest_volume(
         manifest=home / "manifest.json",
         volume="stack",
-        rows=[_row()],
+        rows=[describe_tiff("stack")],
         pixel_sha256={},
         ingest=IngestConfig(),
         num_classes=2,
@@ -84,21 +84,6 @@ def _ingest(home: Path) -> None:
         record=home / "ingest.json",
         with_pyramid=False,
     )
-
-
-def _row() -> dict[str, Any]:
-    return {
-        "volume": "stack",
-        "image": "image.tif",
-        "labels": "",
-        "sections": None,
-        "role": "predict",
-        "fold": "",
-        "axes": "zyx",
-        "voxel_size_nm": VOXEL_SIZE_NM,
-        "label_kind": "instances",
-        "unlabelled": None,
-    }
 
 
 def _store_with_dask(home: Path, shape: Zyx) -> None:

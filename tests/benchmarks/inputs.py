@@ -27,6 +27,22 @@ VOXEL_SIZE_NM = (50.0, 4.0, 4.0)
 PATCH: Zyx = (2, 512, 512)
 
 
+def describe_tiff(volume: str) -> dict[str, Any]:
+    """Return the row of a sheet for ``image.tif``, which is only predicted."""
+    return {
+        "volume": volume,
+        "image": "image.tif",
+        "labels": "",
+        "sections": None,
+        "role": "predict",
+        "fold": "",
+        "axes": "zyx",
+        "voxel_size_nm": VOXEL_SIZE_NM,
+        "label_kind": "instances",
+        "unlabelled": None,
+    }
+
+
 def draw_sections(shape: Zyx, *, seed: int = 1) -> Iterator[NDArray[np.uint8]]:
     """Yield uint8 sections (y, x): one small phantom side by side, fresh noise on it.
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.fresh import Used, measure_fresh
-from tests.benchmarks.inputs import VOXEL_SIZE_NM, draw_sections, save_model
+from tests.benchmarks.inputs import describe_tiff, draw_sections, save_model
 from tests.benchmarks.settings import Settings
 from unetpipe.config import IngestConfig, PredictionConfig, SegmentationConfig
 from unetpipe.geometry import Zyx
@@ -96,7 +96,7 @@ class _Chain:
             "ingest_volume": {
                 "manifest": home / "manifest.json",
                 "volume": "grown",
-                "rows": [_row()],
+                "rows": [describe_tiff("grown")],
                 "pixel_sha256": {},
                 "ingest": IngestConfig(),
                 "num_classes": 2,
@@ -140,21 +140,6 @@ class _Chain:
             },
         }
         return arguments[stage]
-
-
-def _row() -> dict[str, Any]:
-    return {
-        "volume": "grown",
-        "image": "image.tif",
-        "labels": "",
-        "sections": None,
-        "role": "predict",
-        "fold": "",
-        "axes": "zyx",
-        "voxel_size_nm": VOXEL_SIZE_NM,
-        "label_kind": "instances",
-        "unlabelled": None,
-    }
 
 
 def _figures(stage: str, used: list[Used], shapes: list[Zyx]) -> list[Figure]:
