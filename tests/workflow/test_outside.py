@@ -11,11 +11,15 @@ import socket
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from tests.documents import CONFIG_README, blocks
 from tests.workflow.conftest import TINY, Project
+from unetpipe.records import read_record
+from unetpipe.volumes import open_volume
+from unetpipe.weight_map import separate_touching
 
 
 def shown(first: str) -> str:
@@ -174,3 +178,29 @@ def test_the_demo_can_be_planned_from_any_folder(fresh, tmp_path):
         check=True,
     )
     assert "train_unet" in done.stdout
+
+
+def test_a_notebook_predicts_scores_and_weighs_as_the_document_shows(
+    finished, monkeypatch
+):
+    monkeypatch.chdir(finished.folder)
+    code = shown("from pathlib import Path\n\nfrom unetpipe")
+    code = code.replace("results/mine", "results/tiny").replace("cortex", "cells")
+    made = {}
+    exec(compile(code, "notebook", "exec"), made)
+    record = read_record(Path("results/tiny/unet/cells/prediction.json"))
+    stored = open_volume(Path(record["outputs"]["probability"]["store"]))[...]
+    probe = read_record(Path("results/tiny/unet/cells/probe.json"))
+    again, _ = made["network"].predict(made["image"], stride=tuple(probe["stride"]))
+    assert np.array_equal(again, stored)
+    assert np.ptp(stored) > 10, "a constant would agree with anything"
+    difference = np.abs(stored.astype(int) - made["probability"].astype(int))
+    assert difference.max() <= 1, "other tiles round otherwise, at most"
+    model = read_record(Path("results/tiny/unet/model.json"))
+    assert made["network"].threshold == model["thresholds"]["segmentation"]
+    assert made["found"].shape == made["objects"].shape == made["labels"].shape
+    assert 0 <= made["f1"] <= 1
+    assert 0 < made["rand"] <= 1
+    with_weight = made["border"] > 0
+    assert with_weight.any()
+    assert not (with_weight & (separate_touching(made["labels"][0]) > 0)).any()
