@@ -68,6 +68,7 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert forecast["rate_from"].startswith("assumed for ")
     assert forecast["bytes_written"] == 4 * 64 * 64
     assert planned["num_jobs"] == 2 + 2 + 1 + 5 + 3
+    assert "of computing in 3 parts a volume, " in said
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
 
@@ -85,6 +86,12 @@ def test_a_folder_is_planned_from_the_headers_of_its_files(tmp_path, axes):
         "known_from": "file header",
     }
     assert not (tmp_path / "results" / "volumes").exists()
+
+
+def test_a_single_part_is_not_shared_out(tmp_path, capsys):
+    run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 1})
+    (line,) = (s for s in capsys.readouterr().out.splitlines() if "predicting" in s)
+    assert line.endswith(" of computing")
 
 
 def test_what_is_not_fetched_yet_is_named_with_the_command_that_does(tmp_path, capsys):
