@@ -57,6 +57,9 @@ def make_prints(rows: Sequence[RoleRow], tally: Tally, kind: Kind) -> list[Volum
             class_counts=tuple(round(n * share) for n in counts),
             num_cells=round(number * share),
             cell_voxels=round(voxels * share),
+            # So that two dimensions are suggested: each section by itself, fast and
+            # never wrong. A note tells where three may do better.
+            is_size_known=False,
         )
         for (height, width), num_sections in sections.items()
         if (share := prod((height, width, num_sections)) / read)

@@ -71,11 +71,9 @@ def choose_settings(
         },
         choose_patch(None, spec, sections),
     )
-    # The first network sees each section by itself: fast, and never wrong. Between
-    # objects training draws borders, so that classes of voxels are not known yet.
-    left_to_defaults = {"network.ndim"}
-    if kind.label_kind in ("instances", "masks"):
-        left_to_defaults.add("weight_map.class_balance")
+    # Between objects training draws borders: how rare they are is not known yet.
+    has_ids = kind.label_kind in ("instances", "masks")
+    left_to_defaults = {"weight_map.class_balance"} if has_ids else set[str]()
     wanted = {
         s.key: Setting(s.key, s.suggested, s.why)
         for s in found

@@ -13,7 +13,7 @@ from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.contents import HDF5_ENDINGS
 from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.names import choose_names
+from unetpipe.survey.naming import choose_names
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,182 @@
+"""Everything that is found out about a folder, one thing after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unetpipe.errors import DataError
+from unetpipe.machine import has_cuda_driver, num_processors
+from unetpipe.survey.candidates import Candidate, list_briefly
+from unetpipe.survey.contents import list_contents
+from unetpipe.survey.inside import look_into_hdf5, look_into_zarr
+from unetpipe.survey.kinds import Kind, Tally, judge
+from unetpipe.survey.layouts import find_mask_folders, find_sequences
+from unetpipe.survey.names import read_name
+from unetpipe.survey.pairing import make_candidates
+from unetpipe.survey.prints import make_prints, object_diameter
+from unetpipe.survey.rows import RoleRow, assign_roles
+from unetpipe.survey.sampling import count_labels
+from unetpipe.survey.settings import (
+    Setting,
+    choose_challenge,
+    choose_parts,
+    choose_settings,
+    describe_ndim,
+)
+from unetpipe.survey.table import describe_volumes
+from unetpipe.survey.texts import write_configuration, write_sheet
+from unetpipe.survey.volumes import Found, find_volumes
+
+
+@dataclass(slots=True)
+class Understood:
+    """All that was found out about a folder."""
+
+    rows: list[RoleRow]
+    kind: Kind
+    settings: list[Setting]
+    diameter: float | None
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, name: str, source: str, sheet: str) -> tuple[str, str]:
+        """Return the texts of sheet and configuration."""
+        kind = self.kind.label_kind
+        notes = [*self._facts(), *self.notes]
+        return (
+            write_sheet(self.rows, kind, notes),
+            write_configuration(name, source, sheet, self.kind, self.settings, notes),
+        )
+
+    def describe(self) -> list[str]:
+        """Return what to print."""
+        table = describe_volumes(self.rows, self.kind.label_kind)
+        notes = [*self._facts(), *self.notes]
+        return [table, "", *(f"- {note}" for note in notes)]
+
+    def _facts(self) -> list[str]:
+        if not self.kind.why:
+            return []
+        facts = [f"labels: {self.kind.label_kind or 'cannot be used'}: {self.kind.why}"]
+        if self.diameter:
+            facts.append(
+                f"objects are about {self.diameter:.0f} voxels wide, section by section"
+            )
+        return facts
+
+
+def understand(folder: Path, name: str, images: str, label_kind: str) -> Understood:
+    """Return what lies in a folder, and which settings suit it.
+
+    Parameters
+    ----------
+    folder : Path
+        With images.
+    name : str
+        Of the run: of a volume that has no name of its own, too.
+    images, label_kind : str
+        What the user says of both; ``auto``: nothing.
+
+    Raises
+    ------
+    DataError
+        If nothing can be read.
+    """
+    candidates, notes = _find_candidates(folder, images)
+    volumes, more = find_volumes(candidates, folder, name)
+    notes += more
+    if not volumes:
+        raise DataError(
+            "\n  ".join([f"{folder} holds no image that can be read:", *notes])
+        )
+    volumes, more = _keep_one_kind(volumes)
+    notes += more
+    kind, tally, filled, more = _judge_labels(volumes, folder, label_kind)
+    notes += more
+    if not kind.label_kind:
+        volumes = [v.without_labels() for v in volumes]
+    rows, more = assign_roles(volumes, filled)
+    notes += more
+    settings: list[Setting] = []
+    diameter = None
+    if any(row.role == "train" for row in rows):
+        settings = choose_settings(
+            make_prints(rows, tally, kind),
+            kind,
+            num_channels=volumes[0].header.shape[0],
+            has_gpu=has_cuda_driver(),
+            num_threads=num_processors(),
+        )
+        diameter = object_diameter(tally, kind)
+    shapes = [v.header.shape[1:] for v in volumes]
+    settings += choose_parts(shapes)
+    if any(v.kind == "instances" for v in volumes):
+        settings += choose_challenge(str(folder))
+    sizes = {v.header.voxel_size_nm for v in volumes}
+    if None in sizes:
+        notes.append(
+            "the files do not say how large a voxel is: if you know it, write z,y,x in "
+            "nm into the column voxel_size_nm (until then lengths are voxels)"
+        )
+    depth = max(0 if v.kind == "instances" else v.num_sections for v in volumes)
+    notes += filter(None, [describe_ndim(volumes[0].header.voxel_size_nm, depth)])
+    return Understood(rows, kind, settings, diameter, notes)
+
+
+def _find_candidates(folder: Path, images: str) -> tuple[list[Candidate], list[str]]:
+    """Return what may become volumes, layout by layout."""
+    contents = list_contents(folder)
+    notes = contents.notes
+    sequences, left, more = find_sequences(contents.files)
+    notes += more
+    with_masks, left, more = find_mask_folders(left)
+    notes += more
+    candidates = [*sequences, *with_masks]
+    loose = list(left)
+    for path in contents.hdf5 + contents.stores:
+        look = look_into_zarr if path in contents.stores else look_into_hdf5
+        try:
+            inside = look(folder, path)
+        except (DataError, OSError) as error:
+            notes.append(f"{path} is left out: {error}")
+            continue
+        notes += inside.notes
+        if inside.image and inside.labels:
+            split = read_name(path).split
+            candidates.append(Candidate((inside.image,), (inside.labels,), split))
+        else:
+            loose.append(inside.image or inside.labels)
+    more_candidates, more = make_candidates(loose, folder, images)
+    return candidates + more_candidates, notes + more
+
+
+def _keep_one_kind(volumes: list[Found]) -> tuple[list[Found], list[str]]:
+    """Use the labels of one layout: those of the first annotated volume."""
+    kinds = list(dict.fromkeys(v.kind for v in volumes if v.annotated))
+    others = [v for v in volumes if v.annotated and v.kind not in kinds[:1]]
+    if not others:
+        return volumes, []
+    note = (
+        f"the labels of {list_briefly(v.name for v in others)} are left out: they are "
+        "laid out in another way than the first; make a sheet of each"
+    )
+    return [v.without_labels() if v in others else v for v in volumes], [note]
+
+
+def _judge_labels(
+    volumes: Sequence[Found], folder: Path, wanted: str
+) -> tuple[Kind, Tally, dict[str, int], list[str]]:
+    """Return the kind of all labels, what they hold, and notes."""
+    annotated = [volume for volume in volumes if volume.annotated]
+    if not annotated:
+        return Kind("", ""), Tally(), {}, []
+    tally, filled, notes = count_labels(annotated, folder)
+    if not tally.num_sections:
+        return Kind("", "they cannot be read"), tally, filled, notes
+    if annotated[0].kind:
+        said = "ids of the Cell Tracking Challenge"
+        if annotated[0].kind == "masks":
+            said = "one file for each object"
+        return Kind(annotated[0].kind, said), tally, filled, notes
+    is_independent = all(len(volume.annotated) == 1 for volume in annotated)
+    kind = judge(tally, is_independent=is_independent, wanted=wanted)
+    return kind, tally, filled, notes
