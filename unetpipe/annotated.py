@@ -45,6 +45,8 @@ class AnnotatedVolume:
         Ids of the cells as annotated, where labels have ids.
     unlabelled : int or None
         Id, among them, of what nobody annotated.
+    voxel_size_nm : (z, y, x)
+        Edges of a voxel; a watershed measures depths in them.
     """
 
     name: str
@@ -57,6 +59,7 @@ class AnnotatedVolume:
     num_known: tuple[int, ...]
     instances: ArrayLike | None = None
     unlabelled: int | None = None
+    voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def pieces(self, ndim: int) -> list["Piece"]:
         """Return the runs of sections that the network may see at once.

@@ -24,7 +24,7 @@ from scipy.ndimage import binary_dilation, generate_binary_structure
 from skimage.segmentation import watershed
 
 from unetpipe.geometry import Halo, as_zyx
-from unetpipe.segmentation import Connectivity
+from unetpipe.segmentation import Connectivity, label_components, threshold_mask
 
 # Depths are compared in such fractions of a voxel.
 STEPS_PER_VOXEL = 16
@@ -134,6 +134,33 @@ class SeedRule:
         """Return the landscape: deep voxels lowest, improbable ones highest."""
         above = 256 - stored.astype(np.int32)
         return np.where(mask, -self.depth(mask), above)
+
+    def objects(
+        self,
+        stored: NDArray[np.uint8],
+        threshold: float,
+        flood_threshold: float,
+        smallest: int,
+    ) -> NDArray[np.uint64]:
+        """Return the objects of an image that is seen as a whole.
+
+        Parameters
+        ----------
+        stored : uint8 array, shape (z, y, x)
+            Foreground probability, round(255 p).
+        threshold, flood_threshold : float
+            Probability above which a voxel is foreground, and may be flooded.
+        smallest : int
+            Seeds of fewer voxels are dropped.
+        """
+        mask = threshold_mask(stored, threshold)
+        region = np.ones_like(mask)
+        if flood_threshold > 0:
+            region = threshold_mask(stored, flood_threshold)
+        seeds, _ = label_components(self.seeds(mask, region), self.connectivity)
+        small = np.bincount(seeds.reshape(-1)) < smallest
+        seeds = np.where(small[seeds], 0, seeds)
+        return self.flood(self.height(mask, stored), region, seeds.astype(np.uint64))
 
     def _spread(
         self, seeds: NDArray[np.bool_], region: NDArray[np.bool_]

@@ -4,7 +4,7 @@
 metric   judge              sees                        chooses
 =======  =================  ==========================  =========================
 v_rand   ISBI 2012 scores   sections, all thresholds    a threshold for each score
-seg, f1  objects            objects made in many ways   threshold, smallest size
+seg, f1  objects            objects made in many ways   threshold, size or depth
 dice     voxels             counts of stored values     a threshold for each class
 loss     voxels             probability of the truth    nothing
 =======  =================  ==========================  =========================
@@ -23,8 +23,8 @@ from unetpipe.geometry import whole_volume
 # By module: through the package a change of any metric would retrain networks.
 from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
-from unetpipe.object_choice import THRESHOLDS, ObjectScore, ObjectSearch
-from unetpipe.segmentation import Connectivity, label_components, threshold_mask
+from unetpipe.object_choice import THRESHOLDS, ObjectRule, ObjectScore, ObjectSearch
+from unetpipe.segmentation import label_components, threshold_mask
 from unetpipe.weight_map import UNLABELLED
 
 Metric = Literal["v_rand", "seg", "f1", "dice", "loss"]
@@ -34,22 +34,6 @@ Stored = NDArray[np.uint8]
 THRESHOLDED = ("pixel_error", "rand_error", "v_rand", "v_info")
 # A stored probability of 0 stands for anything below half a step.
 LEAST_PROBABILITY = 0.5 / 255
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectRule:
-    """How objects are made of the foreground, as far as that is fixed.
-
-    Attributes
-    ----------
-    connectivity : "2d" or "3d"
-        Within each section, or across sections.
-    smallest_object_vox : int or None
-        Objects of fewer voxels are dropped; None: to be chosen.
-    """
-
-    connectivity: Connectivity = "2d"
-    smallest_object_vox: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +48,8 @@ class Verdict:
         Best threshold of each score that depends on one.
     chosen : dict
         What segmentation should use if this judge is asked: ``segmentation`` (a
-        threshold), ``smallest_object_vox``, ``class_1`` ... (thresholds of classes).
+        threshold), ``smallest_object_vox``, ``seed_distance_vox``, ``class_1`` ...
+        (thresholds of classes).
     """
 
     scores: dict[str, float]
@@ -136,7 +121,7 @@ class ObjectJudge:
 
     def __init__(self, by: ObjectScore, rule: ObjectRule) -> None:
         self._by = by
-        self._search = ObjectSearch(rule.connectivity, rule.smallest_object_vox)
+        self._search = ObjectSearch(rule)
 
     def add(self, piece: Piece, stored: Stored, classes: Stored | None) -> None:
         """See one piece."""
@@ -144,12 +129,13 @@ class ObjectJudge:
         unknown = target == UNLABELLED
         instances = piece.volume.instances
         if instances is None:
-            truth, _ = label_components(target == 1, self._search.connectivity)
+            truth, _ = label_components(target == 1, self._search.rule.connectivity)
         else:
             truth = piece.read(instances, whole_volume(piece.shape))
             if piece.volume.unlabelled is not None:
                 unknown = truth == piece.volume.unlabelled
-        self._search.add(stored[0], truth, unknown)
+        size = piece.volume.voxel_size_nm
+        self._search.add(stored[0], truth, unknown, voxel_size=size)
 
     def verdict(self) -> Verdict:
         """Return SEG and F1 where the one asked for is best."""
@@ -157,13 +143,16 @@ class ObjectJudge:
         if best is None:
             nan = float("nan")
             return Verdict({"seg": nan, "f1": nan}, {}, {})
+        chosen = {
+            "segmentation": best.threshold,
+            "smallest_object_vox": float(best.smallest_object_vox),
+        }
+        if best.seed_distance_vox is not None:
+            chosen["seed_distance_vox"] = best.seed_distance_vox
         return Verdict(
             scores={"seg": best.seg, "f1": best.f1},
             thresholds={self._by: best.threshold},
-            chosen={
-                "segmentation": best.threshold,
-                "smallest_object_vox": float(best.smallest_object_vox),
-            },
+            chosen=chosen,
         )
 
 

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 Connectivity = Literal["2d", "3d"]
 
 DEFAULT_THRESHOLD = 0.5
+DEFAULT_SEED_DISTANCE = 3.0  # voxels; where none was chosen in validation
 
 
 def threshold_mask(
@@ -47,11 +48,11 @@ def fill_choices(
     Parameters
     ----------
     settings : mapping
-        Of the configuration: ``threshold`` None and ``smallest_object_vox`` "auto"
-        are to be filled in.
+        Of the configuration: ``threshold`` None, ``smallest_object_vox`` "auto" and
+        ``seed_distance_vox`` "auto" are to be filled in.
     thresholds : mapping
-        Of the model: ``segmentation``, ``smallest_object_vox``, ``class_1`` ... as
-        far as they were chosen.
+        Of the model: ``segmentation``, ``smallest_object_vox``,
+        ``seed_distance_vox``, ``class_1`` ... as far as they were chosen.
 
     Returns
     -------
@@ -74,6 +75,9 @@ def fill_choices(
     smallest = settings["smallest_object_vox"]
     if smallest == "auto":
         smallest = int(thresholds.get("smallest_object_vox", 0))
+    distance = settings.get("seed_distance_vox")
+    if distance == "auto":
+        distance = float(thresholds.get("seed_distance_vox", DEFAULT_SEED_DISTANCE))
     of_classes = {
         int(name.removeprefix("class_")): float(value)
         for name, value in thresholds.items()
@@ -83,6 +87,7 @@ def fill_choices(
         **settings,
         "threshold": chosen,
         "smallest_object_vox": smallest,
+        **({} if distance is None else {"seed_distance_vox": distance}),
         "class_thresholds": of_classes or None,
     }
     return filled, source

@@ -124,7 +124,7 @@ class Segmentation:
         if settings["method"] == "watershed":
             rule = SeedRule(
                 settings["connectivity"],
-                settings["seed_distance_vox"],
+                self.settings["seed_distance_vox"],
                 settings["seed_reach_vox"],
                 (z, y, x),
             )

@@ -22,7 +22,8 @@ from unetpipe.config import (
 from unetpipe.errors import ConfigError
 from unetpipe.geometry import Zyx
 from unetpipe.journal import check_board
-from unetpipe.judges import Metric, ObjectRule
+from unetpipe.judges import Metric
+from unetpipe.object_choice import ObjectRule
 from unetpipe.patches import choose_patch
 from unetpipe.training import Optimisation
 from unetpipe.training_rows import Rows, check_rows, load_rows, warnings_about
@@ -170,9 +171,19 @@ def _optimisation_of(training: TrainingConfig) -> Optimisation:
 
 
 def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
-    smallest = segmentation.smallest_object_vox
+    smallest: int | None = None
+    if segmentation.smallest_object_vox != "auto":
+        smallest = segmentation.smallest_object_vox
+    distance: float | None = None
+    if segmentation.seed_distance_vox != "auto":
+        distance = segmentation.seed_distance_vox
     return ObjectRule(
-        segmentation.connectivity, None if smallest == "auto" else smallest
+        segmentation.connectivity,
+        smallest,
+        segmentation.method,
+        distance,
+        segmentation.seed_reach_vox,
+        segmentation.flood_threshold,
     )
 
 
@@ -188,7 +199,7 @@ def _choosing(
     )
     found: dict[str, Any] = {"by": by}
     if {by, metric} & {"seg", "f1"}:
-        found |= asdict(objects)
+        found |= objects.to_json()
     return found
 
 

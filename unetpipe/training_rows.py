@@ -173,6 +173,7 @@ def _open_annotated(
     )
     labels = volume["labels"]
     has_ids = labels["label_kind"] == "instances"
+    z_nm, y_nm, x_nm = (float(edge) for edge in volume["voxel_size_nm"])
     return AnnotatedVolume(
         name=volume["volume"],
         image=_load(volume["image"]["store"]),
@@ -185,6 +186,7 @@ def _open_annotated(
         # Read when objects are scored, and only then.
         instances=open_volume(Path(labels["store"])) if has_ids else None,
         unlabelled=labels["unlabelled"] if has_ids else None,
+        voxel_size_nm=(z_nm, y_nm, x_nm),
     )
 
 

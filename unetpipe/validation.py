@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from unetpipe.annotated import AnnotatedVolume, Piece
 from unetpipe.geometry import whole_volume
 from unetpipe.inference import TilePredictor
-from unetpipe.judges import Metric, ObjectRule, make_judge
+from unetpipe.judges import Metric, make_judge
 from unetpipe.model import UNet
+from unetpipe.object_choice import ObjectRule
 from unetpipe.tiling import candidate_strides, plan_geometry
 
 

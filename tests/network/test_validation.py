@@ -7,8 +7,8 @@ import torch
 from tests.network.annotated import annotate
 from unetpipe.errors import ConfigError
 from unetpipe.inference import TilePredictor
-from unetpipe.judges import ObjectRule
 from unetpipe.model import UNet
+from unetpipe.object_choice import ObjectRule
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import (
     Validator,

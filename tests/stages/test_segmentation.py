@@ -15,6 +15,7 @@ from pyarrow import csv
 from tests.stages.segmented import Segmented, by_first_voxel, store_prediction
 from unetpipe.code_version import code_versions
 from unetpipe.errors import ConfigError, IntegrityError
+from unetpipe.flooding import SeedRule
 from unetpipe.images import open_image
 from unetpipe.receipts import check_receipt
 from unetpipe.records import read_record, write_record
@@ -321,6 +322,7 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(tmp_path, connectivit
             seed_distance_vox=1.5,
             seed_reach_vox=4,
             flood_threshold=0.3,
+            smallest_object_vox=3,
             parts=parts,
         )
         record = run.run()
@@ -328,6 +330,11 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(tmp_path, connectivit
     (one, of_one), (many, of_many) = found
     assert of_one["num_objects"] == of_many["num_objects"] == one.max() > 10
     assert np.array_equal(one > 0, many > 0), "what is flooded is exact"
+    rule = SeedRule(connectivity, 1.5, 4, (50.0, 4.0, 4.0))
+    chosen = rule.objects(probability[0], of_one["threshold"], 0.3, 3)
+    assert len(np.unique(np.stack([one, chosen]).reshape(2, -1), axis=1).T) == (
+        len(np.unique(one))
+    ), "objects are those that validation has tried"
     assert np.count_nonzero(one) > np.count_nonzero(probability[0] > 127)
     differ = np.count_nonzero(one != many)
     assert differ < 0.02 * np.count_nonzero(one)

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from unetpipe.flooding import SeedRule
 from unetpipe.metrics.cell_tracking import match_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
-from unetpipe.object_choice import THRESHOLDS, ObjectSearch
+from unetpipe.object_choice import SEED_DISTANCES, THRESHOLDS, ObjectRule, ObjectSearch
 from unetpipe.segmentation import label_components, threshold_mask
 
 
@@ -23,8 +24,8 @@ def two_cells():
     return stored, truth, np.zeros(truth.shape, bool)
 
 
-def search(*images, smallest=None, connectivity="2d"):
-    found = ObjectSearch(connectivity, smallest)
+def search(*images, smallest=None, connectivity="2d", **more):
+    found = ObjectSearch(ObjectRule(connectivity, smallest, **more))
     for image in images:
         found.add(*image)
     return found
@@ -108,3 +109,53 @@ def test_thresholds_lie_between_0_and_1():
     assert THRESHOLDS[0] == 0.05
     assert THRESHOLDS[9] == 0.5
     assert THRESHOLDS[-1] == 0.95
+
+
+def dumb_bells():
+    """Two discs of radius 10 that touch in a neck of 7, as probable as the discs."""
+    y, x = np.mgrid[:40, :60]
+    left, right = ((y - 20) ** 2 + (x - c) ** 2 <= 100 for c in (20, 38))
+    truth = np.zeros((1, 40, 60), np.uint32)
+    truth[0, left], truth[0, right & ~left] = 4, 7
+    stored = np.where(truth > 0, 230, 10).astype(np.uint8)
+    return stored, truth, np.zeros(truth.shape, bool)
+
+
+def test_a_watershed_is_cut_where_validation_says():
+    stored, truth, unknown = dumb_bells()
+    joined = search((stored, truth, unknown)).best("seg")
+    assert joined.seg <= 0.5  # components cannot tell the discs apart
+    cut = search(
+        (stored, truth, unknown), method="watershed", seed_distance_vox=None
+    ).best("seg")
+    assert cut.seed_distance_vox in SEED_DISTANCES
+    assert cut.seg > 0.95
+    assert cut.smallest_object_vox == 0
+
+
+@pytest.mark.parametrize("distance", [3.0, 6.0])
+def test_scores_of_a_watershed_are_those_of_the_objects_it_makes(distance):
+    stored, truth, unknown = dumb_bells()
+    found = search(
+        (stored, truth, unknown),
+        smallest=5,
+        method="watershed",
+        seed_distance_vox=distance,
+        flood_threshold=0.2,
+    )
+    choice = found.best("f1")
+    assert choice.seed_distance_vox == distance
+    rule = SeedRule("2d", distance, 16, (1.0, 1.0, 1.0))
+    ids = rule.objects(stored, choice.threshold, 0.2, 5)
+    table = ContingencyTable.from_arrays(truth, ids)
+    assert choice.f1 == pytest.approx(match_instances(table).f1)
+    assert choice.seg == pytest.approx(match_references(table).seg)
+
+
+def test_depths_are_measured_in_voxels_of_the_section():
+    image = dumb_bells()
+    rule = ObjectRule("2d", 0, "watershed", None)
+    plain, flat = ObjectSearch(rule), ObjectSearch(rule)
+    plain.add(*image)
+    flat.add(*image, voxel_size=(1.0, 190.0, 190.0))
+    assert plain.best("seg") == flat.best("seg")

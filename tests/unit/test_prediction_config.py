@@ -43,3 +43,10 @@ def test_a_box_has_start_and_stop_along_three_axes(box):
 def test_values_survive_the_way_through_the_workflow():
     config = PredictionConfig(average=(1, 5), roi=((0, 1), (2, 3), (4, 5)), mask="m")
     assert PredictionConfig(**config.model_dump(mode="json")) == config
+
+
+def test_a_watershed_chooses_a_depth_and_no_smallest_size():
+    watershed = {"method": "watershed", "seed_distance_vox": "auto"}
+    assert check_config({"segmentation": watershed}).segmentation.method == "watershed"
+    with pytest.raises(ConfigError, match="smallest_object_vox is auto with method"):
+        check_config({"segmentation": watershed | {"smallest_object_vox": "auto"}})

@@ -117,9 +117,10 @@ class SegmentationConfig(Section):
     """``components``: foreground voxels that connect are one object. ``watershed``:
     objects that touch are cut where they are thin, and grow into what
     ``flood_threshold`` allows."""
-    seed_distance_vox: Positive = 3.0
+    seed_distance_vox: Positive | Literal["auto"] = 3.0
     """With ``watershed``: what lies deeper in the foreground is the core of an object,
-    so necks thinner than twice this are cut; in lengths of the shortest voxel edge."""
+    so necks thinner than twice this are cut; in lengths of the shortest voxel edge;
+    auto: chosen together with the threshold, where ``choose_by`` is seg or f1."""
     seed_reach_vox: Count = 16
     """With ``watershed``: steps, voxel to voxel, that an object grows from its core;
     what is thinner for longer is an object of its own."""
@@ -128,8 +129,8 @@ class SegmentationConfig(Section):
     everywhere; null: ``threshold``."""
     smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     """Objects of fewer voxels are dropped, with ``watershed`` cores of fewer, before
-    others grow; auto: chosen together with the threshold, where ``choose_by`` is seg
-    or f1."""
+    others grow; auto, of components: chosen together with the threshold, where
+    ``choose_by`` is seg or f1."""
     largest_hole_vox: Annotated[int, Field(ge=0)] = 0
     """With ``components``: background of up to so many voxels inside one object is
     filled; what touches a face of the volume (with 2d: of the section) is no hole."""
@@ -144,6 +145,12 @@ class SegmentationConfig(Section):
             raise ConfigError(
                 f"largest_hole_vox is {self.largest_hole_vox} with method watershed, "
                 "which looks for no holes; use 0, or method components"
+            )
+        if self.method == "watershed" and self.smallest_object_vox == "auto":
+            raise ConfigError(
+                "smallest_object_vox is auto with method watershed, where "
+                "seed_distance_vox can be auto; write a number of voxels, or method "
+                "components"
             )
         return self
 

@@ -93,6 +93,9 @@ def choosing_of_network(wildcards):
         "f1",
     }:
         keys |= {"connectivity", "smallest_object_vox"}
+        if settings.segmentation.method == "watershed":
+            keys |= {"method", "seed_distance_vox"}
+            keys |= {"seed_reach_vox", "flood_threshold"}
     return settings.segmentation.model_dump(mode="json", include=keys)
 
 
