@@ -208,12 +208,8 @@ class _Planner:
         parts = self.config.prediction.parts
         hours = sum(f.seconds for *_, f in self.predictions)
         files = sum(f.num_files for *_, f in self.predictions)
-        at_once = (
-            f" in {parts} parts a volume, {describe_seconds(hours / parts)} if all of "
-            "them run at once"
-        )
-        if parts == 1:
-            at_once = ""
+        shared = f" in {parts} parts a volume, {describe_seconds(hours / parts)} if all"
+        shared = f"{shared} of them run at once" if parts > 1 else ""
         lines = [format_table(HEADER, rows), ""]
         lines += [
             f"training {one.model}: {one.steps} steps, "
@@ -222,7 +218,7 @@ class _Planner:
             for one in self.trainings
         ]
         lines += [
-            f"predicting: {describe_seconds(hours)} of computing{at_once}",
+            f"predicting: {describe_seconds(hours)} of computing{shared}",
             f"jobs: {self.num_jobs}; files: about {files}",
             f"disk: about {_bytes(self.needed_bytes)} still needed, "
             f"{_bytes(self.free_bytes)} free in {self.results}",
