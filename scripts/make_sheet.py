@@ -16,7 +16,8 @@ parser.add_argument(
     default="auto",
     help="what numbered files of one size are: images of their own, or one volume",
 )
-parser.add_argument("--label-kind", default="auto", help="instances, binary, classes")
+kinds = ["auto", "instances", "binary", "classes"]
+parser.add_argument("--label-kind", choices=kinds, default="auto")
 parser.add_argument("--force", action="store_true", help="overwrite both files")
 log_to_screen()
 make_sheet(**vars(parser.parse_args()))

@@ -18,6 +18,7 @@ from unetpipe.errors import ConfigError, DataError
 from unetpipe.originals import find_files
 from unetpipe.sheet import load_sheet
 from unetpipe.stages.make_sheet import make_sheet
+from unetpipe.survey import settings, understanding
 
 SIZE = 48
 
@@ -400,6 +401,8 @@ def test_without_labels_everything_is_predicted_and_what_is_missing_is_said(
     made = make()
     assert made.roles == {"a": ["predict"]}
     assert "nothing is annotated" in made.printed
+    assert "snakemake --configfile" not in made.printed
+    assert "# trained: results/old/unet" in made.text
     assert "1 .czi file cannot be read: convert to OME-TIFF" in made.printed
 
 
@@ -516,3 +519,89 @@ def test_real_folders_become_what_people_wrote_by_hand(real_data, tmp_path, caps
     assert tested == [r.sections for r in split if r.role == "test"]
     assert isbi.roles == {"test": ["predict"], "train": ["train", "validate", "test"]}
     assert isbi.kinds == {"binary"}
+
+
+def test_the_command_ends_in_words_and_not_in_a_traceback(folder, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "scripts/make_sheet.py", str(folder / "nowhere")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"DataError: {folder.resolve()}/nowhere is no folder; name the folder that "
+        "holds the images\n"
+    )
+
+
+def test_reasons_stand_above_the_settings_and_an_hour_is_the_limit(
+    make, folder, monkeypatch
+):
+    for k in range(10):
+        write(folder / "images" / f"{k}.tif", noise(k, (320, 320)))
+        write(folder / "labels" / f"{k}.tif", np.tile(ids(), (7, 7))[:320, :320])
+    monkeypatch.setattr(settings, "LONGEST_ON_CPU", 1.0)
+    made = make()
+    assert made.config.network.base_channels == settings.NARROWEST
+    assert made.config.training.steps == 2000
+    assert made.config.training.schedule == "cosine"
+    words = " ".join(made.text.replace("#", " ").split())
+    assert "no GPU was found: about" in words
+    assert made.config.prediction.parts == 1
+
+
+def test_a_gpu_gets_what_the_annotations_suggest(make, folder, monkeypatch):
+    write(folder / "a.tif", drifting(5))
+    write(folder / "a_labels.tif", np.stack([ids()] * 5))
+    monkeypatch.setattr(understanding, "has_cuda_driver", lambda: True)
+    made = make()
+    assert "no GPU" not in made.text
+    assert made.config.training.precision == "bf16"
+    assert made.config.prediction.precision == "bf16"
+
+
+def test_a_sequence_of_stacks_becomes_a_volume_for_each_annotated_frame(make, folder):
+    for t in range(6):
+        write(folder / "01" / f"t{t:03}.tif", noise(t, (5, SIZE, SIZE)))
+    for t in (1, 2, 4):
+        labels = np.stack([ids()] * 5)
+        write(folder / "01_GT" / "SEG" / f"man_seg{t:03}.tif", labels)
+    made = make()
+    assert made.pairs == {
+        f"t{t:03}": (f"01/t{t:03}.tif", f"01_GT/SEG/man_seg{t:03}.tif")
+        for t in (1, 2, 4)
+    }
+
+
+def test_one_annotated_sequence_shares_its_frames(make, folder):
+    write_sequence(folder, drawn_sequence(12), gold=range(12), silver=False)
+    write(folder / "02" / "t000.tif", noise(0, (32, 32)))
+    write(folder / "02" / "t001.tif", noise(1, (32, 32)))
+    made = make()
+    assert made.roles == {"01": ["train", "validate", "test"], "02": ["predict"]}
+
+
+def test_mostly_zero_classes_may_be_scribbles_and_that_is_said(make, folder):
+    painted = np.zeros((5, SIZE, SIZE), np.uint8)
+    for k in range(12):
+        painted[:, 4 * k : 4 * k + 2, 3 : 3 + 2 * (k % 4)] = 1 + k % 2
+    write(folder / "a.tif", drifting(5))
+    write(folder / "a_labels.tif", painted)
+    made = make()
+    assert (made.kinds, made.config.network.num_classes) == ({"classes"}, 3)
+    assert "write 0 into a column unlabelled" in made.printed
+
+
+def test_labels_of_two_layouts_do_not_mix(make, folder):
+    write(folder / "a.tif", drifting(5))
+    write(folder / "a_labels.tif", np.stack([ids()] * 5))
+    write(folder / "x" / "images" / "x.tif", noise(0))
+    for n in range(3):
+        mask = np.where(ids() == n + 1, 255, 0).astype(np.uint8)
+        write(folder / "x" / "masks" / f"{n}.tif", mask)
+    made = make()
+    assert made.roles == {"a": ["train", "validate", "test"], "x": ["predict"]}
+    assert "the labels of x are left out" in made.printed

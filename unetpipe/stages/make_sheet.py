@@ -67,8 +67,14 @@ def make_sheet(
     for path, text in zip((sheet, config), texts, strict=True):
         write_bytes_atomic(path, text.encode())
     print("\n".join([*found.describe(), "", f"wrote {sheet} and {config}", ""]))
-    print(
-        "next:\n"
-        f"  snakemake --configfile {config} -n    # what would run\n"
-        f"  snakemake --configfile {config}       # run it"
-    )
+    if found.can_train:
+        print(
+            "next:\n"
+            f"  snakemake --configfile {config} -n    # what would run\n"
+            f"  snakemake --configfile {config}       # run it"
+        )
+    else:
+        print(
+            "next: annotate some sections, and make the sheet again with --force; or "
+            f"name a trained network with the key trained in {config}"
+        )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 # More values than these are ids of objects, not classes.
 MOST_CLASSES = 32
+SCRIBBLED = 0.5  # share of 0, beyond which it may stand for what nobody annotated
 LARGEST_GREY = 65_535  # that a palette knows
 # A class lies in several pieces of a section, an object in one, seldom in a few.
 PIECES_OF_CLASS = 2.0
@@ -161,6 +162,11 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
 def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:
     if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
         return Kind("", f"{why}: no classes, {len(values)} values up to {values[-1]}")
+    if tally.voxels.get(0, 0) > SCRIBBLED * sum(tally.voxels.values()):
+        why += (
+            "; 0 is the class of most voxels: if it says that nobody annotated them, "
+            "write 0 into a column unlabelled"
+        )
     if values == list(range(len(values))):
         return Kind("classes", why, num_classes=len(values))
     return Kind("classes", why, _palette(tally, values, "{}"), len(values))

@@ -108,9 +108,9 @@ def _warn(rows: Sequence[RoleRow]) -> list[str]:
     there = {row.role for row in rows}
     if "train" not in there:
         return [
-            "nothing is annotated, so nothing can be trained, and the run is refused: "
-            "draw labels for some sections, save them with the image's name in a "
-            "folder labels, and make the sheet again"
+            "nothing is annotated, so nothing can be trained: draw labels for some "
+            "sections, and save them with the image's name in a folder labels; or "
+            "use a network that is trained already, by the key trained"
         ]
     return [
         f"nothing has the role {role}: {loss}; annotate more"

@@ -67,6 +67,8 @@ def write_configuration(
     lines = _comment("Made by scripts/make_sheet.py. Every key: config/README.md.")
     lines += [line for note in notes for line in _comment(note)]
     lines += [_pair("name", name), _pair("source", source), _pair("volumes", sheet)]
+    if not kind.label_kind:
+        lines.append("# trained: results/old/unet    # a network to use as it is")
     if kind.palette:
         lines += ["", *_comment(f"Labels: {kind.why}.")]
         lines += _comment(

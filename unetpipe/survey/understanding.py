@@ -38,6 +38,11 @@ class Understood:
     diameter: float | None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def can_train(self) -> bool:
+        """Whether anything is annotated."""
+        return any(row.role == "train" for row in self.rows)
+
     def write(self, name: str, source: str, sheet: str) -> tuple[str, str]:
         """Return the texts of sheet and configuration."""
         kind = self.kind.label_kind
