@@ -302,6 +302,7 @@ def test_no_scratch_files_are_left(stored, tmp_path, monkeypatch):
         "objects.parquet",
         "objects.csv",
         "finished.json",
+        "segmentation.json",
     }
     assert os.access(home / "objects.csv", os.R_OK)
 
