@@ -15,6 +15,7 @@ from unetpipe.originals import find_files, source_kind
 from unetpipe.problems import Problems
 from unetpipe.sheet import Sheet, load_sheet
 
+LISTED = 10  # missing files that a message names
 SUGGESTED = 3  # networks of an earlier run that a message names
 
 
@@ -124,7 +125,10 @@ def _check_files(source: str, sheet: Sheet) -> None:
         except (ConfigError, DataError) as error:
             found.append(f"volume {volume}: {error}")
     if found:
-        raise ConfigError(listing("the files that the sheet names", found))
+        lines = listing("the files that the sheet names", found).splitlines()
+        if len(found) > LISTED:
+            lines[1 + LISTED :] = [f"  and {len(found) - LISTED} more like these"]
+        raise ConfigError("\n".join(lines))
 
 
 def _without_training(sheet: Sheet) -> Sheet:

@@ -57,6 +57,17 @@ def test_values_of_any_kind_are_problems_not_crashes(
     assert next(iter(wrong)) in problems(values(tmp_path) | wrong)
 
 
+def test_a_wrong_folder_does_not_fill_the_screen(tmp_path: Path) -> None:
+    given = values(tmp_path)
+    rows = [f"v{k}\tv{k}.tif\t\tpredict\n" for k in range(200)]
+    with (tmp_path / "sheet.tsv").open("a") as sheet:
+        sheet.writelines(rows)
+    lines = problems(given).splitlines()
+    assert lines[0] == "the files that the sheet names: 200 problems"
+    assert len(lines) == 1 + 10 + 1
+    assert lines[-1] == "  and 190 more like these"
+
+
 def test_a_folder_that_mixes_kinds_is_told_with_its_volume(tmp_path: Path) -> None:
     given = values(tmp_path)
     (tmp_path / "a.tif").unlink()
