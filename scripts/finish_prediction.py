@@ -10,5 +10,6 @@ finish_prediction(
     plan=Path(snakemake.input.plan),
     parts=list(map(Path, snakemake.input.parts)),
     with_pyramid=snakemake.params.with_pyramid,
+    marker=Path(snakemake.output.marker),
     record=Path(snakemake.output.record),
 )

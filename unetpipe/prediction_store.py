@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.assembly import BlockPrediction, BlockVoxels, source_roi
+from unetpipe.dropping import is_dropped
 from unetpipe.errors import IntegrityError
 from unetpipe.geometry import Roi, Zyx, whole_volume
 from unetpipe.orientations import widest_halo
@@ -47,6 +48,8 @@ class PredictionStore:
         Tiles of the blocks written so far: predicted, or why not.
     num_voxels : int
         Voxels of the blocks written so far.
+    is_dropped : bool
+        Whether the shards were deleted after use; their receipts are left.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class PredictionStore:
         self.num_tiles: Counter[str] = Counter()
         self.num_voxels = 0
         self._identity: str = plan["identity_sha256"]
+        self.is_dropped = is_dropped(Path(plan["outputs"]["probability"]["store"]))
         self._circumstances = circumstances
         self._image = open_volume(Path(volume["image"]["store"]))
         spec = UNetSpec.from_json(identity["spec"])
@@ -156,7 +160,7 @@ class PredictionStore:
         problem = check_receipt(
             self.receipts, index, arrays=self.arrays, identity=self._identity
         )
-        if problem and problem != "has no receipt":
+        if problem and problem != "has no receipt" and not self.is_dropped:
             log.warning("shard %s %s; it is computed again", index, problem)
         return problem is not None
 

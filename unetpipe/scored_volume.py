@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.baselines import GreyScale
+from unetpipe.dropping import check_kept
 from unetpipe.geometry import Roi, as_zyx
 from unetpipe.images.frames import read_frame
 from unetpipe.segmentation import as_probability
@@ -46,8 +47,9 @@ class ScoredVolume:
         self.unlabelled: int | None = volume["labels"]["unlabelled"]
         self.image = open_volume(Path(volume["image"]["store"]))
         self.labels = open_volume(Path(volume["labels"]["store"]))
-        outputs = predicted["outputs"]
-        self.probability = open_volume(Path(outputs["probability"]["store"]))
+        stored = Path(predicted["outputs"]["probability"]["store"])
+        check_kept(stored)
+        self.probability = open_volume(stored)
         self.classes = open_volume(Path(segmented["store"]))
         self.objects = open_volume(Path(segmented["objects"]))
 

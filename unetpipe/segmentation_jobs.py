@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.claims import claim
+from unetpipe.dropping import check_kept
 from unetpipe.machine import peak_rss_bytes
-from unetpipe.records import circumstances, write_record
+from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.segmenting import Segmentation
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def at_work_on(
     **arguments
         Of ``Segmentation``.
     """
+    outputs = read_record(arguments["prediction"])["outputs"]
+    check_kept(Path(outputs["probability"]["store"]))
     path = record.with_name(f".{record.stem}.claim")
     with claim(path, str(record), must_be_alone=must_be_alone):
         yield Segmentation(**arguments)

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import zarr
 
+from unetpipe.assembly import BlockPrediction
+from unetpipe.dropping import is_dropped
 from unetpipe.errors import UnetpipeError
 from unetpipe.keeping import kept_networks
+from unetpipe.prediction_store import PredictionStore
 from unetpipe.progress import Progress
 from unetpipe.receipts import receipt_path
 from unetpipe.records import hash_file, hash_of, read_record
@@ -24,6 +27,7 @@ from unetpipe.shard_checks import (
 )
 from unetpipe.tiling import PredictionGeometry
 from unetpipe.volumes import (
+    encode_shard,
     iterate_sections,
     open_volume,
     read_attributes,
@@ -116,6 +120,8 @@ def verify_prediction(
         arrays[name] = open_volume(store)
         if hash_of(read_attributes(store).get("identity")) != identity:
             findings.append(Finding(f"{store} names another recipe", finish))
+    if is_dropped(Path(prediction["outputs"]["probability"]["store"])):
+        arrays = {}  # of what was dropped the receipts are left
     checked = check_shards(geometry, receipts, arrays, identity)
     if checked.problems:
         what = (
@@ -128,6 +134,33 @@ def verify_prediction(
         what = f"{home} and its receipts are not those that {record} was written for"
         findings.append(Finding(what, finish))
     return checked, findings
+
+
+def differing_shards(block: BlockPrediction, store: PredictionStore) -> int:
+    """Return how many shards of a block would get other bytes than receipts tell.
+
+    Parameters
+    ----------
+    block : BlockPrediction
+        Computed again.
+    store : PredictionStore
+        Without shards, with receipts.
+    """
+    results = {"probability": block.probability}
+    if block.classes is not None:
+        results["classes"] = block.classes
+    count = 0
+    for index, shard in store.geometry.shards(block.roi):
+        wanted = read_record(receipt_path(store.receipts, index))["files"]
+        inside = shard.relative_to(block.roi.start).slices
+        made = {}
+        for name in wanted:
+            pieces = encode_shard(
+                store.arrays[name], index, results[name][..., *inside]
+            )
+            made[name] = hashlib.sha256(b"".join(pieces)).hexdigest()
+        count += made != wanted
+    return count
 
 
 def verify_volume(record: Path, commands: Commands) -> list[Finding]:

@@ -257,6 +257,21 @@ def store_shard(
     ResourceError
         If the disk is full.
     """
+    pieces = encode_shard(array, index, voxels)
+    write_bytes_atomic(shard_path(array, index), *pieces)
+    return pieces
+
+
+def encode_shard(
+    array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]
+) -> list[bytes]:
+    """Return the pieces of the file that ``store_shard`` would write.
+
+    Raises
+    ------
+    GeometryError
+        If the voxels are not exactly one shard.
+    """
     shape = as_zyx(array.shape[-3:])
     roi = grid_cell(index, shard_shape(array), shape)
     expected = (*array.shape[:-3], *roi.shape)
@@ -265,9 +280,7 @@ def store_shard(
             f"shard {index} holds {expected} voxels, given {voxels.shape}; "
             "write whole shards only"
         )
-    pieces = _shard_format(array).encode(voxels)
-    write_bytes_atomic(shard_path(array, index), *pieces)
-    return pieces
+    return _shard_format(array).encode(voxels)
 
 
 def _shard_format(array: zarr.Array[Any]) -> ShardFormat:

@@ -57,6 +57,7 @@ class Chain:
         finish_prediction(
             plan=self.folder / "plan.json",
             parts=[self.folder / "parts" / f"{p}.json" for p in parts],
+            marker=self.folder / "probability.json",
             record=self.folder / "prediction.json",
         )
         return read_record(self.folder / "prediction.json")

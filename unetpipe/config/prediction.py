@@ -79,6 +79,9 @@ class PredictionConfig(Section):
     """Jobs that share a volume's blocks."""
     threads: NumThreads = "auto"
     """CPU threads of torch; recorded in the plan and equal in all parts."""
+    keep_probability: bool = True
+    """False: after a volume is segmented, scored, exported and reported, its stored
+    probability is deleted; what needs it later has it computed again."""
 
     @model_validator(mode="after")
     def _check(self) -> "PredictionConfig":

@@ -27,7 +27,8 @@ def viewer_commands(volume: Record, predicted: Record) -> dict[str, list[str]]:
     volume : dict
         ``ingest.json``.
     predicted : dict
-        The records ``plan`` and ``segmentation`` of one prediction.
+        The records ``plan`` and ``segmentation`` of one prediction; ``is_kept``: false
+        where its probability is dropped, so that nobody is led to an empty store.
 
     Returns
     -------
@@ -36,15 +37,17 @@ def viewer_commands(volume: Record, predicted: Record) -> dict[str, list[str]]:
         workflow runs in.
     """
     image, objects = volume["image"]["store"], predicted["segmentation"]["objects"]
-    probability = predicted["plan"]["outputs"]["probability"]["store"]
-    stores = [image, probability, predicted["segmentation"]["store"]]
+    images = {"image": image}
+    if predicted.get("is_kept", True):
+        images["probability"] = predicted["plan"]["outputs"]["probability"]["store"]
+    stores = [*images.values(), predicted["segmentation"]["store"]]
     napari = " ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])
     return {
         "napari": [napari],
         "Fiji": [_write_tiff(volume, objects)],
         "neuroglancer": [
             f"npx http-server --cors -p {PORT} .",
-            _neuroglancer({"image": image, "probability": probability}, objects),
+            _neuroglancer(images, objects),
         ],
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.dropping import is_dropped
 from unetpipe.page.figures import (
     CROP_VOXELS,
     Rgb,
@@ -72,7 +73,8 @@ class SectionViewer:
             self.objects = open_volume(Path(predicted["segmentation"]["objects"]))
             stored = Path(predicted["plan"]["outputs"]["probability"]["store"])
             # It may have been deleted to save space.
-            self.probability = open_volume(stored) if stored.exists() else None
+            is_there = stored.exists() and not is_dropped(stored)
+            self.probability = open_volume(stored) if is_there else None
         height, width = self.image.shape[-2:]
         self.window: Window = (middle_crop(height), middle_crop(width))
         self.cropped = (

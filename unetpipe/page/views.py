@@ -253,7 +253,8 @@ def _facts_of_segmentation(predicted: Record) -> Iterator[tuple[str, str]]:
 def _facts_of_prediction(predicted: Record) -> Iterator[tuple[str, str]]:
     probe, plan = predicted["probe"], predicted["plan"]
     geometry = plan["geometry"]
-    yield "Store", plan["outputs"]["probability"]["store"]
+    dropped = "" if predicted.get("is_kept", True) else " (dropped after this page)"
+    yield "Store", f"{plan['outputs']['probability']['store']}{dropped}"
     kept = format_shape(probe["stride"])
     yield "Tile", f"{format_shape(probe['input_shape'])} in, keeps {kept}"
     for key in ("chunk", "shard", "block"):

@@ -4,6 +4,7 @@ import logging
 import time
 from pathlib import Path
 
+from unetpipe.dropping import check_kept
 from unetpipe.machine import peak_rss_bytes
 from unetpipe.pyramid_parts import PyramidJob, coarsen_share
 from unetpipe.records import circumstances, read_record, write_record
@@ -32,6 +33,8 @@ def coarsen_part(*, source: Path, part: int, num_parts: int, record: Path) -> No
     """
     began = time.monotonic()
     jobs = [PyramidJob.from_json(values) for values in read_record(source)["pyramids"]]
+    for job in jobs:
+        check_kept(job.store)
     written = {
         str(job.store): coarsen_share(job, part=part, num_parts=num_parts)
         for job in jobs

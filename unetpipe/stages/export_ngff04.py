@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetpipe.claims import claim
 from unetpipe.code_version import code_versions
+from unetpipe.dropping import check_kept
 from unetpipe.ngff04 import choose_levels, copy_labels_group, copy_store
 from unetpipe.records import circumstances, hash_of, read_record, write_record
 
@@ -45,6 +46,7 @@ def export_ngff04(
     began = time.monotonic()
     volume, predicted = read_record(ingest), read_record(prediction)
     segmented = read_record(segmentation)
+    check_kept(Path(predicted["outputs"]["probability"]["store"]))
     sources = {
         "image.ome.zarr": (
             volume["image"]["store"],

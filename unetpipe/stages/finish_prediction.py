@@ -5,13 +5,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from unetpipe.dropping import take_back
 from unetpipe.errors import IntegrityError
 from unetpipe.geometry import grid_shape
 from unetpipe.keeping import write_with_copy
 from unetpipe.levels import create_levels
 from unetpipe.prediction_store import check_stores
 from unetpipe.pyramid_parts import PyramidJob, finish_levels
-from unetpipe.records import circumstances, read_record
+from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.shard_checks import check_shards, parts_of_shards
 from unetpipe.tiling import PredictionGeometry
 from unetpipe.volumes import open_volume
@@ -20,7 +21,12 @@ log = logging.getLogger(__name__)
 
 
 def finish_prediction(
-    *, plan: Path, parts: list[Path], record: Path, with_pyramid: bool = True
+    *,
+    plan: Path,
+    parts: list[Path],
+    marker: Path,
+    record: Path,
+    with_pyramid: bool = True,
 ) -> None:
     """Check that a prediction is whole, then make it easy to look at.
 
@@ -30,6 +36,9 @@ def finish_prediction(
         ``plan.json``.
     parts : list of Path
         Records of all parts.
+    marker : Path
+        Where to write ``probability.json``, which says that the shards are there;
+        ``drop_probability`` takes it away with them.
     record : Path
         Where to write ``prediction.json``.
     with_pyramid : bool
@@ -62,6 +71,7 @@ def finish_prediction(
             "repeat the same command: only these shards are computed anew"
         )
     _sweep_partial_files(receipts.parent)
+    take_back(receipts.parent)
     pyramids = {
         name: PyramidJob(
             store=Path(output["store"]),
@@ -79,6 +89,7 @@ def finish_prediction(
     if len(devices) > 1:
         log.warning("predicted on more than one kind of device: %s", devices)
     part_records = [read_record(part) for part in parts]
+    write_record(marker, {"stores": planned["outputs"], "content": made.content_sha256})
     write_with_copy(
         record,
         {

@@ -4,6 +4,7 @@ import logging
 import time
 from pathlib import Path
 
+from unetpipe.dropping import check_kept
 from unetpipe.pyramid_parts import PyramidJob, finish_levels
 from unetpipe.records import circumstances, read_record, write_record
 
@@ -24,6 +25,8 @@ def finish_pyramid(*, source: Path, record: Path) -> None:
     """
     began = time.monotonic()
     jobs = [PyramidJob.from_json(values) for values in read_record(source)["pyramids"]]
+    for job in jobs:
+        check_kept(job.store)
     num_levels = {str(job.store): finish_levels(job) for job in jobs}
     write_record(
         record,

@@ -75,7 +75,11 @@ def report(
         "volumes": {r["volume"]: r for r in map(read_record, ingests)},
         "weight_maps": [read_record(path) for path in weight_maps],
         "trained": [trained],
-        "predicted": [_read_prediction(files) for files in predictions],
+        "predicted": [
+            _read_prediction(files)
+            | {"is_kept": config.get("prediction", {}).get("keep_probability", True)}
+            for files in predictions
+        ],
     }
     model = trained["model"]
     page = {

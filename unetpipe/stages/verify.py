@@ -28,6 +28,7 @@ from unetpipe.tiling import PredictionGeometry
 from unetpipe.verification import (
     Commands,
     Finding,
+    differing_shards,
     receipts_of,
     verify_kept,
     verify_network,
@@ -163,15 +164,33 @@ class _Compared:
     """A block that was computed again.
 
     ``differs_in`` says why bits may differ, None if they must not; ``largest`` is the
-    largest difference of a probability, of 255.
+    largest difference of a probability, of 255. Where the probability was dropped only
+    hashes of shards are left: ``num_different`` is a number of shards then, and
+    ``largest`` is None.
     """
 
     number: int
     device: str
     differs_in: str | None
     num_different: int
-    largest: int
+    largest: int | None
     tolerance: int
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether other voxels came out than may come out."""
+        if self.largest is None:  # of a hash nobody can tell how far it is off
+            return self.num_different > 0 and self.differs_in is None
+        found = self.largest if self.differs_in else self.num_different
+        return found > self.tolerance
+
+    def __str__(self) -> str:
+        if self.largest is None:
+            return f"block {self.number} ({self.num_different} shards, by their hashes)"
+        return (
+            f"block {self.number} ({self.num_different} voxels, by up to "
+            f"{self.largest} of 255)"
+        )
 
 
 class _Again:
@@ -248,6 +267,15 @@ class _Again:
         made: list[dict[str, Any]],
     ) -> _Compared:
         reason = self._differs_in(made)
+        if store.is_dropped:
+            return _Compared(
+                number=block.number,
+                device=describe_device(self._device),
+                differs_in=reason or _packed_otherwise(made),
+                num_different=differing_shards(block, store),
+                largest=None,
+                tolerance=0,
+            )
         stored = read_roi(store.arrays["probability"], block.roi)
         difference = np.abs(stored.astype(np.int16) - block.probability)
         num_different = int(np.count_nonzero(difference))
@@ -280,6 +308,15 @@ class _Again:
         return "prediction.autotune" if self._autotune else None
 
 
+def _packed_otherwise(made: list[dict[str, Any]]) -> str | None:
+    """Return why equal voxels may be packed into other bytes than when shards were."""
+    here = circumstances()["libraries"]["numcodecs"]
+    versions = {shard["libraries"].get("numcodecs") for shard in made}
+    if versions == {here}:
+        return None
+    return f"numcodecs: {', '.join(sorted(map(str, versions)))}, here {here}"
+
+
 def _judge(
     record: Path, compared: list[_Compared], commands: Commands
 ) -> list[Finding]:
@@ -288,25 +325,25 @@ def _judge(
         some = [c for c in compared if c.differs_in == reason]
         if reason is None:
             log.info("%s: %d blocks computed again, bit by bit", record, len(some))
+        elif some[0].largest is None:
+            log.warning(
+                "%s: %d of %d blocks computed again have the bits that were dropped; "
+                "the others cannot be compared, because what may change the last bits "
+                "differs (%s)",
+                *(record, sum(not c.num_different for c in some), len(some), reason),
+            )
         else:
             log.warning(
                 "%s: %d blocks computed again; what may change the last bits differs "
                 "(%s), so they are compared within %d of 255; the largest difference "
                 "is %d",
                 *(record, len(some), reason, some[0].tolerance),
-                max(c.largest for c in some),
+                max(c.largest or 0 for c in some),
             )
-    wrong = [
-        c
-        for c in compared
-        if (c.largest if c.differs_in else c.num_different) > c.tolerance
-    ]
+    wrong = [c for c in compared if c.is_wrong]
     if not wrong:
         return []
-    listed = ", ".join(
-        f"block {c.number} ({c.num_different} voxels, by up to {c.largest} of 255)"
-        for c in wrong
-    )
+    listed = ", ".join(map(str, wrong))
     what = f"{record}: computed again from its recipe, other voxels come out: {listed}"
     geometry = PredictionGeometry.from_json(read_record(record)["geometry"])
     remedy = commands.blocks_again(record, [c.number for c in wrong], geometry)

@@ -11,6 +11,7 @@ rule evaluate_prediction:
     """Score a prediction on the annotated sections."""
     input:
         prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
         segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,

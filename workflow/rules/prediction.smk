@@ -25,7 +25,9 @@ rule probe_prediction:
         mem_mb=grows(8000),
         runtime=grows(30),
     params:
-        prediction=section("prediction", without=("parts", "block_shards")),
+        prediction=section(
+            "prediction", without=("parts", "block_shards", "keep_probability")
+        ),
         code=code_versions("unetpipe.stages.probe_prediction"),
     message:
         "Probing tiles for {wildcards.volume} with {wildcards.model}"
@@ -49,7 +51,7 @@ rule plan_prediction:
     conda:
         "../envs/unetpipe.yaml"
     params:
-        prediction=section("prediction"),
+        prediction=section("prediction", without=("keep_probability",)),
         class_names=CONFIG.labels.class_names,
         folder=subpath(output.record, parent=True),
         code=code_versions("unetpipe.stages.plan_prediction", "unetpipe.inference"),
@@ -95,6 +97,7 @@ rule finish_prediction:
         ],
     output:
         record=f"{PREDICTED}/prediction.json",
+        marker=f"{PREDICTED}/probability.json",
     log:
         f"{LOGS}/finish_prediction/{{model}}/{{volume}}.log",
     benchmark:
@@ -117,6 +120,7 @@ rule segment_part:
     """Number the components of one part's blocks."""
     input:
         prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
         model_json=rules.train_unet.output.model_json,
         ingest=rules.ingest_volume.output.record,
     output:
@@ -144,6 +148,7 @@ rule merge_objects:
     """Find which components of all blocks are one object."""
     input:
         prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
         model_json=rules.train_unet.output.model_json,
         ingest=rules.ingest_volume.output.record,
         labelled=segmentation_parts("segment"),
@@ -172,6 +177,7 @@ rule relabel_part:
     """Write mask and objects of one part's blocks."""
     input:
         prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
         model_json=rules.train_unet.output.model_json,
         ingest=rules.ingest_volume.output.record,
         merged=rules.merge_objects.output.record,
@@ -200,6 +206,7 @@ rule finish_segmentation:
     """Verify the objects, add pyramids and table; with one part, do all steps."""
     input:
         prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
         model_json=rules.train_unet.output.model_json,
         ingest=rules.ingest_volume.output.record,
         parts=steps_of_segmentation(),

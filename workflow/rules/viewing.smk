@@ -5,6 +5,7 @@ OUT  results/<name>/<place>/pyramids/<kind>/<part>.json, .../<kind>-pyramid.json
 
 With `pyramid.parts: 1` the rules that write these stores add their levels themselves.
 With export_ngff04: results/<name>/<model>/<volume>/{ngff04.json,ngff04-<id>/}
+With prediction.keep_probability: false: results/<name>/<model>/<volume>/dropped.json
 """
 
 STORES = f"{RESULTS}/{{place}}/{{kind}}"
@@ -20,6 +21,7 @@ rule coarsen_part:
     """Write one part's blocks of the coarser levels."""
     input:
         source=f"{STORES}.json",
+        probability=marker_of_kind,
     output:
         record=f"{PYRAMIDS}/{{part}}.json",
     log:
@@ -44,6 +46,7 @@ rule finish_pyramid:
     """Write the last levels and name all of them for viewers."""
     input:
         source=f"{STORES}.json",
+        probability=marker_of_kind,
         parts=[f"{PYRAMIDS}/{part}.json" for part in range(CONFIG.pyramid.parts)],
     output:
         record=f"{STORES}-pyramid.json",
@@ -69,6 +72,7 @@ rule export_ngff04:
     input:
         ingest=rules.ingest_volume.output.record,
         prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
         segmentation=rules.finish_segmentation.output.record,
         pyramids=pyramids_of_pair,
     output:
@@ -90,3 +94,33 @@ rule export_ngff04:
         "NGFF 0.4 of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/export_ngff04.py"
+
+
+rule drop_probability:
+    """Delete a probability that was used: segmented, scored, exported, reported."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        segmentation=rules.finish_segmentation.output.record,
+        metrics=scores_of_pair,
+        exported=exports_of_pair,
+        pyramids=pyramids_of_pair,
+        pages=ancient(pages_of_model),
+    output:
+        record=f"{PREDICTED}/dropped.json",
+    log:
+        f"{LOGS}/drop_probability/{{model}}/{{volume}}.log",
+    benchmark:
+        f"{BENCHMARKS}/drop_probability/{{model}}/{{volume}}.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        marker=f"{PREDICTED}/probability.json",
+        parts=[
+            f"{PREDICTED}/parts/{part}.json" for part in range(CONFIG.prediction.parts)
+        ],
+        code=code_versions("unetpipe.stages.drop_probability"),
+    message:
+        "Dropping the probability of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/drop_probability.py"

@@ -48,12 +48,29 @@ def describe_results():
             image = read_record(ingest)["image"]["store"]
             shown = read_record(prediction)["outputs"]["probability"]["store"]
             store = read_record(record)["store"]
+            stores = [image, *([] if is_dropped(Path(shown)) else [shown]), store]
             lines += [f"Segmentation of {volume} by {model}: {store}"]
-            lines += [f"  look at it:  napari {image} {shown} {store}"]
+            lines += [f"  look at it:  napari {' '.join(stores)}"]
+    lines += describe_dropped()
     page = Path(f"{RESULTS}/report.html")
     if page.exists():
         lines += [f"Report: {page}", f"  look at it:  xdg-open {page}"]
     return "\n".join(["", *lines])
+
+
+def describe_dropped():
+    """Return how much disk was given back by dropping probabilities."""
+    if CONFIG.prediction.keep_probability:
+        return []
+    found = predicted(
+        rules.drop_probability.output.record, "validate", "test", "predict"
+    )
+    records = [read_record(Path(path)) for path in found if Path(path).exists()]
+    saved = sum(record["num_bytes"] for record in records)
+    return [
+        f"keep_probability: false saves {saved} bytes ({describe_quantity(saved, 'B')}) "
+        f"of disk, in {len(records)} predictions"
+    ]
 
 
 def describe_failure():

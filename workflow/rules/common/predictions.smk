@@ -74,6 +74,41 @@ def exported_models():
     return expand(rules.export_model.output.record, model=list(NETWORKS))
 
 
+def marker_of_kind(wildcards):
+    """Return the record that says that a probability is there, if it is coarsened."""
+    is_wanted = wildcards.kind == "prediction"
+    return f"{RESULTS}/{wildcards.place}/probability.json" if is_wanted else []
+
+
+def scores_of_pair(wildcards):
+    """Return the scores of a prediction, if it is scored."""
+    pair = (wildcards.model, wildcards.volume)
+    is_scored = pair in predicted_pairs("validate", "test")
+    return rules.evaluate_prediction.output.record if is_scored else []
+
+
+def exports_of_pair(wildcards):
+    """Return the records of what is exported of a prediction's probability."""
+    return rules.export_ngff04.output.record if CONFIG.export_ngff04 else []
+
+
+def pages_of_model(wildcards):
+    """Return the pages that show a network's probabilities."""
+    own = [rules.report.output.page] if wildcards.model in NETWORKS else []
+    return [*own, rules.report_run.output.page]
+
+
+def probabilities():
+    """Return the records that probabilities are there, or that they were dropped."""
+    kept = CONFIG.prediction.keep_probability
+    record = (
+        rules.finish_prediction.output.marker
+        if kept
+        else rules.drop_probability.output.record
+    )
+    return predicted(record, "validate", "test", "predict")
+
+
 def pyramids_of_pair(wildcards):
     """Return the records of the pyramids of a prediction and its image, if any."""
     if CONFIG.pyramid.parts == 1:

@@ -10,11 +10,13 @@ from snakemake.exceptions import WorkflowError
 from unetpipe import code_version
 from unetpipe.checked_run import check_run
 from unetpipe.config import NAME_PATTERN
+from unetpipe.dropping import is_dropped
 from unetpipe.errors import UnetpipeError
 from unetpipe.machine import num_processors
 from unetpipe.originals import find_files
 from unetpipe.page.pages import templates_version
 from unetpipe.records import read_record
+from unetpipe.text_table import describe_quantity
 
 
 def validated():

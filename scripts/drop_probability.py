@@ -1,0 +1,14 @@
+"""Rule drop_probability."""
+
+from pathlib import Path
+
+from unetpipe.logs import log_to
+from unetpipe.stages.drop_probability import drop_probability
+
+log_to(Path(snakemake.log[0]))
+drop_probability(
+    prediction=Path(snakemake.input.prediction),
+    marker=Path(snakemake.params.marker),
+    parts=list(map(Path, snakemake.params.parts)),
+    record=Path(snakemake.output.record),
+)

@@ -1,0 +1,197 @@
+"""A dropped probability: its disk is given back, it is never read, it comes again."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.stages.predicted import Chain, small_shards
+from unetpipe.config import SegmentationConfig, VerifyConfig
+from unetpipe.dropping import drop_stores, is_dropped
+from unetpipe.errors import IntegrityError
+from unetpipe.receipts import receipt_path
+from unetpipe.records import read_record, write_record
+from unetpipe.scored_volume import ScoredVolume
+from unetpipe.shard_checks import check_shards
+from unetpipe.stages.coarsen_part import coarsen_part
+from unetpipe.stages.drop_probability import drop_probability
+from unetpipe.stages.finish_segmentation import finish_segmentation
+from unetpipe.stages.verify import verify
+from unetpipe.tiling import PredictionGeometry
+from unetpipe.unet_spec import UNetSpec
+from unetpipe.verification import hash_voxels, receipts_of
+from unetpipe.volumes import open_volume
+
+SHAPE = (3, 40, 60)
+
+
+class Dropped(Chain):
+    """A finished prediction, and the calls that use and drop it."""
+
+    def drop(self) -> dict:
+        drop_probability(
+            prediction=self.folder / "prediction.json",
+            marker=self.folder / "probability.json",
+            parts=[self.folder / f"parts/{part}.json" for part in range(2)],
+            record=self.folder / "dropped.json",
+        )
+        return read_record(self.folder / "dropped.json")
+
+    def segment(self, **settings) -> dict:
+        record = self.folder / "segmentation.json"
+        finish_segmentation(
+            prediction=self.folder / "prediction.json",
+            model_json=self.model_json,
+            ingest=self.ingest,
+            segmentation=SegmentationConfig(**settings),
+            folder=self.folder,
+            parts=[],
+            record=record,
+        )
+        return read_record(record)
+
+    def verify(self) -> list[dict]:
+        names = ("prediction", "segmentation")
+        verify(
+            volumes=[self.ingest],
+            networks=[],
+            predictions=[
+                {name: str(self.folder / f"{name}.json") for name in names}
+                | {"ingest": str(self.ingest), "model": str(self.model)}
+                | {"model_json": str(self.model_json)}
+            ],
+            settings=VerifyConfig(blocks=8),
+            num_parts=2,
+            command="snakemake",
+            record=self.folder / "verify.json",
+        )
+        (summary,) = read_record(self.folder / "verify.json")["predictions"]
+        return summary["blocks"]
+
+    @property
+    def home(self) -> Path:
+        return self.receipts.parent
+
+    @property
+    def receipts(self) -> Path:
+        return receipts_of(read_record(self.folder / "prediction.json"))
+
+    def shard_files(self) -> list[Path]:
+        return [p for p in self.home.glob("*.zarr/*/c/**/*") if p.is_file()]
+
+    def hashes(self) -> dict[str, dict]:
+        return {
+            path.relative_to(self.receipts).as_posix(): read_record(path)["files"]
+            for path in self.receipts.rglob("*.json")
+        }
+
+
+@pytest.fixture(params=[2, 3])
+def run(request, tmp_path, make_volume, make_model, monkeypatch) -> Dropped:
+    small_shards(monkeypatch)
+    ingest = make_volume(SHAPE)
+    volume = read_record(ingest)
+    image = open_volume(Path(volume["image"]["store"]))
+    volume["image"]["content_sha256"] = hash_voxels(image)
+    write_record(ingest, volume)
+    spec = UNetSpec(base_channels=2, depth=1, num_classes=request.param)
+    chain = Dropped(tmp_path / "run", ingest, make_model(spec))
+    chain.run()
+    return chain
+
+
+def test_shards_go_and_receipts_and_records_stay(run):
+    before, record = run.hashes(), read_record(run.folder / "prediction.json")
+    files = run.shard_files()
+    size = sum(path.stat().st_size for path in files)
+    assert run.drop()["num_bytes"] == size > 0
+    assert run.shard_files() == []
+    assert run.hashes() == before
+    assert read_record(run.folder / "prediction.json") == record
+    assert not (run.folder / "probability.json").exists()
+    assert list((run.folder / "parts").glob("[0-9]*.json")) == []
+    assert run.drop()["num_bytes"] == size, "the next call gives the same answer"
+
+
+def test_what_was_dropped_is_refused_instead_of_read_as_0(run):
+    segmented = run.segment()
+    run.drop()
+    with pytest.raises(IntegrityError, match="keep_probability is false"):
+        run.segment(threshold=0.3)
+    predicted, volume = (
+        read_record(path) for path in (run.folder / "prediction.json", run.ingest)
+    )
+    store = volume["image"]["store"]
+    volume["labels"] = {"store": store, "label_kind": "binary", "unlabelled": None}
+    with pytest.raises(IntegrityError, match="dropped after use"):
+        ScoredVolume(predicted, segmented, volume, read_record(run.model_json))
+    with pytest.raises(IntegrityError, match="dropped after use"):
+        coarsen_part(
+            source=run.folder / "prediction.json",
+            part=0,
+            num_parts=1,
+            record=run.folder / "pyramid.json",
+        )
+
+
+def test_the_rules_that_made_it_make_the_same_bits_again(run, caplog):
+    before, voxels = run.hashes(), run.voxels()
+    first = run.segment()
+    run.drop()
+    for part in range(2):
+        run.part(part)
+    assert "is missing" not in caplog.text, "it is no damage, so nobody is alarmed"
+    with pytest.raises(IntegrityError):
+        run.segment()  # not whole before finish_prediction says so
+    run.finish()
+    assert not is_dropped(run.home / "probability.ome.zarr")
+    assert (run.folder / "probability.json").exists()
+    assert run.hashes() == before
+    assert np.array_equal(run.voxels(), voxels)
+    assert run.segment()["files_sha256"] == first["files_sha256"]
+
+
+def test_verify_compares_blocks_with_the_hashes_that_are_left(run):
+    run.segment()
+    run.drop()
+    blocks = run.verify()
+    assert [(b["num_different"], b["largest"]) for b in blocks] == [(0, None)] * 8
+    receipt = receipt_path(run.receipts, (1, 1, 1))
+    record = read_record(receipt)
+    record["files"]["probability"] = "0" * 64
+    write_record(receipt, record)
+    with pytest.raises(IntegrityError, match="are not those that"):
+        run.verify()
+    path = run.folder / "prediction.json"
+    prediction = read_record(path)
+    geometry = PredictionGeometry.from_json(prediction["geometry"])
+    told = check_shards(geometry, run.receipts, {}, prediction["identity_sha256"])
+    write_record(path, prediction | {"content_sha256": told.content_sha256})
+    with pytest.raises(IntegrityError, match=r"block 7 \(1 shards, by their hashes\)"):
+        run.verify()
+    record["circumstances"]["libraries"]["numcodecs"] = "0.1"
+    write_record(receipt, record)
+    last = run.verify()[-1]
+    assert (last["num_different"], last["differs_in"][:14]) == (1, "numcodecs: 0.1")
+
+
+def test_a_kill_while_dropping_leaves_nothing_that_looks_whole(run, monkeypatch):
+    size = sum(path.stat().st_size for path in run.shard_files())
+    removed: list[Path] = []
+
+    def killed(path, **more):
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        shutil.rmtree.__wrapped__(path, **more)
+
+    killed.__wrapped__ = shutil.rmtree
+    with monkeypatch.context() as patched:
+        patched.setattr("unetpipe.dropping.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stores = sorted(run.home.glob("*.zarr"))
+            drop_stores(run.home, stores)
+    with pytest.raises(IntegrityError):
+        run.segment()
+    assert run.drop()["num_bytes"] == size
