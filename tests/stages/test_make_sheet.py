@@ -15,10 +15,11 @@ from scipy.ndimage import gaussian_filter
 from tests.stages.ctc import drawn_sequence, write_sequence
 from unetpipe.config import check_config
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.originals import find_files
+from unetpipe.originals import find_files, natural_key
 from unetpipe.sheet import load_sheet
 from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.survey import settings, understanding
+from unetpipe.survey.headers import compare_neighbours
 
 SIZE = 48
 
@@ -149,6 +150,7 @@ def test_one_stack_shares_its_sections_and_keeps_its_voxel_size(make, folder):
         ("test", (4, 9)),
     ]
     assert "50,10,10 (file)" in made.printed
+    assert "objects are about 10 voxels (102 nm) wide" in made.printed
     assert "voxel_size_nm" not in (made.text + made.printed)
     assert made.pairs == {"cortex": ("cortex.tif", "cortex_labels.tif")}
 
@@ -491,6 +493,22 @@ def test_the_command_needs_no_torch_and_prints_the_next_commands(folder, tmp_pat
     )
     assert run.split("#")[0].strip() == f"snakemake --configfile {tmp_path}/mine.yaml"
     assert torch == "False"
+
+
+@pytest.mark.parametrize(
+    "place", ["isbi2012-em/train/image", "ctc-dic-c2dh-hela/01"], ids=["em", "dic"]
+)
+def test_real_sections_are_one_volume_in_their_order_and_not_shuffled(real_data, place):
+    folder = real_data / place
+    paths = sorted((path.name for path in folder.iterdir()), key=natural_key)[:40]
+    in_order = compare_neighbours(paths, folder)
+    assert in_order is not None
+    assert in_order.is_series
+    chance = np.random.default_rng(0)
+    for _ in range(5):
+        shuffled = compare_neighbours(chance.permutation(paths).tolist(), folder)
+        assert shuffled is not None
+        assert not shuffled.is_series
 
 
 def read_hand_made(name):

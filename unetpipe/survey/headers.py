@@ -19,8 +19,8 @@ FEWEST_COMPARED = 4
 THUMB = 48  # voxels a side of what is compared
 COMPARED = 16  # pairs of files
 # Sections of one volume look more like their neighbours than like others: correlations
-# differ by so much, and by so many standard errors. In real stacks in random order both
-# together happen in 1 of 50 or fewer, in the true order always.
+# differ by so much, and by so many standard errors. The test on real stacks, in their
+# true order and shuffled, needs both.
 NEARER, CERTAINTY = 0.1, 4.0
 
 

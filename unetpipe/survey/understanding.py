@@ -63,8 +63,12 @@ class Understood:
             return []
         facts = [f"labels: {self.kind.label_kind or 'cannot be used'}: {self.kind.why}"]
         if self.diameter:
+            sizes = {row.volume.header.voxel_size_nm for row in self.rows}
+            size = sizes.pop() if len(sizes) == 1 else None
+            in_nm = f" ({self.diameter * size[2]:.3g} nm)" if size else ""
             facts.append(
-                f"objects are about {self.diameter:.0f} voxels wide, section by section"
+                f"objects are about {self.diameter:.0f} voxels{in_nm} wide, section by "
+                "section"
             )
         return facts
 
