@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from unetpipe.catalogue import COLUMNS as CATALOGUE
 from unetpipe.config import PRESETS, schema
 from unetpipe.errors import ConfigError
 from unetpipe.metrics_record import metrics_schema
@@ -49,13 +50,14 @@ def key_tables() -> str:
 
 
 def score_tables() -> str:
-    """Return Markdown tables of the scores and of the columns of ``metrics.csv``."""
+    """Return Markdown tables of the scores and of the columns of the run's tables."""
     scores = [
         f"| `{name}` | {_escape(metric.definition)} | {metric.better} | {metric.unit} "
         f"| {metric.version} | {metric.reference} |"
         for name, metric in METRICS.items()
     ]
     columns = [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()]
+    entries = [f"| `{name}` | {meaning} |" for name, (_, meaning) in CATALOGUE.items()]
     return "\n".join(
         [
             "## All scores",
@@ -69,6 +71,12 @@ def score_tables() -> str:
             "| Column | Meaning |",
             "|---|---|",
             *columns,
+            "",
+            "`catalogue.csv` and `catalogue.parquet` have one line a segmentation:",
+            "",
+            "| Column | Meaning |",
+            "|---|---|",
+            *entries,
             "",
         ]
     )

@@ -7,7 +7,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -115,3 +115,13 @@ def enough_disk(path: Path, what: str) -> Iterator[None]:
             f"{free >> 20} MB free); free some, then repeat the same command: what is "
             "finished is kept"
         ) from error
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder, as far as they can be seen."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # deleted just now
+                total += Path(path, name).lstat().st_size
+    return total

@@ -2,7 +2,8 @@
 
 IN   all records
 OUT  results/<name>/<model>/<volume>/{metrics.json,seams.png},
-     results/<name>/{metrics.csv,report.html}, results/<name>/<model>/report.html
+     results/<name>/{metrics.csv,catalogue.csv,catalogue.parquet,report.html},
+     results/<name>/<model>/report.html
      with export_ctc: results/<name>/<model>/<volume>/{ctc.json,<sequence>_RES/}
 """
 
@@ -127,6 +128,43 @@ rule collect_metrics:
         "Collecting the scores"
     script:
         "../../scripts/collect_metrics.py"
+
+
+rule collect_catalogue:
+    """List every result of the run, former ones too: where, of what, how good."""
+    input:
+        segmentations=predicted(
+            rules.finish_segmentation.output.record, "validate", "test", "predict"
+        ),
+        metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
+        pyramids=lambda wildcards: pyramids(),
+    output:
+        table=report(
+            f"{RESULTS}/catalogue.csv",
+            caption="../report/collect_catalogue.rst",
+            category="Reports",
+            labels={"page": "catalogue of results"},
+        ),
+        packed=f"{RESULTS}/catalogue.parquet",
+    log:
+        f"{LOGS}/collect_catalogue.log",
+    benchmark:
+        f"{BENCHMARKS}/collect_catalogue.tsv"
+    localrule: True
+    conda:
+        "../envs/unetpipe.yaml"
+    params:
+        name=CONFIG.name,
+        results=RESULTS,
+        wanted=[
+            {"model": model, "volume": volume}
+            for model, volume in predicted_pairs("validate", "test", "predict")
+        ],
+        code=code_versions("unetpipe.stages.collect_catalogue"),
+    message:
+        "Listing all results"
+    script:
+        "../../scripts/collect_catalogue.py"
 
 
 rule report:

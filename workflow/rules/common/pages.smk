@@ -1,4 +1,4 @@
-"""What the reports read and compare, and what the end of a run says."""
+"""What the reports read and compare."""
 
 
 def scored_networks():
@@ -35,50 +35,6 @@ def are_networks_compared():
 def compared(pattern):
     """Fill a path pattern with every network and volume that are compared."""
     return [pattern.format(model=m, volume=v) for m, v in trained_pairs("test")]
-
-
-def describe_results():
-    """Return where the results are and how to look at them."""
-    lines = []
-    for model, volume in predicted_pairs("validate", "test", "predict"):
-        record = Path(f"{RESULTS}/{model}/{volume}/segmentation.json")
-        prediction = Path(f"{RESULTS}/{model}/{volume}/prediction.json")
-        ingest = Path(f"{RESULTS}/volumes/{volume}/ingest.json")
-        if record.exists() and ingest.exists() and prediction.exists():
-            image = read_record(ingest)["image"]["store"]
-            shown = read_record(prediction)["outputs"]["probability"]["store"]
-            store = read_record(record)["store"]
-            stores = [image, *([] if is_dropped(Path(shown)) else [shown]), store]
-            lines += [f"Segmentation of {volume} by {model}: {store}"]
-            lines += [f"  look at it:  napari {' '.join(stores)}"]
-    lines += describe_dropped()
-    page = Path(f"{RESULTS}/report.html")
-    if page.exists():
-        lines += [f"Report: {page}", f"  look at it:  xdg-open {page}"]
-    return "\n".join(["", *lines])
-
-
-def describe_dropped():
-    """Return how much disk was given back by dropping probabilities."""
-    if CONFIG.prediction.keep_probability:
-        return []
-    found = predicted(
-        rules.drop_probability.output.record, "validate", "test", "predict"
-    )
-    records = [read_record(Path(path)) for path in found if Path(path).exists()]
-    saved = sum(record["num_bytes"] for record in records)
-    return [
-        f"keep_probability: false saves {saved} bytes ({describe_quantity(saved, 'B')}) "
-        f"of disk, in {len(records)} predictions"
-    ]
-
-
-def describe_failure():
-    """Return what to do after a failure."""
-    return (
-        f"\nSomething failed; the lines above name the rule and its log in {LOGS}/.\n"
-        "All finished work is kept: mend the cause and repeat the same command."
-    )
 
 
 def training_files(wildcards):

@@ -1,0 +1,52 @@
+"""Rule collect_catalogue: all results of a run in one table, former ones too."""
+
+import io
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from unetpipe.catalogue import COLUMNS, catalogue_rows
+from unetpipe.records import write_bytes_atomic
+
+log = logging.getLogger(__name__)
+
+TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+
+
+def collect_catalogue(
+    *,
+    name: str,
+    results: Path,
+    wanted: list[dict[str, str]],
+    table: Path,
+    packed: Path,
+) -> None:
+    """Write ``catalogue.csv`` and ``catalogue.parquet``: volumes x networks x recipes.
+
+    Parameters
+    ----------
+    name : str
+        Of the run.
+    results : Path
+        Folder of the run; every record of a prediction or segmentation there counts.
+    wanted : list of dict
+        ``model`` and ``volume`` of the predictions that are asked for now.
+    table, packed : Path
+        The files to write, as CSV and as Parquet.
+
+    Raises
+    ------
+    DataError
+        If a record cannot be read; the message names it.
+    """
+    pairs = {(one["model"], one["volume"]) for one in wanted}
+    schema = pa.schema([(key, TYPES[kind]) for key, (kind, _) in COLUMNS.items()])
+    rows = pa.Table.from_pylist(list(catalogue_rows(name, results, pairs)), schema)
+    for path, write in ((packed, parquet.write_table), (table, csv.write_csv)):
+        content = io.BytesIO()
+        write(rows, content)
+        write_bytes_atomic(path, content.getvalue())
+    current = sum(rows["current"].to_pylist())
+    log.info("%d results in %s, %d of them current", len(rows), table, current)
