@@ -74,9 +74,11 @@ class Project:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def planned(self, *arguments: str) -> dict[str, int]:
+    def planned(self, *arguments: str, config: str = "tiny") -> dict[str, int]:
         """Return which rules a run would execute, and how often."""
-        done = self.snakemake("--dry-run", *arguments, "--quiet", "rules")
+        done = self.snakemake(
+            "--dry-run", *arguments, "--quiet", "rules", config=config
+        )
         return {
             rule: int(count)
             for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)

@@ -30,6 +30,7 @@ CHAIN = [
     "finish_segmentation",
     "evaluate_prediction",
     "collect_metrics",
+    "collect_catalogue",
     "report",
     "report_run",
 ]
@@ -103,7 +104,13 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
             "unetpipe/scoring/rows.py",
             "not math.isnan(interval.low)",
             "math.isfinite(interval.low)",
-            {"evaluate_prediction", "collect_metrics", "report", "report_run"},
+            {
+                "evaluate_prediction",
+                "collect_metrics",
+                "collect_catalogue",
+                "report",
+                "report_run",
+            },
         ),
         (
             "unetpipe/segmenting.py",
@@ -113,6 +120,7 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
                 "finish_segmentation",
                 "evaluate_prediction",
                 "collect_metrics",
+                "collect_catalogue",
                 "report",
                 "report_run",
             },
@@ -145,6 +153,7 @@ def test_changing_one_setting_reruns_exactly_what_depends_on_it(finished):
             "finish_segmentation",
             "evaluate_prediction",
             "collect_metrics",
+            "collect_catalogue",
             "report",
             "report_run",
         }
