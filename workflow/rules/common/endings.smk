@@ -78,8 +78,8 @@ def describe_failure(run_log):
     ]
     if any(volume for volume, *_ in rows):
         lines.append(
-            "Tables and reports wait for all volumes of the sheet. To do without one, "
-            f"write # before its rows in {CONFIG.volumes}."
+            "Catalogue and reports wait for all volumes of the sheet. To do without "
+            f"one, write # before its rows in {CONFIG.volumes}."
         )
     return "\n".join(lines)
 
