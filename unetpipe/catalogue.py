@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from unetpipe.dropping import is_dropped
 from unetpipe.machine import folder_bytes
 from unetpipe.records import read_record
 
@@ -47,7 +48,7 @@ COLUMNS: dict[str, tuple[type, str]] = {
     "scores_of": (str, "whose scores follow: `test` sections, else `validate`"),
     **dict.fromkeys(SCORES, (float, "score at the chosen threshold; defined above")),
     "image": (str, "store of the image; empty where it is there no more"),
-    "prediction": (str, "store of the probability, likewise"),
+    "prediction": (str, "store of the probability, likewise; dropped ones too"),
     "segmentation": (str, "store of mask and objects, likewise"),
     "objects": (str, "table of the objects, likewise"),
     "prediction_bytes": (int, "on disk: the folder of the prediction"),
@@ -124,21 +125,20 @@ def _prediction_row(home: Path, digest: str, record: Record | None) -> Record:
         return row
     identity = record["identity"]
     shape = identity["geometry"]["volume_shape"]
-    store = Path(record["outputs"]["probability"]["store"])
+    store = home / Path(*Path(record["outputs"]["probability"]["store"]).parts[-2:])
     return row | {
         "made": record["circumstances"]["finished"],
         "weights_sha256": identity["weights_sha256"],
         "image_sha256": identity["input_sha256"],
         "precision": identity["precision"],
         **dict(zip(("size_z", "size_y", "size_x"), shape, strict=True)),
-        "prediction": _present(home / store.parent.name / store.name),
-        "prediction_bytes": folder_bytes(home / store.parent.name),
+        "prediction": None if is_dropped(store) else _present(store),
+        "prediction_bytes": folder_bytes(store.parent),
     }
 
 
 def _segmentation_row(home: Path, record: Record) -> Record:
-    store = Path(record["store"])
-    folder = home / store.parent.name
+    folder = home / Path(record["store"]).parent.name
     sizes = zip("zyx", record["identity"]["voxel_size_nm"], strict=True)
     return {
         "segmentation_id": record["identity_sha256"],
@@ -146,7 +146,7 @@ def _segmentation_row(home: Path, record: Record) -> Record:
         **{f"voxel_size_{axis}_nm": size for axis, size in sizes},
         "num_objects": record["num_objects"],
         "threshold": record["threshold"],
-        "segmentation": _present(folder / store.name),
+        "segmentation": _present(folder / Path(record["store"]).name),
         "objects": _present(folder / "objects.parquet"),
         "segmentation_bytes": folder_bytes(folder),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from unetpipe.catalogue import COLUMNS, catalogue_rows
+from unetpipe.dropping import NOTE
 from unetpipe.records import write_record
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -99,6 +100,14 @@ def test_what_was_deleted_is_not_named(results):
     _, old = rows(results)
     assert (old["prediction"], old["image"]) == (None, None)
     assert old["segmentation"] == f"results/run/unet/v/segmentation-{OLD[:8]}/s.zarr"
+
+
+def test_a_probability_that_was_dropped_is_not_named(results):
+    home = results / f"unet/v/prediction-{NEW[:8]}"
+    write_record(home / NOTE, {"num_bytes": 4})
+    new, old = rows(results)
+    assert new["prediction"] is None
+    assert old["prediction"] is not None
 
 
 def test_a_prediction_without_objects_is_listed_and_not_current(results):

@@ -138,6 +138,7 @@ rule collect_catalogue:
         ),
         metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
         pyramids=lambda wildcards: pyramids(),
+        probabilities=lambda wildcards: probabilities(),
     output:
         table=report(
             f"{RESULTS}/catalogue.csv",
