@@ -18,5 +18,7 @@ ingest_volume(
     image_store=Path(snakemake.params.image_store),
     labels_store=Path(snakemake.params.labels_store),
     with_pyramid=snakemake.params.with_pyramid,
+    parts=[Path(path) for path in snakemake.input.parts],
+    parts_folder=Path(snakemake.params.parts_folder),
     record=Path(snakemake.output.record),
 )

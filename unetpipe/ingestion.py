@@ -108,21 +108,21 @@ def copy_image(
     stored = given  # until a voxel is replaced
     with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
         means = _channel_means(reader, layout, threads) if is_replacing else None
-        array = None if store is None else _create_image(reader, store, layout)
+        array = None if store is None else create_image(reader, store, layout)
         for start, slab in read_slabs(reader, layout.shard[0], "image"):
-            measured = _measure(slab, threads)
-            totals = _sum(totals, measured)
+            measured = measure_sections(slab, threads)
+            totals = sum_sections(totals, measured)
             nan = [z for z, m in enumerate(measured) if any(s.num_nan for s in m)]
             if nan and not first_nan:
-                first_nan = _first_nan(slab[:, nan[0]], start + nan[0], reader)
+                first_nan = describe_nan(slab[:, nan[0]], start + nan[0], reader)
                 stored, array = given.copy(), array if is_replacing else None
             if means is not None and first_nan:
-                _update(given, slab)
+                update_hash(given, slab)
                 _replace(slab, nan, means)
             writing: list[Future[None]] = []
             if array is not None:
                 writing = start_writing(array, start, slab, threads)
-            _update(stored, slab)
+            update_hash(stored, slab)
             finish_writing(writing)
     num_nan = sum(s.num_nan for s in totals)
     if num_nan and not is_replacing:
@@ -131,8 +131,8 @@ def copy_image(
             f"{first_nan}; mend the file, or set ingest.nan_policy: replace to put the "
             "channel's mean"
         )
-    if store and reader.dtype != np.uint8 and all(s.count for s in totals):
-        set_windows(store, [(s.minimum, s.maximum) for s in totals])
+    if store:
+        show_range(store, reader, totals)
     return CopiedImage(stored.hexdigest(), given.hexdigest(), tuple(totals))
 
 
@@ -157,13 +157,13 @@ def copy_labels(
     given, stored = hashlib.sha256(), hashlib.sha256()
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
         for start, slab in read_slabs(reader, layout.shard[0], "labels"):
-            hashing = threads.submit(_update, given, slab)
+            hashing = threads.submit(update_hash, given, slab)
             out = np.empty(slab.shape[1:], annotation.dtype)
             for z in range(len(out)):
                 section = slab[0, z] if annotation.palette is None else slab[:, z]
                 out[z] = annotation.translate(section, reader.where(start + z))
             writing = start_writing(array, start, out, threads)
-            _update(stored, out[None])
+            update_hash(stored, out[None])
             finish_writing([hashing, *writing])
     return CopiedLabels(stored.hexdigest(), given.hexdigest())
 
@@ -235,7 +235,8 @@ def check_memory(
     return needed
 
 
-def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
+def create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
+    """Create the empty store of an image in a layout that is clipped to it."""
     count = reader.shape[0]
     usual = [f"channel {c}" for c in range(count)] if count > 1 else ["image"]
     names = reader.channel_names or usual
@@ -250,7 +251,16 @@ def _create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Arra
     )
 
 
-def _measure(
+def show_range(
+    store: Path, reader: ImageReader, totals: Iterable[IntensityStatistics]
+) -> None:
+    """Have viewers show the grey values of a volume from the least to the greatest."""
+    totals = tuple(totals)
+    if reader.dtype != np.uint8 and all(s.count for s in totals):
+        set_windows(store, [(s.minimum, s.maximum) for s in totals])
+
+
+def measure_sections(
     slab: NDArray[Any], threads: ThreadPoolExecutor
 ) -> list[list[IntensityStatistics]]:
     """Return the statistics of each section's channels."""
@@ -261,7 +271,7 @@ def _measure(
     return list(threads.map(measure, np.moveaxis(slab, 1, 0)))
 
 
-def _sum(
+def sum_sections(
     totals: list[IntensityStatistics], measured: Iterable[list[IntensityStatistics]]
 ) -> list[IntensityStatistics]:
     """Add the statistics of sections to those of all before, in order."""
@@ -276,7 +286,7 @@ def _channel_means(
     """Return the mean of each channel's finite voxels, shape (c, 1, 1)."""
     totals = [IntensityStatistics()] * reader.shape[0]
     for _, slab in read_slabs(reader, layout.shard[0], "mean"):
-        totals = _sum(totals, _measure(slab, threads))
+        totals = sum_sections(totals, measure_sections(slab, threads))
     empty = [c for c, total in enumerate(totals) if not total.count]
     if empty:
         raise DataError(
@@ -286,7 +296,8 @@ def _channel_means(
     return np.array([t.mean for t in totals], reader.dtype).reshape(-1, 1, 1)
 
 
-def _first_nan(section: NDArray[Any], z: int, reader: ImageReader) -> str:
+def describe_nan(section: NDArray[Any], z: int, reader: ImageReader) -> str:
+    """Return where the first voxel of a section lies that is not finite."""
     c, y, x = (int(i) for i in np.argwhere(~np.isfinite(section))[0])
     channel = f", channel {c}" if reader.shape[0] > 1 else ""
     return f"z, y, x = {z}, {y}, {x}{channel} ({reader.where(z)})"
@@ -300,7 +311,7 @@ def _replace(slab: NDArray[Any], sections: list[int], means: NDArray[Any]) -> No
         section[bad] = np.broadcast_to(means, section.shape)[bad]
 
 
-def _update(digest: Any, slab: NDArray[Any]) -> None:
+def update_hash(digest: Any, slab: NDArray[Any]) -> None:
     """Add voxels to a hash: section by section, each (c, y, x), little-endian."""
     little = slab.dtype.newbyteorder("<")
     for section in np.moveaxis(slab, 1, 0):

@@ -7,7 +7,7 @@
     store   [shard][shard][shard]...              each slab: one layer of shards
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -30,38 +30,63 @@ def num_slab_threads() -> int:
 
 
 def read_slabs(
-    reader: ImageReader, depth: int, about: str
+    reader: ImageReader, depth: int, about: str, numbers: Sequence[int] | None = None
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield each slab, shape (c, z, y, x), with the number of its first section.
 
-    ``about`` names the reading where progress is shown.
+    ``about`` names the reading where progress is shown; ``numbers`` are those of the
+    slabs to read, else all.
 
     The next one is read meanwhile, into the memory of the one before: a slab may be
     changed, and is gone when the next is asked for.
     """
     num_sections = reader.zyx[0]
-    num_slabs = -(-num_sections // depth)
+    if numbers is None:
+        numbers = range(-(-num_sections // depth))
     shape = (reader.shape[0], min(depth, num_sections), *reader.zyx[1:])
-    memory = [np.empty(shape, reader.dtype) for _ in range(min(2, num_slabs))]
+    memory = [np.empty(shape, reader.dtype) for _ in range(min(2, len(numbers)))]
 
-    def read(number: int) -> NDArray[Any]:
-        start = number * depth
+    def read(place: int) -> NDArray[Any]:
+        start = numbers[place] * depth
         stop = min(start + depth, num_sections)
-        slab = memory[number % 2][:, : stop - start]
+        slab = memory[place % 2][:, : stop - start]
         reader.read_sections(start, stop, out=slab)
         return slab
 
+    total = sum(min(depth, num_sections - number * depth) for number in numbers)
     with (
         ThreadPoolExecutor(1, "slab") as ahead,
-        Progress(about, num_sections, "section") as progress,
+        Progress(about, total, "section") as progress,
     ):
-        coming = ahead.submit(read, 0)
-        for number in range(num_slabs):
+        coming = ahead.submit(read, 0) if numbers else None
+        for place, number in enumerate(numbers):
+            assert coming is not None
             slab = coming.result()
-            if number + 1 < num_slabs:
-                coming = ahead.submit(read, number + 1)
+            if place + 1 < len(numbers):
+                coming = ahead.submit(read, place + 1)
             yield number * depth, slab
             progress.update(slab.shape[1])
+
+
+def shards_of_slab(
+    array: zarr.Array[Any], start: int, slab: NDArray[Any]
+) -> Iterator[tuple[Zyx, NDArray[Any]]]:
+    """Yield (index, voxels) of each shard of the layer that a slab covers.
+
+    Parameters
+    ----------
+    array : zarr array, (z, y, x) or (c, z, y, x)
+        Tells the grid of shards.
+    start : int
+        First section of the slab: where a layer of shards begins.
+    slab : array, shape (z, y, x) or (c, z, y, x)
+        The voxels of the whole layer.
+    """
+    shape, shard = as_zyx(array.shape[-3:]), shard_shape(array)
+    layer = Roi((start, 0, 0), (start + slab.shape[-3], *shape[1:]))
+    for index in iterate_grid(layer, shard):
+        inside = grid_cell(index, shard, shape).relative_to((start, 0, 0)).slices
+        yield index, slab[(..., *inside)]
 
 
 def start_writing(
@@ -80,13 +105,10 @@ def start_writing(
     threads : ThreadPoolExecutor
         What does it.
     """
-    shape, shard = as_zyx(array.shape[-3:]), shard_shape(array)
-    layer = Roi((start, 0, 0), (start + slab.shape[-3], *shape[1:]))
-    writing = []
-    for index in iterate_grid(layer, shard):
-        inside = grid_cell(index, shard, shape).relative_to((start, 0, 0)).slices
-        writing.append(threads.submit(_store, array, index, slab[(..., *inside)]))
-    return writing
+    return [
+        threads.submit(_store, array, index, voxels)
+        for index, voxels in shards_of_slab(array, start, slab)
+    ]
 
 
 def finish_writing(writing: Iterable[Future[None]]) -> None:

@@ -375,3 +375,19 @@ def test_an_ensemble_of_folds_is_joined_once_and_scored_where_no_member_learnt(f
     write(rows[:-1])
     refused = fresh.snakemake("--dry-run", "--config", "ensemble=true", check=False)
     assert "no row without a fold in the role predict or test" in refused.stdout
+
+
+def test_an_image_is_stored_in_parts_and_then_rests(fresh, finished):
+    about = "{chunk: [1, 64, 64], shard: [1, 64, 64], parts: 2}"
+    target = "results/tiny/volumes/cells/ingest.json"
+    arguments = (target, "--config", f"ingest={about}")
+    planned = fresh.planned(*arguments)
+    assert planned == {"download_dataset": 1, "ingest_part": 2, "ingest_volume": 1}
+    fresh.snakemake(*arguments)
+    assert fresh.planned(*arguments) == {}
+    stored, expected = (
+        json.loads((project.folder / target).read_text())
+        for project in (fresh, finished)
+    )
+    assert stored["image"]["pixel_sha256"] == expected["image"]["pixel_sha256"]
+    assert stored["statistics"] == expected["statistics"]

@@ -93,6 +93,9 @@ class IngestConfig(Section):
     """Voxels along z, y, x that Zarr writes as one file; multiples of ``chunk``."""
     nan_policy: Literal["error", "replace"] = "error"
     """What to do with NaN or infinite voxels: refuse, or put the channel's mean."""
+    parts: Count = 1
+    """Jobs that share the shards of each image, by layers along z; a last one adds
+    labels and checks. 1: one job does all. Stores and records are the same."""
 
     @model_validator(mode="after")
     def _check(self) -> "IngestConfig":
@@ -102,6 +105,11 @@ class IngestConfig(Section):
             for axis, chunk, shard in zip("zyx", self.chunk, self.shard, strict=True)
             if shard % chunk
         ]
+        if self.parts > 1 and self.nan_policy == "replace":
+            problems.append(
+                f"parts is {self.parts}, but nan_policy replace needs the mean of all "
+                "voxels first; use parts 1, or nan_policy error"
+            )
         if problems:
             raise ConfigError("; ".join(problems))
         return self

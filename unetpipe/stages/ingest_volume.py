@@ -1,28 +1,24 @@
 """Stage: bring one volume and its labels into chunked, sharded OME-Zarr."""
 
 import logging
-import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from math import isclose
 from pathlib import Path
 from typing import Any
 
 from unetpipe.agreement import (
-    check_alike,
     check_annotated,
-    check_image_dtype,
-    check_label_values,
     check_pixels,
     compare_numbers,
 )
 from unetpipe.annotations import AnnotationReader
 from unetpipe.archives import partial_folder
 from unetpipe.config import IngestConfig
-from unetpipe.images import ImageReader, open_image, open_masks
-from unetpipe.images.frames import FrameSource, spread_frames
+from unetpipe.images import ImageReader
+from unetpipe.images.frames import FrameSource
 from unetpipe.ingestion import (
     Layout,
     check_memory,
@@ -30,19 +26,23 @@ from unetpipe.ingestion import (
     copy_labels,
     largest_value,
 )
+from unetpipe.ingestion_parts import Layers
 from unetpipe.levels import create_levels
+from unetpipe.opened_volume import (
+    as_row,
+    choose_voxel_size,
+    list_files,
+    open_originals,
+)
 from unetpipe.palette import Palette
 from unetpipe.problems import Problems
 from unetpipe.pyramid import build_pyramid
 from unetpipe.pyramid_parts import PyramidJob
-from unetpipe.records import circumstances, hash_file, read_record, write_record
+from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.sheet import Row
 from unetpipe.volumes import create_labels_group
 
 logger = logging.getLogger(__name__)
-
-MAX_READ_THREADS = 4
-UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # nm, so that scales are lengths in voxels
 
 
 def ingest_volume(
@@ -58,6 +58,8 @@ def ingest_volume(
     labels_store: Path,
     record: Path,
     with_pyramid: bool = True,
+    parts: Sequence[Path] = (),
+    parts_folder: Path | None = None,
 ) -> None:
     """Check one volume, store its image and labels, and record what they are.
 
@@ -90,6 +92,11 @@ def ingest_volume(
     with_pyramid : bool
         Write the coarser levels here. Else only their empty arrays are made, and
         ``coarsen_part`` and ``finish_pyramid`` fill them.
+    parts : sequence of Path
+        Records of ``ingest_part``, which have stored the image's layers; none: all of
+        it is done here. Stores and record are the same.
+    parts_folder : Path, optional
+        Where those layers are; removed where they are no longer needed.
 
     Raises
     ------
@@ -98,17 +105,22 @@ def ingest_volume(
     ResourceError
         If memory does not suffice.
     """
-    sheet = [_as_row(row) for row in rows]
+    sheet = [as_row(row) for row in rows]
     problems = Problems(f"volume {volume}")
     originals = read_record(manifest)
+    for part in map(read_record, parts):  # whose files have been hashed
+        originals["files"] = [*originals["files"], *part["files"]]
     with ExitStack() as stack:
         used = (
             Palette(palette) if palette and sheet[0].label_kind == "classes" else None
         )
-        image, labels = _open(sheet, Path(originals["root"]), used, problems, stack)
+        image, labels = open_originals(
+            sheet, Path(originals["root"]), used, problems, stack
+        )
         job = _Job(
             *(volume, sheet, originals, pixel_sha256, ingest, problems, stack),
             with_pyramid=with_pyramid,
+            layers_folder=parts_folder if parts else None,
         )
         about = job.describe(image)
         with problems:
@@ -120,6 +132,8 @@ def ingest_volume(
                 )
         problems.raise_any()
     _remove_unused(about, image_store, labels_store)
+    if parts_folder:
+        _remove_layers(parts_folder, job.layers_home)
     about["pyramids"] = [job.to_json() for job in _list_pyramids(about, record)]
     for warning in job.warnings:
         logger.warning("volume %s: %s", volume, warning)
@@ -140,9 +154,12 @@ class _Job:
     problems: Problems
     stack: ExitStack
     with_pyramid: bool
+    # Where other jobs have stored the image's layers of shards, if they have.
+    layers_folder: Path | None = None
     warnings: list[str] = field(default_factory=list)
     # The image's store while it is made; None where it is used as it is.
     partial: Path | None = None
+    layers_home: Path | None = None
     layout: Layout = field(init=False)
     # Files are hashed while they are copied, and so read from the disk once.
     hashing: ThreadPoolExecutor = field(init=False)
@@ -152,7 +169,7 @@ class _Job:
 
     def describe(self, image: ImageReader) -> dict[str, Any]:
         """Return what the record says of the volume as a whole; choose the layout."""
-        voxel_size_nm, said_by = _choose_voxel_size(self.sheet[0], image, self.warnings)
+        voxel_size_nm, said_by = choose_voxel_size(self.sheet[0], image, self.warnings)
         self.layout = Layout(self.ingest.chunk, self.ingest.shard, voxel_size_nm)
         return {
             "volume": self.volume,
@@ -176,8 +193,12 @@ class _Job:
         if ready is None:
             self.partial = self.stack.enter_context(partial_folder(store))
         check_memory(image, self.layout, image.dtype, f"volume {self.volume}: image")
-        files = self.hashing.submit(_list_files, image, self.originals)
-        found = copy_image(image, self.partial, self.layout, nan_policy=policy)
+        files = self.hashing.submit(list_files, image.files, self.originals)
+        if self.layers_folder:
+            layers = Layers(image, self.layout, self.layers_folder)
+            found, self.layers_home = layers.assemble(self.partial), layers.home
+        else:
+            found = copy_image(image, self.partial, self.layout, nan_policy=policy)
         check_pixels("image", image, found.pixel_sha256, self.pixel_sha256)
         if self.partial:
             self._add_levels(self.partial, is_labels=False)
@@ -215,7 +236,7 @@ class _Job:
         )
         what = f"volume {self.volume}: labels"
         check_memory(labels, self.layout, annotation.dtype, what)
-        files = self.hashing.submit(_list_files, labels, self.originals)
+        files = self.hashing.submit(list_files, labels.files, self.originals)
         written = copy_labels(labels, partial, self.layout, annotation)
         self._add_levels(partial, is_labels=True)
         self.problems.texts += annotation.problems()
@@ -293,64 +314,16 @@ def _remove_unused(
             shutil.rmtree(store, ignore_errors=True)
 
 
-def _as_row(values: dict[str, Any]) -> Row:
-    """Return a row of the sheet; tuples may have become lists on their way."""
-    lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
-    fields: dict[str, Any] = {**values, **lists}
-    return Row(**fields)
-
-
-def _open(
-    sheet: list[Row],
-    root: Path,
-    palette: Palette | None,
-    problems: Problems,
-    stack: ExitStack,
-) -> tuple[ImageReader, ImageReader | None]:
-    """Open image and labels, and check what can be told before reading them."""
-    row, image, labels = sheet[0], None, None
-    has_colours = palette is not None and palette.has_colours
-    threads = min(MAX_READ_THREADS, len(os.sched_getaffinity(0)))
-    with problems:
-        image = open_image(
-            row.image,
-            root,
-            axes=row.axes,
-            time=row.time,
-            channels=row.channels,
-            num_threads=threads,
-        )
-        stack.enter_context(image)
-        check_image_dtype(image)
-    for part in sheet:
-        with problems:
-            if image is not None:
-                part.section_numbers(image.zyx[0])
-    with problems:
-        if row.labels:
-            if row.label_kind == "masks":
-                labels = open_masks(row.labels, root, num_threads=threads)
-            else:
-                labels = open_image(
-                    row.labels,
-                    root,
-                    axes=row.axes,
-                    time=row.time,
-                    is_labels=True,
-                    has_palette=has_colours,
-                    num_threads=threads,
-                )
-            stack.enter_context(labels)
-            if image is not None:
-                labels = spread_frames(labels, image, row.unlabelled)
-                stack.enter_context(labels)
-            check_label_values(labels)
-    with problems:
-        if image is not None and labels is not None:
-            check_alike(labels, image, has_colours=has_colours)
-    problems.raise_any()
-    assert image is not None
-    return image, labels
+def _remove_layers(folder: Path, home: Path | None) -> None:
+    """Remove the layers of other images or layouts, of all where no job made any."""
+    if home is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for other in folder.iterdir():
+        if other not in (home, folder / "parts"):
+            shutil.rmtree(other, ignore_errors=True)
+    for left in home.glob("*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _sections_of_roles(sheet: list[Row], num_sections: int) -> dict[str, list[int]]:
@@ -359,38 +332,3 @@ def _sections_of_roles(sheet: list[Row], num_sections: int) -> dict[str, list[in
     for row in sheet:
         roles.setdefault(row.role, set()).update(row.section_numbers(num_sections))
     return {role: sorted(numbers) for role, numbers in roles.items()}
-
-
-def _choose_voxel_size(
-    row: Row, image: ImageReader, warnings: list[str]
-) -> tuple[tuple[float, float, float], str]:
-    """Return the voxel size and who says so: the sheet, else the file, else nobody."""
-    of_sheet, of_file = row.voxel_size_nm, image.voxel_size_nm
-    if of_sheet is None and of_file is None:
-        return UNKNOWN_SIZE, "nobody"
-    if of_sheet is None or of_file is None:
-        return (of_sheet, "sheet") if of_sheet else (of_file or UNKNOWN_SIZE, "file")
-    if not all(
-        isclose(a, b, rel_tol=0.02) for a, b in zip(of_sheet, of_file, strict=True)
-    ):
-        warnings.append(
-            f"voxel_size_nm is {of_sheet} in the sheet, {of_file} in {image.files[0]}; "
-            "the sheet counts"
-        )
-    return of_sheet, "sheet"
-
-
-def _list_files(reader: ImageReader, originals: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return path, size and sha256 of what was read; known checksums are not redone."""
-    root = Path(originals["root"])
-    known = {file["path"]: file for file in originals["files"]}
-    listing = []
-    for path in reader.files:
-        inside = path.is_relative_to(root)
-        name = (path.relative_to(root) if inside else path).as_posix()
-        size = path.stat().st_size
-        if name in known and known[name]["size"] == size:
-            listing.append(known[name])
-        else:
-            listing.append({"path": name, "size": size, "sha256": hash_file(path)})
-    return listing

@@ -158,7 +158,8 @@ class _Planner:
         except (UnetpipeError, OSError) as error:
             self.problems.append(f"volume {name}: {error}")
             self.missing[name] = "cannot be read, see below"
-        self.num_jobs += 1 + about["is_trained_on"]
+        parts = self.config.ingest.parts
+        self.num_jobs += 1 + parts * (parts > 1) + about["is_trained_on"]
         if name in self.known:
             self._check_sections(rows, self.known[name].shape[0])
         if name in self.known and not record.exists():

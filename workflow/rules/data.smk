@@ -4,6 +4,14 @@ IN   CONFIG.source: URL, local archive, local folder, or phantom
 OUT  resources/<name>/manifest.json, results/<name>/volumes/<volume>/ingest.json
 """
 
+INGESTED = f"{VOLUME}/ingest"
+
+
+def ingested_parts():
+    """Return the records of an image's parts, if they have jobs of their own."""
+    count = CONFIG.ingest.parts
+    return [f"{INGESTED}/parts/{p}.json" for p in range(count)] if count > 1 else []
+
 
 rule download_dataset:
     """Fetch the originals, check them, unpack them safely."""
@@ -29,10 +37,38 @@ rule download_dataset:
         "../../scripts/download_dataset.py"
 
 
+rule ingest_part:
+    """Store one part's layers of a volume's image; only with ingest.parts above 1."""
+    input:
+        manifest=rules.download_dataset.output.manifest,
+    output:
+        record=f"{INGESTED}/parts/{{part}}.json",
+    log:
+        f"{LOGS}/ingest_part/{{volume}}/{{part}}.log",
+    benchmark:
+        f"{BENCHMARKS}/ingest_part/{{volume}}/{{part}}.tsv"
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        row=lambda wildcards: rows_of_volume(wildcards)[0],
+        originals=local_originals,
+        ingest=section("ingest"),
+        folder=INGESTED,
+        code=code_versions("unetpipe.stages.ingest_part"),
+    message:
+        "Storing part {wildcards.part} of volume {wildcards.volume}"
+    script:
+        "../../scripts/ingest_part.py"
+
+
 rule ingest_volume:
     """Store one volume and its labels as chunked, sharded OME-Zarr."""
     input:
         manifest=rules.download_dataset.output.manifest,
+        parts=ingested_parts(),
     output:
         record=f"{VOLUME}/ingest.json",
     log:
@@ -54,6 +90,7 @@ rule ingest_volume:
         image_store=f"{VOLUME}/image.ome.zarr",
         labels_store=f"{VOLUME}/image.ome.zarr/labels/annotated",
         with_pyramid=CONFIG.pyramid.parts == 1,
+        parts_folder=INGESTED,
         code=code_versions("unetpipe.stages.ingest_volume"),
     message:
         "Storing volume {wildcards.volume}"

@@ -1,0 +1,90 @@
+"""Rule ingest_part: one part's share of the layers of a volume's image."""
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from unetpipe.config import IngestConfig
+from unetpipe.ingestion import Layout, check_memory
+from unetpipe.ingestion_parts import Layers, share
+from unetpipe.machine import peak_rss_bytes
+from unetpipe.opened_volume import (
+    as_row,
+    choose_voxel_size,
+    list_files,
+    open_image_of,
+)
+from unetpipe.problems import Problems
+from unetpipe.records import circumstances, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+
+def ingest_part(
+    *,
+    manifest: Path,
+    volume: str,
+    row: dict[str, Any],
+    ingest: IngestConfig,
+    part: int,
+    folder: Path,
+    record: Path,
+) -> None:
+    """Store one part's layers of shards, with the sums of their grey values.
+
+    Layers with a valid receipt are kept: repeating the call goes on from there, also
+    with another number of parts. ``ingest_volume`` makes the volume's store of them.
+
+    Parameters
+    ----------
+    manifest : Path
+        Record of ``download_dataset``: where the originals are.
+    volume : str
+        Name of the volume, for messages.
+    row : dict
+        Its first row of the sheet.
+    ingest : IngestConfig
+        Chunk, shard, and the number of parts.
+    part : int
+        Which share of the layers, from 0; its share of the files is hashed, too.
+    folder : Path
+        Where the layers of all parts are stored.
+    record : Path
+        Where to write the part's record, last.
+
+    Raises
+    ------
+    DataError
+        If the image cannot be read, or holds voxels that are not finite.
+    ResourceError
+        If memory does not suffice, or the disk is full; what is finished is kept.
+    """
+    began = time.monotonic()
+    originals = read_record(manifest)
+    problems = Problems(f"volume {volume}")
+    with ExitStack() as stack, problems:
+        first = as_row(row)
+        image = open_image_of(first, Path(originals["root"]), stack)
+        voxel_size_nm, _ = choose_voxel_size(first, image, [])
+        layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
+        check_memory(image, layout, image.dtype, f"volume {volume}: image")
+        layers = Layers(image, layout, folder)
+        numbers = share(layers.num_layers, part, ingest.parts)
+        num_written = layers.copy(numbers)
+        files = [image.files[i] for i in share(len(image.files), part, ingest.parts)]
+        write_record(
+            record,
+            {
+                "part": part,
+                "num_parts": ingest.parts,
+                "layers": [numbers.start, numbers.stop],
+                "num_layers_written": num_written,
+                "files": list_files(files, originals),
+                "peak_rss_bytes": peak_rss_bytes(),
+                "circumstances": circumstances(seconds=time.monotonic() - began),
+            },
+        )
+        log.info("part %d done: %d layers", part, len(numbers))
+    problems.raise_any()
