@@ -378,9 +378,10 @@ def test_an_ensemble_of_folds_is_joined_once_and_scored_where_no_member_learnt(f
 
 
 def test_an_image_is_stored_in_parts_and_then_rests(fresh, finished):
-    about = "{chunk: [1, 64, 64], shard: [1, 64, 64], parts: 2}"
+    with (fresh.folder / "config/tiny.yaml").open("a") as config:
+        config.write("ingest: {chunk: [1, 64, 64], shard: [1, 64, 64], parts: 2}\n")
     target = "results/tiny/volumes/cells/ingest.json"
-    arguments = (target, "--config", f"ingest={about}")
+    arguments = ("--cores", "2", target)
     planned = fresh.planned(*arguments)
     assert planned == {"download_dataset": 1, "ingest_part": 2, "ingest_volume": 1}
     fresh.snakemake(*arguments)
