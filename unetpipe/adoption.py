@@ -12,9 +12,6 @@ from unetpipe.errors import ConfigError, UnetpipeError
 from unetpipe.records import read_record
 from unetpipe.unet_spec import UNetSpec
 
-ONLY = "unet"
-RESERVED = "volumes"  # a folder of its own among those of the networks
-
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
@@ -40,16 +37,14 @@ def read_adopted(trained: Any) -> list[Adopted]:
 
     Parameters
     ----------
-    trained : str, mapping of str to str, or None
-        A folder, or folders by name; anything else is left to the configuration.
+    trained : mapping of str to str
+        Folders by name; anything else is left to the configuration to refuse.
 
     Raises
     ------
     ConfigError
         Listing each folder that holds no network, with folders that do.
     """
-    if isinstance(trained, str):
-        trained = {ONLY: trained}
     if not isinstance(trained, Mapping):
         return []
     found, problems = [], []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.adoption import Adopted, check_apart, read_adopted, with_architecture
-from unetpipe.config import Config, check_config
+from unetpipe.config import ONLY, Config, check_config
 from unetpipe.config.problems import listing
 from unetpipe.config.repeats import repeated_keys
 from unetpipe.errors import ConfigError, DataError
@@ -60,7 +60,9 @@ def check_run(
     config = sheet = None
     adopted: list[Adopted] = []
     with problems:
-        adopted = read_adopted(values.get("trained"))
+        trained = values.get("trained")
+        by_name = {ONLY: trained} if isinstance(trained, str) else trained
+        adopted = read_adopted(by_name)
         values = with_architecture(values, adopted)
     with problems:
         config = check_config(dict(values), source)

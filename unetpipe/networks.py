@@ -6,10 +6,9 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from unetpipe.config import Config, NetworkConfig, with_variant
+from unetpipe.config import ONLY, Config, NetworkConfig, with_variant
 from unetpipe.errors import ConfigError
 
-ONLY = "unet"
 ENSEMBLE = "ensemble"
 
 

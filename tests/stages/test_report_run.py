@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.stages.reported import (
+    CIRCUMSTANCES,
     SHAPE,
     Links,
     arguments,
@@ -196,3 +197,34 @@ def test_a_network_without_scores_is_listed(folder: Path) -> None:
     shutil.rmtree("fold-2/brain/segmentation-1.ome.zarr")
     text = Links(compare("unet", "fold-2")).text
     assert "not scored" in text
+
+
+def test_a_network_that_knows_test_sections_is_a_warning_and_not_held_out(
+    folder: Path,
+) -> None:
+    path = Path("fold-2/model.json")
+    record = read_record(path)
+    record["recipe"]["train"] = [
+        {"volume": "another-name", "sections": [0, 3], "image": "1" * 64}
+    ]
+    record["recipe"]["validate"] = []
+    write_record(path, record)
+    text = Links(compare("unet", "fold-2")).text
+    assert "fold-2: it was trained on the test sections 3 of brain" in text
+    assert "unet: it was chosen by the test sections 2 of brain" in text
+    report(**arguments(Path()))
+    text = Links(Path("unet/report.html").read_text()).text
+    assert "On 2 test sections of brain it scores" in text
+
+
+def test_an_adopted_network_dates_the_page_by_when_it_was_taken_over(
+    folder: Path,
+) -> None:
+    path = Path("fold-2/train.json")
+    record = read_record(path)
+    place = {"folder": "results/old/unet", "circumstances": dict(CIRCUMSTANCES)}
+    place["circumstances"]["finished"] = "2030-05-06T07:08:09Z"
+    write_record(path, record | {"adopted": [place]})
+    text = Links(compare("unet", "fold-2")).text
+    assert "2030-05-06 07:08:09 UTC" in text
+    assert "; from results/old/unet" in text

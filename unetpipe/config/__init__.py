@@ -35,8 +35,11 @@ from unetpipe.config.training import (
 )
 from unetpipe.errors import ConfigError
 
+ONLY = "unet"  # the name of a run's network, where it has one alone
+
 __all__ = [
     "NAME_PATTERN",
+    "ONLY",
     "PRESETS",
     "AugmentationConfig",
     "Config",
@@ -143,7 +146,7 @@ class Config(Section):
     def folders_of_trained(self) -> dict[str, str]:
         """The folders of networks that are used as they are, by name."""
         if isinstance(self.trained, str):
-            return {"unet": self.trained}
+            return {ONLY: self.trained}
         return self.trained or {}
 
     def _check_trained(self) -> None:

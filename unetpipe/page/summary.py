@@ -152,7 +152,7 @@ def collect_warnings(run: Run) -> list[str]:
     for training in run["trained"]:
         texts = training["record"].get("warnings", ())
         found += [f"{training['model']}: {text}" for text in texts]
-        found += [f"{training['model']}: {text}" for text in _leaks(run, training)]
+        found += [f"{training['model']}: {text}" for text in leaks(run, training)]
     for predicted in run["predicted"]:
         found += [
             f"{predicted['model']} on {predicted['volume']}: {text}"
@@ -161,8 +161,11 @@ def collect_warnings(run: Run) -> list[str]:
     return found
 
 
-def _leaks(run: Run, training: Record) -> Iterator[str]:
-    """Yield which test sections a network has learnt from, so that scores flatter."""
+def leaks(run: Run, training: Record) -> Iterator[str]:
+    """Yield which test sections a network has learnt from, so that scores flatter.
+
+    Of a network that was trained elsewhere no sheet has told it.
+    """
     for predicted in run["predicted"]:
         if predicted["metrics"] and predicted["model"] == training["model"]:
             tested = set(predicted["metrics"]["role_sections"].get("test", ()))
@@ -256,7 +259,10 @@ def _about_scores(run: Run) -> Markup:
     if not rows:
         return Markup("No annotated section was scored.")
     ours = rows.pop(OURS)
-    kind = "held-out test" if ours["role"] == "test" else "validation"
+    is_held_out = not any(True for t in run["trained"] for _ in leaks(run, t))
+    kind = (
+        ("held-out " * is_held_out + "test") if ours["role"] == "test" else "validation"
+    )
     text = Markup("On {} of {} it scores <strong>{}</strong> in {}").format(
         count(ours["num_sections"], f"{kind} section"),
         scored[0]["volume"],

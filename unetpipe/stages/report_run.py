@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from unetpipe.page.comparison import changed_settings, shared_volumes
 from unetpipe.page.figures import LEGEND
 from unetpipe.page.pages import render
 from unetpipe.page.pairs import show_networks, show_pair, show_pooled
+from unetpipe.page.summary import leaks
 from unetpipe.page.text import count
 from unetpipe.records import read_record, write_bytes_atomic
 
@@ -64,7 +65,7 @@ def report_run(
         "name": name,
         **show_networks(networks),
         "summary": _summarise(networks),
-        "warnings": list(_warnings(networks)),
+        "warnings": [*_warnings(networks), *_leaks(networks, volumes)],
         "settings": changed_settings(networks),
         "pooled": [
             line for path in compared for line in show_pooled(read_record(path))
@@ -76,7 +77,7 @@ def report_run(
             for number, other in enumerate(others)
         ],
         "colours": LEGEND,
-        "finished": max(n["record"]["circumstances"]["finished"] for n in networks),
+        "finished": max(map(_finished, networks)),
     }
     content = render("compare.html", page_of)
     write_bytes_atomic(output, content)
@@ -112,6 +113,24 @@ def _summarise(networks: Sequence[Record]) -> str:
         f"{networks[0]['name']} is the reference: the others are compared with it, "
         "section by section, where both were scored."
     )
+
+
+def _finished(network: Record) -> str:
+    """Return when a network was trained, or taken over."""
+    made, *_ = network["record"].get("adopted", [network["record"]])
+    return str(made["circumstances"]["finished"])
+
+
+def _leaks(networks: Sequence[Record], volumes: Record) -> Iterator[str]:
+    """Yield which networks have learnt from what they are tested on."""
+    for network in networks:
+        predicted = [
+            {"model": network["name"], "volume": volume, "metrics": records["metrics"]}
+            for volume, records in network["predicted"].items()
+        ]
+        run = {"volumes": volumes, "predicted": predicted}
+        for text in leaks(run, network | {"model": network["name"]}):
+            yield f"{network['name']}: {text}"
 
 
 def _warnings(networks: Sequence[Record]) -> list[str]:
