@@ -29,6 +29,7 @@ BENCHMARKS = {
     "ingest": "ingest",
     "pyramid": "pyramid",
     "planning": "planning",
+    "hundreds": "many_volumes",
     "controller": "controller",
     "objects": "objects",
 }
