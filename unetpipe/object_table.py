@@ -42,7 +42,17 @@ def describe_objects(
         columns[f"start_{name}"] = sums[:, LOW + axis]
         columns[f"stop_{name}"] = sums[:, HIGH + axis]
     columns["mean_probability"] = sums[:, STORED] / (255.0 * sums[:, OWN])
-    return pa.table(columns)
+    return pa.table({name: _arrow(column) for name, column in columns.items()})
+
+
+def _arrow(column: NDArray[np.generic]) -> pa.Array:
+    """Return numbers as Arrow has them; ``pa.array`` would load pandas, if it is there.
+
+    That takes longer than the objects of a small volume.
+    """
+    values = np.ascontiguousarray(column)
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def write_table(table: pa.Table, folder: Path) -> dict[str, dict[str, str]]:

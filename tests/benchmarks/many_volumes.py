@@ -66,7 +66,7 @@ def measure(settings: Settings) -> list[Figure]:
 
 
 def _make_project(folder: Path, num_volumes: int) -> None:
-    """Write the project, a volume to learn from, and tiny ones; each tenth has labels."""
+    """Write the project, a volume to learn from, and tiny ones with labels."""
     for name in ("workflow", "scripts", "config", "unetpipe"):
         copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__"))
     (folder / "config/many.yaml").write_text(CONFIG)
