@@ -25,6 +25,7 @@ KILLS ?= 10
 # The rest of README's table, which `make check` runs too.
 MORE_FAULTS := tests/unit/test_claims.py tests/network/test_checkpoints.py \
   tests/stages/test_prediction.py tests/stages/test_train_unet.py \
+  tests/stages/test_ingest_parts.py \
   tests/network/test_training.py tests/workflow/test_chain.py
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile

@@ -68,6 +68,8 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert forecast["rate_from"].startswith("assumed for ")
     assert forecast["bytes_written"] == 4 * 64 * 64
     assert planned["num_jobs"] == 2 + 2 + 1 + 5 + 3
+    more = run(tmp_path, prediction={"parts": 3}, ingest={"parts": 4})
+    assert more["num_jobs"] == planned["num_jobs"] + 4
     assert "of computing in 3 parts a volume, " in said
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
