@@ -134,8 +134,12 @@ def _check_files(source: str, sheet: Sheet) -> None:
 
 
 def _without_training(sheet: Sheet) -> Sheet:
-    """Return a sheet without the rows that only a training has a use for."""
-    return Sheet(tuple(row for row in sheet.rows if row.role != "train"))
+    """Return a sheet without the volumes that only a training has a use for.
+
+    Of other volumes all rows stay, so that they need not be stored anew.
+    """
+    used = {row.volume for row in sheet.rows if row.role != "train"}
+    return Sheet(tuple(row for row in sheet.rows if row.volume in used))
 
 
 def _networks(

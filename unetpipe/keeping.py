@@ -91,7 +91,8 @@ def kept_networks(folder: Path) -> list[Path]:
 def write_with_copy(record: Path, values: dict[str, Any], home: Path) -> None:
     """Write a record, and first a copy into the folder that it describes.
 
-    The record is overwritten by that of the next store, the copy never is.
+    The record is overwritten by that of the next store; the copy by none but its own,
+    made again.
 
     Parameters
     ----------

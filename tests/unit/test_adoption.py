@@ -52,9 +52,12 @@ def test_several_networks_are_compared_under_the_names_they_are_given(
 def test_rows_to_train_on_are_passed_over(tmp_path: Path) -> None:
     given = values(tmp_path, trained=network(tmp_path / "old"))
     sheet = tmp_path / "sheet.tsv"
-    sheet.write_text(sheet.read_text() + "b\tb.tif\t\tpredict\n")
+    more = "b\tb.tif\t\tpredict\nb\tb.tif\tb.tif\ttrain\n"
+    sheet.write_text(sheet.read_text() + more.replace("\t\t", "\tb.tif\t"))
     (tmp_path / "a.tif").unlink()
-    assert check_run(given).sheet.volumes == ("b",)
+    found = check_run(given).sheet
+    assert found.volumes == ("b",), "what is only trained on need not even be there"
+    assert [row.role for row in found.rows] == ["predict", "train"], "stored as before"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,11 @@ def described_networks():
             "members": list(ENSEMBLES[model].members) if model in ENSEMBLES else [],
             "rule": rule_that_makes(model),
             "trained_on": sorted(
-                {row.volume for row in rows_of_network(model, "train")}
+                {
+                    row.volume
+                    for row in rows_of_network(model, "train")
+                    if rule_that_makes(model) == "train_unet"
+                }
             ),
         }
         for model, network in {**NETWORKS, **ENSEMBLES}.items()

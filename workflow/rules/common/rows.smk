@@ -10,7 +10,10 @@ def rows_of_network(model, *roles):
     """Return the rows of the sheet that a network uses in these roles.
 
     An ensemble uses those without a fold: each other section may have taught a member.
+    A network that is not trained here has no use for rows to train on.
     """
+    if ADOPTED:
+        roles = [role for role in roles if role != "train"]
     if model in ENSEMBLES:
         return SHEET.of_fold("", *without_validation(*roles))
     return SHEET.of_fold(NETWORKS[model].fold, *roles)
