@@ -321,11 +321,12 @@ def test_the_workflow_reports_itself_with_captions_and_categories(finished):
         *("Reports", "Scores", "the page to read first", "network unet"),
         *("What the network <em>unet</em> learnt", "Jump of the probability of"),
         *("one a line", "trained on and applied to the volumes"),
+        "Every segmentation that lies in the results",
     ):
         assert told in text, told
     data = [name for name in names if "/data/" in name]
     assert [sum(name.endswith(kind) for name in data) for kind in (".csv", ".png")] == [
-        *(1, 1)
+        *(2, 1)
     ]
 
 
