@@ -33,6 +33,7 @@ SMALLEST_CELL_DEEP_VOX = 0.5
 # Class weights farther apart than this make the rare class's borders thick.
 LARGEST_WEIGHT_RATIO = 10.0
 SIGMA_OF_CELL = 1 / 8
+RARE_SHARE = 0.1  # of the cells
 PAPER_SIGMA_VOX = 5.0
 
 
@@ -271,18 +272,34 @@ def _ndim(volumes: Sequence[VolumePrint], network: dict[str, Any]) -> Suggestion
     return Suggestion(key, now, 2 if is_flat else 3, why)
 
 
+def _common_diameters(volumes: Sequence[VolumePrint]) -> tuple[float, float] | None:
+    """Return how wide cells are, from small to large; rare sizes do not count.
+
+    Of the volumes' mean diameters, those that a tenth of all cells lie below and above.
+    """
+    sizes = sorted(
+        (d, v.num_cells) for v in volumes if (d := v.cell_diameter_vox) is not None
+    )
+    if not sizes:
+        return None
+    counted = np.cumsum([number for _, number in sizes]) / sum(n for _, n in sizes)
+    low, high = np.searchsorted(counted, (RARE_SHARE, 1 - RARE_SHARE))
+    return sizes[low][0], sizes[high][0]
+
+
 def _depth(
     volumes: Sequence[VolumePrint], spec: UNetSpec, network: dict[str, Any]
 ) -> Suggestion:
-    diameters = [d for v in volumes if (d := v.cell_diameter_vox) is not None]
+    diameters = _common_diameters(volumes)
     key, now = "network.depth", network["depth"]
-    if not diameters:
+    if diameters is None:
         return Suggestion(key, now, now, "there are no cells to measure")
-    largest, smallest = max(diameters), min(diameters)
+    smallest, largest = diameters
     field = min(spec.halo.total[1:])
+    widths = dict.fromkeys(f"{width:.0f}" for width in (smallest, largest))
     why = (
-        f"cells are about {smallest:.0f} to {largest:.0f} voxels wide, the network "
-        f"sees {field} voxels around"
+        f"cells are about {' to '.join(widths)} voxels wide, the network sees {field} "
+        "voxels around"
     )
     if CELLS_IN_FIELD * largest > field:
         return Suggestion(
@@ -354,16 +371,16 @@ def _weights(
             f"{LARGEST_WEIGHT_RATIO:g} is taken, more makes rare classes swell)",
         )
     ]
-    diameters = [d for v in volumes if (d := v.cell_diameter_vox) is not None]
+    diameters = _common_diameters(volumes)
     if diameters and weight_map["enabled"]:
-        reach = float(round(min(diameters) * SIGMA_OF_CELL))
+        reach = float(round(diameters[0] * SIGMA_OF_CELL))
         sigma = min(PAPER_SIGMA_VOX, max(1.0, reach))
         found.append(
             Suggestion(
                 "weight_map.sigma_vox",
                 weight_map["sigma_vox"],
                 sigma,
-                f"cells are {min(diameters):.0f} voxels wide or more; the border's "
+                f"cells are {diameters[0]:.0f} voxels wide or more; the border's "
                 f"weight should reach an eighth of that, {PAPER_SIGMA_VOX:g} at most "
                 "(paper)",
             )

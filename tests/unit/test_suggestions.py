@@ -53,7 +53,13 @@ def test_few_annotations_mean_a_short_training_at_a_high_rate_that_decays():
 def test_cells_too_large_for_the_field_ask_for_one_more_pooling():
     found = suggestions(like_isbi(num_cells=200))  # 196 voxels wide; the field is 188
     assert found["network.depth"].suggested == 5
-    assert "196 to 196 voxels wide, the network sees 188" in found["network.depth"].why
+    assert "about 196 voxels wide, the network sees 188" in found["network.depth"].why
+
+
+def test_one_image_with_large_cells_among_many_does_not_ask_for_another_pooling():
+    found = suggestions(*[ISBI] * 9, like_isbi(num_cells=200))
+    assert found["network.depth"].suggested == 4
+    assert "cells are about 51 voxels wide" in found["network.depth"].why
 
 
 def test_tiny_cells_need_fewer_poolings_and_narrower_borders():
