@@ -10,6 +10,7 @@ from types import TracebackType
 from unetpipe.errors import UnetpipeError
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+SCREEN = "%(asctime)s %(message)s"  # the rest is in the file
 CRITICAL = " CRITICAL "
 TAIL_BYTES = 1 << 16
 
@@ -25,7 +26,7 @@ def log_to(path: Path, *, append: bool = False) -> None:
     os.umask(os.umask(0) | 0o002)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_screen = logging.StreamHandler(sys.stderr)
-    to_screen.setFormatter(_Brief(FORMAT))
+    to_screen.setFormatter(_Brief(SCREEN, "%H:%M:%S"))
     if not append:
         path.write_bytes(b"")
     # Always at the end: other processes may write to it as well.
@@ -67,9 +68,11 @@ class _Brief(logging.Formatter):
     """Leave out the traceback of an error that is the user's to mend."""
 
     def format(self, record: logging.LogRecord) -> str:
+        record = copy(record)
         if record.exc_info and isinstance(record.exc_info[1], UnetpipeError):
-            record = copy(record)
             record.exc_info = record.exc_text = None
+        if record.levelno == logging.WARNING:
+            record.msg, record.args = f"warning: {record.getMessage()}", None
         return super().format(record)
 
 

@@ -106,7 +106,8 @@ def coarsen_share(job: PyramidJob, *, part: int = 0, num_parts: int = 1) -> int:
         len(blocks) * part // num_parts : len(blocks) * (part + 1) // num_parts
     ]
     todo = [block for block in share if not _is_done(job, block, identity)]
-    log.info("%s: %d of %d blocks to write", job.store, len(todo), len(share))
+    if share:
+        log.info("%s: %d of %d blocks to write", job.store, len(todo), len(share))
     for block in track(todo, job.store.name, "block"):
         with named(f"pyramid of {job.store}, block {block}"):
             files = pyramid.write_block(block)

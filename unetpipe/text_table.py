@@ -32,9 +32,11 @@ def describe_quantity(value: float, unit: str, *, base: int = 1000) -> str:
     --------
     >>> describe_quantity(1.234e13, "FLOP"), describe_quantity(2**31, "iB", base=1024)
     ('12.3 TFLOP', '2 GiB')
+    >>> describe_quantity(1020 << 20, "iB", base=1024)
+    '0.996 GiB'
     """
     size, prefix = float(value), 0
-    while size >= base and prefix + 1 < len(PREFIXES):
+    while size >= 999.5 and prefix + 1 < len(PREFIXES):  # three digits, rounded
         size, prefix = size / base, prefix + 1
     if base == 1024 and not prefix:
         return f"{size:.0f} B"

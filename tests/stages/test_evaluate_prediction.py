@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -157,11 +158,14 @@ def test_the_model_s_own_thresholds_win(cells, tmp_path):
     assert row["chosen"]["threshold"] == best["threshold"]
 
 
-def test_without_validation_rows_only_the_best_is_shown(cells, tmp_path):
+def test_without_validation_rows_only_the_best_is_shown(cells, tmp_path, caplog):
     labels, _, probability = cells
     scored = Scored(tmp_path, probability, labels, kind="instances")
-    record = scored.evaluate(("test", None), warping_error=False)
+    with caplog.at_level("INFO"):
+        record = scored.evaluate(("test", None), warping_error=False)
     row = find_row(record["tables"], "test", "unet", "v_rand")
+    shown = f"test sections: pixel_error .*, v_rand {row['best']['score']:.4g}, .*f1 "
+    assert [bool(re.match(shown, line)) for line in caplog.messages].count(True) == 1
     assert row["chosen"] is None
     assert row["interval_of"] == "best"
 

@@ -1,5 +1,6 @@
 """Logs: one file a job, brief where the user is to mend something."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,11 @@ def job(tmp_path: Path, error: str) -> tuple[str, str, int]:
 
 def test_messages_and_warnings_go_to_the_file_and_to_stderr(tmp_path: Path) -> None:
     screen, log, status = job(tmp_path, "SystemExit")
+    assert re.match(r"\d\d:\d\d:\d\d reading$", screen.splitlines()[0])
+    assert "INFO unetpipe.x: reading" in log
     for text in (screen, log):
-        assert "INFO unetpipe.x: reading" in text
         assert "odd grey values" in text
+    assert "warning: " in screen
     assert status == 0
 
 

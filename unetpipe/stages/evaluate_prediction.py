@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unetpipe.baselines import grey_mask
+from unetpipe.catalogue import SCORES
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation import (
     GreyBaseline,
@@ -139,10 +140,25 @@ def evaluate_prediction(
         },
         Path(volume.segmented["store"]).parent,
     )
-    for table in tables + objects:
-        for row in table["rows"]:
-            name = f"{table['role']} {row['predictor']} {row['metric']}"
-            log.info("%s: %s", name, row["chosen"] or row["best"])
+    for role in job.roles:
+        log.info("%s sections: %s", role, _brief(role, tables + objects))
+    log.info("all scores, and those of the baselines: %s", record)
+
+
+def _brief(role: str, tables: list[Table]) -> str:
+    """Return the network's scores that the catalogue has, and Dice, in a line."""
+    scores = {
+        row["metric"]: (row["chosen"] or row["best"])["score"]
+        for table in tables
+        if table["role"] == role
+        for row in table["rows"]
+        if row["predictor"] == "unet"
+    }
+    return ", ".join(
+        f"{name} {score:.4g}"
+        for name, score in scores.items()
+        if (name in SCORES or name.startswith("dice_")) and score is not None
+    )
 
 
 def _roles(volume: ScoredVolume, rows: list[dict[str, Any]]) -> Roles:

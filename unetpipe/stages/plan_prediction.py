@@ -15,17 +15,19 @@ from unetpipe.code_version import code_versions
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError
 from unetpipe.geometry import as_zyx, grid_shape
-from unetpipe.machine import GIB, check_free_disk
+from unetpipe.machine import check_free_disk
 from unetpipe.masks import read_mask
 from unetpipe.memory import project_part
 from unetpipe.ngff import name_classes
 from unetpipe.orientations import check_stride
 from unetpipe.prediction_home import PredictionHome
+from unetpipe.progress import describe_seconds
 from unetpipe.records import (
     circumstances,
     read_record,
     write_record,
 )
+from unetpipe.text_table import describe_quantity
 from unetpipe.tiling import PredictionGeometry, plan_geometry
 from unetpipe.unet_spec import UNetSpec
 
@@ -130,13 +132,13 @@ def plan_prediction(
         },
     )
     log.info(
-        "%d of %d tiles in %d blocks and %d parts: about %.2f hours, %.2f GiB on disk",
+        "%d of %d tiles in %d blocks and %d parts: about %s, %s on disk",
         num_tiles,
         geometry.num_tiles,
         geometry.num_blocks,
         prediction.parts,
-        projected["hours"],
-        projected["disk_bytes"] / GIB,
+        describe_seconds(3600 * projected["hours"]),
+        describe_quantity(projected["disk_bytes"], "iB", base=1024),
     )
 
 
