@@ -1,5 +1,6 @@
 """Folders as strangers bring them, and the sheets that they become."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -487,11 +488,10 @@ def test_the_command_needs_no_torch_and_prints_the_next_commands(folder, tmp_pat
         text=True,
         check=True,
     )
-    *_, dry, run, torch = done.stdout.splitlines()
-    assert (
-        dry.split("#")[0].strip() == f"snakemake --configfile {tmp_path}/mine.yaml -n"
-    )
-    assert run.split("#")[0].strip() == f"snakemake --configfile {tmp_path}/mine.yaml"
+    *_, plan, run, torch = done.stdout.splitlines()
+    command = f"--configfile {tmp_path}/mine.yaml"
+    assert plan.split("#")[0].strip() == f"snakemake plan {command}"
+    assert run.split("#")[0].strip() == f"snakemake {command}"
     assert torch == "False"
 
 
@@ -568,6 +568,7 @@ def test_reasons_stand_above_the_settings_and_an_hour_is_the_limit(
     assert made.config.training.schedule == "cosine"
     words = " ".join(made.text.replace("#", " ").split())
     assert "no GPU was found: about" in words
+    assert re.search(r"set .*: no GPU was found", made.printed)
     assert made.config.prediction.parts == 1
 
 

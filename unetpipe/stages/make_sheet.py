@@ -70,8 +70,8 @@ def make_sheet(
     if found.can_train:
         print(
             "next:\n"
-            f"  snakemake --configfile {config} -n    # what would run\n"
-            f"  snakemake --configfile {config}       # run it"
+            f"  snakemake plan --configfile {config}    # work, memory, disk, time\n"
+            f"  snakemake --configfile {config}         # run it"
         )
     else:
         print(

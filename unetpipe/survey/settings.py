@@ -163,8 +163,8 @@ def _shorten(
         patch = list(SMALL_PATCH)
     why = (
         "no GPU was found: about {} of training instead of "
-        f"{describe_seconds(before)} ({rate.known_from}); with one, put "
-        "config/gpu.yaml behind this file"
+        f"{describe_seconds(before)} ({rate.known_from}); fewer training.steps are "
+        "quicker and learn less; with a GPU, put config/gpu.yaml behind this file"
     )
     why = why.format(describe_seconds(seconds()))
     changes = {

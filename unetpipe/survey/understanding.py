@@ -55,8 +55,16 @@ class Understood:
     def describe(self) -> list[str]:
         """Return what to print."""
         table = describe_volumes(self.rows, self.kind.label_kind)
-        notes = [*self._facts(), *self.notes]
+        notes = [*self._facts(), *self.notes, *self._reasons()]
         return [table, "", *(f"- {note}" for note in notes)]
+
+    def _reasons(self) -> list[str]:
+        """Return which settings have which reason."""
+        pairs: dict[str, list[str]] = {}
+        for setting in self.settings:
+            pair = f"{setting.key} {setting.value}"
+            pairs.setdefault(setting.why, []).append(pair)
+        return [f"set {', '.join(keys)}: {why}" for why, keys in pairs.items()]
 
     def _facts(self) -> list[str]:
         if not self.kind.why:

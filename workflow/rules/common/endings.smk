@@ -71,9 +71,14 @@ def describe_failure(run_log):
             table,
         ]
     again = shlex.join(["snakemake", *sys.argv[1:]])
+    was_stopped = rows and all(row[-1].startswith("Interrupted: ") for row in rows)
+    what = "mend the cause and repeat"
     lines += [
-        "What does not depend on it is done, and all finished work is kept: mend the "
-        "cause and repeat",
+        (
+            "All finished work is kept. To go on, repeat"
+            if was_stopped
+            else f"What does not depend on it is done, and all finished work is kept: {what}"
+        ),
         f"  {again}",
     ]
     if any(volume for volume, *_ in rows):
