@@ -4,14 +4,6 @@ IN   CONFIG.source: URL, local archive, local folder, or phantom
 OUT  resources/<name>/manifest.json, results/<name>/volumes/<volume>/ingest.json
 """
 
-INGESTED = f"{VOLUME}/ingest"
-
-
-def ingested_parts():
-    """Return the records of an image's parts, if they have jobs of their own."""
-    count = CONFIG.ingest.parts
-    return [f"{INGESTED}/parts/{p}.json" for p in range(count)] if count > 1 else []
-
 
 rule download_dataset:
     """Fetch the originals, check them, unpack them safely."""

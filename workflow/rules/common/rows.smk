@@ -113,3 +113,9 @@ def adopted_file(name):
         return f"{ADOPTED[wildcards.model]}/{name}"
 
     return file
+
+
+def ingested_parts():
+    """Return the records of an image's parts, if they have jobs of their own."""
+    count = CONFIG.ingest.parts
+    return [f"{INGESTED}/parts/{p}.json" for p in range(count)] if count > 1 else []

@@ -45,6 +45,7 @@ ADOPTED = {
 RESULTS = placed(f"results/{CONFIG.name}")
 MANIFEST = placed(f"resources/{CONFIG.name}/manifest.json")
 VOLUME = f"{RESULTS}/volumes/{{volume}}"
+INGESTED = f"{VOLUME}/ingest"
 MODEL = f"{RESULTS}/{{model}}"
 PREDICTED = f"{MODEL}/{{volume}}"
 LOGS = placed(f"logs/{CONFIG.name}")
