@@ -156,7 +156,7 @@ rule collect_catalogue:
         "../envs/unetpipe.yaml"
     params:
         name=CONFIG.name,
-        results=RESULTS,
+        results=subpath(output.table, parent=True),
         wanted=[
             {"model": model, "volume": volume}
             for model, volume in predicted_pairs("validate", "test", "predict")

@@ -95,7 +95,7 @@ def failed_jobs(run_log):
     text = "".join(Path(path).read_text(errors="replace") for path in paths)
     failed = {}
     events = re.finditer(
-        r"^Error in rule (?P<rule>\w+):\n(?P<about>(?: +.*\n)*)"
+        r"^Error in rule\s(?P<rule>\w+):\n(?P<about>(?: +.*\n)*)"
         r"|Finished jobid: (?P<done>\d+)",
         text,
         re.MULTILINE,
