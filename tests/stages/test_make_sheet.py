@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -570,6 +571,26 @@ def test_reasons_stand_above_the_settings_and_an_hour_is_the_limit(
     assert "no GPU was found: about" in words
     assert re.search(r"set .*: no GPU was found", made.printed)
     assert made.config.prediction.parts == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "metric", "is_scored"), [(6, "f1", False), (11, "auto", True)]
+)
+def test_objects_in_a_background_are_not_scored_as_membranes(
+    make, folder, width, metric, is_scored
+):
+    """Cells on a grid of 12: a quarter of the voxels, or all but the borders."""
+    labels = np.zeros((48, 48), np.uint16)
+    corners = product(range(0, 48, 12), repeat=2)
+    for number, (y, x) in enumerate(corners, 1):
+        labels[y : y + width, x : x + width] = number
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k))
+        write(folder / "labels" / f"{k}.tif", labels)
+    config = make().config
+    assert config.training.validation_metric == metric
+    assert config.segmentation.smallest_object_vox == (0 if is_scored else "auto")
+    assert config.evaluation.isbi_scores is is_scored
 
 
 def test_a_gpu_gets_what_the_annotations_suggest(make, folder, monkeypatch):

@@ -220,7 +220,8 @@ class _Planner:
         ]
         lines += [
             f"predicting: {describe_seconds(hours)} of computing{shared}",
-            f"jobs: {self.num_jobs}; files: about {files}",
+            f"jobs: {self.num_jobs}, a second or two each besides; "
+            f"files: about {files}",
             f"disk: about {_bytes(self.needed_bytes)} still needed, "
             f"{_bytes(self.free_bytes)} free in {self.results}",
         ]

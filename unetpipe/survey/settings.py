@@ -22,6 +22,7 @@ LONGEST_ON_CPU = 3600.0  # seconds of training
 NARROWEST = 16
 SMALL_PATCH: Zyx = (1, 412, 412)  # what the project's own small trainings take
 ISOTROPIC = 3.0
+MOSTLY_BACKGROUND = 0.5  # of the voxels
 ONE_PART_VOXELS = 1 << 23  # predicted by one job
 
 
@@ -100,6 +101,34 @@ def describe_ndim(voxel_size_nm: tuple[float, float, float] | None, depth: int) 
     if voxel_size_nm[0] < ISOTROPIC * min(voxel_size_nm[1:]):
         return "voxels are about as long along z: network.ndim: 3 may do better"
     return ""
+
+
+def choose_scores(prints: Sequence[VolumePrint], kind: Kind) -> list[Setting]:
+    """Return how objects that lie in a background are scored: not as membranes are.
+
+    Parameters
+    ----------
+    prints : sequence of VolumePrint
+        Of what is trained on.
+    kind : Kind
+        Of the labels.
+    """
+    if kind.label_kind not in ("instances", "masks"):
+        return []
+    share = sum(v.class_counts[0] for v in prints) / sum(
+        sum(v.class_counts) for v in prints
+    )
+    if share < MOSTLY_BACKGROUND:
+        return []
+    why = (
+        f"{share:.0%} of the voxels are background: F1 of the objects chooses "
+        "checkpoint, threshold and smallest object; V_Rand is for membranes"
+    )
+    return [
+        Setting("training.validation_metric", "f1", why),
+        Setting("segmentation.smallest_object_vox", "auto", why),
+        Setting("evaluation.isbi_scores", False, "these scores are for membranes"),
+    ]
 
 
 def choose_challenge(folder: str) -> list[Setting]:

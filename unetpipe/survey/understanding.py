@@ -20,6 +20,7 @@ from unetpipe.survey.settings import (
     Setting,
     choose_challenge,
     choose_parts,
+    choose_scores,
     choose_settings,
     describe_ndim,
 )
@@ -115,18 +116,21 @@ def understand(folder: Path, name: str, images: str, label_kind: str) -> Underst
     notes += more
     settings: list[Setting] = []
     diameter = None
+    is_challenge = any(v.kind == "instances" for v in volumes)
     if any(row.role == "train" for row in rows):
+        prints = make_prints(rows, tally, kind)
         settings = choose_settings(
-            make_prints(rows, tally, kind),
+            prints,
             kind,
             num_channels=volumes[0].header.shape[0],
             has_gpu=has_cuda_driver(),
             num_threads=num_processors(),
         )
+        settings += [] if is_challenge else choose_scores(prints, kind)
         diameter = object_diameter(tally, kind)
     shapes = [v.header.shape[1:] for v in volumes]
     settings += choose_parts(shapes)
-    if any(v.kind == "instances" for v in volumes):
+    if is_challenge:
         settings += choose_challenge(str(folder))
     sizes = {v.header.voxel_size_nm for v in volumes}
     if None in sizes:
