@@ -263,7 +263,8 @@ def test_a_lock_that_may_be_anothers_is_kept_and_explained(finished):
         if values:
             note.write_text(json.dumps(values))
         try:
-            done = finished.snakemake(check=False)
+            done = finished.snakemake("--cores", "1", "plan", check=False)
+            assert lock.exists()
         finally:
             note.unlink(missing_ok=True)
             shutil.rmtree(lock.parent)

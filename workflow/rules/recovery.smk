@@ -19,6 +19,10 @@ NOTE = Path(".snakemake/unetpipe_run.json")
 LOCKS = Path(".snakemake/locks")
 # `snakemake status --nolock` runs beside another run, and touches nothing of it.
 ONLY_LOOKS = "--nolock" in sys.argv
+# With one of these Snakemake takes no lock, and so removes none at its end.
+WITHOUT_LOCK = re.compile(
+    r"-[a-z]*n[a-z]*|--dry-?run|--unlock|--report|--lint|--list.*|--summary|--.*(dag|graph)|-l"
+)
 
 
 def mend_earlier_run():
@@ -45,7 +49,10 @@ def mend_earlier_run():
             "command."
         )
     if is_running(note):
-        return f"Another run is at work in this folder ({run}): wait until it ends."
+        return (
+            f"Another run is at work in this folder ({run}): wait until it ends; "
+            "`--nolock` lets status and plan look beside it."
+        )
     if jobs := jobs_on_cluster():
         return (
             f"An earlier run ({run}) was killed, and its jobs go on without it. End "
@@ -139,7 +146,10 @@ def mend_dates(results, manifest):
             os.utime(path)
 
 
-# The lock of a workflow that uses this one as a module is not ours to remove.
+# The lock of a workflow that uses this one as a module is not ours to remove. A run that
+# goes on beside the lock's owner would take all locks away as it ends.
 if workflow.is_main_process and not IS_MODULE and not ONLY_LOOKS:
     if told := mend_earlier_run():
         logger.warning(told)
+        if LOCKS.exists() and not any(map(WITHOUT_LOCK.fullmatch, sys.argv)):
+            sys.exit(1)
