@@ -76,5 +76,6 @@ def make_sheet(
     else:
         print(
             "next: annotate some sections, and make the sheet again with --force; or "
-            f"name a trained network with the key trained in {config}"
+            f"name a trained network with the key trained in {config}, then\n"
+            f"  snakemake --configfile {config}         # run it"
         )
