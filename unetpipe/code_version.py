@@ -1,7 +1,15 @@
-"""Fingerprint the source of a stage, so that a workflow engine sees package edits."""
+"""Fingerprint the source of a stage, so that a workflow engine sees package edits.
+
+To read all modules takes a second, and each job of a workflow asks anew: so what was
+found is kept beside Python's own caches, by the bytes of each file.
+"""
 
 import ast
 import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +63,7 @@ def code_versions(*modules: str) -> dict[str, str]:
         seen.add(name)
         versions[name], imported = _fingerprint(path)
         pending += imported
+    _findings().keep()
     return {name: versions[name] for name in sorted(seen) if not _is_silent(name)}
 
 
@@ -69,12 +78,58 @@ def _is_silent(name: str) -> bool:
 
 @cache
 def _fingerprint(path: Path) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(path.read_text())
-    imported = tuple(i for i in _imports(tree) if i.split(".")[0] == ROOT)
+    version, *imported = _findings().of(path.read_bytes())
+    return version, tuple(imported)
+
+
+def _read(source: bytes) -> list[str]:
+    """Return the fingerprint of a file, then what it imports of the package."""
+    tree = ast.parse(source)
+    imported = sorted(i for i in _imports(tree) if i.split(".")[0] == ROOT)
     text = ast.dump(_Silencer().visit(tree))
-    return hashlib.sha256(text.encode()).hexdigest()[:8], imported
+    return [hashlib.sha256(text.encode()).hexdigest()[:8], *imported]
 
 
+class _Findings:
+    """What was found in files, by the sha256 of their bytes, kept for other processes.
+
+    Another Python, or another way to read, finds other things: the name says which.
+    """
+
+    def __init__(self) -> None:
+        way = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+        name = f"code_version.{sys.implementation.cache_tag}.{way}.json"
+        self._path = Path(__file__).parent / "__pycache__" / name
+        self._found: dict[str, list[str]] = {}
+        with suppress(OSError, ValueError, TypeError):
+            self._found = dict(json.loads(self._path.read_bytes()))
+        self._num_kept = len(self._found)
+
+    def of(self, source: bytes) -> list[str]:
+        """Return what is found in a file with these bytes."""
+        digest = hashlib.sha256(source).hexdigest()
+        if digest not in self._found:
+            self._found[digest] = _read(source)
+        return self._found[digest]
+
+    def keep(self) -> None:
+        """Write down what is new; a disk that refuses is no error."""
+        if len(self._found) == self._num_kept:
+            return
+        staged = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
+        with suppress(OSError):
+            self._path.parent.mkdir(exist_ok=True)
+            staged.write_text(json.dumps(self._found))
+            staged.replace(self._path)
+        self._num_kept = len(self._found)
+
+
+@cache
+def _findings() -> _Findings:
+    return _Findings()
+
+
+@cache
 def _source_path(name: str) -> Path | None:
     base = Path(__file__).parent.joinpath(*name.split(".")[1:])
     for path in (base.with_suffix(".py"), base / "__init__.py"):

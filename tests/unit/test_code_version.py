@@ -141,3 +141,18 @@ def test_the_configuration_module_leaves_the_fingerprint_of_a_stage(
         path.write_text(path.read_text() + "\nNEW_DEFAULT = 3\n")
     assert versions(package, "unetpipe.stages.probe") == before
     assert "unetpipe.tiling" in before
+
+
+def test_what_was_found_is_kept_and_a_damaged_memory_is_made_anew(
+    package: Path,
+) -> None:
+    first = versions(package, "unetpipe.tiling")
+    (kept,) = (package / "__pycache__").glob("code_version.*.json")
+    kept.write_text(kept.read_text().replace(first["unetpipe.tiling"], "01234567"))
+    assert versions(package, "unetpipe.tiling")["unetpipe.tiling"] == "01234567"
+    for damaged in ("", "[1]", "null"):
+        kept.write_text(damaged)
+        assert versions(package, "unetpipe.tiling") == first
+    shutil.rmtree(package / "__pycache__")
+    (package / "__pycache__").write_text("a disk that refuses")
+    assert versions(package, "unetpipe.tiling") == first
