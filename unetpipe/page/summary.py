@@ -12,7 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unetpipe.page.tables import headline, shown_score
+from unetpipe.page.pooled import pool_scores
+from unetpipe.page.tables import shown_score
 from unetpipe.page.text import (
     OURS,
     PREDICTORS,
@@ -30,8 +31,11 @@ from unetpipe.unet_spec import UNetSpec
 Run = dict[str, Any]
 Record = dict[str, Any]
 
-CARDS = ("v_rand", "v_info", "rand_error", "pixel_error")
-CARDS_OF_CLASSES = ("dice_class_1", "iou_class_1")
+CARDS = (  # the first that were computed
+    ("v_rand", "v_info", "rand_error", "pixel_error"),
+    ("f1", "average_precision", "dice_class_1", "iou_class_1"),
+)
+LEADING = ("v_rand", "f1", "dice_class_1")
 
 
 def summarise(run: Run) -> Markup:
@@ -74,19 +78,19 @@ def _learnt(training: Record, volume: Record) -> dict[str, set[int]]:
 
 def highlights(run: Run) -> list[dict[str, Any]]:
     """Return the scores to see first, with the best baseline beside each."""
-    scored = [p for p in run["predicted"] if p["metrics"]]
-    if not scored:
+    pooled = pool_scores(run)
+    if pooled is None:
         return []
-    tables = scored[0]["metrics"]["tables"]
-    table = next((t for t in tables if t["role"] == "test"), tables[0])
-    names = {row["metric"] for row in table["rows"]}
-    cards = []
-    for metric in CARDS if names & set(CARDS) else CARDS_OF_CLASSES:
-        rows = {r["predictor"]: r for r in table["rows"] if r["metric"] == metric}
-        if OURS in rows:
-            where = f"{scored[0]['volume']}, {table['role']} sections"
-            cards.append(_card(rows, where))
-    return cards
+    mean = "mean over " if pooled.volumes[1:] else ""
+    where = f"{mean}{pooled.where}, {pooled.role} sections"
+    metrics = next(
+        (cards for cards in CARDS if set(cards) & pooled.rows.keys()), CARDS[-1]
+    )
+    return [
+        _card(dict(rows), where)
+        for metric in metrics
+        if OURS in (rows := pooled.rows.get(metric, {}))
+    ]
 
 
 def _card(rows: dict[str, Record], where: str) -> dict[str, Any]:
@@ -254,20 +258,23 @@ def _about_training(run: Run) -> Markup:
 
 
 def _about_scores(run: Run) -> Markup:
-    scored = [p for p in run["predicted"] if p["metrics"]]
-    rows = headline(scored[0]["metrics"]["tables"]) if scored else {}
-    if not rows:
+    pooled = pool_scores(run)
+    metrics = (m for m in LEADING if pooled and OURS in pooled.rows.get(m, {}))
+    metric = next(metrics, None)
+    if pooled is None or metric is None:
         return Markup("No annotated section was scored.")
+    rows = dict(pooled.rows[metric])
     ours = rows.pop(OURS)
     is_held_out = not any(True for t in run["trained"] for _ in leaks(run, t))
     kind = (
-        ("held-out " * is_held_out + "test") if ours["role"] == "test" else "validation"
+        ("held-out " * is_held_out + "test") if pooled.role == "test" else "validation"
     )
-    text = Markup("On {} of {} it scores <strong>{}</strong> in {}").format(
+    text = Markup("On {} of {} it scores <strong>{}</strong> in {}{}").format(
         count(ours["num_sections"], f"{kind} section"),
-        scored[0]["volume"],
+        pooled.where,
         format_score(shown_score(ours)),
-        metric_label(ours["metric"]),
+        metric_label(metric),
+        " on average" if pooled.volumes[1:] else "",
     )
     if ours["chosen"] and ours["chosen"]["threshold"] is not None:
         text += Markup(", at the threshold {} that validation sections chose").format(
