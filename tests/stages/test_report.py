@@ -197,7 +197,8 @@ def test_several_volumes_have_one_row_each_in_the_overview(run, tmp_path: Path) 
     run["predictions"].append(predicted(tmp_path, "heart", mask, metrics))
     text = Links(write(run)).text
     assert "brain test 2 0.9100" in text
-    assert "heart test 2 0.7500" in text
+    assert "heart test 2 0.7500 undefined 0.000353 0.7000 0.8000" in text
+    assert "4 test sections of 2 volumes it scores 0.8300" in text
 
 
 def test_several_classes_have_their_own_colours_and_rows(run, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ CARDS = (  # the first that were computed
     ("v_rand", "v_info", "rand_error", "pixel_error"),
     ("f1", "average_precision", "dice_class_1", "iou_class_1"),
 )
+OVERVIEW = (*CARDS[0], "warping_error", "f1", "average_precision", "ctc_seg")
 LEADING = ("v_rand", "f1", "dice_class_1")
 
 
@@ -114,17 +115,26 @@ def _card(rows: dict[str, Record], where: str) -> dict[str, Any]:
 
 
 def overview(run: Run) -> dict[str, Any] | None:
-    """Return one row of scores for each scored volume, None if there is only one."""
+    """Return one row of scores for each scored volume, None if there is only one.
+
+    Test sections come first; scores that are not in ``OVERVIEW`` stand with the volume.
+    """
     scored = [p for p in run["predicted"] if p["metrics"]]
     if len(scored) < 2:
         return None
-    metrics: dict[str, None] = {}
+    found: set[str] = set()
     rows = []
     for predicted in scored:
+        objects = predicted["metrics"]["objects"]
         for table in predicted["metrics"]["tables"]:
-            ours = {r["metric"]: r for r in table["rows"] if r["predictor"] == OURS}
-            metrics |= dict.fromkeys(ours)
+            of_role = [table, *(t for t in objects if t["role"] == table["role"])]
+            all_rows = [row for t in of_role for row in t["rows"]]
+            ours = {r["metric"]: r for r in all_rows if r["predictor"] == OURS}
+            found |= ours.keys()
             rows.append((predicted, table, ours))
+    rows.sort(key=lambda row: row[1]["role"] != "test")
+    dice = sorted(metric for metric in found if metric.startswith("dice_class_"))
+    metrics = [metric for metric in (*OVERVIEW, *dice) if metric in found]
     return {
         "metrics": [metric_label(metric) for metric in metrics],
         "rows": [
