@@ -66,7 +66,11 @@ def write_configuration(
     """
     lines = _comment("Made by scripts/make_sheet.py. Every key: config/README.md.")
     lines += [line for note in notes for line in _comment(note)]
-    lines += [_pair("name", name), _pair("source", source), _pair("volumes", sheet)]
+    lines += [
+        write_pair("name", name),
+        write_pair("source", source),
+        write_pair("volumes", sheet),
+    ]
     if not kind.label_kind:
         lines.append("# trained: results/old/unet    # a network to use as it is")
     if kind.palette:
@@ -90,7 +94,9 @@ def write_configuration(
             if setting.why != before:
                 lines += [f"  {line}" for line in _comment(setting.why)]
             before = setting.why
-            lines.append(f"  {_pair(setting.key.partition('.')[2], setting.value)}")
+            lines.append(
+                f"  {write_pair(setting.key.partition('.')[2], setting.value)}"
+            )
     return "\n".join([*lines, ""])
 
 
@@ -110,7 +116,8 @@ def _as_cells(row: RoleRow, label_kind: str) -> dict[str, str]:
     }
 
 
-def _pair(key: str, value: Any) -> str:
+def write_pair(key: str, value: Any) -> str:
+    """Return ``key: value`` as it stands in a YAML file."""
     text = yaml.safe_dump(
         value, default_flow_style=True, allow_unicode=True, width=10**6
     )

@@ -25,7 +25,7 @@ from unetpipe.survey.settings import (
     describe_ndim,
 )
 from unetpipe.survey.table import describe_volumes
-from unetpipe.survey.texts import write_configuration, write_sheet
+from unetpipe.survey.texts import write_configuration, write_pair, write_sheet
 from unetpipe.survey.volumes import Found, find_volumes
 
 
@@ -63,9 +63,9 @@ class Understood:
         """Return which settings have which reason."""
         pairs: dict[str, list[str]] = {}
         for setting in self.settings:
-            pair = f"{setting.key} {setting.value}"
+            pair = write_pair(setting.key, setting.value)
             pairs.setdefault(setting.why, []).append(pair)
-        return [f"set {', '.join(keys)}: {why}" for why, keys in pairs.items()]
+        return [f"set {', '.join(keys)}, because {why}" for why, keys in pairs.items()]
 
     def _facts(self) -> list[str]:
         if not self.kind.why:
