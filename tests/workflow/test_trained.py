@@ -74,3 +74,4 @@ def test_a_used_probability_is_dropped_and_comes_again_where_it_is_needed(applie
     assert shards(applied) == []
     verified = applied.snakemake("--cores", "1", "verify", config="applied")
     assert "blocks computed again, bit by bit" in verified.stderr
+    assert "Report: " not in verified.stdout, "its verdict comes last"

@@ -19,6 +19,8 @@ NOTE = Path(".snakemake/unetpipe_run.json")
 LOCKS = Path(".snakemake/locks")
 # `snakemake status --nolock` runs beside another run, and touches nothing of it.
 ONLY_LOOKS = "--nolock" in sys.argv
+# These tell something themselves: where results are would scroll it away.
+ONLY_ASKS = not {"plan", "status", "verify"}.isdisjoint(sys.argv)
 # With one of these Snakemake takes no lock, and so removes none at its end.
 WITHOUT_LOCK = re.compile(
     r"-[a-z]*n[a-z]*|--dry-?run|--unlock|--report|--lint|--list.*|--summary|--.*(dag|graph)|-l"
