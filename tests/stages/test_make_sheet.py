@@ -405,7 +405,8 @@ def test_without_labels_everything_is_predicted_and_what_is_missing_is_said(
     made = make()
     assert made.roles == {"a": ["predict"]}
     assert "nothing is annotated" in made.printed
-    assert "snakemake --configfile" not in made.printed
+    assert "next: annotate some sections" in made.printed
+    assert "snakemake plan" not in made.printed
     assert "# trained: results/old/unet" in made.text
     assert "1 .czi file cannot be read: convert to OME-TIFF" in made.printed
 
@@ -645,3 +646,84 @@ def test_labels_of_two_layouts_do_not_mix(make, folder):
     made = make()
     assert made.roles == {"a": ["train", "validate", "test"], "x": ["predict"]}
     assert "the labels of x are left out" in made.printed
+
+
+def test_labels_of_another_kind_are_not_given_to_images_without_labels(make, folder):
+    write_pairs(folder, 5)
+    for k in range(5):
+        write(folder / f"images_new/{k}.tif", noise(10 + k, (SIZE, SIZE + k)))
+        write(folder / f"labels_membrane/{k}.tif", ids(3, (SIZE, SIZE + k)))
+    made = make()
+    learnt = {row.image: row.labels for row in made.sheet.rows if row.labels}
+    assert learnt == {f"images/{k}.tif": f"labels/{k}.tif" for k in range(5)}
+    assert "5 label files without an image: labels_membrane/0.tif" in made.printed
+
+
+def test_leftover_numbers_do_not_pair_where_names_of_others_fit(make, folder):
+    for k in range(5):
+        write(folder / f"raw/a{k}.tif", noise(k))
+        write(folder / f"raw/b{k}.tif", noise(10 + k))
+        write(folder / f"labels/a{k}.tif", ids(4))
+        write(folder / f"labels/c{k}.tif", ids(3))
+    made = make(images="independent")
+    learnt = {row.image: row.labels for row in made.sheet.rows if row.labels}
+    assert learnt == {f"raw/a{k}.tif": f"labels/a{k}.tif" for k in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "owner"),
+    [("second_labels.tif", "second/*.tif"), ("cortex_labels.tif", None)],
+)
+def test_labels_that_fit_two_stacks_belong_to_the_one_of_their_name(
+    make, folder, labels, owner
+):
+    stack = drifting(8)
+    for k in range(8):
+        write(folder / f"first/z{k}.tif", stack[k])
+        write(folder / f"second/z{k}.tif", stack[7 - k])
+    write(folder / labels, ids(4, stack.shape))
+    made = make(images="stack")
+    learnt = {(row.image, row.labels) for row in made.sheet.rows if row.labels}
+    assert learnt == ({(owner, labels)} if owner else set())
+    assert labels in made.printed
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_version_in_the_name_of_labels_is_not_their_section(make, folder, count):
+    stack = drifting(8)
+    for k in range(8):
+        write(folder / f"raw/z{k}.tif", stack[k])
+    for k in range(count):
+        write(folder / f"labels/z{5 + k}_version2.tif", ids(4))
+    made = make(images="stack")
+    learnt = {
+        (row.image, row.labels, row.sections) for row in made.sheet.rows if row.labels
+    }
+    assert learnt == {
+        (f"raw/z{5 + k}.tif", f"labels/z{5 + k}_version2.tif", None)
+        for k in range(count)
+    }
+
+
+def test_labels_in_another_order_than_their_sections_are_not_a_stack(make, folder):
+    stack = drifting(4)
+    for k in range(4):
+        write(folder / f"raw/{k}.tif", stack[k])
+    for k, name in enumerate(["mask_0", "1_mask", "mask_2", "3_mask"]):
+        write(folder / f"labels/{name}.tif", ids(k + 2))
+    made = make(images="stack")
+    assert set(made.pairs.values()) == {
+        ("raw/0.tif", "labels/mask_0.tif"),
+        ("raw/1.tif", "labels/1_mask.tif"),
+        ("raw/2.tif", "labels/mask_2.tif"),
+        ("raw/3.tif", "labels/3_mask.tif"),
+    }
+
+
+def test_labels_of_one_time_point_are_not_taken_for_all(make, folder):
+    frames = noise(0, (3, 4, SIZE, SIZE))
+    write(folder / "cells.tif", frames, metadata={"axes": "TZYX"}, imagej=True)
+    write(folder / "cells_labels.tif", ids(4, (4, SIZE, SIZE)))
+    made = make()
+    assert {row.labels for row in made.sheet.rows} == {""}
+    assert "3 time points" in made.printed

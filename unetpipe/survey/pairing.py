@@ -1,11 +1,11 @@
 """From files to candidates: image and labels, one volume each or a series."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unetpipe.errors import DataError
-from unetpipe.originals import natural_key
+from unetpipe.originals import natural_key, number_of
 from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.cells import write_cell, write_folder, write_series
 from unetpipe.survey.headers import Header, read_header
@@ -37,23 +37,26 @@ def make_candidates(
     finder = SeriesFinder(root, images, headers)
     series, single = finder.find(pictures)
     notes += finder.notes()
-    free = [name.path for name in labels if name.path not in used]
+    free = [name for name in labels if name.path not in used]
+    without = [group for group in series if not any(n.path in found for n in group)]
+    rivals = Counter(_shape_of_series(group, headers) for group in without)
+    rivals.update(headers[n.path].shape[1:] for n in single if n.path not in found)
     candidates = []
     for group in series:
-        own, more = _candidates_of_series(group, found, free, headers, root)
+        own, more = _candidates_of_series(group, found, free, headers, rivals, root)
         candidates += own
         notes += more
     if len(pictures) == len(free) == 1 and single and not found:
-        found = {pictures[0].path: free[0]}
+        found = {pictures[0].path: free[0].path}
         notes.append(
-            f"{pictures[0].path} and {free[0]} are paired, though their names have "
-            "nothing in common: there is nothing else"
+            f"{pictures[0].path} and {free[0].path} are paired, though their names "
+            "have nothing in common: there is nothing else"
         )
     for name in single:
         pair = (found[name.path],) if name.path in found else ()
         candidates.append(Candidate((name.path,), pair, name.split))
     taken = {path for candidate in candidates for path in candidate.labels}
-    stray = [path for path in free if path not in taken]
+    stray = [name.path for name in free if name.path not in taken]
     if stray:
         notes.append(
             f"{len(stray)} label file{'s' * (len(stray) > 1)} without an image: "
@@ -109,27 +112,37 @@ def _read_headers(
 def _candidates_of_series(
     group: Sequence[Name],
     found: dict[str, str],
-    free: list[str],
+    free: Sequence[Name],
     headers: dict[str, Header],
+    rivals: Mapping[tuple[int, ...], int],
     root: Path,
 ) -> tuple[list[Candidate], list[str]]:
-    """Return a series with its labels; each section by itself if these do not fit."""
+    """Return a series with its labels; each section by itself if these do not fit.
+
+    A stack of labels in its shape is taken if it bears the folder's name, or if there
+    is one such stack and nothing else of this shape without labels (``rivals``).
+    """
     paths = tuple(name.path for name in group)
     split = group[0].split
     labels = tuple(found[path] for path in paths if path in found)
     if not labels:
-        wanted = (len(paths), *headers[paths[0]].shape[2:])
-        labels = tuple(path for path in free if _shape(path, root) == wanted)[:2]
-        if len(labels) != 1:
+        wanted = _shape_of_series(group, headers)
+        fitting = [name for name in free if _shape(name.path, root) == wanted]
+        key = group[0].folder_key.split("/")[-1].casefold()
+        named = [n for n in fitting if key and n.stem_key.casefold() == key]
+        why = f"it bears their folder's name and has their shape {wanted}"
+        if not named and rivals[wanted] == 1:
+            named, why = fitting, f"it alone has their shape {wanted}"
+        if len(named) != 1:
             return [Candidate(paths, (), split, is_sequence=True)], []
         note = (
-            f"{labels[0]} is taken as the labels of the sections in {group[0].folder}: "
-            f"it alone has their shape {wanted}"
+            f"{named[0].path} is taken as the labels of the sections in "
+            f"{group[0].folder}: {why}"
         )
-        return [Candidate(paths, labels, split, is_sequence=True)], [note]
+        return [Candidate(paths, (named[0].path,), split, is_sequence=True)], [note]
     cell = write_series(labels, root) if len(labels) > 1 else ""
     cell = cell or (write_folder(labels[0], root) if len(labels) == 1 else "")
-    if cell and _are_in_order(paths, labels):
+    if cell and _are_in_order(paths, {p: found[p] for p in paths if p in found}):
         whole = Candidate(paths, labels, split, is_sequence=True, labels_cell=cell)
         return [whole], []
     note = (
@@ -143,13 +156,23 @@ def _candidates_of_series(
     return single, [note]
 
 
-def _are_in_order(paths: Sequence[str], labels: Sequence[str]) -> bool:
-    """Tell whether labels are read in the order of their sections, or by number."""
-    is_whole = len(labels) == len(paths)
-    if is_whole and sorted(labels, key=natural_key) == list(labels):
-        return True
-    numbers = [read_name(path).number for path in labels]
-    return None not in numbers and set(numbers) <= {read_name(p).number for p in paths}
+def _are_in_order(paths: Sequence[str], found: dict[str, str]) -> bool:
+    """Tell whether labels are read as those of their sections.
+
+    Of all sections they are read in order, of some by the last number in their names.
+    """
+    if len(found) == len(paths):
+        return sorted(found.values(), key=natural_key) == list(found.values())
+    return all(
+        number_of(Path(image)) == number_of(Path(labels)) is not None
+        for image, labels in found.items()
+    )
+
+
+def _shape_of_series(
+    group: Sequence[Name], headers: Mapping[str, Header]
+) -> tuple[int, ...]:
+    return len(group), *headers[group[0].path].shape[2:]
 
 
 def _shape(path: str, root: Path) -> tuple[int, int, int] | None:

@@ -86,10 +86,14 @@ def _by_key(
     take: Take,
     key: Key,
 ) -> None:
-    """Pair an image with the labels of its key, where it is the only image of it."""
-    ours, theirs = _group(images, found, key), _group(labels, used, key)
+    """Pair an image with the labels of its key, where it is the only image of it.
+
+    Images with labels count: what is left of others may be labels of theirs, too.
+    """
+    ours, theirs = _group(images, (), key), _group(labels, used, key)
     for same, (image, *others) in ours.items():
-        if same is not None and not others and theirs.get(same):
+        is_alone = same is not None and not others and image.path not in found
+        if is_alone and theirs.get(same):
             take(image, theirs[same])
 
 
@@ -140,14 +144,14 @@ def _by_number(
     key: Key,
 ) -> None:
     """Pair by number where each number occurs once, in one folder on each side."""
-    ours, theirs = _group(images, found, key), _group(labels, used, key)
+    ours, theirs = _group(images, (), key), _group(labels, used, key)
     for same, group in ours.items():
         others = theirs.get(same, [])
         if not (_are_numbered(group) and _are_numbered(others)):
             continue
         by_number = {name.number: name for name in others}
         for image in group:
-            if image.number in by_number:
+            if image.path not in found and image.number in by_number:
                 take(image, [by_number[image.number]])
 
 

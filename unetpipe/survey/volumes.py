@@ -159,6 +159,11 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
     """Return the sections that the labels annotate, if they fit the image."""
     with open_labels(volume, root) as labels:
         num_channels, num_sections, *plane = labels.shape
+        if volume.header.num_times > 1:
+            raise DataError(
+                f"the image has {volume.header.num_times} time points, and they are of "
+                "one; write a sheet by hand, with a row for that time point"
+            )
         if labels.dtype.kind not in "iu":
             raise DataError(
                 f"they are {labels.dtype}; save ids of objects as integers, such as "
