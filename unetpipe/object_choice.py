@@ -233,7 +233,7 @@ class ObjectSearch:
                     seeds.objects(
                         stored,
                         threshold,
-                        threshold if flood is None else flood,
+                        threshold if flood is None else min(threshold, flood),
                         self.sizes[0],
                     ),
                 )

@@ -152,6 +152,15 @@ def test_scores_of_a_watershed_are_those_of_the_objects_it_makes(distance):
     assert choice.seg == pytest.approx(match_references(table).seg)
 
 
+def test_a_watershed_floods_all_foreground_whatever_the_flood_threshold():
+    _, truth, unknown = dumb_bells()
+    faint = np.where(truth > 0, 100, 10).astype(np.uint8)  # 0.39 of 1
+    given = {"method": "watershed", "smallest": 5, "seed_distance_vox": 6.0}
+    choice = search((faint, truth, unknown), **given, flood_threshold=0.5).best("seg")
+    assert choice == search((faint, truth, unknown), **given).best("seg")
+    assert (choice.threshold, choice.seg > 0.9) == (0.3, True)
+
+
 def test_depths_are_measured_in_voxels_of_the_section():
     image = dumb_bells()
     rule = ObjectRule("2d", 0, "watershed", None)
