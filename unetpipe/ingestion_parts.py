@@ -26,6 +26,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from unetpipe.code_version import code_versions
 from unetpipe.errors import DataError
 from unetpipe.geometry import Roi, Zyx, iterate_grid
 from unetpipe.images import ImageReader
@@ -219,7 +220,7 @@ class Layers:
 
 
 def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
-    """Return what decides the shards: files, what is read of them, and the grid."""
+    """Return what decides the shards: files, what is read and how, and the grid."""
     stats = [(str(path), path.stat()) for path in reader.files]
     return {
         "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats],
@@ -230,6 +231,7 @@ def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
         "dtype": str(reader.dtype),
         "chunk": layout.chunk,
         "shard": layout.shard,
+        "code": code_versions("unetpipe.ingestion_parts"),
     }
 
 

@@ -115,6 +115,15 @@ def test_any_number_of_parts_gives_the_same_stores_and_record(
     assert again == files
 
 
+def test_layers_that_another_reader_made_are_not_taken_over(volume, monkeypatch):
+    assert volume.part(0, 2)["num_layers_written"] == 2
+    assert volume.part(0, 2)["num_layers_written"] == 0
+    monkeypatch.setattr(
+        ingestion_parts, "code_versions", lambda *_: {"unetpipe.images.axes": "edited"}
+    )
+    assert volume.part(0, 2)["num_layers_written"] == 2
+
+
 def test_another_number_of_parts_goes_on_from_the_same_layers(volume):
     expected = volume.run(1)
     assert volume.part(0, 2)["num_layers_written"] == 2
