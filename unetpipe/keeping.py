@@ -124,7 +124,9 @@ def _link(path: Path, link: Path) -> None:
     try:
         os.link(path, link)
     except OSError:  # a file system without hard links
-        shutil.copy2(path, link)
+        partial = link.with_name(f".{link.name}.partial")
+        shutil.copy2(path, partial)
+        partial.replace(link)
 
 
 def _equal(one: Path, two: Path) -> bool:

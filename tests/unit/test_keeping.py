@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unetpipe.keeping import (
+    NETWORK_FILES,
     keep_network,
     keep_networks,
     kept_networks,
@@ -114,3 +115,26 @@ def test_a_record_has_a_copy_beside_its_store_that_the_next_one_leaves(tmp_path)
         write_with_copy(record, {"number": number}, tmp_path / f"prediction-{number}")
     assert read_record(record) == {"number": 2}
     assert read_record(tmp_path / "prediction-1" / "prediction.json") == {"number": 1}
+
+
+def test_where_there_are_no_links_a_kill_leaves_no_half_a_copy(tmp_path, monkeypatch):
+    finish(tmp_path, ONE)
+    (tmp_path / "train.json").rename(tmp_path / "aside")
+    home = keep_network(tmp_path)
+    (tmp_path / "aside").rename(tmp_path / "train.json")
+
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    def die(_, target):
+        Path(target).write_bytes(b"{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", refuse)
+    with monkeypatch.context() as killed:
+        killed.setattr("unetpipe.keeping.shutil.copy2", die)
+        with pytest.raises(KeyboardInterrupt):
+            keep_network(tmp_path)
+    keep_network(tmp_path)
+    assert read_record(home / "train.json") == {"steps": 3}
+    assert set(content(home)) == {*NETWORK_FILES}
