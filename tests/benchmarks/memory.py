@@ -127,6 +127,7 @@ class _Chain:
             "finish_prediction": {
                 "plan": plan,
                 "parts": [home / "parts" / "0.json"],
+                "marker": home / "probability.json",
                 "record": home / "prediction.json",
             },
             "finish_segmentation": {

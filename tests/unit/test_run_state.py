@@ -162,7 +162,9 @@ def test_the_table_tells_every_step_once(tmp_path, capsys):
     planned(results / "unet" / "vol", 3, 2)
     status(
         volumes=["vol"],
-        networks=[{"model": "unet", "steps": 9, "volumes": ["vol"]}],
+        networks=[
+            {"model": "unet", "rule": "train_unet", "steps": 9, "volumes": ["vol"]}
+        ],
         results=results,
         logs=tmp_path / "logs",
     )
