@@ -727,3 +727,33 @@ def test_labels_of_one_time_point_are_not_taken_for_all(make, folder):
     made = make()
     assert {row.labels for row in made.sheet.rows} == {""}
     assert "3 time points" in made.printed
+
+
+def test_labels_counted_from_another_start_are_given_to_no_image(make, folder):
+    for k in range(6):
+        write(folder / f"raw/img_{k}.tif", noise(k))
+        write(folder / f"gt/cell_{k + 1}.tif", ids(k + 1))
+    made = make()
+    assert {row.labels for row in made.sheet.rows} == {""}
+    assert "6 label files without an image: gt/cell_1.tif" in made.printed
+
+
+def test_single_sections_of_a_stack_in_time_are_not_labels_of_another_time(
+    make, folder
+):
+    for t in range(4):
+        write(folder / "01" / f"t{t:03}.tif", noise(t, (5, SIZE, SIZE)))
+    for t, z in ((1, 2), (3, 1)):
+        write(folder / "01_GT" / "SEG" / f"man_seg_{t:03}_{z:03}.tif", ids())
+    made = make()
+    assert {row.labels for row in made.sheet.rows} == {""}
+    assert "they must be alike, voxel on voxel" in made.printed
+
+
+def test_a_file_that_a_sheet_cannot_name_alone_is_left_out(make, folder):
+    for k, name in enumerate(["a|b", "axb"]):
+        write(folder / f"raw/{name}.tif", noise(k))
+        write(folder / f"labels/{name}.tif", ids(2 + 3 * k))
+    made = make()
+    assert set(made.pairs.values()) == {("raw/axb.tif", "labels/axb.tif")}
+    assert "raw/a|b.tif only as raw/a?b.tif" in made.printed

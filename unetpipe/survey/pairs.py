@@ -143,13 +143,18 @@ def _by_number(
     take: Take,
     key: Key,
 ) -> None:
-    """Pair by number where each number occurs once, in one folder on each side."""
+    """Pair by number where each number occurs once, in one folder on each side.
+
+    As many labels as images with other numbers are counted from another start.
+    """
     ours, theirs = _group(images, (), key), _group(labels, used, key)
     for same, group in ours.items():
         others = theirs.get(same, [])
         if not (_are_numbered(group) and _are_numbered(others)):
             continue
         by_number = {name.number: name for name in others}
+        if len(group) == len(others) and by_number.keys() != {n.number for n in group}:
+            continue
         for image in group:
             if image.path not in found and image.number in by_number:
                 take(image, [by_number[image.number]])

@@ -8,7 +8,7 @@ import numpy as np
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, open_image, open_masks
-from unetpipe.originals import natural_key, number_of
+from unetpipe.originals import find_files, natural_key, number_of
 from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.contents import HDF5_ENDINGS
@@ -118,7 +118,9 @@ def _expand(candidates: Iterable[Candidate], root: Path) -> list[Candidate]:
             continue
         labels = {number_of(Path(path)): path for path in candidate.labels}
         expanded += [
-            replace(candidate, images=(path,), labels=(labels[number],))
+            replace(
+                candidate, images=(path,), labels=(labels[number],), is_sequence=False
+            )
             for path in candidate.images
             if (number := number_of(Path(path))) in labels
         ]
@@ -192,6 +194,11 @@ def _cell(paths: Sequence[str], root: Path) -> str:
     if len(paths) == 1 and any(f"{e}:" in paths[0].lower() for e in HDF5_ENDINGS):
         return paths[0]
     cell = write_series(paths, root)
+    if len(paths) == 1 and cell != paths[0] and len(find_files(cell, root)) > 1:
+        raise DataError(
+            f"a sheet can name {paths[0]} only as {cell}, which names other files too; "
+            "rename it"
+        )
     if not cell:
         raise DataError(
             f"no pattern names {paths[0]} and its {len(paths) - 1} companions alone; "
