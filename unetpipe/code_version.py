@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = "unetpipe"
+# The way to read that this process has: taken at once, before anybody edits the file.
+WAY = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 # Modules without arithmetic: editing them must not redo a result. What a user sets
 # reaches a stage as its parameters, so the module that checks it does not count.
 SILENT = frozenset(
@@ -87,7 +89,7 @@ def _read(source: bytes) -> list[str]:
     tree = ast.parse(source)
     imported = sorted(i for i in _imports(tree) if i.split(".")[0] == ROOT)
     text = ast.dump(_Silencer().visit(tree))
-    return [hashlib.sha256(text.encode()).hexdigest()[:8], *imported]
+    return [hashlib.sha256(text.encode()).hexdigest()[:9], *imported]
 
 
 class _Findings:
@@ -97,8 +99,7 @@ class _Findings:
     """
 
     def __init__(self) -> None:
-        way = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-        name = f"code_version.{sys.implementation.cache_tag}.{way}.json"
+        name = f"code_version.{sys.implementation.cache_tag}.{WAY}.json"
         self._path = Path(__file__).parent / "__pycache__" / name
         self._found: dict[str, list[str]] = {}
         with suppress(OSError, ValueError, TypeError):

@@ -156,3 +156,23 @@ def test_what_was_found_is_kept_and_a_damaged_memory_is_made_anew(
     shutil.rmtree(package / "__pycache__")
     (package / "__pycache__").write_text("a disk that refuses")
     assert versions(package, "unetpipe.tiling") == first
+
+
+EDITS_ITSELF = """
+from pathlib import Path
+from unetpipe import code_version
+path = Path(code_version.__file__)
+path.write_text(path.read_text().replace("hexdigest()[:8], *", "hexdigest()[:9], *"))
+code_version.code_versions("unetpipe.tiling")
+"""
+
+
+def test_what_code_finds_that_is_edited_while_it_runs_is_not_the_new_code_s(
+    package: Path,
+) -> None:
+    subprocess.run(
+        [sys.executable, "-c", EDITS_ITSELF],
+        env={"PYTHONPATH": str(package.parent)},
+        check=True,
+    )
+    assert {len(v) for v in versions(package, "unetpipe.tiling").values()} == {9}
