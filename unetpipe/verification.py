@@ -239,11 +239,17 @@ def verify_kept(model: Path) -> list[Finding]:
         kept = folder / model.name
         if model.exists() and kept.exists() and kept.samefile(model):
             continue
-        wanted = read_record(folder / "model.json")["weights_sha256"]
-        if not kept.exists() or hash_file(kept) != wanted:
+        damaged, description = kept, folder / "model.json"
+        try:
+            wanted = read_record(description)["weights_sha256"]
+            if kept.exists() and hash_file(kept) == wanted:
+                continue
             what = f"{kept} is not the file that its model.json describes ({wanted})"
-            remedy = f"restore {kept} from a copy, or rm -r {folder}"
-            findings.append(Finding(what, remedy))
+        except (UnetpipeError, KeyError):
+            damaged = description
+            what = f"{description} does not describe a network any more"
+        remedy = f"restore {damaged} from a copy, or rm -r {folder}"
+        findings.append(Finding(what, remedy))
     return findings
 
 

@@ -231,3 +231,7 @@ def test_kept_networks_are_verified_too(verified):
     said = verified.complaint()
     assert f"{kept} is not the file that its model.json describes" in said
     assert f"or rm -r {home}" in said
+    description = home / "model.json"
+    description.unlink()
+    description.write_text("{")
+    assert f"{description} does not describe a network any more" in verified.complaint()
