@@ -46,6 +46,7 @@ from unetpipe.records import (
     hash_of,
     read_record,
     sync_folder,
+    write_bytes_atomic,
     write_record,
 )
 from unetpipe.slabs import num_slab_threads, read_slabs, shards_of_slab
@@ -265,7 +266,7 @@ def _link_shards(
         try:
             os.link(old, new)
         except OSError:
-            shutil.copyfile(old, new)
+            write_bytes_atomic(new, old.read_bytes())
     for folder in folders:
         sync_folder(folder)
 

@@ -124,6 +124,29 @@ def test_layers_that_another_reader_made_are_not_taken_over(volume, monkeypatch)
     assert volume.part(0, 2)["num_layers_written"] == 2
 
 
+def test_without_links_shards_are_copied_to_the_disk_itself(volume, monkeypatch):
+    synced, sync, link = set(), os.fsync, os.link
+
+    def note(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def refuse(old, new):
+        if "c" in Path(new).parts:
+            raise PermissionError("no links here")
+        link(old, new)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "link", refuse)
+    volume.run(2)
+    shards = [
+        p for p in (volume.results / "image.ome.zarr/0/c").rglob("*") if p.is_file()
+    ]
+    assert len(shards) == 20
+    assert {path.stat().st_ino for path in shards} <= synced
+    assert {path.stat().st_nlink for path in shards} == {1}
+
+
 def test_another_number_of_parts_goes_on_from_the_same_layers(volume):
     expected = volume.run(1)
     assert volume.part(0, 2)["num_layers_written"] == 2
