@@ -139,6 +139,7 @@ rule collect_catalogue:
         metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
         pyramids=lambda wildcards: pyramids(),
         probabilities=lambda wildcards: probabilities(),
+        pages=lambda wildcards: pages_before_dropping(),
     output:
         table=report(
             f"{RESULTS}/catalogue.csv",

@@ -98,6 +98,16 @@ def pages_of_model(wildcards):
     return [*own, rules.report_run.output.page]
 
 
+def pages_before_dropping():
+    """Return the page that probabilities wait for as for something ancient, if any do.
+
+    If the page is made anew, Snakemake overlooks every reason of what is behind them,
+    such as a row that was removed. What names the page itself is made anew with it.
+    """
+    kept = CONFIG.prediction.keep_probability
+    return [] if kept else [rules.report_run.output.page]
+
+
 def probabilities():
     """Return the records that probabilities are there, or that they were dropped."""
     kept = CONFIG.prediction.keep_probability
