@@ -59,6 +59,8 @@ def test_a_used_probability_is_dropped_and_comes_again_where_it_is_needed(applie
     assert told in applied.output.stdout
     assert shards(applied) == []
     assert "Nothing to be done" in applied.snakemake(config="applied").stderr
+    anew = applied.snakemake("-n", "--forcerun", "report", config="applied")
+    assert "collect_catalogue" in anew.stdout + anew.stderr
     before = record(applied, "prediction.json")
     (applied.folder / "config/applied.yaml").write_text(
         APPLIED + "segmentation: {threshold: 0.45}\n"
