@@ -29,6 +29,8 @@ COLUMNS = (
 REQUIRED = ("volume", "image", "role")
 ROLES = ("train", "validate", "test", "predict")
 LISTED = 10  # sections named in a message
+# A network's folder holds its volumes, the state of its training, and former weights.
+TAKEN = r"state|weights-.*"
 LABEL_KINDS = ("instances", "binary", "classes", "masks")
 AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
 
@@ -251,6 +253,11 @@ def _parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[st
                 f"{column} is {name!r}; use letters, digits, '.', '_' and '-', "
                 f"at most {longest}, no leading dot"
             )
+    if re.fullmatch(TAKEN, get["volume"]):
+        problems.append(
+            f"volume is {get['volume']!r}, the name of a folder beside the volumes' "
+            "own in the results; call it otherwise"
+        )
     for column in REQUIRED:
         if not get[column]:
             problems.append(f"{column} is empty")

@@ -42,6 +42,12 @@ def test_a_volume_name_that_could_leave_the_folder_is_refused(name: str) -> None
     assert "use letters, digits" in text
 
 
+@pytest.mark.parametrize("name", ["state", "weights-1a2b3c4d"])
+def test_a_volume_does_not_lie_where_a_network_keeps_its_own(name: str) -> None:
+    text = problems(f"{name}\ta.tif\tb.tif\tall\ttrain\t")
+    assert f"volume is {name!r}, the name of a folder" in text
+
+
 def test_a_fold_is_named_like_a_volume() -> None:
     assert "fold is '../x'" in problems("a\ta.tif\tb.tif\tall\ttrain\t../x")
 

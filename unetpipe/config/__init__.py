@@ -140,6 +140,7 @@ class Config(Section):
             )
         self._check_metrics()
         self._check_trained()
+        self._check_names()
         return self
 
     @property
@@ -164,11 +165,18 @@ class Config(Section):
                 "trained names no network; give a folder, like results/old/unet, or "
                 "remove the key"
             )
-        if "volumes" in self.folders_of_trained:
-            raise ConfigError(
-                "trained calls a network volumes, which is a folder of the results; "
-                "call it otherwise"
-            )
+
+    def _check_names(self) -> None:
+        """Refuse a network that would lie where the volumes do."""
+        for key, names in (
+            ("trained", self.folders_of_trained),
+            ("variants", self.variants),
+        ):
+            if "volumes" in names:
+                raise ConfigError(
+                    f"{key} calls a network volumes, which is a folder of the results; "
+                    "call it otherwise"
+                )
 
     def _check_metrics(self) -> None:
         """Refuse scores that the network's classes, or each other, do not allow."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
+from unetpipe.sheet import TAKEN
 from unetpipe.survey.names import says_nothing_else, split_suffix
 
 LONGEST_NAME = 48
@@ -20,9 +21,12 @@ def plain_name(text: str) -> str:
     --------
     >>> plain_name("Zürich, 2nd day (raw)")
     'Zurich-2nd-day-raw'
+    >>> plain_name("state")
+    'volume-state'
     """
     plain = normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")[:LONGEST_NAME]
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")[:LONGEST_NAME]
+    return f"volume-{plain}" if re.fullmatch(TAKEN, plain) else plain
 
 
 def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
