@@ -2,16 +2,12 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.benchmarks.figures import CannotRun, Figure
 from tests.benchmarks.fresh import ROOT
 from tests.benchmarks.settings import Settings
-from tests.cluster.loopback import Loopback, why_not
+from tests.cluster.loopback import Loopback, running, why_not
 from tests.workflow.conftest import Project
 
 PARTS = 40
@@ -29,7 +25,7 @@ def measure(settings: Settings) -> list[Figure]:
         raise CannotRun("no SLURM is started for toy sizes")
     if reason := why_not():
         raise CannotRun(f"there is no SLURM here: {reason}")
-    with _cluster() as loopback:
+    with running() as loopback:
         project = Project(settings.folder / "submitted")
         project.edit("config/tiny.yaml", "parts: 2", f"parts: {PARTS}")
         first = "results/tiny/unet/cells/plan.json"
@@ -42,17 +38,6 @@ def measure(settings: Settings) -> list[Figure]:
             *("--", first.replace("plan", "prediction")),
         )
         return _figures(loopback)
-
-
-@contextmanager
-def _cluster() -> Iterator[Loopback]:
-    with TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
-        loopback = Loopback(Path(folder))
-        try:
-            loopback.start()
-            yield loopback
-        finally:
-            loopback.stop()
 
 
 def _figures(loopback: Loopback) -> list[Figure]:

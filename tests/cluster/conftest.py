@@ -3,11 +3,10 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.cluster.loopback import Loopback, why_not
+from tests.cluster.loopback import Loopback, running, why_not
 from tests.workflow.conftest import Project
 
 # The shipped profile, but for a machine with few processors and no network disk.
@@ -67,13 +66,8 @@ class SlurmProject(Project):
 def cluster() -> Iterator[Loopback]:
     if reason := why_not():
         pytest.skip(f"NO SLURM HERE, nothing of the cluster is tested: {reason}")
-    with TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
-        loopback = Loopback(Path(folder))
-        try:
-            loopback.start()
-            yield loopback
-        finally:
-            loopback.stop()
+    with running() as loopback:
+        yield loopback
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -86,6 +87,18 @@ def why_not() -> str | None:
     if (ETC / "slurm.conf").exists() and not (ETC / "slurm.conf").is_symlink():
         return f"{ETC}/slurm.conf belongs to a cluster of this machine"
     return None
+
+
+@contextlib.contextmanager
+def running() -> Iterator["Loopback"]:
+    """Start a cluster in a folder of its own, and stop it whatever happens."""
+    with TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
+        loopback = Loopback(Path(folder))
+        try:
+            loopback.start()
+            yield loopback
+        finally:
+            loopback.stop()
 
 
 def find(program: str) -> str | None:
