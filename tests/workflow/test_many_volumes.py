@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.benchmarks.many_volumes import CONFIG as MANY
 from tests.workflow.conftest import HEADER, Project
 
-MANY = """
-name: many
-source: data
-volumes: config/many.tsv
-network: {base_channels: 2, depth: 2}
-training: {steps: 2, validate_every: 2, checkpoint_every: 2, threads: 1,
-           patch: [1, 60, 60], precision: fp32}
-prediction: {threads: 1}
-"""
 # Of all volumes; the scores are those of the annotated ones, which have not changed.
 PAGES = {"collect_catalogue", "report", "report_run"}
 OF_A_VOLUME = {
