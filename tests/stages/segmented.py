@@ -1,5 +1,6 @@
 """Stored probabilities without a network, and the stages that make objects of them."""
 
+import cc3d
 import numpy as np
 
 from unetpipe.config import SegmentationConfig
@@ -120,6 +121,17 @@ class Segmented:
 
     def _path(self, text):
         return type(self.folder)(text)
+
+
+def components(values, connectivity="3d"):
+    """Return what cc3d finds in a whole volume or its sections, by first voxel."""
+    if connectivity == "3d":
+        return by_first_voxel(cc3d.connected_components(values, connectivity=6))
+    labels = np.zeros(values.shape, np.int64)
+    for z, section in enumerate(values):
+        found = cc3d.connected_components(section, connectivity=4).astype(np.int64)
+        labels[z] = np.where(found > 0, found + labels.max(), 0)
+    return by_first_voxel(labels)
 
 
 def by_first_voxel(labels):

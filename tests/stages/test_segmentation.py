@@ -12,7 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
-from tests.stages.segmented import Segmented, by_first_voxel, store_prediction
+from tests.stages.segmented import (
+    Segmented,
+    by_first_voxel,
+    components,
+    store_prediction,
+)
 from unetpipe.code_version import code_versions
 from unetpipe.errors import ConfigError, IntegrityError
 from unetpipe.flooding import SeedRule
@@ -44,14 +49,7 @@ def stored(tmp_path):
 
 
 def whole(probability, connectivity="3d"):
-    mask = probability > 127
-    if connectivity == "3d":
-        return by_first_voxel(cc3d.connected_components(mask, connectivity=6))
-    labels = np.zeros(mask.shape, np.int64)
-    for z, section in enumerate(mask):
-        found = cc3d.connected_components(section, connectivity=4).astype(np.int64)
-        labels[z] = np.where(found > 0, found + labels.max(), 0)
-    return by_first_voxel(labels)
+    return components(probability > 127, connectivity)
 
 
 @pytest.mark.parametrize("connectivity", ["2d", "3d"])

@@ -1,13 +1,12 @@
 """Objects that do not depend on how the volume was cut: partition, ids, sums, holes."""
 
-import cc3d
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
 
-from tests.stages.segmented import by_first_voxel
+from tests.stages.segmented import by_first_voxel, components
 from unetpipe.block_labels import HOLE, label_block
 from unetpipe.geometry import grid_cell, iterate_grid, whole_volume
 from unetpipe.joining import join_components
@@ -73,16 +72,6 @@ def blockwise(values, block, connectivity="3d", smallest=0, largest_hole=0):
     return ids, objects, stored
 
 
-def whole(values, connectivity="3d"):
-    if connectivity == "3d":
-        return by_first_voxel(cc3d.connected_components(values, connectivity=6))
-    labels = np.zeros(values.shape, np.int64)
-    for z, section in enumerate(values):
-        found = cc3d.connected_components(section, connectivity=4).astype(np.int64)
-        labels[z] = np.where(found > 0, found + labels.max(), 0)
-    return by_first_voxel(labels)
-
-
 cuts = {
     "seed": st.integers(0, 10**6),
     "block": st.tuples(*[st.integers(1, 5)] * 3),
@@ -98,7 +87,7 @@ def test_any_block_gives_the_ids_of_the_whole_volume(
     rng = np.random.default_rng(seed)
     mask = rng.random(rng.integers(1, 9, 3)) < density
     found, objects, stored = blockwise(mask, block, connectivity)
-    expected = whole(mask, connectivity)
+    expected = components(mask, connectivity)
     assert np.array_equal(found, expected)
     # Sums of sums equal those of the whole, to the last bit.
     runs = encode_runs(expected.astype(np.uint32))
@@ -114,15 +103,15 @@ def test_classes_stay_apart(seed, block, connectivity):
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, 4, rng.integers(1, 8, 3)).astype(np.uint8)
     found, objects, _ = blockwise(classes, block, connectivity)
-    assert np.array_equal(found, whole(classes, connectivity))
+    assert np.array_equal(found, components(classes, connectivity))
     for id_, kind in enumerate(objects.kinds, start=1):
         assert (classes[found == id_] == kind).all()
 
 
 def filled(mask, largest, connectivity):
     """Fill, object by object, what one object alone encloses: slow and literal."""
-    objects = whole(mask, connectivity).astype(np.int64)
-    background = whole(~mask, connectivity).astype(np.int64)
+    objects = components(mask, connectivity).astype(np.int64)
+    background = components(~mask, connectivity).astype(np.int64)
     axes = (0, 1, 2) if connectivity == "3d" else (1, 2)
     for hole in range(1, background.max() + 1):
         where = np.argwhere(background == hole)
