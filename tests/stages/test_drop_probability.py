@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.stages.predicted import Chain, small_shards
+from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.dropping import drop_stores, is_dropped
 from unetpipe.errors import IntegrityError
@@ -20,8 +20,7 @@ from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
 from unetpipe.tiling import PredictionGeometry
 from unetpipe.unet_spec import UNetSpec
-from unetpipe.verification import hash_voxels, receipts_of
-from unetpipe.volumes import open_volume
+from unetpipe.verification import receipts_of
 
 SHAPE = (3, 40, 60)
 
@@ -91,10 +90,7 @@ class Dropped(Chain):
 def run(request, tmp_path, make_volume, make_model, monkeypatch) -> Dropped:
     small_shards(monkeypatch)
     ingest = make_volume(SHAPE)
-    volume = read_record(ingest)
-    image = open_volume(Path(volume["image"]["store"]))
-    volume["image"]["content_sha256"] = hash_voxels(image)
-    write_record(ingest, volume)
+    note_content(ingest)
     spec = UNetSpec(base_channels=2, depth=1, num_classes=request.param)
     chain = Dropped(tmp_path / "run", ingest, make_model(spec))
     chain.run()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.stages.predicted import Chain, small_shards
+from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
 from unetpipe.keeping import keep_network
@@ -13,7 +13,7 @@ from unetpipe.receipts import receipt_path
 from unetpipe.records import read_record, write_record
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
-from unetpipe.verification import hash_voxels, receipts_of
+from unetpipe.verification import receipts_of
 from unetpipe.volumes import open_volume, shard_path, write_shard
 
 SHAPE = (3, 40, 60)
@@ -63,10 +63,7 @@ class Verified:
 def verified(tmp_path, make_volume, make_model, monkeypatch) -> Verified:
     small_shards(monkeypatch)
     ingest = make_volume(SHAPE)
-    volume = read_record(ingest)
-    image = open_volume(Path(volume["image"]["store"]))
-    volume["image"]["content_sha256"] = hash_voxels(image)
-    write_record(ingest, volume)
+    note_content(ingest)
     chain = Chain(tmp_path / "run", ingest, make_model())
     chain.run()
     finish_segmentation(
