@@ -6,6 +6,7 @@ The other workflow is the one that ``config/README.md`` shows, word for word.
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -143,13 +144,15 @@ def test_another_folder_has_the_results_and_the_project_the_sheet(fresh, tmp_pat
     fresh.snakemake("--directory", str(away), target)
     assert (away / target).exists()
     assert not (fresh.folder / "resources").exists()
-    url = ("--config", "source=https://example.org/a.zip", "name=next")
-    said = fresh.snakemake("--directory", str(away), "plan", *url).stdout
+    away_from_tiny = ("source=https://example.org/a.zip", "name=next")
+    given = ("--config", *away_from_tiny, "network={depth: 3}")
+    said = fresh.snakemake("--directory", str(away), "plan", *given).stdout
     (command,) = re.findall(r"not here yet: (.+)", said)
-    words = command.split()
+    words = shlex.split(command)
     assert words[0] == "snakemake"
+    assert "network={'depth': '3'}" in words
     done = subprocess.run(
-        [*fresh.command()[:3], "--dry-run", *url, "--quiet", "rules", *words[1:]],
+        [*fresh.command()[:3], "--dry-run", "--quiet", "rules", *words[1:]],
         cwd=tmp_path,
         env=fresh.environment,
         capture_output=True,

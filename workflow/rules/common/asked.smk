@@ -1,14 +1,32 @@
 """What `verify`, `plan` and `status` are told of the run."""
 
+import json
+import shlex
+
+from snakemake.cli import parse_config
+
 
 def own_command():
-    """Return what the user types to run this workflow with this configuration."""
+    """Return what the user types in a shell to run this workflow so configured."""
     words = ["snakemake"]
     found = {Path(name).resolve() for name in ("Snakefile", "workflow/Snakefile")}
     if Path(workflow.main_snakefile).resolve() not in found:
-        words += [f"--snakefile {workflow.main_snakefile}", f"--directory {Path.cwd()}"]
-    words += [f"--configfile {path}" for path in workflow.overwrite_configfiles]
-    return " ".join(words)
+        words += ["--snakefile", workflow.main_snakefile, "--directory", Path.cwd()]
+    if workflow.overwrite_configfiles:
+        words += ["--configfile", *workflow.overwrite_configfiles]
+    if given := workflow.config_settings.config:
+        words += ["--config", *(as_typed(key, given[key]) for key in given)]
+    return shlex.join(map(str, words))
+
+
+def as_typed(key, value):
+    """Return a setting of the command line as `--config` reads it back."""
+    if value is None:
+        return f"{key}="
+    plain = f"{key}={value}"
+    return (
+        plain if parse_config([plain]) == {key: value} else f"{key}={json.dumps(value)}"
+    )
 
 
 def verified_predictions():
