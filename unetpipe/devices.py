@@ -64,15 +64,13 @@ def check_step_memory(
     patch: Zyx,
     batch_size: int,
     device: torch.device,
-    *,
-    is_averaged: bool,
-    is_team: bool,
+    **kept: bool,
 ) -> None:
     """Log what a step of training keeps in memory.
 
     Parameters
     ----------
-    spec, patch, is_averaged, is_team
+    spec, patch, **kept
         As ``patches.project_memory`` takes them.
     batch_size : int
         Patches of this process.
@@ -84,9 +82,7 @@ def check_step_memory(
     ResourceError
         If the device has less.
     """
-    projected = project_memory(
-        spec, patch, batch_size, is_averaged=is_averaged, is_team=is_team
-    )
+    projected = project_memory(spec, patch, batch_size, **kept)
     total = _total_memory(device)
     log.info(
         "patches of %s need about %.2f GiB of the %.1f GiB of %s",

@@ -9,6 +9,7 @@ LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
 
 BYTES_PER_FEATURE = 12  # float32: feature maps, gradients, workspace of convolutions
 BYTES_PER_PARAMETER = 16  # weights, gradients, momentum, and a copy to validate
+BYTES_OF_SQUARES = 4  # of a parameter, where the optimiser is adamw
 BYTES_OF_AVERAGE = 8  # of a parameter: the mean, and the network it is validated in
 BYTES_IN_BUCKETS = 4  # of a parameter: gradients on their way to other processes
 
@@ -61,6 +62,7 @@ def project_memory(
     patch: Zyx,
     batch_size: int,
     *,
+    is_adaptive: bool = False,
     is_averaged: bool = False,
     is_team: bool = False,
 ) -> int:
@@ -70,6 +72,8 @@ def project_memory(
     ----------
     spec, patch, batch_size
         The network, its input, and how many of them one process computes at once.
+    is_adaptive : bool
+        Whether the optimiser remembers squares of the gradients, as ``adamw`` does.
     is_averaged : bool
         Whether a mean of the weights is kept.
     is_team : bool
@@ -78,6 +82,7 @@ def project_memory(
     values = sum(layer.num_values for layer in spec.layers(patch))
     features = values * BYTES_PER_FEATURE * batch_size
     each = BYTES_PER_PARAMETER
+    each += BYTES_OF_SQUARES * is_adaptive
     each += BYTES_OF_AVERAGE * is_averaged + BYTES_IN_BUCKETS * is_team
     return features + each * spec.num_parameters
 

@@ -1,24 +1,23 @@
 """The training loop: plain, one screen, resumable to the bit.
 
 Whatever is random belongs to a patch, seeded by (seed, step, index): place,
-augmentation, dropout. So the state to save is the weights, the momentum and the step.
+augmentation, dropout. So the state to save is the weights, what the optimiser
+remembers, and the step.
 """
 
 import signal
 from contextlib import closing
-from dataclasses import dataclass
-from math import cos, pi
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from unetpipe.averaging import AveragedWeights, Averaging
+from unetpipe.averaging import AveragedWeights
 from unetpipe.checkpoints import Checkpoints, TrainingState
 from unetpipe.errors import Interrupted
 from unetpipe.journal import Board, Journal, show_progress
 from unetpipe.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.model import UNet
+from unetpipe.optimisation import Optimisation, learning_rate_at, make_optimizer
 from unetpipe.pipeline import prefetch
 from unetpipe.progress import Progress
 from unetpipe.sampling import Batch, PatchSampler
@@ -28,49 +27,7 @@ from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import Validator
 
 STOP_SIGNALS = (*TIME_IS_UP, signal.SIGINT)
-NO_AVERAGING = Averaging()
 NUM_AHEAD = 3  # batches drawn ahead
-
-
-@dataclass(frozen=True, slots=True)
-class Optimisation:
-    """How the weights move (Ronneberger et al. 2015, Sect. 3).
-
-    The fields are those of ``config.TrainingConfig``.
-    """
-
-    steps: int
-    batch_size: int = 1
-    learning_rate: float = 1e-3
-    momentum: float = 0.99
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    schedule_every: int = 10_000
-    schedule_factor: float = 0.1
-    warmup_steps: int = 0
-    gradient_clip: float | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    averaging: Averaging = NO_AVERAGING
-    validate_every: int = 500
-    patience: int | None = None
-    checkpoint_every: int = 200
-
-
-def learning_rate_at(step: int, optimisation: Optimisation) -> float:
-    """Return the learning rate of step ``step``, counted from 0.
-
-    Examples
-    --------
-    >>> learning_rate_at(0, Optimisation(steps=10, learning_rate=0.1, warmup_steps=4))
-    0.025
-    """
-    o = optimisation
-    rate = o.learning_rate
-    if o.schedule == "cosine":
-        rate *= (1 + cos(pi * step / o.steps)) / 2
-    elif o.schedule == "step":
-        rate *= o.schedule_factor ** (step // o.schedule_every)
-    return rate * min(1.0, (step + 1) / max(1, o.warmup_steps))
 
 
 def train(
@@ -127,12 +84,7 @@ def train(
     o = optimisation
     network.to(device, memory_format=_layout(network)).train()  # type: ignore[call-overload]
     class_weights = class_weights.to(device)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=o.learning_rate,
-        momentum=o.momentum,
-        weight_decay=o.weight_decay,
-    )
+    optimizer = make_optimizer(network.parameters(), o)
     averaged = AveragedWeights(o.averaging)
     if state is not None:
         network.load_state_dict(state.network)

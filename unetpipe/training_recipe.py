@@ -24,8 +24,8 @@ from unetpipe.geometry import Zyx
 from unetpipe.journal import check_board
 from unetpipe.judges import Metric
 from unetpipe.object_choice import ObjectRule
+from unetpipe.optimisation import Optimisation
 from unetpipe.patches import choose_patch
-from unetpipe.training import Optimisation
 from unetpipe.training_rows import Rows, check_rows, load_rows, warnings_about
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import choose_metric, choose_threshold_metric
@@ -33,9 +33,13 @@ from unetpipe.weight_map import balance_classes
 
 log = logging.getLogger(__name__)
 
+USUAL_MOMENTUM = {"sgd": 0.99, "adamw": 0.9}
 ARITHMETIC = tuple(
     f"unetpipe.{name}"
-    for name in ("training", "model", "loss", "augmentation", "sampling", "validation")
+    for name in (
+        *("training", "optimisation", "model", "loss"),
+        *("augmentation", "sampling", "validation"),
+    )
 )
 
 
@@ -165,6 +169,8 @@ def _optimisation_of(training: TrainingConfig) -> Optimisation:
     values = training.model_dump()
     averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
     wanted = {f.name for f in fields(Optimisation)} - {"averaging"}
+    if training.momentum == "auto":
+        values["momentum"] = USUAL_MOMENTUM[training.optimizer]
     return Optimisation(
         averaging=Averaging(**averaging), **{n: values[n] for n in wanted}
     )

@@ -21,9 +21,10 @@ from unetpipe.config import AugmentationConfig
 from unetpipe.geometry import Zyx
 from unetpipe.history import read_history
 from unetpipe.model import UNet
+from unetpipe.optimisation import Optimisation
 from unetpipe.records import read_record
 from unetpipe.sampling import Batch, Patch, PatchSampler
-from unetpipe.training import Optimisation, train
+from unetpipe.training import train
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.volumes import create_volume, open_volume
 

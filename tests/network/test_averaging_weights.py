@@ -9,7 +9,7 @@ from tests.network.test_training import QUICK, SPEC, Run, assert_same_weights
 from unetpipe.averaging import AveragedWeights, Averaging
 from unetpipe.checkpoints import unpack_weights
 from unetpipe.model import UNet
-from unetpipe.training import Optimisation
+from unetpipe.optimisation import Optimisation
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from unetpipe.patches import project_memory
 from unetpipe.unet_spec import UNetSpec
 
@@ -19,7 +21,7 @@ MEASURE = textwrap.dedent(
     torch.set_num_threads(1)
     spec = UNetSpec(base_channels=int(sys.argv[1]))
     size = int(sys.argv[2])
-    quick = Optimisation(steps=2)
+    quick = Optimisation(steps=2, optimizer=sys.argv[4])
     small = Run(Path(sys.argv[3]) / "small", metric=None)
     small(quick)
     before = peak_rss_bytes()
@@ -30,19 +32,24 @@ MEASURE = textwrap.dedent(
 )
 
 
-def test_a_step_keeps_no_more_memory_than_projected(tmp_path):
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_keeps_no_more_memory_than_projected(tmp_path, optimizer):
     width, size = 8, 348
     measured = int(
         subprocess.run(
-            [sys.executable, "-c", MEASURE, str(width), str(size), str(tmp_path)],
+            [sys.executable, "-c", MEASURE, f"{width}", f"{size}", tmp_path, optimizer],
             cwd=Path.cwd(),
             check=True,
             capture_output=True,
             text=True,
         ).stdout
     )
-    projected = project_memory(UNetSpec(base_channels=width), (1, size, size), 1)
-    state = 4 * 8 * UNetSpec(base_channels=width).num_parameters  # while it is saved
+    is_adaptive = optimizer == "adamw"
+    projected = project_memory(
+        UNetSpec(base_channels=width), (1, size, size), 1, is_adaptive=is_adaptive
+    )
+    num_parameters = UNetSpec(base_channels=width).num_parameters
+    state = 4 * (8 + is_adaptive) * num_parameters  # while it is saved
     batches = 5 * 3 * 4 * size**2 * 4  # drawn ahead
     assert measured <= projected + state + batches
     assert measured > projected / 4

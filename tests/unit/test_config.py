@@ -22,7 +22,7 @@ def test_nothing_given_means_the_paper() -> None:
     config = check_config({})
     assert config == Config()
     assert config.network.spec().num_parameters == 31_030_658
-    assert config.training.momentum == 0.99
+    assert (config.training.optimizer, config.training.momentum) == ("sgd", "auto")
     assert config.training.batch_size == 1
 
 

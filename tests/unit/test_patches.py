@@ -59,9 +59,11 @@ def test_the_papers_step_needs_about_two_gibibytes():
     assert 1.5 < twice - needed < 2.1
 
 
-def test_averaged_weights_and_buckets_of_gradients_are_counted() -> None:
+def test_moments_averaged_weights_and_buckets_of_gradients_are_counted() -> None:
     plain = project_memory(PAPER, (1, 572, 572), 1)
+    adaptive = project_memory(PAPER, (1, 572, 572), 1, is_adaptive=True)
     averaged = project_memory(PAPER, (1, 572, 572), 1, is_averaged=True)
     shared = project_memory(PAPER, (1, 572, 572), 1, is_team=True)
+    assert adaptive - plain == 4 * PAPER.num_parameters
     assert averaged - plain == 2 * 4 * PAPER.num_parameters
     assert shared - plain == 4 * PAPER.num_parameters

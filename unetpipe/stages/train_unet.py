@@ -140,6 +140,7 @@ def train_unet(
             patch,
             len(team.share(training.batch_size)),
             device,
+            is_adaptive=training.optimizer == "adamw",
             is_averaged=training.averaging != "none",
             is_team=team.size > 1,
         )
