@@ -99,14 +99,14 @@ def with_architecture(
     return {**values, "network": {**section, **adopted[0].network}}
 
 
-def check_apart(adopted: Sequence[Adopted], run: str) -> None:
+def check_apart(adopted: Sequence[Adopted], results: Path) -> None:
     """Refuse to adopt a network into the very folder that it lies in.
 
     Parameters
     ----------
     adopted : sequence of Adopted
-    run : str
-        Name of the run.
+    results : Path
+        Folder of the run.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def check_apart(adopted: Sequence[Adopted], run: str) -> None:
         With the folders of kept networks, which may be adopted.
     """
     for one in adopted:
-        own = Path("results", run, one.name)
+        own = results / one.name
         if Path(one.folder).resolve() == own.resolve():
             kept = ", ".join(map(str, sorted(own.glob("weights-*"))))
             raise ConfigError(

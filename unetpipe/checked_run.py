@@ -34,6 +34,7 @@ def check_run(
     files: Sequence[str] = (),
     *,
     find: Callable[[str], Path] = Path,
+    place: Callable[[str], str] = str,
 ) -> CheckedRun:
     """Return configuration, sheet and networks of a run.
 
@@ -45,6 +46,8 @@ def check_run(
         Those files, for messages, and to find what they give twice.
     find : callable
         Tells where the sheet is that the configuration names.
+    place : callable
+        Tells where a path of the results is; a module has a prefix of its own.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def check_run(
             _check_files(_text(values, "source"), sheet)
     if config is not None and sheet is not None:
         with problems:
-            check_apart(adopted, config.name)
+            check_apart(adopted, Path(place(f"results/{config.name}")))
             run = CheckedRun(config, sheet, *_networks(config, sheet, adopted))
             _check_together(run)
     if problems.texts:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.test_checked_run import problems, values
 from unetpipe.checked_run import check_run
+from unetpipe.errors import ConfigError
 from unetpipe.records import write_record
 from unetpipe.unet_spec import UNetSpec
 
@@ -122,6 +123,20 @@ def test_a_run_cannot_replace_its_own_network_by_itself(
     assert "results/mine/unet/weights-11111111" in found
     given["trained"] = "results/mine/unet/weights-11111111"
     assert list(check_run(given).networks) == ["unet"]
+
+
+def test_a_module_has_its_own_network_below_its_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = values(tmp_path, role="predict", name="mine")
+    for folder in ("results/mine/unet", "seg/results/mine/unet"):
+        network(Path(folder))
+    given["trained"] = "seg/results/mine/unet"
+    with pytest.raises(ConfigError, match="this run's own network"):
+        check_run(given, place="seg/{}".format)
+    given["trained"] = "results/mine/unet"
+    assert list(check_run(given, place="seg/{}".format).networks) == ["unet"]
 
 
 @pytest.mark.parametrize("trained", [3, [], {}, {"volumes": "x"}, {"a": 1}])

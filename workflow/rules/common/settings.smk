@@ -26,7 +26,7 @@ def validated():
     """
     try:
         files = [str(path) for path in workflow.configfiles]
-        return check_run(config, files, find=given_or_own)
+        return check_run(config, files, find=given_or_own, place=placed)
     except UnetpipeError as error:
         logger.error(str(error))
         sys.exit(1)
