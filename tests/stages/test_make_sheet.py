@@ -14,12 +14,14 @@ import yaml
 import zarr
 from scipy.ndimage import gaussian_filter
 
+from tests.stages.annotated import ingest, weigh
 from tests.stages.ctc import drawn_sequence, write_sequence
 from unetpipe.config import check_config
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.originals import find_files, natural_key
 from unetpipe.sheet import load_sheet
 from unetpipe.stages.make_sheet import make_sheet
+from unetpipe.stages.suggest_settings import suggest_settings
 from unetpipe.survey import settings, understanding
 from unetpipe.survey.headers import compare_neighbours
 
@@ -602,6 +604,36 @@ def test_a_gpu_gets_what_the_annotations_suggest(make, folder, monkeypatch):
     assert "no GPU" not in made.text
     assert made.config.training.precision == "bf16"
     assert made.config.prediction.precision == "bf16"
+
+
+def test_a_sheet_proposes_what_the_suggestions_say(make, folder, tmp_path, monkeypatch):
+    """Also where cells of one image are larger than those of another."""
+    monkeypatch.setattr(understanding, "has_cuda_driver", lambda: True)
+    drawn = {}
+    for k, width in enumerate((12, 60, 60, 60, 60)):
+        labels = np.zeros((1, 192, 192), np.uint16)
+        corners = product(range(2, 192 - width, width + 4), repeat=2)
+        for number, (y, x) in enumerate(corners, 1):
+            labels[:, y : y + width, x : x + width] = number
+        write(folder / f"images/{k}.tif", noise(k, (192, 192)))
+        write(folder / f"labels/{k}.tif", labels[0])
+        drawn[f"labels/{k}.tif"] = labels
+    made = make()
+    rows = []
+    for row in made.sheet.rows:
+        path = ingest(tmp_path / row.volume, drawn[row.labels])
+        files = {"ingest": str(path), "weight_map": str(weigh(path))}
+        rows.append({**files, "sections": None, "role": row.role})
+    suggest_settings(
+        rows=rows,
+        network=made.config.network,
+        training=made.config.training,
+        weight_map=made.config.weight_map,
+        snippet=tmp_path / "suggestions.yaml",
+        record=tmp_path / "suggestions.json",
+    )
+    assert made.config.weight_map.sigma_vox == 2.0, "an eighth of a small cell"
+    assert yaml.safe_load((tmp_path / "suggestions.yaml").read_text()) is None
 
 
 def test_a_sequence_of_stacks_becomes_a_volume_for_each_annotated_frame(make, folder):

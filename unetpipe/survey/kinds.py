@@ -1,7 +1,7 @@
 """What kind of labels these are: ids of objects, a mask, classes, or colours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import cc3d
@@ -18,6 +18,29 @@ PIECES_OF_CLASS = 2.0
 IMAGES_OF_CLASS, VALUES_OF_CLASS = 3, 8
 # Smoothed edges have many values between the two, each on hardly any voxels.
 SOFT_VALUES, SOFT_SHARE = 8, 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How much was read, and the objects in it.
+
+    Attributes
+    ----------
+    voxels, filled : int
+        All, and those that are not 0.
+    pieces, places : int
+        As in ``Tally``.
+    """
+
+    voxels: int
+    filled: int
+    pieces: int
+    places: int
+
+    def __sub__(self, other: "Counted") -> "Counted":
+        """Return what came between two moments."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Counted(*(a - b for a, b in pairs))
 
 
 @dataclass(slots=True)
@@ -38,6 +61,8 @@ class Tally:
         The values in each volume, those of the first few hundred.
     has_colours : bool
         Whether voxels have three parts.
+    volumes : dict of str to Counted
+        What was read of each volume.
     """
 
     voxels: dict[int, int] = field(default_factory=dict)
@@ -46,6 +71,14 @@ class Tally:
     num_sections: int = 0
     images: list[frozenset[int]] = field(default_factory=list)
     has_colours: bool = False
+    volumes: dict[str, Counted] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> Counted:
+        """All that was read until now."""
+        voxels = sum(self.voxels.values())
+        filled = voxels - self.voxels.get(0, 0)
+        return Counted(voxels, filled, self.pieces, self.places)
 
     def add(self, section: NDArray[Any]) -> frozenset[int]:
         """Count one section, shape (c, y, x); return its values."""

@@ -2,68 +2,70 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from math import pi, prod, sqrt
+from math import pi, sqrt
 
 from unetpipe.suggestions import VolumePrint
-from unetpipe.survey.kinds import Kind, Tally
+from unetpipe.survey.kinds import Counted, Kind, Tally
 from unetpipe.survey.rows import RoleRow
 
 UNKNOWN_SIZE = (1.0, 1.0, 1.0)
 
 
-def count_objects(tally: Tally, kind: Kind) -> tuple[int, int]:
+def count_objects(counted: Counted, kind: Kind) -> tuple[int, int]:
     """Return how many objects there are, section by section, and their voxels."""
     if kind.label_kind == "classes":
         return 0, 0
-    voxels = sum(count for value, count in tally.voxels.items() if value)
     is_mask = kind.label_kind == "binary"
-    return (tally.pieces if is_mask else tally.places), voxels
+    return (counted.pieces if is_mask else counted.places), counted.filled
 
 
 def object_diameter(tally: Tally, kind: Kind) -> float | None:
     """Return the diameter of a disc of an object's mean area, in voxels."""
-    number, voxels = count_objects(tally, kind)
+    number, voxels = count_objects(tally.counted, kind)
     return 2 * sqrt(voxels / number / pi) if number else None
 
 
 def make_prints(rows: Sequence[RoleRow], tally: Tally, kind: Kind) -> list[VolumePrint]:
-    """Return one fingerprint for all training sections of each shape.
+    """Return one fingerprint for each volume's training sections.
 
-    Counts are those of the sections that were read, carried over to all.
+    Counts are those of its sections that were read, carried over to all; of a volume
+    that was not read, those of all others.
     """
-    sections: Counter[tuple[int, int]] = Counter()
-    sizes: dict[tuple[int, int], tuple[float, float, float]] = {}
-    for row in rows:
-        if row.role == "train":
-            _, _, height, width = row.volume.header.shape
-            sections[height, width] += len(row.sections)
-            size = row.volume.header.voxel_size_nm
-            sizes.setdefault((height, width), size or UNKNOWN_SIZE)
-    read = sum(tally.voxels.values())
-    number, voxels = count_objects(tally, kind)
-    if kind.label_kind == "classes":
-        of_class: Counter[int] = Counter()
-        for value, count in tally.voxels.items():
-            of_class[_class_of(value, tally, kind)] += count
-        counts = [of_class[k] for k in range(kind.num_classes)]
-    else:
-        counts = [read - voxels, voxels]
     return [
-        VolumePrint(
-            volume=f"{height} x {width}",
-            section_shape=(height, width),
-            num_sections=num_sections,
-            voxel_size_nm=sizes[height, width],
-            class_counts=tuple(round(n * share) for n in counts),
-            num_cells=round(number * share),
-            cell_voxels=round(voxels * share),
-            # So that two dimensions are suggested: each section by itself, fast and
-            # never wrong. A note tells where three may do better.
-            is_size_known=False,
-        )
-        for (height, width), num_sections in sections.items()
-        if (share := prod((height, width, num_sections)) / read)
+        _print(row, tally.volumes.get(row.volume.name, tally.counted), tally, kind)
+        for row in rows
+        if row.role == "train"
     ]
+
+
+def _print(row: RoleRow, read: Counted, tally: Tally, kind: Kind) -> VolumePrint:
+    header = row.volume.header
+    height, width = header.shape[2:]
+    area = height * width * len(row.sections)
+    number, filled = count_objects(read, kind)
+    shares = [1 - filled / read.voxels, filled / read.voxels]
+    if kind.label_kind == "classes":
+        shares = _class_shares(tally, kind)
+    return VolumePrint(
+        volume=row.volume.name,
+        section_shape=(height, width),
+        num_sections=len(row.sections),
+        voxel_size_nm=header.voxel_size_nm or UNKNOWN_SIZE,
+        class_counts=tuple(round(area * share) for share in shares),
+        num_cells=round(number * area / read.voxels),
+        cell_voxels=round(filled * area / read.voxels),
+        # So that two dimensions are suggested: each section by itself, fast and never
+        # wrong. A note tells where three may do better.
+        is_size_known=False,
+    )
+
+
+def _class_shares(tally: Tally, kind: Kind) -> list[float]:
+    """Return which share of all voxels each class has."""
+    of_class: Counter[int] = Counter()
+    for value, count in tally.voxels.items():
+        of_class[_class_of(value, tally, kind)] += count
+    return [of_class[k] / of_class.total() for k in range(kind.num_classes)]
 
 
 def _class_of(value: int, tally: Tally, kind: Kind) -> int:

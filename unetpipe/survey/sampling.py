@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpipe.errors import UnetpipeError
-from unetpipe.survey.kinds import Tally
+from unetpipe.survey.kinds import Counted, Tally
 from unetpipe.survey.volumes import Found, open_labels
 
 MOST_VOXELS = 1 << 28  # that are read: some 20 s
@@ -48,14 +48,15 @@ def count_labels(
         if not count:
             continue
         try:
-            values, objects = _count(volume, root, count, tally)
+            values, counted = _count(volume, root, count, tally)
         except (UnetpipeError, OSError) as error:
             notes.append(f"{volume.name}: its labels cannot be read: {error}")
             filled[volume.name] = 0
             continue
         tally.images.append(values)
+        tally.volumes[volume.name] = counted
         if count == len(volume.annotated):
-            filled[volume.name] = objects
+            filled[volume.name] = counted.filled
     if share < 1:
         count = sum(len(v.annotated) for v in volumes)
         notes.append(
@@ -67,15 +68,11 @@ def count_labels(
 
 def _count(
     volume: Found, root: Path, count: int, tally: Tally
-) -> tuple[frozenset[int], int]:
-    """Count some sections of a volume; return their values, and voxels of objects."""
-    values, before = set[int](), _objects(tally)
+) -> tuple[frozenset[int], Counted]:
+    """Count some sections of a volume; return their values, and what they hold."""
+    values, before = set[int](), tally.counted
     with open_labels(volume, root) as labels:
         chosen = np.unique(np.linspace(0, labels.zyx[0] - 1, count).astype(int))
         for section in chosen.tolist():
             values |= tally.add(labels.read_sections(section, section + 1)[:, 0])
-    return frozenset(values), _objects(tally) - before
-
-
-def _objects(tally: Tally) -> int:
-    return sum(count for value, count in tally.voxels.items() if value)
+    return frozenset(values), tally.counted - before
