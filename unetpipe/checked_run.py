@@ -9,24 +9,28 @@ from unetpipe.adoption import Adopted, check_apart, read_adopted, with_architect
 from unetpipe.config import ONLY, Config, check_config
 from unetpipe.config.problems import listing
 from unetpipe.config.repeats import repeated_keys
-from unetpipe.errors import ConfigError, DataError
+from unetpipe.errors import ConfigError
+from unetpipe.missing_files import leave_out_missing
 from unetpipe.networks import Joined, Network, list_ensembles, list_networks
-from unetpipe.originals import find_files, source_kind
 from unetpipe.problems import Problems
 from unetpipe.sheet import Sheet, load_sheet
 
-LISTED = 10  # missing files that a message names
 SUGGESTED = 3  # networks of an earlier run that a message names
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
-    """What a run is made of: its settings, its rows, its networks by name."""
+    """What a run is made of: its settings, its rows, its networks by name.
+
+    ``left_out`` has a line on each optional volume that a local folder lacks; the sheet
+    is without its rows, as if nobody had written them.
+    """
 
     config: Config
     sheet: Sheet
     networks: dict[str, Network]
     ensembles: dict[str, Joined]
+    left_out: tuple[str, ...] = ()
 
 
 def check_run(
@@ -61,6 +65,7 @@ def check_run(
         with problems:
             _check_repeats(path)
     config = sheet = None
+    left_out: tuple[str, ...] = ()
     adopted: list[Adopted] = []
     with problems:
         trained = values.get("trained")
@@ -75,14 +80,15 @@ def check_run(
             sheet = _without_training(sheet)
     if sheet is not None:
         with problems:
-            _check_files(_text(values, "source"), sheet)
+            sheet, left_out = leave_out_missing(sheet, _text(values, "source"))
     if config is not None and sheet is not None:
         with problems:
             check_apart(adopted, Path(place(f"results/{config.name}")))
-            run = CheckedRun(config, sheet, *_networks(config, sheet, adopted))
+            found = _networks(config, sheet, adopted)
+            run = CheckedRun(config, sheet, *found, left_out)
             _check_together(run)
     if problems.texts:
-        raise ConfigError("\n".join(problems.texts))
+        raise ConfigError("\n".join([*problems.texts, *left_out]))
     return run
 
 
@@ -106,34 +112,6 @@ def _check_repeats(path: str) -> None:
         return
     if found := repeated_keys(text):
         raise ConfigError(listing(path, found))
-
-
-def _check_files(source: str, sheet: Sheet) -> None:
-    """Refuse a local folder that lacks files of the sheet."""
-    if source_kind(source) != "folder":
-        return
-    root = Path(source).expanduser()
-    cells = {
-        (row.volume, cell): None
-        for row in sheet.rows
-        for cell in (row.image, row.labels)
-        if cell
-    }
-    found = []
-    for volume, cell in cells:
-        try:
-            if not find_files(cell, root):
-                found.append(
-                    f"volume {volume}: {cell!r} is not in {root.absolute()}; correct "
-                    "the sheet or `source`"
-                )
-        except (ConfigError, DataError) as error:
-            found.append(f"volume {volume}: {error}")
-    if found:
-        lines = listing("the files that the sheet names", found).splitlines()
-        if len(found) > LISTED:
-            lines[1 + LISTED :] = [f"  and {len(found) - LISTED} more like these"]
-        raise ConfigError("\n".join(lines))
 
 
 def _without_training(sheet: Sheet) -> Sheet:

@@ -269,3 +269,19 @@ def test_masks_have_no_id_for_what_nobody_annotated() -> None:
     )
     with pytest.raises(ConfigError, match="unlabelled is 5, but label_kind masks has"):
         parse_sheet(text)
+
+
+def test_a_volume_may_be_optional_in_all_its_rows_or_in_none() -> None:
+    header = "volume\timage\trole\tsections\toptional\n"
+    rows = ("a\ta.tif\tpredict\t0\tyes", "b\tb.tif\tpredict\t\t", "c\tc.tif\tpredict")
+    table = sheet(*rows, header=header)
+    assert [row.optional for row in table.rows] == [True, False, False]
+    text = problems(*rows, "a\ta.tif\tpredict\t1\t", header=header)
+    assert "volume a: optional is yes in one row and empty in another; write" in text
+
+
+@pytest.mark.parametrize("text", ["no", "Yes", "true", "1"])
+def test_optional_is_yes_or_empty(text: str) -> None:
+    header = "volume\timage\trole\toptional\n"
+    found = problems(f"a\ta.tif\tpredict\t{text}", header=header)
+    assert f"line 2: optional is {text!r}; use yes, or leave it empty" in found

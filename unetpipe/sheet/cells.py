@@ -118,6 +118,8 @@ def parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[str
             problems.append(
                 f"unlabelled is {get['unlabelled']!r}; use none or a label id"
             )
+    if get["optional"] not in ("", "yes"):
+        problems.append(f"optional is {get['optional']!r}; use yes, or leave it empty")
     if kind == "masks" and unlabelled is not None:
         problems.append(
             f"unlabelled is {unlabelled}, but label_kind masks has no ids; leave it "
@@ -138,6 +140,7 @@ def parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[str
         unlabelled=unlabelled,
         time=time,
         channels=channels,
+        optional=get["optional"] == "yes",
     )
     return row, []
 

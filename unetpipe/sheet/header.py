@@ -18,6 +18,7 @@ COLUMNS = (
     "voxel_size_nm",
     "label_kind",
     "unlabelled",
+    "optional",
 )
 REQUIRED = ("volume", "image", "role")
 

@@ -11,7 +11,8 @@ class Row:
 
     ``sections`` is None for all of them, else sorted section numbers from 0. ``time``
     and ``voxel_size_nm`` are None where the file is to say it, ``channels`` is empty.
-    ``unlabelled`` is the label id of voxels that nobody annotated, or None.
+    ``unlabelled`` is the label id of voxels that nobody annotated, or None. The files
+    of an ``optional`` row may be missing in a local folder.
     """
 
     volume: str
@@ -26,6 +27,7 @@ class Row:
     unlabelled: int | None
     time: int | None = None
     channels: tuple[str, ...] = ()
+    optional: bool = False
 
     def section_numbers(self, num_sections: int) -> tuple[int, ...]:
         """Return the row's sections of a volume that has ``num_sections``.

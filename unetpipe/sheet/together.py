@@ -32,6 +32,11 @@ def check_together(rows: Iterable[Row]) -> list[str]:
                     f"volume {row.volume}: {column} is {mine!r} in one row and "
                     f"{theirs!r} in another; one volume has one {column}"
                 )
+        if row.optional != other.optional:
+            problems.append(
+                f"volume {row.volume}: optional is yes in one row and empty in "
+                "another; write yes into all rows of the volume, or into none"
+            )
         same = names.setdefault(row.volume.casefold(), row.volume)
         if same != row.volume:
             problems.append(

@@ -47,7 +47,7 @@ def described_volumes():
     """Return the rows of each volume, and whether a network learns from it."""
     return [
         {
-            "rows": [asdict(row) for row in SHEET.of_volume(volume)],
+            "rows": [plain_row(row) for row in SHEET.of_volume(volume)],
             "is_trained_on": volume in annotated_volumes(),
         }
         for volume in SHEET.volumes

@@ -21,7 +21,12 @@ def rows_of_network(model, *roles):
 
 def rows_of_volume(wildcards):
     """Return a volume's rows of the sheet."""
-    return [asdict(row) for row in SHEET.of_volume(wildcards.volume)]
+    return [plain_row(row) for row in SHEET.of_volume(wildcards.volume)]
+
+
+def plain_row(row):
+    """Return what a row says of its voxels, as plain values."""
+    return {name: value for name, value in asdict(row).items() if name != "optional"}
 
 
 def local_originals(wildcards):

@@ -33,6 +33,9 @@ def validated():
 
 
 RUN = validated()
+if workflow.is_main_process:  # jobs would say it again
+    for line in RUN.left_out:
+        logger.warning(line)
 CONFIG, SHEET = RUN.config, RUN.sheet
 NETWORKS, ENSEMBLES = RUN.networks, RUN.ensembles
 # The folders of networks that are not trained here.
