@@ -12,6 +12,8 @@ from unetpipe.averaging import Averaging
 
 SECOND_BETA = 0.999  # of Adam, as everywhere
 NO_AVERAGING = Averaging()
+# With ``validate_every: auto``: the first few, so that a short training has some.
+VALIDATE_EVERY, VALIDATE_FIRST = 500, (50, 100, 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,35 @@ class Optimisation:
     gradient_clip: float | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     averaging: Averaging = NO_AVERAGING
-    validate_every: int = 500
+    validate_every: int | Literal["auto"] = "auto"
     patience: int | None = None
     checkpoint_every: int = 200
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between two validations, the first few apart."""
+        is_auto = self.validate_every == "auto"
+        return VALIDATE_EVERY if is_auto else int(self.validate_every)
+
+    def is_scored_after(self, step: int) -> bool:
+        """Tell whether the validation rows are scored after a step, if more follow."""
+        is_first = self.validate_every == "auto" and step in VALIDATE_FIRST
+        return is_first or step % self.validation_interval == 0
+
+    def describe_validations(self) -> str:
+        """Return how often the validation rows are scored, and what follows."""
+        times = 1 + sum(map(self.is_scored_after, range(1, self.steps)))
+        if times > 1:
+            return (
+                f"the validation rows are scored {times} times; the weights that score "
+                "best are the result"
+            )
+        return (
+            "the validation rows are scored once, after the last step, whose weights "
+            f"are the result: training.validate_every is {self.validate_every}, "
+            f"training.steps {self.steps}; a smaller validate_every, or auto, takes "
+            "the best of several"
+        )
 
 
 def learning_rate_at(step: int, optimisation: Optimisation) -> float:

@@ -116,7 +116,7 @@ def train(
                 averaged.update(network, step + 1)
             journal.record(step + 1, loss, rate)
             is_stale = False
-            if (step + 1) % o.validate_every == 0:
+            if o.is_scored_after(step + 1):
                 journal.validate()
                 is_stale = _is_stale(journal, o, team)
             is_stopped = team.any(stop.is_set())
@@ -132,7 +132,7 @@ def train(
             if is_stale:
                 break
     journal.save()
-    if journal.step % o.validate_every:
+    if not o.is_scored_after(journal.step):
         journal.validate()  # not saved: more steps would not have scored here
     return journal.state()
 
@@ -184,7 +184,7 @@ def _is_stale(journal: Journal, optimisation: Optimisation, team: Team) -> bool:
     if optimisation.patience is None:
         return False
     best = journal.best.step if journal.best else 0
-    num_since = (journal.step - best) // optimisation.validate_every
+    num_since = (journal.step - best) // optimisation.validation_interval
     return team.any(team.is_first and num_since >= optimisation.patience)
 
 

@@ -297,6 +297,30 @@ def test_large_volumes_are_read_patch_by_patch_and_give_the_same(
     assert lazy.model["weights_sha256"] == kept.model["weights_sha256"]
 
 
+@pytest.mark.parametrize(
+    ("every", "scored", "said"),
+    [
+        ("auto", [50, 60], "are scored 2 times; the weights that score best"),
+        (20, [20, 40, 60], "are scored 3 times; the weights that score best"),
+        (
+            500,
+            [60],
+            "once, after the last step, whose weights are the result: training.",
+        ),
+    ],
+)
+def test_a_short_training_is_scored_and_the_log_says_how_often(
+    tmp_path, rows, caplog, every, scored, said
+):
+    caplog.set_level(logging.INFO)
+    short = with_training(steps=60, validate_every=every)
+    done = Training(tmp_path / "unet", rows)(**short)
+    assert [row.step for row in done.history if row.validation is not None] == scored
+    assert done.model["step"] in scored
+    assert "segmentation" in done.model["thresholds"]
+    assert said in caplog.text
+
+
 def test_without_validation_the_last_weights_are_taken(tmp_path):
     path = ingest(tmp_path / "volumes" / "cells", draw_instances())
     training = Training(tmp_path / "unet", rows_of(path, validate=()))()

@@ -112,8 +112,10 @@ class TrainingConfig(Section):
     """Largest norm of the gradient; null: no clipping."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward and backward pass; losses are always fp32."""
-    validate_every: Count = 500
-    """Score the validation rows every so many steps; the best checkpoint is kept."""
+    validate_every: Count | Literal["auto"] = "auto"
+    """Score the validation rows every so many steps, and after the last one; the best
+    checkpoint is kept. auto: every 500 steps, and after 50, 100 and 200, so that a
+    short training has a curve as well."""
     patience: Count | None = None
     """Stop after so many validations without a better score; null: never."""
     validation_metric: Literal["auto", "v_rand", "seg", "f1", "dice", "loss"] = "auto"

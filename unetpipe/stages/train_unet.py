@@ -179,6 +179,7 @@ def train_unet(
                 choose_by=segmentation.choose_by,
                 objects=recipe.objects,
             )
+            log.info("%s", recipe.optimisation.describe_validations())
         torch.manual_seed(training.seed)
         done = train(
             UNet(spec, initialization=network.initialization),
