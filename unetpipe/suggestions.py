@@ -148,7 +148,7 @@ def class_weights(counts: Sequence[int]) -> list[float | None]:
 
 
 def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
-    """Return learning rate, schedule, warm-up and clipping for so many steps, and why.
+    """Return optimiser, rate, schedule, warm-up and clipping for so many steps, and why.
 
     Parameters
     ----------
@@ -157,6 +157,7 @@ def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
     """
     if steps > SHORT_TRAINING:
         values = {
+            "optimizer": "sgd",
             "learning_rate": 1e-3,
             "schedule": "constant",
             "warmup_steps": 0,
@@ -167,13 +168,14 @@ def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
             f"{steps} steps are long enough for the paper's way, with momentum 0.99",
         )
     values = {
-        "learning_rate": 0.01,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
         "schedule": "cosine",
         "warmup_steps": 30,
         "gradient_clip": 1.0,
     }
     return values, (
-        f"{steps} steps are short: a high rate that decays, clipped, as chosen on "
+        f"{steps} steps are short: Adam with a rate that decays, clipped, as chosen on "
         "the validation sections of ISBI 2012 (config/isbi2012.yaml)"
     )
 

@@ -46,8 +46,8 @@ def test_few_annotations_mean_a_short_training_at_a_high_rate_that_decays():
     found = suggestions(like_isbi(num_sections=2, class_counts=(120_000, 404_288)))
     assert found["network.base_channels"].suggested == 32
     assert found["training.steps"].suggested == 2000
-    rate = [found[f"training.{k}"].suggested for k in ("learning_rate", "schedule")]
-    assert rate == [0.01, "cosine"]
+    rate = [found[f"training.{k}"].suggested for k in ("optimizer", "schedule")]
+    assert rate == ["adamw", "cosine"]
 
 
 def test_cells_too_large_for_the_field_ask_for_one_more_pooling():
