@@ -148,7 +148,7 @@ def class_weights(counts: Sequence[int]) -> list[float | None]:
 
 
 def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
-    """Return optimiser, rate, schedule, warm-up and clipping for so many steps, and why.
+    """Return optimiser, rate, schedule, warm-up and clipping for so many steps; why.
 
     Parameters
     ----------
