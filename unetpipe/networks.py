@@ -105,9 +105,11 @@ class Joined:
     """An ensemble: what the networks of one variant predict together.
 
     ``config`` is that of its first member; the others differ in fold and seed.
+    ``variant`` is empty where the run has none.
     """
 
     name: str
+    variant: str
     members: tuple[str, ...]
     config: Config
 
@@ -149,5 +151,5 @@ def list_ensembles(
                 f"trained calls a network {name}, as the ensemble is called; call it "
                 "otherwise, or remove the key ensemble"
             )
-        joined[name] = Joined(name, members, networks[members[0]].config)
+        joined[name] = Joined(name, variant, members, networks[members[0]].config)
     return joined

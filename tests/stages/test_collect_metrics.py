@@ -107,7 +107,8 @@ def test_one_line_a_score_with_threshold_interval_and_version(
 
 def test_scores_of_all_folds_come_last(scored, tmp_path: Path) -> None:
     _, path = scored
-    network = {"volume": "vol", "variant": "", "seed": 0}
+    network = {"volume": "vol", "variant": "", "seed": 0, "shared": []}
+    network["is_joined"] = False
     compare_networks(
         networks=[network | {"model": f"fold-{f}", "fold": f} for f in "12"],
         variants={},

@@ -24,7 +24,7 @@ from unetpipe.page.comparison import (
     shared_volumes,
 )
 from unetpipe.records import read_record, write_record
-from unetpipe.scoring import spread_over_seeds
+from unetpipe.scoring import spread_over_networks, spread_over_seeds
 from unetpipe.scoring.rows import make_row
 from unetpipe.stages.report import report
 from unetpipe.stages.report_run import report_run
@@ -172,7 +172,7 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
         against = variants[0]["rows"] if variants else None
         rows = spread_over_seeds(seeds, against=against)
         variants.append({"variant": name, "folds": ["1", "2"], "rows": rows})
-    write_record(Path("comparison.json"), {"variants": variants})
+    write_record(Path("comparison.json"), {"variants": variants, "shared": []})
     page = compare("unet", "fold-2", compared=[Path("comparison.json")])
     text = Links(page).text
     assert "Folds and seeds together" in text
@@ -180,6 +180,35 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
     assert told in text
     minus = "\N{MINUS SIGN}0.2500"
     assert f"narrow 0.3750 chosen on validation 2 2 0.2500 to 0.5000 {minus}" in text
+
+
+def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> None:
+    single = {
+        model: [make_row("unet", "v_rand", chosen=(0.5, score), num_sections=30)]
+        for model, score in (("fold-1", 0.5), ("fold-2", 0.75))
+    }
+    joined = [make_row("unet", "v_rand", chosen=(0.5, 0.875), num_sections=30)]
+    shared = {
+        "variant": "",
+        "models": list(single),
+        "volumes": ["challenge"],
+        "rows": spread_over_networks(single),
+        "ensemble": {"model": "ensemble", "rows": joined},
+    }
+    path = Path("comparison.json")
+    write_record(path, {"variants": [], "shared": [shared]})
+    text = Links(compare("unet", "fold-2", compared=[path])).text
+    assert "Test sections of challenge that belong to no fold" in text
+    columns = "Mean Range over networks Ensemble Threshold Sections V Rand"
+    told = "2 0.6250 0.5000 to 0.7500 0.8750 chosen on validation 30"
+    assert f"{columns} higher is better {told}" in text
+    assert "Folds and seeds together" not in text
+    write_record(path, {"variants": [], "shared": [shared | {"ensemble": None}]})
+    text = Links(compare("unet", "fold-2", compared=[path])).text
+    assert "2 0.6250 0.5000 to 0.7500 chosen on validation 30" in text
+    assert "Ensemble" not in text
+    write_record(path, {"variants": [], "shared": []})
+    assert "belong to no fold" not in compare("unet", "fold-2", compared=[path])
 
 
 def test_other_voxels_under_the_same_name_are_a_warning(folder: Path) -> None:

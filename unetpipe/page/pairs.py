@@ -1,6 +1,6 @@
 """Networks and pairs of networks as the template of the comparison shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
 from typing import Any
 
@@ -51,29 +51,60 @@ def show_networks(networks: Sequence[Record]) -> Record:
 
 def show_pooled(record: Record) -> list[Record]:
     """Return ``comparison.json`` as lines: one a score and variant, folds together."""
+    lines = [
+        line | {"folds": len([fold for fold in compared["folds"] if fold])}
+        for compared in record["variants"]
+        for line, _ in _lines(compared)
+    ]
+    return _by_metric(lines)
+
+
+def show_shared(record: Record) -> Record | None:
+    """Return the scores of ``comparison.json`` on what all networks were tested on.
+
+    None where there is nothing of the kind: without folds, or without such sections.
+    """
     lines = []
-    for compared in record["variants"]:
-        for row in compared["rows"]:
-            shown = row["chosen"] or row["best"]
-            if row["predictor"] != OURS or shown is None:
-                continue
-            gap = shown.get("difference")
-            low, high = format_score(shown["lowest"]), format_score(shown["highest"])
-            lines.append(
-                {
-                    "metric": metric_label(row["metric"]),
-                    "better": row["better"],
-                    "variant": compared["variant"] or "all networks",
-                    "folds": len([fold for fold in compared["folds"] if fold]),
-                    "score": format_score(shown["score"]),
-                    "rule": "chosen on validation"
-                    if row["chosen"]
-                    else "best on these",
-                    "seeds": shown["n"],
-                    "range": f"{low} to {high}" if shown["n"] > 1 else "",
-                    "difference": "" if gap is None else _signed(gap),
-                }
-            )
+    for compared in record["shared"]:
+        joined = compared["ensemble"]
+        rows = joined["rows"] if joined else ()
+        own = {r["metric"]: r for r in rows if r["predictor"] == OURS}
+        for line, row in _lines(compared):
+            its = own.get(row["metric"])
+            told = format_score(shown_score(its)) if its else ""
+            lines.append(line | {"ensemble": told})
+    if not lines:
+        return None
+    return {
+        "volumes": sorted({v for one in record["shared"] for v in one["volumes"]}),
+        "has_ensemble": any(line["ensemble"] for line in lines),
+        "lines": _by_metric(lines),
+    }
+
+
+def _lines(compared: Record) -> Iterator[tuple[Record, Record]]:
+    """Yield the network's own rows of a variant as a reader likes them."""
+    for row in compared["rows"]:
+        shown = row["chosen"] or row["best"]
+        if row["predictor"] != OURS or shown is None:
+            continue
+        gap = shown.get("difference")
+        low, high = format_score(shown["lowest"]), format_score(shown["highest"])
+        line = {
+            "metric": metric_label(row["metric"]),
+            "better": row["better"],
+            "variant": compared["variant"] or "all networks",
+            "score": format_score(shown["score"]),
+            "rule": "chosen on validation" if row["chosen"] else "best on these",
+            "n": shown["n"],
+            "num_sections": row["num_sections"],
+            "range": f"{low} to {high}" if shown["n"] > 1 else "",
+            "difference": "" if gap is None else _signed(gap),
+        }
+        yield line, row
+
+
+def _by_metric(lines: list[Record]) -> list[Record]:
     order = list(dict.fromkeys(line["metric"] for line in lines))
     return sorted(lines, key=lambda line: order.index(line["metric"]))
 

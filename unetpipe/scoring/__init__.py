@@ -12,12 +12,14 @@ A row says who predicted, by which metric, how sure the score is and from how ma
 sections or objects it comes: see :func:`unetpipe.scoring.rows.make_row`.
 """
 
+from unetpipe.scoring.contributions import Contribution, pool, split_scores
 from unetpipe.scoring.folds import (
     FoldTerms,
     describe_terms,
     pool_means,
     pool_terms,
     read_terms,
+    spread_over_networks,
     spread_over_seeds,
 )
 from unetpipe.scoring.objects import ObjectCounts
@@ -30,6 +32,7 @@ from unetpipe.scoring.thresholds import (
 )
 
 __all__ = [
+    "Contribution",
     "FoldTerms",
     "ObjectCounts",
     "PixelCounts",
@@ -39,9 +42,12 @@ __all__ = [
     "definitions_of",
     "describe_curve",
     "describe_terms",
+    "pool",
     "pool_means",
     "pool_terms",
     "read_terms",
+    "split_scores",
+    "spread_over_networks",
     "spread_over_seeds",
     "threshold_rows",
 ]

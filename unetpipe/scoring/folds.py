@@ -180,16 +180,33 @@ def spread_over_seeds(
         lowest and highest over seeds, and the difference of means to ``against``;
         ``seeds`` keeps the single rows.
     """
+    return _spread(seeds, "seed", against)
+
+
+def spread_over_networks(
+    models: Mapping[str, Sequence[Row]], *, against: Sequence[Row] | None = None
+) -> list[Row]:
+    """Return the same over networks that were scored on the same sections.
+
+    ``models`` has the pooled rows of each network by its name, and keeps them in each
+    returned row.
+    """
+    return _spread(models, "model", against)
+
+
+def _spread(
+    members: Mapping[Any, Sequence[Row]], of: str, against: Sequence[Row] | None
+) -> list[Row]:
     reference = {_key(row): row for row in against or ()}
-    by_key: dict[tuple[str, str], list[tuple[int, Row]]] = {}
-    for seed, rows in seeds.items():
+    by_key: dict[tuple[str, str], list[tuple[Any, Row]]] = {}
+    for member, rows in members.items():
         for row in rows:
-            by_key.setdefault(_key(row), []).append((seed, row))
+            by_key.setdefault(_key(row), []).append((member, row))
     found = []
-    for key, members in by_key.items():
-        row = {**members[0][1], "seeds": [{"seed": s, **r} for s, r in members]}
+    for key, single in by_key.items():
+        row = {**single[0][1], f"{of}s": [{of: name, **r} for name, r in single]}
         for kind in ("chosen", "best"):
-            row[kind] = _summarise([member[kind] for _, member in members])
+            row[kind] = _summarise([member[kind] for _, member in single])
             other = reference.get(key, {}).get(kind)
             if row[kind] and other:
                 row[kind]["difference"] = row[kind]["score"] - other["score"]

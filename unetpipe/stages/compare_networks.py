@@ -1,24 +1,34 @@
 """Rule compare_networks: the scores of variants, folds and seeds side by side."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unetpipe.records import circumstances, read_record, write_record
 from unetpipe.scoring import (
+    Contribution,
     Row,
     definitions_of,
-    pool_means,
-    pool_terms,
-    read_terms,
+    pool,
+    split_scores,
+    spread_over_networks,
     spread_over_seeds,
 )
 
 log = logging.getLogger(__name__)
 
-TEST = "test"
 Table = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A network on a volume: who it is, and what its test sections contribute."""
+
+    network: dict[str, Any]
+    own: Contribution
+    shared: Contribution
 
 
 def compare_networks(
@@ -36,10 +46,15 @@ def compare_networks(
     threshold that its own validation rows chose. Means over sections or objects are
     pooled too; ratios of object counts are not.
 
+    With folds, sections that every network was tested on stand apart: mean and range
+    over networks, and the score of their ensemble, if there is one.
+
     Parameters
     ----------
     networks : list of dict
-        ``{"model", "volume", "variant", "fold", "seed"}`` of each scored volume.
+        ``{"model", "volume", "variant", "fold", "seed", "shared", "is_joined"}`` of
+        each scored volume; ``shared`` are the sections that all networks were tested
+        on, or "all"; ensembles are joined.
     variants : dict
         Name -> what it changes; empty where there are none. The first is what the
         others are compared with.
@@ -53,58 +68,109 @@ def compare_networks(
     DataError
         If folds were scored at different thresholds.
     """
-    files = list(zip(networks, metrics, sections, strict=True))
+    scored = list(map(_read, networks, metrics, sections))
     compared: list[Table] = []
+    shared: list[Table] = []
     for variant in variants or {"": {}}:
-        of_variant = [entry for entry in files if entry[0]["variant"] == variant]
-        seeds = {
-            seed: _pool(entry[1:] for entry in of_variant if entry[0]["seed"] == seed)
-            for seed in sorted({entry[0]["seed"] for entry in of_variant})
-        }
+        of_variant = [one for one in scored if one.network["variant"] == variant]
+        trained = [one for one in of_variant if not one.network["is_joined"]]
+        joined = [one for one in of_variant if one.network["is_joined"]]
         compared.append(
-            {
-                "variant": variant,
-                "changes": variants.get(variant, {}),
-                "models": sorted({entry[0]["model"] for entry in of_variant}),
-                "folds": sorted({entry[0]["fold"] for entry in of_variant}),
-                "rows": spread_over_seeds(
-                    seeds, against=compared[0]["rows"] if compared else None
-                ),
-            }
+            _own_table(trained, variant, variants.get(variant, {}), compared[:1])
         )
+        shared += _shared_table(trained, joined, variant, shared[:1])
+    tables = [*compared, *shared, *(t["ensemble"] for t in shared if t["ensemble"])]
     write_record(
         record,
         {
             "definitions": definitions_of(
-                row["metric"] for table in compared for row in table["rows"]
+                row["metric"] for table in tables for row in table["rows"]
             ),
             "variants": compared,
+            "shared": shared,
             "circumstances": circumstances(),
         },
     )
-    for table in compared:
+    _tell(compared, "all folds")
+    _tell(shared, "mean over networks")
+
+
+def _read(network: dict[str, Any], metrics: Path, sections: Path) -> _Scored:
+    own, shared, is_whole = split_scores(
+        read_record(sections), read_record(metrics), network["shared"]
+    )
+    if not is_whole:
+        log.warning(
+            "%s by %s: means over objects are of sections of this fold and of sections "
+            "that all networks share, so they are in neither table",
+            network["volume"],
+            network["model"],
+        )
+    return _Scored(network, own, shared)
+
+
+def _names(scored: Sequence[_Scored], key: str) -> list[Any]:
+    return sorted({one.network[key] for one in scored})
+
+
+def _own_table(
+    trained: Sequence[_Scored], variant: str, changes: Table, first: Sequence[Table]
+) -> Table:
+    """Return the scores of a variant, each section by the network that never saw it."""
+    seeds = {
+        seed: pool(one.own for one in trained if one.network["seed"] == seed)
+        for seed in _names(trained, "seed")
+    }
+    return {
+        "variant": variant,
+        "changes": changes,
+        "models": _names(trained, "model"),
+        "folds": _names(trained, "fold"),
+        "rows": spread_over_seeds(seeds, against=_rows_of(first)),
+    }
+
+
+def _shared_table(
+    trained: Sequence[_Scored],
+    joined: Sequence[_Scored],
+    variant: str,
+    first: Sequence[Table],
+) -> list[Table]:
+    """Return a variant's scores on what all networks were tested on, if anything."""
+    sharing = [one for one in trained if one.shared.terms or one.shared.means]
+    if not sharing:
+        return []
+    by_model = {
+        model: pool(one.shared for one in sharing if one.network["model"] == model)
+        for model in _names(sharing, "model")
+    }
+    return [
+        {
+            "variant": variant,
+            "models": list(by_model),
+            "volumes": _names(sharing, "volume"),
+            "rows": spread_over_networks(by_model, against=_rows_of(first)),
+            "ensemble": {
+                "model": joined[0].network["model"],
+                "rows": pool(one.shared for one in joined),
+            }
+            if joined
+            else None,
+        }
+    ]
+
+
+def _rows_of(tables: Sequence[Table]) -> list[Row] | None:
+    return tables[0]["rows"] if tables else None
+
+
+def _tell(tables: Sequence[Table], what: str) -> None:
+    for table in tables:
         for row in table["rows"]:
             log.info(
                 "%s %s %s: %s",
-                table["variant"] or "all folds",
+                ", ".join(filter(None, [table["variant"], what])),
                 row["predictor"],
                 row["metric"],
                 {kind: row[kind] for kind in ("chosen", "best") if row[kind]},
             )
-
-
-def _pool(files: Iterable[tuple[Path, Path]]) -> list[Row]:
-    """Return the rows over all test sections of some networks."""
-    terms: dict[tuple[str, str], list[Any]] = {}
-    objects: dict[tuple[str, str], list[Row]] = {}
-    for metrics, sections in files:
-        for described in read_record(sections)["rows"]:
-            if described["role"] == TEST:
-                key = (described["predictor"], described["metric"])
-                terms.setdefault(key, []).append(read_terms(described))
-        for table in read_record(metrics)["objects"]:
-            for row in table["rows"] if table["role"] == TEST else ():
-                key = (row["predictor"], row["metric"])
-                objects.setdefault(key, []).append(row)
-    rows = [pool_terms(*key, folds) for key, folds in terms.items()]
-    return rows + [row for row in map(pool_means, objects.values()) if row]

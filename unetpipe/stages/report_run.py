@@ -9,7 +9,7 @@ from typing import Any
 from unetpipe.page.comparison import changed_settings, shared_volumes
 from unetpipe.page.figures import LEGEND
 from unetpipe.page.pages import render
-from unetpipe.page.pairs import show_networks, show_pair, show_pooled
+from unetpipe.page.pairs import show_networks, show_pair, show_pooled, show_shared
 from unetpipe.page.summary import leaks
 from unetpipe.page.text import count
 from unetpipe.records import read_record, write_bytes_atomic
@@ -70,6 +70,7 @@ def report_run(
         "pooled": [
             line for path in compared for line in show_pooled(read_record(path))
         ],
+        "shared": next((show_shared(read_record(path)) for path in compared), None),
         "pairs": [
             show_pair(
                 reference, other, volumes, with_pictures=number < MOST_PICTURED_PAIRS

@@ -1,18 +1,35 @@
 """What the reports read and compare."""
 
 
+def compared_pairs():
+    """Return (model, volume) of all test scores that are compared.
+
+    Ensembles of folds are among them: what they are tested on all networks are.
+    """
+    return predicted_pairs("test") if any(SHEET.folds) else trained_pairs("test")
+
+
 def scored_networks():
     """Return what tells the networks of all test scores apart, in their order."""
     return [
         {
             "model": model,
             "volume": volume,
-            "variant": NETWORKS[model].variant,
-            "fold": NETWORKS[model].fold,
-            "seed": NETWORKS[model].seed,
+            "variant": {**NETWORKS, **ENSEMBLES}[model].variant,
+            "fold": "" if model in ENSEMBLES else NETWORKS[model].fold,
+            "seed": None if model in ENSEMBLES else NETWORKS[model].seed,
+            "shared": shared_sections(volume),
+            "is_joined": model in ENSEMBLES,
         }
-        for model, volume in trained_pairs("test")
+        for model, volume in compared_pairs()
     ]
+
+
+def shared_sections(volume):
+    """Return the test sections that the networks of all folds have in common."""
+    rows = SHEET.of_fold("", "test") if any(SHEET.folds) else ()
+    sections = [row.sections for row in rows if row.volume == volume]
+    return "all" if None in sections else sorted(set().union(*sections))
 
 
 def compared_variants():
@@ -29,12 +46,12 @@ def suggested(record):
 
 def are_networks_compared():
     """Tell whether several networks are scored."""
-    return len({network["model"] for network in scored_networks()}) > 1
+    return len({model for model, _ in trained_pairs("test")}) > 1
 
 
 def compared(pattern):
     """Fill a path pattern with every network and volume that are compared."""
-    return [pattern.format(model=m, volume=v) for m, v in trained_pairs("test")]
+    return [pattern.format(model=m, volume=v) for m, v in compared_pairs()]
 
 
 def training_files(wildcards):
