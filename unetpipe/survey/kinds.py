@@ -174,7 +174,7 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
     """Tell ids of objects from classes."""
     pieces = tally.pieces / max(1, tally.places)
     listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-    figures = f"{pieces:.1f} pieces for each value in a section"
+    figures = _describe_pieces(pieces)
     recurs = (
         is_independent
         and len(values) <= VALUES_OF_CLASS
@@ -183,13 +183,21 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
     )
     why = f"{len(values)} values ({listed})"
     if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
-        return Kind("instances", f"{why}, {figures}")
+        return Kind("instances", f"{why}; {figures}")
     if pieces >= PIECES_OF_CLASS or recurs:
-        more = f"the same in all {len(tally.images)} images" if recurs else figures
-        hint = "if they are ids of objects: --label-kind instances"
-        return _as_classes(tally, values, f"{why}, {more}; {hint}")
+        more = f"{figures}, as classes do"
+        if recurs:
+            more = f"the same in all {len(tally.images)} images"
+        hint = "if they are numbers of objects: --label-kind instances"
+        return _as_classes(tally, values, f"{why}; {more}; {hint}")
     hint = "if they are classes: --label-kind classes"
-    return Kind("instances", f"{why}, {figures}; {hint}")
+    return Kind("instances", f"{why}; {figures}, as objects do; {hint}")
+
+
+def _describe_pieces(pieces: float) -> str:
+    """Return in how many pieces of a section a value lies, on average."""
+    number = f"{pieces:.1f} pieces" if pieces < 10 else f"{pieces:.0f} pieces"
+    return f"each lies in {'one piece' if pieces < 1.05 else number} in a section"
 
 
 def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:
