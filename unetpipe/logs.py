@@ -2,17 +2,21 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from copy import copy
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.signals import TIME_IS_UP
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SCREEN = "%(asctime)s %(message)s"  # the rest is in the file
 CRITICAL = " CRITICAL "
 TAIL_BYTES = 1 << 16
+STOPPED = "Interrupted: stopped by %s before it was done; the same command goes on"
 
 
 def log_to(path: Path, *, append: bool = False) -> None:
@@ -20,8 +24,9 @@ def log_to(path: Path, *, append: bool = False) -> None:
 
     Errors of ``unetpipe.errors`` are the user's to mend: they are printed as their
     message, without a traceback; the file has both. Only the owner and the group may
-    write what the job leaves, whatever the shell's ``umask`` is. ``append`` is for the
-    processes that a job starts: they go on in its file.
+    write what the job leaves, whatever the shell's ``umask`` is. A signal that ends the
+    job leaves a line. ``append`` is for the processes that a job starts: they go on in
+    its file, and who ends them says why.
     """
     os.umask(os.umask(0) | 0o002)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +41,9 @@ def log_to(path: Path, *, append: bool = False) -> None:
     )
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    if not append and threading.current_thread() is threading.main_thread():
+        for number in TIME_IS_UP:
+            signal.signal(number, _log_and_end)
 
 
 def log_to_screen() -> None:
@@ -79,6 +87,18 @@ class _Brief(logging.Formatter):
 def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    logging.getLogger("unetpipe").critical(
-        "%s: %s", kind.__name__, error, exc_info=(kind, error, trace)
-    )
+    log = logging.getLogger("unetpipe")
+    if issubclass(kind, KeyboardInterrupt):
+        log.critical(STOPPED, "Ctrl-C")
+        return
+    log.critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
+
+
+def _log_and_end(number: int, _frame: FrameType | None) -> None:
+    """Say that a signal ends the job, and let it: nothing needs to be put in order."""
+    signal.signal(number, signal.SIG_DFL)
+    try:
+        name = signal.Signals(number).name
+        logging.getLogger("unetpipe").critical(STOPPED, name)
+    finally:
+        os.kill(os.getpid(), number)

@@ -241,6 +241,30 @@ def test_killing_snakemake_loses_nothing(fresh, finished):
     assert np.array_equal(*stored)
 
 
+def test_a_stopped_run_says_so_and_asks_for_nothing_to_be_mended(fresh):
+    large = "phantom={shape: [400, 512, 512], num_cells: 2000}"
+    with subprocess.Popen(
+        fresh.command("--config", large),
+        cwd=fresh.folder,
+        env=fresh.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not (fresh.folder / "logs/tiny/download_dataset.log").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)  # it draws
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+        said = process.communicate(timeout=120)[0]
+    assert process.returncode != 0
+    _, _, told = said.partition("A job was stopped:\n")
+    assert "Interrupted: stopped by Ctrl-C before it was done" in told
+    assert "All finished work is kept. To go on, repeat" in told
+    assert "mend" not in told
+
+
 def test_a_lock_that_may_be_anothers_is_kept_and_explained(finished):
     """Of a live run, of one on another machine, of one that left no note."""
     lock = finished.folder / ".snakemake/locks/0.output.lock"

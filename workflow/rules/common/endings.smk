@@ -10,6 +10,9 @@ from unetpipe.text_table import format_table
 
 # Of many volumes the first ones are told; the catalogue has all.
 TOLD = 5
+SILENT = "it ended without a word: cancelled, or killed (out of memory?)"
+# What Snakemake says of Ctrl-C, and of SIGTERM.
+WAS_STOPPED = re.compile("Terminating processes on user|Will exit after finishing curr")
 
 
 def describe_results():
@@ -62,26 +65,27 @@ def describe_failure(run_log):
         Snakemake's own log of the run; what cannot be read there is left out.
     """
     rows = [failed_row(*job) for job in failed_jobs(run_log)]
-    lines = ["", f"Something failed; the logs are in {LOGS}/."]
+    was_told = bool(WAS_STOPPED.search(read_log(run_log)))
+    causes = ("Interrupted: ", SILENT) if was_told else ("Interrupted: ",)
+    is_stopped = all(row[-1].startswith(causes) for row in rows) if rows else was_told
+    how = "stopped" if is_stopped else "failed"
+    lines = ["", f"Something {how}; the logs are in {LOGS}/."]
     if rows:
         table = format_table(("volume", "network", "rule", "cause"), sorted(rows))
-        lines = [
-            "",
-            f"{len(rows)} jobs failed:" if rows[1:] else "A job failed:",
-            table,
-        ]
+        many = f"{len(rows)} jobs {how}:"
+        one = f"A job {'was ' if is_stopped else ''}{how}:"
+        lines = ["", many if rows[1:] else one, table]
     again = shlex.join(["snakemake", *sys.argv[1:]])
-    was_stopped = rows and all(row[-1].startswith("Interrupted: ") for row in rows)
-    what = "mend the cause and repeat"
     lines += [
         (
             "All finished work is kept. To go on, repeat"
-            if was_stopped
-            else f"What does not depend on it is done, and all finished work is kept: {what}"
+            if is_stopped
+            else "What does not depend on it is done, and all finished work is kept: "
+            "mend the cause and repeat"
         ),
         f"  {again}",
     ]
-    if any(volume for volume, *_ in rows):
+    if not is_stopped and any(volume for volume, *_ in rows):
         lines.append(
             "Catalogue and reports wait for all volumes of the sheet. To do without "
             f"one, write # before its rows in {CONFIG.volumes}."
@@ -91,13 +95,11 @@ def describe_failure(run_log):
 
 def failed_jobs(run_log):
     """Return (rule, log) of the jobs that failed and were not done by a later attempt."""
-    paths = [run_log] if isinstance(run_log, str) else run_log
-    text = "".join(Path(path).read_text(errors="replace") for path in paths)
     failed = {}
     events = re.finditer(
         r"^Error in rule\s(?P<rule>\w+):\n(?P<about>(?: +.*\n)*)"
         r"|Finished jobid: (?P<done>\d+)",
-        text,
+        read_log(run_log),
         re.MULTILINE,
     )
     for event in events:
@@ -110,12 +112,18 @@ def failed_jobs(run_log):
     return list(failed.values())
 
 
+def read_log(run_log):
+    """Return what Snakemake wrote into its own log, or logs, of the run."""
+    paths = [run_log] if isinstance(run_log, str) else run_log
+    return "".join(Path(path).read_text(errors="replace") for path in paths)
+
+
 def failed_row(rule, log):
     """Return volume, network, rule and one-line cause of a failed job."""
     pattern = regex_from_filepattern(str(workflow.get_rule(rule).log[0]))
     found = re.match(pattern, log)
     of = found.groupdict() if found else {}
-    cause = last_error(Path(log)) or "it ended without a word: killed, or cancelled"
+    cause = last_error(Path(log)) or SILENT
     volume = of.get("volume", of.get("place", "").split("/")[-1])
     return (volume, of.get("model", ""), rule, f"{cause}  ({log})")
 
