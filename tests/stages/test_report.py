@@ -201,6 +201,16 @@ def test_several_volumes_have_one_row_each_in_the_overview(run, tmp_path: Path) 
     assert "4 test sections of 2 volumes it scores 0.8300" in text
 
 
+def test_pictures_and_commands_begin_with_a_test_volume(run) -> None:
+    run["predictions"].reverse()
+    assert [p["volume"] for p in run["predictions"]] == ["liver", "brain"]
+    page = write(run)
+    _, _, scores = page.partition('<section id="scores">')
+    assert 0 < scores.index("<strong>brain") < scores.index("<strong>liver")
+    _, _, look = page.partition('<section id="look">')
+    assert 0 < look.index("brain") < look.index("liver")
+
+
 def test_several_classes_have_their_own_colours_and_rows(run, tmp_path: Path) -> None:
     labels = cells((2, 40, 40)).astype(np.uint8) % 3
     several = {**run, "training": trained(tmp_path, "many", num_classes=3)}

@@ -1,7 +1,7 @@
 """Rule report: a network and what it made, on one page that opens without a network."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +75,11 @@ def report(
         "volumes": {r["volume"]: r for r in map(read_record, ingests)},
         "weight_maps": [read_record(path) for path in weight_maps],
         "trained": [trained],
-        "predicted": [
+        "predicted": _tested_first(
             _read_prediction(files)
             | {"is_kept": config.get("prediction", {}).get("keep_probability", True)}
             for files in predictions
-        ],
+        ),
     }
     model = trained["model"]
     page = {
@@ -108,6 +108,15 @@ def report(
     content = render("report.html", page)
     write_bytes_atomic(output, content)
     log.info("%s holds %.1f MB", output, len(content) / 1e6)
+
+
+def _tested_first(predicted: Iterable[Record]) -> list[Record]:
+    """Return predictions of test sections before others: pictures begin with them."""
+
+    def is_untested(one: Record) -> bool:
+        return "test" not in (one["metrics"] or {}).get("role_sections", ())
+
+    return sorted(predicted, key=is_untested)
 
 
 def _last(run: Record) -> list[Record]:
