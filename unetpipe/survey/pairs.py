@@ -1,7 +1,7 @@
 """Which labels belong to which image, by their names alone."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 
 from unetpipe.survey.candidates import list_briefly
 from unetpipe.survey.names import Name
@@ -104,35 +104,46 @@ def _by_beginning(
     used: set[str],
     take: Take,
 ) -> None:
-    """Pair an image with the labels whose name goes on where the image's ends."""
+    """Pair an image with the labels whose name goes on where the image's ends.
+
+    With img-1 and img-1-b the longer name has them: also where it has labels already,
+    if it lies beside, or where it has none and lies elsewhere.
+    """
     ours, theirs = (
         _group(images, found, _same_number),
         _group(labels, used, _same_number),
     )
+    beside = _group(images, (), _same_number)
+    without = {_stem(image) for group in ours.values() for image in group}
     for same, group in ours.items():
+        stems = without | {_stem(image) for image in beside[same]}
+        fitting: dict[str, list[Name]] = defaultdict(list)
+        for name in theirs.get(same, ()):
+            fitting[_owner(_stem(name), stems)].append(name)
         for image in group:
-            start = f"{image.stem_key.casefold()}-"
-            fitting = [
-                name
-                for name in theirs.get(same, ())
-                if len(start) > 1 and name.stem_key.casefold().startswith(start)
-            ]
-            if not fitting:
-                continue
-            # With img-1 and img-1-b the longer name has them.
-            longer = [
-                other.stem_key.casefold()
-                for other in group
-                if other is not image and other.stem_key.casefold().startswith(start)
-            ]
-            fitting = [
-                name
-                for name in fitting
-                if name.path not in used
-                and not name.stem_key.casefold().startswith(tuple(longer) or ("\0",))
-            ]
-            if fitting:
-                take(image, fitting)
+            own = fitting.pop(_stem(image), None)
+            if own and _stem(image):
+                take(image, own)
+
+
+def _stem(name: Name) -> str:
+    return name.stem_key.casefold()
+
+
+def _owner(stem: str, stems: Collection[str]) -> str:
+    """Return the longest of some names that this one begins with, or nothing.
+
+    Examples
+    --------
+    >>> _owner("img-1-b-2", {"img", "img-1"}), _owner("img-10", {"img", "img-1"})
+    ('img-1', 'img')
+    >>> _owner("img-1", {"img", "img-1"})
+    ''
+    """
+    words = stem.split("-")
+    beginnings = ("-".join(words[:count]) for count in range(len(words), 0, -1))
+    found = next((name for name in beginnings if name in stems), "")
+    return found if found != stem else ""
 
 
 def _by_number(

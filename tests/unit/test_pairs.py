@@ -1,0 +1,44 @@
+"""Labels find their image by name, whatever lies beside."""
+
+import pytest
+
+from unetpipe.survey.names import read_name
+from unetpipe.survey.pairs import pair_names
+
+
+def pairs(*paths: str) -> dict[str, str]:
+    names = [read_name(path) for path in paths]
+    images = [name for name in names if not name.is_labels]
+    return pair_names(images, [name for name in names if name.is_labels])[0]
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (("cell.tif", "cell-b_mask.tif"), {"cell.tif": "cell-b_mask.tif"}),
+        (
+            ("cell.tif", "cell-3.tif", "cell-3_mask.tif"),
+            {"cell-3.tif": "cell-3_mask.tif"},
+        ),
+        (
+            ("cell.tif", "cell-3.tif", "cell-3-b_mask.tif", "cell-30-b_mask.tif"),
+            {"cell-3.tif": "cell-3-b_mask.tif", "cell.tif": "cell-30-b_mask.tif"},
+        ),
+        (
+            ("cell.tif", "cell-3.tif", "cell-3_mask.tif", "cell-3-b_mask.tif"),
+            {"cell-3.tif": "cell-3_mask.tif"},
+        ),
+        (
+            ("cell.tif", "cell-3_mask.tif", "more/cell-3.tif"),
+            {"more/cell-3.tif": "cell-3_mask.tif"},
+        ),
+        (
+            ("a/cell.tif", "a/cell-3_mask.tif", "b/cell-3.tif", "b/cell-3_mask.tif"),
+            {"a/cell.tif": "a/cell-3_mask.tif", "b/cell-3.tif": "b/cell-3_mask.tif"},
+        ),
+    ],
+)
+def test_labels_belong_to_the_longest_name_that_they_begin_with(
+    paths: tuple[str, ...], found: dict[str, str]
+) -> None:
+    assert pairs(*paths) == found
