@@ -12,7 +12,7 @@ from unetpipe.geometry import iterate_grid, whole_volume
 from unetpipe.history import History, HistoryRow
 from unetpipe.metrics import Interval
 from unetpipe.metrics_record import MetricsRecord
-from unetpipe.records import write_bytes_atomic, write_record
+from unetpipe.records import read_record, write_bytes_atomic, write_record
 from unetpipe.scoring import definitions_of
 from unetpipe.scoring.rows import make_row
 from unetpipe.unet_spec import UNetSpec
@@ -145,6 +145,32 @@ def trained(folder: Path, model: str = "unet", **changes) -> dict[str, object]:
         "model_json": str(home / "model.json"),
         "history": str(history.path),
     }
+
+
+def joined(folder: Path, *members: str) -> dict[str, object]:
+    """Write an ensemble of networks that ``trained`` wrote."""
+    home, first = folder / "ensemble", read_record(folder / members[0] / "model.json")
+    write_record(
+        home / "model.json",
+        {
+            "spec": first["spec"],
+            "num_classes": first["num_classes"],
+            "num_members": len(members),
+            "members": [{"name": m, "weights_sha256": "3" * 64} for m in members],
+            "weights_sha256": "6" * 64,
+            "thresholds": {"segmentation": 0.4},
+            "thresholds_are": "medians over the members",
+            "circumstances": CIRCUMSTANCES,
+        },
+    )
+    files = [
+        {"model": m}
+        | {"record": str(folder / m / "train.json")}
+        | {"model_json": str(folder / m / "model.json")}
+        for m in members
+    ]
+    model_json = str(home / "model.json")
+    return {"model": "ensemble", "model_json": model_json, "members": files}
 
 
 def predicted(

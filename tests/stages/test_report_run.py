@@ -12,6 +12,7 @@ from tests.stages.reported import (
     Links,
     arguments,
     cells,
+    joined,
     made_up_run,
     predicted,
     scored,
@@ -209,6 +210,20 @@ def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> 
     assert "Ensemble" not in text
     write_record(path, {"variants": [], "shared": []})
     assert "belong to no fold" not in compare("unet", "fold-2", compared=[path])
+
+
+def test_an_ensemble_has_a_line_but_no_recipe_beside_its_members(folder: Path) -> None:
+    joined(Path(), "unet", "fold-2")
+    mask = (cells(SHAPE) > 0).astype(np.uint8)
+    predicted(Path(), "brain", mask, scored(v_rand=0.95), model="ensemble")
+    page = compare("unet", "fold-2", "ensemble")
+    text = Links(page).text
+    assert "2 networks and their ensemble compared" in text
+    assert "2 networks and 1 ensemble of them over 1 volume. unet is the" in text
+    told = "ensemble the mean of 2 networks of 122 thousand parameters brain test 2"
+    assert told in text
+    assert "ensemble against unet" in text
+    assert "all settings are the same" in text, "an ensemble has none of its own"
 
 
 def test_other_voxels_under_the_same_name_are_a_warning(folder: Path) -> None:

@@ -9,6 +9,7 @@
     tables      rows of scores;  commands   how to open volumes
     summary     sentences, cards, warnings;  timings   times, rates, disk, machines
     views       volumes, trainings, predictions as report.html shows them
+    members     who an ensemble's members are
     suggestions what the data suggests, a section by itself
     comparison  what changed between networks;  pairs   as compare.html shows it
     pages       templates to bytes

@@ -10,6 +10,7 @@ from unetpipe.page.comparison import (
     section_changes,
     shared_volumes,
 )
+from unetpipe.page.members import told_of_members
 from unetpipe.page.pictures import Picture, SectionViewer
 from unetpipe.page.summary import adopted_from
 from unetpipe.page.tables import shown_score
@@ -177,6 +178,8 @@ def _show_network(network: Record, metrics: Sequence[str]) -> Record:
         )
     record = network["record"]
     told = f"{in_words(spec.num_parameters)} parameters"
+    if members := network["description"].get("members"):
+        told = told_of_members(len(members), spec.num_parameters)
     if "steps" in record:
         told += f", {record['steps']:,} steps, {format_seconds(record['seconds'])}"
     for place in adopted_from(record):

@@ -1,7 +1,8 @@
 """What a run's records say together: sentences, cards and tables of the report.
 
 A *run* is a dictionary of records: ``name``, ``manifest``, ``volumes`` (by name),
-``weight_maps``, ``trained`` (``model``, ``record``, ``description``) and ``predicted``
+``weight_maps``, ``trained`` (``model``, ``record``, ``description``, and ``members`` of
+an ensemble) and ``predicted``
 (``model``, ``volume``, ``probe``, ``plan``, ``prediction``, ``segmentation``,
 ``metrics``).
 """
@@ -10,8 +11,9 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from unetpipe.page.members import about_members
 from unetpipe.page.pooled import pool_scores
 from unetpipe.page.tables import shown_score
 from unetpipe.page.text import (
@@ -244,7 +246,6 @@ def _about_training(run: Run) -> Markup:
         for row in first["description"].get("recipe", {}).get("train", ())
         for z in row["sections"]
     }
-    names = sorted({volume for volume, _ in learnt})
     network = Markup(
         "A {}-dimensional U-Net of {} parameters ({} levels, {} channels in the first, "
         "{} convolutions)"
@@ -255,6 +256,10 @@ def _about_training(run: Run) -> Markup:
         spec.base_channels,
         {"valid": "unpadded", "same": "padded"}[spec.padding],
     )
+    if first["members"]:
+        each = f"a{network[1:]}"
+        return escape(about_members(len(first["members"]), each, learnt))
+    names = sorted({volume for volume, _ in learnt})
     found = "".join(f" was taken over from {place};" for place in adopted_from(record))
     if "steps" not in record:
         return network + f"{found} how it was trained is not known."
@@ -287,8 +292,10 @@ def _about_scores(run: Run) -> Markup:
         " on average" if pooled.volumes[1:] else "",
     )
     if ours["chosen"] and ours["chosen"]["threshold"] is not None:
-        text += Markup(", at the threshold {} that validation sections chose").format(
-            format_threshold(ours["chosen"]["threshold"])
+        is_joined = any(training["members"] for training in run["trained"])
+        text += Markup(", at the threshold {}{} that validation sections chose").format(
+            format_threshold(ours["chosen"]["threshold"]),
+            ", the median of those" * is_joined,
         )
     baselines = [
         f"{PREDICTORS.get(name, name)} {format_score(shown_score(row))}"

@@ -48,6 +48,8 @@ def _training_job(training: Record) -> Job:
     record, stores = training["record"], tuple(training["stores"])
     for place in record.get("adopted", ())[:1]:
         return Job("adopt_network", training["model"], _seconds(place), stores=stores)
+    if training["members"]:
+        return Job("join_networks", training["model"], _seconds(record), stores=stores)
     note = f"{record['steps'] / record['seconds']:.3g} steps a second"
     return Job("train_unet", training["model"], _seconds(record), 0, stores, note)
 
@@ -126,6 +128,8 @@ def describe_machines(run: Run) -> list[dict[str, Any]]:
     records += [("compute_weight_map", r) for r in run["weight_maps"]]
     for training in run["trained"]:
         record = training["record"]
+        if training["members"]:
+            records.append(("join_networks", record))
         if "steps" in record:
             records.append(("train_unet", record))
         records += [("adopt_network", place) for place in record.get("adopted", ())[:1]]

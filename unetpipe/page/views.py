@@ -15,6 +15,7 @@ from markupsafe import Markup
 from unetpipe.geometry import as_zyx
 from unetpipe.page.commands import viewer_commands
 from unetpipe.page.gallery import Budget
+from unetpipe.page.members import show_members
 from unetpipe.page.pictures import SectionViewer
 from unetpipe.page.plots import (
     plot_calibration,
@@ -78,6 +79,9 @@ def show_training(training: Record) -> Record:
     """Return a network's facts and the course of its training."""
     record, description = training["record"], training["description"]
     metric = record.get("metric") or ""
+    made_from = description.get("recipe", {})
+    if training["members"]:
+        made_from = {key: description[key] for key in ("members", "thresholds")}
     return {
         "model": training["model"],
         "charts": plot_training(
@@ -87,9 +91,10 @@ def show_training(training: Record) -> Record:
         )
         if training["history"]
         else [],
-        "facts": dict(_facts_of_training(record, description)),
+        "members": show_members(training["members"]),
+        "facts": dict(_facts_of_training(training)),
         "weights_sha256": description["weights_sha256"],
-        "recipe": as_yaml(description.get("recipe", {})),
+        "recipe": as_yaml(made_from),
     }
 
 
@@ -213,13 +218,14 @@ def _show_files(listed: list[Record]) -> str:
     return f"{listed[0]['path']}{more}"
 
 
-def _facts_of_training(
-    record: Record, description: Record
-) -> Iterator[tuple[str, str]]:
+def _facts_of_training(training: Record) -> Iterator[tuple[str, str]]:
+    record, description = training["record"], training["description"]
     spec = UNetSpec.from_json(description["spec"])
     for place in adopted_from(record):
         yield "Taken over from", place
-    yield "Parameters", f"{spec.num_parameters:,}"
+    num_members = len(training["members"])
+    times = f"{num_members} networks of " if num_members else ""
+    yield "Parameters", f"{times}{spec.num_parameters:,}"
     yield "Halo", f"{spec.halo.before} before, {spec.halo.after} after"
     if "patch" in record:
         patch = as_zyx(record["patch"])

@@ -1,12 +1,14 @@
 """Rule report: a network and what it made, on one page that opens without a network."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from unetpipe.history import read_history
 from unetpipe.page.figures import LEGEND
+from unetpipe.page.members import as_training
 from unetpipe.page.pages import render
 from unetpipe.page.suggestions import show_suggestions
 from unetpipe.page.summary import collect_warnings, highlights, overview, summarise
@@ -56,7 +58,9 @@ def report(
     suggestions : list of Path
         ``suggestions.json``, or none.
     training : dict
-        ``{"model": name, "record": train.json, "model_json": ..., "history": csv}``.
+        ``{"model": name, "record": train.json, "model_json": ..., "history": csv}``;
+        of an ensemble ``{"model", "model_json", "members"}``, its members' names and
+        files likewise.
     predictions : list of dict
         ``{"model", "volume"}`` and the paths of ``probe``, ``plan``, ``prediction``,
         ``segmentation`` and ``metrics`` (None for a volume without labels).
@@ -68,7 +72,7 @@ def report(
     DataError
         If a record or a store is missing; the message names it.
     """
-    trained = _read_training(training)
+    trained = _read_training(training, output.parent)
     run: Record = {
         "name": name,
         "manifest": read_record(manifest),
@@ -92,6 +96,7 @@ def report(
         "warnings": collect_warnings(run),
         "volumes": [show_volume(run, volume) for volume in run["volumes"]],
         "trainings": [show_training(trained)],
+        "is_ensemble": bool(trained["members"]),
         "predictions": show_predictions(run),
         "suggestions": next(
             (show_suggestions(read_record(path)) for path in suggestions), None
@@ -124,14 +129,30 @@ def _last(run: Record) -> list[Record]:
     return [p["metrics"] or p["segmentation"] for p in run["predicted"]]
 
 
-def _read_training(paths: dict[str, Any]) -> Record:
-    folder = Path(paths["record"]).parent
+def _read_training(paths: dict[str, Any], beside: Path) -> Record:
+    folder = Path(paths["model_json"]).parent
+    description = read_record(Path(paths["model_json"]))
+    stores = [str(folder / "model.safetensors"), str(folder / "state")]
+    if members := [_read_member(one, beside) for one in paths.get("members", ())]:
+        joined = as_training(paths["model"], description, members)
+        return {**joined, "stores": stores[:1]}
+    return {
+        "model": paths["model"],
+        "record": read_record(Path(paths["record"])),
+        "description": description,
+        "history": read_history(Path(paths["history"])),
+        "members": [],
+        "stores": stores,
+    }
+
+
+def _read_member(paths: dict[str, Any], beside: Path) -> Record:
+    page = Path(paths["record"]).with_name("report.html")
     return {
         "model": paths["model"],
         "record": read_record(Path(paths["record"])),
         "description": read_record(Path(paths["model_json"])),
-        "history": read_history(Path(paths["history"])),
-        "stores": [str(folder / "model.safetensors"), str(folder / "state")],
+        "page": os.path.relpath(page, beside),
     }
 
 

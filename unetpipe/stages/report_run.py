@@ -61,12 +61,14 @@ def report_run(
     networks = [_read_network(model, output.parent) for model in models]
     volumes = {r["volume"]: r for r in map(read_record, ingests)}
     reference, *others = networks
+    trained = [network for network in networks if not network["is_joined"]]
     page_of = {
         "name": name,
         **show_networks(networks),
         "summary": _summarise(networks),
         "warnings": [*_warnings(networks), *_leaks(networks, volumes)],
-        "settings": changed_settings(networks),
+        "trained": [network["name"] for network in trained],
+        "settings": changed_settings(trained),
         "pooled": [
             line for path in compared for line in show_pooled(read_record(path))
         ],
@@ -88,10 +90,14 @@ def report_run(
 def _read_network(model: dict[str, Any], beside: Path) -> Record:
     folder = Path(model["folder"])
     page = folder / "report.html"
+    description = read_record(folder / "model.json")
+    # An ensemble was not trained: when it was joined is all that there is to tell.
+    is_joined = "members" in description
     return {
         "name": model["name"],
-        "record": read_record(folder / "train.json"),
-        "description": read_record(folder / "model.json"),
+        "record": description if is_joined else read_record(folder / "train.json"),
+        "description": description,
+        "is_joined": is_joined,
         "page": os.path.relpath(page, beside) if page.exists() else "",
         "predicted": {
             volume: _read_prediction(folder / volume) for volume in model["volumes"]
@@ -109,8 +115,11 @@ def _read_prediction(folder: Path) -> Record:
 
 def _summarise(networks: Sequence[Record]) -> str:
     volumes = {volume for network in networks for volume in network["predicted"]}
+    joined = sum(network["is_joined"] for network in networks)
+    told = count(len(networks) - joined, "network")
+    told += f" and {count(joined, 'ensemble')} of them" if joined else ""
     return (
-        f"{count(len(networks), 'network')} over {count(len(volumes), 'volume')}. "
+        f"{told} over {count(len(volumes), 'volume')}. "
         f"{networks[0]['name']} is the reference: the others are compared with it, "
         "section by section, where both were scored."
     )

@@ -178,7 +178,7 @@ rule report:
         ),
         suggestions=suggested(rules.suggest_settings.output.record),
         weight_maps=training_records("weight_map"),
-        training=rules.train_unet.output.record,
+        training=trained_files,
         segmentations=reported("segmentation"),
         metrics=reported("metrics"),
     output:
@@ -211,7 +211,7 @@ rule report:
 rule report_run:
     """Write the page to read first: several networks side by side, or the only one."""
     input:
-        pages=expand(rules.report.output.page, model=list(NETWORKS)),
+        pages=expand(rules.report.output.page, model=[*NETWORKS, *ENSEMBLES]),
         ingests=expand(rules.ingest_volume.output.record, volume=SHEET.volumes),
         compared=(
             [rules.compare_networks.output.record] if are_networks_compared() else []

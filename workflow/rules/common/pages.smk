@@ -40,8 +40,12 @@ def compared_variants():
 
 
 def suggested(record):
-    """Return the record of the suggestions, if annotations are learnt from."""
-    return [] if ADOPTED else [record]
+    """Return an input function: the suggestions, if a network learns from annotations."""
+
+    def records(wildcards):
+        return [] if ADOPTED or wildcards.model in ENSEMBLES else [record]
+
+    return records
 
 
 def are_networks_compared():
@@ -55,15 +59,34 @@ def compared(pattern):
 
 
 def training_files(wildcards):
-    """Return the files that the report reads of a network."""
+    """Return the files that the report reads of a network, or of an ensemble."""
+    model = wildcards.model
+    if model not in ENSEMBLES:
+        return files_of_training(model)
+    members = [files_of_training(member) for member in ENSEMBLES[model].members]
+    own = {"model": model, "model_json": f"{RESULTS}/{model}/model.json"}
+    return own | {"members": members}
+
+
+def files_of_training(model):
+    """Return the files that tell how a network was trained."""
     names = {
         "record": "train.json",
         "model_json": "model.json",
         "history": "history.csv",
     }
-    return {"model": wildcards.model} | {
-        key: f"{RESULTS}/{wildcards.model}/{file}" for key, file in names.items()
+    return {"model": model} | {
+        key: f"{RESULTS}/{model}/{file}" for key, file in names.items()
     }
+
+
+def trained_files(wildcards):
+    """Return the records of a network, or of an ensemble and its members."""
+    files = training_files(wildcards)
+    if wildcards.model not in ENSEMBLES:
+        return files["record"]
+    records = [member["record"] for member in files["members"]]
+    return [files["model_json"], *records]
 
 
 def prediction_files(model=None):
@@ -87,7 +110,7 @@ def prediction_files(model=None):
 
 def configuration_of(wildcards):
     """Return the whole configuration of a network, as plain values."""
-    return NETWORKS[wildcards.model].config.model_dump(mode="json")
+    return {**NETWORKS, **ENSEMBLES}[wildcards.model].config.model_dump(mode="json")
 
 
 def predictions_of(wildcards):
@@ -124,6 +147,14 @@ def compared_models():
             "volumes": SHEET.volumes_of(network.fold, "validate", "test", "predict"),
         }
         for model, network in NETWORKS.items()
+    ]
+    ours += [
+        {
+            "name": f"{CONFIG.name}/{model}" if CONFIG.compare else model,
+            "folder": f"{RESULTS}/{model}",
+            "volumes": SHEET.volumes_of("", "test", "predict"),
+        }
+        for model in ENSEMBLES
     ]
     earlier = [
         {

@@ -58,15 +58,6 @@ def predicted(pattern, *roles):
     return [pattern.format(model=model, volume=volume) for model, volume in pairs]
 
 
-def by_ensembles():
-    """Return the records of what the ensembles segment, if there are any."""
-    return [
-        rules.finish_segmentation.output.record.format(model=model, volume=volume)
-        for model, volume in predicted_pairs("predict", "test")
-        if model in ENSEMBLES
-    ]
-
-
 def exported_models():
     """Return the records of all exported networks, if any are wanted."""
     if not CONFIG.export_model.enabled:
@@ -94,8 +85,7 @@ def exports_of_pair(wildcards):
 
 def pages_of_model(wildcards):
     """Return the pages that show a network's probabilities."""
-    own = [rules.report.output.page] if wildcards.model in NETWORKS else []
-    return [*own, rules.report_run.output.page]
+    return [rules.report.output.page, rules.report_run.output.page]
 
 
 def pages_before_dropping():
