@@ -1,6 +1,7 @@
 """A sheet of several volumes: one fails, is mended, another comes and one goes."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -90,4 +91,12 @@ def test_a_volume_fails_is_mended_another_comes_and_two_go_and_the_rest_stays(ma
     table = (many.folder / "results/many/catalogue.csv").read_text().splitlines()
     current = {row["volume"]: row["current"] for row in csv.DictReader(table)}
     assert current == {"second": "false", "taught": "true"}
+    assert planned(many) == {}
+
+    for folder in (many.folder / "results/many").glob("*/second"):
+        shutil.rmtree(folder)
+    assert planned(many) == {"collect_catalogue": 1}
+    assert "No more in" not in many.snakemake(config="many").stdout
+    table = (many.folder / "results/many/catalogue.csv").read_text()
+    assert "second" not in table
     assert planned(many) == {}

@@ -162,6 +162,7 @@ rule collect_catalogue:
             {"model": model, "volume": volume}
             for model, volume in predicted_pairs("validate", "test", "predict")
         ],
+        left_over=left_over_results,
         code=code_versions("unetpipe.stages.collect_catalogue"),
     message:
         "Listing all results"

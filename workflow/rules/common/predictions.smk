@@ -109,6 +109,21 @@ def probabilities():
     return predicted(record, "validate", "test", "predict")
 
 
+def left_over_results(wildcards):
+    """Return where results lie that sheet and configuration ask for no more.
+
+    No job makes any, so a run does not change them; whoever deletes them does.
+    """
+    wanted = predicted_pairs("validate", "test", "predict")
+    asked = {Path(RESULTS, model, volume) for model, volume in wanted}
+    found = (
+        path.parent
+        for kind in ("prediction", "segmentation")
+        for path in Path(RESULTS).glob(f"*/*/{kind}-*")
+    )
+    return sorted(str(path) for path in set(found) - asked)
+
+
 def pyramids_of_pair(wildcards):
     """Return the records of the pyramids of a prediction and its image, if any."""
     if CONFIG.pyramid.parts == 1:
