@@ -22,6 +22,7 @@ from unetpipe.records import (
     hash_file,
     read_record,
     sync_folder,
+    write_bytes_atomic,
     write_record,
 )
 
@@ -124,9 +125,7 @@ def _link(path: Path, link: Path) -> None:
     try:
         os.link(path, link)
     except OSError:  # a file system without hard links
-        partial = link.with_name(f".{link.name}.partial")
-        shutil.copy2(path, partial)
-        partial.replace(link)
+        write_bytes_atomic(link, path.read_bytes())
 
 
 def _equal(one: Path, two: Path) -> bool:

@@ -89,6 +89,29 @@ def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
     assert content(keep_network(tmp_path)) == before
 
 
+def test_copies_are_on_disk_before_they_have_their_names(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError("no links here")
+
+    synced = set()
+    fsync, replace = os.fsync, Path.replace
+
+    def note(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def rename(path, target):
+        assert path.stat().st_ino in synced, path
+        return replace(path, target)
+
+    finish(tmp_path, ONE)
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", rename)
+    home = keep_network(tmp_path)
+    assert {path.stat().st_ino for path in home.iterdir()} < synced
+
+
 def test_a_kill_while_keeping_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     finish(tmp_path, ONE)
     with monkeypatch.context() as patched:
@@ -126,13 +149,12 @@ def test_where_there_are_no_links_a_kill_leaves_no_half_a_copy(tmp_path, monkeyp
     def refuse(*_):
         raise PermissionError("no links here")
 
-    def die(_, target):
-        Path(target).write_bytes(b"{")
+    def die(_descriptor):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "link", refuse)
     with monkeypatch.context() as killed:
-        killed.setattr("unetpipe.keeping.shutil.copy2", die)
+        killed.setattr(os, "fsync", die)
         with pytest.raises(KeyboardInterrupt):
             keep_network(tmp_path)
     keep_network(tmp_path)
