@@ -3,9 +3,12 @@
 import zipfile
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unetpipe.checked_run import check_run
 from unetpipe.errors import ConfigError, DataError
@@ -177,3 +180,33 @@ def test_a_trained_network_needs_the_volumes_that_are_there_alone(
     rows = sheet(MORE, "own\town.tif\t\tpredict\t\n")
     left, _ = leave_out_missing(rows, write(tmp_path, "own.tif"))
     assert left.volumes == ("own",)
+
+
+THREE = st.tuples(st.booleans(), st.booleans(), st.booleans())
+
+
+@settings(max_examples=50)
+@given(st.lists(THREE, min_size=1, max_size=3))
+def test_what_stays_is_whole_and_what_goes_was_optional(
+    volumes: list[tuple[bool, bool, bool]],
+) -> None:
+    """Each volume is optional or not, and its image and labels are there or not."""
+    rows = sheet(
+        *(
+            f"v{n}\tv{n}.tif\tv{n}-l.tif\ttrain\t{'yes' * optional}\n"
+            for n, (optional, _, _) in enumerate(volumes)
+        )
+    )
+    whole = [f"v{n}" for n, (_, *there) in enumerate(volumes) if all(there)]
+    needed = [f"v{n}" for n, (optional, *_) in enumerate(volumes) if not optional]
+    with TemporaryDirectory() as folder:
+        for n, (_, image, labels) in enumerate(volumes):
+            names = [f"v{n}.tif"] * image + [f"v{n}-l.tif"] * labels
+            write(Path(folder), *names)
+        if not whole or set(needed) - set(whole):
+            with pytest.raises(ConfigError):
+                leave_out_missing(rows, folder)
+            return
+        left, told = leave_out_missing(rows, folder)
+    assert list(left.volumes) == whole
+    assert len(told) == len(volumes) - len(whole)
