@@ -22,15 +22,15 @@ SUGGESTED = 3  # networks of an earlier run that a message names
 class CheckedRun:
     """What a run is made of: its settings, its rows, its networks by name.
 
-    ``left_out`` has a line on each optional volume that a local folder lacks; the sheet
-    is without its rows, as if nobody had written them.
+    ``left_out`` has a line, by name, on each optional volume that a local folder lacks;
+    the sheet is without its rows, as if nobody had written them.
     """
 
     config: Config
     sheet: Sheet
     networks: dict[str, Network]
     ensembles: dict[str, Joined]
-    left_out: tuple[str, ...] = ()
+    left_out: dict[str, str]
 
 
 def check_run(
@@ -65,7 +65,7 @@ def check_run(
         with problems:
             _check_repeats(path)
     config = sheet = None
-    left_out: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
     adopted: list[Adopted] = []
     with problems:
         trained = values.get("trained")
@@ -88,7 +88,7 @@ def check_run(
             run = CheckedRun(config, sheet, *found, left_out)
             _check_together(run)
     if problems.texts:
-        raise ConfigError("\n".join([*problems.texts, *left_out]))
+        raise ConfigError("\n".join([*problems.texts, *left_out.values()]))
     return run
 
 

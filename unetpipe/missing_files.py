@@ -12,7 +12,7 @@ LISTED = 10  # missing files that a message names
 Cells = dict[str, str]
 
 
-def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, tuple[str, ...]]:
+def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, dict[str, str]]:
     """Return the sheet without optional volumes that a local folder lacks.
 
     A volume is lacking if its image or its labels are: without labels it could not be
@@ -27,8 +27,8 @@ def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, tuple[str, ...]
 
     Returns
     -------
-    Sheet, tuple of str
-        The other rows, and a line on each volume that is left out.
+    Sheet, dict
+        The other rows, and by volume a line on what is left out.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, tuple[str, ...]
         If the source is nothing that can be read.
     """
     if source_kind(source) != "folder":
-        return sheet, ()
+        return sheet, {}
     root = Path(source).expanduser()
     wrong: list[str] = []
     lacking: dict[str, Cells] = {}
@@ -65,8 +65,7 @@ def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, tuple[str, ...]
             lines[1 + LISTED :] = [f"  and {len(wrong) - LISTED} more like these"]
         raise ConfigError("\n".join(lines))
     kept = tuple(row for row in sheet.rows if row.volume not in left_out)
-    told = [_tell(volume, lacking[volume], root) for volume in left_out]
-    return Sheet(kept), tuple(told)
+    return Sheet(kept), {v: _tell(v, lacking[v], root) for v in left_out}
 
 
 def _lacking(row: Row, root: Path) -> Cells:

@@ -133,7 +133,7 @@ def describe_left_over():
     root, folders = Path(RESULTS), {}
     found = [*root.glob("volumes/*/"), *(p.parent for p in root.glob("*/*/p*-*/"))]
     for folder in found + [path.parent for path in root.glob("*/*/p*.json")]:
-        if folder.name not in SHEET.volumes:
+        if folder.name not in (*SHEET.volumes, *RUN.left_out):
             folders.setdefault(folder.name, set()).add(folder)
     if not folders:
         return []

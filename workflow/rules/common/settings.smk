@@ -34,7 +34,7 @@ def validated():
 
 RUN = validated()
 if workflow.is_main_process:  # jobs would say it again
-    for line in RUN.left_out:
+    for line in RUN.left_out.values():
         logger.warning(line)
 CONFIG, SHEET = RUN.config, RUN.sheet
 NETWORKS, ENSEMBLES = RUN.networks, RUN.ensembles
