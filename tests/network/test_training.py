@@ -309,6 +309,14 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, monkey
 LONG = replace(QUICK, steps=90, validate_every=40, checkpoint_every=3)
 
 
+class Slow(PatchSampler):
+    """Leaves time to be killed in, also where the processors have much to do."""
+
+    def batch(self, step, indices):
+        time.sleep(0.02)
+        return super().batch(step, indices)
+
+
 def test_sigkill_at_any_moment_loses_nothing(tmp_path):
     """A process is killed twice; what it leaves goes on to the same bits."""
     program = textwrap.dedent(
@@ -318,7 +326,8 @@ def test_sigkill_at_any_moment_loses_nothing(tmp_path):
         import torch
         from tests.network import test_training as t
         torch.set_num_threads(1)
-        t.Run(Path(sys.argv[1]), metric="loss")(t.LONG)
+        run = t.Run(Path(sys.argv[1]), metric="loss", sampler_class=t.Slow)
+        run(t.LONG)
         """
     )
     folder = tmp_path / "killed"
