@@ -105,6 +105,18 @@ def test_thresholds_are_medians_of_those_that_all_members_have(make_model, join)
     assert [m["name"] for m in description["members"]] == ["fold-0", "fold-1", "fold-2"]
 
 
+@pytest.mark.parametrize(("chosen", "median"), [((0.5, 0.4), 0.4), ((1, 3, 4, 9), 3)])
+def test_the_threshold_of_an_even_number_is_one_that_was_tried(
+    make_model, join, chosen, median
+):
+    """Scores are known at thresholds of validation alone, not half-way between."""
+    members = [
+        make_model(seed=s, name=f"member-{s}", thresholds={"v_rand": found})
+        for s, found in enumerate(chosen)
+    ]
+    assert read_record(join(*members)[1])["thresholds"] == {"v_rand": median}
+
+
 def test_members_of_different_architectures_are_refused(make_model, join):
     wide = make_model(UNetSpec(base_channels=8, depth=2), name="wide")
     with pytest.raises(

@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 from safetensors.numpy import load_file
@@ -33,7 +33,9 @@ def join_networks(
     """Write the weights of all members into one file, and what they are together.
 
     A threshold is the median of the members' own: each was chosen on validation rows
-    that its network did not train on, and no row is held out from all of them.
+    that its network did not train on, and no row is held out from all of them. Of an
+    even number it is the lower one in the middle: scores are computed at thresholds
+    that a member may choose, not half-way between two of them.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ def _check_alike(described: dict[str, dict[str, Any]]) -> None:
 
 
 def _median_thresholds(described: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the medians of the thresholds that all members have."""
+    """Return the medians, each a member's own, of thresholds that all members have."""
     chosen: list[dict[str, float]] = [d.get("thresholds", {}) for d in described]
     shared = set.intersection(*(set(one) for one in chosen))
-    return {name: median(one[name] for one in chosen) for name in sorted(shared)}
+    return {name: median_low(one[name] for one in chosen) for name in sorted(shared)}
