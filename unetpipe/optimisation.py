@@ -59,11 +59,12 @@ class Optimisation:
                 f"the validation rows are scored {times} times; the weights that score "
                 "best are the result"
             )
+        is_helped = self.validate_every != "auto" and self.steps > VALIDATE_FIRST[0]
         return (
             "the validation rows are scored once, after the last step, whose weights "
             f"are the result: training.validate_every is {self.validate_every}, "
-            f"training.steps {self.steps}; a smaller validate_every, or auto, takes "
-            "the best of several"
+            f"training.steps {self.steps}; a smaller validate_every"
+            f"{', or auto,' * is_helped} takes the best of several"
         )
 
 

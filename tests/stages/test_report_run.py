@@ -226,6 +226,17 @@ def test_an_ensemble_has_a_line_but_no_recipe_beside_its_members(folder: Path) -
     assert "all settings are the same" in text, "an ensemble has none of its own"
 
 
+def test_an_adopted_ensemble_is_no_ensemble_of_this_runs_networks(folder: Path) -> None:
+    joined(Path(), "unet", "fold-2")
+    mask = (cells(SHAPE) > 0).astype(np.uint8)
+    predicted(Path(), "brain", mask, scored(v_rand=0.95), model="ensemble")
+    place = {"folder": "results/old/ensemble", "circumstances": CIRCUMSTANCES}
+    write_record(Path("ensemble/train.json"), {"adopted": [place]})
+    text = Links(compare("unet", "ensemble")).text
+    assert "2 networks over 1 volume. unet is the" in text
+    assert "the mean of 2 networks of 122 thousand parameters; from results/old" in text
+
+
 def test_other_voxels_under_the_same_name_are_a_warning(folder: Path) -> None:
     path = Path("fold-2/brain/prediction.json")
     record = read_record(path)

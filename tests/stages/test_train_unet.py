@@ -14,12 +14,15 @@ from unetpipe.config import (
     SegmentationConfig,
     TrainingConfig,
     WeightMapConfig,
+    check_config,
 )
 from unetpipe.errors import ConfigError, DataError, IntegrityError, ResourceError
 from unetpipe.history import read_history
 from unetpipe.inference import load_network
+from unetpipe.optimisation import Optimisation
 from unetpipe.records import hash_file, read_record
 from unetpipe.stages.train_unet import train_unet
+from unetpipe.training_recipe import plan_training
 from unetpipe.training_rows import load_rows
 from unetpipe.unet_spec import UNetSpec
 from unetpipe.validation import Validator
@@ -319,6 +322,29 @@ def test_a_short_training_is_scored_and_the_log_says_how_often(
     assert done.model["step"] in scored
     assert "segmentation" in done.model["thresholds"]
     assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "hint"),
+    [
+        (500, 51, "a smaller validate_every, or auto, takes the best of several"),
+        (500, 50, "a smaller validate_every takes the best of several"),
+        ("auto", 50, "is auto, training.steps 50; a smaller validate_every takes the"),
+    ],
+)
+def test_auto_is_proposed_where_it_would_score_more_often(every, steps, hint):
+    assert hint in Optimisation(steps, validate_every=every).describe_validations()
+
+
+@pytest.mark.parametrize("preset", ["paper", "same_padding"])
+@pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.99), ("adamw", 0.9)])
+def test_each_optimizer_has_its_usual_momentum(rows, preset, optimizer, momentum):
+    config = check_config({"preset": preset, "training": {"optimizer": optimizer}})
+    names = ("training", "augmentation", "weight_map", "segmentation")
+    sections = {name: getattr(config, name) for name in names}
+    recipe = plan_training(rows, network=NETWORK, **sections)
+    assert recipe.identity["optimisation"]["momentum"] == momentum
+    assert recipe.identity["optimisation"]["optimizer"] == optimizer
 
 
 def test_without_validation_the_last_weights_are_taken(tmp_path):

@@ -224,7 +224,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {
             "learning_rate": 0.01,
-            "momentum": 0.99,
             "weight_decay": 5e-4,
             "schedule": "step",
         },

@@ -91,11 +91,13 @@ def _read_network(model: dict[str, Any], beside: Path) -> Record:
     folder = Path(model["folder"])
     page = folder / "report.html"
     description = read_record(folder / "model.json")
-    # An ensemble was not trained: when it was joined is all that there is to tell.
-    is_joined = "members" in description
+    # An ensemble was not trained: when it was joined is all that there is to tell. One
+    # that was taken over is a network like others.
+    told = folder / "train.json"
+    is_joined = "members" in description and not told.exists()
     return {
         "name": model["name"],
-        "record": description if is_joined else read_record(folder / "train.json"),
+        "record": description if is_joined else read_record(told),
         "description": description,
         "is_joined": is_joined,
         "page": os.path.relpath(page, beside) if page.exists() else "",
