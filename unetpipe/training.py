@@ -179,12 +179,14 @@ def _descend(
 def _is_stale(journal: Journal, optimisation: Optimisation, team: Team) -> bool:
     """Say whether the last ``patience`` validations brought nothing better.
 
-    It follows from steps alone, so that a resumed training decides alike.
+    It follows from steps alone, and changes only where the rows are scored, so that a
+    resumed training decides alike. The first few of ``auto`` do not count.
     """
     if optimisation.patience is None:
         return False
     best = journal.best.step if journal.best else 0
-    num_since = (journal.step - best) // optimisation.validation_interval
+    every = optimisation.validation_interval
+    num_since = journal.step // every - best // every
     return team.any(team.is_first and num_since >= optimisation.patience)
 
 

@@ -455,6 +455,23 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path):
     assert longer.step == 30
 
 
+@pytest.mark.parametrize("stop_at", [1, 7, 9])
+def test_patience_ends_a_resumed_training_where_it_ends_a_whole_one(
+    tmp_path, monkeypatch, stop_at
+):
+    """Also where the best score is one of the first few, apart from the others."""
+    monkeypatch.setattr("unetpipe.optimisation.VALIDATE_EVERY", 4)
+    monkeypatch.setattr("unetpipe.optimisation.VALIDATE_FIRST", (1, 2))
+    patient = Optimisation(
+        steps=30, learning_rate=1e-30, patience=3, checkpoint_every=1
+    )
+    run = Run(tmp_path, metric="dice", spec=replace(SPEC, dropout=0.0))
+    run(replace(patient, steps=stop_at, patience=None))
+    done = run(patient)
+    assert done.best.step == 1
+    assert done.step == 12, "what is scored every 4 steps counts, whenever it resumed"
+
+
 def test_deterministic_algorithms_repeat_and_leave_the_process_as_it_was(tmp_path):
     before = torch.are_deterministic_algorithms_enabled()
     runs = [

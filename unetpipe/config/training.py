@@ -117,7 +117,8 @@ class TrainingConfig(Section):
     checkpoint is kept. auto: every 500 steps, and after 50, 100 and 200, so that a
     short training has a curve as well."""
     patience: Count | None = None
-    """Stop after so many validations without a better score; null: never."""
+    """Stop after so many validations without a better score; null: never. Of
+    ``validate_every: auto`` those every 500 steps count."""
     validation_metric: Literal["auto", "v_rand", "seg", "f1", "dice", "loss"] = "auto"
     """What chooses the checkpoint: V_Rand; SEG or F1 of objects (with two classes);
     mean Dice or the loss. auto: v_rand for two classes, dice for more."""
