@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unetpipe.checked_run import check_run
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.missing_files import leave_out_missing
-from unetpipe.sheet import Sheet, load_sheet, parse_sheet
+from unetpipe.sheet import Sheet, parse_sheet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEADER = "volume\timage\tlabels\trole\toptional\n"
@@ -166,12 +166,6 @@ def test_the_challenges_stack_is_tested_by_all_networks_where_its_labels_are(
         check_run(shipped(tmp_path, ensemble=True))
     assert "has no row without a fold in the role predict or test" in str(caught.value)
     assert str(caught.value).splitlines()[-1] == line
-
-
-def test_each_section_of_the_training_stack_is_tested_in_one_fold() -> None:
-    table = load_sheet(REPOSITORY / "config/isbi2012.tsv")
-    tested = [z for row in table.rows if row.role == "test" for z in row.sections or ()]
-    assert sorted(tested) == list(range(30))
 
 
 def test_a_trained_network_needs_the_volumes_that_are_there_alone(

@@ -150,7 +150,7 @@ def test_another_folder_has_the_results_and_the_project_the_sheet(fresh, tmp_pat
     (command,) = re.findall(r"not here yet: (.+)", said)
     words = shlex.split(command)
     assert words[0] == "snakemake"
-    assert "network={'depth': '3'}" in words
+    assert """'network={"depth": "3"}'""" in command
     done = subprocess.run(
         [*fresh.command()[:3], "--dry-run", "--quiet", "rules", *words[1:]],
         cwd=tmp_path,

@@ -20,13 +20,17 @@ def own_command():
 
 
 def as_typed(key, value):
-    """Return a setting of the command line as `--config` reads it back."""
+    """Return a setting of the command line as `--config` reads it back.
+
+    Sections and lists are told as JSON, which needs no quotes within a shell's quotes.
+    """
     if value is None:
         return f"{key}="
-    plain = f"{key}={value}"
-    return (
-        plain if parse_config([plain]) == {key: value} else f"{key}={json.dumps(value)}"
-    )
+    spelled = [str(value), json.dumps(value, ensure_ascii=False)]
+    if isinstance(value, (dict, list)):
+        spelled.reverse()
+    words = [f"{key}={text}" for text in spelled]
+    return next((w for w in words if parse_config([w]) == {key: value}), words[0])
 
 
 def verified_predictions():
