@@ -75,6 +75,13 @@ def test_only_settings_that_differ_are_listed() -> None:
     assert changed_settings([OLD, OLD]) == {}
 
 
+def test_thresholds_are_shown_without_the_dust_of_floating_point() -> None:
+    new = network("new", [0.9] * 3)
+    new["predicted"]["brain"]["segmentation"]["threshold"] = 0.1 + 0.2
+    key = "segmentation.threshold"
+    assert changed_settings([OLD, new]) == {key: ["0.4", "0.3"]}
+
+
 def test_differences_are_paired_section_by_section() -> None:
     new = network("new", [0.8, 0.6, 0.4])
     rand, pixel = differences(OLD, new)

@@ -198,4 +198,11 @@ def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             if key not in NO_SETTING or path == "learnt from":
                 yield from _flatten(inside, f"{path}.{key}" if path else key)
     else:
-        yield path, ABSENT if value is None else str(value)
+        yield path, _as_text(value)
+
+
+def _as_text(value: Any) -> str:
+    """Return a setting without the dust of floating point."""
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return ABSENT if value is None else str(value)
