@@ -37,6 +37,7 @@ def read_training(folder: Path) -> dict:
         "record": read_record(folder / "train.json"),
         "description": read_record(folder / "model.json"),
         "history": read_history(folder / "history.csv"),
+        "members": [],
         "stores": [],
     }
 
