@@ -117,6 +117,26 @@ def test_the_threshold_of_an_even_number_is_one_that_was_tried(
     assert read_record(join(*members)[1])["thresholds"] == {"v_rand": median}
 
 
+def test_what_the_members_have_learnt_from_is_known_wherever_the_ensemble_goes(
+    make_model, join
+):
+    rows = [{"volume": "brain", "sections": [z], "image": "1" * 64} for z in range(3)]
+    recipes = [
+        {"train": rows[:2], "validate": rows[2:], "seed": 0},
+        {"train": rows[1:], "validate": rows[:1], "seed": 1},
+    ]
+    one, two = (
+        make_model(seed=s, name=f"member-{s}", recipe=recipe)
+        for s, recipe in enumerate(recipes)
+    )
+    assert read_record(join(one, two)[1])["recipe"] == {
+        "train": rows,
+        "validate": [rows[2], rows[0]],
+    }
+    stranger = make_model(seed=2, name="stranger")
+    assert "recipe" not in read_record(join(one, stranger, name="partly")[1])
+
+
 def test_members_of_different_architectures_are_refused(make_model, join):
     wide = make_model(UNetSpec(base_channels=8, depth=2), name="wide")
     with pytest.raises(

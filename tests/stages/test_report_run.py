@@ -279,6 +279,24 @@ def test_a_network_that_knows_test_sections_is_a_warning_and_not_held_out(
     assert "On 2 test sections of brain it scores" in text
 
 
+def test_sections_are_held_out_only_from_a_network_whose_rows_are_known(
+    folder: Path,
+) -> None:
+    path = Path("unet/model.json")
+    record = read_record(path)
+    rows = [{"volume": "brain", "sections": [1], "image": "1" * 64}]
+    for recipe, told in (
+        ({"recipe": {"train": rows, "validate": []}}, "On 2 held-out test sections"),
+        ({}, "On 2 test sections"),
+    ):
+        del record["recipe"]
+        record |= recipe
+        write_record(path, record)
+        report(**arguments(Path()))
+        page = Path("unet/report.html").read_text()
+        assert f"{told} of brain it scores" in Links(page).text
+
+
 def test_an_adopted_network_dates_the_page_by_when_it_was_taken_over(
     folder: Path,
 ) -> None:

@@ -195,6 +195,12 @@ def leaks(run: Run, training: Record) -> Iterator[str]:
                     )
 
 
+def _is_origin_known(training: Record) -> bool:
+    """Say whether it is known what a network, or each member, has learnt from."""
+    members = training["members"] or [training]
+    return all("recipe" in one["description"] for one in members)
+
+
 def _warnings_of(predicted: Record) -> Iterator[str]:
     devices = predicted["prediction"].get("devices", ())
     if len(devices) > 1:
@@ -281,6 +287,7 @@ def _about_scores(run: Run) -> Markup:
     rows = dict(pooled.rows[metric])
     ours = rows.pop(OURS)
     is_held_out = not any(True for t in run["trained"] for _ in leaks(run, t))
+    is_held_out &= all(map(_is_origin_known, run["trained"]))
     kind = (
         ("held-out " * is_held_out + "test") if pooled.role == "test" else "validation"
     )

@@ -79,6 +79,7 @@ def join_networks(
                 for name, description in zip(names, described, strict=True)
             ],
             "weights_sha256": hash_file(model),
+            **_learnt(described),
             "thresholds": _median_thresholds(described),
             "thresholds_are": "medians over the members",
             "circumstances": circumstances(seconds=time.monotonic() - began),
@@ -107,6 +108,17 @@ def _check_alike(described: dict[str, dict[str, Any]]) -> None:
                 "ensemble takes networks of one architecture: train them anew with "
                 "the same configuration, or set ensemble: false"
             )
+
+
+def _learnt(described: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what members learnt from and were chosen by, if it is known of all."""
+    if not all("recipe" in one for one in described):
+        return {}
+    rows: dict[str, list[Any]] = {"train": [], "validate": []}
+    for one in described:
+        for role, known in rows.items():
+            known += [row for row in one["recipe"].get(role, ()) if row not in known]
+    return {"recipe": rows}
 
 
 def _median_thresholds(described: list[dict[str, Any]]) -> dict[str, float]:
