@@ -63,6 +63,17 @@ def test_all_that_a_training_left_is_taken_over_and_where_it_is_from(
     assert hash_file(kept / "model.safetensors") == hash_file(weights)
 
 
+def test_a_report_tells_that_an_adopted_network_is_an_ensemble(tmp_path, make_model):
+    weights, _ = make_model(name="old", num_members=3)
+    bare = read_training(adopt(weights.parent, tmp_path / "bare"))
+    run = {"name": "new", "volumes": {}, "weight_maps": [], "predicted": []}
+    run |= {"manifest": {"circumstances": bare["record"]["circumstances"]}}
+    text = summarise(run | {"trained": [bare]})
+    assert "An ensemble of 3 networks, each a two-dimensional U-Net of" in text
+    assert f"convolutions) was taken over from {weights.parent};" in text
+    assert show_training(bare)["facts"]["Parameters"].startswith("3 networks of ")
+
+
 def test_a_report_tells_of_an_adopted_network_what_is_known(tmp_path, make_model):
     weights, _ = make_model(name="old")
     bare = read_training(adopt(weights.parent, tmp_path / "bare"))

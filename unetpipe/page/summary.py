@@ -265,6 +265,9 @@ def _about_training(run: Run) -> Markup:
     if first["members"]:
         each = f"a{network[1:]}"
         return escape(about_members(len(first["members"]), each, learnt))
+    if num_members := first["description"].get("num_members"):
+        told = "An ensemble of {} networks, each a{}"
+        network = Markup(told).format(num_members, network[1:])
     names = sorted({volume for volume, _ in learnt})
     found = "".join(f" was taken over from {place};" for place in adopted_from(record))
     if "steps" not in record:

@@ -223,7 +223,7 @@ def _facts_of_training(training: Record) -> Iterator[tuple[str, str]]:
     spec = UNetSpec.from_json(description["spec"])
     for place in adopted_from(record):
         yield "Taken over from", place
-    num_members = len(training["members"])
+    num_members = description.get("num_members")
     times = f"{num_members} networks of " if num_members else ""
     yield "Parameters", f"{times}{spec.num_parameters:,}"
     yield "Halo", f"{spec.halo.before} before, {spec.halo.after} after"
