@@ -20,6 +20,8 @@ COLUMNS = (
     "unlabelled",
     "optional",
 )
+# What rows of one volume may differ in.
+OF_ROW = ("sections", "role", "fold")
 REQUIRED = ("volume", "image", "role")
 
 

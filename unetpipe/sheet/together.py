@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from posixpath import normpath
 
+from unetpipe.sheet.header import COLUMNS, OF_ROW
 from unetpipe.sheet.rows import Row
 
+# What rows of one volume repeat; of ``optional`` a message of its own speaks.
+OF_VOLUME = [name for name in COLUMNS if name not in ("optional", *OF_ROW)]
 LISTED = 10  # sections named in a message
 
 
@@ -16,16 +19,7 @@ def check_together(rows: Iterable[Row]) -> list[str]:
     taken: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         other = first.setdefault(row.volume, row)
-        for column in (
-            "image",
-            "labels",
-            "axes",
-            "time",
-            "channels",
-            "voxel_size_nm",
-            "label_kind",
-            "unlabelled",
-        ):
+        for column in OF_VOLUME:
             mine, theirs = getattr(row, column), getattr(other, column)
             if mine != theirs:
                 problems.append(
