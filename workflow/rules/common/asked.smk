@@ -84,5 +84,5 @@ def described_networks():
                 }
             ),
         }
-        for model, network in {**NETWORKS, **ENSEMBLES}.items()
+        for model, network in MODELS.items()
     ]

@@ -15,7 +15,7 @@ def scored_networks():
         {
             "model": model,
             "volume": volume,
-            "variant": {**NETWORKS, **ENSEMBLES}[model].variant,
+            "variant": MODELS[model].variant,
             "fold": "" if model in ENSEMBLES else NETWORKS[model].fold,
             "seed": None if model in ENSEMBLES else NETWORKS[model].seed,
             "shared": shared_sections(volume),
@@ -110,7 +110,7 @@ def prediction_files(model=None):
 
 def configuration_of(wildcards):
     """Return the whole configuration of a network, as plain values."""
-    return {**NETWORKS, **ENSEMBLES}[wildcards.model].config.model_dump(mode="json")
+    return MODELS[wildcards.model].config.model_dump(mode="json")
 
 
 def predictions_of(wildcards):

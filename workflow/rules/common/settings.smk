@@ -38,6 +38,7 @@ if workflow.is_main_process:  # jobs would say it again
         logger.warning(line)
 CONFIG, SHEET = RUN.config, RUN.sheet
 NETWORKS, ENSEMBLES = RUN.networks, RUN.ensembles
+MODELS = NETWORKS | ENSEMBLES
 # The folders of networks that are not trained here.
 ADOPTED = {
     name: str(Path(network.folder).expanduser())
