@@ -54,6 +54,7 @@ def split_scores(
         if described["role"] != TEST:
             continue
         key = (described["predictor"], described["metric"])
+        terms = read_terms(described)
         for contribution, is_shared in zip(both, (False, True), strict=True):
             places = [
                 place
@@ -61,7 +62,6 @@ def split_scores(
                 if (everything or z in numbers) == is_shared
             ]
             if places:
-                terms = read_terms(described)
                 contribution.terms[key] = terms._replace(terms=terms.terms[places])
     is_whole = True
     for table in metrics["objects"]:
