@@ -23,10 +23,10 @@ FAULT_SECONDS ?= 5400
 # Random moments at which a prediction and a training are killed.
 KILLS ?= 10
 # The rest of README's table, which `make check` runs too.
-MORE_FAULTS := tests/unit/test_claims.py tests/network/test_checkpoints.py \
+MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
   tests/stages/test_prediction.py tests/stages/test_train_unet.py \
   tests/stages/test_ingest_parts.py \
-  tests/network/test_training.py tests/workflow/test_chain.py
+  tests/training/test_loop.py tests/workflow/test_chain.py
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
@@ -105,7 +105,7 @@ fix: venv ## Format, and mend what the linters can mend
 	snakefmt workflow
 
 schema: venv ## Write the schemas and the tables of config/README.md
-	python -m unetpipe.config_reference config
+	python -m tests.reference config
 
 clean: ## Remove the virtual environment and caches, never results
 	rm -rf $(VENV) $(EXPORT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

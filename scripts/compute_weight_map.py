@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import WeightMapConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.compute_weight_map import compute_weight_map
 
 log_to(Path(snakemake.log[0]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import PhantomConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.download_dataset import download_dataset
 
 log_to(Path(snakemake.log[0]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
 
 log_to(Path(snakemake.log[0]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import ExportConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.export_model import export_model
 
 log_to(Path(snakemake.log[0]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import IngestConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.ingest_volume import ingest_volume
 
 log_to(Path(snakemake.log[0]))

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from unetpipe.logs import log_to_screen
+from unetpipe.runtime.logs import log_to_screen
 from unetpipe.stages.make_sheet import make_sheet
 
 parser = ArgumentParser(description=__doc__)

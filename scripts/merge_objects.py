@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.merge_objects import merge_objects
 
 log_to(Path(snakemake.log[0]))

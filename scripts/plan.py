@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.plan import plan
 
 log_to(Path(snakemake.log[0]))

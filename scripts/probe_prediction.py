@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import PredictionConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.probe_prediction import probe_prediction
 
 log_to(Path(snakemake.log[0]))

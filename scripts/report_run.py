@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.report_run import report_run
 
 log_to(Path(snakemake.log[0]))

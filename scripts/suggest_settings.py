@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe import config
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.suggest_settings import suggest_settings
 
 log_to(Path(snakemake.log[0]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import VerifyConfig
-from unetpipe.logs import log_to
+from unetpipe.runtime.logs import log_to
 from unetpipe.stages.verify import verify
 
 log_to(Path(snakemake.log[0]))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.stored import make_model, make_volume  # noqa: F401
+
 # Machines are shared: a slow example is no failure. The same cases in every run.
 settings.register_profile("unetpipe", deadline=None, derandomize=True)
 settings.register_profile("deep", deadline=None, max_examples=5000)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from unetpipe.geometry import as_zyx
-from unetpipe.inference import TilePredictor
-from unetpipe.intensity import mirror_take
-from unetpipe.model import UNet
-from unetpipe.tiling import whole_section_input
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.unet import UNet
+from unetpipe.tiling.boxes import as_zyx
+from unetpipe.tiling.grids import whole_section_input
+from unetpipe.tiling.intensity import mirror_take
 
 
 def one_pass(network: UNet, image: np.ndarray) -> np.ndarray:

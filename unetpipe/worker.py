@@ -11,9 +11,9 @@ from typing import Any
 
 from unetpipe import config
 from unetpipe.errors import UnetpipeError
-from unetpipe.logs import log_to
-from unetpipe.machine import end_with_parent
-from unetpipe.records import read_record, write_record
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.runtime.logs import log_to
+from unetpipe.runtime.machine import end_with_parent
 from unetpipe.stages.train_unet import train_unet
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import torch
 
 from tests.benchmarks.figures import CannotRun, Section, format_table
 from tests.benchmarks.settings import ROOT, Settings, describe_machine
-from unetpipe.machine import keep_freed_memory
+from unetpipe.runtime.machine import keep_freed_memory
 
 # In the order of what matters most, should time run out.
 BENCHMARKS = {

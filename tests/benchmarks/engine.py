@@ -12,9 +12,9 @@ from tests.benchmarks.gpu_load import GpuLoad
 from tests.benchmarks.inputs import Prediction, save_model, store_volume
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio, time_once
-from unetpipe.inference import DTYPES
-from unetpipe.model import UNet
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.network.predictor import DTYPES
+from unetpipe.network.unet import UNet
+from unetpipe.tiling.unet_spec import UNetSpec
 
 TERA = 1e12
 

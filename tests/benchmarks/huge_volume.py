@@ -4,12 +4,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 from unetpipe.config import PredictionConfig
-from unetpipe.geometry import Zyx
-from unetpipe.records import write_record
+from unetpipe.runtime.files import write_record
 from unetpipe.stages.plan_prediction import plan_prediction
-from unetpipe.tile_choice import rank_tiles
-from unetpipe.tiling import plan_geometry
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.tile_choice import rank_tiles
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE: Zyx = (10_000, 10_000, 10_000)
 LARGEST: Zyx = (100_000, 100_000, 100_000)

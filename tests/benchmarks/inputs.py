@@ -12,16 +12,21 @@ from safetensors.torch import save_file
 
 from tests.benchmarks.settings import Settings
 from unetpipe.config import IngestConfig, PredictionConfig
-from unetpipe.geometry import Zyx, as_zyx, grid_cell, iterate_grid, round_up
-from unetpipe.intensity import IntensityStatistics
-from unetpipe.model import UNet
-from unetpipe.phantom import draw_phantom
-from unetpipe.records import hash_file, read_record, write_record
+from unetpipe.ingestion.phantom import draw_phantom
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.plan_prediction import plan_prediction
 from unetpipe.stages.predict_part import predict_part
 from unetpipe.stages.probe_prediction import probe_prediction
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.volumes import create_volume, open_volume, shard_shape, write_shard
+from unetpipe.storage.volumes import (
+    create_volume,
+    open_volume,
+    shard_shape,
+    write_shard,
+)
+from unetpipe.tiling.boxes import Zyx, as_zyx, grid_cell, iterate_grid, round_up
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.intensity import IntensityStatistics
 
 VOXEL_SIZE_NM = (50.0, 4.0, 4.0)
 PATCH: Zyx = (2, 512, 512)

@@ -13,10 +13,10 @@ from tests.benchmarks.fresh import Used, measure_fresh
 from tests.benchmarks.inputs import describe_tiff, draw_sections, save_model
 from tests.benchmarks.settings import Settings
 from unetpipe.config import IngestConfig, PredictionConfig, SegmentationConfig
-from unetpipe.geometry import Zyx
-from unetpipe.model import UNet
-from unetpipe.records import write_record
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.files import write_record
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.unet_spec import UNetSpec
 
 STAGES = ("ingest_volume", "predict_part", "finish_prediction", "finish_segmentation")
 # A tile of more than half the largest shard, more sections than the thickest shards

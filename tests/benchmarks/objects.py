@@ -18,17 +18,17 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.fresh import measure_fresh
 from tests.benchmarks.settings import Settings
 from unetpipe.config import SegmentationConfig
-from unetpipe.geometry import Zyx, grid_cell, iterate_grid, whole_volume
-from unetpipe.records import write_record
-from unetpipe.segmentation import threshold_mask
-from unetpipe.segmenting import Segmentation
-from unetpipe.volumes import (
+from unetpipe.runtime.files import write_record
+from unetpipe.segmentation.passes import Segmentation
+from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     open_volume,
     read_roi,
     write_shard,
 )
+from unetpipe.tiling.boxes import Zyx, grid_cell, iterate_grid, whole_volume
+from unetpipe.tiling.quantised import threshold_mask
 
 VOXELS_A_CELL = 32_000
 THRESHOLD = 0.5

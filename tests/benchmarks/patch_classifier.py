@@ -16,9 +16,9 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave
 from unetpipe.errors import GeometryError
-from unetpipe.inference import DTYPES
-from unetpipe.model import UNet
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.network.predictor import DTYPES
+from unetpipe.network.unet import UNet
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
 class PatchClassifier(nn.Module):

@@ -12,10 +12,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tests.benchmarks.inputs import PATCH, draw_sections
 from tests.benchmarks.settings import Settings
 from unetpipe.config import check_config
-from unetpipe.inference import DTYPES
-from unetpipe.model import UNet
-from unetpipe.phantom import draw_phantom
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.ingestion.phantom import draw_phantom
+from unetpipe.network.predictor import DTYPES
+from unetpipe.network.unet import UNet
+from unetpipe.tiling.unet_spec import UNetSpec
 
 LEARNING_RATE, MOMENTUM = 0.02, 0.9
 

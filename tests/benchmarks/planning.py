@@ -14,9 +14,9 @@ from tests.benchmarks.fresh import ROOT, measure_fresh
 from tests.benchmarks.huge_volume import LARGEST, SHAPE
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
-from unetpipe.geometry import Zyx, grid_shape
-from unetpipe.records import read_record
-from unetpipe.tiling import PredictionGeometry
+from unetpipe.runtime.files import read_record
+from unetpipe.tiling.boxes import Zyx, grid_shape
+from unetpipe.tiling.grids import PredictionGeometry
 
 
 def measure(settings: Settings) -> list[Figure]:

@@ -20,18 +20,18 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import draw_sections
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio
-from unetpipe.geometry import Roi, Zyx, grid_cell, iterate_grid, whole_volume
-from unetpipe.levels import create_levels
-from unetpipe.machine import num_processors
-from unetpipe.phantom import draw_phantom
-from unetpipe.pyramid import build_pyramid
-from unetpipe.volumes import (
+from unetpipe.ingestion.phantom import draw_phantom
+from unetpipe.runtime.machine import num_processors
+from unetpipe.storage.levels import create_levels
+from unetpipe.storage.pyramid import build_pyramid
+from unetpipe.storage.volumes import (
     create_volume,
     open_volume,
     read_roi,
     shard_shape,
     write_shard,
 )
+from unetpipe.tiling.boxes import Roi, Zyx, grid_cell, iterate_grid, whole_volume
 
 PATCH: Zyx = (8, 256, 256)
 

@@ -10,8 +10,8 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import Prediction, save_model, store_volume
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
-from unetpipe.model import UNet
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.network.unet import UNet
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
 def measure(settings: Settings) -> list[Figure]:

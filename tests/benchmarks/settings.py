@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
-from unetpipe.machine import GIB, num_processors
+from unetpipe.runtime.machine import GIB, num_processors
 
 Size = TypeVar("Size")
 

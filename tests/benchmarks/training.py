@@ -14,19 +14,19 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import VOXEL_SIZE_NM, store_volume
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import median_ratio, time_once
-from unetpipe.annotated import AnnotatedVolume
-from unetpipe.augmentation import Augmentation
-from unetpipe.checkpoints import Checkpoints
 from unetpipe.config import AugmentationConfig
-from unetpipe.geometry import Zyx
-from unetpipe.history import read_history
-from unetpipe.model import UNet
-from unetpipe.optimisation import Optimisation
-from unetpipe.records import read_record
-from unetpipe.sampling import Batch, Patch, PatchSampler
-from unetpipe.training import train
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import create_volume, open_volume
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.files import read_record
+from unetpipe.storage.volumes import create_volume, open_volume
+from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.augmentation import Augmentation
+from unetpipe.training.checkpoints import Checkpoints
+from unetpipe.training.history import read_history
+from unetpipe.training.loop import train
+from unetpipe.training.optimiser import Optimisation
+from unetpipe.training.sampling import Batch, Patch, PatchSampler
 
 
 class InMemory(PatchSampler):

@@ -8,8 +8,8 @@ from scipy.ndimage import distance_transform_edt
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import median_ratio, time_once
-from unetpipe.phantom import draw_phantom
-from unetpipe.weight_map import (
+from unetpipe.ingestion.phantom import draw_phantom
+from unetpipe.targets.weight_map import (
     SIGMA_VOX,
     W0,
     compute_border_term,

@@ -42,8 +42,12 @@ def project(cluster, workstation, tmp_path):
     for name in ("results", "resources", ".snakemake"):
         shutil.copytree(workstation.folder / name, folder / name)
     project.edit("config/tiny.yaml", "parts: 2", "parts: 1")
-    project.edit("unetpipe/signals.py", "\n@contextmanager\ndef told_to_stop(", SLOW)
-    project.edit("unetpipe/signals.py", "stop = threading.Event()", "stop = _Slow()")
+    project.edit(
+        "unetpipe/runtime/signals.py", "\n@contextmanager\ndef told_to_stop(", SLOW
+    )
+    project.edit(
+        "unetpipe/runtime/signals.py", "stop = threading.Event()", "stop = _Slow()"
+    )
     probe = folder / "results/tiny/unet/cells/probe.json"
     kept = probe.read_bytes()
     shutil.rmtree(probe.parent)

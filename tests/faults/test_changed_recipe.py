@@ -9,8 +9,8 @@ import pytest
 
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from unetpipe.errors import IdentityError, Interrupted
-from unetpipe.inference import TilePredictor
-from unetpipe.records import hash_file, read_record
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.runtime.files import hash_file, read_record
 
 pytestmark = pytest.mark.faults
 

@@ -12,11 +12,11 @@ from tests.stages.annotated import draw_instances, ingest
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from tests.stages.test_train_unet import TRAINING, Training, rows_of
 from unetpipe.config import IngestConfig
+from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import ResourceError
-from unetpipe.records import read_record, write_record
-from unetpipe.sheet import parse_sheet
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.ingest_volume import ingest_volume
-from unetpipe.volumes import open_volume
+from unetpipe.storage.volumes import open_volume
 
 pytestmark = pytest.mark.faults
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.conftest import shard_hashes
 from tests.workflow.conftest import Project
-from unetpipe.records import read_record
+from unetpipe.runtime.files import read_record
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
 

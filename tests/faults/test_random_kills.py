@@ -12,9 +12,9 @@ from tests.faults.injected import Tally, duration, kill_after
 from tests.stages.annotated import draw_instances, ingest
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from tests.stages.test_train_unet import TRAINING, Training, rows_of
-from unetpipe.inference import TilePredictor
-from unetpipe.records import read_record
-from unetpipe.sampling import PatchSampler
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.runtime.files import read_record
+from unetpipe.training.sampling import PatchSampler
 
 pytestmark = pytest.mark.faults
 

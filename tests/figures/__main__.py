@@ -17,8 +17,8 @@ from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 from PIL import Image
 
-from unetpipe.page.figures import grey_picture, object_picture
-from unetpipe.volumes import open_volume
+from unetpipe.report.page.figures import grey_picture, object_picture
+from unetpipe.storage.volumes import open_volume
 
 PICTURE = Path(__file__).parent / "overview.png"
 SHOWN = 160  # voxels along an edge of the detail

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from tests.network.test_exact_tiling import he_network, image_of
-from unetpipe.assembly import BlockVoxels, source_roi
-from unetpipe.engine import Engine
 from unetpipe.errors import DataError, ResourceError
-from unetpipe.inference import TilePredictor
-from unetpipe.intensity import normalise
-from unetpipe.lanes import CudaLane, HostLane, choose_lane
-from unetpipe.pipeline import Writer
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.network.engine import Engine
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.transfer import CudaLane, HostLane, choose_lane
+from unetpipe.runtime.background import Writer
+from unetpipe.tiling.blocks import BlockVoxels, source_roi
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.intensity import normalise
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SPEC = UNetSpec(base_channels=2, depth=2, num_classes=3)
 SHAPE = (2, 40, 50)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.oracles import assert_agree, one_pass
-from unetpipe.ensemble import Ensemble
-from unetpipe.geometry import Halo, as_zyx
-from unetpipe.inference import TilePredictor
-from unetpipe.model import UNet
-from unetpipe.tiling import PredictionGeometry, plan_geometry
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.unet import UNet
+from unetpipe.tiling.boxes import Halo, as_zyx
+from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SPECS = {
     "paper": UNetSpec(base_channels=2),

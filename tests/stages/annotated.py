@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.stages.conftest import store_volume
+from tests.stored import store_volume
 from unetpipe.config import WeightMapConfig
-from unetpipe.intensity import IntensityStatistics
-from unetpipe.records import write_record
+from unetpipe.runtime.files import write_record
 from unetpipe.stages.compute_weight_map import compute_weight_map
+from unetpipe.tiling.intensity import IntensityStatistics
 
 
 def draw_instances(shape=(4, 50, 60), seed=0):

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from unetpipe.config import PredictionConfig
-from unetpipe.receipts import receipt_path
-from unetpipe.records import read_record, write_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.finish_prediction import finish_prediction
 from unetpipe.stages.plan_prediction import plan_prediction
 from unetpipe.stages.predict_part import predict_part
 from unetpipe.stages.probe_prediction import probe_prediction
-from unetpipe.verification import hash_voxels
-from unetpipe.volumes import open_volume
+from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.verification import hash_voxels
+from unetpipe.storage.volumes import open_volume
 
 SHAPE = (5, 70, 101)
 
@@ -91,6 +91,6 @@ class Chain:
 
 
 def small_shards(monkeypatch, sections=2, voxels=32):
-    monkeypatch.setattr("unetpipe.tiling.SHARD_SECTIONS", sections)
-    monkeypatch.setattr("unetpipe.tiling.FEWEST_SHARDS_Z", 1)
-    monkeypatch.setattr("unetpipe.tiling.SHARD_VOXELS_YX", voxels)
+    monkeypatch.setattr("unetpipe.tiling.grids.SHARD_SECTIONS", sections)
+    monkeypatch.setattr("unetpipe.tiling.grids.FEWEST_SHARDS_Z", 1)
+    monkeypatch.setattr("unetpipe.tiling.grids.SHARD_VOXELS_YX", voxels)

@@ -8,21 +8,20 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from unetpipe.geometry import iterate_grid, whole_volume
-from unetpipe.history import History, HistoryRow
+from unetpipe.evaluation.record import MetricsRecord
+from unetpipe.evaluation.score_rows import definitions_of, make_row
 from unetpipe.metrics import Interval
-from unetpipe.metrics_record import MetricsRecord
-from unetpipe.records import read_record, write_bytes_atomic, write_record
-from unetpipe.scoring import definitions_of
-from unetpipe.scoring.rows import make_row
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import (
+from unetpipe.runtime.files import read_record, write_bytes_atomic, write_record
+from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     open_volume,
     shard_shape,
     write_shard,
 )
+from unetpipe.tiling.boxes import iterate_grid, whole_volume
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.history import History, HistoryRow
 
 CIRCUMSTANCES = {
     "host": "node7",

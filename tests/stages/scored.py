@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 
 from unetpipe.config import EvaluationConfig
-from unetpipe.geometry import iterate_grid, whole_volume
-from unetpipe.intensity import IntensityStatistics
-from unetpipe.metrics_record import MetricsRecord
-from unetpipe.records import read_record, write_record
-from unetpipe.segmentation import label_components, threshold_mask
+from unetpipe.evaluation.record import MetricsRecord
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.segmentation.thresholds import label_components
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
-from unetpipe.tiling import plan_geometry
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import (
+from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     open_volume,
     write_shard,
 )
+from unetpipe.tiling.boxes import iterate_grid, whole_volume
+from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.intensity import IntensityStatistics
+from unetpipe.tiling.quantised import threshold_mask
+from unetpipe.tiling.unet_spec import UNetSpec
 
 STRIDE = (1, 32, 32)
 

@@ -4,13 +4,13 @@ import cc3d
 import numpy as np
 
 from unetpipe.config import SegmentationConfig
-from unetpipe.geometry import grid_cell, iterate_grid, whole_volume
-from unetpipe.records import read_record, write_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.merge_objects import merge_objects
 from unetpipe.stages.relabel_part import relabel_part
 from unetpipe.stages.segment_part import segment_part
-from unetpipe.volumes import create_volume, open_volume, write_shard
+from unetpipe.storage.volumes import create_volume, open_volume, write_shard
+from unetpipe.tiling.boxes import grid_cell, iterate_grid, whole_volume
 
 
 def store_prediction(

@@ -7,15 +7,15 @@ import pytest
 from tests.stages.reported import trained
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, DataError, IntegrityError
-from unetpipe.history import read_history
-from unetpipe.page.summary import collect_warnings, summarise
-from unetpipe.page.timings import describe_machines, list_jobs
-from unetpipe.page.views import show_training
-from unetpipe.records import hash_file, read_record, write_record
+from unetpipe.report.page.summary import collect_warnings, summarise
+from unetpipe.report.page.timings import describe_machines, list_jobs
+from unetpipe.report.page.views import show_training
+from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.adopt_network import adopt_network
 from unetpipe.stages.join_networks import join_networks
 from unetpipe.stages.probe_prediction import probe_prediction
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.history import read_history
 
 
 def adopt(source: Path, target: Path, num_classes: int = 2) -> Path:

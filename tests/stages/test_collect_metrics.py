@@ -10,9 +10,9 @@ import pytest
 
 from tests.stages.scored import Scored, find_row
 from unetpipe.errors import DataError
-from unetpipe.metrics_record import MetricsRecord
-from unetpipe.score_lines import COLUMNS
-from unetpipe.scoring.rows import METRICS
+from unetpipe.evaluation.record import MetricsRecord
+from unetpipe.evaluation.score_rows import METRICS
+from unetpipe.report.score_lines import COLUMNS
 from unetpipe.stages.collect_metrics import collect_metrics
 from unetpipe.stages.compare_networks import compare_networks
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unetpipe.records import read_record, write_record
-from unetpipe.scoring import ThresholdScores, describe_terms
-from unetpipe.scoring.rows import make_row
+from unetpipe.evaluation.folds import describe_terms
+from unetpipe.evaluation.score_rows import make_row
+from unetpipe.evaluation.thresholds import ThresholdScores
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.compare_networks import compare_networks
 
 CHOSEN = 0.5

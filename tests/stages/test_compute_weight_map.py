@@ -8,10 +8,14 @@ import pytest
 from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.geometry import iterate_grid, whole_volume
-from unetpipe.records import read_record
-from unetpipe.volumes import open_volume, shard_path, shard_shape
-from unetpipe.weight_map import compute_border_term, separate_touching, to_instances
+from unetpipe.runtime.files import read_record
+from unetpipe.storage.volumes import open_volume, shard_path, shard_shape
+from unetpipe.targets.weight_map import (
+    compute_border_term,
+    separate_touching,
+    to_instances,
+)
+from unetpipe.tiling.boxes import iterate_grid, whole_volume
 
 
 def stored(record, name):
@@ -94,7 +98,9 @@ def test_only_wholly_written_stores_get_their_name(tmp_path, monkeypatch):
             raise RuntimeError("disk full")
         return compute_border_term(*arguments, **keywords)
 
-    monkeypatch.setattr("unetpipe.weight_blocks.compute_border_term", fail_at_third)
+    monkeypatch.setattr(
+        "unetpipe.targets.weight_blocks.compute_border_term", fail_at_third
+    )
     with pytest.raises(RuntimeError, match="disk full"):
         weigh(path, config=WeightMapConfig(w0=5.0))
     assert record.read_bytes() == old

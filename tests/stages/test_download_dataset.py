@@ -12,7 +12,7 @@ import tifffile
 
 from unetpipe.config import PhantomConfig
 from unetpipe.errors import DataError
-from unetpipe.phantom import draw_phantom
+from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.stages.download_dataset import download_dataset
 
 SMALL = PhantomConfig(shape=(2, 40, 50), num_cells=6)

@@ -8,19 +8,19 @@ import pytest
 
 from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
-from unetpipe.dropping import drop_stores, is_dropped
 from unetpipe.errors import IntegrityError
-from unetpipe.receipts import receipt_path
-from unetpipe.records import read_record, write_record
-from unetpipe.scored_volume import ScoredVolume
-from unetpipe.shard_checks import check_shards
+from unetpipe.evaluation.scored_volume import ScoredVolume
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.drop_probability import drop_probability
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.verification import receipts_of
+from unetpipe.storage.dropping import drop_stores, is_dropped
+from unetpipe.storage.receipted import check_shards
+from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.verification import receipts_of
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE = (3, 40, 60)
 
@@ -184,7 +184,7 @@ def test_a_kill_while_dropping_leaves_nothing_that_looks_whole(run, monkeypatch)
 
     killed.__wrapped__ = shutil.rmtree
     with monkeypatch.context() as patched:
-        patched.setattr("unetpipe.dropping.shutil.rmtree", killed)
+        patched.setattr("unetpipe.storage.dropping.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             stores = sorted(run.home.glob("*.zarr"))
             drop_stores(run.home, stores)

@@ -12,8 +12,9 @@ import pytest
 from scipy import ndimage
 
 from tests.stages.scored import Scored, find_row
-from unetpipe.baselines import GreyScale, grey_mask, watershed_objects
 from unetpipe.errors import GeometryError
+from unetpipe.evaluation.baselines import GreyScale, grey_mask, watershed_objects
+from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.metrics import (
     ContingencyTable,
     class_scores,
@@ -23,9 +24,8 @@ from unetpipe.metrics import (
     score_stack,
     warp_section,
 )
-from unetpipe.records import read_record
-from unetpipe.scoring.rows import METRICS
-from unetpipe.weight_map import separate_touching
+from unetpipe.runtime.files import read_record
+from unetpipe.targets.weight_map import separate_touching
 
 SHAPE = (5, 48, 64)
 CHUNKS = ((2, 16, 16), (4, 48, 32), (1, 16, 64))
@@ -69,7 +69,7 @@ def by_chunk(cells, tmp_path_factory):
         scored = Scored(folder, probability, labels, kind="instances", chunk=chunk)
         rows = ("validate", [0, 1]), ("test", [2, 3, 4])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("unetpipe.scored_volume.PIECE_VOX", 16)
+            patch.setattr("unetpipe.evaluation.scored_volume.PIECE_VOX", 16)
             records.append(scored.evaluate(*rows, field_of_interest_vox=5))
     return records
 
@@ -290,7 +290,7 @@ def test_classes_are_scored_one_by_one(tmp_path):
 
 def test_an_overlap_table_alone_needs_no_whole_sections(cells, tmp_path, monkeypatch):
     labels, truth, probability = cells
-    monkeypatch.delattr("unetpipe.scored_volume.ScoredVolume.whole_sections")
+    monkeypatch.delattr("unetpipe.evaluation.scored_volume.ScoredVolume.whole_sections")
     scored = Scored(tmp_path, probability, truth.astype(np.uint8))
     record = scored.evaluate(isbi_scores=False)
     assert {r["predictor"] for r in record["tables"][0]["rows"]} == {

@@ -13,15 +13,15 @@ from scipy import ndimage
 from tests.stages.ctc import drawn_sequence, write_sequence
 from tests.stages.scored import Scored, find_row, store
 from unetpipe.config import IngestConfig
-from unetpipe.ctc_layout import TrackIds, name_masks, name_result_folder
+from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError
+from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.images.frames import read_frame
-from unetpipe.records import read_record, write_record
-from unetpipe.scoring import ObjectCounts
-from unetpipe.sheet import parse_sheet
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.segmentation.ctc import TrackIds, name_masks, name_result_folder
 from unetpipe.stages.export_ctc import export_ctc
 from unetpipe.stages.ingest_volume import ingest_volume
-from unetpipe.volumes import open_volume
+from unetpipe.storage.volumes import open_volume
 
 
 def scores_of(result, gold):

@@ -12,17 +12,28 @@ import torch
 import yaml
 
 from tests.stages.annotated import draw_instances, ingest
-from unetpipe.checkpoints import pack_weights
 from unetpipe.config import ExportConfig
 from unetpipe.errors import ConfigError
-from unetpipe.exporting import has_onnx, script, tile_rule, wrap, wrapper_arguments
-from unetpipe.geometry import Roi
-from unetpipe.intensity import mirror_take
-from unetpipe.model import UNet, activate
-from unetpipe.records import hash_file, read_record, write_bytes_atomic, write_record
-from unetpipe.same_size import SameSizeUNet
+from unetpipe.network.formats import (
+    has_onnx,
+    script,
+    tile_rule,
+    wrap,
+    wrapper_arguments,
+)
+from unetpipe.network.same_size import SameSizeUNet
+from unetpipe.network.unet import UNet, activate
+from unetpipe.runtime.files import (
+    hash_file,
+    read_record,
+    write_bytes_atomic,
+    write_record,
+)
 from unetpipe.stages.export_model import export_model
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.intensity import mirror_take
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.checkpoints import pack_weights
 
 PAPER = UNetSpec(base_channels=2)
 SPECS = [

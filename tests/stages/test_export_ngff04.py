@@ -6,12 +6,12 @@ import pytest
 import yaozarrs
 import zarr
 
-from unetpipe import ngff04
-from unetpipe.ngff import name_classes
-from unetpipe.pyramid import build_pyramid
-from unetpipe.records import hash_file, read_record, write_record
+from unetpipe.storage import ngff04
+from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
-from unetpipe.volumes import (
+from unetpipe.storage.ngff import name_classes
+from unetpipe.storage.pyramid import build_pyramid
+from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     open_volume,
@@ -27,7 +27,7 @@ OBJECTS = RNG.integers(0, 9, SHAPE).astype(np.uint64) << 40
 
 @pytest.fixture(autouse=True)
 def small_screen(monkeypatch):
-    monkeypatch.setattr("unetpipe.levels.COARSEST_VOXELS", 32)
+    monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 32)
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 

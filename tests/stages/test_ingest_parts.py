@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.faults.injected import forked, wait_until_ended
 from tests.stages.test_ingest_volume import Originals
-from unetpipe import ingestion_parts
 from unetpipe.config import IngestConfig
 from unetpipe.errors import DataError
+from unetpipe.ingestion import layers as ingestion_parts
 from unetpipe.stages.ingest_part import ingest_part
 from unetpipe.stages.ingest_volume import ingest_volume
 
@@ -118,9 +118,7 @@ def test_any_number_of_parts_gives_the_same_stores_and_record(
 def test_layers_that_another_reader_made_are_not_taken_over(volume, monkeypatch):
     assert volume.part(0, 2)["num_layers_written"] == 2
     assert volume.part(0, 2)["num_layers_written"] == 0
-    monkeypatch.setattr(
-        ingestion_parts, "code_versions", lambda *_: {"unetpipe.images.axes": "edited"}
-    )
+    monkeypatch.setattr(ingestion_parts, "code_fingerprint", lambda *_: "edited")
     assert volume.part(0, 2)["num_layers_written"] == 2
 
 

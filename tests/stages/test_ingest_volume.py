@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from yaozarrs import validate_zarr_store
 
 from unetpipe.config import IngestConfig
+from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import open_image
-from unetpipe.intensity import IntensityStatistics
-from unetpipe.sheet import parse_sheet
 from unetpipe.stages import ingest_volume as stage
-from unetpipe.volumes import open_volume
+from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.intensity import IntensityStatistics
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 255, (6, 40, 50), np.uint8)
@@ -218,7 +218,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(originals, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("unetpipe.records.os.fsync", fail)
+    monkeypatch.setattr("unetpipe.runtime.files.os.fsync", fail)
     message = originals.refuse(error=ResourceError)
     assert "no room on the disk for the" in message
 

@@ -7,10 +7,10 @@ from safetensors.numpy import load_file, save_file
 
 from tests.stages.predicted import Chain
 from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.inference import TilePredictor, load_network
-from unetpipe.records import read_record
+from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.runtime.files import read_record
 from unetpipe.stages.join_networks import join_networks
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE = (2, 40, 50)
 

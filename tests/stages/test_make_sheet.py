@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter
 from tests.stages.annotated import ingest, weigh
 from tests.stages.ctc import drawn_sequence, write_sequence
 from unetpipe.config import check_config
+from unetpipe.config.sheet import load_sheet
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.originals import find_files, natural_key
-from unetpipe.sheet import load_sheet
+from unetpipe.images.files import find_files, natural_key
 from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.stages.suggest_settings import suggest_settings
 from unetpipe.survey import settings, understanding

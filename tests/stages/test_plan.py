@@ -10,15 +10,15 @@ import tifffile
 
 from tests.stages.predicted import Chain
 from unetpipe.config import Config
+from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
-from unetpipe.forecast import Rate, Volume, Wanted, forecast_prediction
-from unetpipe.history import History, HistoryRow
-from unetpipe.patches import choose_patch
-from unetpipe.records import read_record, write_record
-from unetpipe.sheet import parse_sheet
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.plan import plan
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.forecast import Rate, Volume, Wanted, forecast_prediction
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.patch_size import choose_patch
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.history import History, HistoryRow
 
 NETWORK = {"base_channels": 4, "depth": 2}
 TABLE = ("network  volume", "unet     vol")

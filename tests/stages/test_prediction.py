@@ -22,13 +22,13 @@ from unetpipe.errors import (
     Interrupted,
     ResourceError,
 )
-from unetpipe.inference import TilePredictor, load_network
-from unetpipe.intensity import normalise
-from unetpipe.receipts import receipt_path
-from unetpipe.records import read_record, write_record
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import open_volume, shard_path
+from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.volumes import open_volume, shard_path
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.intensity import normalise
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_a_signal_finishes_the_block_in_flight(chain, monkeypatch, number):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from unetpipe.inference import TilePredictor
+from unetpipe.network.predictor import TilePredictor
 from unetpipe.stages.predict_part import predict_part
 folder, model, model_json, fatal = sys.argv[1:]
 original, calls = TilePredictor.quantised, []
@@ -290,7 +290,9 @@ def test_a_killed_part_resumes_at_block_level(chain, fatal, monkeypatch):
 
 def test_a_full_disk_is_refused_before_the_store_is_created(chain, monkeypatch):
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr("unetpipe.machine.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr(
+        "unetpipe.runtime.machine.shutil.disk_usage", lambda path: usage
+    )
     run = chain()
     with pytest.raises(ResourceError, match="GiB free, about"):
         run.plan()
@@ -374,7 +376,7 @@ def test_a_second_job_on_the_same_part_waits_and_computes_nothing(chain, caplog)
 
 def test_jobs_that_cannot_wait_write_the_same_shards_side_by_side(chain, monkeypatch):
     small_shards(monkeypatch)
-    monkeypatch.setattr("unetpipe.claims.SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr("unetpipe.runtime.locks.SECONDS_TO_WAIT", 0)
     run = chain(parts=1)
     run.plan()
     arguments = [run.folder, run.model, run.model_json, 0]

@@ -8,23 +8,23 @@ import torch
 
 from tests.oracles import assert_agree, one_pass
 from tests.stages.predicted import SHAPE, Chain, small_shards
-from unetpipe.devices import has_arithmetic
 from unetpipe.errors import ResourceError
-from unetpipe.geometry import Roi, grid_shape, whole_volume
-from unetpipe.inference import TilePredictor, load_network
-from unetpipe.intensity import normalise
-from unetpipe.probing import (
+from unetpipe.network.devices import has_arithmetic
+from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.network.tile_trials import (
     Measured,
     choose_batch,
     first_that_runs,
     num_places,
     spread_tiles,
 )
-from unetpipe.records import read_record
-from unetpipe.tile_choice import TileCandidate, rank_tiles
-from unetpipe.tiling import plan_geometry
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import open_volume
+from unetpipe.runtime.files import read_record
+from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.boxes import Roi, grid_shape, whole_volume
+from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.intensity import normalise
+from unetpipe.tiling.tile_choice import TileCandidate, rank_tiles
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SPEC = UNetSpec(base_channels=4, depth=2)
 

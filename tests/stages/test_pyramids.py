@@ -9,7 +9,7 @@ import zarr
 from yaozarrs import validate_zarr_store
 
 from unetpipe.config import IngestConfig
-from unetpipe.records import hash_file, read_record
+from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.finish_pyramid import finish_pyramid
 from unetpipe.stages.ingest_volume import ingest_volume
@@ -21,8 +21,8 @@ LABELS = RNG.integers(0, 3, (3, 50, 70), np.uint8)
 
 @pytest.fixture(autouse=True)
 def small_screen(monkeypatch):
-    monkeypatch.setattr("unetpipe.levels.COARSEST_VOXELS", 16)
-    monkeypatch.setattr("unetpipe.pyramid.BLOCK_BYTES", 2**15)
+    monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 16)
+    monkeypatch.setattr("unetpipe.storage.pyramid.BLOCK_BYTES", 2**15)
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 

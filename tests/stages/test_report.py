@@ -28,14 +28,14 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
-from unetpipe.page.commands import viewer_commands
-from unetpipe.page.figures import INVENTED, MISSED
-from unetpipe.page.pictures import SectionViewer
-from unetpipe.records import read_record, write_record
-from unetpipe.scoring import definitions_of
+from unetpipe.evaluation.score_rows import definitions_of
+from unetpipe.report.page.commands import viewer_commands
+from unetpipe.report.page.figures import INVENTED, MISSED
+from unetpipe.report.page.pictures import SectionViewer
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import open_volume, write_shard
+from unetpipe.storage.volumes import open_volume, write_shard
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
-from unetpipe.records import read_record, write_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
 @pytest.fixture

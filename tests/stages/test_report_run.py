@@ -18,15 +18,15 @@ from tests.stages.reported import (
     scored,
     trained,
 )
-from unetpipe.page.comparison import (
+from unetpipe.evaluation.folds import spread_over_networks, spread_over_seeds
+from unetpipe.evaluation.score_rows import make_row
+from unetpipe.report.page.comparison import (
     changed_settings,
     differences,
     section_changes,
     shared_volumes,
 )
-from unetpipe.records import read_record, write_record
-from unetpipe.scoring import spread_over_networks, spread_over_seeds
-from unetpipe.scoring.rows import make_row
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 from unetpipe.stages.report_run import report_run
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.stages.reported import arguments, cells, ingested, predicted, scored, trained
-from unetpipe.page.gallery import PICTURE_BYTES
-from unetpipe.records import read_record, write_record
+from unetpipe.report.page.gallery import PICTURE_BYTES
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 
 NUM_VOLUMES = 100

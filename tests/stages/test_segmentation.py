@@ -18,16 +18,16 @@ from tests.stages.segmented import (
     components,
     store_prediction,
 )
-from unetpipe.code_version import code_versions
 from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.flooding import SeedRule
 from unetpipe.images import open_image
-from unetpipe.receipts import check_receipt
-from unetpipe.records import read_record, write_record
-from unetpipe.segmentation_home import SegmentationHome
-from unetpipe.segmenting import ARITHMETIC
-from unetpipe.volumes import open_volume, shard_path
-from unetpipe.weight_map import separate_touching
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.segmentation.passes import ARITHMETIC
+from unetpipe.segmentation.store import SegmentationHome
+from unetpipe.segmentation.watershed import SeedRule
+from unetpipe.storage.receipts import check_receipt
+from unetpipe.storage.volumes import open_volume, shard_path
+from unetpipe.targets.weight_map import separate_touching
 
 SHARD = (4, 16, 16)  # 12 of them
 
@@ -151,7 +151,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.stages.segmented import Segmented
-from unetpipe import segmenting
+from unetpipe.segmentation import passes as segmenting
 predicted, folder, step, fatal = sys.argv[1:]
 name = {"label": "_label", "relabel": "_relabel"}[step]
 original, calls = getattr(segmenting.Segmentation, name), []
@@ -206,7 +206,7 @@ def test_what_is_finished_is_hashed_once(tmp_path, monkeypatch, parts):
         seen.append(index)
         return check_receipt(receipts, index, **known)
 
-    monkeypatch.setattr("unetpipe.segmentation_home.check_receipt", look)
+    monkeypatch.setattr("unetpipe.segmentation.store.check_receipt", look)
     assert run.finish()["files_sha256"] == first["files_sha256"]
     assert sorted(seen) == [(z, 0, x) for z in range(2) for x in range(2)]
 
@@ -258,7 +258,9 @@ def test_a_volume_smaller_than_a_chunk_is_one_object(tmp_path):
 
 
 def test_the_identity_tells_of_all_that_decides_bits():
-    assert code_versions("unetpipe.segmenting").keys() >= ARITHMETIC
+    decides = {"unetpipe.segmentation.watershed", "unetpipe.segmentation.runs"}
+    assert decides < set(ARITHMETIC)
+    assert code_fingerprint(*ARITHMETIC) != code_fingerprint(*ARITHMETIC[1:])
 
 
 def test_blocks_that_runs_cannot_count_are_refused(tmp_path):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.stages.conftest import store_volume
 from tests.stages.predicted import Chain, small_shards
+from tests.stored import store_volume
 from unetpipe.errors import ConfigError, DataError, IntegrityError
-from unetpipe.records import hash_file, read_record, write_record
-from unetpipe.volumes import open_volume, shard_path, write_shard
+from unetpipe.runtime.files import hash_file, read_record, write_record
+from unetpipe.storage.volumes import open_volume, shard_path, write_shard
 
 SHAPE = (3, 48, 64)
 # Voxels of the tiles (1, 16, 32) that the rules below keep.

@@ -14,9 +14,9 @@ from unetpipe.config import (
     check_config,
 )
 from unetpipe.errors import DataError
-from unetpipe.page.pages import render
-from unetpipe.page.suggestions import show_suggestions
-from unetpipe.records import read_record
+from unetpipe.report.page.suggestions import show_suggestions
+from unetpipe.report.page.templates import render
+from unetpipe.runtime.files import read_record
 from unetpipe.stages.suggest_settings import suggest_settings
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from tests.stages.annotated import draw_instances, ingest, weigh
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.training.recipe import ARITHMETIC
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
@@ -17,15 +19,15 @@ from unetpipe.config import (
     check_config,
 )
 from unetpipe.errors import ConfigError, DataError, IntegrityError, ResourceError
-from unetpipe.history import read_history
-from unetpipe.inference import load_network
-from unetpipe.optimisation import Optimisation
-from unetpipe.records import hash_file, read_record
+from unetpipe.network.predictor import load_network
+from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.stages.train_unet import train_unet
-from unetpipe.training_recipe import plan_training
-from unetpipe.training_rows import load_rows
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.validation import Validator
+from unetpipe.targets.rows import load_rows
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.history import read_history
+from unetpipe.training.optimiser import Optimisation
+from unetpipe.training.recipe import plan_training
+from unetpipe.training.validation import Validator
 
 NETWORK = NetworkConfig(depth=1, base_channels=3)
 TRAINING = TrainingConfig(
@@ -177,7 +179,7 @@ def test_the_recipe_names_data_code_and_settings(kept):
     assert recipe["train"][0]["sections"] == [0, 1, 2]
     assert len(recipe["train"][0]["target"]) == 64
     assert recipe["validate"][0]["sections"] == [3]
-    assert "unetpipe.loss" in recipe["code"]
+    assert recipe["code"] == code_fingerprint(*ARITHMETIC)
     assert recipe["augmentation"]["elastic_sigma_vox"] == 10
     assert recipe["weight_map"]["w0"] == 10
     assert recipe["optimisation"]["momentum"] == 0.9
@@ -295,7 +297,7 @@ def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch
 def test_large_volumes_are_read_patch_by_patch_and_give_the_same(
     tmp_path, rows, kept, monkeypatch
 ):
-    monkeypatch.setattr("unetpipe.training_rows.LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr("unetpipe.targets.rows.LARGEST_IN_MEMORY", 0)
     lazy = Training(tmp_path / "lazy", rows)()
     assert lazy.model["weights_sha256"] == kept.model["weights_sha256"]
 
@@ -462,7 +464,7 @@ def test_tensorboard_shows_what_the_history_holds(tmp_path, rows):
 def test_tensorboard_that_is_missing_is_said_before_training(
     tmp_path, rows, monkeypatch
 ):
-    monkeypatch.setattr("unetpipe.journal.find_spec", lambda name: None)
+    monkeypatch.setattr("unetpipe.training.journal.find_spec", lambda name: None)
     training = Training(tmp_path / "unet", rows)
     remedy = r"pip install unetpipe\[tensorboard\]"
     failing(training, ConfigError, remedy, **with_training(tensorboard=True))

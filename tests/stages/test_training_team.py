@@ -15,9 +15,9 @@ from tests.stages.annotated import draw_instances, ingest
 from tests.stages.test_train_unet import Training, rows_of, with_training
 from unetpipe.config import NetworkConfig
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.records import read_record
-from unetpipe.team import ALONE, Team, check_team, joined_team
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.runtime.files import read_record
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.distributed import ALONE, Team, check_team, joined_team
 
 PAPER = NetworkConfig(base_channels=2)  # the preset, but for its width
 
@@ -87,7 +87,7 @@ PROGRAM = textwrap.dedent(
     import sys
     from pathlib import Path
     from tests.stages.test_train_unet import Training, rows_of, with_training
-    from unetpipe.logs import log_to
+    from unetpipe.runtime.logs import log_to
     folder = Path(sys.argv[1])
     log_to(folder / "train.log")
     rows = rows_of(folder / "volumes" / "cells" / "ingest.json")

@@ -8,13 +8,13 @@ import pytest
 from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
-from unetpipe.keeping import keep_network
-from unetpipe.receipts import receipt_path
-from unetpipe.records import read_record, write_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
-from unetpipe.verification import receipts_of
-from unetpipe.volumes import open_volume, shard_path, write_shard
+from unetpipe.storage.keeping import keep_network
+from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.verification import receipts_of
+from unetpipe.storage.volumes import open_volume, shard_path, write_shard
 
 SHAPE = (3, 40, 60)
 

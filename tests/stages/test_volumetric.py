@@ -11,10 +11,10 @@ from tests.stages.predicted import Chain, small_shards
 from tests.stages.segmented import Segmented, by_first_voxel
 from tests.stages.test_train_unet import Training, rows_of
 from unetpipe.config import NetworkConfig, TrainingConfig
-from unetpipe.inference import load_network
-from unetpipe.intensity import normalise
-from unetpipe.records import read_record, write_record
-from unetpipe.volumes import open_volume
+from unetpipe.network.predictor import load_network
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.intensity import normalise
 
 
 def test_a_step_of_training_then_prediction_then_objects(tmp_path, monkeypatch):

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from unetpipe.ngff import colour_classes, name_classes
-from unetpipe.phantom import draw_phantom
-from unetpipe.pyramid import build_pyramid
-from unetpipe.records import read_record, write_record
+from unetpipe.ingestion.phantom import draw_phantom
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
-from unetpipe.volumes import create_labels_group, create_volume, write_shard
+from unetpipe.storage.ngff import colour_classes, name_classes
+from unetpipe.storage.pyramid import build_pyramid
+from unetpipe.storage.volumes import create_labels_group, create_volume, write_shard
 
 if find_spec("napari") is None or find_spec("napari_ome_zarr") is None:
     pytest.skip(

@@ -16,7 +16,7 @@ import pytest
 
 from tests.figures.__main__ import read_panels
 from tests.workflow.conftest import HEADER, ROWS
-from unetpipe.volumes import open_volume
+from unetpipe.storage.volumes import open_volume
 
 CHAIN = [
     "download_dataset",
@@ -82,8 +82,8 @@ def test_running_again_does_nothing(finished):
 
 def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
     edits = [
-        ("unetpipe/inference.py", '"""Tiles in,', '"""Some tiles in,'),
-        ("unetpipe/weight_map.py", "\nimport ", "\n# a comment\nimport "),
+        ("unetpipe/network/predictor.py", '"""Tiles in,', '"""Some tiles in,'),
+        ("unetpipe/targets/weight_map.py", "\nimport ", "\n# a comment\nimport "),
         ("unetpipe/stages/finish_prediction.py", "log.info(", "log.warning("),
         ("unetpipe/stages/finish_prediction.py", "shards verified", "shards are fine"),
     ]
@@ -101,7 +101,7 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
     ("module", "old", "new", "expected"),
     [
         (
-            "unetpipe/scoring/rows.py",
+            "unetpipe/evaluation/score_rows.py",
             "not math.isnan(interval.low)",
             "math.isfinite(interval.low)",
             {
@@ -113,7 +113,7 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
             },
         ),
         (
-            "unetpipe/segmenting.py",
+            "unetpipe/segmentation/passes.py",
             "BASE_BYTES = 300 * 2**20",
             "BASE_BYTES = 301 * 2**20",
             {

@@ -19,7 +19,7 @@ from tests.documents import (
     named_commands,
 )
 from tests.workflow.conftest import Project
-from unetpipe.sheet import load_sheet
+from unetpipe.config.sheet import load_sheet
 
 TYPED = sorted(
     {

@@ -4,7 +4,7 @@ import json
 
 import tifffile
 
-from unetpipe.phantom import draw_phantom
+from unetpipe.ingestion.phantom import draw_phantom
 
 SHEET = (
     "volume\timage\tlabels\tsections\trole\tlabel_kind\n"

@@ -18,9 +18,9 @@ import yaml
 
 from tests.documents import CONFIG_README, blocks
 from tests.workflow.conftest import TINY, Project
-from unetpipe.records import read_record
-from unetpipe.volumes import open_volume
-from unetpipe.weight_map import separate_touching
+from unetpipe.runtime.files import read_record
+from unetpipe.storage.volumes import open_volume
+from unetpipe.targets.weight_map import separate_touching
 
 
 def shown(first: str) -> str:

@@ -18,6 +18,7 @@ from unetpipe.config.data import (
     PyramidConfig,
 )
 from unetpipe.config.fields import NAME_PATTERN, Name, Positive, Section, Sha256
+from unetpipe.config.messages import explain, known_keys, listing, unknown_key
 from unetpipe.config.prediction import (
     EvaluationConfig,
     FieldOfInterest,
@@ -25,7 +26,6 @@ from unetpipe.config.prediction import (
     SegmentationConfig,
     VerifyConfig,
 )
-from unetpipe.config.problems import explain, known_keys, listing, unknown_key
 from unetpipe.config.repeats import repeated_keys
 from unetpipe.config.training import (
     AugmentationConfig,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from unetpipe.config.fields import Count, Device, NumThreads, Positive, Section
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
 class NetworkConfig(Section):

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.geometry import Zyx
+from unetpipe.tiling.boxes import Zyx
 
 Index = tuple[slice, ...]
 Czyx = tuple[int, int, int, int]

@@ -5,12 +5,7 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.arrays import Hdf5Source, ZarrSource
-from unetpipe.images.id_map import MappedSource
-from unetpipe.images.mask_files import MaskFiles
-from unetpipe.images.sequence import SequenceSource
-from unetpipe.images.source import ImageSource
-from unetpipe.images.tiff import open_tiff
-from unetpipe.originals import (
+from unetpipe.images.files import (
     HDF5_CELL,
     SECTION_SUFFIXES,
     find_files,
@@ -20,6 +15,11 @@ from unetpipe.originals import (
     sections_of,
     without_hidden,
 )
+from unetpipe.images.id_map import MappedSource
+from unetpipe.images.mask_files import MaskFiles
+from unetpipe.images.sequence import SequenceSource
+from unetpipe.images.source import ImageSource
+from unetpipe.images.tiff import open_tiff
 
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import AxisPlan, Index
+from unetpipe.images.files import by_number, companions
 from unetpipe.images.reader import ImageReader
 from unetpipe.images.sequence import SequenceSource, open_section
 from unetpipe.images.source import ImageSource
-from unetpipe.originals import by_number, companions
 
 LARGEST_ID = 2**32 - 1
 LISTED = 8

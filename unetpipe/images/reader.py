@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.geometry import Zyx
 from unetpipe.images.arrays import ZarrSource
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell, open_mask_files
 from unetpipe.images.selection import choose_channels
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource, VoxelSize
+from unetpipe.tiling.boxes import Zyx
 
 
 class ImageReader:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
+from unetpipe.images.files import number_of
 from unetpipe.images.png import PngSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import open_tiff
-from unetpipe.originals import number_of
 
 LISTED = 5  # offenders named in a message
 

@@ -51,7 +51,6 @@ from unetpipe.metrics.rand import (
     rand_scores,
 )
 from unetpipe.metrics.simple_points import Mistake
-from unetpipe.metrics.stored_terms import curve_of_terms
 from unetpipe.metrics.table_sum import TableSum
 from unetpipe.metrics.thinning import label_components, thin_borders
 from unetpipe.metrics.value_counts import (
@@ -100,7 +99,6 @@ __all__ = [
     "confusion_above",
     "confusion_matrix",
     "count_values",
-    "curve_of_terms",
     "field_border_vox",
     "information_scores",
     "keep_objects_in_field",

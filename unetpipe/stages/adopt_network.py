@@ -5,16 +5,16 @@ import time
 from pathlib import Path
 
 from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.history import HEADER
-from unetpipe.keeping import keep_network
-from unetpipe.records import (
+from unetpipe.runtime.files import (
     circumstances,
     hash_file,
     read_record,
     write_bytes_atomic,
     write_record,
 )
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.storage.keeping import keep_network
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.history import HEADER
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.dropping import check_kept
-from unetpipe.machine import peak_rss_bytes
-from unetpipe.pyramid_parts import PyramidJob, coarsen_share
-from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.storage.dropping import check_kept
+from unetpipe.storage.pyramid_parts import PyramidJob, coarsen_share
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from unetpipe.catalogue import COLUMNS, catalogue_rows
-from unetpipe.records import write_bytes_atomic
+from unetpipe.report.catalogue import COLUMNS, catalogue_rows
+from unetpipe.runtime.files import write_bytes_atomic
 
 log = logging.getLogger(__name__)
 

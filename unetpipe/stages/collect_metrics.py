@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from unetpipe.records import read_record, write_bytes_atomic
-from unetpipe.score_lines import COLUMNS, pooled_lines, score_lines
+from unetpipe.report.score_lines import COLUMNS, pooled_lines, score_lines
+from unetpipe.runtime.files import read_record, write_bytes_atomic
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.scoring import (
-    Contribution,
-    Row,
-    definitions_of,
-    pool,
-    split_scores,
-    spread_over_networks,
-    spread_over_seeds,
-)
+from unetpipe.evaluation.folds import spread_over_networks, spread_over_seeds
+from unetpipe.evaluation.pools import Contribution, pool, split_scores
+from unetpipe.evaluation.score_rows import Row, definitions_of
+from unetpipe.runtime.files import circumstances, read_record, write_record
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,18 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from unetpipe.archives import partial_folder
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError
-from unetpipe.geometry import Zyx, as_zyx
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.volumes import create_volume, hash_sections, open_volume, shard_shape
-from unetpipe.weight_blocks import Annotation, Weigher
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.staging import partial_folder
+from unetpipe.storage.volumes import (
+    create_volume,
+    hash_sections,
+    open_volume,
+    shard_shape,
+)
+from unetpipe.targets.weight_blocks import Annotation, Weigher
+from unetpipe.tiling.boxes import Zyx, as_zyx
 
 log = logging.getLogger(__name__)
 

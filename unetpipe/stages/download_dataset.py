@@ -4,7 +4,8 @@ from math import prod
 from pathlib import Path
 
 from unetpipe.config import PhantomConfig
-from unetpipe.datasets import (
+from unetpipe.images.files import source_kind
+from unetpipe.ingestion.download import (
     check_sha256,
     download_file,
     file_name_of,
@@ -13,9 +14,8 @@ from unetpipe.datasets import (
     unpack_originals,
     write_sections,
 )
-from unetpipe.originals import source_kind
-from unetpipe.phantom import draw_sections
-from unetpipe.records import circumstances, hash_of, write_record
+from unetpipe.ingestion.phantom import draw_sections
+from unetpipe.runtime.files import circumstances, hash_of, write_record
 
 
 def download_dataset(

@@ -4,10 +4,10 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.claims import claim
-from unetpipe.dropping import drop_stores
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.text_table import describe_quantity
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.locks import claim
+from unetpipe.runtime.text import describe_quantity
+from unetpipe.storage.dropping import drop_stores
 
 log = logging.getLogger(__name__)
 

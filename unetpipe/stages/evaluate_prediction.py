@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from unetpipe.baselines import grey_mask
-from unetpipe.catalogue import SCORES
 from unetpipe.config import EvaluationConfig
-from unetpipe.evaluation import (
+from unetpipe.evaluation.baselines import grey_mask
+from unetpipe.evaluation.folds import describe_terms
+from unetpipe.evaluation.passes import (
     GreyBaseline,
     Roles,
     count_pieces,
@@ -21,26 +21,21 @@ from unetpipe.evaluation import (
     project_memory,
     score_sections,
 )
-from unetpipe.keeping import write_with_copy
-from unetpipe.machine import peak_rss_bytes
+from unetpipe.evaluation.pixels import PixelCounts, class_rows
+from unetpipe.evaluation.score_rows import Row, definitions_of
+from unetpipe.evaluation.scored_volume import ScoredVolume
+from unetpipe.evaluation.thresholds import describe_curve, threshold_rows
 from unetpipe.metrics import ThresholdCurve, check_field, field_border_vox
-from unetpipe.records import (
+from unetpipe.report.catalogue import SCORES
+from unetpipe.report.seam_figure import plot_seams
+from unetpipe.runtime.files import (
     circumstances,
     read_record,
     write_bytes_atomic,
     write_record,
 )
-from unetpipe.scored_volume import ScoredVolume
-from unetpipe.scoring import (
-    PixelCounts,
-    Row,
-    class_rows,
-    definitions_of,
-    describe_curve,
-    describe_terms,
-    threshold_rows,
-)
-from unetpipe.seam_figure import plot_seams
+from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.storage.keeping import write_with_copy
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,16 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.archives import staged_folder
-from unetpipe.ctc_layout import TrackIds, name_masks, name_result_folder, write_mask
-from unetpipe.originals import number_of
-from unetpipe.records import circumstances, hash_file, read_record, write_record
-from unetpipe.volumes import iterate_sections, open_volume
+from unetpipe.images.files import number_of
+from unetpipe.runtime.files import circumstances, hash_file, read_record, write_record
+from unetpipe.runtime.staging import staged_folder
+from unetpipe.segmentation.ctc import (
+    TrackIds,
+    name_masks,
+    name_result_folder,
+    write_mask,
+)
+from unetpipe.storage.volumes import iterate_sections, open_volume
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetpipe import same_size
 from unetpipe.config import ExportConfig
-from unetpipe.ensemble import Ensemble
 from unetpipe.errors import ConfigError
-from unetpipe.exporting import (
+from unetpipe.network import same_size
+from unetpipe.network.bioimageio import Files, as_npy, describe_model, pack
+from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.formats import (
     OPSET,
     has_onnx,
     script,
@@ -26,19 +27,18 @@ from unetpipe.exporting import (
     wrap,
     wrapper_arguments,
 )
-from unetpipe.geometry import Roi
-from unetpipe.inference import load_network
-from unetpipe.intensity import mirror_source, mirror_take
-from unetpipe.model_package import Files, as_npy, describe_model, pack
-from unetpipe.records import (
+from unetpipe.network.predictor import load_network
+from unetpipe.runtime.files import (
     circumstances,
     hash_file,
     read_record,
     write_bytes_atomic,
     write_record,
 )
-from unetpipe.unet_spec import UNetSpec
-from unetpipe.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.intensity import mirror_source, mirror_take
+from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ import shutil
 import time
 from pathlib import Path
 
-from unetpipe.claims import claim
-from unetpipe.code_version import code_versions
-from unetpipe.dropping import check_kept
-from unetpipe.ngff04 import choose_levels, copy_labels_group, copy_store
-from unetpipe.records import circumstances, hash_of, read_record, write_record
+from unetpipe.runtime.files import circumstances, hash_of, read_record, write_record
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.runtime.locks import claim
+from unetpipe.storage.dropping import check_kept
+from unetpipe.storage.ngff04 import choose_levels, copy_labels_group, copy_store
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def export_ngff04(
         {
             "sources": {name: digest for name, (_, digest) in sources.items()},
             "levels": levels,
-            "code": code_versions("unetpipe.ngff04"),
+            "code": code_fingerprint("unetpipe.storage.ngff04"),
         }
     )
     target = folder / f"ngff04-{identity[:8]}"

@@ -5,17 +5,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dropping import take_back
 from unetpipe.errors import IntegrityError
-from unetpipe.geometry import grid_shape
-from unetpipe.keeping import write_with_copy
-from unetpipe.levels import create_levels
-from unetpipe.prediction_store import check_stores
-from unetpipe.pyramid_parts import PyramidJob, finish_levels
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.shard_checks import check_shards, parts_of_shards
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.volumes import open_volume
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.storage.dropping import take_back
+from unetpipe.storage.keeping import write_with_copy
+from unetpipe.storage.levels import create_levels
+from unetpipe.storage.prediction_store import check_stores
+from unetpipe.storage.pyramid_parts import PyramidJob, finish_levels
+from unetpipe.storage.receipted import check_shards, parts_of_shards
+from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.boxes import grid_shape
+from unetpipe.tiling.grids import PredictionGeometry
 
 log = logging.getLogger(__name__)
 

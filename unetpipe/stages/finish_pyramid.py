@@ -4,9 +4,9 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.dropping import check_kept
-from unetpipe.pyramid_parts import PyramidJob, finish_levels
-from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.storage.dropping import check_kept
+from unetpipe.storage.pyramid_parts import PyramidJob, finish_levels
 
 log = logging.getLogger(__name__)
 

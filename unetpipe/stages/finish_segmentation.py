@@ -7,15 +7,15 @@ from typing import Any
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.errors import IntegrityError
-from unetpipe.keeping import write_with_copy
-from unetpipe.levels import create_levels
-from unetpipe.machine import peak_rss_bytes
-from unetpipe.object_table import describe_objects, write_table
-from unetpipe.pyramid_parts import PyramidJob, finish_levels
-from unetpipe.records import circumstances, read_record
-from unetpipe.segmentation_home import SegmentationHome
-from unetpipe.segmentation_jobs import at_work_on
-from unetpipe.segmenting import Segmentation
+from unetpipe.runtime.files import circumstances, read_record
+from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.segmentation.passes import Segmentation
+from unetpipe.segmentation.segmentation_jobs import at_work_on
+from unetpipe.segmentation.store import SegmentationHome
+from unetpipe.segmentation.table import describe_objects, write_table
+from unetpipe.storage.keeping import write_with_copy
+from unetpipe.storage.levels import create_levels
+from unetpipe.storage.pyramid_parts import PyramidJob, finish_levels
 
 log = logging.getLogger(__name__)
 

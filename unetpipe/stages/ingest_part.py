@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.config import IngestConfig
-from unetpipe.ingestion import Layout, check_memory
-from unetpipe.ingestion_parts import Layers, share
-from unetpipe.machine import peak_rss_bytes
-from unetpipe.opened_volume import (
+from unetpipe.ingestion.copying import Layout, check_memory
+from unetpipe.ingestion.layers import Layers, share
+from unetpipe.ingestion.opening import (
     as_row,
     choose_voxel_size,
     list_files,
     open_image_of,
 )
-from unetpipe.problems import Problems
-from unetpipe.records import circumstances, read_record, write_record
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.runtime.problems import Problems
 
 log = logging.getLogger(__name__)
 

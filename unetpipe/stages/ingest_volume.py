@@ -9,38 +9,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unetpipe.agreement import (
+from unetpipe.config import IngestConfig
+from unetpipe.config.sheet import Row
+from unetpipe.images import ImageReader
+from unetpipe.images.frames import FrameSource
+from unetpipe.ingestion.agreement import (
     check_annotated,
     check_pixels,
     compare_numbers,
 )
-from unetpipe.annotations import AnnotationReader
-from unetpipe.archives import partial_folder
-from unetpipe.config import IngestConfig
-from unetpipe.images import ImageReader
-from unetpipe.images.frames import FrameSource
-from unetpipe.ingestion import (
+from unetpipe.ingestion.copying import (
     Layout,
     check_memory,
     copy_image,
     copy_labels,
     largest_value,
 )
-from unetpipe.ingestion_parts import Layers
-from unetpipe.levels import create_levels
-from unetpipe.opened_volume import (
+from unetpipe.ingestion.label_kinds import AnnotationReader
+from unetpipe.ingestion.layers import Layers
+from unetpipe.ingestion.opening import (
     as_row,
     choose_voxel_size,
     list_files,
     open_originals,
 )
-from unetpipe.palette import Palette
-from unetpipe.problems import Problems
-from unetpipe.pyramid import build_pyramid
-from unetpipe.pyramid_parts import PyramidJob
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.sheet import Row
-from unetpipe.volumes import create_labels_group
+from unetpipe.ingestion.palette import Palette
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.problems import Problems
+from unetpipe.runtime.staging import partial_folder
+from unetpipe.storage.levels import create_levels
+from unetpipe.storage.pyramid import build_pyramid
+from unetpipe.storage.pyramid_parts import PyramidJob
+from unetpipe.storage.volumes import create_labels_group
 
 logger = logging.getLogger(__name__)
 

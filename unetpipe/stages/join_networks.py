@@ -10,14 +10,14 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as save_safetensors
 
 from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.keeping import keep_network
-from unetpipe.records import (
+from unetpipe.runtime.files import (
     circumstances,
     hash_file,
     read_record,
     write_bytes_atomic,
     write_record,
 )
+from unetpipe.storage.keeping import keep_network
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Literal
 import yaml
 
 from unetpipe.config import check_config
+from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import ConfigError
-from unetpipe.records import write_bytes_atomic
-from unetpipe.sheet import parse_sheet
+from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.survey.naming import plain_name
 from unetpipe.survey.understanding import understand
 

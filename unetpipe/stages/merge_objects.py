@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
-from unetpipe.machine import peak_rss_bytes
-from unetpipe.records import circumstances, write_record
-from unetpipe.segmentation_jobs import at_work_on
+from unetpipe.runtime.files import circumstances, write_record
+from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.segmentation.segmentation_jobs import at_work_on
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,20 @@ from typing import Any
 import numpy as np
 
 from unetpipe.config import Config, NetworkConfig, PredictionConfig, TrainingConfig
+from unetpipe.config.sheet import Row
 from unetpipe.errors import DataError, ResourceError, UnetpipeError
-from unetpipe.forecast import (
+from unetpipe.images import open_image
+from unetpipe.runtime.files import (
+    circumstances,
+    read_record,
+    write_bytes_atomic,
+    write_record,
+)
+from unetpipe.runtime.machine import GIB, choose_threads, has_cuda_driver
+from unetpipe.runtime.progress import describe_seconds
+from unetpipe.runtime.text import describe_quantity, format_table
+from unetpipe.tiling.boxes import as_zyx
+from unetpipe.tiling.forecast import (
     Forecast,
     Rate,
     Volume,
@@ -21,20 +33,8 @@ from unetpipe.forecast import (
     measured_rate,
     training_flop,
 )
-from unetpipe.geometry import as_zyx
-from unetpipe.history import read_history
-from unetpipe.images import open_image
-from unetpipe.machine import GIB, choose_threads, has_cuda_driver
-from unetpipe.progress import describe_seconds
-from unetpipe.records import (
-    circumstances,
-    read_record,
-    write_bytes_atomic,
-    write_record,
-)
-from unetpipe.sheet import Row
-from unetpipe.text_table import describe_quantity, format_table
-from unetpipe.tiling import PredictionGeometry
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.training.history import read_history
 
 log = logging.getLogger(__name__)
 

@@ -11,25 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.code_version import code_versions
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError
-from unetpipe.geometry import as_zyx, grid_shape
-from unetpipe.machine import check_free_disk
-from unetpipe.masks import read_mask
-from unetpipe.memory import project_part
-from unetpipe.ngff import name_classes
-from unetpipe.orientations import check_stride
-from unetpipe.prediction_home import PredictionHome
-from unetpipe.progress import describe_seconds
-from unetpipe.records import (
+from unetpipe.images.prediction_mask import read_mask
+from unetpipe.runtime.files import (
     circumstances,
     read_record,
     write_record,
 )
-from unetpipe.text_table import describe_quantity
-from unetpipe.tiling import PredictionGeometry, plan_geometry
-from unetpipe.unet_spec import UNetSpec
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.runtime.machine import check_free_disk
+from unetpipe.runtime.progress import describe_seconds
+from unetpipe.runtime.text import describe_quantity
+from unetpipe.storage.ngff import name_classes
+from unetpipe.storage.predictions import PredictionHome
+from unetpipe.tiling.boxes import as_zyx, grid_shape
+from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.orientations import check_stride
+from unetpipe.tiling.part_memory import project_part
+from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,9 @@ def _identity(
         "spec": description["spec"],
         "input_sha256": volume["image"]["content_sha256"],
         "statistics": [[c["mean"], c["std"]] for c in volume["statistics"]],
-        "code": code_versions("unetpipe.inference", "unetpipe.selection"),
+        "code": code_fingerprint(
+            "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
+        ),
         "geometry": grids,
         "precision": probed["precision"],
         "batch_tiles": probed["batch_tiles"],

@@ -7,17 +7,17 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from unetpipe.claims import claim
 from unetpipe.errors import IdentityError, Interrupted
-from unetpipe.machine import keep_freed_memory, peak_rss_bytes
-from unetpipe.pipeline import Writer, ahead
-from unetpipe.prediction_store import PREDICTED, PredictionStore, check_stores
-from unetpipe.progress import Progress
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.signals import TIME_IS_UP, told_to_stop
+from unetpipe.runtime.background import Writer, ahead
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.locks import claim
+from unetpipe.runtime.machine import keep_freed_memory, peak_rss_bytes
+from unetpipe.runtime.progress import Progress
+from unetpipe.runtime.signals import TIME_IS_UP, told_to_stop
+from unetpipe.storage.prediction_store import PREDICTED, PredictionStore, check_stores
 
 if TYPE_CHECKING:
-    from unetpipe.engine import Engine
+    from unetpipe.network.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +128,9 @@ def _predict(
     # that is all parts but one.
     import torch
 
-    from unetpipe.devices import choose_device, describe_device
-    from unetpipe.engine import Engine
-    from unetpipe.inference import TilePredictor, load_network
+    from unetpipe.network.devices import choose_device, describe_device
+    from unetpipe.network.engine import Engine
+    from unetpipe.network.predictor import TilePredictor, load_network
 
     identity = planned["identity"]
     torch.set_num_threads(planned["threads"])

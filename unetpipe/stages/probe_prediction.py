@@ -12,20 +12,16 @@ import numpy as np
 import torch
 
 from unetpipe.config import PredictionConfig
-from unetpipe.devices import (
+from unetpipe.errors import DataError, ResourceError
+from unetpipe.network.devices import (
     choose_device,
     describe_device,
     has_arithmetic,
     is_out_of_memory,
 )
-from unetpipe.ensemble import Ensemble
-from unetpipe.errors import DataError, ResourceError
-from unetpipe.geometry import Roi, Zyx, as_zyx, whole_volume
-from unetpipe.inference import TilePredictor, load_network
-from unetpipe.machine import GIB, choose_threads, keep_freed_memory
-from unetpipe.model import UNet
-from unetpipe.orientations import check_stride, choose_orientations
-from unetpipe.probing import (
+from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.network.tile_trials import (
     RegionPredictor,
     choose_batch,
     first_places,
@@ -33,16 +29,20 @@ from unetpipe.probing import (
     flip_fractions,
     measure_tile,
 )
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.selection import TileSelection
-from unetpipe.tile_choice import (
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.machine import GIB, choose_threads, keep_freed_memory
+from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, whole_volume
+from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.orientations import check_stride, choose_orientations
+from unetpipe.tiling.tile_choice import (
     CPU_MEMORY_GB,
     TileCandidate,
     project_tile,
     rank_tiles,
 )
-from unetpipe.tiling import PredictionGeometry, plan_geometry
-from unetpipe.volumes import open_volume, read_roi
+from unetpipe.tiling.tile_selection import TileSelection
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
-from unetpipe.segmentation_jobs import record_part
-from unetpipe.segmenting import Segmentation
+from unetpipe.segmentation.passes import Segmentation
+from unetpipe.segmentation.segmentation_jobs import record_part
 
 
 def relabel_part(

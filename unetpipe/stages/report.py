@@ -6,22 +6,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpipe.history import read_history
-from unetpipe.page.figures import LEGEND
-from unetpipe.page.members import as_training
-from unetpipe.page.pages import render
-from unetpipe.page.suggestions import show_suggestions
-from unetpipe.page.summary import collect_warnings, highlights, overview, summarise
-from unetpipe.page.tables import show_definitions
-from unetpipe.page.timings import describe_machines, show_timings
-from unetpipe.page.views import (
+from unetpipe.report.page.figures import LEGEND
+from unetpipe.report.page.members import as_training
+from unetpipe.report.page.suggestions import show_suggestions
+from unetpipe.report.page.summary import (
+    collect_warnings,
+    highlights,
+    overview,
+    summarise,
+)
+from unetpipe.report.page.tables import show_definitions
+from unetpipe.report.page.templates import render
+from unetpipe.report.page.timings import describe_machines, show_timings
+from unetpipe.report.page.views import (
     FEW_VOLUMES,
     as_yaml,
     show_predictions,
     show_training,
     show_volume,
 )
-from unetpipe.records import read_record, write_bytes_atomic
+from unetpipe.runtime.files import read_record, write_bytes_atomic
+from unetpipe.training.history import read_history
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpipe.page.comparison import changed_settings, shared_volumes
-from unetpipe.page.figures import LEGEND
-from unetpipe.page.pages import render
-from unetpipe.page.pairs import show_networks, show_pair, show_pooled, show_shared
-from unetpipe.page.summary import leaks
-from unetpipe.page.text import count
-from unetpipe.records import read_record, write_bytes_atomic
+from unetpipe.report.page.compared_networks import (
+    show_networks,
+    show_pair,
+    show_pooled,
+    show_shared,
+)
+from unetpipe.report.page.comparison import changed_settings, shared_volumes
+from unetpipe.report.page.figures import LEGEND
+from unetpipe.report.page.summary import leaks
+from unetpipe.report.page.templates import render
+from unetpipe.report.page.text import count
+from unetpipe.runtime.files import read_record, write_bytes_atomic
 
 log = logging.getLogger(__name__)
 

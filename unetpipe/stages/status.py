@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from unetpipe.progress import describe_seconds
-from unetpipe.run_state import (
+from unetpipe.report.run_state import (
     StepState,
     clock_of,
     prediction_state,
     record_state,
     training_state,
 )
-from unetpipe.text_table import describe_quantity, format_table
+from unetpipe.runtime.progress import describe_seconds
+from unetpipe.runtime.text import describe_quantity, format_table
 
 HEADER = ("network", "volume", "step", "state", "done", "rate", "left", "")
 

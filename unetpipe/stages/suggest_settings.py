@@ -8,14 +8,13 @@ import yaml
 
 from unetpipe.config import NetworkConfig, TrainingConfig, WeightMapConfig
 from unetpipe.errors import DataError
-from unetpipe.patches import choose_patch
-from unetpipe.records import (
+from unetpipe.runtime.files import (
     circumstances,
     read_record,
     write_bytes_atomic,
     write_record,
 )
-from unetpipe.suggestions import (
+from unetpipe.survey.suggestions import (
     Suggestion,
     VolumePrint,
     as_nested,
@@ -23,6 +22,7 @@ from unetpipe.suggestions import (
     remarks,
     suggest,
 )
+from unetpipe.tiling.patch_size import choose_patch
 
 log = logging.getLogger(__name__)
 

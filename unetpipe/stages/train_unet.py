@@ -10,15 +10,6 @@ from typing import Any
 
 import torch
 
-from unetpipe.augmentation import Augmentation
-from unetpipe.checkpoints import (
-    Best,
-    Checkpoints,
-    TrainingState,
-    pack_weights,
-    unpack_weights,
-)
-from unetpipe.claims import claim
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
@@ -26,25 +17,35 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
-from unetpipe.determinism import algorithms
-from unetpipe.devices import check_step_memory, choose_device, name_device
-from unetpipe.journal import open_board
-from unetpipe.keeping import keep_network
-from unetpipe.launch import launch
-from unetpipe.machine import num_processors
-from unetpipe.model import UNet
-from unetpipe.orientations import choose_orientations
-from unetpipe.records import (
+from unetpipe.network.determinism import algorithms
+from unetpipe.network.devices import check_step_memory, choose_device, name_device
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.files import (
     circumstances,
     hash_file,
     write_bytes_atomic,
     write_record,
 )
-from unetpipe.sampling import PatchSampler
-from unetpipe.team import Team, check_team, is_launched, joined_team
-from unetpipe.training import train
-from unetpipe.training_recipe import plan_training
-from unetpipe.validation import Validator
+from unetpipe.runtime.locks import claim
+from unetpipe.runtime.machine import num_processors
+from unetpipe.storage.keeping import keep_network
+from unetpipe.targets.rows import load_rows
+from unetpipe.tiling.orientations import choose_orientations
+from unetpipe.training.augmentation import Augmentation
+from unetpipe.training.checkpoints import (
+    Best,
+    Checkpoints,
+    TrainingState,
+    pack_weights,
+    unpack_weights,
+)
+from unetpipe.training.distributed import Team, check_team, is_launched, joined_team
+from unetpipe.training.journal import open_board
+from unetpipe.training.launch import launch
+from unetpipe.training.loop import train
+from unetpipe.training.recipe import plan_training
+from unetpipe.training.sampling import PatchSampler
+from unetpipe.training.validation import Validator
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,12 @@ def train_unet(
             folder=state / "team",
         )
         return
+    opened = (
+        load_rows(rows, role, network.num_classes, with_border=weight_map.enabled)
+        for role in ("train", "validate")
+    )
     recipe = plan_training(
-        rows,
+        *opened,
         network=network,
         training=training,
         augmentation=augmentation,

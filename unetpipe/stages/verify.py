@@ -11,21 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from unetpipe.assembly import BlockPrediction
-from unetpipe.code_version import code_versions
 from unetpipe.config import VerifyConfig
-from unetpipe.devices import choose_device, describe_device
-from unetpipe.engine import Engine
 from unetpipe.errors import IntegrityError, UnetpipeError
-from unetpipe.geometry import Zyx
-from unetpipe.inference import TilePredictor, load_network
-from unetpipe.prediction_store import PredictionStore
-from unetpipe.progress import Progress
-from unetpipe.receipts import receipt_path
-from unetpipe.records import circumstances, read_record, write_record
-from unetpipe.shard_checks import shards_of_block
-from unetpipe.tiling import PredictionGeometry
-from unetpipe.verification import (
+from unetpipe.network.devices import choose_device, describe_device
+from unetpipe.network.engine import Engine
+from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.runtime.progress import Progress
+from unetpipe.storage.prediction_store import PredictionStore
+from unetpipe.storage.receipted import shards_of_block
+from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.verification import (
     Commands,
     Finding,
     differing_shards,
@@ -36,7 +33,10 @@ from unetpipe.verification import (
     verify_segmentation,
     verify_volume,
 )
-from unetpipe.volumes import read_roi
+from unetpipe.storage.volumes import read_roi
+from unetpipe.tiling.blocks import BlockPrediction
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.grids import PredictionGeometry
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,9 @@ class _Again:
         self._geometry = PredictionGeometry.from_json(self._prediction["geometry"])
         self._receipts = receipts_of(self._prediction)
         self._paths, self._device = paths, choose_device("auto")
-        self._code = code_versions("unetpipe.inference", "unetpipe.selection")
+        self._code = code_fingerprint(
+            "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
+        )
 
     def compare(self, settings: VerifyConfig) -> list[_Compared]:
         """Compute a random sample of blocks and compare each with what is stored."""

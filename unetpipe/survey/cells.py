@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from unetpipe.originals import find_files, sections_of
+from unetpipe.images.files import find_files, sections_of
 from unetpipe.survey.names import split_suffix
 
 # Cells are trimmed, split at | and at tabs, and lines at whatever ends one.

@@ -6,7 +6,7 @@ from os import walk
 from pathlib import Path
 
 from unetpipe.errors import DataError
-from unetpipe.originals import SECTION_SUFFIXES, is_zarr, natural_key
+from unetpipe.images.files import SECTION_SUFFIXES, is_zarr, natural_key
 
 HDF5_ENDINGS = tuple(
     f"{suffix}{packed}" for suffix in (".h5", ".hdf5", ".hdf") for packed in ("", ".gz")

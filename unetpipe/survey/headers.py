@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.agreement import check_image_dtype
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
 from unetpipe.images.cells import open_cell
 from unetpipe.images.source import VoxelSize
+from unetpipe.ingestion.agreement import check_image_dtype
 from unetpipe.survey.cells import write_cell
 
 COLOURS = (2, 3, 4)  # so many may be channels, or sections

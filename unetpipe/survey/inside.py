@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.arrays import list_datasets
-from unetpipe.originals import is_zarr
+from unetpipe.images.files import is_zarr
 from unetpipe.survey.names import read_name
 
 # A table of a piece's object has two columns.

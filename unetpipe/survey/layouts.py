@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from unetpipe.originals import natural_key
+from unetpipe.images.files import natural_key
 from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.names import read_name
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
-from unetpipe.sheet import TAKEN
+from unetpipe.config.sheet import TAKEN
 from unetpipe.survey.names import says_nothing_else, split_suffix
 
 LONGEST_NAME = 48

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from math import pi, sqrt
 
-from unetpipe.suggestions import VolumePrint
-from unetpipe.survey.kinds import Counted, Kind, Tally
+from unetpipe.survey.label_kinds import Counted, Kind, Tally
 from unetpipe.survey.rows import RoleRow
+from unetpipe.survey.suggestions import VolumePrint
 
 UNKNOWN_SIZE = (1.0, 1.0, 1.0)
 

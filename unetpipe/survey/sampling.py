@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpipe.errors import UnetpipeError
-from unetpipe.survey.kinds import Counted, Tally
+from unetpipe.survey.label_kinds import Counted, Tally
 from unetpipe.survey.volumes import Found, open_labels
 
 MOST_VOXELS = 1 << 28  # that are read: some 20 s

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unetpipe.originals import natural_key
+from unetpipe.images.files import natural_key
 from unetpipe.survey.candidates import list_briefly
 from unetpipe.survey.cells import write_series
 from unetpipe.survey.headers import Header, compare_neighbours

@@ -11,12 +11,12 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
-from unetpipe.forecast import assume_rate, training_flop
-from unetpipe.geometry import Zyx, as_zyx
-from unetpipe.patches import choose_patch
-from unetpipe.progress import describe_seconds
-from unetpipe.suggestions import FEWEST_STEPS, VolumePrint, choose_rate, suggest
-from unetpipe.survey.kinds import Kind
+from unetpipe.runtime.progress import describe_seconds
+from unetpipe.survey.label_kinds import Kind
+from unetpipe.survey.suggestions import FEWEST_STEPS, VolumePrint, choose_rate, suggest
+from unetpipe.tiling.boxes import Zyx, as_zyx
+from unetpipe.tiling.forecast import assume_rate, training_flop
+from unetpipe.tiling.patch_size import choose_patch
 
 LONGEST_ON_CPU = 3600.0  # seconds of training
 NARROWEST = 16

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from unetpipe.runtime.text import format_table
 from unetpipe.survey.rows import RoleRow
 from unetpipe.survey.volumes import Found
-from unetpipe.text_table import format_table
 
 MOST_LINES = 12  # beyond, volumes that are alike share a line
 HEADER = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from unetpipe.survey.kinds import Kind
+from unetpipe.survey.label_kinds import Kind
 from unetpipe.survey.roles import write_sections
 from unetpipe.survey.rows import RoleRow
 from unetpipe.survey.settings import Setting

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetpipe.errors import DataError
-from unetpipe.machine import has_cuda_driver, num_processors
+from unetpipe.runtime.machine import has_cuda_driver, num_processors
 from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.contents import list_contents
 from unetpipe.survey.inside import look_into_hdf5, look_into_zarr
-from unetpipe.survey.kinds import Kind, Tally, judge
+from unetpipe.survey.label_kinds import Kind, Tally, judge
 from unetpipe.survey.layouts import find_mask_folders, find_sequences
 from unetpipe.survey.names import read_name
 from unetpipe.survey.pairing import make_candidates

@@ -8,7 +8,7 @@ import numpy as np
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, open_image, open_masks
-from unetpipe.originals import find_files, natural_key, number_of
+from unetpipe.images.files import find_files, natural_key, number_of
 from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.contents import HDF5_ENDINGS

@@ -37,7 +37,7 @@ rule verify:
         num_parts=CONFIG.prediction.parts,
         command=own_command(),
         record=f"{RESULTS}/verify.json",
-        code=code_versions("unetpipe.stages.verify"),
+        code=fingerprint("unetpipe.stages.verify"),
     message:
         "Comparing what is stored with its records"
     script:
@@ -59,7 +59,7 @@ rule plan:
         results=RESULTS,
         command=own_command(),
         record=f"{RESULTS}/plan.json",
-        code=code_versions("unetpipe.stages.plan"),
+        code=fingerprint("unetpipe.stages.plan"),
     message:
         "Planning the whole run"
     script:
@@ -86,7 +86,7 @@ rule status:
         ],
         results=RESULTS,
         logs=LOGS,
-        code=code_versions("unetpipe.stages.status"),
+        code=fingerprint("unetpipe.stages.status"),
     message:
         "Reading how far the run is"
     script:

@@ -22,7 +22,7 @@ rule download_dataset:
         largest_download_gb=CONFIG.largest_download_gb,
         phantom=section("phantom"),
         destination=subpath(output.manifest, parent=True),
-        code=code_versions("unetpipe.stages.download_dataset"),
+        code=fingerprint("unetpipe.stages.download_dataset"),
     message:
         f"Fetching {CONFIG.source}"
     script:
@@ -49,7 +49,7 @@ rule ingest_part:
         originals=local_originals,
         ingest=section("ingest"),
         folder=INGESTED,
-        code=code_versions("unetpipe.stages.ingest_part"),
+        code=fingerprint("unetpipe.stages.ingest_part"),
     message:
         "Storing part {wildcards.part} of volume {wildcards.volume}"
     script:
@@ -83,7 +83,7 @@ rule ingest_volume:
         labels_store=f"{VOLUME}/image.ome.zarr/labels/annotated",
         with_pyramid=CONFIG.pyramid.parts == 1,
         parts_folder=INGESTED,
-        code=code_versions("unetpipe.stages.ingest_volume"),
+        code=fingerprint("unetpipe.stages.ingest_volume"),
     message:
         "Storing volume {wildcards.volume}"
     script:

@@ -38,7 +38,7 @@ rule evaluate_prediction:
     params:
         rows=scored_rows,
         evaluation=section("evaluation"),
-        code=code_versions("unetpipe.stages.evaluate_prediction"),
+        code=fingerprint("unetpipe.stages.evaluate_prediction"),
     message:
         "Scoring {wildcards.model} on {wildcards.volume}"
     script:
@@ -68,7 +68,7 @@ rule compare_networks:
     params:
         networks=scored_networks(),
         variants=compared_variants(),
-        code=code_versions("unetpipe.stages.compare_networks"),
+        code=fingerprint("unetpipe.stages.compare_networks"),
     message:
         "Comparing the networks"
     script:
@@ -93,7 +93,7 @@ rule export_ctc:
         runtime=grows(120),
     params:
         folder=subpath(output.record, parent=True),
-        code=code_versions("unetpipe.stages.export_ctc"),
+        code=fingerprint("unetpipe.stages.export_ctc"),
     message:
         "Writing the masks of {wildcards.volume} by {wildcards.model}"
     script:
@@ -123,7 +123,7 @@ rule collect_metrics:
     params:
         name=CONFIG.name,
         metrics=[p for p in prediction_files() if p["metrics"]],
-        code=code_versions("unetpipe.stages.collect_metrics"),
+        code=fingerprint("unetpipe.stages.collect_metrics"),
     message:
         "Collecting the scores"
     script:
@@ -163,7 +163,7 @@ rule collect_catalogue:
             for model, volume in predicted_pairs("validate", "test", "predict")
         ],
         left_over=left_over_results,
-        code=code_versions("unetpipe.stages.collect_catalogue"),
+        code=fingerprint("unetpipe.stages.collect_catalogue"),
     message:
         "Listing all results"
     script:
@@ -201,7 +201,7 @@ rule report:
         config=configuration_of,
         training=training_files,
         predictions=predictions_of,
-        code=code_versions("unetpipe.stages.report"),
+        code=fingerprint("unetpipe.stages.report"),
         templates=templates_version(),
     message:
         "Writing the report of {wildcards.model}"
@@ -235,7 +235,7 @@ rule report_run:
     params:
         name=CONFIG.name,
         models=compared_models(),
-        code=code_versions("unetpipe.stages.report_run"),
+        code=fingerprint("unetpipe.stages.report_run"),
         templates=templates_version(),
     message:
         "Writing the page to read first"

@@ -28,7 +28,7 @@ rule probe_prediction:
         prediction=section(
             "prediction", without=("parts", "block_shards", "keep_probability")
         ),
-        code=code_versions("unetpipe.stages.probe_prediction"),
+        code=fingerprint("unetpipe.stages.probe_prediction"),
     message:
         "Probing tiles for {wildcards.volume} with {wildcards.model}"
     script:
@@ -54,7 +54,7 @@ rule plan_prediction:
         prediction=section("prediction", without=("keep_probability",)),
         class_names=CONFIG.labels.class_names,
         folder=subpath(output.record, parent=True),
-        code=code_versions("unetpipe.stages.plan_prediction", "unetpipe.inference"),
+        code=fingerprint("unetpipe.stages.plan_prediction", "unetpipe.network.predictor"),
     message:
         "Planning {wildcards.volume} with {wildcards.model}"
     script:
@@ -81,7 +81,7 @@ rule predict_part:
         mem_mb=planned_memory_mb,
         runtime=720,
     params:
-        code=code_versions("unetpipe.stages.predict_part"),
+        code=fingerprint("unetpipe.stages.predict_part"),
     message:
         "Predicting part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
     script:
@@ -109,7 +109,7 @@ rule finish_prediction:
         runtime=grows(240),
     params:
         with_pyramid=CONFIG.pyramid.parts == 1,
-        code=code_versions("unetpipe.stages.finish_prediction"),
+        code=fingerprint("unetpipe.stages.finish_prediction"),
     message:
         "Verifying the prediction of {wildcards.volume} by {wildcards.model}"
     script:
@@ -137,7 +137,7 @@ rule segment_part:
     params:
         segmentation=section("segmentation"),
         folder=subpath(output.record, ancestor=2),
-        code=code_versions("unetpipe.stages.segment_part"),
+        code=fingerprint("unetpipe.stages.segment_part"),
     message:
         "Labelling part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
     script:
@@ -166,7 +166,7 @@ rule merge_objects:
     params:
         segmentation=section("segmentation"),
         folder=subpath(output.record, ancestor=2),
-        code=code_versions("unetpipe.stages.merge_objects"),
+        code=fingerprint("unetpipe.stages.merge_objects"),
     message:
         "Merging the objects of {wildcards.volume} by {wildcards.model}"
     script:
@@ -195,7 +195,7 @@ rule relabel_part:
     params:
         segmentation=section("segmentation"),
         folder=subpath(output.record, ancestor=2),
-        code=code_versions("unetpipe.stages.relabel_part"),
+        code=fingerprint("unetpipe.stages.relabel_part"),
     message:
         "Writing the objects of part {wildcards.part} of {wildcards.volume}"
     script:
@@ -225,7 +225,7 @@ rule finish_segmentation:
         segmentation=section("segmentation"),
         folder=subpath(output.record, parent=True),
         with_pyramid=CONFIG.pyramid.parts == 1,
-        code=code_versions("unetpipe.stages.finish_segmentation"),
+        code=fingerprint("unetpipe.stages.finish_segmentation"),
     message:
         "Finishing the objects of {wildcards.volume} by {wildcards.model}"
     script:

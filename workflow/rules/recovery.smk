@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from unetpipe.errors import UnetpipeError
-from unetpipe.keeping import keep_networks
-from unetpipe.records import read_record, write_record
+from unetpipe.storage.keeping import keep_networks
+from unetpipe.runtime.files import read_record, write_record
 
 NOTE = Path(".snakemake/unetpipe_run.json")
 LOCKS = Path(".snakemake/locks")

@@ -27,7 +27,7 @@ rule compute_weight_map:
         ndim=CONFIG.network.ndim,
         border_store=f"{VOLUME}/border_term.ome.zarr",
         target_store=f"{VOLUME}/target.ome.zarr",
-        code=code_versions("unetpipe.stages.compute_weight_map"),
+        code=fingerprint("unetpipe.stages.compute_weight_map"),
     message:
         "Weighing the borders of {wildcards.volume}"
     script:
@@ -54,7 +54,7 @@ rule suggest_settings:
         network=section("network"),
         training=section("training"),
         weight_map=section("weight_map"),
-        code=code_versions("unetpipe.stages.suggest_settings"),
+        code=fingerprint("unetpipe.stages.suggest_settings"),
     message:
         "Measuring what the annotations suggest"
     script:
@@ -94,7 +94,7 @@ rule train_unet:
         segmentation=choosing_of_network,
         average=section("prediction")["average"],
         state=f"{MODEL}/state",
-        code=code_versions("unetpipe.stages.train_unet"),
+        code=fingerprint("unetpipe.stages.train_unet"),
     message:
         f"Training {{wildcards.model}} for {CONFIG.training.steps} steps"
     script:
@@ -123,7 +123,7 @@ rule adopt_network:
     params:
         folder=lambda wildcards: ADOPTED[wildcards.model],
         num_classes=CONFIG.network.num_classes,
-        code=code_versions("unetpipe.stages.adopt_network"),
+        code=fingerprint("unetpipe.stages.adopt_network"),
     message:
         "Taking over the network {wildcards.model}"
     script:
@@ -149,7 +149,7 @@ rule join_networks:
         "../envs/unetpipe.yaml"
     params:
         names=lambda wildcards: list(ENSEMBLES[wildcards.model].members),
-        code=code_versions("unetpipe.stages.join_networks"),
+        code=fingerprint("unetpipe.stages.join_networks"),
     message:
         "Joining the networks of {wildcards.model}"
     script:
@@ -180,7 +180,7 @@ rule export_model:
         section=lambda wildcards: (example_row(wildcards)["sections"] or [0])[0],
         name=f"unetpipe {CONFIG.name}",
         export=section("export_model"),
-        code=code_versions("unetpipe.stages.export_model"),
+        code=fingerprint("unetpipe.stages.export_model"),
     message:
         "Packing {wildcards.model} for other programs"
     script:

@@ -35,7 +35,7 @@ rule coarsen_part:
         runtime=240,
     params:
         num_parts=CONFIG.pyramid.parts,
-        code=code_versions("unetpipe.stages.coarsen_part"),
+        code=fingerprint("unetpipe.stages.coarsen_part"),
     message:
         "Coarser levels of {wildcards.place}, {wildcards.kind}: part {wildcards.part}"
     script:
@@ -60,7 +60,7 @@ rule finish_pyramid:
         mem_mb=4000,
         runtime=240,
     params:
-        code=code_versions("unetpipe.stages.finish_pyramid"),
+        code=fingerprint("unetpipe.stages.finish_pyramid"),
     message:
         "Last levels of {wildcards.place}, {wildcards.kind}"
     script:
@@ -89,7 +89,7 @@ rule export_ngff04:
     params:
         levels=CONFIG.export_ngff04,
         folder=subpath(output.record, parent=True),
-        code=code_versions("unetpipe.stages.export_ngff04"),
+        code=fingerprint("unetpipe.stages.export_ngff04"),
     message:
         "NGFF 0.4 of {wildcards.volume} by {wildcards.model}"
     script:
@@ -119,7 +119,7 @@ rule drop_probability:
         parts=[
             f"{PREDICTED}/parts/{part}.json" for part in range(CONFIG.prediction.parts)
         ],
-        code=code_versions("unetpipe.stages.drop_probability"),
+        code=fingerprint("unetpipe.stages.drop_probability"),
     message:
         "Dropping the probability of {wildcards.volume} by {wildcards.model}"
     script:

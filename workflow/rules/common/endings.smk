@@ -4,9 +4,9 @@ import shlex
 
 from snakemake.io import regex_from_filepattern
 
-from unetpipe.logs import last_error
-from unetpipe.machine import folder_bytes
-from unetpipe.text_table import format_table
+from unetpipe.runtime.logs import last_error
+from unetpipe.runtime.machine import folder_bytes
+from unetpipe.runtime.text import format_table
 
 # Of many volumes the first ones are told; the catalogue has all.
 TOLD = 5

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from unetpipe import code_version
-from unetpipe.checked_run import check_run
+from unetpipe.runtime.fingerprints import code_fingerprint, script_fingerprint
+from unetpipe.config.checked_run import check_run
 from unetpipe.config import NAME_PATTERN
-from unetpipe.dropping import is_dropped
+from unetpipe.storage.dropping import is_dropped
 from unetpipe.errors import UnetpipeError
-from unetpipe.machine import num_processors
-from unetpipe.originals import find_files
-from unetpipe.page.pages import templates_version
-from unetpipe.records import read_record
-from unetpipe.text_table import describe_quantity
+from unetpipe.runtime.machine import num_processors
+from unetpipe.images.files import find_files
+from unetpipe.report.page.templates import templates_version
+from unetpipe.runtime.files import read_record
+from unetpipe.runtime.text import describe_quantity
 
 
 def validated():
@@ -64,16 +64,13 @@ wildcard_constraints:
     part=r"\d+",
 
 
-def code_versions(stage, *modules):
-    """Return fingerprints of a rule's script, its stage and what they compute with.
+def fingerprint(stage, *modules):
+    """Return the fingerprint of a rule's script, its stage and what they compute with.
 
     Snakemake would go by the date of the script, which every checkout changes.
     """
     script = own_file(f"scripts/{stage.split('.')[-1]}.py")
-    return {
-        **code_version.code_versions(stage, *modules),
-        "script": code_version.script_version(script),
-    }
+    return f"{code_fingerprint(stage, *modules)}-{script_fingerprint(script)}"
 
 
 def section(name, without=()):

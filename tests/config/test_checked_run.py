@@ -1,0 +1,136 @@
+"""A run is checked as a whole: configuration, sheet and files, all at once."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.config import load_config
+from unetpipe.config.checked_run import check_run
+from unetpipe.config.repeats import repeated_keys
+from unetpipe.errors import ConfigError
+
+SHEET = "volume\timage\tlabels\trole\na\ta.tif\tb.tif\t{role}\n"
+
+
+def values(folder: Path, role: str = "train", **more: object) -> dict[str, object]:
+    """Return a configuration of a folder with one volume, and write what it names."""
+    for name in ("a.tif", "b.tif"):
+        (folder / name).touch()
+    (folder / "sheet.tsv").write_text(SHEET.format(role=role))
+    return {"source": str(folder), "volumes": str(folder / "sheet.tsv"), **more}
+
+
+def problems(given: dict[str, object], *files: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_run(given, files)
+    return str(caught.value)
+
+
+def test_a_run_that_is_right_has_its_rows_and_networks(tmp_path: Path) -> None:
+    run = check_run(values(tmp_path))
+    assert run.sheet.volumes == ("a",)
+    assert (list(run.networks), run.ensembles) == (["unet"], {})
+
+
+def test_configuration_sheet_and_missing_files_are_told_together(
+    tmp_path: Path,
+) -> None:
+    given = values(tmp_path, role="trian", training={"stepps": 1})
+    text = problems(given, "mine.yaml")
+    assert text.splitlines() == [
+        "mine.yaml: 1 problem",
+        "  training.stepps: unknown key; did you mean steps?",
+        f"{tmp_path / 'sheet.tsv'}: 1 problem",
+        "  line 2: role is 'trian'; use train, validate, test, predict",
+    ]
+    given = values(tmp_path, training={"stepps": 1})
+    (tmp_path / "a.tif").unlink()
+    text = problems(given)
+    assert "the configuration: 1 problem\n  training.stepps" in text
+    assert f"  volume a: 'a.tif' is not in {tmp_path}; correct the sheet" in text
+
+
+@pytest.mark.parametrize("wrong", [{"volumes": 3}, {"source": ["a"]}, {"network": 1}])
+def test_values_of_any_kind_are_problems_not_crashes(
+    tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    assert next(iter(wrong)) in problems(values(tmp_path) | wrong)
+
+
+def test_a_wrong_folder_does_not_fill_the_screen(tmp_path: Path) -> None:
+    given = values(tmp_path)
+    rows = [f"v{k}\tv{k}.tif\t\tpredict\n" for k in range(200)]
+    with (tmp_path / "sheet.tsv").open("a") as sheet:
+        sheet.writelines(rows)
+    lines = problems(given).splitlines()
+    assert lines[0] == "the files that the sheet names: 200 problems"
+    assert len(lines) == 1 + 10 + 1
+    assert lines[-1] == "  and 190 more like these"
+
+
+def test_a_folder_that_mixes_kinds_is_told_with_its_volume(tmp_path: Path) -> None:
+    given = values(tmp_path)
+    (tmp_path / "a.tif").unlink()
+    (tmp_path / "a.tif").mkdir()
+    for name in ("0.png", "1.tif"):
+        (tmp_path / "a.tif" / name).touch()
+    assert "volume a: " in problems(given)
+    assert "holds sections as .png and .tif; name one kind" in problems(given)
+
+
+def test_what_only_configuration_and_sheet_together_forbid_is_told(
+    tmp_path: Path,
+) -> None:
+    text = problems(values(tmp_path, role="test", compare=["results/nothing"]))
+    assert "compare: results/nothing holds no train.json; name the folder of" in text
+    assert "no row has the role train; give it annotated sections" in text
+
+
+def test_the_networks_of_a_run_that_is_named_as_a_whole_are_suggested(
+    tmp_path: Path,
+) -> None:
+    for fold in "21":
+        (tmp_path / f"old/fold-{fold}").mkdir(parents=True)
+        (tmp_path / f"old/fold-{fold}/train.json").touch()
+    old = str(tmp_path / "old")
+    text = problems(values(tmp_path, compare=[old]))
+    assert f"{old} holds no train.json; did you mean {old}/fold-1 or {old}/fold" in text
+
+
+def test_a_section_given_twice_is_an_error_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("training:\n  steps: 1\nname: a\ntraining:\n  patch: null\n")
+    told = "training: on line 1 and again on line 4, and only the last would count; put"
+    assert f"{path}: 1 problem\n  {told}" in problems(values(tmp_path), str(path))
+    with pytest.raises(ConfigError, match="training: on line 1 and again on line 4"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("a: 1\nb: 2\n", []),
+        ("a:\n  c: 1\nb:\n  c: 1\n", []),
+        ("variants:\n  x: {training: {steps: 1, steps: 2}}\n", ["variants.x.training"]),
+        ("- {a: 1,\n   a: 2}\n", ["a"]),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x\n", []),
+        ("x: &x [*x]\n", []),
+        ("? [1]\n: 2\n? [1]\n: 3\n", []),
+        ("a: [", []),
+        ("", []),
+    ],
+)
+def test_repeated_keys_are_found_wherever_they_stand(
+    text: str, places: list[str]
+) -> None:
+    found = repeated_keys(text)
+    assert len(found) == len(places)
+    for line, place in zip(found, places, strict=True):
+        assert line.startswith(place)
+        assert "keep one" in line
+
+
+def test_aliases_that_multiply_are_read_in_an_instant() -> None:
+    lines = ["a0: &a0 {k: 1, k: 2}"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
+    assert len(repeated_keys("\n".join(lines))) == 1

@@ -1,0 +1,68 @@
+"""How fast a section is scored, and how much faster than plain Python.
+
+``pytest -s tests/metrics/test_speed.py`` prints the figures. Times are of one
+core; both sides of the ratio score the same section in the same process.
+"""
+
+import time
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.metrics.test_warping import classify_slowly, warp_slowly
+from unetpipe.metrics import map_mistakes, score_section, warp_section
+
+SECONDS_ALLOWED = 2.0
+LEAST_RATIO = 20.0
+
+
+def noisy_section(size):
+    """Membranes around 12 voxels wide cells, and a blurred, noisy map of them."""
+    cells = np.ones((size, size), bool)
+    cells[::24] = cells[:, ::24] = False
+    noise = np.random.default_rng(0).standard_normal(cells.shape)
+    return np.clip(ndimage.gaussian_filter(cells + noise, 1.0), 0, 1), cells
+
+
+def seconds_of(function):
+    began = time.process_time()
+    result = function()
+    return time.process_time() - began, result
+
+
+def score(probability, cells):
+    score_section(probability, cells)
+    warp_section(probability, cells)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    score(*noisy_section(32))
+
+
+def test_a_section_is_scored_at_all_thresholds_in_less_than_two_seconds():
+    probability, cells = noisy_section(512)
+    scoring, _ = seconds_of(lambda: score_section(probability, cells))
+    warping, _ = seconds_of(lambda: warp_section(probability, cells))
+    print(
+        f"\n512 x 512, one core: pixel, Rand, V_Rand and V_Info at 11 thresholds "
+        f"{scoring:.2f} s, warping error at 9 thresholds {warping:.2f} s"
+    )
+    assert scoring + warping < SECONDS_ALLOWED
+
+
+def test_warping_is_many_times_faster_than_a_plain_loop():
+    """The plain loop reads like the definition; both name the same mistakes."""
+    probability, cells = noisy_section(128)
+    fast, ours = seconds_of(lambda: map_mistakes(probability, cells, 0.5))
+    exact = probability.astype(np.float32).astype(np.float64)
+    slow, plain = seconds_of(
+        lambda: classify_slowly(*warp_slowly(cells, exact, 0.5)),
+    )
+    np.testing.assert_array_equal(ours, plain)
+    print(
+        f"\nwarping error of 128 x 128 at one threshold: {1000 * fast:.1f} ms, plain "
+        f"Python {1000 * slow:.0f} ms: {slow / fast:.0f} times faster"
+    )
+    assert slow / fast > LEAST_RATIO

@@ -1,0 +1,109 @@
+"""A trained network in a notebook: the workflow's own bits, and clear refusals."""
+
+import numpy as np
+import pytest
+
+from tests.stages.predicted import SHAPE, Chain
+from unetpipe.errors import DataError, GeometryError, IntegrityError, ResourceError
+from unetpipe.network.notebook import load_trained
+from unetpipe.runtime.files import read_record
+from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.unet_spec import UNetSpec
+
+MANY_CLASSES = UNetSpec(base_channels=2, depth=2, num_classes=3, in_channels=2)
+
+
+def image_of(ingest):
+    return open_volume(ingest.parent / "image.ome.zarr")[...]
+
+
+@pytest.mark.parametrize("average", [1, 4])
+def test_an_array_is_predicted_with_the_bits_that_the_workflow_stores(
+    tmp_path, make_volume, make_model, average
+):
+    ingest, model = make_volume(SHAPE), make_model()
+    chain = Chain(tmp_path / "chain", ingest, model, average=average)
+    stored = chain.run()
+    network = load_trained(model[0].parent, device="cpu", average=average)
+    stride = tuple(read_record(chain.folder / "probe.json")["stride"])
+    probability, classes = network.predict(image_of(ingest), stride=stride)
+    assert stored.std() > 5
+    assert np.array_equal(probability, stored)
+    assert classes is None
+
+
+def test_classes_and_channels_are_those_of_the_workflow_too(
+    tmp_path, make_volume, make_model
+):
+    ingest = make_volume(SHAPE, channels=2)
+    chain = Chain(tmp_path / "chain", ingest, make_model(MANY_CLASSES))
+    chain.run()
+    network = load_trained(tmp_path / "unet", device="cpu")
+    probability, classes = network.predict(image_of(ingest), stride=(1, 16, 32))
+    assert np.array_equal(probability, chain.voxels())
+    assert np.array_equal(classes, chain.voxels("classes"))
+
+
+def test_a_piece_with_the_statistics_of_the_whole_has_the_voxels_of_the_whole(
+    make_volume, make_model
+):
+    ingest = make_volume((2, 64, 160))
+    network = load_trained(make_model()[0].parent, device="cpu")
+    image, statistics = image_of(ingest), read_record(ingest)["statistics"]
+    whole, _ = network.predict(image, stride=(1, 32, 32))
+    piece, _ = network.predict(
+        image[..., :96], statistics=statistics, stride=(1, 32, 32)
+    )
+    assert np.array_equal(piece[..., :32], whole[..., :32])
+    alone, _ = network.predict(image[..., :96], stride=(1, 32, 32))
+    assert not np.array_equal(alone[..., :32], whole[..., :32])
+
+
+def test_any_tile_that_fits_gives_the_same_within_rounding(make_volume, make_model):
+    ingest = make_volume(SHAPE)
+    network = load_trained(make_model()[0].parent, device="cpu")
+    image = image_of(ingest)[0]
+    chosen, _ = network.predict(image)
+    small, _ = network.predict(image, stride=(1, 16, 16))
+    assert np.abs(chosen.astype(int) - small.astype(int)).max() <= 1
+    with pytest.raises(ResourceError, match="memory_gb is 1e-06, the smallest tile"):
+        network.predict(image, memory_gb=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((64, 64), r"\(64, 64\).*section\[None\]"), ((2, 1, 64, 64), "wants 1 channel")],
+)
+def test_an_array_of_other_axes_is_refused(make_model, shape, said):
+    network = load_trained(make_model()[0].parent, device="cpu")
+    with pytest.raises(DataError, match=said):
+        network.predict(np.zeros(shape, np.uint8))
+
+
+def test_voxels_that_are_not_finite_are_refused(make_model):
+    network = load_trained(make_model()[0].parent, device="cpu")
+    image = np.zeros((1, 64, 64), np.float32)
+    image[0, 3, 3:5] = np.nan
+    with pytest.raises(DataError, match="2 voxels that are not finite"):
+        network.predict(image)
+
+
+def test_a_stride_off_the_pooling_grid_is_refused(make_model):
+    network = load_trained(make_model()[0].parent, device="cpu")
+    with pytest.raises(GeometryError, match="stride is 18 voxels along y"):
+        network.predict(np.zeros((1, 64, 64), np.uint8), stride=(1, 18, 16))
+
+
+def test_weights_that_were_replaced_are_refused(make_model):
+    weights, _ = make_model()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(IntegrityError, match="sha256"):
+        load_trained(weights.parent)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "expected"), [({}, 0.5), ({"segmentation": 0.3}, 0.3)]
+)
+def test_the_threshold_is_that_of_the_validation_rows(make_model, thresholds, expected):
+    weights, _ = make_model(thresholds=thresholds)
+    assert load_trained(weights.parent).threshold == expected

@@ -1,0 +1,150 @@
+"""Charts: well-formed, told in words, the same bytes for the same numbers."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from unetpipe.report.page.charts import Line, Mark, bar_chart, line_chart, thin, ticks
+from unetpipe.report.page.plots import (
+    plot_calibration,
+    plot_sizes,
+    plot_thresholds,
+    plot_training,
+)
+from unetpipe.training.history import HistoryRow
+
+
+def parsed(chart) -> ElementTree.Element:
+    return ElementTree.fromstring(str(chart))
+
+
+def words(chart) -> list[str]:
+    return [element.text for element in parsed(chart).iter("text")]
+
+
+def test_a_line_goes_through_its_points() -> None:
+    chart = line_chart(
+        "Score", [Line([(0, 0), (1, 0.5), (2, 1)])], x_label="step", y=(0, 1)
+    )
+    (path,) = re.findall(r'class="line s0" d="M([^"]+)"', chart)
+    places = [tuple(map(float, pair.split())) for pair in path.split("L")]
+    # From the left edge of the plot to the right, and from its bottom to its top.
+    assert places == [(46.0, 166.0), (179.0, 96.0), (312.0, 26.0)]
+
+
+def test_a_chart_tells_its_title_axis_and_ends_to_those_who_cannot_see_it() -> None:
+    lines = [Line([(0, 0.25), (10, 0.75)], "V-Rand")]
+    chart = line_chart("Score", lines, x_label="step")
+    assert parsed(chart).get("role") == "img"
+    assert parsed(chart).get("aria-label") == (
+        "Score over step: V-Rand from 0.25 to 0.75"
+    )
+
+
+def test_names_are_escaped() -> None:
+    lines = [Line([(0, 1), (1, 2)], "<b>&")]
+    chart = line_chart("a < b", lines, x_label='"x"', marks=[Mark(0.5, "<u>")])
+    assert {"a < b", "<b>&", '"x"', "<u>"} <= set(words(chart))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[(0, 0)], [(5, 3), (5, 3)], [(0, -1), (1, -1)], [(0, 1e-9), (1, 2e-9)]],
+)
+def test_flat_single_tiny_and_negative_lines_can_be_drawn(points) -> None:
+    assert "nan" not in line_chart("t", [Line(points)], x_label="x")
+
+
+def test_without_points_the_chart_says_so() -> None:
+    assert "no validation rows" in words(
+        line_chart("t", [Line([])], x_label="x", note="no validation rows")
+    )
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(0, 3000) == [0, 1000, 2000, 3000]
+    assert ticks(0.937, 0.982) == [0.94, 0.95, 0.96, 0.97, 0.98]
+    assert ticks(7, 7.0) != []
+
+
+def test_long_lines_are_thinned_to_means() -> None:
+    points = [(k, float(k % 2)) for k in range(1000)]
+    few = thin(points, most=100)
+    assert len(few) == 100
+    assert few[0] == (9, 0.5)
+    assert thin([], most=5) == []
+    assert thin(points[:3], most=5) == points[:3]
+
+
+def test_bars_stand_side_by_side_as_high_as_their_values() -> None:
+    chart = bar_chart("Sizes", ["1", "2"], [("a", [4, 0]), ("b", [2, 1])], x_label="n")
+    heights = [float(h) for h in re.findall(r'height="([\d.]+)"/>', chart)[:4]]
+    assert heights == pytest.approx([129.6, 0, 64.8, 32.4], abs=0.1)
+    assert "1: 4 a, 2 b; 2: 0 a, 1 b" in parsed(chart).get("aria-label")
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 2, 50, 5000])
+def test_trainings_of_any_length_can_be_drawn(num_steps: int) -> None:
+    history = [
+        HistoryRow(s, 1 / s, 0.1, s, 0.5 if s % 2 else None)
+        for s in range(1, num_steps + 1)
+    ]
+    charts = plot_training(history, metric="V-Rand", chosen=1)
+    assert charts == plot_training(history, metric="V-Rand", chosen=1)
+    assert len(charts) == 3
+    for chart in charts:
+        assert "nan" not in chart
+        assert len(chart) < 30_000
+    assert ("kept: step 1" in words(charts[1])) == (num_steps > 0)
+
+
+def record(**changes) -> dict:
+    return {
+        "tables": [{"role": "validate"}, {"role": "test"}],
+        "curves": [
+            {
+                "role": role,
+                "predictor": who,
+                "metric": "v_rand",
+                "thresholds": [0.0, 0.5],
+                "scores": [0.25, score],
+            }
+            for role in ("validate", "test")
+            for who, score in (("unet", 0.75), ("constant", 0.1))
+        ],
+        "calibration": [],
+        **changes,
+    }
+
+
+def test_curves_over_thresholds_are_ours_on_test_sections_marked_where_used() -> None:
+    (chart,) = plot_thresholds(record(), 0.4)
+    assert parsed(chart).get("aria-label") == (
+        "Scores over thresholds, test sections over threshold of the probability: "
+        "V-Rand from 0.25 to 0.75"
+    )
+    assert "used: 0.4" in words(chart)
+    assert plot_thresholds(record(curves=[]), 0.4) == []
+
+
+def test_calibration_leaves_empty_bins_out() -> None:
+    one = {
+        "role": "test",
+        "class": 1,
+        "probability": [0.1, None, 0.9],
+        "share": [0.2, None, 0.8],
+        "expected_error": 0.125,
+    }
+    (chart,) = plot_calibration(record(calibration=[one]))
+    assert chart.count('class="dot s0"') == 2
+    assert "Calibration, mean error 0.125" in words(chart)
+    assert plot_calibration(record()) == []
+
+
+def test_sizes_show_only_the_octaves_that_occur() -> None:
+    (chart,) = plot_sizes([0, 0, 3] + [0] * 9, [0, 1] + [0] * 10, "test sections")
+    assert "voxels, from: 2: 0 true, 1 found; 4: 3 true, 0 found" in parsed(chart).get(
+        "aria-label"
+    )
+    assert plot_sizes([0, 0], [0, 0], "x") == []

@@ -1,0 +1,96 @@
+"""Small ingested volumes and networks with He-initialised weights."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.files import hash_file, write_record
+from unetpipe.storage.volumes import create_volume, open_volume, write_shard
+from unetpipe.tiling.boxes import iterate_grid, whole_volume
+from unetpipe.tiling.intensity import IntensityStatistics
+from unetpipe.tiling.unet_spec import UNetSpec
+
+
+def store_volume(path, voxels, *, channels=None, is_labels=False):
+    """Write an array as a store of small shards."""
+    shape = voxels.shape[-3:]
+    create_volume(
+        path,
+        shape=shape,
+        dtype=voxels.dtype,
+        chunk=(1, 16, 16),
+        shard=(2, 64, 64),
+        voxel_size_nm=(50, 4, 4),
+        channels=channels,
+        is_labels=is_labels,
+    )
+    array = open_volume(path, mode="r+")
+    for index in iterate_grid(whole_volume(shape), (2, 64, 64)):
+        z, y, x = (
+            slice(i * s, (i + 1) * s) for i, s in zip(index, (2, 64, 64), strict=True)
+        )
+        write_shard(array, index, voxels[..., z, y, x])
+
+
+@pytest.fixture
+def make_volume(tmp_path):
+    """Return a function that stores an ingested volume and returns its record."""
+
+    def make(shape, *, channels=1, seed=0, labels=None, name="vol") -> Path:
+        rng = np.random.default_rng(seed)
+        image = rng.integers(0, 256, (channels, *shape)).astype(np.uint8)
+        folder = tmp_path / "volumes" / name
+        names = tuple(f"c{i}" for i in range(channels))
+        store_volume(folder / "image.ome.zarr", image, channels=names)
+        record = {
+            "volume": name,
+            "shape": list(shape),
+            "num_channels": channels,
+            "dtype": "uint8",
+            "voxel_size_nm": [50.0, 4.0, 4.0],
+            "image": {
+                "store": str(folder / "image.ome.zarr"),
+                "content_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+            },
+            "statistics": [IntensityStatistics.of(c).to_json() for c in image],
+            "labels": None,
+        }
+        if labels is not None:
+            store_volume(folder / "labels.ome.zarr", labels, is_labels=True)
+            record["labels"] = {
+                "store": str(folder / "labels.ome.zarr"),
+                "label_kind": "binary",
+                "unlabelled": 255,
+            }
+        write_record(folder / "ingest.json", record)
+        return folder / "ingest.json"
+
+    return make
+
+
+@pytest.fixture
+def make_model(tmp_path):
+    """Return a function that saves a He-initialised network: (weights, model.json)."""
+
+    def make(spec: UNetSpec | None = None, *, seed=0, name="unet", **more):
+        spec = spec or UNetSpec(base_channels=4, depth=2)
+        torch.manual_seed(seed)
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "model.safetensors"
+        save_file(UNet(spec).state_dict(), weights)
+        description = {
+            "spec": spec.to_json(),
+            "weights_sha256": hash_file(weights),
+            "num_classes": spec.num_classes,
+            "thresholds": {},
+        }
+        write_record(folder / "model.json", description | more)
+        return weights, folder / "model.json"
+
+    return make

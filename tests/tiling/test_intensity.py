@@ -1,0 +1,93 @@
+"""Statistics are exact, mirrors have no edge repeat."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unetpipe.errors import DataError
+from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.intensity import (
+    IntensityStatistics,
+    mirror_index,
+    mirror_source,
+    mirror_take,
+    normalise,
+)
+
+DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64"]
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    dtype=st.sampled_from(DTYPES),
+    size=st.sampled_from([1, 7, 2**15 - 1, 2**15, 2**15 + 1]),
+)
+def test_integer_sums_are_exact(seed, dtype, size):
+    limits = np.iinfo(dtype)
+    rng = np.random.default_rng(seed)
+    values = rng.integers(limits.min, limits.max, size, dtype=dtype, endpoint=True)
+    found = IntensityStatistics.of(values)
+    exact = [int(v) for v in values]
+    assert found.total == sum(exact)
+    assert found.total_squares == sum(v * v for v in exact)
+    assert (found.minimum, found.maximum) == (min(exact), max(exact))
+
+
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 500), max_size=5))
+def test_statistics_do_not_depend_on_how_the_volume_was_cut(seed, cuts):
+    values = np.random.default_rng(seed).integers(0, 65536, 500).astype(np.uint16)
+    parts = np.split(values, sorted(cuts))
+    total = sum((IntensityStatistics.of(p) for p in parts), IntensityStatistics())
+    assert total == IntensityStatistics.of(values)
+    assert total.mean == pytest.approx(values.mean(dtype=np.float64), rel=1e-14)
+    assert total.std == pytest.approx(values.std(dtype=np.float64), rel=1e-9)
+
+
+def test_nan_and_infinity_are_counted_and_left_out():
+    found = IntensityStatistics.of(np.array([1.0, np.nan, 3.0, np.inf], np.float32))
+    assert (found.count, found.num_nan, found.mean) == (2, 2, 2.0)
+
+
+def test_a_constant_volume_has_standard_deviation_one():
+    assert IntensityStatistics.of(np.full(9, 7, np.uint8)).std == 1.0
+
+
+def test_normalising_gives_each_channel_mean_0_and_deviation_1():
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 20, 30)).astype(np.uint8)
+    statistics = [IntensityStatistics.of(channel) for channel in image]
+    mean = np.array([s.mean for s in statistics], np.float32)
+    std = np.array([s.std for s in statistics], np.float32)
+    result = normalise(image, mean=mean, std=std)
+    assert np.abs(result.mean(axis=(1, 2, 3))).max() < 1e-6
+    assert np.abs(result.std(axis=(1, 2, 3)) - 1).max() < 1e-6
+
+
+@given(length=st.integers(2, 9), reach=st.integers(0, 40))
+def test_mirroring_equals_reflection_without_edge_repeat(length, reach):
+    axis = np.arange(length)
+    expected = np.pad(axis, reach, mode="reflect")
+    assert np.array_equal(mirror_index(-reach, length + reach, length), expected)
+
+
+def test_an_empty_axis_cannot_be_mirrored():
+    with pytest.raises(DataError, match="cannot mirror an axis of 0 voxels"):
+        mirror_index(0, 3, 0)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_mirrored_box_is_the_same_from_the_whole_volume_or_from_its_source(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 7, 3))
+    volume = rng.integers(0, 99, (2, *shape))
+    start = tuple(int(n) for n in rng.integers(-9, 9, 3))
+    stop = tuple(a + int(n) for a, n in zip(start, rng.integers(1, 12, 3), strict=True))
+    roi = Roi(start, stop)
+    source = mirror_source(roi, shape)
+    cut = volume[(..., *source.slices)]
+    expected = mirror_take(volume, (0, 0, 0), roi, shape)
+    assert np.array_equal(mirror_take(cut, source.start, roi, shape), expected)
+    for axis in range(3):
+        index = mirror_index(start[axis], stop[axis], shape[axis])
+        assert index.min() == source.start[axis]
+        assert index.max() + 1 == source.stop[axis]

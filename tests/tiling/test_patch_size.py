@@ -1,0 +1,69 @@
+"""The size of a training patch, and what a step on it needs."""
+
+import pytest
+
+from unetpipe.errors import ConfigError
+from unetpipe.tiling.patch_size import choose_patch, project_memory
+from unetpipe.tiling.unet_spec import UNetSpec
+
+PAPER = UNetSpec()
+SAME = UNetSpec(padding="same")
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ([(1, 512, 512)], (1, 572, 572)),
+        ([(1, 2048, 2048)], (1, 572, 572)),
+        ([(1, 256, 256)], (1, 444, 444)),  # its output of 260 covers the section
+        ([(1, 100, 2048)], (1, 300, 572)),
+        ([(1, 100, 200), (1, 200, 100)], (1, 396, 396)),
+    ],
+)
+def test_the_default_is_the_papers_tile_or_what_the_sections_need(sections, expected):
+    assert choose_patch(None, PAPER, sections) == expected
+    PAPER.check_input_shape(expected)
+
+
+def test_padded_networks_need_no_more_than_the_section():
+    assert choose_patch(None, SAME, [(1, 250, 300)]) == (1, 256, 304)
+    assert choose_patch(None, SAME, [(1, 5000, 5000)]) == (1, 576, 576)
+    assert choose_patch((1, 100, 64), SAME, [(1, 250, 300)]) == (1, 112, 64)
+
+
+def test_volumetric_patches_have_a_depth():
+    spec = UNetSpec(ndim=3, depth=3, base_channels=8)
+    patch = choose_patch(None, spec, [(200, 300, 300)])
+    assert patch == (116, 132, 132)
+    assert spec.output_shape(patch) == (28, 44, 44)
+    thin = choose_patch(None, spec, [(10, 300, 300)])
+    assert spec.output_shape(thin)[0] >= 10
+
+
+@pytest.mark.parametrize(("wanted", "given"), [(572, 572), (571, 572), (573, 588)])
+def test_a_wanted_patch_is_rounded_up_to_a_legal_size(wanted, given):
+    assert choose_patch((1, wanted, 1), PAPER, [(1, 512, 512)]) == (1, given, 204)
+
+
+def test_a_patch_that_sees_mirrors_of_mirrors_is_refused():
+    with pytest.raises(ConfigError, match=r"1100 voxels along x.*would be 916.*444"):
+        choose_patch((1, 444, 1100), PAPER, [(1, 256, 256)])
+    assert choose_patch((1, 572, 572), PAPER, [(1, 256, 256)]) == (1, 572, 572)
+
+
+def test_the_papers_step_needs_about_two_gibibytes():
+    """0.6 GiB of feature maps, twice that for their gradients, 31 M parameters."""
+    needed = project_memory(PAPER, (1, 572, 572), 1) / 2**30
+    assert 1.8 < needed < 2.6
+    twice = project_memory(PAPER, (1, 572, 572), 2) / 2**30
+    assert 1.5 < twice - needed < 2.1
+
+
+def test_moments_averaged_weights_and_buckets_of_gradients_are_counted() -> None:
+    plain = project_memory(PAPER, (1, 572, 572), 1)
+    adaptive = project_memory(PAPER, (1, 572, 572), 1, is_adaptive=True)
+    averaged = project_memory(PAPER, (1, 572, 572), 1, is_averaged=True)
+    shared = project_memory(PAPER, (1, 572, 572), 1, is_team=True)
+    assert adaptive - plain == 4 * PAPER.num_parameters
+    assert averaged - plain == 2 * 4 * PAPER.num_parameters
+    assert shared - plain == 4 * PAPER.num_parameters

@@ -1,0 +1,244 @@
+"""Patches: the right voxels, the right context, the same sequence for everybody."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.targets.annotated import annotate
+from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.intensity import normalise
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.augmentation import Augmentation, seeded_generator
+from unetpipe.training.sampling import PatchSampler
+
+SPEC = UNetSpec(depth=1, base_channels=2)  # 28 -> 12, 8 voxels to each side
+VOLUMETRIC = UNetSpec(ndim=3, depth=1, base_channels=2, pooling=((1, 2, 2),))
+CPU = torch.device("cpu")
+NONE = Augmentation()
+FULL = Augmentation(
+    shift_vox=4, rotation_degrees=180, flip=True, elastic_sigma_vox=3, grey_scale=0.2
+)
+
+
+def coordinates_volume(shape=(3, 30, 34)):
+    """An image whose channels are z, y and x, and a target that names its voxel."""
+    z, y, x = np.indices(shape)
+    return AnnotatedVolume(
+        name="coordinates",
+        image=np.stack([z, y, x]).astype(np.float32),
+        target=((37 * z + 5 * y + x) % 251).astype(np.uint8),
+        border=(1000 * z + 40 * y + x).astype(np.float32),
+        mean=np.zeros(3, np.float32),
+        std=np.ones(3, np.float32),
+        sections=tuple(range(shape[0])),
+        num_known=(shape[1] * shape[2],) * shape[0],
+    )
+
+
+def sampler(volumes, spec, *, augmentation=NONE, shape=None, seed=0):
+    shape = shape or spec.input_shape_for((1, 12, 12))
+    return PatchSampler(volumes, spec, shape, augmentation, seed=seed)
+
+
+def batch(sampler, step, size=1):
+    return sampler.render(sampler.batch(step, range(size)), CPU)
+
+
+@pytest.mark.parametrize("spec", [SPEC, VOLUMETRIC], ids=["2d", "3d"])
+def test_without_augmentation_a_patch_is_exactly_the_crop(spec):
+    """Beyond the faces too: there it is the mirror, without edge repeat."""
+    spec = UNetSpec(**{**spec.to_json(), "in_channels": 3})
+    volume = coordinates_volume((3, 30, 34) if spec.ndim == 2 else (9, 30, 34))
+    draws = sampler([volume], spec)
+    shape = draws._output
+    for step in range(20):
+        one = batch(draws, step)
+        image = one.image[0] if spec.ndim == 3 else one.image[0].unsqueeze(1)
+        target = one.target if spec.ndim == 2 else one.target[0]
+        border = one.border if spec.ndim == 2 else one.border[0]
+        z, y, x = image.numpy().astype(int)
+        for axis, size in enumerate(volume.target.shape):
+            line = np.moveaxis((z, y, x)[axis], axis, 0)[:, 0, 0]
+            steps = np.abs(np.diff(line))
+            assert (steps == 1).all() or volume.target.shape[axis] == 1 or axis == 0
+            assert line.min() >= 0
+            assert line.max() < size
+        inner = tuple(
+            slice((n - o) // 2, (n - o) // 2 + o)
+            for n, o in zip(z.shape, shape, strict=True)
+        )
+        z, y, x = z[inner], y[inner], x[inner]
+        np.testing.assert_array_equal(target, volume.target[z, y, x])
+        np.testing.assert_array_equal(border, volume.border[z, y, x])
+
+
+def test_the_context_is_real_where_there_is_some():
+    """A patch in the middle of a section sees its neighbours, not mirrors."""
+    spec = UNetSpec(depth=1, base_channels=2, in_channels=3)
+    draws = sampler([coordinates_volume((1, 400, 400))], spec, augmentation=FULL)
+    checked = 0
+    for step in range(8):
+        _, window = draws._draw_window(
+            __import__("unetpipe.training.augmentation").augmentation.seeded_generator(
+                0, step, 0
+            )
+        )
+        if min(window.start[1:]) < 40 or max(window.stop[1:]) > 360:
+            continue
+        checked += 1
+        patch = draws.patch(step, 0)
+        one = draws.render([patch], CPU)
+        scale, shift = patch.grey
+        y = (one.image[0, 1] - shift[1]) / scale[1]
+        x = (one.image[0, 2] - shift[2]) / scale[2]
+        # A deformed patch still holds where its voxels came from.
+        corner = torch.tensor([window.start[1] - 8, window.start[2] - 8])
+        box = patch.image[1:, 0, 0, 0]
+        torch.testing.assert_close(
+            torch.stack([y, x]),
+            patch.image_coordinates + box.reshape(2, 1, 1),
+            rtol=0,
+            atol=0.1,  # bicubic weights bend a ramp a little
+        )
+        assert ((torch.stack([y, x]).mean(dim=(1, 2)) - corner - 13.5).abs() < 15).all()
+    assert checked > 3
+
+
+def test_image_target_and_weights_stay_aligned_under_augmentation():
+    volume = annotate((1, 200, 200))
+    clean = volume.target * 1.0
+    aligned = AnnotatedVolume(
+        name="aligned",
+        image=clean[None].astype(np.float32),
+        target=volume.target,
+        border=volume.target * 2.0,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        sections=(0,),
+        num_known=(40000,),
+    )
+    still = Augmentation(**{**vars_of(FULL), "grey_scale": 0.0})
+    draws = sampler([aligned], SPEC, augmentation=still, shape=(1, 108, 108))
+    moved = 0
+    for step in range(5):
+        one = batch(draws, step)
+        image = one.image[0, 0, 8:-8, 8:-8]
+        target = one.target[0].float()
+        assert ((image - target).abs() < 0.5).float().mean() > 0.98
+        assert torch.equal(one.border[0], 2 * target)
+        moved += int(target.any())
+    assert moved == 5
+
+
+def vars_of(augmentation):
+    return {name: getattr(augmentation, name) for name in augmentation.__slots__}
+
+
+def test_voxels_are_equally_likely_to_be_seen_on_the_faces_half_as_often():
+    """The mirror does not repeat the edge, so inner voxels come twice a period."""
+    volume = coordinates_volume((2, 20, 26))
+    spec = UNetSpec(depth=1, base_channels=2, in_channels=3)
+    draws = sampler([volume], spec, shape=(1, 28, 28))
+    seen = np.zeros(volume.target.shape, int)
+    for step in range(3000):
+        piece, window = draws._draw_window(seeded_generator(step))
+        z, y, x = piece.read(np.indices(seen.shape), window)
+        np.add.at(seen, (z, y, x), 1)
+    inner = seen[:, 1:-1, 1:-1]
+    assert inner.min() > 0.65 * inner.mean()
+    assert inner.max() < 1.5 * inner.mean()
+    assert seen[:, 0, 1:-1].mean() == pytest.approx(0.5 * inner.mean(), rel=0.3)
+    assert seen[:, 1:-1, -1].mean() == pytest.approx(0.5 * inner.mean(), rel=0.3)
+
+
+def test_sections_are_drawn_by_their_known_voxels():
+    volume = annotate((3, 48, 56), num_known=(0, 100, 300))
+    draws = sampler([volume], SPEC)
+    starts = [
+        draws._draw_window(torch.Generator().manual_seed(s))[0].start
+        for s in range(1000)
+    ]
+    counts = np.bincount(starts, minlength=3)
+    assert counts[0] == 0
+    assert 200 < counts[1] < 300
+
+
+def test_only_the_sections_of_the_row_are_read():
+    class Guarded:
+        """Refuses to read any section but 1 and 3."""
+
+        shape = (5, 30, 34)
+
+        def __getitem__(self, index):
+            z = index[-3]
+            assert (z.start, z.stop) in [(1, 2), (3, 4)]
+            return coordinates_volume((5, 30, 34)).target[index]
+
+    volume = coordinates_volume((5, 30, 34))
+    guarded = AnnotatedVolume(
+        name="guarded",
+        image=volume.image,
+        target=Guarded(),
+        border=None,
+        mean=volume.mean,
+        std=volume.std,
+        sections=(1, 3),
+        num_known=(1, 1),
+    )
+    spec = UNetSpec(depth=1, base_channels=2, in_channels=3)
+    draws = sampler([guarded], spec, augmentation=FULL)
+    zs = {int(batch(draws, step).image[0, 0].median().round()) for step in range(20)}
+    assert zs <= {1, 2, 3, 4}  # grey values vary by a fifth
+    assert draws.render(draws.batch(0, [0]), CPU).border is None
+
+
+def test_in_three_dimensions_sections_that_follow_each_other_are_one_piece():
+    volume = annotate((9, 20, 20), sections=(0, 1, 2, 5, 6), num_known=(1, 2, 3, 4, 5))
+    pieces = [(p.start, p.stop, p.num_known) for p in volume.pieces(3)]
+    assert pieces == [(0, 3, 6), (5, 7, 9)]
+    assert [p.start for p in volume.pieces(2)] == [0, 1, 2, 5, 6]
+
+
+def test_a_piece_is_mirrored_at_its_own_faces():
+    volume = coordinates_volume((9, 4, 4))
+    piece = AnnotatedVolume(
+        **{n: getattr(volume, n) for n in volume.__slots__}
+        | {"sections": (3, 4, 5), "num_known": (1, 1, 1)}
+    ).pieces(3)[0]
+    z = piece.read(volume.image, Roi((-2, 0, 0), (5, 1, 1)))[0].ravel()
+    assert z.tolist() == [5, 4, 3, 4, 5, 4, 3]
+
+
+def test_any_worker_draws_the_same_patches():
+    """A patch depends on (seed, step, index), not on what was drawn before."""
+    forward, backward = (sampler([annotate()], SPEC, augmentation=FULL) for _ in "ab")
+    ahead = {(s, i): forward.patch(s, i) for s in range(3) for i in range(2)}
+    for (step, index), expected in reversed(ahead.items()):
+        found = backward.patch(step, index)
+        assert found.seed == expected.seed
+        for name in set(expected.__slots__) - {"seed"}:
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert len({patch.seed for patch in ahead.values()}) == len(ahead)
+    other = sampler([annotate()], SPEC, augmentation=FULL, seed=1).patch(0, 0)
+    assert not torch.equal(other.image_coordinates, ahead[0, 0].image_coordinates)
+
+
+def test_patches_are_normalised_by_the_statistics_of_the_volume():
+    volume = annotate((1, 60, 60))
+    draws = sampler([volume], SPEC, shape=(1, 44, 44))
+    grey = batch(draws, 0).image.numpy()
+    expected = normalise(volume.image, mean=volume.mean, std=volume.std)
+    assert abs(expected.mean()) < 1e-3
+    assert np.isin(grey, expected).all()
+
+
+def test_a_batch_stacks_channels_and_sections_as_the_network_wants_them():
+    two = UNetSpec(depth=1, base_channels=2, in_channels=2)
+    flat = batch(sampler([annotate(channels=2)], two), 0, size=3)
+    assert flat.image.shape == (3, 2, 28, 28)
+    assert flat.target.shape == flat.border.shape == (3, 12, 12)
+    deep = batch(sampler([annotate((12, 48, 56))], VOLUMETRIC, augmentation=FULL), 0)
+    inputs = VOLUMETRIC.input_shape_for((1, 12, 12))
+    assert deep.image.shape == (1, 1, *inputs)
+    assert deep.target.shape == (1, *VOLUMETRIC.output_shape(inputs))

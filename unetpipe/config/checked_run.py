@@ -1,0 +1,174 @@
+"""Configuration, sheet and source together: all that is wrong is told at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpipe.config import ONLY, Config, check_config
+from unetpipe.config.messages import listing
+from unetpipe.config.missing_files import leave_out_missing
+from unetpipe.config.networks import Joined, Network, list_ensembles, list_networks
+from unetpipe.config.repeats import repeated_keys
+from unetpipe.config.sheet import Sheet, load_sheet
+from unetpipe.config.trained_networks import (
+    Adopted,
+    check_apart,
+    read_adopted,
+    with_architecture,
+)
+from unetpipe.errors import ConfigError
+from unetpipe.runtime.problems import Problems
+
+SUGGESTED = 3  # networks of an earlier run that a message names
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRun:
+    """What a run is made of: its settings, its rows, its networks by name.
+
+    ``left_out`` has a line, by name, on each optional volume that a local folder lacks;
+    the sheet is without its rows, as if nobody had written them.
+    """
+
+    config: Config
+    sheet: Sheet
+    networks: dict[str, Network]
+    ensembles: dict[str, Joined]
+    left_out: dict[str, str]
+
+
+def check_run(
+    values: Mapping[str, Any],
+    files: Sequence[str] = (),
+    *,
+    find: Callable[[str], Path] = Path,
+    place: Callable[[str], str] = str,
+) -> CheckedRun:
+    """Return configuration, sheet and networks of a run.
+
+    Parameters
+    ----------
+    values : mapping
+        The configuration, as read from its files and the command line.
+    files : sequence of str
+        Those files, for messages, and to find what they give twice.
+    find : callable
+        Tells where the sheet is that the configuration names.
+    place : callable
+        Tells where a path of the results is; a module has a prefix of its own.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem of configuration and sheet: where, what, what would work.
+    """
+    files = [_as_typed(path) for path in files]
+    source = " and ".join(files) or "the configuration"
+    problems = Problems("")
+    for path in files:
+        with problems:
+            _check_repeats(path)
+    config = sheet = None
+    left_out: dict[str, str] = {}
+    adopted: list[Adopted] = []
+    with problems:
+        trained = values.get("trained")
+        by_name = {ONLY: trained} if isinstance(trained, str) else trained
+        adopted = read_adopted(by_name)
+        values = with_architecture(values, adopted)
+    with problems:
+        config = check_config(dict(values), source)
+    with problems:
+        sheet = load_sheet(find(_text(values, "volumes")))
+        if values.get("trained") is not None:
+            sheet = _without_training(sheet)
+    if sheet is not None:
+        with problems:
+            sheet, left_out = leave_out_missing(sheet, _text(values, "source"))
+    if config is not None and sheet is not None:
+        with problems:
+            check_apart(adopted, Path(place(f"results/{config.name}")))
+            found = _networks(config, sheet, adopted)
+            run = CheckedRun(config, sheet, *found, left_out)
+            _check_together(run)
+    if problems.texts:
+        raise ConfigError("\n".join([*problems.texts, *left_out.values()]))
+    return run
+
+
+def _as_typed(path: str) -> str:
+    """Return a path from here, if it lies below."""
+    here = Path.cwd()
+    below = Path(path).is_relative_to(here)
+    return str(Path(path).relative_to(here)) if below else path
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    """Return a text of a configuration that may be wrong in any way."""
+    value = values.get(key)
+    return value if isinstance(value, str) else str(Config.model_fields[key].default)
+
+
+def _check_repeats(path: str) -> None:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # whoever reads the values says so
+        return
+    if found := repeated_keys(text):
+        raise ConfigError(listing(path, found))
+
+
+def _without_training(sheet: Sheet) -> Sheet:
+    """Return a sheet without the volumes that only a training has a use for.
+
+    Of other volumes all rows stay, so that they need not be stored anew.
+    """
+    used = {row.volume for row in sheet.rows if row.role != "train"}
+    return Sheet(tuple(row for row in sheet.rows if row.volume in used))
+
+
+def _networks(
+    config: Config, sheet: Sheet, adopted: Sequence[Adopted]
+) -> tuple[dict[str, Network], dict[str, Joined]]:
+    architectures = {one.name: one.network for one in adopted}
+    networks = list_networks(config, sheet.folds, architectures)
+    return networks, list_ensembles(config, networks)
+
+
+def _check_together(run: CheckedRun) -> None:
+    """Refuse what configuration and sheet allow only apart."""
+    config, sheet = run.config, run.sheet
+    found = [
+        f"compare: {folder} holds no train.json; " + _where_networks_are(folder)
+        for folder in config.compare
+        if not Path(folder, "train.json").exists()
+    ]
+    found += [
+        f"{config.volumes}: no row has the role train"
+        + (f" in fold {fold}" if fold else "")
+        + "; give it annotated sections, or name a trained network with `trained`"
+        for fold in sheet.folds
+        if config.trained is None and not sheet.of_fold(fold, "train")
+    ]
+    if config.trained is not None and not sheet.rows:
+        found.append(
+            f"{config.volumes}: no row has the role predict, test or validate, so "
+            "there is nothing to do for a network that is trained; add one"
+        )
+    if run.ensembles and not sheet.volumes_of("", "test", "predict"):
+        found.append(
+            f"ensemble: true, but {config.volumes} has no row without a fold in the "
+            "role predict or test, so nothing is left for the ensemble; add one, or "
+            "remove the key"
+        )
+    if found:
+        raise ConfigError(listing("configuration and sheet together", found))
+
+
+def _where_networks_are(folder: str) -> str:
+    """Return which folder of a trained network may be meant."""
+    below = sorted(str(path.parent) for path in Path(folder).glob("*/train.json"))
+    if below:
+        return f"did you mean {' or '.join(below[:SUGGESTED])}?"
+    return "name the folder of a trained network, like results/old/unet"

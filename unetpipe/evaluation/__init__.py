@@ -1,0 +1,1 @@
+"""Scores of one volume, of folds and of seams."""

@@ -1,0 +1,223 @@
+"""Scores of objects, from contingency tables that chunks add to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from unetpipe.evaluation.images import ImageTables, Labels, Mask
+from unetpipe.evaluation.score_rows import Row, make_row
+from unetpipe.metrics import (
+    InstanceMatches,
+    Interval,
+    ReferenceMatches,
+    bootstrap_sums,
+    information_scores,
+    rand_scores,
+    score_terms,
+)
+from unetpipe.metrics.cell_tracking import FALSE_COST, MISS_COST, SPLIT_COST
+from unetpipe.metrics.curves import Scores, mean_of_defined, share_of
+from unetpipe.metrics.instances import NUM_TERMS
+
+Make = Callable[..., Row]
+
+MATCHED = ("average_precision", "f1", "panoptic_quality")
+PARTITIONS = (
+    "vi_split",
+    "vi_merge",
+    "vi_split_bits",
+    "vi_merge_bits",
+    "adapted_rand_error",
+)
+
+
+class ObjectCounts:
+    """Counts which ids of result and truth meet, image by image, chunk by chunk.
+
+    Parameters
+    ----------
+    by_section : bool
+        Each section is an image of its own; False: all sections are one volume.
+    """
+
+    def __init__(self, *, by_section: bool) -> None:
+        self.by_section = by_section
+        self._images: dict[int, ImageTables] = {}
+        self._sections: set[int] = set()
+
+    def add(
+        self, number: int, truth: Labels, result: Labels, unknown: Mask, field: Mask
+    ) -> None:
+        """Count a piece of one section, all arrays of shape (y, x).
+
+        Parameters
+        ----------
+        number : int
+            Of the section.
+        truth, result : integer arrays
+            Ids; 0 is background.
+        unknown : bool array
+            Voxels that nobody annotated; what ``truth`` holds there does not matter.
+        field : bool array
+            The field of interest of the Cell Tracking Challenge.
+        """
+        if not unknown.all():
+            self._sections.add(number)
+        self._image(number).add(truth, result, unknown, field)
+
+    def add_markers(self, number: int, markers: Labels, result: Labels) -> None:
+        """Count a piece of one section against markers, one in each object."""
+        self._sections.add(number)
+        self._image(number).add_markers(markers, result)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Sections with annotated voxels or markers, rising."""
+        return sorted(self._sections)
+
+    def rows(self, predictor: str, threshold: float | None) -> Iterator[Row]:
+        """Yield all scores of objects; the threshold is told, not used."""
+        images = self._scored()
+        make = partial(self._make, predictor, threshold)
+        yield from _matched_rows([image.matches() for image in images], make)
+        yield from _partition_rows(images, make)
+        yield _seg_row([image.references() for image in images], make)
+        yield _det_row([image.detections() for image in images], make)
+
+    def sizes(self) -> dict[str, list[int]]:
+        """Count true and predicted objects by size: 1, 2-3, 4-7, ... voxels."""
+        truth, result = np.zeros(64, np.int64), np.zeros(64, np.int64)
+        for image in self._scored():
+            table = image.known
+            for total, (ids, sizes) in (
+                (truth, table.truth_sizes()),
+                (result, table.result_sizes()),
+            ):
+                octaves = np.log2(sizes[ids != 0]).astype(np.int64)
+                total += np.bincount(octaves, minlength=64)
+        last = int(np.flatnonzero(truth + result).max(initial=0)) + 1
+        return {"truth": truth[:last].tolist(), "result": result[:last].tolist()}
+
+    def _image(self, number: int) -> ImageTables:
+        return self._images.setdefault(number if self.by_section else 0, ImageTables())
+
+    def _scored(self) -> list[ImageTables]:
+        if not self.by_section:
+            return list(self._images.values())
+        return [self._images[number] for number in self.numbers]
+
+    def _make(
+        self,
+        predictor: str,
+        threshold: float | None,
+        metric: str,
+        score: float,
+        per_image: Scores,
+        interval: Interval | None,
+        units: Literal["sections", "objects"] = "sections",
+    ) -> Row:
+        """Make a row; a volume has one image and no sections to list."""
+        num_scored = int((~np.isnan(per_image)).sum())
+        return make_row(
+            predictor,
+            metric,
+            chosen=(threshold, score),
+            per_section=per_image if self.by_section else None,
+            interval=interval,
+            units=units if self.by_section or units == "objects" else "volumes",
+            num_sections=num_scored if self.by_section else len(self.numbers),
+        )
+
+
+def _matched_rows(
+    matches: Sequence[InstanceMatches | None], make: Make
+) -> Iterator[Row]:
+    """Yield AP, F1 and PQ; resample images, or the objects of a single one."""
+    known = [match for match in matches if match is not None]
+    each = [match.terms() for match in known]
+    terms = np.concatenate([np.empty((0, NUM_TERMS)), *each])
+    units: Literal["sections", "objects"] = "sections"
+    resampled = terms
+    if len(known) == 1:
+        units, resampled = "objects", known[0].terms(by_object=True)
+    scores = score_terms(terms)
+    for metric in MATCHED:
+        per_image = np.full(len(matches), np.nan)
+        per_image[[match is not None for match in matches]] = scores[metric]
+        if metric == "average_precision" and units == "sections":
+            interval = _interval_of_mean(per_image)
+        else:
+            interval = bootstrap_sums(resampled, partial(_score_of_terms, metric))
+        yield make(metric, interval.estimate, per_image, interval, units)
+
+
+def _partition_rows(images: Sequence[ImageTables], make: Make) -> Iterator[Row]:
+    """Yield the scores of partitions, inside the objects of the truth."""
+    scores = np.full((len(images), len(PARTITIONS)), np.nan)
+    for index, image in enumerate(images):
+        information = information_scores(image.known)
+        scores[index] = (
+            *(
+                getattr(information, name.removeprefix("vi_"))
+                for name in PARTITIONS[:4]
+            ),
+            rand_scores(image.known).error,
+        )
+    for metric, per_image in zip(PARTITIONS, scores.T, strict=True):
+        score = float(mean_of_defined(per_image))
+        yield make(metric, score, per_image, _interval_of_mean(per_image))
+
+
+def _seg_row(references: Sequence[ReferenceMatches], make: Make) -> Row:
+    """Make the row of SEG; all reference objects count alike, and are resampled."""
+    jaccard = ReferenceMatches.pooled(references).jaccard
+    return make(
+        "ctc_seg",
+        float(jaccard.mean()) if jaccard.size else np.nan,
+        np.array([frame.seg for frame in references]),
+        _interval_of_mean(jaccard),
+        "objects",
+    )
+
+
+def _det_row(frames: Sequence[ReferenceMatches | None], make: Make) -> Row:
+    """Make the row of DET; costs of all frames are added up, frames are resampled."""
+    costs = np.array(
+        [
+            (
+                SPLIT_COST * frame.num_shared
+                + MISS_COST * frame.num_missed
+                + FALSE_COST * frame.num_false,
+                MISS_COST * frame.num_objects,
+            )
+            if frame is not None
+            else (0, 0)
+            for frame in frames
+        ],
+        np.float64,
+    ).reshape(-1, 2)
+    interval = bootstrap_sums(costs[costs[:, 1] > 0], _detection)
+    return make("ctc_det", interval.estimate, _detection(costs), interval)
+
+
+def _detection(costs: Scores) -> Scores:
+    """1 - cost of mending / cost of starting anew, of (..., 2) costs."""
+    mend, anew = costs[..., 0], costs[..., 1]
+    return 1 - share_of(np.minimum(mend, anew), anew)
+
+
+def _score_of_terms(metric: str, terms: Scores) -> Scores:
+    return score_terms(terms)[metric]
+
+
+def _interval_of_mean(values: Scores) -> Interval:
+    """Resample the values that are defined."""
+    known = values[~np.isnan(values)]
+    return bootstrap_sums(
+        np.column_stack([known, np.ones_like(known)]),
+        lambda sums: share_of(sums[..., 0], sums[..., 1]),
+    )

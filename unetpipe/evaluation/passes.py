@@ -1,0 +1,266 @@
+"""The passes over a volume from which all its scores come.
+
+==================  ==========================  ===================================
+pass                reads                       memory
+==================  ==========================  ===================================
+count_pieces        pieces of bounded size      a piece, and tables of counts
+score_sections      whole sections, one by one  a section, or a few small ones
+count_watershed     the same; a range of        a section, or the range
+                    sections in 3-D
+measure_seams       shards, at most 128         a shard
+==================  ==========================  ===================================
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.baselines import grey_mask, watershed_objects
+from unetpipe.evaluation.objects import ObjectCounts
+from unetpipe.evaluation.pixels import PixelCounts
+from unetpipe.evaluation.scored_volume import PIECE_VOX, Mask, Piece, ScoredVolume
+from unetpipe.evaluation.seams import SeamJumps, choose_shards
+from unetpipe.evaluation.thresholds import ThresholdScores
+from unetpipe.metrics import otsu_level
+from unetpipe.storage.volumes import read_roi
+from unetpipe.tiling.boxes import grid_cell
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.unet_spec import UNetSpec
+
+log = logging.getLogger(__name__)
+
+Roles = dict[str, list[int]]
+BASE_BYTES = 320 * 2**20  # interpreter, libraries and compiled loops
+MOST_WATERSHED_VOXELS = 2**24  # of a section, or of a range of sections in 3-D
+SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
+
+
+@dataclass(frozen=True, slots=True)
+class GreyBaseline:
+    """How grey values alone tell cells from background.
+
+    Attributes
+    ----------
+    level : int
+        Otsu's, of the annotated voxels of all scored sections.
+    bright : bool
+        Whether cells are brighter than the rest, judged on the validation sections.
+    """
+
+    level: int
+    bright: bool
+
+    @classmethod
+    def of(cls, counts: dict[str, PixelCounts]) -> GreyBaseline:
+        """Choose both from the counts of each role."""
+        total = np.sum([c.grey_histogram for c in counts.values()], axis=0)
+        bright = True
+        if "validate" in counts:
+            outside, inside = counts["validate"].grey_histogram.astype(np.float64)
+            levels = np.arange(inside.size)
+            bright = bool(
+                (levels @ inside) * outside.sum() >= (levels @ outside) * inside.sum()
+            )
+        return cls(otsu_level(total.sum(axis=0)), bright)
+
+
+def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) -> int:
+    """Return the peak resident memory of all passes, in bytes, as far as it is known.
+
+    The working copies of a section were measured: 2048 x 2048, warping included.
+    """
+    section, depth = prod(volume.shape[1:]), volume.sections_together
+    ids = volume.labels.dtype.itemsize
+    together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
+    working = max(80 * isbi_scores, 150 * (baselines and volume.has_instances))
+    whole = section * (depth * together + working) if working else 0
+    piece = volume.labels.chunks[0] * PIECE_VOX**2 * (together + 40)
+    shard = prod(volume.predicted["geometry"]["shard"]) * volume.probability.shape[0]
+    return int(BASE_BYTES + max(whole, piece, 12 * shard))
+
+
+def count_pieces(
+    volume: ScoredVolume, numbers: list[int], *, baselines: bool, border_vox: int
+) -> tuple[PixelCounts, dict[str, ObjectCounts]]:
+    """Count voxels of some sections: classes against the truth, ids against ids.
+
+    Parameters
+    ----------
+    volume : ScoredVolume
+    numbers : list of int
+        Sections of one role.
+    baselines : bool
+        Count grey values and a constant map as well.
+    border_vox : int
+        Of the field of interest.
+
+    Returns
+    -------
+    pixels : PixelCounts
+    objects : dict
+        Predictor -> counts; empty without instance labels.
+    """
+    is_binary = volume.num_classes == 2
+    grey_scale = volume.grey_scale
+    counts_grey = baselines and is_binary
+    pixels = PixelCounts(
+        volume.num_classes, num_grey_levels=grey_scale.num_levels if counts_grey else 0
+    )
+    names = ("unet", "constant") if baselines else ("unet",)
+    objects = {
+        name: ObjectCounts(by_section=not volume.objects_span_sections)
+        for name in (names if volume.has_instances else ())
+    }
+    for piece in volume.pieces(numbers):
+        field = piece.field(border_vox)
+        for number in piece.numbers:
+            z = piece.index(number)
+            truth, unknown = piece.truth[z], piece.unknown[z]
+            pixels.add(number, piece.stored[z], truth, unknown)
+            if counts_grey:
+                pixels.add_grey(
+                    number, grey_scale.levels(piece.grey[z]), truth, unknown
+                )
+            for name, counts in objects.items():
+                ids = piece.objects[z] if name == "unet" else np.ones_like(unknown, int)
+                _add_objects(counts, piece, number, ids, field)
+        if not is_binary:
+            _count_probabilities(piece, pixels)
+    return pixels, objects
+
+
+def _add_objects(
+    counts: ObjectCounts, piece: Piece, number: int, found: NDArray[Any], field: Mask
+) -> None:
+    """Count the ids found in one section of a piece against labels and markers."""
+    z, markers = piece.index(number), piece.markers(number)
+    counts.add(number, piece.instances[z], found, piece.unknown[z], field)
+    if markers is not None:
+        counts.add_markers(number, markers, found)
+
+
+def _count_probabilities(piece: Piece, pixels: PixelCounts) -> None:
+    for class_ in range(pixels.num_classes):
+        stored = piece.class_probability(class_)
+        for number in piece.numbers:
+            z = piece.index(number)
+            pixels.add_probability(class_, stored[z], piece.truth[z], piece.unknown[z])
+
+
+def score_sections(
+    volume: ScoredVolume,
+    numbers: list[int],
+    baseline: GreyBaseline | None,
+    *,
+    with_warping: bool,
+) -> tuple[dict[str, ThresholdScores], list[int]]:
+    """Score the sections that are annotated everywhere, at all thresholds.
+
+    Returns
+    -------
+    scores : dict
+        Predictor -> scores; empty if no section is annotated everywhere.
+    left_out : list of int
+        The other sections.
+    """
+    scores: dict[str, ThresholdScores] = {}
+    left_out = []
+    for piece in volume.whole_sections(numbers):
+        for number in piece.numbers:
+            z = piece.index(number)
+            if piece.unknown[z].any():
+                left_out.append(number)
+                continue
+            for name, probability in _maps(volume, piece, number, baseline):
+                of_name = scores.setdefault(
+                    name, ThresholdScores(with_warping=with_warping)
+                )
+                of_name.add(number, probability, piece.truth[z] > 0)
+    return scores, left_out
+
+
+def _maps(
+    volume: ScoredVolume, piece: Piece, number: int, baseline: GreyBaseline | None
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield predictor and probability of one section."""
+    yield "unet", piece.probability(number)
+    if baseline is None:
+        return
+    statistics = volume.volume["statistics"][0]
+    grey = piece.grey[piece.index(number)].astype(np.float32)
+    shade = (grey - statistics["mean"]) / (SHADES * statistics["std"])
+    shade = 0.5 + (shade if baseline.bright else -shade)
+    yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
+    yield "constant", np.full(grey.shape, 0.5, np.float32)
+
+
+def count_watershed(
+    volume: ScoredVolume, numbers: list[int], baseline: GreyBaseline, border_vox: int
+) -> ObjectCounts | None:
+    """Count the objects that Otsu's threshold and a watershed find against the truth.
+
+    Returns None where objects span sections and the range of sections is too large to
+    be cut as a whole.
+    """
+    by_section = not volume.objects_span_sections
+    counts = ObjectCounts(by_section=by_section)
+    runs = volume.whole_sections(numbers) if by_section else _runs(volume, numbers)
+    offset = 0
+    for piece in runs:
+        image = piece.roi.shape[1:] if by_section else piece.roi.shape
+        if prod(image) > MOST_WATERSHED_VOXELS:
+            log.warning("no watershed baseline: %s voxels are too many", image)
+            return None
+        whole = None if by_section else _cut(volume, piece.grey, baseline)
+        for number in piece.numbers:
+            z = piece.index(number)
+            found = _cut(volume, piece.grey[z], baseline) if whole is None else whole[z]
+            ids = np.where(found > 0, found + offset, 0)
+            _add_objects(counts, piece, number, ids, piece.field(border_vox))
+        offset += 0 if whole is None else int(whole.max())
+    return counts
+
+
+def _cut(
+    volume: ScoredVolume, grey: NDArray[Any], baseline: GreyBaseline
+) -> NDArray[np.int64]:
+    levels = volume.grey_scale.levels(grey)
+    mask = grey_mask(levels, baseline.level, bright=baseline.bright)
+    return watershed_objects(mask).astype(np.int64)
+
+
+def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[Piece]:
+    """Yield each range of consecutive sections as one piece."""
+    breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
+    for run in np.split(np.array(numbers), breaks):
+        yield volume.piece(int(run[0]), int(run[-1]) + 1)
+
+
+def measure_seams(volume: ScoredVolume) -> dict[str, Any]:
+    """Compare jumps of probability across tile, block and part faces with those inside.
+
+    Returns
+    -------
+    dict
+        As ``metrics.json`` holds it under ``seams``.
+    """
+    geometry = PredictionGeometry.from_json(volume.predicted["geometry"])
+    pooling_grid = UNetSpec.from_json(volume.model["spec"]).pooling_grid
+    num_parts = max(1, len(volume.predicted["parts"]))
+    jumps = SeamJumps(geometry, pooling_grid, num_parts)
+    shards = choose_shards(geometry)
+    for index in shards:
+        shard = grid_cell(index, geometry.shard, geometry.volume_shape)
+        jumps.add(shard, read_roi(volume.probability, jumps.read_roi(shard)))
+    return {
+        **jumps.to_json(),
+        "num_shards": len(shards),
+        "num_shards_of_volume": geometry.num_shards,
+    }

@@ -1,0 +1,204 @@
+"""Overlap of masks and classes, and calibration, from counts that chunks add to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.score_rows import Row, make_row, plain
+from unetpipe.metrics import (
+    bootstrap_sums,
+    calibrate,
+    class_scores,
+    confusion_above,
+    confusion_matrix,
+    count_values,
+)
+from unetpipe.metrics.curves import Scores
+from unetpipe.metrics.value_counts import NUM_LEVELS
+from unetpipe.tiling.quantised import threshold_mask
+
+Counts = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+NAMES = ("iou", "dice", "precision", "recall")
+LEVELS = np.arange(NUM_LEVELS, dtype=np.uint8)
+
+
+class PixelCounts:
+    """Counts voxels by section, chunk by chunk: what is stored against the truth.
+
+    With two classes the stored foreground probability is counted, so that every
+    threshold can be asked for later. With more, the stored classes are.
+
+    Parameters
+    ----------
+    num_classes : int
+    num_grey_levels : int
+        Levels of the grey values that a baseline is made from; 0: none.
+    """
+
+    def __init__(self, num_classes: int, *, num_grey_levels: int = 0) -> None:
+        self.num_classes, self.num_grey_levels = num_classes, num_grey_levels
+        shape = (2, NUM_LEVELS) if num_classes == 2 else (num_classes, num_classes)
+        self._counts: defaultdict[int, Counts] = defaultdict(
+            lambda: np.zeros(shape, np.int64)
+        )
+        self._grey: defaultdict[int, Counts] = defaultdict(
+            lambda: np.zeros((2, num_grey_levels), np.int64)
+        )
+        one_by_one = () if num_classes == 2 else (num_classes,)
+        self.calibration = np.zeros((*one_by_one, 2, NUM_LEVELS), np.int64)
+
+    def add(
+        self, number: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Mask
+    ) -> None:
+        """Count a piece of one section, all arrays of shape (y, x).
+
+        Parameters
+        ----------
+        number : int
+            Of the section.
+        stored : uint8 array
+            Foreground probability, round(255 p); with more than two classes the class.
+        truth : integer array
+            Class of each voxel.
+        unknown : bool array
+            Voxels that nobody annotated; they do not count.
+        """
+        if unknown.all():
+            return
+        if self.num_classes == 2:
+            counts = count_values(stored, truth > 0, unknown=unknown)
+            self.calibration += counts
+        else:
+            counts = confusion_matrix(
+                truth, stored, self.num_classes, unlabelled=unknown
+            )
+        self._counts[number] += counts
+
+    def add_grey(
+        self, number: int, levels: NDArray[np.int64], truth: NDArray[Any], unknown: Mask
+    ) -> None:
+        """Count the grey levels of a piece of one section."""
+        self._grey[number] += count_values(
+            levels, truth > 0, self.num_grey_levels, unknown=unknown
+        )
+
+    def add_probability(
+        self, class_: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Mask
+    ) -> None:
+        """Count the stored probability of one of more than two classes."""
+        self.calibration[class_] += count_values(
+            stored, truth == class_, unknown=unknown
+        )
+
+    @property
+    def numbers(self) -> list[int]:
+        """Sections with annotated voxels, rising."""
+        return sorted(self._counts)
+
+    @property
+    def grey_histogram(self) -> Counts:
+        """Grey levels outside and inside the foreground, shape (2, levels)."""
+        total = np.zeros((2, self.num_grey_levels), np.int64)
+        for counts in self._grey.values():
+            total += counts
+        return total
+
+    def confusion(self, threshold: float | None) -> Counts:
+        """Return a confusion matrix for each section, shape (sections, K, K)."""
+        counts = self._stack(self._counts)
+        if self.num_classes > 2:
+            return counts
+        assert threshold is not None
+        return confusion_above(counts, threshold_mask(LEVELS, threshold))
+
+    def confusion_of_grey(self, is_foreground: Mask) -> Counts:
+        """Return the same for grey levels that are called foreground."""
+        return confusion_above(self._stack(self._grey), is_foreground)
+
+    def confusion_of_constant(self) -> Counts:
+        """Return the same for the commonest true class everywhere."""
+        totals = self.confusion(0.5).sum(axis=2)
+        constant = np.zeros((*totals.shape, self.num_classes), np.int64)
+        constant[..., int(totals.sum(axis=0).argmax())] = totals
+        return constant
+
+    def describe_calibration(self, role: str) -> Iterator[dict[str, Any]]:
+        """Yield calibration as it goes into ``metrics.json``, class by class."""
+        classes = {1: self.calibration} if self.num_classes == 2 else None
+        for class_, counts in (classes or dict(enumerate(self.calibration))).items():
+            found = calibrate(counts)
+            yield {
+                "role": role,
+                "class": class_,
+                "probability": plain(found.probability),
+                "share": plain(found.share),
+                "num_voxels": found.num_voxels.tolist(),
+                "expected_error": plain(found.expected_error),
+            }
+
+    def describe_curves(self, role: str) -> Iterator[dict[str, Any]]:
+        """Yield Dice, precision and recall of the foreground at each stored level."""
+        if self.num_classes > 2:
+            return
+        total = self._stack(self._counts).sum(axis=0)
+        matrices = [confusion_above(total, level < LEVELS) for level in LEVELS]
+        scores = class_scores(np.stack(matrices))
+        for name in ("dice", "precision", "recall"):
+            yield {
+                "role": role,
+                "predictor": "unet",
+                "metric": f"{name}_class_1",
+                "thresholds": plain(LEVELS / (NUM_LEVELS - 1)),
+                "scores": plain(getattr(scores, name)[:, 1]),
+            }
+
+    def _stack(self, counts: dict[int, Counts]) -> Counts:
+        return np.stack([counts[number] for number in self.numbers])
+
+
+def class_rows(
+    predictor: str, confusion: Counts, threshold: float | None
+) -> Iterator[Row]:
+    """Yield the overlap of each class, counts of all sections pooled.
+
+    Parameters
+    ----------
+    confusion : int64 array, shape (sections, K, K)
+        Rows are the truth.
+    threshold : float or None
+        At which probability became a mask.
+    """
+    for name in NAMES:
+        for k in range(confusion.shape[-1]):
+            one = _one_class(confusion, k)
+            score = partial(_score_of_class, name)
+            yield make_row(
+                predictor,
+                f"{name}_class_{k}",
+                chosen=(threshold, float(score(one.sum(axis=0)))),
+                per_section=score(one),
+                interval=bootstrap_sums(one, score),
+                num_sections=len(confusion),
+            )
+
+
+def _one_class(confusion: Counts, k: int) -> Counts:
+    """Take all classes but one together, shape (sections, 2, 2)."""
+    found = confusion[:, k, k]
+    missed = confusion[:, k].sum(axis=1) - found
+    invented = confusion[:, :, k].sum(axis=1) - found
+    others = confusion.sum(axis=(1, 2)) - found - missed - invented
+    return np.stack([others, invented, missed, found], axis=-1).reshape(-1, 2, 2)
+
+
+def _score_of_class(name: str, confusion: Counts | Scores) -> Scores:
+    scores: Scores = getattr(class_scores(confusion), name)[..., 1]
+    return scores

@@ -1,0 +1,218 @@
+"""The stores of one volume that are compared with each other, read piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.baselines import GreyScale
+from unetpipe.images.frames import read_frame
+from unetpipe.storage.dropping import check_kept
+from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.targets.weight_map import separate_touching
+from unetpipe.tiling.boxes import Roi, as_zyx
+from unetpipe.tiling.quantised import as_probability
+
+PIECE_VOX = 512  # along y and x, of pieces that may be of any size
+MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
+
+Record = dict[str, Any]
+Mask = NDArray[np.bool_]
+
+
+class ScoredVolume:
+    """Image, labels, prediction and segmentation of a volume.
+
+    Parameters
+    ----------
+    predicted, segmented, volume, model : dict
+        The records ``prediction.json``, ``segmentation.json``, ``ingest.json`` and
+        ``model.json``.
+    """
+
+    def __init__(
+        self, predicted: Record, segmented: Record, volume: Record, model: Record
+    ) -> None:
+        self.predicted, self.segmented, self.model = predicted, segmented, model
+        self.volume = volume
+        self.shape = as_zyx(volume["shape"])
+        self.num_classes = int(model["num_classes"])
+        self.has_instances = volume["labels"]["label_kind"] == "instances"
+        self.unlabelled: int | None = volume["labels"]["unlabelled"]
+        self.image = open_volume(Path(volume["image"]["store"]))
+        self.labels = open_volume(Path(volume["labels"]["store"]))
+        stored = Path(predicted["outputs"]["probability"]["store"])
+        check_kept(stored)
+        self.probability = open_volume(stored)
+        self.classes = open_volume(Path(segmented["store"]))
+        self.objects = open_volume(Path(segmented["objects"]))
+
+    @property
+    def grey_scale(self) -> GreyScale:
+        """The range of grey values of the first channel."""
+        statistics = self.volume["statistics"][0]
+        is_integer = self.image.dtype.kind in "iu"
+        return GreyScale(statistics["minimum"], statistics["maximum"], is_integer)
+
+    @property
+    def objects_span_sections(self) -> bool:
+        """Whether an object may lie in several sections."""
+        return bool(self.segmented["identity"]["settings"]["connectivity"] == "3d")
+
+    def sections(self, row: Record) -> list[int]:
+        """Return the section numbers of a row of the sheet."""
+        if row["sections"] is None:
+            return list(range(self.shape[0]))
+        return list(row["sections"])
+
+    def pieces(self, numbers: list[int]) -> Iterator[Piece]:
+        """Yield all voxels of some sections, in pieces of bounded size."""
+        chunk = self.labels.chunks
+        step = [max(c, PIECE_VOX // c * c) for c in chunk[1:]]
+        for start, stop in self._layers(chunk[0]):
+            inside = [z for z in numbers if start <= z < stop]
+            for y in range(0, self.shape[1] if inside else 0, step[0]):
+                for x in range(0, self.shape[2], step[1]):
+                    end = (
+                        min(y + step[0], self.shape[1]),
+                        min(x + step[1], self.shape[2]),
+                    )
+                    yield Piece(self, inside, Roi((start, y, x), (stop, *end)))
+
+    def whole_sections(self, numbers: list[int]) -> Iterator[Piece]:
+        """Yield some sections whole, one or a few at a time."""
+        for start, stop in self._layers(self.sections_together):
+            inside = [z for z in numbers if start <= z < stop]
+            if inside:
+                yield Piece(self, inside, Roi((start, 0, 0), (stop, *self.shape[1:])))
+
+    @property
+    def sections_together(self) -> int:
+        """Whole sections that are read together: a chunk's, if they are small."""
+        most = max(1, MOST_SECTION_VOXELS // prod(self.shape[1:]))
+        return min(int(self.labels.chunks[0]), most)
+
+    def piece(self, start: int, stop: int) -> Piece:
+        """Return a range of sections as one piece."""
+        roi = Roi((start, 0, 0), (stop, *self.shape[1:]))
+        return Piece(self, list(range(start, stop)), roi)
+
+    def _layers(self, thickness: int) -> Iterator[tuple[int, int]]:
+        for start in range(0, self.shape[0], thickness):
+            yield start, min(start + thickness, self.shape[0])
+
+
+class Piece:
+    """A box of a scored volume; arrays are read when they are asked for.
+
+    Attributes
+    ----------
+    numbers : list of int
+        The sections in it that count.
+    roi : Roi
+        Its voxels.
+    """
+
+    def __init__(self, volume: ScoredVolume, numbers: list[int], roi: Roi) -> None:
+        self.volume, self.numbers, self.roi = volume, numbers, roi
+
+    @cached_property
+    def grey(self) -> NDArray[Any]:
+        """First channel of the image, shape (z, y, x)."""
+        return np.asarray(self.volume.image[(0, *self.roi.slices)])
+
+    @cached_property
+    def stored(self) -> NDArray[np.uint8]:
+        """Foreground probability as stored; with more than two classes the class."""
+        if self.volume.num_classes == 2:
+            return np.asarray(self.volume.probability[(0, *self.roi.slices)])
+        return np.asarray(read_roi(self.volume.classes, self.roi))
+
+    def class_probability(self, class_: int) -> NDArray[np.uint8]:
+        """Return the stored probability of one of more than two classes."""
+        return np.asarray(self.volume.probability[(class_, *self.roi.slices)])
+
+    @cached_property
+    def objects(self) -> NDArray[Any]:
+        """Ids of the segmentation."""
+        return read_roi(self.volume.objects, self.roi)
+
+    @cached_property
+    def unknown(self) -> Mask:
+        """Voxels that nobody annotated."""
+        if self.volume.unlabelled is None:
+            return np.zeros(self.roi.shape, bool)
+        return np.asarray(self._labels == self.volume.unlabelled)
+
+    @cached_property
+    def instances(self) -> NDArray[Any]:
+        """True ids, 0 where unknown."""
+        return np.where(self.unknown, np.zeros((), self._labels.dtype), self._labels)
+
+    @cached_property
+    def truth(self) -> NDArray[np.uint8]:
+        """Class that the network should have predicted, 0 where unknown."""
+        if not self.volume.has_instances:
+            return self.instances.astype(np.uint8)
+        grown, inside = self._grown()
+        labels = read_roi(self.volume.labels, grown)
+        if self.volume.unlabelled is not None:
+            labels[labels == self.volume.unlabelled] = 0
+        if self.volume.model["spec"]["ndim"] == 2:
+            separated = np.stack([separate_touching(section) for section in labels])
+        else:
+            separated = separate_touching(labels)
+        return (separated[inside.slices] > 0).astype(np.uint8)
+
+    def probability(self, number: int) -> NDArray[np.float32]:
+        """Foreground probability of one section, shape (y, x)."""
+        return as_probability(self.stored[self.index(number)])
+
+    def markers(self, number: int) -> NDArray[Any] | None:
+        """Return the markers in a frame, one in each cell, shape (y, x), if it has any.
+
+        Frames of the Cell Tracking Challenge have them, annotated or not.
+        """
+        paths = self.volume.volume["labels"].get("markers")
+        if not paths or paths[number] is None:
+            return None
+        return read_frame(Path(paths[number]), self.roi.slices[1:])
+
+    def index(self, number: int) -> int:
+        """Return where a section lies in the arrays."""
+        return number - self.roi.start[0]
+
+    def field(self, border_vox: int) -> Mask:
+        """Return the field of interest that falls into the piece, shape (y, x)."""
+        is_inside = [
+            (np.arange(a, b) >= border_vox) & (np.arange(a, b) < n - border_vox)
+            for a, b, n in zip(
+                self.roi.start[1:],
+                self.roi.stop[1:],
+                self.volume.shape[1:],
+                strict=True,
+            )
+        ]
+        return is_inside[0][:, None] & is_inside[1]
+
+    @cached_property
+    def _labels(self) -> NDArray[Any]:
+        return read_roi(self.volume.labels, self.roi)
+
+    def _grown(self) -> tuple[Roi, Roi]:
+        """Return the box with a voxel around it, and where the piece lies in that."""
+        reach = (0 if self.volume.model["spec"]["ndim"] == 2 else 1, 1, 1)
+        start = as_zyx(
+            max(0, a - r) for a, r in zip(self.roi.start, reach, strict=True)
+        )
+        stop = as_zyx(
+            min(b + r, n)
+            for b, r, n in zip(self.roi.stop, reach, self.volume.shape, strict=True)
+        )
+        return Roi(start, stop), self.roi.relative_to(start)

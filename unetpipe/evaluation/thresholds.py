@@ -1,0 +1,103 @@
+"""The ISBI 2012 scores of a two-class predictor, over thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.score_rows import Row, make_row, plain
+from unetpipe.metrics import (
+    IsbiSection,
+    ThresholdCurve,
+    WarpingSection,
+    bootstrap_best,
+    bootstrap_curve,
+    collect_curves,
+    collect_warping,
+    score_section,
+    warp_section,
+)
+
+NAMES = ("pixel_error", "rand_error", "v_rand", "v_info")
+
+
+class ThresholdScores:
+    """Collects the scores of one predictor, section by section.
+
+    Parameters
+    ----------
+    with_warping : bool
+        Warp every section too.
+    """
+
+    def __init__(self, *, with_warping: bool) -> None:
+        self.numbers: list[int] = []
+        self._isbi: list[IsbiSection] = []
+        self._warping: list[WarpingSection] = []
+        self._with_warping = with_warping
+
+    def add(
+        self, number: int, probability: NDArray[np.float32], cells: NDArray[np.bool_]
+    ) -> None:
+        """Score one section, shape (y, x), probability of cell in [0, 1]."""
+        self.numbers.append(number)
+        self._isbi.append(score_section(probability, cells))
+        if self._with_warping:
+            self._warping.append(warp_section(probability, cells))
+
+    def curves(self) -> dict[str, ThresholdCurve]:
+        """Return the score of each metric over thresholds."""
+        isbi = collect_curves(self._isbi)
+        curves = {name: getattr(isbi, name) for name in NAMES}
+        if self._warping:
+            warping = collect_warping(self._warping)
+            curves["warping_error"] = warping.warping_error
+            curves["classic_warping_error"] = warping.classic_warping_error
+        return curves
+
+
+def threshold_rows(
+    predictor: str, curves: dict[str, ThresholdCurve], chosen: dict[str, float]
+) -> Iterator[Row]:
+    """Yield one table row a metric: best on these sections, and as chosen elsewhere.
+
+    Parameters
+    ----------
+    predictor : str
+        Name of the row.
+    curves : dict
+        Metric -> curve over thresholds on the scored sections.
+    chosen : dict
+        Metric -> threshold that scored best on validation sections; may lack some.
+    """
+    for metric, curve in curves.items():
+        threshold, best = chosen.get(metric), curve.best()
+        shown = best.threshold if threshold is None else threshold
+        yield make_row(
+            predictor,
+            metric,
+            best=best,
+            chosen=None if threshold is None else (threshold, curve.at(threshold)),
+            per_section=None if math.isnan(shown) else curve.sections_at(shown),
+            interval=(
+                bootstrap_best(curve)
+                if threshold is None
+                else bootstrap_curve(curve, threshold)
+            ),
+            num_sections=len(curve.per_section),
+        )
+
+
+def describe_curve(role: str, predictor: str, curve: ThresholdCurve) -> dict[str, Any]:
+    """Return a curve as it goes into ``metrics.json``: pooled score by threshold."""
+    return {
+        "role": role,
+        "predictor": predictor,
+        "metric": curve.metric,
+        "thresholds": plain(curve.thresholds),
+        "scores": plain(curve.pooled),
+    }

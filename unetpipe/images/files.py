@@ -1,0 +1,178 @@
+"""Which files a source and a cell of the sheet name, without opening any image."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from unetpipe.errors import ConfigError, DataError
+from unetpipe.images.archive_kind import archive_kind
+
+SourceKind = Literal["phantom", "url", "archive", "folder"]
+PHANTOM = "phantom:cells"
+PROTOCOLS = ("http", "https")
+SECTION_SUFFIXES = (".png", ".tif", ".tiff")
+HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
+SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
+
+Numbered = dict[int, Path]
+
+
+def source_kind(source: str) -> SourceKind:
+    """Return what the configuration's ``source`` is.
+
+    Raises
+    ------
+    ConfigError
+        If it names an unknown phantom or protocol.
+    DataError
+        If it is a path and nothing, or nothing that can be unpacked, is there.
+    """
+    if source.startswith("phantom:"):
+        if source != PHANTOM:
+            raise ConfigError(f"source is {source!r}; the one phantom is {PHANTOM}")
+        return "phantom"
+    if match := re.match(r"^([A-Za-z][A-Za-z0-9+.-]+)://", source):
+        if match[1].lower() not in PROTOCOLS:
+            raise ConfigError(
+                f"source is {source!r}; use {' or '.join(PROTOCOLS)}, or the path of a "
+                "local archive or folder"
+            )
+        return "url"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return "folder"
+    if not path.is_file():
+        raise DataError(
+            f"source is {source!r}, but there is no file or folder {path.absolute()}; "
+            f"give a URL, an archive, a folder, or {PHANTOM}"
+        )
+    if archive_kind(path) is None:
+        raise DataError(
+            f"source is the file {path}, which is no archive (zip, tar, tar.gz, "
+            f"tar.bz2, tar.xz, gz); for plain images give their folder, {path.parent}"
+        )
+    return "archive"
+
+
+def find_files(cell: str, root: Path) -> list[Path]:
+    """Return the files that a cell names, without opening them; [] if none exist.
+
+    Labels of the Cell Tracking Challenge come with their markers and silver labels.
+    """
+    paths = found[0] if (found := first_found(cell, root)) else []
+    if len(paths) == 1 and paths[0].is_dir():
+        if is_zarr(paths[0]):
+            return sorted(paths[0].glob("*.json")) or sorted(paths[0].glob(".z*"))
+        paths = sections_of(paths[0])
+    is_gold, markers, silver = companions(paths) if paths else (False, {}, {})
+    return [*paths, *markers.values(), *(silver.values() if is_gold else ())]
+
+
+def first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
+    """Return files, alternative and HDF5 dataset of the first alternative there is."""
+    for alternative in (part.strip() for part in cell.split("|")):
+        match = HDF5_CELL.match(alternative)
+        paths = _find(match[1] if match else alternative, root) if alternative else []
+        if paths:
+            return paths, alternative, match[2] or "" if match else ""
+    return None
+
+
+def _find(pattern: str, root: Path) -> list[Path]:
+    path = root / Path(pattern).expanduser()
+    if path.exists():
+        return [path]
+    if not re.search(r"[*?\[]", pattern):
+        return []
+    parts = Path(pattern).expanduser().parts
+    first = next(k for k, part in enumerate(parts) if re.search(r"[*?\[]", part))
+    base = root.joinpath(*parts[:first])
+    found = without_hidden(base.glob(str(Path(*parts[first:]))), base)
+    return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
+
+
+def without_hidden(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Leave out what file managers and archivers hide below the root."""
+    return [
+        path
+        for path in paths
+        if not any(
+            part.startswith(".") or part == "__MACOSX"
+            for part in path.relative_to(root).parts
+        )
+    ]
+
+
+def sections_of(folder: Path) -> list[Path]:
+    """Return the sections in a folder, in natural order."""
+    files = [
+        path
+        for path in without_hidden(folder.iterdir(), folder)
+        if path.is_file() and path.suffix.lower() in SECTION_SUFFIXES
+    ]
+    kinds = sorted({path.suffix.lower() for path in files})
+    if len(kinds) > 1:
+        raise DataError(
+            f"{folder} holds sections as {' and '.join(kinds)}; name one kind in the "
+            f"sheet, as {folder.name}/*{kinds[0]}"
+        )
+    if not files:
+        raise DataError(
+            f"{folder} holds no PNG or TIFF; name a file, or a folder of sections"
+        )
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr store of either format."""
+    return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def companions(labels: Sequence[Path]) -> tuple[bool, Numbered, Numbered]:
+    """Return whether labels are gold, and the markers and silver labels beside them.
+
+    The folders are those of the Cell Tracking Challenge: see ``images.frames``.
+
+    Parameters
+    ----------
+    labels : sequence of Path
+        Files in ``01_GT/SEG`` or ``01_ST/SEG``; of others nothing is known.
+    """
+    match = SEQUENCE_FOLDER.match(labels[0].parent.parent.name)
+    if labels[0].parent.name != "SEG" or not match:
+        return False, {}, {}
+    root, sequence = labels[0].parent.parent.parent, match[1]
+    markers = by_number(root.glob(f"{sequence}_GT/TRA/man_track*.tif"))
+    silver = by_number(root.glob(f"{sequence}_ST/SEG/man_seg*.tif"))
+    return match[2] == "GT", markers, silver
+
+
+def by_number(files: Iterable[Path]) -> Numbered:
+    """Return files by the last number in their names, rising."""
+    numbered = {number_of(path): path for path in files}
+    return {n: numbered[n] for n in sorted(k for k in numbered if k is not None)}
+
+
+def number_of(path: Path) -> int | None:
+    """Return the last number in a file's name.
+
+    Examples
+    --------
+    >>> number_of(Path("01_GT/SEG/man_seg067.tif"))
+    67
+    """
+    numbers = re.findall(r"\d+", path.stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def natural_key(text: str) -> tuple[Any, ...]:
+    """Return a key that sorts numbers by value: 2.png before 10.png.
+
+    Examples
+    --------
+    >>> sorted(["10.png", "2.png", "1.png"], key=natural_key)
+    ['1.png', '2.png', '10.png']
+    """
+    parts = re.split(r"(\d+)", text)
+    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (-1, text))

@@ -1,0 +1,1 @@
+"""Originals to stored volumes."""

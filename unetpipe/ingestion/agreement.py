@@ -1,0 +1,151 @@
+"""Check that image, labels, sheet and checksums agree with each other."""
+
+import numpy as np
+
+from unetpipe.errors import DataError
+from unetpipe.images import ImageReader
+from unetpipe.images.sequence import SequenceSource
+from unetpipe.ingestion.label_kinds import check_label_dtype
+
+LISTED = 10  # sections named in a message
+
+
+def check_image_dtype(image: ImageReader) -> None:
+    """Refuse voxels that cannot be stored or summed exactly.
+
+    Raises
+    ------
+    DataError
+        Unless they are integers of at most 32 bits, or floating-point.
+    """
+    is_small_integer = image.dtype.kind in "iu" and image.dtype.itemsize <= 4
+    if not (is_small_integer or image.dtype.kind == "f"):
+        raise DataError(
+            f"{image.where(0)} has voxels of {image.dtype}; save the image as integers "
+            "of at most 32 bits, or as float32"
+        )
+
+
+def check_label_values(labels: ImageReader) -> None:
+    """Refuse labels that are no integers.
+
+    Raises
+    ------
+    DataError
+        With a value that is no id, or how to store whole numbers as integers.
+    """
+    if labels.dtype.kind not in "iu":
+        sample = labels.read_sections(0, 1)
+        check_label_dtype(labels.dtype, sample, labels.where(0))
+
+
+def check_alike(
+    labels: ImageReader, image: ImageReader, *, has_colours: bool = False
+) -> None:
+    """Refuse labels of another shape than the image, or colours without a palette.
+
+    Parameters
+    ----------
+    labels, image : ImageReader
+        Of one volume.
+    has_colours : bool
+        Labels may be red, green and blue: there is a palette.
+
+    Raises
+    ------
+    DataError
+        With both shapes.
+    """
+    num_channels = labels.shape[0]
+    if num_channels > 1 and not (has_colours and num_channels == 3):
+        raise DataError(
+            f"{labels.where(0)} has {num_channels} channels; labels have one: save "
+            "the ids as a grey image, or give each colour its class in labels.palette"
+        )
+    if num_channels > 1 and labels.dtype != np.uint8:
+        raise DataError(
+            f"{labels.where(0)} has colours of {labels.dtype}; a palette has 8 bits a "
+            "colour: save it with 8 bits"
+        )
+    if labels.zyx != image.zyx:
+        raise DataError(
+            f"the image is {image.zyx} (z, y, x) in {image.files[0]}, the labels are "
+            f"{labels.zyx} in {labels.files[0]}; they must be alike, voxel on voxel: "
+            "correct the sheet (image, labels, axes) or the files"
+        )
+
+
+def check_pixels(
+    part: str, reader: ImageReader, found: str, expected: dict[str, str]
+) -> None:
+    """Compare the voxels of the files with the checksum that the user pinned.
+
+    Raises
+    ------
+    DataError
+        With both checksums.
+    """
+    if part in expected and expected[part] != found:
+        raise DataError(
+            f"the voxels of {reader.files[0]}{_and_more(reader)} have sha256 {found}, "
+            f"but pixel_sha256 expects {expected[part]} of `{part}`; the files are "
+            "others, or in another order: get the originals, or correct the checksum"
+        )
+
+
+def check_annotated(foreground: list[int], sections: dict[str, list[int]]) -> list[str]:
+    """Refuse a volume without a cell to learn from, and warn of empty sections.
+
+    Parameters
+    ----------
+    foreground : list of int
+        Voxels of cells in each section.
+    sections : dict
+        Role -> its sections.
+
+    Returns
+    -------
+    list of str
+        Warnings.
+
+    Raises
+    ------
+    DataError
+        If there is training, and no cell in any section of it.
+    """
+    warnings = []
+    for role, numbers in sections.items():
+        empty = [z for z in numbers if not foreground[z]]
+        if role == "train" and empty and len(empty) == len(numbers):
+            raise DataError(
+                f"the labels hold no cell in any of the {len(numbers)} sections with "
+                "role train; annotate some, or give the rows the role predict"
+            )
+        if role != "predict" and empty:
+            some = ", ".join(map(str, empty[:LISTED]))
+            some += ", ..." if len(empty) > LISTED else ""
+            warnings.append(
+                f"the labels hold no cell in {len(empty)} of {len(numbers)} sections "
+                f"with role {role}: {some}"
+            )
+    return warnings
+
+
+def compare_numbers(image: ImageReader, labels: ImageReader) -> list[str]:
+    """Warn where files of image and labels that are paired bear different numbers."""
+    one, two = image.source, labels.source
+    if not (isinstance(one, SequenceSource) and isinstance(two, SequenceSource)):
+        return []
+    for z, (a, b) in enumerate(zip(one.numbers(), two.numbers(), strict=True)):
+        if a != b:
+            return [
+                f"section {z} is {one.files[z].name} in the image and "
+                f"{two.files[z].name} in the labels: check that both sequences begin "
+                "alike and have no gap"
+            ]
+    return []
+
+
+def _and_more(reader: ImageReader) -> str:
+    more = len(reader.files) - 1
+    return f" and {more} more files" if more else ""

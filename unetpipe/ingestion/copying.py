@@ -1,0 +1,318 @@
+"""Copy an image or labels into a store, slab by slab, in bounded memory.
+
+::
+
+    other threads   | read slab 1   | read slab 2   |
+    some threads    | count 0 | encode, write 0 | count 1 | ...
+    this thread               | hash 0          |         | ...
+
+Intensities are counted and voxels hashed in the one pass that copies them.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError, ResourceError
+from unetpipe.images import ImageReader
+from unetpipe.ingestion.label_kinds import AnnotationReader
+from unetpipe.ingestion.slabs import (
+    finish_writing,
+    num_slab_threads,
+    read_slabs,
+    start_writing,
+)
+from unetpipe.storage.ngff import Rgba, colour_classes, name_channels
+from unetpipe.storage.volumes import create_volume, set_windows
+from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
+from unetpipe.tiling.intensity import IntensityStatistics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a volume is stored: chunk and shard along z, y, x, and the voxel size."""
+
+    chunk: Zyx
+    shard: Zyx
+    voxel_size_nm: tuple[float, float, float]
+
+    def clip(self, shape: Zyx) -> "Layout":
+        """Return the layout with chunks and shards no larger than the volume needs."""
+        chunk = as_zyx(map(min, self.chunk, shape))
+        whole = as_zyx(map(round_up, shape, chunk))
+        shard = as_zyx(map(round_up, map(min, self.shard, whole), chunk))
+        return Layout(chunk, shard, self.voxel_size_nm)
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedImage:
+    """What was found while an image was copied."""
+
+    content_sha256: str
+    pixel_sha256: str
+    statistics: tuple[IntensityStatistics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedLabels:
+    """What was found while labels were copied."""
+
+    content_sha256: str
+    pixel_sha256: str
+
+
+def copy_image(
+    reader: ImageReader, store: Path | None, layout: Layout, *, nan_policy: str
+) -> CopiedImage:
+    """Copy an image into a new store, all channels, and measure it.
+
+    Parameters
+    ----------
+    reader : ImageReader
+        Integer of at most 32 bits, or floating-point.
+    store : Path or None
+        To be created. None: the image is only measured.
+    layout : Layout
+        Of the store.
+    nan_policy : {"error", "replace"}
+        With ``replace``, NaN and infinite voxels become the mean of their channel; the
+        image is then read twice.
+
+    Returns
+    -------
+    CopiedImage
+        Statistics of each channel, over its finite voxels.
+
+    Raises
+    ------
+    DataError
+        If voxels are not finite and may not be replaced: their number, and the place
+        of the first.
+    """
+    layout = layout.clip(reader.zyx)
+    is_replacing = nan_policy == "replace" and reader.dtype.kind == "f"
+    totals, first_nan = [IntensityStatistics()] * reader.shape[0], ""
+    given = hashlib.sha256()
+    stored = given  # until a voxel is replaced
+    with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
+        means = _channel_means(reader, layout, threads) if is_replacing else None
+        array = None if store is None else create_image(reader, store, layout)
+        for start, slab in read_slabs(reader, layout.shard[0], "image"):
+            measured = measure_sections(slab, threads)
+            totals = sum_sections(totals, measured)
+            nan = [z for z, m in enumerate(measured) if any(s.num_nan for s in m)]
+            if nan and not first_nan:
+                first_nan = describe_nan(slab[:, nan[0]], start + nan[0], reader)
+                stored, array = given.copy(), array if is_replacing else None
+            if means is not None and first_nan:
+                update_hash(given, slab)
+                _replace(slab, nan, means)
+            writing: list[Future[None]] = []
+            if array is not None:
+                writing = start_writing(array, start, slab, threads)
+            update_hash(stored, slab)
+            finish_writing(writing)
+    num_nan = sum(s.num_nan for s in totals)
+    if num_nan and not is_replacing:
+        raise DataError(
+            f"the image holds {num_nan} NaN or infinite voxels, the first at "
+            f"{first_nan}; mend the file, or set ingest.nan_policy: replace to put the "
+            "channel's mean"
+        )
+    if store:
+        show_range(store, reader, totals)
+    return CopiedImage(stored.hexdigest(), given.hexdigest(), tuple(totals))
+
+
+def copy_labels(
+    reader: ImageReader, store: Path, layout: Layout, annotation: AnnotationReader
+) -> CopiedLabels:
+    """Copy labels into a new store as ``annotation`` translates them.
+
+    What is wrong with them is asked of ``annotation`` afterwards.
+    """
+    layout = layout.clip(reader.zyx)
+    array = create_volume(
+        store,
+        shape=reader.zyx,
+        dtype=annotation.dtype,
+        chunk=layout.chunk,
+        shard=layout.shard,
+        voxel_size_nm=layout.voxel_size_nm,
+        is_labels=True,
+        colours=_choose_colours(annotation),
+    )
+    given, stored = hashlib.sha256(), hashlib.sha256()
+    with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
+        for start, slab in read_slabs(reader, layout.shard[0], "labels"):
+            hashing = threads.submit(update_hash, given, slab)
+            out = np.empty(slab.shape[1:], annotation.dtype)
+            for z in range(len(out)):
+                section = slab[0, z] if annotation.palette is None else slab[:, z]
+                out[z] = annotation.translate(section, reader.where(start + z))
+            writing = start_writing(array, start, out, threads)
+            update_hash(stored, out[None])
+            finish_writing([hashing, *writing])
+    return CopiedLabels(stored.hexdigest(), given.hexdigest())
+
+
+def _choose_colours(annotation: AnnotationReader) -> dict[int, Rgba] | None:
+    """Return the colours of cells or classes; objects are too many."""
+    if annotation.kind == "instances":
+        return None
+    num_classes = 2 if annotation.kind == "binary" else annotation.num_classes
+    return colour_classes(num_classes, annotation.stored_unlabelled)
+
+
+def largest_value(reader: ImageReader, depth: int) -> int:
+    """Return the largest id that labels can hold; 64-bit ones are read to find out."""
+    if reader.dtype.itemsize <= 4:
+        return int(np.iinfo(reader.dtype).max)
+    return max(int(slab.max()) for _, slab in read_slabs(reader, depth, "largest id"))
+
+
+def check_memory(
+    reader: ImageReader, layout: Layout, stored: np.dtype[Any], what: str
+) -> int:
+    """Log how much memory copying takes at most, and refuse too much.
+
+    Two slabs as read (three where files are not read section by section), one as
+    stored; for each thread a section being read and a shard being encoded; 64-bit
+    copies of sections being counted (of integers, hardly any).
+
+    Parameters
+    ----------
+    reader : ImageReader
+        What is copied.
+    layout : Layout
+        Of the store.
+    stored : dtype
+        Of the store.
+    what : str
+        For the message.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    ResourceError
+        If that is more than is free.
+    """
+    layout = layout.clip(reader.zyx)
+    section = prod(reader.shape) // reader.zyx[0]
+    slab = section * layout.shard[0]
+    shard = prod(layout.shard) * reader.shape[0]
+    num_slabs = 2 if reader.source.by_section else 3
+    needed = slab * (num_slabs * reader.dtype.itemsize + stored.itemsize)
+    threads = num_slab_threads()
+    needed += threads * (
+        2 * shard * stored.itemsize + 4 * section * reader.dtype.itemsize
+    )
+    needed += 24 * section * (threads if reader.dtype.kind == "f" else 1)
+    free = psutil.virtual_memory().available
+    logger.info("%s: at most %d MB of memory", what, needed >> 20)
+    if needed > free:
+        raise ResourceError(
+            f"{what} {reader.shape} (c, z, y, x) needs {needed >> 20} MB of memory "
+            f"with shards of {layout.shard[0]} sections, {free >> 20} MB are free; "
+            "make ingest.shard (and ingest.chunk) smaller along z, or use more memory"
+        )
+    return needed
+
+
+def create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
+    """Create the empty store of an image in a layout that is clipped to it."""
+    count = reader.shape[0]
+    usual = [f"channel {c}" for c in range(count)] if count > 1 else ["image"]
+    names = reader.channel_names or usual
+    return create_volume(
+        store,
+        shape=reader.zyx,
+        dtype=reader.dtype,
+        chunk=layout.chunk,
+        shard=layout.shard,
+        voxel_size_nm=layout.voxel_size_nm,
+        channels=name_channels(names),
+    )
+
+
+def show_range(
+    store: Path, reader: ImageReader, totals: Iterable[IntensityStatistics]
+) -> None:
+    """Have viewers show the grey values of a volume from the least to the greatest."""
+    totals = tuple(totals)
+    if reader.dtype != np.uint8 and all(s.count for s in totals):
+        set_windows(store, [(s.minimum, s.maximum) for s in totals])
+
+
+def measure_sections(
+    slab: NDArray[Any], threads: ThreadPoolExecutor
+) -> list[list[IntensityStatistics]]:
+    """Return the statistics of each section's channels."""
+
+    def measure(section: NDArray[Any]) -> list[IntensityStatistics]:
+        return [IntensityStatistics.of(channel) for channel in section]
+
+    return list(threads.map(measure, np.moveaxis(slab, 1, 0)))
+
+
+def sum_sections(
+    totals: list[IntensityStatistics], measured: Iterable[list[IntensityStatistics]]
+) -> list[IntensityStatistics]:
+    """Add the statistics of sections to those of all before, in order."""
+    for section in measured:
+        totals = [a + b for a, b in zip(totals, section, strict=True)]
+    return totals
+
+
+def _channel_means(
+    reader: ImageReader, layout: Layout, threads: ThreadPoolExecutor
+) -> NDArray[Any]:
+    """Return the mean of each channel's finite voxels, shape (c, 1, 1)."""
+    totals = [IntensityStatistics()] * reader.shape[0]
+    for _, slab in read_slabs(reader, layout.shard[0], "mean"):
+        totals = sum_sections(totals, measure_sections(slab, threads))
+    empty = [c for c, total in enumerate(totals) if not total.count]
+    if empty:
+        raise DataError(
+            f"{reader.where(0)}: channel {empty[0]} holds no finite voxel, so NaN "
+            "cannot be replaced by its mean; leave the channel out"
+        )
+    return np.array([t.mean for t in totals], reader.dtype).reshape(-1, 1, 1)
+
+
+def describe_nan(section: NDArray[Any], z: int, reader: ImageReader) -> str:
+    """Return where the first voxel of a section lies that is not finite."""
+    c, y, x = (int(i) for i in np.argwhere(~np.isfinite(section))[0])
+    channel = f", channel {c}" if reader.shape[0] > 1 else ""
+    return f"z, y, x = {z}, {y}, {x}{channel} ({reader.where(z)})"
+
+
+def _replace(slab: NDArray[Any], sections: list[int], means: NDArray[Any]) -> None:
+    """Put the channel's mean where voxels of these sections are not finite."""
+    for z in sections:
+        section = slab[:, z]
+        bad = ~np.isfinite(section)
+        section[bad] = np.broadcast_to(means, section.shape)[bad]
+
+
+def update_hash(digest: Any, slab: NDArray[Any]) -> None:
+    """Add voxels to a hash: section by section, each (c, y, x), little-endian."""
+    little = slab.dtype.newbyteorder("<")
+    for section in np.moveaxis(slab, 1, 0):
+        digest.update(np.ascontiguousarray(section, little).data)

@@ -1,0 +1,283 @@
+"""An image brought into its store by several jobs: each writes layers of its own.
+
+::
+
+    sections  0 .. 7 | 8 .. 15 | 16 .. 23 | 24 .. 31
+    layer        0   |    1    |    2     |    3        whole shards, one writer
+    job            part 0      |      part 1
+
+Shards grow in a store of their own, whose name carries the hash of what decides its
+bits. A layer is done when its receipt says so, which is written last: with the sha256
+of its shards and the sums of its sections. The last job copies what is left, and links
+the shards into the volume's store, so that they take their room on the disk once.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.images import ImageReader
+from unetpipe.ingestion.copying import (
+    CopiedImage,
+    Layout,
+    create_image,
+    describe_nan,
+    measure_sections,
+    show_range,
+    sum_sections,
+    update_hash,
+)
+from unetpipe.ingestion.slabs import num_slab_threads, read_slabs, shards_of_slab
+from unetpipe.runtime.files import (
+    hash_file,
+    hash_of,
+    read_record,
+    sync_folder,
+    write_bytes_atomic,
+    write_record,
+)
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.storage.volumes import is_store, open_volume, shard_path, write_shard
+from unetpipe.tiling.boxes import Roi, Zyx, iterate_grid
+from unetpipe.tiling.intensity import IntensityStatistics
+
+log = logging.getLogger(__name__)
+
+SUMS = ("count", "total", "total_squares", "minimum", "maximum", "num_nan")
+
+
+def share(count: int, part: int, num_parts: int) -> range:
+    """Return which of ``count`` things one of so many parts does."""
+    return range(part * count // num_parts, (part + 1) * count // num_parts)
+
+
+class Layers:
+    """The layers of shards of one image, whoever writes them.
+
+    Parameters
+    ----------
+    reader : ImageReader
+        Without voxels to be replaced. An image that is used where it is has receipts
+        only.
+    layout : Layout
+        Of the volume's store.
+    folder : Path
+        Where the shards of all jobs grow, in ``<id>/``.
+    """
+
+    def __init__(self, reader: ImageReader, layout: Layout, folder: Path) -> None:
+        self._reader, self._layout = reader, layout.clip(reader.zyx)
+        self._identity = hash_of(_identity(reader, self._layout))
+        self.home = folder / self._identity[:8]
+        self._store = self.home / "image.ome.zarr"
+        self._depth = self._layout.shard[0]
+        self.num_layers = -(-reader.zyx[0] // self._depth)
+
+    def copy(self, numbers: Sequence[int]) -> int:
+        """Write those of these layers that are not whole; return how many they were.
+
+        Raises
+        ------
+        DataError
+            If voxels are not finite.
+        ResourceError
+            If the disk is full; finished layers are kept.
+        """
+        array = self._open()
+        with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
+            todo = [n for n in numbers if not self._is_whole(n, array, threads)]
+            log.info("%d of %d layers to copy", len(todo), len(numbers))
+            for start, slab in read_slabs(self._reader, self._depth, "image", todo):
+                self._copy(start, slab, array, threads)
+        return len(todo)
+
+    def assemble(self, store: Path | None) -> CopiedImage:
+        """Make the volume's store of all layers, and measure it as a whole.
+
+        Parameters
+        ----------
+        store : Path or None
+            To be created. None: the image is used where it is.
+
+        Returns
+        -------
+        CopiedImage
+            As ``ingestion.copy_image`` returns it. The hashes are of voxels in their
+            order, so they are read once more, by this one job.
+        """
+        self.copy(range(self.num_layers))
+        receipts = [read_record(self._receipt(n)) for n in range(self.num_layers)]
+        totals = [IntensityStatistics()] * self._reader.shape[0]
+        for receipt in receipts:
+            totals = sum_sections(totals, map(_read_sums, receipt["sections"]))
+        if store:
+            array = create_image(self._reader, store, self._layout)
+            _link_shards(open_volume(self._store), array, self._grid())
+            show_range(store, self._reader, totals)
+        digest = hashlib.sha256()
+        for slab in self._slabs(store):
+            update_hash(digest, slab)
+        return CopiedImage(digest.hexdigest(), digest.hexdigest(), tuple(totals))
+
+    def _open(self) -> zarr.Array[Any] | None:
+        """Return the array to fill; whichever job comes first creates it."""
+        if self._reader.ready_store:
+            return None
+        if not is_store(self._store):
+            whose = f"{socket.gethostname()}-{os.getpid()}"
+            partial = self.home / f"{whose}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            create_image(self._reader, partial, self._layout)
+            try:
+                partial.rename(self._store)
+            except OSError:  # another job was first; its store is the same
+                shutil.rmtree(partial)
+                if not is_store(self._store):
+                    raise
+        return open_volume(self._store, mode="r+")
+
+    def _copy(
+        self,
+        start: int,
+        slab: NDArray[Any],
+        array: zarr.Array[Any] | None,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        measured = measure_sections(slab, threads)
+        _check_finite(slab, start, measured, self._reader)
+        writing = {}
+        if array is not None:
+            for index, voxels in shards_of_slab(array, start, slab):
+                writing[_name(index)] = threads.submit(
+                    write_shard, array, index, voxels
+                )
+        files = {name: shard.result() for name, shard in writing.items()}
+        sections = [[_sums(channel) for channel in section] for section in measured]
+        write_record(
+            self._receipt(start // self._depth),
+            {"identity": self._identity, "files": files, "sections": sections},
+        )
+
+    def _is_whole(
+        self, number: int, array: zarr.Array[Any] | None, threads: ThreadPoolExecutor
+    ) -> bool:
+        """Tell whether a layer has a receipt, and its shards are those it tells of."""
+        try:
+            receipt = read_record(self._receipt(number))
+        except DataError:
+            return False
+        if receipt.get("identity") != self._identity:
+            return False
+        if array is None:
+            return True
+        paths = {_name(i): shard_path(array, i) for i in self._grid([number])}
+        if not all(path.exists() for path in paths.values()):
+            return False
+        found = dict(zip(paths, threads.map(hash_file, paths.values()), strict=True))
+        return bool(found == receipt["files"])
+
+    def _grid(self, numbers: Sequence[int] | None = None) -> Iterator[Zyx]:
+        """Yield the shards of some layers, else of all."""
+        depth, height, width = self._reader.zyx
+        for number in range(self.num_layers) if numbers is None else numbers:
+            start = number * self._depth
+            stop = min(start + self._depth, depth)
+            layer = Roi((start, 0, 0), (stop, height, width))
+            yield from iterate_grid(layer, self._layout.shard)
+
+    def _receipt(self, number: int) -> Path:
+        return self.home / "receipts" / f"{number}.json"
+
+    def _slabs(self, store: Path | None) -> Iterator[NDArray[Any]]:
+        """Yield what is stored, in order of z, each slab read while one is used."""
+        if store is None:
+            for _, slab in read_slabs(self._reader, self._depth, "hash"):
+                yield slab
+            return
+        array = open_volume(store)
+
+        def read(number: int) -> NDArray[Any]:
+            start = number * self._depth
+            return np.asarray(array[:, start : start + self._depth])
+
+        with ThreadPoolExecutor(1, "slab") as ahead:
+            coming = ahead.submit(read, 0)
+            for number in range(self.num_layers):
+                slab = coming.result()
+                if number + 1 < self.num_layers:
+                    coming = ahead.submit(read, number + 1)
+                yield slab
+
+
+def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
+    """Return what decides the shards: files, what is read and how, and the grid."""
+    stats = [(str(path), path.stat()) for path in reader.files]
+    return {
+        "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats],
+        "axes": reader.plan.letters,
+        "time": reader.plan.time,
+        "channels": reader.plan.channels,
+        "shape": reader.shape,
+        "dtype": str(reader.dtype),
+        "chunk": layout.chunk,
+        "shard": layout.shard,
+        "code": code_fingerprint("unetpipe.ingestion.layers"),
+    }
+
+
+def _check_finite(
+    slab: NDArray[Any],
+    start: int,
+    measured: list[list[IntensityStatistics]],
+    reader: ImageReader,
+) -> None:
+    counts = [sum(channel.num_nan for channel in section) for section in measured]
+    if not any(counts):
+        return
+    z = next(z for z, count in enumerate(counts) if count)
+    raise DataError(
+        f"sections {start} to {start + len(counts) - 1} of the image hold "
+        f"{sum(counts)} NaN or infinite voxels, the first at "
+        f"{describe_nan(slab[:, z], start + z, reader)}; mend the file, or set "
+        "ingest.parts: 1 and ingest.nan_policy: replace to put the channel's mean"
+    )
+
+
+def _link_shards(
+    source: zarr.Array[Any], target: zarr.Array[Any], indices: Iterator[Zyx]
+) -> None:
+    """Give shards a second name; where the disk has no links, copy them."""
+    folders = set()
+    for index in indices:
+        old, new = shard_path(source, index), shard_path(target, index)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        folders.add(new.parent)
+        try:
+            os.link(old, new)
+        except OSError:
+            write_bytes_atomic(new, old.read_bytes())
+    for folder in folders:
+        sync_folder(folder)
+
+
+def _name(index: Zyx) -> str:
+    return "/".join(map(str, index))
+
+
+def _sums(measured: IntensityStatistics) -> dict[str, Any]:
+    return {name: getattr(measured, name) for name in SUMS}
+
+
+def _read_sums(section: list[dict[str, Any]]) -> list[IntensityStatistics]:
+    return [IntensityStatistics(**channel) for channel in section]

@@ -1,0 +1,136 @@
+"""Open one volume's originals as its rows of the sheet say, and check them."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from unetpipe.config.sheet import Row
+from unetpipe.images import ImageReader, open_image, open_masks
+from unetpipe.images.frames import spread_frames
+from unetpipe.ingestion.agreement import (
+    check_alike,
+    check_image_dtype,
+    check_label_values,
+)
+from unetpipe.ingestion.palette import Palette
+from unetpipe.runtime.files import hash_file
+from unetpipe.runtime.problems import Problems
+
+MAX_READ_THREADS = 4
+UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # nm, so that scales are lengths in voxels
+
+
+def as_row(values: dict[str, Any]) -> Row:
+    """Return a row of the sheet; tuples may have become lists on their way."""
+    lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
+    fields: dict[str, Any] = {**values, **lists}
+    return Row(**fields)
+
+
+def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
+    """Open a volume's image.
+
+    Raises
+    ------
+    DataError
+        If it is not there, cannot be read, or has voxels of a kind that is not kept.
+    """
+    image = open_image(
+        row.image,
+        root,
+        axes=row.axes,
+        time=row.time,
+        channels=row.channels,
+        num_threads=_num_threads(),
+    )
+    stack.enter_context(image)
+    check_image_dtype(image)
+    return image
+
+
+def open_originals(
+    sheet: list[Row],
+    root: Path,
+    palette: Palette | None,
+    problems: Problems,
+    stack: ExitStack,
+) -> tuple[ImageReader, ImageReader | None]:
+    """Open image and labels, and check what can be told before reading them."""
+    row, image, labels = sheet[0], None, None
+    has_colours = palette is not None and palette.has_colours
+    threads = _num_threads()
+    with problems:
+        image = open_image_of(row, root, stack)
+    for part in sheet:
+        with problems:
+            if image is not None:
+                part.section_numbers(image.zyx[0])
+    with problems:
+        if row.labels:
+            if row.label_kind == "masks":
+                labels = open_masks(row.labels, root, num_threads=threads)
+            else:
+                labels = open_image(
+                    row.labels,
+                    root,
+                    axes=row.axes,
+                    time=row.time,
+                    is_labels=True,
+                    has_palette=has_colours,
+                    num_threads=threads,
+                )
+            stack.enter_context(labels)
+            if image is not None:
+                labels = spread_frames(labels, image, row.unlabelled)
+                stack.enter_context(labels)
+            check_label_values(labels)
+    with problems:
+        if image is not None and labels is not None:
+            check_alike(labels, image, has_colours=has_colours)
+    problems.raise_any()
+    assert image is not None
+    return image, labels
+
+
+def choose_voxel_size(
+    row: Row, image: ImageReader, warnings: list[str]
+) -> tuple[tuple[float, float, float], str]:
+    """Return the voxel size and who says so: the sheet, else the file, else nobody."""
+    of_sheet, of_file = row.voxel_size_nm, image.voxel_size_nm
+    if of_sheet is None and of_file is None:
+        return UNKNOWN_SIZE, "nobody"
+    if of_sheet is None or of_file is None:
+        return (of_sheet, "sheet") if of_sheet else (of_file or UNKNOWN_SIZE, "file")
+    if not all(
+        isclose(a, b, rel_tol=0.02) for a, b in zip(of_sheet, of_file, strict=True)
+    ):
+        warnings.append(
+            f"voxel_size_nm is {of_sheet} in the sheet, {of_file} in {image.files[0]}; "
+            "the sheet counts"
+        )
+    return of_sheet, "sheet"
+
+
+def list_files(
+    paths: Sequence[Path], originals: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return path, size and sha256 of what was read; known checksums are not redone."""
+    root = Path(originals["root"])
+    known = {file["path"]: file for file in originals["files"]}
+    listing = []
+    for path in paths:
+        inside = path.is_relative_to(root)
+        name = (path.relative_to(root) if inside else path).as_posix()
+        size = path.stat().st_size
+        if name in known and known[name]["size"] == size:
+            listing.append(known[name])
+        else:
+            listing.append({"path": name, "size": size, "sha256": hash_file(path)})
+    return listing
+
+
+def _num_threads() -> int:
+    return min(MAX_READ_THREADS, len(os.sched_getaffinity(0)))

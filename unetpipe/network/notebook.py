@@ -1,0 +1,186 @@
+"""A trained network in a notebook: from its folder to the probabilities of an array.
+
+The workflow's own tiles and arithmetic, without its stores and records.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError, ResourceError
+from unetpipe.network.devices import choose_device
+from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.runtime.files import read_record
+from unetpipe.runtime.machine import GIB
+from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
+from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.intensity import IntensityStatistics
+from unetpipe.tiling.orientations import check_stride, choose_orientations
+from unetpipe.tiling.quantised import DEFAULT_THRESHOLD
+from unetpipe.tiling.tile_choice import CPU_MEMORY_GB, rank_tiles
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedNetwork:
+    """A network, or an ensemble, ready to predict arrays.
+
+    Attributes
+    ----------
+    predictor : TilePredictor
+        The weights on their device.
+    description : dict
+        Its ``model.json``: recipe, thresholds, scores on the validation sections.
+    precision : str
+        Of the arithmetic: ``fp32``, ``bf16`` or ``fp16``.
+    orientations : tuple of int
+        Whose probabilities are averaged.
+    """
+
+    predictor: TilePredictor
+    description: dict[str, Any]
+    precision: str
+    orientations: tuple[int, ...]
+
+    @property
+    def threshold(self) -> float:
+        """Foreground probability that scored best on validation sections, or 0.5."""
+        chosen = self.description.get("thresholds", {}).get("segmentation")
+        return DEFAULT_THRESHOLD if chosen is None else float(chosen)
+
+    def predict(
+        self,
+        image: NDArray[Any],
+        *,
+        statistics: Sequence[dict[str, Any]] | None = None,
+        stride: Zyx | None = None,
+        memory_gb: float = CPU_MEMORY_GB,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Predict an array by overlapping tiles, mirrored at its faces (paper: Fig. 2).
+
+        With the volume's own ``stride``, threads and device these are the bits that the
+        workflow stores.
+
+        Parameters
+        ----------
+        image : integer or float array, shape (z, y, x) or (c, z, y, x)
+            Grey values as they are, without NaN.
+        statistics : sequence of dict, optional
+            ``mean`` and ``std`` of each channel, as ``ingest.json`` has them, where the
+            array is a piece of a volume; else those of the array itself.
+        stride : (z, y, x), optional
+            What a tile keeps, in voxels; else the fastest that fits the memory.
+        memory_gb : float
+            What the activations of a tile may take.
+
+        Returns
+        -------
+        probability : uint8 array, shape (k, z, y, x)
+            round(255 p); k is 1, the foreground, for two classes.
+        classes : uint8 array, shape (z, y, x), or None
+            The most probable class, taken before rounding; None for two classes.
+
+        Raises
+        ------
+        DataError
+            If the array has other axes or channels, or voxels that are not finite.
+        ResourceError
+            If no tile fits the memory.
+        """
+        image = image[None] if image.ndim == 3 else image
+        self._check(image)
+        shape = as_zyx(image.shape[1:])
+        if statistics is None:
+            statistics = [_measure(channel).to_json() for channel in image]
+        mean, std = (
+            np.array([channel[key] for channel in statistics], np.float32)
+            for key in ("mean", "std")
+        )
+        spec = self.predictor.spec
+        stride = stride or self._choose_stride(shape, memory_gb)
+        check_stride(stride, spec.pooling_grid, self.orientations)
+        return self.predictor.predict_block(
+            image,
+            (0, 0, 0),
+            whole_volume(shape),
+            plan_geometry(shape, stride, spec),
+            mean=mean,
+            std=std,
+        )
+
+    def _check(self, image: NDArray[Any]) -> None:
+        wanted = self.predictor.spec.in_channels
+        if image.ndim != 4 or len(image) != wanted:
+            raise DataError(
+                f"the image has shape {image.shape}, the network wants {wanted} "
+                "channel(s); give (z, y, x) or (c, z, y, x), a single section as "
+                "section[None]"
+            )
+
+    def _choose_stride(self, shape: Zyx, memory_gb: float) -> Zyx:
+        ranked = rank_tiles(
+            shape,
+            self.predictor.spec,
+            precision=self.precision,
+            device=self.predictor.device.type,
+            orientations=self.orientations,
+        )
+        for candidate in ranked:
+            if candidate.tile_bytes <= memory_gb * GIB:
+                return candidate.stride
+        smallest = min(candidate.tile_bytes for candidate in ranked)
+        raise ResourceError(
+            f"memory_gb is {memory_gb:g}, the smallest tile of {shape} voxels needs "
+            f"{smallest / GIB:.3g}; give more"
+        )
+
+
+def load_trained(
+    folder: Path,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    average: int | Sequence[int] = 1,
+) -> TrainedNetwork:
+    """Load the network of a folder like ``results/mine/unet``.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.safetensors`` and ``model.json``.
+    device : "auto", "cpu" or "cuda"
+        auto: a GPU where there is one.
+    precision : "fp32", "bf16" or "fp16"
+        Arithmetic of the convolutions.
+    average : int or sequence of int
+        Orientations to average, as ``prediction.average`` of the configuration.
+
+    Raises
+    ------
+    IntegrityError
+        If the weights are not those that ``model.json`` describes.
+    ResourceError
+        If ``cuda`` is wanted and there is none.
+    """
+    description = read_record(folder / "model.json")
+    orientations = choose_orientations(average)
+    predictor = TilePredictor(
+        load_network(folder / "model.safetensors", description),
+        precision=precision,
+        device=choose_device(device),
+        orientations=orientations,
+    )
+    return TrainedNetwork(predictor, description, precision, orientations)
+
+
+def _measure(channel: NDArray[Any]) -> IntensityStatistics:
+    """Return the statistics of a channel (z, y, x), summed section by section."""
+    total = sum(map(IntensityStatistics.of, channel), IntensityStatistics())
+    if total.num_nan:
+        raise DataError(
+            f"the image holds {total.num_nan} voxels that are not finite; replace them"
+        )
+    return total

@@ -1,0 +1,1 @@
+"""What each JSON record says: one typed model a record, written and read here."""

@@ -1,0 +1,1 @@
+"""What people read: plan, status, catalogue and pages."""

@@ -1,0 +1,245 @@
+"""Pictures of stored sections, with what is needed to read them.
+
+Sections are cropped to their middle, so that memory does not grow with the volume.
+"""
+
+from functools import lru_cache
+from math import floor, log10
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.report.page.figures import (
+    CROP_VOXELS,
+    Rgb,
+    class_picture,
+    error_map,
+    grey_picture,
+    label_picture,
+    map_address,
+    middle_crop,
+    object_picture,
+    outlined,
+    photo_address,
+    shrink,
+)
+from unetpipe.report.page.mistakes import Mistake
+from unetpipe.segmentation.thresholds import label_components
+from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.volumes import open_volume
+from unetpipe.targets.weight_map import separate_touching
+
+Picture = dict[str, Any]
+Record = dict[str, Any]
+Window = tuple[slice, slice]
+
+UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # what a sheet without voxel_size_nm says
+ZOOM_VOXELS = 96  # of a window around a mistake
+SMALL_PIXELS = 320  # smaller pictures are enlarged without blur
+
+
+class SectionViewer:
+    """Shows sections of one volume, and what a network made of them.
+
+    Parameters
+    ----------
+    volume : dict
+        ``ingest.json``.
+    predicted : dict or None
+        The records ``plan`` and ``segmentation`` of one prediction.
+    num_classes : int
+        Classes of the network; with two, the stored mask is foreground.
+    side : int
+        Pixels along the longer side of a picture, at most.
+    """
+
+    def __init__(
+        self,
+        volume: Record,
+        predicted: Record | None = None,
+        *,
+        num_classes: int = 2,
+        side: int = CROP_VOXELS,
+    ) -> None:
+        self.volume, self.num_classes, self.side = volume, num_classes, side
+        self.image = open_volume(Path(volume["image"]["store"]))
+        self.labels = self.result = self.objects = self.probability = None
+        if volume["labels"]:
+            self.labels = open_volume(Path(volume["labels"]["store"]))
+        if predicted:
+            self.result = open_volume(Path(predicted["segmentation"]["store"]))
+            self.objects = open_volume(Path(predicted["segmentation"]["objects"]))
+            stored = Path(predicted["plan"]["outputs"]["probability"]["store"])
+            # It may have been deleted to save space.
+            is_there = stored.exists() and not is_dropped(stored)
+            self.probability = open_volume(stored) if is_there else None
+        height, width = self.image.shape[-2:]
+        self.window: Window = (middle_crop(height), middle_crop(width))
+        self.cropped = (
+            f"middle {CROP_VOXELS} voxels of {height} x {width}"
+            if max(height, width) > CROP_VOXELS
+            else None
+        )
+        self.read = lru_cache(maxsize=8)(self._read)
+
+    @property
+    def num_sections(self) -> int:
+        """How many sections the volume has."""
+        return int(self.volume["shape"][0])
+
+    @property
+    def middle(self) -> int:
+        """The section half-way through the volume."""
+        return self.num_sections // 2
+
+    def raw(self, z: int) -> Picture:
+        """Show a section as it is."""
+        return self._photo(self._grey(z), f"section {z}, image")
+
+    def compared(self, z: int) -> list[Picture]:
+        """Show a section: image, labels, probability, errors."""
+        truth, unknown = self.truth(z)
+        is_flat = self.volume["labels"]["label_kind"] == "binary"
+        if self.volume["labels"]["label_kind"] == "classes":
+            labels = class_picture(np.zeros(truth.shape, np.uint8), truth, opacity=1)
+        else:
+            labels = label_picture(truth, unknown, flat=is_flat)
+        return [
+            self._photo(self._grey(z), "image"),
+            self._map(labels, "labels"),
+            *self._probabilities(z),
+            self.errors(z, "errors"),
+        ]
+
+    def found(self, z: int) -> list[Picture]:
+        """Show a section without labels: image, probability, objects."""
+        ids = self.read("objects", z)
+        objects = object_picture(self._grey(z), ids)
+        return [
+            self._photo(self._grey(z), f"section {z}, image"),
+            *self._probabilities(z),
+            self._photo(objects, "objects found"),
+        ]
+
+    def truth(self, z: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return class, or id with borders, of each voxel, and what is unlabelled."""
+        labels = self.read("labels", z)
+        unlabelled = self.volume["labels"]["unlabelled"]
+        unknown = np.zeros(labels.shape, bool)
+        if unlabelled is not None:
+            unknown = labels == unlabelled
+        known = np.where(unknown, 0, labels)
+        if self.volume["labels"]["label_kind"] == "instances":
+            known = separate_touching(known)
+        return known, unknown
+
+    def objects_of(
+        self, z: int
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+        """Return ids of true and of found objects, and what is unlabelled.
+
+        Without true ids both are the section's own 4-connected components.
+        """
+        truth, unknown = self.truth(z)
+        if self.volume["labels"]["label_kind"] == "instances":
+            return truth, self.read("objects", z), unknown
+        both = (truth[None] != 0, self.read("result", z)[None] != 0)
+        first, second = (label_components(mask, "2d")[0][0] for mask in both)
+        return first, second, unknown
+
+    def zoomed(self, z: int, mistake: Mistake) -> list[Picture]:
+        """Show the surroundings of a mistake: image with labels' outline, both ids."""
+        truth, result, unknown = self.objects_of(z)
+        window = tuple(
+            around(at, length)
+            for at, length in zip((mistake.y, mistake.x), truth.shape, strict=True)
+        )
+        hidden = np.zeros_like(unknown)
+        pictures = [
+            outlined(self._grey(z)[window], truth[window]),
+            label_picture(truth[window], unknown[window], flat=False),
+            label_picture(result[window], hidden[window], flat=False),
+        ]
+        names = ("image, true outlines", "true objects", "objects found")
+        return [
+            {
+                "address": map_address(picture),
+                "caption": name,
+                "size": picture.shape[1::-1],
+                "is_small": True,
+                "scale_bar": None,
+            }
+            for picture, name in zip(pictures, names, strict=True)
+        ]
+
+    def errors(self, z: int, caption: str) -> Picture:
+        """Show where the result differs from the labels."""
+        return self._map(self._errors(z), caption)
+
+    def _errors(self, z: int) -> Rgb:
+        truth, unknown = self.truth(z)
+        result = self.read("result", z)
+        if self.num_classes > 2:
+            wrong = (result != truth) & ~unknown
+            return error_map(~wrong, np.ones_like(wrong), unknown)
+        return error_map(truth > 0, result > 0, unknown)
+
+    def _probabilities(self, z: int) -> list[Picture]:
+        """Show what is stored, of several classes the most probable; or nothing."""
+        if self.probability is None:
+            return []
+        stored = np.asarray(self.probability[(slice(None), z, *self.window)])
+        caption = "probability" if len(stored) == 1 else "probability of the class"
+        return [self._photo(stored.max(axis=0), caption)]
+
+    def _grey(self, z: int) -> NDArray[np.uint8]:
+        """Return the first channel of a section as grey values."""
+        return grey_picture(self.read("image", z))
+
+    def _read(self, name: str, z: int) -> NDArray[Any]:
+        array = getattr(self, name)
+        first = (0, z) if array.ndim == 4 else (z,)
+        return np.asarray(array[(*first, *self.window)])
+
+    def _photo(self, pixels: NDArray[np.uint8], caption: str) -> Picture:
+        small = shrink(pixels, self.side, mean=True)
+        return self._picture(photo_address(small), small, caption)
+
+    def _map(self, pixels: Rgb, caption: str) -> Picture:
+        small = shrink(pixels, self.side, mean=False)
+        return self._picture(map_address(small), small, caption)
+
+    def _picture(self, address: str, pixels: NDArray[Any], caption: str) -> Picture:
+        return {
+            "address": address,
+            "caption": caption,
+            "size": pixels.shape[1::-1],
+            "is_small": max(pixels.shape) <= SMALL_PIXELS,
+            "scale_bar": self._scale_bar(),
+        }
+
+    def _scale_bar(self) -> dict[str, Any] | None:
+        """Return a round length, at most 30 % of the width, as percent and text."""
+        if tuple(self.volume["voxel_size_nm"]) == UNKNOWN_SIZE:
+            return None
+        width = self.volume["voxel_size_nm"][2] * (
+            self.window[1].stop - self.window[1].start
+        )
+        power = 10.0 ** floor(log10(0.3 * width))
+        length = max(f * power for f in (1, 2, 5) if f * power <= 0.3 * width)
+        text = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
+        return {"percent": round(100 * length / width, 2), "text": text}
+
+
+def around(at: int, length: int) -> slice:
+    """Return a window around a place that stays inside an axis.
+
+    Examples
+    --------
+    >>> around(3, 200), around(150, 200), around(7, 20)
+    (slice(0, 96, None), slice(102, 198, None), slice(0, 20, None))
+    """
+    start = max(0, min(at - ZOOM_VOXELS // 2, length - ZOOM_VOXELS))
+    return slice(start, min(length, start + ZOOM_VOXELS))

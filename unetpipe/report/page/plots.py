@@ -1,0 +1,174 @@
+"""Charts of what records hold: training, thresholds, calibration, sizes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from unetpipe.report.page.charts import Line, Mark, bar_chart, line_chart, thin
+from unetpipe.report.page.text import OURS, PLAIN_NAMES, format_threshold
+from unetpipe.training.history import HistoryRow
+
+Record = dict[str, Any]
+
+SHARES = ("v_rand", "v_info", "dice_class_1", "precision_class_1", "recall_class_1")
+ERRORS = ("pixel_error", "rand_error", "warping_error")
+MOST_CLASSES = 5
+MOST_DOTS = 60
+STEADY = 20  # steps from which on the first, huge losses no longer set the scale
+
+
+def plot_training(
+    history: Sequence[HistoryRow], *, metric: str, chosen: int
+) -> list[Markup]:
+    """Return charts of loss, validation score and learning rate over the steps.
+
+    Parameters
+    ----------
+    history : list of HistoryRow
+    metric : str
+        Name of the validation score.
+    chosen : int
+        The step whose weights were kept.
+    """
+    losses = thin([(float(row.step), row.loss) for row in history])
+    means = _running_mean([loss for _, loss in losses])
+    smooth = [(x, y) for (x, _), y in zip(losses, means, strict=True)]
+    steady = sorted(y for _, y in losses[len(losses) // STEADY :])
+    top = 1.1 * steady[int(0.99 * (len(steady) - 1))] if steady else 1.0
+    scores = [
+        (float(row.step), row.validation)
+        for row in history
+        if row.validation is not None
+    ]
+    kept = [Mark(x, f"kept: step {chosen:,}", y) for x, y in scores if x == chosen]
+    rates = thin([(float(row.step), row.learning_rate) for row in history])
+    steps = (0.0, float(history[-1].step)) if history else None
+    return [
+        line_chart(
+            "Training loss",
+            [Line(losses, "mean of steps", "soft"), Line(smooth, "smoothed", "s0")],
+            x_label="step",
+            x=steps,
+            y=(0.0, top) if top > 0 else None,
+        ),
+        line_chart(
+            f"Validation: {metric}" if metric else "Validation",
+            [Line(thin(scores), has_dots=len(scores) <= MOST_DOTS)],
+            x_label="step",
+            x=steps,
+            marks=kept,
+            note="no validation rows",
+        ),
+        line_chart("Learning rate", [Line(rates)], x_label="step", x=steps),
+    ]
+
+
+def plot_thresholds(metrics: Record, threshold: float | None) -> list[Markup]:
+    """Return scores over thresholds of the leading role, marked where it was cut."""
+    role = _leading_role(metrics)
+    curves = {
+        curve["metric"]: curve
+        for curve in metrics["curves"]
+        if curve["role"] == role and curve["predictor"] == OURS
+    }
+    charts = []
+    used = (
+        [Mark(threshold, f"used: {format_threshold(threshold)}")]
+        if threshold is not None
+        else []
+    )
+    for title, names in (("Scores", SHARES), ("Errors", ERRORS)):
+        lines = [
+            Line(_points(curves[name]), PLAIN_NAMES[name], f"s{number}")
+            for number, name in enumerate(names)
+            if name in curves
+        ]
+        if lines:
+            charts.append(
+                line_chart(
+                    f"{title} over thresholds, {role} sections",
+                    lines,
+                    x_label="threshold of the probability",
+                    x=(0.0, 1.0),
+                    y=(0.0, 1.0) if names is SHARES else None,
+                    marks=used,
+                )
+            )
+    return charts
+
+
+def plot_calibration(metrics: Record) -> list[Markup]:
+    """Return true against predicted frequency, one line a class."""
+    role = _leading_role(metrics)
+    found = [c for c in metrics["calibration"] if c["role"] == role][:MOST_CLASSES]
+    lines = [
+        Line(
+            [
+                (p, s)
+                for p, s in zip(c["probability"], c["share"], strict=True)
+                if p is not None and s is not None
+            ],
+            f"class {c['class']}" if len(found) > 1 else "network",
+            f"s{number}",
+            has_dots=True,
+        )
+        for number, c in enumerate(found)
+    ]
+    if not any(line.points for line in lines):
+        return []
+    errors = [c["expected_error"] for c in found if c["expected_error"] is not None]
+    told = f", mean error {max(errors):.3f}" if errors else ""
+    return [
+        line_chart(
+            f"Calibration{told}",
+            [Line([(0, 0), (1, 1)], "perfect", "soft"), *lines],
+            x_label="predicted probability (up: share that is true)",
+            x=(0.0, 1.0),
+            y=(0.0, 1.0),
+        )
+    ]
+
+
+def plot_sizes(truth: Sequence[int], result: Sequence[int], where: str) -> list[Markup]:
+    """Return how many true and found objects there are of each size."""
+    octaves = [k for k, n in enumerate(zip(truth, result, strict=True)) if any(n)]
+    if not octaves:
+        return []
+    shown = range(octaves[0], octaves[-1] + 1)
+    return [
+        bar_chart(
+            f"Sizes of objects, {where}",
+            [_octave(k) for k in shown],
+            [
+                ("true", [truth[k] for k in shown]),
+                ("found", [result[k] for k in shown]),
+            ],
+            x_label="voxels, from",
+        )
+    ]
+
+
+def _leading_role(metrics: Record) -> str:
+    roles = [table["role"] for table in metrics["tables"]]
+    return "test" if "test" in roles or not roles else str(roles[0])
+
+
+def _points(curve: Record) -> list[tuple[float, float]]:
+    pairs = zip(curve["thresholds"], curve["scores"], strict=True)
+    return thin([(t, s) for t, s in pairs if s is not None], most=64)
+
+
+def _octave(k: int) -> str:
+    size = 2**k
+    return f"{size}" if size < 1024 else f"{size // 1024}k"
+
+
+def _running_mean(values: Sequence[float]) -> list[float]:
+    """Average over a centred window of a twentieth, shorter at both ends."""
+    half = max(1, len(values) // 20) // 2
+    return [
+        sum(part) / len(part)
+        for k in range(len(values))
+        if (part := values[max(0, k - half) : k + half + 1])
+    ]

@@ -1,0 +1,210 @@
+"""How far a run is, from what it leaves behind: records, receipts, histories, logs.
+
+Works from another shell or node, and after a death: nothing is asked of the run itself.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from unetpipe.errors import DataError
+from unetpipe.runtime.files import read_record
+from unetpipe.runtime.locks import is_held
+from unetpipe.runtime.logs import last_error
+from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.training.history import read_history
+
+# Without a sign of life for so long a job that holds no claim is not running.
+SECONDS_OF_SILENCE = 120.0
+# The rate is that of the newest receipts and steps.
+NEWEST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """How far one step of a run is.
+
+    Attributes
+    ----------
+    network, volume : str
+        Which; empty where a step has none.
+    step : str
+        Name of its rule.
+    state : str
+        done, running, failed, stopped, or waiting.
+    done, total : int
+        Of ``unit``; 0 where a step is not counted.
+    unit : str
+        step or shard.
+    rate : float or None
+        Units a second: steps, or voxels for shards.
+    seconds_left : float or None
+        At that rate.
+    note : str
+        The error of a failed step, the loss of a training.
+    """
+
+    network: str
+    volume: str
+    step: str
+    state: str
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    rate: float | None = None
+    seconds_left: float | None = None
+    note: str = ""
+
+
+def clock_of(folder: Path) -> float:
+    """Return the time on the clock that dates files in a folder.
+
+    On a network that is the server's, which may differ from ours by hours.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock-") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # not ours to write to
+        return time.time()
+
+
+def record_state(
+    record: Path, logs: list[Path], now: float, *, step: str, network: str, volume: str
+) -> StepState:
+    """Return the state of a step that leaves one record."""
+    state, note = "done", ""
+    if not record.exists():
+        state, note = _unfinished(logs, now)
+    return StepState(network, volume, step, state, note=note)
+
+
+def training_state(
+    folder: Path, num_steps: int, log: Path, now: float, *, network: str
+) -> StepState:
+    """Return the state of a training, by its history.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the network.
+    num_steps : int
+        That are asked for.
+    log : Path
+        Of the job.
+    now : float
+        Of ``clock_of``.
+    network : str
+        Its name.
+    """
+    histories = sorted(folder.glob("state/*/history.csv"), key=_modified)
+    rows = read_history(histories[-1]) if histories else []
+    done = rows[-1].step if rows else 0
+    if (folder / "train.json").exists():
+        return StepState(network, "", "train_unet", "done", done, num_steps, "step")
+    claim = folder / ".state.claim"
+    state, note = _unfinished([log], now, signs=histories[-1:], claims=[claim])
+    newest = rows[-NEWEST:]
+    rate = None
+    if len(newest) > 1 and newest[-1].seconds > newest[0].seconds:
+        elapsed = newest[-1].seconds - newest[0].seconds
+        rate = (newest[-1].step - newest[0].step) / elapsed
+    left = (num_steps - done) / rate if rate else None
+    if rows and not note:
+        note = f"loss {rows[-1].loss:.4f}"
+    return StepState(
+        network, "", "train_unet", state, done, num_steps, "step", rate, left, note
+    )
+
+
+def prediction_state(
+    folder: Path, logs: Path, now: float, *, network: str, volume: str
+) -> StepState | None:
+    """Return the state of a planned prediction, by its receipts; None without a plan.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the prediction.
+    logs : Path
+        Folder of the logs of its parts.
+    now : float
+        Of ``clock_of``.
+    network, volume : str
+        Their names.
+    """
+    planned = _read(folder / "plan.json")
+    if planned is None:
+        return None
+    geometry = PredictionGeometry.from_json(planned["geometry"])
+    total = geometry.num_shards
+    finished = _read(folder / "prediction.json")
+    if finished and finished["identity_sha256"] == planned["identity_sha256"]:
+        return StepState(network, volume, "predict_part", "done", total, total, "shard")
+    times = sorted(_receipt_times(Path(planned["receipts"])))
+    newest = times[-NEWEST:]
+    rate, left = None, None
+    if len(newest) > 1 and newest[-1] > newest[0]:
+        per_shard = prod(geometry.volume_shape) / total
+        rate = (len(newest) - 1) * per_shard / (newest[-1] - newest[0])
+        left = (total - len(times)) * per_shard / rate
+    files = sorted(logs.glob("*.log"))
+    claims = list((folder / "parts").glob(".*.claim"))
+    state, note = _unfinished(files, now, claims=claims, times=newest[-1:])
+    return StepState(
+        *(network, volume, "predict_part", state, len(times), total, "shard"),
+        *(rate, left, note),
+    )
+
+
+def _unfinished(
+    logs: Sequence[Path],
+    now: float,
+    *,
+    signs: Sequence[Path] = (),
+    claims: Sequence[Path] = (),
+    times: Sequence[float] = (),
+) -> tuple[str, str]:
+    """Return the state of a step without its record, and the error if there is one."""
+    if any(map(is_held, claims)):
+        return "running", ""
+    errors = [error for log in logs if (error := last_error(log))]
+    if errors:
+        is_told = all(error.startswith("Interrupted") for error in errors)
+        return ("stopped" if is_told else "failed"), errors[0]
+    seen = [_modified(path) for path in (*logs, *signs) if path.exists()]
+    if not seen and not times:
+        return "waiting", ""
+    silence = now - max(*seen, *times, 0.0)
+    if silence < SECONDS_OF_SILENCE:
+        return "running", ""
+    return "stopped", f"no sign of life for {silence / 60:.0f} min; repeat the command"
+
+
+def _receipt_times(folder: Path) -> Iterator[float]:
+    """Yield when each receipt was written."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as layers:
+        for layer in layers:
+            if layer.is_dir():
+                with os.scandir(layer) as entries:
+                    for entry in entries:
+                        if entry.name.endswith(".json") and entry.name[0] != ".":
+                            yield entry.stat().st_mtime
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a record, None where it is not there or just being replaced."""
+    try:
+        return read_record(path)
+    except DataError:
+        return None

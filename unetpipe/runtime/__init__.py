@@ -1,0 +1,1 @@
+"""The process and its small files: logs, locks, signals, threads, progress, staging."""

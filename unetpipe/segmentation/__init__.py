@@ -1,0 +1,1 @@
+"""From probability to objects, block by block."""

@@ -1,0 +1,142 @@
+"""Arrays of one block on disk, between the passes over a volume.
+
+::
+
+    | length of the index | index (JSON) | array | array | ...
+
+Each block is one file, written whole, and a receipt with its hash, written last. Each
+array can be read without the others, and its checksum is compared. An archive of NumPy
+would do the same, but opening one takes longer than reading a face.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from math import prod
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import IntegrityError
+from unetpipe.runtime.files import write_bytes_atomic
+from unetpipe.storage.receipts import inspect_files, receipt_path, write_receipt
+from unetpipe.tiling.boxes import Zyx
+
+FILE = "block"
+LENGTH_BYTES = 8
+ALIGNMENT = 64
+
+
+class BlockFiles:
+    """A folder of blocks, each a file of named arrays.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first block is saved.
+    identity : str
+        Hash of the recipe, the size of the blocks included.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
+
+    def save(self, index: Zyx, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write a block's file, then its receipt."""
+        about, pieces, offset = {}, [], 0
+        for name, array in arrays.items():
+            piece = array.tobytes()
+            about[name] = (array.dtype.str, array.shape, offset, crc32(piece))
+            pieces.append(_pad(piece))
+            offset += len(pieces[-1])
+        head = json.dumps(about).encode()
+        head = _pad(len(head).to_bytes(LENGTH_BYTES, "little") + head)
+        content = b"".join([head, *pieces])
+        write_bytes_atomic(self._path(index), content)
+        write_receipt(
+            self.folder,
+            index,
+            files={FILE: hashlib.sha256(content).hexdigest()},
+            tiles={},
+            identity=self.identity,
+            circumstances={},
+        )
+
+    def problem(self, index: Zyx) -> str | None:
+        """Return None if a block is there and whole, else what is wrong with it."""
+        files = {FILE: self._path(index)}
+        return inspect_files(self.folder, index, files=files, identity=self.identity)[0]
+
+    def read(self, index: Zyx, *names: str) -> list[NDArray[Any]]:
+        """Return some arrays of a block.
+
+        Raises
+        ------
+        IntegrityError
+            If the file is gone or damaged.
+        """
+        with self._open(index) as file:
+            about, begins = _read_index(file)
+            return [_read_array(file, begins, *about[name]) for name in names]
+
+    def map(self, index: Zyx, name: str) -> NDArray[Any]:
+        """Return an array of a block that stays on disk; its bytes are not checked.
+
+        Raises
+        ------
+        IntegrityError
+            If the file is gone or damaged.
+        """
+        with self._open(index) as file:
+            about, begins = _read_index(file)
+            kind, shape, offset, _ = about[name]
+            return np.memmap(file, kind, "r", begins + offset, tuple(shape))
+
+    @contextmanager
+    def _open(self, index: Zyx) -> Iterator[BufferedReader]:
+        path = self._path(index)
+        try:
+            with path.open("rb") as file:
+                yield file
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"{path} is missing or damaged ({error}); delete {self.folder} and "
+                "repeat the same command with --forcerun segment_part: the blocks are "
+                "labelled again"
+            ) from error
+
+    def _path(self, index: Zyx) -> Path:
+        return receipt_path(self.folder, index).with_suffix(".arrays")
+
+
+def _pad(content: bytes) -> bytes:
+    return content + bytes(-len(content) % ALIGNMENT)
+
+
+def _read_index(file: BufferedReader) -> tuple[dict[str, Any], int]:
+    """Return what the index says, and where the arrays begin."""
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    about: dict[str, Any] = json.loads(file.read(length))
+    stop = LENGTH_BYTES + length
+    return about, stop + -stop % ALIGNMENT
+
+
+def _read_array(
+    file: BufferedReader,
+    begins: int,
+    kind: str,
+    shape: list[int],
+    offset: int,
+    check: int,
+) -> NDArray[Any]:
+    dtype = np.dtype(kind)
+    content = bytearray(prod(shape) * dtype.itemsize)
+    file.seek(begins + offset)
+    if file.readinto(content) != len(content) or crc32(content) != check:
+        raise ValueError("an array has not the bytes that were written")
+    return np.frombuffer(content, dtype).reshape(shape)

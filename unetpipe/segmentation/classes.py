@@ -1,0 +1,93 @@
+"""What objects are made of: the class of each voxel, and its stored probability."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.segmentation.thresholds import choose_classes
+from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.quantised import threshold_mask
+
+Classes = NDArray[np.uint8]
+
+
+class ClassSource:
+    """Classes of the voxels of a prediction.
+
+    Parameters
+    ----------
+    predicted : dict
+        ``prediction.json``.
+    settings : dict
+        Of the segmentation, choices filled in: ``threshold`` and ``flood_threshold``
+        with two classes; with more ``class_thresholds`` and ``object_classes``.
+    """
+
+    def __init__(self, predicted: dict[str, Any], settings: dict[str, Any]) -> None:
+        outputs = predicted["outputs"]
+        self._threshold: float = settings["threshold"]
+        flooded = settings["flood_threshold"]
+        self._flood_threshold = min(
+            self._threshold, self._threshold if flooded is None else flooded
+        )
+        self._chosen = settings["object_classes"]
+        self._class_thresholds = settings["class_thresholds"]
+        self._probability = open_volume(Path(outputs["probability"]["store"]))
+        self._classes = None
+        if "classes" in outputs:
+            self._classes = open_volume(Path(outputs["classes"]["store"]))
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there are two classes, told apart by the threshold."""
+        return self._classes is None
+
+    def shown(self, roi: Roi) -> Classes:
+        """Return what viewers see of a box: all classes, shape (z, y, x)."""
+        if self._classes is not None:
+            if self._class_thresholds:
+                stored = read_roi(self._probability, roi)
+                return choose_classes(stored, self._class_thresholds)
+            return np.asarray(read_roi(self._classes, roi), np.uint8)
+        stored = read_roi(self._probability, roi)[0]
+        return threshold_mask(stored, self._threshold).view(np.uint8)
+
+    def classes(self, roi: Roi) -> Classes:
+        """Return the class of voxels that make objects, 0 elsewhere."""
+        return self._choose(self.shown(roi))
+
+    def read(self, roi: Roi) -> tuple[Classes, NDArray[np.uint8]]:
+        """Return the same, and the stored probability of that class."""
+        if self._classes is None:
+            stored = read_roi(self._probability, roi)[0]
+            return threshold_mask(stored, self._threshold).view(np.uint8), stored
+        classes = self.classes(roi)
+        stored = np.zeros_like(classes)
+        for class_ in self.object_classes(classes):
+            channel = np.asarray(self._probability[(class_, *roi.slices)])
+            np.copyto(stored, channel, where=classes == class_)
+        return classes, stored
+
+    def read_region(self, roi: Roi) -> tuple[Classes, NDArray[np.uint8], Classes]:
+        """Return the same, and the class of voxels that may be flooded."""
+        classes, stored = self.read(roi)
+        region = classes
+        if self._classes is None and self._flood_threshold == 0:
+            region = np.ones_like(classes)
+        elif self._classes is None:
+            region = threshold_mask(stored, self._flood_threshold).view(np.uint8)
+        return classes, stored, region
+
+    @staticmethod
+    def object_classes(classes: Classes) -> list[int]:
+        """Return the classes that occur, without background."""
+        counts = np.bincount(classes.reshape(-1), minlength=1)
+        return [int(class_) for class_ in np.flatnonzero(counts) if class_]
+
+    def _choose(self, classes: Classes) -> Classes:
+        if self._classes is None or self._chosen is None:
+            return classes
+        return np.where(np.isin(classes, self._chosen), classes, np.uint8(0))

@@ -1,0 +1,262 @@
+"""Where the objects of a volume are made: folder, stores, receipts, scratch files.
+
+::
+
+    segmentation-<id>/
+        segmentation.ome.zarr    mask (or classes), and labels/objects
+        receipts/                one a shard: mask and objects are whole
+        objects.parquet, .csv    the table of objects
+        finished.json            written last; then the scratch files go
+        scratch-<id>/            labelled/, merged/, flooded/: files of blocks
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import ConfigError
+from unetpipe.runtime.files import (
+    ListHash,
+    circumstances,
+    hash_of,
+    read_record,
+    write_record,
+)
+from unetpipe.runtime.staging import partial_folder
+from unetpipe.segmentation.block_files import BlockFiles
+from unetpipe.storage.receipts import Arrays, check_receipt, receipt_path, write_receipt
+from unetpipe.storage.volumes import (
+    create_labels_group,
+    create_volume,
+    is_store,
+    open_volume,
+    write_shard,
+)
+from unetpipe.tiling.boxes import (
+    Halo,
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_shape,
+    iterate_grid,
+    whole_volume,
+)
+from unetpipe.tiling.grids import PredictionGeometry
+
+log = logging.getLogger(__name__)
+
+LARGEST_BLOCK = 2**32  # voxels; runs are counted in 32 bits
+LABELLED, MERGED, FLOODED = "labelled", "merged", "flooded"
+
+
+class SegmentationHome:
+    """The folder of one recipe for one volume.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the folder ``segmentation-<id>`` lies.
+    geometry : PredictionGeometry
+        Of the prediction.
+    block_shards : (z, y, x)
+        Shards that one block spans.
+    voxel_size_nm : (z, y, x)
+        Size of a voxel.
+    identity : dict
+        What decides the stored bits.
+
+    Raises
+    ------
+    ConfigError
+        If a block has more voxels than runs can count.
+
+    Attributes
+    ----------
+    geometry : PredictionGeometry
+        The same with the blocks of the segmentation.
+    identity_sha256 : str
+        Hash of the identity.
+    labelled, merged, flooded : BlockFiles
+        What passes leave for the next.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        geometry: PredictionGeometry,
+        block_shards: Zyx,
+        voxel_size_nm: tuple[float, float, float],
+        identity: dict[str, Any],
+    ) -> None:
+        shards = zip(geometry.shard, block_shards, strict=True)
+        self.geometry = replace(geometry, block=as_zyx(n * k for n, k in shards))
+        _check_size(self.geometry, block_shards)
+        self.voxel_size_nm, self.identity = voxel_size_nm, identity
+        self.identity_sha256 = hash_of(identity)
+        self.path = folder / f"segmentation-{self.identity_sha256[:8]}"
+        self.store = self.path / "segmentation.ome.zarr"
+        self.objects_store = self.store / "labels" / "objects"
+        self.receipts = self.path / "receipts"
+        cut = hash_of([self.identity_sha256, self.geometry.block])
+        self.scratch = self.path / f"scratch-{cut[:8]}"
+        self._circumstances = circumstances()
+        self.labelled, self.merged, self.flooded = (
+            BlockFiles(self.scratch / name, cut) for name in (LABELLED, MERGED, FLOODED)
+        )
+        self._arrays: Arrays | None = None
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the volume."""
+        return self.geometry.num_blocks
+
+    @property
+    def block_counts(self) -> Zyx:
+        """Blocks along each axis."""
+        return grid_shape(self.geometry.volume_shape, self.geometry.block)
+
+    def block_index(self, number: int) -> Zyx:
+        """Return where a block lies in the grid of blocks."""
+        _, rows, columns = self.block_counts
+        z, rest = divmod(number, rows * columns)
+        return as_zyx((z, *divmod(rest, columns)))
+
+    def block_number(self, index: Zyx) -> int:
+        """Return the number of a block."""
+        _, rows, columns = self.block_counts
+        return (index[0] * rows + index[1]) * columns + index[2]
+
+    def grow(self, roi: Roi, halo: Halo) -> Roi:
+        """Return a box with its halo, clipped to the volume."""
+        return roi.grow(halo).intersect(whole_volume(self.geometry.volume_shape))
+
+    @property
+    def arrays(self) -> Arrays:
+        """The open stores: ``mask`` and ``objects``."""
+        if self._arrays is None:
+            self._arrays = {
+                "mask": open_volume(self.store, mode="r+"),
+                "objects": open_volume(self.objects_store, mode="r+"),
+            }
+        return self._arrays
+
+    def create_stores(self, num_objects: int) -> None:
+        """Create mask and objects; under their final name at once, or not at all."""
+        if self._has_stores:
+            return
+        grids: dict[str, Any] = {
+            "shape": self.geometry.volume_shape,
+            "chunk": self.geometry.chunk,
+            "shard": self.geometry.shard,
+            "voxel_size_nm": self.voxel_size_nm,
+            "attributes": {"identity": self.identity},
+        }
+        with partial_folder(self.store) as staging:
+            # Viewers would show a mask of 0 and 1 as a black image.
+            create_volume(staging, dtype="uint8", is_labels=True, **grids)
+            create_volume(
+                create_labels_group(staging, ("objects",)) / "objects",
+                dtype="uint32" if num_objects < 2**32 else "uint64",
+                is_labels=True,
+                **grids,
+            )
+
+    def write_block(
+        self, number: int, mask: NDArray[np.uint8], objects: NDArray[Any]
+    ) -> None:
+        """Write the shards of a block, and after each its receipt."""
+        roi, arrays = self.geometry.block_roi(number), self.arrays
+        for index, shard in self.geometry.shards(roi):
+            inside = shard.relative_to(roi.start).slices
+            files = {
+                name: write_shard(arrays[name], index, voxels[inside])
+                for name, voxels in (("mask", mask), ("objects", objects))
+            }
+            write_receipt(
+                self.receipts,
+                index,
+                files=files,
+                tiles={},
+                identity=self.identity_sha256,
+                circumstances=self._circumstances,
+            )
+
+    def lacks_shards(self, number: int) -> bool:
+        """Return whether a shard of a block is not there, or not whole."""
+        shards = self.geometry.shards(self.geometry.block_roi(number))
+        problems = {index: self._problem(index) for index, _ in shards}
+        for index, problem in problems.items():
+            if problem and problem not in ("has no receipt", "has no store"):
+                log.warning("shard %s %s; it is made again", index, problem)
+        return any(problems.values())
+
+    def problems(self) -> dict[Zyx, str]:
+        """Return what is wrong with which shard; hashes all of them."""
+        found = {index: self._problem(index) for index in self._all_shards()}
+        return {index: problem for index, problem in found.items() if problem}
+
+    def hash_files(self) -> dict[str, str]:
+        """Return a hash of all shards of each array, as their receipts tell."""
+        total = {name: ListHash() for name in self.arrays}
+        for index in self._all_shards():
+            files = read_record(receipt_path(self.receipts, index))["files"]
+            for name, digest in total.items():
+                digest.add(files[name])
+        return {name: digest.hexdigest() for name, digest in total.items()}
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """What was recorded at the end; None before."""
+        return read_record(self._finished) if self._finished.exists() else None
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Declare the segmentation whole."""
+        write_record(self._finished, summary)
+
+    def tidy(self) -> None:
+        """Drop what only the passes needed, and what a killed one has left."""
+        for scratch in self.path.glob("scratch-*"):
+            shutil.rmtree(scratch)
+        for orphan in self.path.rglob("*.partial"):
+            orphan.unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """Take back that it is whole; the passes begin anew, whole shards are kept."""
+        self._finished.unlink(missing_ok=True)
+
+    def _all_shards(self) -> Iterator[Zyx]:
+        whole = whole_volume(self.geometry.volume_shape)
+        return iterate_grid(whole, self.geometry.shard)
+
+    @property
+    def _finished(self) -> Path:
+        return self.path / "finished.json"
+
+    @property
+    def _has_stores(self) -> bool:
+        stores = (self.store, self.objects_store)
+        return all((s / "zarr.json").exists() and is_store(s) for s in stores)
+
+    def _problem(self, index: Zyx) -> str | None:
+        if not self._has_stores:
+            return "has no store"
+        return check_receipt(
+            self.receipts, index, arrays=self.arrays, identity=self.identity_sha256
+        )
+
+
+def _check_size(geometry: PredictionGeometry, block_shards: Zyx) -> None:
+    sides = zip(geometry.block, geometry.volume_shape, strict=True)
+    voxels = prod(min(n, length) for n, length in sides)
+    if voxels >= LARGEST_BLOCK:
+        raise ConfigError(
+            f"segmentation.block_shards {list(block_shards)} makes blocks of {voxels} "
+            f"voxels, {LARGEST_BLOCK} or more; use fewer shards, [1, 1, 1] at best"
+        )

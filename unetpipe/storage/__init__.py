@@ -1,0 +1,1 @@
+"""OME-Zarr, shards, receipts, pyramids, and the stores of predictions."""

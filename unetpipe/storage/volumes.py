@@ -1,0 +1,295 @@
+"""Chunked, sharded OME-Zarr: the one place that creates, opens, reads and writes it.
+
+A store is an NGFF 0.5 image: a Zarr v3 group with array ``0`` at full resolution (and
+``1``, ``2``, ... once a pyramid is built). Images and probabilities are (c, z, y, x),
+labels and masks (z, y, x). Its metadata is created once; workers only open it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import ZstdCodec
+
+from unetpipe.errors import DataError, GeometryError
+from unetpipe.runtime.files import write_bytes_atomic
+from unetpipe.runtime.machine import enough_disk
+from unetpipe.storage.ngff import (
+    Channel,
+    Rgba,
+    describe_channels,
+    describe_image,
+    describe_labels,
+    describe_labels_group,
+    rewindow,
+)
+from unetpipe.storage.shard_codec import ShardFormat
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+)
+
+# Comparing every chunk with the fill value costs more than compressing it, and a shard
+# without a file could not be told from a lost one.
+zarr.config.set({"array.write_empty_chunks": True})
+
+
+def create_volume(
+    path: Path,
+    *,
+    shape: Zyx,
+    dtype: DTypeLike,
+    chunk: Zyx,
+    shard: Zyx,
+    voxel_size_nm: tuple[float, float, float],
+    channels: Sequence[str | Channel] | None = None,
+    is_labels: bool = False,
+    colours: Mapping[int, Rgba] | None = None,
+    attributes: dict[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """Create an empty NGFF 0.5 store with its full-resolution array.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store; must not exist.
+    shape, chunk, shard : (z, y, x)
+        Shards are whole multiples of chunks; channels share a shard.
+    dtype : dtype
+        Of the voxels.
+    voxel_size_nm : (z, y, x)
+        Physical size of a voxel.
+    channels : sequence of str or Channel, optional
+        Adds a leading c axis. Without it the array is (z, y, x).
+    is_labels : bool
+        Mark the image as labels (``image-label``).
+    colours : mapping of int to rgba, optional
+        Of all labels but 0; without it viewers choose.
+    attributes : dict, optional
+        Recipe and the like, stored under ``unetpipe``.
+    """
+    if path.exists():
+        raise DataError(f"{path} exists already; remove it or use another name")
+    name = path.name.split(".")[0]
+    if is_labels:
+        is_inside_image = path.parent.name == "labels"
+        about = describe_labels(
+            name, voxel_size_nm, colours=colours, is_inside_image=is_inside_image
+        )
+    else:
+        shown = None if channels is None else tuple(map(_as_channel, channels))
+        about = describe_image(name, voxel_size_nm, dtype=dtype, channels=shown)
+    with enough_disk(path, "the empty store"):
+        group = zarr.create_group(path, zarr_format=3)
+        group.attrs.update(
+            {
+                "ome": about,
+                "unetpipe": attributes or {},
+            }
+        )
+        count = () if channels is None else (len(channels),)
+        single = () if channels is None else (1,)
+        return group.create_array(
+            "0",
+            shape=(*count, *shape),
+            chunks=(*single, *chunk),
+            shards=(*count, *shard),
+            dtype=dtype,
+            compressors=ZstdCodec(level=1 if np.dtype(dtype).itemsize == 1 else 0),
+            fill_value=0,
+            dimension_names=["c", "z", "y", "x"][4 - len(count) - 3 :],
+        )
+
+
+def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
+    """Add the ``labels`` group to a store and return its folder.
+
+    Each name is then created inside it with ``create_volume(..., is_labels=True)``.
+    """
+    group = zarr.open_group(path, mode="r+").create_group("labels")
+    group.attrs.update({"ome": describe_labels_group(names)})
+    return path / "labels"
+
+
+def set_channels(path: Path, channels: Sequence[Channel]) -> None:
+    """Give the channels of a store new names and colours, if it has others."""
+    group = zarr.open_group(path, mode="r+")
+    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    before = deepcopy(about)
+    describe_channels(about, channels, open_volume(path).dtype)
+    if about != before:
+        group.attrs["ome"] = about
+
+
+def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
+    """Say which grey values viewers show as black and white, for each channel."""
+    group = zarr.open_group(path, mode="r+")
+    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    rewindow(about, windows)
+    group.attrs["ome"] = about
+
+
+def open_volume(
+    path: Path, *, mode: Literal["r", "r+"] = "r", level: int = 0
+) -> zarr.Array[Any]:
+    """Open one resolution level of a store.
+
+    Raises
+    ------
+    DataError
+        If there is no such store or level.
+    """
+    try:
+        array = zarr.open_array(path / str(level), mode=mode)
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} has no resolution level {level} ({error}); "
+            "run the rule that creates it"
+        ) from error
+    return array
+
+
+def is_store(path: Path) -> bool:
+    """Return whether there is a store with its full-resolution array."""
+    return (path / "0" / "zarr.json").exists()
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return what ``create_volume`` was given as ``attributes``."""
+    try:
+        group = zarr.open_group(path, mode="r")
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"{path} is not an OME-Zarr store ({error})") from error
+    attributes: Any = group.attrs.get("unetpipe", {})
+    return dict(attributes)
+
+
+def read_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
+    """Read a box of voxels, all channels: shape (z, y, x) or (c, z, y, x)."""
+    return np.asarray(array[(..., *roi.slices)])
+
+
+def iterate_sections(
+    array: zarr.Array[Any], numbers: Iterable[int]
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (z, section) in rising order, decoding each chunk once.
+
+    A section has shape (y, x) or (c, y, x). Memory: one chunk's thickness of sections.
+    """
+    thickness, length = array.chunks[-3], array.shape[-3]
+    slab, begins = None, -1
+    for z in sorted(numbers):
+        if z // thickness != begins:
+            begins = z // thickness
+            stop = min((begins + 1) * thickness, length)
+            slab = np.asarray(array[..., begins * thickness : stop, :, :])
+        yield z, np.asarray(slab)[..., z - begins * thickness, :, :]
+
+
+def hash_sections(array: zarr.Array[Any]) -> str:
+    """Return a sha256 of what an array (z, y, x) holds, however it is cut.
+
+    It is that of the sections' own sha256 in order; each is of its voxels in C order,
+    little-endian. Memory: one row of chunks.
+    """
+    depth, height, _ = array.chunks
+    total = hashlib.sha256()
+    for z in range(0, array.shape[0], depth):
+        digests = [hashlib.sha256() for _ in range(min(depth, array.shape[0] - z))]
+        for y in range(0, array.shape[1], height):
+            rows = np.asarray(array[z : z + depth, y : y + height])
+            for digest, section in zip(digests, rows, strict=True):
+                little = section.dtype.newbyteorder("<")
+                digest.update(np.ascontiguousarray(section, little).data)
+        for digest in digests:
+            total.update(digest.digest())
+    return total.hexdigest()
+
+
+def shard_shape(array: zarr.Array[Any]) -> Zyx:
+    """Return the write unit of an array."""
+    return as_zyx((array.shards or array.chunks)[-3:])
+
+
+def shard_path(array: zarr.Array[Any], index: Zyx) -> Path:
+    """Return the file that holds one shard."""
+    root = Path(str(array.store_path.store.root)) / array.store_path.path  # type: ignore[attr-defined]
+    lead = ("0",) * (array.ndim - 3)
+    return root.joinpath("c", *lead, *map(str, index))
+
+
+def write_shard(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> str:
+    """Write one whole shard as ``store_shard`` does; return the sha256 of its file."""
+    digest = hashlib.sha256()
+    for piece in store_shard(array, index, voxels):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def store_shard(
+    array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]
+) -> list[bytes]:
+    """Write one whole shard and sync it; return the pieces that make up its file.
+
+    The file is absent, old, or whole at any moment. Threads may write shards of one
+    array at the same time.
+
+    Parameters
+    ----------
+    array : zarr array, (z, y, x) or (c, z, y, x)
+        Made by ``create_volume``.
+    index : (z, y, x)
+        Shard number along each axis.
+    voxels : array
+        The shard's voxels, clipped to the volume: exactly its write ROI.
+
+    Raises
+    ------
+    GeometryError
+        If the voxels are not exactly one shard: two writers could then share a file.
+    ResourceError
+        If the disk is full.
+    """
+    pieces = encode_shard(array, index, voxels)
+    write_bytes_atomic(shard_path(array, index), *pieces)
+    return pieces
+
+
+def encode_shard(
+    array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]
+) -> list[bytes]:
+    """Return the pieces of the file that ``store_shard`` would write.
+
+    Raises
+    ------
+    GeometryError
+        If the voxels are not exactly one shard.
+    """
+    shape = as_zyx(array.shape[-3:])
+    roi = grid_cell(index, shard_shape(array), shape)
+    expected = (*array.shape[:-3], *roi.shape)
+    if voxels.shape != expected:
+        raise GeometryError(
+            f"shard {index} holds {expected} voxels, given {voxels.shape}; "
+            "write whole shards only"
+        )
+    return _shard_format(array).encode(voxels)
+
+
+def _shard_format(array: zarr.Array[Any]) -> ShardFormat:
+    """Return how ``create_volume`` asked for the shards of an array to be encoded."""
+    metadata: Any = array.metadata
+    (sharding,) = metadata.codecs
+    zstd = sharding.codecs[-1]
+    return ShardFormat(array.chunks, array.shards or (), array.dtype, zstd.level)
+
+
+def _as_channel(channel: str | Channel) -> Channel:
+    return Channel(channel) if isinstance(channel, str) else channel

@@ -1,0 +1,1 @@
+"""What to learn: cells, the weights of their borders, annotated sections."""

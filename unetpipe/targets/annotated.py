@@ -1,0 +1,170 @@
+"""Annotated volumes, and the pieces of them that a network may see at once."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import ConfigError, DataError
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
+from unetpipe.tiling.intensity import mirror_source, mirror_take, normalise
+
+
+class ArrayLike(Protocol):
+    """What is read of an array: its shape, and boxes of it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Return a box."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnnotatedVolume:
+    """An image, its training target, and the sections that may be used.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    image : array-like, shape (c, z, y, x)
+        Grey values as stored.
+    target : array-like of uint8, shape (z, y, x)
+        Class of each voxel, 255 = unlabelled.
+    border : array-like of float32, shape (z, y, x), or None
+        The border term of the weight map.
+    mean, std : float32 arrays, shape (c,)
+        Intensity statistics of the whole volume.
+    sections : tuple of int
+        Section numbers, ascending.
+    num_known : tuple of int
+        Known voxels of each of these sections.
+    instances : array-like, shape (z, y, x), or None
+        Ids of the cells as annotated, where labels have ids.
+    unlabelled : int or None
+        Id, among them, of what nobody annotated.
+    voxel_size_nm : (z, y, x)
+        Edges of a voxel; a watershed measures depths in them.
+    """
+
+    name: str
+    image: ArrayLike
+    target: ArrayLike
+    border: ArrayLike | None
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    sections: tuple[int, ...]
+    num_known: tuple[int, ...]
+    instances: ArrayLike | None = None
+    unlabelled: int | None = None
+    voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def pieces(self, ndim: int) -> list["Piece"]:
+        """Return the runs of sections that the network may see at once.
+
+        In two dimensions each section is its own piece; in three, sections that
+        follow each other are one. A piece is mirrored at its faces, so nothing of a
+        section in another role is ever used.
+        """
+        pieces: list[Piece] = []
+        for z, known in zip(self.sections, self.num_known, strict=True):
+            if ndim == 3 and pieces and pieces[-1].stop == z:
+                last = pieces.pop()
+                pieces.append(Piece(self, last.start, z + 1, last.num_known + known))
+            else:
+                pieces.append(Piece(self, z, z + 1, known))
+        return pieces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Sections ``start`` to ``stop`` of a volume."""
+
+    volume: AnnotatedVolume
+    start: int
+    stop: int
+    num_known: int
+
+    @property
+    def shape(self) -> Zyx:
+        """Voxels along z, y, x."""
+        return as_zyx((self.stop - self.start, *self.volume.target.shape[1:]))
+
+    def read(self, array: ArrayLike, roi: Roi) -> NDArray[Any]:
+        """Read a box of the piece, mirrored beyond its faces: (..., z, y, x)."""
+        source = mirror_source(roi, self.shape)
+        z, y, x = source.slices
+        z = slice(z.start + self.start, z.stop + self.start)
+        real = np.asarray(array[(..., z, y, x)])
+        return mirror_take(real, source.start, roi, self.shape)
+
+    def read_image(self, roi: Roi) -> NDArray[np.float32]:
+        """Read and normalise a box of the image, mirrored: (c, z, y, x)."""
+        seen = self.read(self.volume.image, roi)
+        return normalise(seen, mean=self.volume.mean, std=self.volume.std)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one role.
+
+    Attributes
+    ----------
+    volumes : list of AnnotatedVolume
+        One a row.
+    class_counts : int64 array, shape (k,)
+        Known voxels of each class in all of them.
+    identity : list of dict
+        Hashes and sections: what the trained bits depend on.
+    empty_sections : list of str
+        Sections that hold background only.
+    """
+
+    volumes: list[AnnotatedVolume]
+    class_counts: NDArray[np.int64]
+    identity: list[dict[str, Any]]
+    empty_sections: list[str]
+
+
+def check_rows(train: Rows, validate: Rows) -> None:
+    """Raise ConfigError or DataError where no network can be learned from the rows."""
+    if not train.volumes:
+        raise ConfigError(
+            "no row of the sheet has the role train; give it to annotated sections"
+        )
+    channels = {v.name: v.image.shape[0] for v in train.volumes + validate.volumes}
+    if len(set(channels.values())) > 1:
+        raise DataError(
+            f"volumes differ in their number of channels: {channels}; one network "
+            "takes one number, so train on volumes that have it"
+        )
+    present = np.flatnonzero(train.class_counts)
+    if len(present) < 2:
+        names = ", ".join(dict.fromkeys(v.name for v in train.volumes))
+        raise DataError(
+            f"the training sections of {names} hold known voxels of "
+            f"{len(present)} classes ({present.tolist()}) only; a network needs at "
+            "least two: check the labels, label_kind and unlabelled"
+        )
+
+
+def warnings_about(train: Rows, validate: Rows) -> list[str]:
+    """Say what may be a mistake in the rows."""
+    warnings = []
+    absent = np.flatnonzero(train.class_counts == 0).tolist()
+    if absent:
+        warnings.append(f"no training voxel is of class {absent}; it weighs 1")
+    if train.empty_sections:
+        warnings.append(
+            f"{len(train.empty_sections)} training sections hold background only: "
+            + ", ".join(train.empty_sections[:10])
+        )
+    if not validate.volumes:
+        warnings.append(
+            "no row has the role validate: the last weights are taken, and thresholds "
+            "are 0.5"
+        )
+    return warnings

@@ -1,0 +1,308 @@
+"""Target and border term of a volume, block by block: the bits of the whole.
+
+::
+
+    +---------------+
+    |  halo: real   |    The border term depends on nothing farther than 6 sigma,
+    |   +-------+   |    touching cells on the next voxel only, and components are
+    |   | block |   |    numbered for the whole volume beforehand; so what a block
+    |   +-------+   |    gets does not depend on how the volume was cut.
+    +---------------+
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError, ResourceError
+from unetpipe.runtime.machine import num_processors
+from unetpipe.storage.volumes import read_roi, shard_shape, store_shard
+from unetpipe.targets.stored_cells import StoredComponents
+from unetpipe.targets.weight_map import (
+    UNLABELLED,
+    LabelKind,
+    border_reach,
+    compute_border_term,
+    compute_target,
+    count_classes,
+    find_cells,
+    separate_touching,
+    to_instances,
+)
+from unetpipe.tiling.boxes import (
+    Halo,
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+    iterate_grid,
+    whole_volume,
+)
+
+log = logging.getLogger(__name__)
+
+# Voxels of a block with its halo, if its shards are not larger already.
+MOST_VOXELS = 6_000_000
+# Two neighbours of each voxel, distances, results; labels and two kinds of ids come on
+# top.
+BYTES_PER_VOXEL = 64
+MOST_SECTIONS = 8
+MOST_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What is known of a block once it is stored.
+
+    ``class_counts`` are the known voxels of each class in each of its sections, shape
+    (z, k); ``cells`` are the ids that each section of it holds.
+    """
+
+    roi: Roi
+    class_counts: NDArray[np.int64]
+    cells: list[NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Labels as ingested, (z, y, x), and what they mean.
+
+    ``kind``, ``border_class`` and ``unlabelled`` are those of ``to_instances``.
+    """
+
+    labels: zarr.Array[Any]
+    kind: LabelKind
+    unlabelled: int | None
+    border_class: int | None
+
+    def find_cells(self, roi: Roi) -> NDArray[np.bool_]:
+        """Return which voxels of a box belong to cells."""
+        return find_cells(
+            read_roi(self.labels, roi),
+            self.kind,
+            border_class=self.border_class,
+            unlabelled=self.unlabelled,
+        )
+
+    def to_instances(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the cells of a box that holds all of each."""
+        return to_instances(
+            labels,
+            self.kind,
+            border_class=self.border_class,
+            unlabelled=self.unlabelled,
+        )
+
+
+class Weigher:
+    """Computes and stores target and border term of one volume.
+
+    Parameters
+    ----------
+    annotation : Annotation
+        What there is to learn.
+    border, target : zarr arrays, (z, y, x)
+        To be filled; of equal shards, with ``ndim`` 2 one section deep.
+    scratch : Path
+        Of a store that may be needed meanwhile.
+    num_classes : int
+        Classes of the network.
+    ndim : 2 or 3
+        2: each section by itself.
+    w0, sigma_vox : float
+        Of the border term; without w0 it is 0 everywhere.
+    """
+
+    def __init__(
+        self,
+        annotation: Annotation,
+        *,
+        border: zarr.Array[Any],
+        target: zarr.Array[Any],
+        scratch: Path,
+        num_classes: int,
+        ndim: int,
+        w0: float,
+        sigma_vox: float,
+    ) -> None:
+        self.annotation, self.border, self.target = annotation, border, target
+        self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
+        self.w0, self.sigma_vox = w0, sigma_vox
+        self.shape = as_zyx(annotation.labels.shape)
+        # One voxel more, where touching cells lie apart.
+        reach = 1 + (border_reach(sigma_vox) if w0 else 0)
+        around: Zyx = (reach if ndim == 3 else 0, reach, reach)
+        self.halo = Halo(around, around)
+        self.block = choose_block(self.shape, shard_shape(border), self.halo, ndim)
+        if ndim == 2:  # as many sections as are decoded together anyway
+            depth = min(annotation.labels.chunks[0], MOST_SECTIONS)
+            self.block = (depth, *self.block[1:])
+        self.components: StoredComponents | None = None
+
+    @property
+    def num_threads(self) -> int:
+        """Blocks that are computed at once."""
+        return min(num_processors(), MOST_THREADS)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Memory that this takes at most, beside the libraries."""
+        given = self.annotation.labels.dtype.itemsize
+        id_bytes = 8 if self._needs_components() else given
+        wide = prod(
+            min(b + h, n)
+            for b, h, n in zip(self.block, self.halo.total, self.shape, strict=True)
+        )
+        at_once = wide if self.ndim == 3 else wide // min(self.block[0], self.shape[0])
+        each = wide * given + at_once * (BYTES_PER_VOXEL + 2 * id_bytes)
+        return self.num_threads * each
+
+    def check_memory(self, what: str) -> None:
+        """Log how much memory this takes at most, and refuse too much.
+
+        Raises
+        ------
+        ResourceError
+            If that is more than is free.
+        """
+        free = psutil.virtual_memory().available
+        log.info("%s: at most %d MB of memory", what, self.peak_bytes >> 20)
+        if self.peak_bytes > free:
+            raise ResourceError(
+                f"{what} needs {self.peak_bytes >> 20} MB of memory in blocks of "
+                f"{self.block} voxels, {free >> 20} MB are free; make ingest.shard "
+                "smaller along y and x, or use more memory"
+            )
+
+    def blocks(self) -> Iterator[Weighed]:
+        """Compute and store all blocks, and yield what is known of them in order."""
+        if self._needs_components():
+            self.components = StoredComponents(
+                self.scratch,
+                shape=self.shape,
+                block=self.block,
+                sections_apart=self.ndim == 2,
+                read_mask=self.annotation.find_cells,
+            )
+        waiting: deque[Future[Weighed]] = deque()
+        with ThreadPoolExecutor(self.num_threads, "weigh") as threads:
+            try:
+                for index in iterate_grid(whole_volume(self.shape), self.block):
+                    roi = grid_cell(index, self.block, self.shape)
+                    if self.components is not None:
+                        self.components.number(roi)
+                    waiting.append(threads.submit(self._weigh, roi))
+                    if len(waiting) > self.num_threads:
+                        yield self._first_of(waiting)
+                while waiting:
+                    yield self._first_of(waiting)
+            finally:
+                for block in waiting:
+                    block.cancel()
+
+    def _first_of(self, waiting: deque[Future[Weighed]]) -> Weighed:
+        """Wait for the oldest block, which no later one needs."""
+        block = waiting.popleft().result()
+        if self.components is not None:
+            self.components.forget_before(block.roi)
+        return block
+
+    def _needs_components(self) -> bool:
+        """Return whether cells are components that may reach beyond a block."""
+        lengths = list(zip(self.block, self.shape, strict=True))[3 - self.ndim :]
+        is_cut = any(block < length for block, length in lengths)
+        return is_cut and self.annotation.kind != "instances"
+
+    def _weigh(self, roi: Roi) -> Weighed:
+        """Compute and store a block; with ``ndim`` 2 section by section."""
+        wide = roi.grow(self.halo).intersect(whole_volume(self.shape))
+        labels = read_roi(self.annotation.labels, wide)
+        pieces = [roi]
+        if self.ndim == 2:
+            (first, *low), (stop, *high) = roi.start, roi.stop
+            pieces = [
+                Roi(as_zyx((z, *low)), as_zyx((z + 1, *high)))
+                for z in range(first, stop)
+            ]
+        weighed = [self._weigh_piece(piece, labels, wide) for piece in pieces]
+        return Weighed(
+            roi,
+            np.concatenate([w.class_counts for w in weighed]),
+            [ids for w in weighed for ids in w.cells],
+        )
+
+    def _weigh_piece(self, roi: Roi, labels: NDArray[Any], origin: Roi) -> Weighed:
+        """Compute and store what is connected: labels are those of a larger box."""
+        wide = roi.grow(self.halo).intersect(origin)
+        inside = roi.relative_to(wide.start).slices
+        labels = labels[wide.relative_to(origin.start).slices]
+        if self.components is None:
+            cells = self.annotation.to_instances(labels)
+        else:
+            cells = self.components.read(wide)
+        separated = separate_touching(cells)
+        try:
+            target = compute_target(
+                labels[inside],
+                separated[inside],
+                self.annotation.kind,
+                num_classes=self.num_classes,
+                unlabelled=self.annotation.unlabelled,
+            )
+        except DataError as error:
+            where = f"section {roi.start[0]}" if self.ndim == 2 else f"at {roi.start}"
+            raise DataError(f"{where}: {error}") from error
+        border = np.zeros(roi.shape, np.float32)
+        if self.w0:
+            border = compute_border_term(
+                separated, w0=self.w0, sigma_vox=self.sigma_vox, inside=inside
+            )
+            border[target == UNLABELLED] = 0
+        self._store(self.border, roi, border)
+        self._store(self.target, roi, target)
+        return Weighed(
+            roi,
+            np.stack([count_classes(s, self.num_classes) for s in target]),
+            [np.unique(section[section > 0]) for section in cells[inside]],
+        )
+
+    def _store(self, array: zarr.Array[Any], roi: Roi, voxels: NDArray[Any]) -> None:
+        shard = shard_shape(array)
+        for index in iterate_grid(roi, shard):
+            part = grid_cell(index, shard, self.shape).relative_to(roi.start)
+            store_shard(array, index, voxels[part.slices])
+
+
+def choose_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
+    """Return the block to compute at once: whole shards, as many as fit.
+
+    Parameters
+    ----------
+    shape, shard : (z, y, x)
+        Of the volume and of its stores.
+    halo : Halo
+        What is read around a block.
+    ndim : 2 or 3
+        2: sections are computed one by one.
+    """
+    block = list(shard)
+    grown = True
+    while grown:
+        grown = False
+        for axis in (2, 1, 0)[:ndim]:
+            larger = block.copy()
+            larger[axis] *= 2
+            wide = prod(n + h for n, h in zip(larger, halo.total, strict=True))
+            if block[axis] < shape[axis] and wide <= MOST_VOXELS:
+                block, grown = larger, True
+    return as_zyx(block)

@@ -1,0 +1,1 @@
+"""Which voxels, and what they cost: boxes, grids, halo, mirroring, tiles, memory."""

@@ -1,0 +1,268 @@
+"""What a prediction or a training will cost, from shapes alone: no voxel is read.
+
+Before anything was measured the rate is assumed, and said to be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from unetpipe.tiling.boxes import Zyx, as_zyx
+from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.orientations import choose_orientations
+from unetpipe.tiling.part_memory import project_part
+from unetpipe.tiling.patch_size import choose_patch
+from unetpipe.tiling.tile_choice import (
+    CPU_MEMORY_GB,
+    TileCandidate,
+    project_tile,
+    rank_tiles,
+)
+from unetpipe.tiling.unet_spec import UNetSpec
+
+# ASSUME: where nothing was measured yet. A CPU's is for one processor; both are about
+# half of what the benchmarks reached.
+ASSUMED_FLOP_PER_SECOND = {"cpu": 3e10, "cuda": 2e13}
+ASSUMED_GPU_GB = 56.0
+# ASSUME: stores become at least so many times smaller (labels and masks: far more).
+LEAST_COMPRESSION = {"image": 1.0, "probability": 1.5, "labels": 10.0, "border": 4.0}
+PYRAMID = 4 / 3
+# Forward, and twice as much backward.
+PASSES_OF_A_STEP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What is known of a volume before it is stored.
+
+    ``known_from`` says whether that is its record, a file's header, or the
+    configuration.
+    """
+
+    name: str
+    shape: Zyx
+    num_channels: int
+    itemsize: int
+    known_from: str
+
+    @property
+    def num_voxels(self) -> int:
+        """Voxels of one channel."""
+        return prod(self.shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the image, as stored without compression."""
+        return self.num_voxels * self.num_channels * self.itemsize
+
+    def bytes_to_store(self, *, has_labels: bool, is_trained_on: bool) -> float:
+        """Return what ingesting it takes of the disk."""
+        needed = self.num_bytes / LEAST_COMPRESSION["image"] * PYRAMID
+        needed += has_labels * 4 * self.num_voxels / LEAST_COMPRESSION["labels"]
+        if is_trained_on:
+            needed += 4 * self.num_voxels / LEAST_COMPRESSION["border"]
+            needed += self.num_voxels / LEAST_COMPRESSION["labels"]
+        return needed
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """FLOP a second, and where that number comes from."""
+
+    flop_per_second: float
+    known_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What one prediction takes.
+
+    Attributes
+    ----------
+    stride : (z, y, x)
+        What a tile keeps.
+    num_tiles, num_blocks, num_shards, num_parts : int
+        Pieces of the work.
+    num_files : int
+        Shards and receipts, of the coarser levels and of the segmentation too.
+    flop : int
+        Halo included.
+    bytes_read, bytes_written : int
+        Before compression.
+    peak_rss_bytes : int
+        Of one part.
+    disk_bytes : float
+        Prediction and segmentation.
+    seconds : float
+        Of all parts together.
+    rate_from : str
+        Where the speed comes from.
+    """
+
+    stride: Zyx
+    num_tiles: int
+    num_blocks: int
+    num_shards: int
+    num_parts: int
+    num_files: int
+    flop: int
+    bytes_read: int
+    bytes_written: int
+    peak_rss_bytes: int
+    disk_bytes: float
+    seconds: float
+    rate_from: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the configuration says of predictions, as far as it costs something."""
+
+    precision: str
+    device: str
+    memory_gb: float | None
+    stride: Zyx | None
+    average: int | Sequence[int]
+    block_shards: Zyx
+    num_parts: int
+    roi: Sequence[Sequence[int]] | None = None
+
+
+def forecast_prediction(
+    volume: Volume,
+    spec: UNetSpec,
+    wanted: Wanted,
+    rate: Rate,
+    probe: dict[str, Any] | None = None,
+    num_members: int = 1,
+) -> Forecast:
+    """Return what a prediction takes.
+
+    Parameters
+    ----------
+    volume : Volume
+        What is predicted.
+    spec : UNetSpec
+        The network.
+    wanted : Wanted
+        Of the configuration.
+    rate : Rate
+        Of the device.
+    probe : dict, optional
+        ``probe.json``; without it the tile is chosen as the probe would choose it if
+        its largest one ran.
+    num_members : int
+        Networks of an ensemble.
+    """
+    if probe:
+        stride, orientations = as_zyx(probe["stride"]), tuple(probe["orientations"])
+        activation, batch = probe["projected_activation_bytes"], probe["batch_tiles"]
+        device = probe["device"].partition(" ")[0]
+    else:
+        orientations, batch, device = (
+            choose_orientations(wanted.average),
+            1,
+            wanted.device,
+        )
+        tile = _choose_tile(volume.shape, spec, wanted, orientations)
+        stride, activation = tile.stride, tile.tile_bytes
+    geometry = plan_geometry(
+        volume.shape, stride, spec, block_shards=wanted.block_shards
+    )
+    num_tiles = _count_tiles(geometry, wanted.roi)
+    share = num_tiles / geometry.num_tiles
+    passes = len(orientations) * num_members
+    flop = num_tiles * passes * spec.flop(geometry.input_shape)
+    stored = 1 if spec.num_classes == 2 else spec.num_classes + 1
+    halo = prod(n + h for n, h in zip(geometry.block, spec.halo.total, strict=True))
+    read = volume.num_bytes * halo / prod(geometry.block)
+    disk = volume.num_voxels * PYRAMID * stored / LEAST_COMPRESSION["probability"]
+    disk += volume.num_voxels * PYRAMID * (1 + 4) / LEAST_COMPRESSION["labels"]
+    outputs = 1 if spec.num_classes == 2 else 2
+    files = geometry.num_shards * (1 + outputs * PYRAMID + 2 * PYRAMID)
+    return Forecast(
+        stride=stride,
+        num_tiles=num_tiles,
+        num_blocks=geometry.num_blocks,
+        num_shards=geometry.num_shards,
+        num_parts=wanted.num_parts,
+        num_files=int(files),
+        flop=flop,
+        bytes_read=int(share * read),
+        bytes_written=int(share * volume.num_voxels * stored),
+        peak_rss_bytes=project_part(
+            geometry,
+            spec,
+            device=device,
+            itemsize=volume.itemsize,
+            batch_tiles=batch,
+            orientations=orientations,
+            activation_bytes=activation,
+            num_members=num_members,
+        ),
+        disk_bytes=share * disk,
+        seconds=flop / rate.flop_per_second,
+        rate_from=rate.known_from,
+    )
+
+
+def assume_rate(device: str, threads: int) -> Rate:
+    """Return a guess at FLOP a second, for want of a measurement."""
+    per_second = ASSUMED_FLOP_PER_SECOND[device]
+    if device == "cuda":
+        return Rate(per_second, "assumed for a GPU")
+    return Rate(per_second * threads, f"assumed for {threads} threads")
+
+
+def measured_rate(probe: dict[str, Any], prediction: dict[str, Any] | None) -> Rate:
+    """Return the FLOP a second of a probe, or of the parts that followed it."""
+    parts = prediction["parts"] if prediction else []
+    tiles = sum(part["num_tiles"] for part in parts)
+    seconds = sum(part["seconds_computing"] for part in parts)
+    if tiles and seconds:
+        return Rate(tiles * probe["flop_per_tile"] / seconds, "last receipts")
+    return Rate(probe["flop_per_tile"] / probe["seconds_per_tile"], "probe")
+
+
+def training_flop(
+    spec: UNetSpec, patch: Zyx | None, batch_size: int, sections: list[Zyx]
+) -> int:
+    """Return the FLOP of one training step, validation left out."""
+    shape = choose_patch(patch, spec, sections)
+    return PASSES_OF_A_STEP * batch_size * spec.flop(shape)
+
+
+def _choose_tile(
+    shape: Zyx, spec: UNetSpec, wanted: Wanted, orientations: Sequence[int]
+) -> TileCandidate:
+    kind: dict[str, Any] = {
+        "precision": wanted.precision,
+        "device": wanted.device,
+        "orientations": orientations,
+    }
+    if wanted.stride is not None:
+        return project_tile(wanted.stride, shape, spec, **kind)
+    ranked = rank_tiles(shape, spec, **kind)
+    usual = CPU_MEMORY_GB if wanted.device == "cpu" else ASSUMED_GPU_GB
+    budget = (wanted.memory_gb or usual) * 2**30
+    smallest = min(ranked, key=lambda c: c.tile_bytes)
+    return next((c for c in ranked if c.tile_bytes <= budget), smallest)
+
+
+def _count_tiles(
+    geometry: PredictionGeometry, roi: Sequence[Sequence[int]] | None
+) -> int:
+    """Return the tiles inside a box; masks and empty tiles are not known yet."""
+    if roi is None:
+        return geometry.num_tiles
+    return prod(
+        max(0, -(-min(stop, n) // s) - start // s)
+        for (start, stop), n, s in zip(
+            roi, geometry.volume_shape, geometry.stride, strict=True
+        )
+    )

@@ -1,0 +1,184 @@
+"""Grey values: exact statistics, normalisation, mirror padding at a volume's faces."""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityStatistics:
+    """Sums over all voxels of one channel; adding two volumes' sums is exact.
+
+    Integer images are summed as Python integers, so the result does not depend on how
+    the volume was cut. Floating-point images must be added section by section.
+    """
+
+    count: int = 0
+    total: float = 0
+    total_squares: float = 0
+    minimum: float = float("inf")
+    maximum: float = float("-inf")
+    num_nan: int = 0
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> "IntensityStatistics":
+        """Return the statistics of one array of any shape."""
+        if values.size == 0:
+            return cls()
+        if values.dtype.kind in "iub":
+            total, squares = _exact_sums(values.ravel())
+            low, high = int(values.min()), int(values.max())
+            return cls(values.size, total, squares, low, high, 0)
+        finite = values[np.isfinite(values)].astype(np.float64)
+        if finite.size == 0:
+            return cls(num_nan=values.size)
+        return cls(
+            finite.size,
+            float(finite.sum()),
+            float(np.square(finite).sum()),
+            float(finite.min()),
+            float(finite.max()),
+            values.size - finite.size,
+        )
+
+    def __add__(self, other: "IntensityStatistics") -> "IntensityStatistics":
+        """Return the statistics of both together."""
+        return IntensityStatistics(
+            self.count + other.count,
+            self.total + other.total,
+            self.total_squares + other.total_squares,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.num_nan + other.num_nan,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean grey value."""
+        return self.total / self.count if self.count else 0.0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over all voxels; 1 for a constant volume."""
+        if not self.count:
+            return 1.0
+        # Integers stay exact up to the last division.
+        spread = self.total_squares * self.count - self.total * self.total
+        variance = spread / self.count**2
+        return sqrt(variance) if variance > 0 else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return sums, mean and standard deviation as plain JSON values."""
+        return {
+            "count": self.count,
+            "total": self.total,
+            "total_squares": self.total_squares,
+            "minimum": self.minimum if self.count else None,
+            "maximum": self.maximum if self.count else None,
+            "num_nan": self.num_nan,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+
+def _exact_sums(values: NDArray[Any]) -> tuple[int, int]:
+    """Return sum and sum of squares of integers, without overflow.
+
+    Parts of 2^15 values below 2^18 sum to less than 2^53, which float64 holds exactly,
+    and faster than integers; larger values are counted one by one.
+    """
+    if max(abs(int(values.min())), abs(int(values.max()))) >= 2**18:
+        pairs = zip(*np.unique(values, return_counts=True), strict=True)
+        counted = [(int(v), int(n)) for v, n in pairs]
+        return sum(v * n for v, n in counted), sum(v * v * n for v, n in counted)
+    total = squares = 0
+    for start in range(0, values.size, 2**15):
+        part = values[start : start + 2**15].astype(np.float64)
+        total += int(part.sum())
+        # Not np.dot, which starts threads of its own and then waits for them busily.
+        squares += int(np.einsum("i,i->", part, part))
+    return total, squares
+
+
+def normalise(
+    image: NDArray[Any], *, mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Bring every channel to mean 0 and standard deviation 1 of its whole volume.
+
+    Parameters
+    ----------
+    image : array, shape (c, z, y, x)
+        Grey values as stored.
+    mean, std : float32 arrays, shape (c,)
+        Statistics of the volume, never of the tile: law 1.
+
+    Returns
+    -------
+    float32 array, shape (c, z, y, x)
+    """
+    shift = np.asarray(mean, np.float32).reshape(-1, 1, 1, 1)
+    scale = np.float32(1) / np.asarray(std, np.float32).reshape(-1, 1, 1, 1)
+    return (image.astype(np.float32) - shift) * scale
+
+
+def mirror_index(start: int, stop: int, length: int) -> NDArray[np.intp]:
+    """Return, for voxels ``start`` to ``stop``, the real voxel each one mirrors.
+
+    No edge repeat: the index has period 2 (n - 1), and one single voxel repeats. Any
+    reach is allowed, also farther than the volume is long.
+
+    Examples
+    --------
+    >>> mirror_index(-3, 6, 4).tolist()
+    [3, 2, 1, 0, 1, 2, 3, 2, 1]
+    >>> mirror_index(-2, 3, 1).tolist()
+    [0, 0, 0, 0, 0]
+    """
+    if length < 1:
+        raise DataError(f"cannot mirror an axis of {length} voxels; use 1 or more")
+    if length == 1:
+        return np.zeros(stop - start, np.intp)
+    period = 2 * (length - 1)
+    phase = np.arange(start, stop) % period
+    return np.minimum(phase, period - phase)
+
+
+def mirror_source(roi: Roi, shape: Zyx) -> Roi:
+    """Return the smallest real box that holds every voxel that ``roi`` mirrors."""
+    indices = [
+        mirror_index(a, b, n)
+        for a, b, n in zip(roi.start, roi.stop, shape, strict=True)
+    ]
+    z, y, x = ((int(i.min()), int(i.max()) + 1) for i in indices)
+    return Roi((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+
+
+def mirror_take(
+    source: NDArray[Any], origin: Zyx, roi: Roi, shape: Zyx
+) -> NDArray[Any]:
+    """Cut a box out of a volume, mirroring what lies beyond the volume's faces.
+
+    Parameters
+    ----------
+    source : array, shape (..., z, y, x)
+        The real voxels around the box (at least ``mirror_source(roi, shape)``).
+    origin : (z, y, x)
+        Where ``source`` begins in the volume.
+    roi : Roi
+        The box wanted, in voxels of the volume; it may reach outside.
+    shape : (z, y, x)
+        The volume's shape.
+    """
+    if roi.intersect(whole_volume(shape)) == roi:
+        return source[(..., *roi.relative_to(origin).slices)]
+    z, y, x = (
+        mirror_index(a, b, n) - o
+        for a, b, n, o in zip(roi.start, roi.stop, shape, origin, strict=True)
+    )
+    return source[..., z[:, None, None], y[:, None], x]

@@ -1,0 +1,97 @@
+"""How large a training patch is, and what a step on it keeps in memory."""
+
+from unetpipe.errors import ConfigError
+from unetpipe.tiling.boxes import AXES, Zyx, as_zyx, round_up
+from unetpipe.tiling.unet_spec import UNetSpec
+
+# The paper's tile, and that of its volumetric variant (Cicek et al. 2016, Fig. 2).
+LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
+
+BYTES_PER_FEATURE = 12  # float32: feature maps, gradients, workspace of convolutions
+BYTES_PER_PARAMETER = 16  # weights, gradients, momentum, and a copy to validate
+BYTES_OF_SQUARES = 4  # of a parameter, where the optimiser is adamw
+BYTES_OF_AVERAGE = 8  # of a parameter: the mean, and the network it is validated in
+BYTES_IN_BUCKETS = 4  # of a parameter: gradients on their way to other processes
+
+
+def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx:
+    """Return the network's input: a legal size, no larger than the sections need.
+
+    Parameters
+    ----------
+    wanted : (z, y, x) or None
+        Rounded up to a legal size. None: 572 in the plane (132 with z), or less where
+        the sections are smaller.
+    spec : UNetSpec
+        Knows the legal sizes.
+    sections : list of (z, y, x)
+        Shapes of what patches are drawn from.
+
+    Raises
+    ------
+    ConfigError
+        If the wanted patch would see every voxel several times by mirroring.
+
+    Examples
+    --------
+    >>> choose_patch(None, UNetSpec(), [(1, 512, 512)])
+    (1, 572, 572)
+    >>> choose_patch(None, UNetSpec(), [(1, 256, 256)])
+    (1, 444, 444)
+    """
+    largest = as_zyx(map(max, *sections) if len(sections) > 1 else sections[0])
+    needed = _round_up(largest, spec, holds_output=True)
+    if wanted is None:
+        return as_zyx(
+            map(min, _round_up(LARGEST_DEFAULT_PATCH[spec.ndim], spec), needed)
+        )
+    patch = _round_up(wanted, spec)
+    output = spec.output_shape(patch)
+    for axis, (n, limit) in enumerate(zip(output, largest, strict=True)):
+        if patch[axis] > needed[axis] and n >= 2 * limit:
+            raise ConfigError(
+                f"training.patch is {wanted[axis]} voxels along {AXES[axis]}: the "
+                f"network's output would be {n}, but the training sections have "
+                f"{limit}; use at most {needed[axis]}"
+            )
+    return patch
+
+
+def project_memory(
+    spec: UNetSpec,
+    patch: Zyx,
+    batch_size: int,
+    *,
+    is_adaptive: bool = False,
+    is_averaged: bool = False,
+    is_team: bool = False,
+) -> int:
+    """Return how many bytes a training step keeps at most, beside the libraries.
+
+    Parameters
+    ----------
+    spec, patch, batch_size
+        The network, its input, and how many of them one process computes at once.
+    is_adaptive : bool
+        Whether the optimiser remembers squares of the gradients, as ``adamw`` does.
+    is_averaged : bool
+        Whether a mean of the weights is kept.
+    is_team : bool
+        Whether several processes share their gradients.
+    """
+    values = sum(layer.num_values for layer in spec.layers(patch))
+    features = values * BYTES_PER_FEATURE * batch_size
+    each = BYTES_PER_PARAMETER
+    each += BYTES_OF_SQUARES * is_adaptive
+    each += BYTES_OF_AVERAGE * is_averaged + BYTES_IN_BUCKETS * is_team
+    return features + each * spec.num_parameters
+
+
+def _round_up(shape: Zyx, spec: UNetSpec, *, holds_output: bool = False) -> Zyx:
+    """Return the smallest legal input of this size, or whose output has this size."""
+    if spec.padding == "same":
+        return as_zyx(map(round_up, shape, spec.pooling_grid))
+    if holds_output:
+        return spec.input_shape_for(shape)
+    kept = (max(1, n - t) for n, t in zip(shape, spec.halo.total, strict=True))
+    return spec.input_shape_for(as_zyx(kept))

@@ -1,0 +1,1 @@
+"""The loop, its data and its state."""

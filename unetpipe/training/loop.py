@@ -1,0 +1,196 @@
+"""The training loop: plain, one screen, resumable to the bit.
+
+Whatever is random belongs to a patch, seeded by (seed, step, index): place,
+augmentation, dropout. So the state to save is the weights, what the optimiser
+remembers, and the step.
+"""
+
+import signal
+from contextlib import closing
+
+import torch
+from torch import Tensor, nn
+
+from unetpipe.errors import Interrupted
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.background import prefetch
+from unetpipe.runtime.progress import Progress
+from unetpipe.runtime.signals import TIME_IS_UP, told_to_stop
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.averaging import AveragedWeights
+from unetpipe.training.checkpoints import Checkpoints, TrainingState
+from unetpipe.training.distributed import ALONE, Team
+from unetpipe.training.journal import Board, Journal, show_progress
+from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
+from unetpipe.training.optimiser import Optimisation, learning_rate_at, make_optimizer
+from unetpipe.training.sampling import Batch, PatchSampler
+from unetpipe.training.validation import Validator
+
+STOP_SIGNALS = (*TIME_IS_UP, signal.SIGINT)
+NUM_AHEAD = 3  # batches drawn ahead
+
+
+def train(
+    network: UNet,
+    sampler: PatchSampler,
+    validator: Validator | None,
+    checkpoints: Checkpoints,
+    optimisation: Optimisation,
+    *,
+    class_weights: Tensor,
+    device: torch.device,
+    state: TrainingState | None = None,
+    team: Team = ALONE,
+    board: Board | None = None,
+) -> TrainingState:
+    """Train a network, going on from a state if there is one.
+
+    Parameters
+    ----------
+    network : UNet
+        Freshly initialised; moved to the device.
+    sampler : PatchSampler
+        Draws the patches of each step.
+    validator : Validator or None
+        Scores the validation rows; without it the last weights are the result.
+    checkpoints : Checkpoints
+        Where state, best weights and history go.
+    optimisation : Optimisation
+        The optimiser, its schedule, and how often to validate and save.
+    class_weights : float32 tensor, shape (k,)
+        w_c of eq. (2).
+    device : torch.device
+        Where to compute.
+    state : TrainingState, optional
+        From ``checkpoints.load_state``.
+    team : Team
+        The processes that share each step's patches; the first one validates and saves.
+    board : Board, optional
+        Shows losses and scores.
+
+    Returns
+    -------
+    TrainingState
+        After the last step, or after the one where patience ended; ``best`` names the
+        best weights.
+
+    Raises
+    ------
+    Interrupted
+        After SIGTERM, SIGINT or SIGUSR1; the step was finished and its state saved.
+    DataError
+        If the loss is no longer finite.
+    """
+    o = optimisation
+    network.to(device, memory_format=_layout(network)).train()  # type: ignore[call-overload]
+    class_weights = class_weights.to(device)
+    optimizer = make_optimizer(network.parameters(), o)
+    averaged = AveragedWeights(o.averaging)
+    if state is not None:
+        network.load_state_dict(state.network)
+        optimizer.load_state_dict(state.optimizer)
+        averaged = AveragedWeights(o.averaging, state.averaged, state.num_averaged)
+    journal = Journal(
+        *(network, optimizer, averaged, validator, checkpoints, state),
+        team=team,
+        board=board,
+    )
+    team.agree_on_step(journal.step)
+    module = team.wrap(network)
+    batches = prefetch(
+        range(journal.step, journal.step if _is_stale(journal, o, team) else o.steps),
+        lambda step: sampler.batch(step, team.share(o.batch_size)),
+        depth=NUM_AHEAD,
+    )
+    with (
+        closing(batches),
+        told_to_stop(*STOP_SIGNALS) as stop,
+        Progress("training", o.steps, "step", done=journal.step) as progress,
+    ):
+        for step, patches in batches:
+            rate = learning_rate_at(step, o)
+            batch = sampler.render(patches, device)
+            loss = _backward(module, batch, network.spec, class_weights, o, team)
+            _descend(optimizer, rate, o.gradient_clip)
+            if team.is_first:
+                averaged.update(network, step + 1)
+            journal.record(step + 1, loss, rate)
+            is_stale = False
+            if o.is_scored_after(step + 1):
+                journal.validate()
+                is_stale = _is_stale(journal, o, team)
+            is_stopped = team.any(stop.is_set())
+            if (step + 1) % o.checkpoint_every == 0 or is_stopped:
+                journal.save()
+            if team.is_first:
+                show_progress(progress, journal)
+            if is_stopped:
+                raise Interrupted(
+                    f"stopped by a signal after step {step + 1} of {o.steps}; the "
+                    f"state is in {checkpoints.folder}: repeat the command to go on"
+                )
+            if is_stale:
+                break
+    journal.save()
+    if not o.is_scored_after(journal.step):
+        journal.validate()  # not saved: more steps would not have scored here
+    return journal.state()
+
+
+def _backward(
+    module: nn.Module,
+    batch: Batch,
+    spec: UNetSpec,
+    class_weights: Tensor,
+    optimisation: Optimisation,
+    team: Team,
+) -> Tensor:
+    """Compute the gradients of the team's loss; return the loss.
+
+    The loss is the energy of eq. (1) over the weight it sums over, both of all patches
+    of the step, whichever process has them.
+    """
+    layout = torch.channels_last if spec.ndim == 2 else torch.channels_last_3d
+    image = batch.image.contiguous(memory_format=layout)
+    reduced = optimisation.precision == "bf16"
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=reduced):
+        logits = module(image, batch.seeds)
+    weights = voxel_weights(batch.target, batch.border, class_weights)
+    energy, weight = weighted_cross_entropy(logits, batch.target, weights, spec)
+    energy_of_all, weight_of_all = team.sum(torch.stack([energy.detach(), weight]))
+    loss = mean_loss(energy, weight_of_all)
+    module.zero_grad(set_to_none=True)
+    # A team's gradients are averaged, and the loss wants their sum.
+    (loss * team.size).backward()  # type: ignore[no-untyped-call]
+    return mean_loss(energy_of_all, weight_of_all)
+
+
+def _descend(
+    optimizer: torch.optim.Optimizer, rate: float, gradient_clip: float | None
+) -> None:
+    """Move the weights down the gradient."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(group["params"], gradient_clip)
+    optimizer.step()
+
+
+def _is_stale(journal: Journal, optimisation: Optimisation, team: Team) -> bool:
+    """Say whether the last ``patience`` validations brought nothing better.
+
+    It follows from steps alone, and changes only where the rows are scored, so that a
+    resumed training decides alike. The first few of ``auto`` do not count.
+    """
+    if optimisation.patience is None:
+        return False
+    best = journal.best.step if journal.best else 0
+    every = optimisation.validation_interval
+    num_since = journal.step // every - best // every
+    return team.any(team.is_first and num_since >= optimisation.patience)
+
+
+def _layout(network: UNet) -> torch.memory_format:
+    """Return the faster memory layout of feature maps: channels innermost."""
+    flat = network.spec.ndim == 2
+    return torch.channels_last if flat else torch.channels_last_3d

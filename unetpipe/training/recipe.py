@@ -1,0 +1,220 @@
+"""The recipe of a training: from sections of the configuration and rows of the sheet.
+
+What is ``auto`` is chosen here, and what decides the trained bits has its name here.
+"""
+
+import logging
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.config import (
+    AugmentationConfig,
+    NetworkConfig,
+    SegmentationConfig,
+    TrainingConfig,
+    WeightMapConfig,
+)
+from unetpipe.errors import ConfigError
+from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.segmentation.choice import ObjectRule
+from unetpipe.targets.annotated import Rows, check_rows, warnings_about
+from unetpipe.targets.weight_map import balance_classes
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.patch_size import choose_patch
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.averaging import Averaging
+from unetpipe.training.journal import check_board
+from unetpipe.training.optimiser import Optimisation
+from unetpipe.training.validation import choose_metric, choose_threshold_metric
+from unetpipe.training.validation_metrics import Metric
+
+log = logging.getLogger(__name__)
+
+USUAL_MOMENTUM = {"sgd": 0.99, "adamw": 0.9}
+ARITHMETIC = tuple(
+    f"unetpipe.{name}"
+    for name in (
+        *("training.loop", "training.optimiser", "network.unet", "training.loss"),
+        *("training.augmentation", "training.sampling", "training.validation"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """What is trained on what, and how.
+
+    Attributes
+    ----------
+    train_rows, validate_rows : Rows
+        The annotated volumes; those to validate may be none.
+    spec : UNetSpec
+        The architecture.
+    patch : (z, y, x)
+        Voxels that the network sees at once.
+    optimisation : Optimisation
+        Rates, steps, stopping.
+    class_weights : float32 array, shape (k,)
+        Of the classes in the loss.
+    metric : str
+        What chooses the checkpoint.
+    objects : ObjectRule
+        How objects are made where their score is asked.
+    identity : dict
+        What the trained bits depend on.
+    warnings : list of str
+        What is odd about the rows, logged already.
+    """
+
+    train_rows: Rows
+    validate_rows: Rows
+    spec: UNetSpec
+    patch: Zyx
+    optimisation: Optimisation
+    class_weights: NDArray[np.float32]
+    metric: Metric
+    objects: ObjectRule
+    identity: dict[str, Any]
+    warnings: list[str]
+
+
+def plan_training(
+    train_rows: Rows,
+    validate_rows: Rows,
+    *,
+    network: NetworkConfig,
+    training: TrainingConfig,
+    augmentation: AugmentationConfig,
+    weight_map: WeightMapConfig,
+    segmentation: SegmentationConfig,
+) -> TrainingRecipe:
+    """Open the rows, and choose what the configuration leaves open.
+
+    Parameters
+    ----------
+    rows : list of dict
+        As ``train_unet`` takes them.
+    network, training, augmentation, weight_map, segmentation : config sections
+        The rest of the recipe.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If rows, classes or patch do not fit.
+    """
+    num_classes = network.num_classes
+    check_rows(train_rows, validate_rows)
+    _check_choices(training, has_validation=bool(validate_rows.volumes))
+    warnings = warnings_about(train_rows, validate_rows)
+    for warning in warnings:
+        log.warning("%s", warning)
+    spec = network.spec(train_rows.volumes[0].image.shape[0])
+    pieces = [p.shape for v in train_rows.volumes for p in v.pieces(spec.ndim)]
+    patch = choose_patch(training.patch, spec, pieces)
+    optimisation = _optimisation_of(training)
+    class_weights = np.ones(num_classes, np.float32)
+    if weight_map.class_balance:
+        class_weights = balance_classes(train_rows.class_counts)
+    metric = choose_metric(training.validation_metric, num_classes)
+    objects = _object_rule(segmentation)
+    identity = {
+        "spec": spec.to_json(),
+        "initialization": network.initialization,
+        "optimisation": _identity_of(optimisation),
+        "validation_metric": metric,
+        "choosing": _choosing(segmentation, metric, objects, num_classes),
+        "threads": training.threads,
+        "seed": training.seed,
+        "deterministic": training.deterministic,
+        "augmentation": augmentation.model_dump(mode="json"),
+        "patch": list(patch),
+        "class_weights": class_weights.tolist(),
+        "train": train_rows.identity,
+        "validate": validate_rows.identity,
+        "code": code_fingerprint(*ARITHMETIC),
+    }
+    return TrainingRecipe(
+        train_rows,
+        validate_rows,
+        spec,
+        patch,
+        optimisation,
+        class_weights,
+        metric,
+        objects,
+        identity,
+        warnings,
+    )
+
+
+def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
+    """Raise ConfigError for keys that cannot do what they say."""
+    if training.patience and not has_validation:
+        raise ConfigError(
+            f"training.patience is {training.patience}, but no row of the sheet has "
+            "the role validate, so nothing says when to stop; add one, or remove the "
+            "key"
+        )
+    if training.tensorboard:
+        check_board()
+
+
+def _optimisation_of(training: TrainingConfig) -> Optimisation:
+    values = training.model_dump()
+    averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
+    wanted = {f.name for f in fields(Optimisation)} - {"averaging"}
+    if training.momentum == "auto":
+        values["momentum"] = USUAL_MOMENTUM[training.optimizer]
+    return Optimisation(
+        averaging=Averaging(**averaging), **{n: values[n] for n in wanted}
+    )
+
+
+def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
+    smallest: int | None = None
+    if segmentation.smallest_object_vox != "auto":
+        smallest = segmentation.smallest_object_vox
+    distance: float | None = None
+    if segmentation.seed_distance_vox != "auto":
+        distance = segmentation.seed_distance_vox
+    return ObjectRule(
+        segmentation.connectivity,
+        smallest,
+        segmentation.method,
+        distance,
+        segmentation.seed_reach_vox,
+        segmentation.flood_threshold,
+    )
+
+
+def _choosing(
+    segmentation: SegmentationConfig,
+    metric: Metric,
+    objects: ObjectRule,
+    num_classes: int,
+) -> dict[str, Any]:
+    """Return what chooses thresholds, and how objects are made if their score does."""
+    by = choose_threshold_metric(
+        segmentation.choose_by, metric, num_classes=num_classes
+    )
+    found: dict[str, Any] = {"by": by}
+    if {by, metric} & {"seg", "f1"}:
+        found |= objects.to_json()
+    return found
+
+
+def _identity_of(optimisation: Optimisation) -> dict[str, Any]:
+    """Return what the weights after some step depend on.
+
+    How often state is saved changes nothing, nor does when it is enough; how many steps
+    follow only where the schedule knows the end. So a training can be made longer.
+    """
+    values = asdict(optimisation)
+    for name in ("checkpoint_every", "patience"):
+        values.pop(name)
+    if optimisation.schedule != "cosine":
+        values.pop("steps")
+    return values
