@@ -6,9 +6,9 @@ import pytest
 import yaozarrs
 import zarr
 
-from unetpipe.storage import ngff04
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
+from unetpipe.storage import ngff04
 from unetpipe.storage.ngff import name_classes
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (

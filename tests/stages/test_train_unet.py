@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from tests.stages.annotated import draw_instances, ingest, weigh
-from unetpipe.runtime.fingerprints import code_fingerprint
-from unetpipe.training.recipe import ARITHMETIC
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
@@ -21,12 +19,13 @@ from unetpipe.config import (
 from unetpipe.errors import ConfigError, DataError, IntegrityError, ResourceError
 from unetpipe.network.predictor import load_network
 from unetpipe.runtime.files import hash_file, read_record
+from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.stages.train_unet import train_unet
 from unetpipe.targets.rows import load_rows
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.history import read_history
 from unetpipe.training.optimiser import Optimisation
-from unetpipe.training.recipe import plan_training
+from unetpipe.training.recipe import ARITHMETIC, plan_training
 from unetpipe.training.validation import Validator
 
 NETWORK = NetworkConfig(depth=1, base_channels=3)
