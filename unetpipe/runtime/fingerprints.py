@@ -284,8 +284,7 @@ def _defined(statement: ast.stmt) -> list[str]:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return [statement.name]
         case ast.Assign(targets=targets):
-            names = [n.id for t in targets for n in ast.walk(t) if _is_stored(n)]
-            return names or [ALWAYS]
+            return [n for t in targets for n in _stored(t)] or [ALWAYS]
         case (
             ast.AnnAssign(target=ast.Name(id=name))
             | ast.AugAssign(target=ast.Name(id=name))
@@ -296,8 +295,10 @@ def _defined(statement: ast.stmt) -> list[str]:
     return [ALWAYS]
 
 
-def _is_stored(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+def _stored(target: ast.expr) -> Iterator[str]:
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
 
 
 def _imported(*trees: ast.AST) -> dict[str, str]:
@@ -460,7 +461,7 @@ def _joined(values: list[ast.expr]) -> list[Any]:
         if not isinstance(value, ast.Constant):
             pieces.append(_text(value))
         elif pieces and isinstance(pieces[-1], str):
-            pieces[-1] += value.value
+            pieces[-1] += str(value.value)
         elif value.value:
             pieces.append(value.value)
     return pieces
