@@ -54,7 +54,9 @@ rule plan_prediction:
         prediction=section("prediction", without=("keep_probability",)),
         class_names=CONFIG.labels.class_names,
         folder=subpath(output.record, parent=True),
-        code=fingerprint("unetpipe.stages.plan_prediction", "unetpipe.network.predictor"),
+        code=fingerprint(
+            "unetpipe.stages.plan_prediction", "unetpipe.network.predictor"
+        ),
     message:
         "Planning {wildcards.volume} with {wildcards.model}"
     script:
