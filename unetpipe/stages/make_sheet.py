@@ -9,7 +9,7 @@ from unetpipe.config import check_config
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import ConfigError
 from unetpipe.runtime.files import write_bytes_atomic
-from unetpipe.survey.naming import plain_name
+from unetpipe.survey.names import plain_name
 from unetpipe.survey.understanding import understand
 
 

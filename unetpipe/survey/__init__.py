@@ -2,8 +2,9 @@
 
 ::
 
-    folder --files--> contents --layouts, pairs--> candidates --headers--> volumes
-           --kinds--> kind of labels --roles--> rows --settings, texts--> sheet, YAML
+    folder --contents, series, pairs--> candidates --headers--> volumes
+           --counts, label_kinds--> kind of labels --roles--> rows
+           --settings, writing--> sheet, configuration
 
 Whatever is not certain becomes a note, which is printed and written into both files.
 """

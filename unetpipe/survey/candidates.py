@@ -1,48 +1,181 @@
-"""What may become a volume: its image, its labels, and what the layout says of both."""
+"""From files to candidates: image and labels, one volume each or a series."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from unetpipe.errors import DataError
+from unetpipe.images.files import natural_key, number_of
+from unetpipe.survey.cells import write_cell, write_folder, write_series
+from unetpipe.survey.headers import Header, read_header
+from unetpipe.survey.names import Name, read_name
+from unetpipe.survey.pairs import Candidate, list_briefly, pair_names
+from unetpipe.survey.series import SeriesFinder
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An image with its labels, known from paths alone.
+def make_candidates(
+    paths: Iterable[str], root: Path, images: str
+) -> tuple[list[Candidate], list[str]]:
+    """Return candidates of all files, and notes on what is unclear.
 
-    Attributes
+    Parameters
     ----------
-    images : tuple of str
-        Files of sections in order, or one file, store or ``file.h5:dataset``.
-    labels : tuple of str
-        The same, of its labels; empty where there are none.
-    split : str
-        The role that its folder or name gives it: train, validate, test, or nothing.
-    kind : str
-        Kind of its labels where the layout tells, or nothing.
-    is_sequence : bool
-        Whether the files are the sections of one volume for certain.
-    labels_cell : str
-        How the sheet names the labels, where their files alone do not tell.
-    is_held : bool
-        Whether one of these sequences is tested on while others train.
+    paths : iterable of str
+        TIFF, PNG, or a cell of a store.
+    root : Path
+        Folder of the originals.
+    images : str
+        ``independent``, ``stack``, or ``auto``: what numbered files of one size are.
     """
+    pictures, labels, notes = _tell_apart([read_name(path) for path in paths])
+    headers, more = _read_headers(pictures, root)
+    notes += more
+    pictures = [name for name in pictures if name.path in headers]
+    found, used, more = pair_names(pictures, labels)
+    notes += more
+    finder = SeriesFinder(root, images, headers)
+    series, single = finder.find(pictures)
+    notes += finder.notes()
+    free = [name for name in labels if name.path not in used]
+    without = [group for group in series if not any(n.path in found for n in group)]
+    rivals = Counter(_shape_of_series(group, headers) for group in without)
+    rivals.update(headers[n.path].shape[1:] for n in single if n.path not in found)
+    candidates = []
+    for group in series:
+        own, more = _candidates_of_series(group, found, free, headers, rivals, root)
+        candidates += own
+        notes += more
+    if len(pictures) == len(free) == 1 and single and not found:
+        found = {pictures[0].path: free[0].path}
+        notes.append(
+            f"{pictures[0].path} and {free[0].path} are paired, though their names "
+            "have nothing in common: there is nothing else"
+        )
+    for name in single:
+        pair = (found[name.path],) if name.path in found else ()
+        candidates.append(Candidate((name.path,), pair, name.split))
+    taken = {path for candidate in candidates for path in candidate.labels}
+    stray = [name.path for name in free if name.path not in taken]
+    if stray:
+        notes.append(
+            f"{len(stray)} label file{'s' * (len(stray) > 1)} without an image: "
+            f"{list_briefly(stray)}; give image and labels the same name"
+        )
+    return candidates, notes
 
-    images: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    split: str = ""
-    kind: str = ""
-    is_sequence: bool = False
-    labels_cell: str = ""
-    is_held: bool = False
+
+def _tell_apart(names: list[Name]) -> tuple[list[Name], list[Name], list[str]]:
+    """Return images, labels and notes; leave out what is neither by its folder."""
+    labels = [name for name in names if name.is_labels]
+    images = [name for name in names if not name.is_labels]
+    if labels and not images:
+        note = (
+            "all names say labels, so the files are taken as images; rename one folder "
+            "to images and the other to labels"
+        )
+        return labels, [], [note]
+    folders: dict[str, list[Name]] = defaultdict(list)
+    for name in images:
+        folders[name.folder].append(name)
+    said = [folder for folder, own in folders.items() if own[0].says_image]
+    kept, others = list[Name](), defaultdict[str, list[str]](list)
+    for folder, own in folders.items():
+        parent = PurePosixPath(folder).parent
+        twins = [f for f in said if f != folder and PurePosixPath(f).parent == parent]
+        stems = {name.stem_key for twin in twins for name in folders[twin]}
+        if folder not in said and stems >= {name.stem_key for name in own}:
+            others[twins[0]].append(folder)
+        else:
+            kept += own
+    notes = [
+        f"{list_briefly(own)}: left out, because by name they are neither images nor "
+        f"labels, and their files are named like those of {twin}; if one holds the "
+        "labels, rename it to labels"
+        for twin, own in others.items()
+    ]
+    return kept, labels, notes
 
 
-def list_briefly(paths: Iterable[str], most: int = 4) -> str:
-    """Return the first few of some texts, and how many more there are.
+def _read_headers(
+    names: Sequence[Name], root: Path
+) -> tuple[dict[str, Header], list[str]]:
+    headers, notes = {}, []
+    for name in names:
+        try:
+            headers[name.path] = read_header(write_cell(name.path), root)
+        except (DataError, OSError) as error:
+            notes.append(f"{name.path} is left out: {error}")
+    return headers, notes
 
-    Examples
-    --------
-    >>> list_briefly(["a", "b", "c"], most=2)
-    'a, b and 1 more'
+
+def _candidates_of_series(
+    group: Sequence[Name],
+    found: dict[str, str],
+    free: Sequence[Name],
+    headers: dict[str, Header],
+    rivals: Mapping[tuple[int, ...], int],
+    root: Path,
+) -> tuple[list[Candidate], list[str]]:
+    """Return a series with its labels; each section by itself if these do not fit.
+
+    A stack of labels in its shape is taken if it bears the folder's name, or if there
+    is one such stack and nothing else of this shape without labels (``rivals``).
     """
-    given = list(paths)
-    more = f" and {len(given) - most} more" if len(given) > most else ""
-    return f"{', '.join(given[:most])}{more}"
+    paths = tuple(name.path for name in group)
+    split = group[0].split
+    labels = tuple(found[path] for path in paths if path in found)
+    if not labels:
+        wanted = _shape_of_series(group, headers)
+        fitting = [name for name in free if _shape(name.path, root) == wanted]
+        key = group[0].folder_key.split("/")[-1].casefold()
+        named = [n for n in fitting if key and n.stem_key.casefold() == key]
+        why = f"it bears their folder's name and has their shape {wanted}"
+        if not named and rivals[wanted] == 1:
+            named, why = fitting, f"it alone has their shape {wanted}"
+        if len(named) != 1:
+            return [Candidate(paths, (), split, is_sequence=True)], []
+        note = (
+            f"{named[0].path} is taken as the labels of the sections in "
+            f"{group[0].folder}: {why}"
+        )
+        return [Candidate(paths, (named[0].path,), split, is_sequence=True)], [note]
+    cell = write_series(labels, root) if len(labels) > 1 else ""
+    cell = cell or (write_folder(labels[0], root) if len(labels) == 1 else "")
+    if cell and _are_in_order(paths, {p: found[p] for p in paths if p in found}):
+        whole = Candidate(paths, labels, split, is_sequence=True, labels_cell=cell)
+        return [whole], []
+    note = (
+        f"the sections in {group[0].folder} stay images of their own, because their "
+        "labels are no series: put them into one folder, numbered like the sections"
+    )
+    single = [
+        Candidate((path,), (found[path],) if path in found else (), split)
+        for path in paths
+    ]
+    return single, [note]
+
+
+def _are_in_order(paths: Sequence[str], found: dict[str, str]) -> bool:
+    """Tell whether labels are read as those of their sections.
+
+    Of all sections they are read in order, of some by the last number in their names.
+    """
+    if len(found) == len(paths):
+        return sorted(found.values(), key=natural_key) == list(found.values())
+    return all(
+        number_of(Path(image)) == number_of(Path(labels)) is not None
+        for image, labels in found.items()
+    )
+
+
+def _shape_of_series(
+    group: Sequence[Name], headers: Mapping[str, Header]
+) -> tuple[int, ...]:
+    return len(group), *headers[group[0].path].shape[2:]
+
+
+def _shape(path: str, root: Path) -> tuple[int, int, int] | None:
+    try:
+        return read_header(write_cell(path), root).shape[1:]
+    except (DataError, OSError):
+        return None

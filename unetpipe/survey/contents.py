@@ -1,4 +1,4 @@
-"""What lies in a folder: files of sections, stacks, HDF5 datasets, OME-Zarr."""
+"""What lies in a folder, and what inside its HDF5 files and OME-Zarr."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,7 +6,9 @@ from os import walk
 from pathlib import Path
 
 from unetpipe.errors import DataError
+from unetpipe.images.arrays import list_datasets
 from unetpipe.images.files import SECTION_SUFFIXES, is_zarr, natural_key
+from unetpipe.survey.names import read_name
 
 HDF5_ENDINGS = tuple(
     f"{suffix}{packed}" for suffix in (".h5", ".hdf5", ".hdf") for packed in ("", ".gz")
@@ -95,3 +97,96 @@ def list_contents(folder: Path) -> Contents:
             "that holds the images"
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The image and the labels in one HDF5 file or one OME-Zarr, as cells."""
+
+    image: str
+    labels: str
+    notes: tuple[str, ...] = ()
+
+
+def look_into_hdf5(folder: Path, path: str) -> Inside:
+    """Return which datasets of a file are image and labels, by name and type.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or holds nothing of two or more axes.
+    """
+    found = list_datasets(folder / path)
+    tables = [d for d in found if _is_table(d.shape, d.dtype.kind)]
+    arrays = [d for d in found if d not in tables]
+    if not arrays:
+        raise DataError(f"{path} holds no image; name a file with a dataset of one")
+    labels = [d for d in arrays if d.dtype.kind in "iub" and _says_labels(d.name)]
+    images = [d for d in arrays if d not in labels]
+    if not labels and len(images) > 1:  # no name tells: ids have many bits
+        labels = [d for d in images if d.dtype.kind in "iu" and d.dtype.itemsize > 2]
+        images = [d for d in images if d not in labels]
+    if not labels and read_name(path).is_labels:
+        labels, images = images, []
+    notes = []
+    if images:
+        first = max(images, key=lambda d: ("raw" in d.name.lower(), len(d.shape)))
+        rest = [d.name for d in images if d is not first]
+        notes += (
+            [f"{path}: {first.name} is taken as the image"] if rest or labels else []
+        )
+        notes += [f"{path}: left out: {', '.join(rest)}"] if rest else []
+        same = [d for d in labels if d.shape == first.shape]
+        labels = same or labels
+    else:
+        first = None
+    chosen = max(labels, key=lambda d: _preference(d.name)) if labels else None
+    label_cell = ""
+    if chosen:
+        label_cell = f"{path}:{chosen.name}"
+        rest = [d.name for d in labels if d is not chosen]
+        if first or rest:
+            notes.append(
+                f"{path}: {chosen.name} is taken as the labels"
+                + (f", though there are {', '.join(rest)} too" if rest else "")
+            )
+        if len(tables) == 1 and chosen.dtype.kind in "iu":
+            label_cell += f"->{tables[0].name}"
+            notes.append(
+                f"{path}: {tables[0].name} has two columns and is taken as the object "
+                f"of each id of {chosen.name}"
+            )
+    return Inside(f"{path}:{first.name}" if first else "", label_cell, tuple(notes))
+
+
+def look_into_zarr(folder: Path, path: str) -> Inside:
+    """Return an OME-Zarr and the labels that lie inside it."""
+    inside = folder / path / "labels"
+    stores = (
+        sorted(p.name for p in inside.iterdir() if is_zarr(p))
+        if inside.is_dir()
+        else []
+    )
+    if not stores:
+        return Inside(path, "")
+    chosen = max(stores, key=_preference)
+    note = f"{path}: labels/{chosen} is taken as the labels"
+    if len(stores) > 1:
+        rest = ", ".join(f"labels/{name}" for name in stores if name != chosen)
+        note += f", though there are {rest} too"
+    return Inside(path, f"{path}/labels/{chosen}", (note,))
+
+
+def _is_table(shape: tuple[int, ...], kind: str) -> bool:
+    return len(shape) == 2 and shape[1] == TABLE_COLUMNS and kind in "iu"
+
+
+def _says_labels(name: str) -> bool:
+    return read_name(name).is_labels or "neuron_ids" in name
+
+
+def _preference(name: str) -> tuple[bool, bool, int]:
+    """Prefer ids of objects to other annotations, and short names to long ones."""
+    last = name.rsplit("/", 1)[-1].lower()
+    says_ids = any(word in last for word in ("neuron_ids", "instance", "gt_seg"))
+    return says_ids, _says_labels(last), -len(name)

@@ -1,17 +1,124 @@
-"""Whether numbered files of one size are sections of one volume, or images apart."""
+"""Files that belong together: layouts that a convention fixes, numbered sections."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from unetpipe.images.files import natural_key
-from unetpipe.survey.candidates import list_briefly
 from unetpipe.survey.cells import write_series
 from unetpipe.survey.headers import Header, compare_neighbours
-from unetpipe.survey.names import Name
+from unetpipe.survey.names import Name, read_name
+from unetpipe.survey.pairs import Candidate, list_briefly
 
+FRAME = re.compile(r"^((?:.*/)?\d{2,})/t\d+\.tiff?$", re.IGNORECASE)
+ANNOTATION = re.compile(r"^((?:.*/)?\d{2,})_(GT|ST)/SEG/man_seg\D*\d+.*\.tiff?$")
+COMPANION = re.compile(r"^((?:.*/)?\d{2,})_[A-Z_]+/")  # also 01_RES, 01_ERR_SEG, TRA
 FEWEST_SECTIONS = 2
+
+
+def find_sequences(
+    paths: Sequence[str],
+) -> tuple[list[Candidate], list[str], list[str]]:
+    """Return sequences of the Cell Tracking Challenge, what is left, and notes.
+
+    With labels of several sequences, all but the last train and the last is tested
+    on: there by gold labels, in training by silver ones, which cover every frame.
+    """
+    frames: dict[str, list[str]] = defaultdict(list)
+    annotated: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in paths:
+        if match := FRAME.match(path):
+            frames[match[1]].append(path)
+        if match := ANNOTATION.match(path):
+            annotated[match[1], match[2]].append(path)
+    # Numbered folders of t000.tif alone may be anything: one must have its labels, or
+    # no other kind of file lie around.
+    sequences = sorted(frames, key=natural_key)
+    companions = {m[1] for path in paths if (m := COMPANION.match(path))}
+    if not companions & set(sequences):
+        return [], list(paths), []
+    known = set(sequences)
+    left = [
+        path
+        for path in paths
+        if not (m := FRAME.match(path) or COMPANION.match(path)) or m[1] not in known
+    ]
+    with_labels = [s for s in sequences if annotated[s, "GT"] or annotated[s, "ST"]]
+    tested = with_labels[-1] if len(with_labels) > 1 else ""
+    found, notes = [], []
+    for sequence in sequences:
+        split = "test" if sequence == tested else "train" if tested else ""
+        order = ("GT", "ST") if sequence == tested or not tested else ("ST", "GT")
+        kind = next((k for k in order if annotated[sequence, k]), "")
+        labels = (
+            tuple(sorted(annotated[sequence, kind], key=natural_key)) if kind else ()
+        )
+        images = tuple(sorted(frames[sequence], key=natural_key))
+        split = split if labels else ""
+        found.append(
+            Candidate(
+                *(images, labels, split, "instances"),
+                is_sequence=True,
+                is_held=bool(tested),
+            )
+        )
+        if labels:
+            made = "gold, drawn by people" if kind == "GT" else "silver, by programs"
+            notes.append(
+                f"sequence {sequence}: labels of {len(labels)} of {len(images)} frames "
+                f"from {sequence}_{kind}/SEG ({made})"
+            )
+    if tested:
+        rest = list_briefly(s for s in with_labels if s != tested)
+        notes.insert(0, f"Cell Tracking Challenge: trains on {rest}, tests on {tested}")
+    return found, left, notes
+
+
+def find_mask_folders(
+    paths: Sequence[str],
+) -> tuple[list[Candidate], list[str], list[str]]:
+    """Return images with one mask file for each object, what is left, and notes.
+
+    ::
+
+        ID/images/ID.png       one image a folder
+        ID/masks/*.png         its objects, whose names have nothing of the image's
+    """
+    images: dict[str, list[str]] = defaultdict(list)
+    masks: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        name, parent = read_name(path), str(PurePosixPath(path).parent.parent)
+        folder = read_name(f"{PurePosixPath(path).parent.name}/x.png")
+        if parent == "." or len(PurePosixPath(path).parts) < 3:
+            continue
+        if folder.is_labels:
+            masks[parent].append(path)
+        elif folder.says_image and not name.is_labels:
+            images[parent].append(path)
+    folders = [p for p in images if len(images[p]) == 1 and masks[p]]
+    is_layout = any(
+        len(masks[p]) > 1 and not _share_names(images[p][0], masks[p]) for p in folders
+    )
+    if not is_layout:
+        return [], list(paths), []
+    found = []
+    for parent in folders:
+        split = read_name(images[parent][0]).split
+        labels = tuple(sorted(masks[parent], key=natural_key))
+        found.append(Candidate((images[parent][0],), labels, split, "masks"))
+    used = {path for c in found for path in (*c.images, *c.labels)}
+    note = (
+        f"{len(found)} folder{'s' * (len(found) > 1)} with one image and a mask file "
+        "for each object"
+    )
+    return found, [path for path in paths if path not in used], [note]
+
+
+def _share_names(image: str, labels: Sequence[str]) -> bool:
+    key = read_name(image).stem_key
+    return bool(key) and all(read_name(p).stem_key.startswith(key) for p in labels)
 
 
 @dataclass(slots=True)

@@ -6,16 +6,14 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.runtime.machine import has_cuda_driver, num_processors
-from unetpipe.survey.candidates import Candidate, list_briefly
-from unetpipe.survey.contents import list_contents
-from unetpipe.survey.inside import look_into_hdf5, look_into_zarr
+from unetpipe.survey.candidates import make_candidates
+from unetpipe.survey.contents import list_contents, look_into_hdf5, look_into_zarr
+from unetpipe.survey.counts import count_labels, make_prints, object_diameter
 from unetpipe.survey.label_kinds import Kind, Tally, judge
-from unetpipe.survey.layouts import find_mask_folders, find_sequences
 from unetpipe.survey.names import read_name
-from unetpipe.survey.pairing import make_candidates
-from unetpipe.survey.prints import make_prints, object_diameter
-from unetpipe.survey.rows import RoleRow, assign_roles
-from unetpipe.survey.sampling import count_labels
+from unetpipe.survey.pairs import Candidate, list_briefly
+from unetpipe.survey.roles import RoleRow, assign_roles
+from unetpipe.survey.series import find_mask_folders, find_sequences
 from unetpipe.survey.settings import (
     Setting,
     choose_challenge,
@@ -24,9 +22,13 @@ from unetpipe.survey.settings import (
     choose_settings,
     describe_ndim,
 )
-from unetpipe.survey.table import describe_volumes
-from unetpipe.survey.texts import write_configuration, write_pair, write_sheet
 from unetpipe.survey.volumes import Found, find_volumes
+from unetpipe.survey.writing import (
+    describe_volumes,
+    write_configuration,
+    write_pair,
+    write_sheet,
+)
 
 
 @dataclass(slots=True)

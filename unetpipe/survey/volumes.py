@@ -9,11 +9,11 @@ import numpy as np
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, open_image, open_masks
 from unetpipe.images.files import find_files, natural_key, number_of
-from unetpipe.survey.candidates import Candidate, list_briefly
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.contents import HDF5_ENDINGS
 from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.naming import choose_names
+from unetpipe.survey.names import choose_names
+from unetpipe.survey.pairs import Candidate, list_briefly
 
 
 @dataclass(frozen=True, slots=True)
