@@ -193,24 +193,6 @@ def chunk(named):
     )
 
 
-def test_ids_in_a_palette_are_refused_as_labels(tmp_path):
-    head = struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0)
-    chunks = (
-        (b"IHDR", head),
-        (b"PLTE", bytes(range(30))),
-        (b"IDAT", zlib.compress(b"\0\1\2")),
-        (b"IEND", b""),
-    )
-    (tmp_path / "a.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, chunks))
-    )
-    assert read("a.png", tmp_path).shape == (3, 1, 1, 2)
-    with pytest.raises(
-        DataError, match=r"a\.png has colours from a palette instead of"
-    ):
-        open_image("a.png", tmp_path, is_labels=True)
-
-
 @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9, 0.999])
 def test_a_truncated_png_is_refused_by_name(sections, fraction):
     path = sections / "train" / "7.png"
@@ -371,6 +353,73 @@ def test_without_a_palette_of_ours_indices_of_tiff_are_ids(tmp_path):
     np.testing.assert_array_equal(
         read("a.tif", tmp_path, is_labels=True)[0, 0], STACK[0]
     )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_entries_of_a_png_palette_are_ids_and_its_colours_an_image(tmp_path, bits):
+    rng = np.random.default_rng(bits)
+    indices = rng.integers(0, 2**bits, (9, 16), np.uint8)
+    colours = rng.integers(0, 255, (2**bits, 3), np.uint8)
+    places = indices[..., None] >> np.arange(bits - 1, -1, -1) & 1
+    rows = np.packbits(places.reshape(9, -1), axis=1)
+    head = struct.pack(">IIBBBBB", 16, 9, bits, 3, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = ((b"IHDR", head), (b"PLTE", colours.tobytes()), (b"tRNS", b"\0"))
+    chunks += ((b"IDAT", content), (b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, chunks))
+    )
+    ids = read("a.png", tmp_path, is_labels=True)
+    np.testing.assert_array_equal(ids[0, 0], indices)
+
+
+def test_a_palette_of_greys_stands_for_the_greys(tmp_path):
+    """As programs that make files small write a mask; each file has its own palette."""
+    for name, greys in (("a", [0, 255]), ("b", [255, 0])):
+        table = np.repeat(np.array(greys, np.uint8)[:, None], 3, axis=1)
+        mask = np.array([[0, 255], [255, 0]], np.uint8)
+        indices = np.uint8(mask == greys[1])
+        paletted_png(tmp_path / f"{name}.png", indices, table)
+        found = read(f"{name}.png", tmp_path, is_labels=True)[0, 0]
+        np.testing.assert_array_equal(found, mask)
+
+
+def save(path, mode, grey):
+    """Write one grey section as a PNG of some kind."""
+    alpha = np.full_like(grey, 255)
+    parts = {"L": grey, "LA": [grey, alpha], "RGB": [grey] * 3}
+    parts["RGBA"] = [grey, grey, grey, alpha]
+    array = parts[mode] if mode == "L" else np.stack(parts[mode], axis=-1)
+    path.write_bytes(imagecodecs.png_encode(array))
+
+
+@pytest.mark.parametrize("first", ["L", "LA", "RGB", "RGBA"])
+def test_greys_saved_in_several_ways_are_one_series(tmp_path, first):
+    modes = [first, "L", "LA", "RGB", "RGBA"]
+    sections = np.random.default_rng(0).integers(0, 255, (5, 7, 6), np.uint8)
+    for z, (mode, section) in enumerate(zip(modes, sections, strict=True)):
+        save(tmp_path / f"{z}.png", mode, section)
+    np.testing.assert_array_equal(read("*.png", tmp_path), sections[None])
+
+
+def test_a_colour_file_among_greys_is_refused_by_name(tmp_path):
+    save(tmp_path / "0.png", "L", np.zeros((4, 4), np.uint8))
+    coloured = np.zeros((4, 4, 3), np.uint8)
+    coloured[1, 2, 0] = 9
+    (tmp_path / "1.png").write_bytes(imagecodecs.png_encode(coloured))
+    with pytest.raises(DataError, match=r"1\.png is coloured, but others"):
+        read("*.png", tmp_path)
+
+
+def test_opaque_and_plain_colours_are_one_series(tmp_path):
+    sections = np.random.default_rng(0).integers(0, 255, (2, 5, 4, 3), np.uint8)
+    opaque = np.full((5, 4, 1), 255, np.uint8)
+    (tmp_path / "0.png").write_bytes(
+        imagecodecs.png_encode(np.concatenate([sections[0], opaque], axis=2))
+    )
+    (tmp_path / "1.png").write_bytes(imagecodecs.png_encode(sections[1]))
+    found = read("*.png", tmp_path)
+    np.testing.assert_array_equal(found, np.moveaxis(sections, -1, 0))
 
 
 def masks_of(folder, *masks):

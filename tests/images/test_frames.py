@@ -8,6 +8,7 @@ from unetpipe.errors import DataError
 from unetpipe.images import open_image
 from unetpipe.images.files import companions, find_files
 from unetpipe.images.frames import LARGEST_ID, FrameSource, spread_frames
+from unetpipe.ingestion.agreement import compare_numbers
 
 
 @pytest.fixture
@@ -142,3 +143,55 @@ def test_the_sparse_gold_frames_of_the_hela_sequences_are_found(real_data):
         assert len(source.marker_paths()) == 84
     labels = source.read((slice(67, 68), slice(0, 512), slice(0, 512)))[0]
     assert set(np.unique(labels)) > {0, LARGEST_ID}
+
+
+def write_numbered(root, place, numbers, name="s{}"):
+    for n in numbers:
+        write(root / place / f"{name.format(n)}.tif", np.full((8, 8), n, np.uint16))
+
+
+def test_gaps_at_different_places_are_matched_by_number_or_refused(tmp_path):
+    write_numbered(tmp_path, "raw", set(range(12)) - {4})
+    write_numbered(tmp_path, "labels", set(range(12)) - {4, 7})
+    labels = read(spread(tmp_path, "labels", "raw"))
+    shown = [n if n != 7 else LARGEST_ID for n in range(12) if n != 4]
+    assert labels[:, 0, 0].tolist() == shown
+    write_numbered(tmp_path, "labels", [4])
+    with pytest.raises(DataError, match=r"s4.tif annotates frame 4, but the image"):
+        spread(tmp_path, "labels", "raw")
+
+
+def test_as_many_labels_with_other_gaps_are_not_paired_in_order(tmp_path):
+    write_numbered(tmp_path, "raw", [0, 1, 2, 3])
+    write_numbered(tmp_path, "labels", [0, 1, 3, 4])
+    with pytest.raises(DataError, match="annotates frame 4"):
+        spread(tmp_path, "labels", "raw")
+
+
+@pytest.mark.parametrize(("start", "count"), [(1, 1), (0, 0)])
+def test_counting_from_another_start_is_said_and_pairs_in_order(tmp_path, start, count):
+    write_numbered(tmp_path, "raw", range(4))
+    write_numbered(tmp_path, "labels", range(start, 4 + start))
+    with open_image("raw", tmp_path) as image:
+        labels = spread(tmp_path, "labels", "raw")
+        assert read(labels)[:, 0, 0].tolist() == list(range(start, 4 + start))
+        said = compare_numbers(image, labels)
+    assert len(said) == count
+    assert all("numbers are 1 above the image's" in text for text in said)
+
+
+def test_a_number_that_is_the_same_in_all_names_tells_nothing(tmp_path):
+    """As the channel in the names of nnU-Net, or a version."""
+    write_numbered(tmp_path, "imagesTr", range(4), "case_{:03}_0000")
+    write_numbered(tmp_path, "labelsTr", range(4), "case_{:03}")
+    with open_image("imagesTr", tmp_path) as image:
+        labels = spread(tmp_path, "labelsTr", "imagesTr")
+        assert compare_numbers(image, labels) == []
+    for k in range(4):
+        one = f"imagesTr/case_{k:03}_0000.tif"
+        two = f"labelsTr/case_{k:03}.tif"
+        with (
+            open_image(one, tmp_path) as image,
+            open_image(two, tmp_path, is_labels=True) as labels,
+        ):
+            assert compare_numbers(image, labels) == []

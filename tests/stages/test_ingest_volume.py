@@ -469,14 +469,14 @@ def test_voxels_that_cannot_be_summed_exactly_are_refused(originals, dtype):
     assert f"has voxels of {np.dtype(dtype)}; save the image as integers" in message
 
 
-def test_sequences_whose_numbers_disagree_are_a_warning(originals):
+def test_sequences_whose_numbers_disagree_are_not_paired_in_order(originals):
     for z in range(6):
         for name, number in (("i", z), ("l", z + (z > 2))):
             (originals.root / name).mkdir(exist_ok=True)
             section = imagecodecs.png_encode(LABELS[z].astype(np.uint8))
             (originals.root / name / f"{number}.png").write_bytes(section)
-    (warning,) = originals.ingest(originals.rows(image="i", labels="l"))["warnings"]
-    assert warning.startswith("section 3 is 3.png in the image and 4.png in the labels")
+    message = originals.refuse(originals.rows(image="i", labels="l"))
+    assert "6.png annotates frame 6, but the image has 6 frames, 0 to 5" in message
 
 
 def test_the_voxel_size_of_the_file_counts_where_the_sheet_has_none(originals):

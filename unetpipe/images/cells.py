@@ -26,7 +26,7 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 MAPPED_TO = "->"  # between the dataset of pieces and the table of their objects
 
 
-def open_cell(cell: str, root: Path, *, colours: bool = False) -> ImageSource:
+def open_cell(cell: str, root: Path, *, colours: bool | None = None) -> ImageSource:
     """Open what a cell of the sheet names.
 
     Parameters
@@ -38,8 +38,9 @@ def open_cell(cell: str, root: Path, *, colours: bool = False) -> ImageSource:
         separated by ``|``; the first that exists counts.
     root : Path
         Folder of the originals.
-    colours : bool
-        Of TIFF with a palette, give the colours instead of the indices.
+    colours : bool, optional
+        Of files with a palette, give the colours, or the numbers of its entries; None:
+        of PNG the colours, of TIFF the entries.
 
     Raises
     ------
@@ -85,7 +86,9 @@ def _not_found(cell: str, root: Path) -> DataError:
     )
 
 
-def _open(paths: list[Path], cell: str, dataset: str, colours: bool) -> ImageSource:
+def _open(
+    paths: list[Path], cell: str, dataset: str, colours: bool | None
+) -> ImageSource:
     path = paths[0]
     if len(paths) == 1 and path.is_dir():
         if is_zarr(path):
@@ -94,7 +97,7 @@ def _open(paths: list[Path], cell: str, dataset: str, colours: bool) -> ImageSou
     if len(paths) == 1 and HDF5_CELL.match(path.name):
         return _open_hdf5(path, dataset)
     if len(paths) == 1 and path.suffix.lower() in (".tif", ".tiff"):
-        return open_tiff(path, colours=colours)
+        return open_tiff(path, colours=bool(colours))
     if path.suffix.lower() in (".gz", ".zip", ".tar"):
         raise DataError(
             f"{cell!r} names {path}, which is packed; unpack it, or give it as `source`"

@@ -154,6 +154,30 @@ def by_number(files: Iterable[Path]) -> Numbered:
     return {n: numbered[n] for n in sorted(k for k in numbered if k is not None)}
 
 
+def numbers_of(files: Sequence[Path]) -> list[int | None]:
+    """Return the number of each file of a series: the one that tells them apart.
+
+    Where names differ in more than one number, or in words, it is the last.
+
+    Examples
+    --------
+    >>> numbers_of([Path("case_001_0000.png"), Path("case_002_0000.png")])
+    [1, 2]
+    >>> numbers_of([Path("a3.png"), Path("b4_v2.png")])
+    [3, 2]
+    """
+    names = [re.split(r"(\d+)", path.stem) for path in files]
+    words = {tuple(name[::2]) for name in names}
+    if len(words) == 1 and len(names) > 1:
+        numbers = [[int(part) for part in name[1::2]] for name in names]
+        varying = [
+            k for k, own in enumerate(zip(*numbers, strict=True)) if len(set(own)) > 1
+        ]
+        if len(varying) == 1:
+            return [own[varying[0]] for own in numbers]
+    return [number_of(path) for path in files]
+
+
 def number_of(path: Path) -> int | None:
     """Return the last number in a file's name.
 

@@ -13,6 +13,7 @@ without a file, and the 0 of a gold frame with fewer cells than markers, except 
 silver holds no cell either.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import AxisPlan, Index
-from unetpipe.images.files import by_number, companions
+from unetpipe.images.files import companions
 from unetpipe.images.reader import ImageReader
 from unetpipe.images.sequence import SequenceSource, open_section
 from unetpipe.images.source import ImageSource
@@ -48,7 +49,8 @@ class FrameSource(ImageSource):
     def __init__(
         self, labels: SequenceSource, frames: list[int], unlabelled: int | None
     ) -> None:
-        self._annotated = by_number(labels.files)
+        numbered = zip(labels.numbers(), labels.files, strict=True)
+        self._annotated = {n: path for n, path in numbered if n is not None}
         self._frames = frames
         stray = sorted(self._annotated.keys() - set(frames))
         if stray:
@@ -131,10 +133,11 @@ class FrameSource(ImageSource):
 def spread_frames(
     labels: ImageReader, image: ImageReader, unlabelled: int | None
 ) -> ImageReader:
-    """Return a reader of labels for all frames of the image.
+    """Return a reader of labels for all frames of the image, matched by number.
 
-    Both must be sequences of numbered files, and either some frames lack labels or the
-    labels lie in the challenge's folders; else the labels come back as they are.
+    Both must be sequences of files with a number each; else the labels come back as
+    they are, to be matched by their place. So they do where they are as many as the
+    frames and all numbers differ by the same: one is counted from 0, one from 1.
 
     Raises
     ------
@@ -145,12 +148,10 @@ def spread_frames(
     if not (isinstance(one, SequenceSource) and isinstance(two, SequenceSource)):
         return labels
     frames, annotated = one.numbers(), two.numbers()
-    is_numbered = all(
-        None not in numbers and len(set(numbers)) == len(numbers)
-        for numbers in (frames, annotated)
-    )
-    is_partial = len(annotated) < len(frames)
-    if not is_numbered or not (is_partial or any(companions(two.files)[1:])):
+    if not (are_numbered(frames) and are_numbered(annotated)):
+        return labels
+    has_companions = any(companions(two.files)[1:])
+    if count_offset(frames, annotated) is not None and not has_companions:
         return labels
     source = FrameSource(two, [n for n in frames if n is not None], unlabelled)
     labels.close()
@@ -158,9 +159,33 @@ def spread_frames(
     return ImageReader(source, plan, num_threads=1)
 
 
+def are_numbered(numbers: Sequence[int | None]) -> bool:
+    """Tell whether each file has a number, and no two the same."""
+    return None not in numbers and len(set(numbers)) == len(numbers)
+
+
+def count_offset(
+    frames: Sequence[int | None], annotated: Sequence[int | None]
+) -> int | None:
+    """Return by how much all numbers of labels exceed those of their frames.
+
+    None where the numbers contradict the places: there are fewer labels than frames, or
+    gaps at different places.
+
+    Examples
+    --------
+    >>> count_offset([0, 1, 2], [1, 2, 3]), count_offset([0, 1, 3], [0, 2, 3])
+    (1, None)
+    """
+    pairs = zip(frames, annotated, strict=False)
+    offsets = {b - a for a, b in pairs if a is not None and b is not None}
+    is_whole = len(frames) == len(annotated) and len(offsets) == 1
+    return offsets.pop() if is_whole else None
+
+
 def read_frame(path: Path, inside: Index | None = None) -> NDArray[Any]:
     """Return one file of a sequence, or a box of it, shape (y, x)."""
-    source = open_section(path)
+    source = open_section(path, colours=False)
     try:
         return source.read(inside or tuple(slice(0, n) for n in source.shape))
     finally:

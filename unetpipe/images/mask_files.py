@@ -66,7 +66,7 @@ class MaskFiles(ImageSource):
         """Return the shape of all masks; the headers alone are read."""
         shapes = {}
         for path in self.files:
-            source = open_section(path)
+            source = open_section(path, colours=False)
             source.close()
             shapes[path] = source.shape
         first = shapes[self.files[0]]
@@ -104,7 +104,7 @@ class MaskFiles(ImageSource):
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
     """Return which voxels belong to the object: all that are not 0, of one value."""
-    source = open_section(path)
+    source = open_section(path, colours=False)
     try:
         values = source.read(tuple(slice(0, n) for n in source.shape))
     finally:

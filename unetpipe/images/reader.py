@@ -226,9 +226,9 @@ def open_image(
     channels : sequence of str
         Names or numbers of the channels to read; empty: all.
     is_labels : bool
-        The file holds ids: ``axes``, which describe the image, may have a channel more,
-        and colours from a palette are refused; of ``time`` only a file with several
-        time points takes notice.
+        The file holds ids: ``axes``, which describe the image, may have a channel more;
+        of a file with a palette the numbers of its entries are read; of ``time`` only a
+        file with several time points takes notice.
     has_palette : bool
         With ``is_labels``: colours are wanted instead, those of a palette too.
     num_threads : int
@@ -239,18 +239,12 @@ def open_image(
     DataError
         If it is not there, cannot be read, or its axes are unclear.
     """
-    source = open_cell(cell, root, colours=has_palette)
+    source = open_cell(cell, root, colours=has_palette if is_labels else None)
     try:
         if is_labels:
             axes = _axes_of_labels(axes, len(source.shape))
         if is_labels and _count_times(source, axes) == 1:
             time = None
-        if is_labels and source.is_palette and not has_palette:
-            raise DataError(
-                f"{source.files[0]} has colours from a palette instead of label ids; "
-                "save the ids as a grey image, or give each colour its class in "
-                "labels.palette"
-            )
         if axes and "z" not in axes and isinstance(source, SequenceSource):
             axes = f"z{axes}"
         name = str(source.files[0])

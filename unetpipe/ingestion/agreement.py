@@ -4,6 +4,7 @@ import numpy as np
 
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
+from unetpipe.images.frames import are_numbered, count_offset
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.ingestion.label_kinds import check_label_dtype
 
@@ -132,18 +133,24 @@ def check_annotated(foreground: list[int], sections: dict[str, list[int]]) -> li
 
 
 def compare_numbers(image: ImageReader, labels: ImageReader) -> list[str]:
-    """Warn where files of image and labels that are paired bear different numbers."""
+    """Warn where image and labels are paired in order, and count from another start.
+
+    Numbers with other gaps are matched one by one: see ``images.frames``.
+    """
     one, two = image.source, labels.source
     if not (isinstance(one, SequenceSource) and isinstance(two, SequenceSource)):
         return []
-    for z, (a, b) in enumerate(zip(one.numbers(), two.numbers(), strict=True)):
-        if a != b:
-            return [
-                f"section {z} is {one.files[z].name} in the image and "
-                f"{two.files[z].name} in the labels: check that both sequences begin "
-                "alike and have no gap"
-            ]
-    return []
+    ours, theirs = one.numbers(), two.numbers()
+    if len(ours) == 1 or not (are_numbered(ours) and are_numbered(theirs)):
+        return []
+    offset = count_offset(ours, theirs)
+    if not offset:
+        return []
+    return [
+        f"the labels' numbers are {abs(offset)} {'above' if offset > 0 else 'below'} "
+        f"the image's, so they are paired in order: {one.files[0].name} with "
+        f"{two.files[0].name}; if a file is missing at either end, remove its partner"
+    ]
 
 
 def _and_more(reader: ImageReader) -> str:
