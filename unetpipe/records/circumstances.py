@@ -1,0 +1,46 @@
+"""Where and with what a result was made: recorded, never compared as an identity."""
+
+from typing import Self
+
+from unetpipe.records.base import Value
+from unetpipe.runtime.files import circumstances
+
+
+class Circumstances(Value):
+    """Machine, libraries and time of one job, and what else it tells."""
+
+    host: str
+    platform: str
+    python: str
+    libraries: dict[str, str | None]
+    finished: str
+    device: str | None = None
+    """What computed."""
+    threads: int | None = None
+    """Of each process: the last bits depend on them."""
+    processes: int | None = None
+    """That trained together."""
+    seconds: float | None = None
+    """That the job took."""
+    seconds_writing: float | None = None
+
+    @classmethod
+    def here(
+        cls,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        processes: int | None = None,
+        seconds: float | None = None,
+        seconds_writing: float | None = None,
+    ) -> Self:
+        """Return those of this process; what is None is not written."""
+        told = {
+            "device": device,
+            "threads": threads,
+            "processes": processes,
+            "seconds": seconds,
+            "seconds_writing": seconds_writing,
+        }
+        known = {name: value for name, value in told.items() if value is not None}
+        return cls.model_validate(circumstances(**known))
