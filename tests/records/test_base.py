@@ -1,4 +1,4 @@
-"""Records are read as they were written, and refused in one line where they cannot be."""
+"""Records are read as they were written, and refused in one line otherwise."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ class Example(Record):
 
     volume: str
     shape: tuple[int, int, int]
-    parts: list[Part] = []
+    parts: tuple[Part, ...] = ()
     note: str | None = None
 
 
@@ -39,7 +39,7 @@ class Second(Record):
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    written = Example(volume="a", shape=(1, 2, 3), parts=[Part(name="b", weight=0.5)])
+    written = Example(volume="a", shape=(1, 2, 3), parts=(Part(name="b", weight=0.5),))
     written.write(tmp_path / "a.json")
     assert Example.read(tmp_path / "a.json") == written
     assert read_record(tmp_path / "a.json") == {
