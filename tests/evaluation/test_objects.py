@@ -6,15 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.metrics.oracles import mean_average_precision
 from tests.metrics.test_instances import challenge_frame
 from unetpipe.evaluation.objects import MATCHED, PARTITIONS, ObjectCounts
 from unetpipe.evaluation.score_rows import METRICS
-from unetpipe.metrics import (
-    ContingencyTable,
-    match_instances,
-    match_references,
-    mean_average_precision,
-)
+from unetpipe.metrics.cell_tracking import match_references
+from unetpipe.metrics.contingency import ContingencyTable
+from unetpipe.metrics.instances import match_instances
 
 SHAPE = (3, 6, 8)
 ALL = {*MATCHED, *PARTITIONS, "ctc_seg", "ctc_det"}
@@ -23,14 +21,14 @@ volumes = arrays(np.int64, SHAPE, elements=st.integers(0, 5))
 masks = arrays(np.bool_, SHAPE)
 
 
-def count(truth, result, *, unknown=None, border=0, by_section=True, pieces=None):
-    """Count a volume in pieces: slices of y and x, the whole section by default."""
+def count(truth, result, *, unknown=None, border=0, by_section=True, boxes=None):
+    """Count a volume in boxes: slices of y and x, the whole section by default."""
     counts = ObjectCounts(by_section=by_section)
     unknown = np.zeros(truth.shape, bool) if unknown is None else unknown
     field = np.zeros(truth.shape[1:], bool)
     field[border : field.shape[0] - border, border : field.shape[1] - border] = True
     for z in range(len(truth)):
-        for inside in pieces or [np.s_[:, :]]:
+        for inside in boxes or [np.s_[:, :]]:
             counts.add(
                 *(z, truth[z][inside], result[z][inside]),
                 *(unknown[z][inside], field[inside]),
@@ -74,13 +72,13 @@ def test_a_perfect_result_scores_perfectly():
 
 @given(volumes, volumes, masks, st.integers(0, 2), st.booleans())
 @settings(deadline=None, max_examples=20)
-def test_pieces_in_any_order_add_up_to_the_whole(
+def test_boxes_in_any_order_add_up_to_the_whole(
     truth, result, unknown, border, by_section
 ):
-    pieces = [np.s_[3:, 5:], np.s_[:3, :5], np.s_[3:, :5], np.s_[:3, 5:]]
+    boxes = [np.s_[3:, 5:], np.s_[:3, :5], np.s_[3:, :5], np.s_[:3, 5:]]
     settings_ = {"unknown": unknown, "border": border, "by_section": by_section}
     whole = count(truth, result, **settings_)
-    cut = count(truth, result, pieces=pieces, **settings_)
+    cut = count(truth, result, boxes=boxes, **settings_)
     assert list(cut.rows("unet", None)) == list(whole.rows("unet", None))
     assert cut.sizes() == whole.sizes()
 

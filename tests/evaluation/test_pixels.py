@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.metrics.oracles import score_stack
 from unetpipe.evaluation.pixels import PixelCounts, class_rows
 from unetpipe.evaluation.score_rows import (
     METRICS,
@@ -19,7 +20,7 @@ from unetpipe.evaluation.thresholds import (
     describe_curve,
     threshold_rows,
 )
-from unetpipe.metrics import class_scores, confusion_matrix, score_stack
+from unetpipe.metrics.overlap import class_scores, confusion_matrix
 
 SHAPE = (2, 4, 6)
 stored_maps = arrays(np.uint8, SHAPE)

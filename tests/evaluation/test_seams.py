@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from tests.network.test_exact_tiling import he_network, image_of
-from unetpipe.evaluation.seams import PIECE_VOX, SeamJumps, choose_shards
+from unetpipe.evaluation.seams import STRIP_VOX, SeamJumps, choose_shards
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.report.seam_figure import plot_seams
 from unetpipe.tiling.boxes import Halo, grid_cell, iterate_grid, whole_volume
@@ -108,7 +108,7 @@ def test_sections_of_neighbouring_blocks_are_compared_along_z():
 
 
 def test_a_face_between_sections_is_one_whole_however_many_shards_it_spans():
-    """Sections differ as wholes: pieces of one pair of them are no evidence."""
+    """Sections differ as wholes: strips of one pair of them are no evidence."""
     cell = (4, 8, 8)
     geometry = grids((12, 16, 24), stride=(1, 8, 8), shard=cell, block=cell)
     noise = np.random.default_rng(0).integers(0, 255, (12, 16, 24)).astype(np.uint8)
@@ -120,12 +120,12 @@ def test_a_face_between_sections_is_one_whole_however_many_shards_it_spans():
     assert found["interval"] is found["is_like_inside"] is None, "too few to judge"
 
 
-def test_faces_are_cut_into_pieces():
+def test_faces_are_cut_into_strips():
     shape = (1, 300, 16)
     geometry = grids(shape, stride=(1, 300, 8), shard=(1, 300, 16), block=(1, 300, 16))
     noise = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     found = row(measure(noise, geometry), "tile", "x")
-    assert found["n"] == 3 == -(-300 // PIECE_VOX)
+    assert found["n"] == 3 == -(-300 // STRIP_VOX)
     jump = np.abs(np.diff(noise.astype(int), axis=2))[0, :, 7].mean() / 255
     assert found["jump_across"] == pytest.approx(jump)
 

@@ -9,19 +9,14 @@ import math
 import numpy as np
 import pytest
 
-from unetpipe.metrics import (
-    ContingencyTable,
-    Mistake,
-    accumulated_thresholds,
-    collect_warping,
-    information_scores,
-    label_components,
-    rand_scores,
-    score_section,
-    score_stack,
-    thin_borders,
-    warp_section,
-)
+from tests.metrics.oracles import score_stack
+from unetpipe.metrics.contingency import ContingencyTable
+from unetpipe.metrics.curves import accumulated_thresholds
+from unetpipe.metrics.isbi import score_section
+from unetpipe.metrics.rand import information_scores, rand_scores
+from unetpipe.metrics.simple_points import Mistake
+from unetpipe.metrics.thinning import label_components, thin_borders
+from unetpipe.metrics.warping import collect_warping, warp_section
 
 TOLERANCE = 1e-9
 NAN = math.nan

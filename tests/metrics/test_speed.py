@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tests.metrics.test_warping import classify_slowly, warp_slowly
-from unetpipe.metrics import map_mistakes, score_section, warp_section
+from tests.metrics.test_warping import classify_slowly, map_of, warp_slowly
+from unetpipe.metrics.isbi import score_section
+from unetpipe.metrics.warping import warp_section
 
 SECONDS_ALLOWED = 2.0
 LEAST_RATIO = 20.0
@@ -55,7 +56,7 @@ def test_a_section_is_scored_at_all_thresholds_in_less_than_two_seconds():
 def test_warping_is_many_times_faster_than_a_plain_loop():
     """The plain loop reads like the definition; both name the same mistakes."""
     probability, cells = noisy_section(128)
-    fast, ours = seconds_of(lambda: map_mistakes(probability, cells, 0.5))
+    fast, ours = seconds_of(lambda: map_of(probability, cells, 0.5))
     exact = probability.astype(np.float32).astype(np.float64)
     slow, plain = seconds_of(
         lambda: classify_slowly(*warp_slowly(cells, exact, 0.5)),

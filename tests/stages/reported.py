@@ -10,7 +10,7 @@ import numpy as np
 
 from unetpipe.evaluation.record import MetricsRecord
 from unetpipe.evaluation.score_rows import definitions_of, make_row
-from unetpipe.metrics import Interval
+from unetpipe.metrics.bootstrap import Interval
 from unetpipe.runtime.files import read_record, write_bytes_atomic, write_record
 from unetpipe.storage.volumes import (
     create_labels_group,

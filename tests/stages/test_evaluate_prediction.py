@@ -11,19 +11,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.metrics.oracles import score_stack
 from tests.stages.scored import Scored, find_row
 from unetpipe.errors import GeometryError
 from unetpipe.evaluation.baselines import GreyScale, grey_mask, watershed_objects
 from unetpipe.evaluation.score_rows import METRICS
-from unetpipe.metrics import (
-    ContingencyTable,
-    class_scores,
-    collect_warping,
-    confusion_matrix,
-    match_instances,
-    score_stack,
-    warp_section,
-)
+from unetpipe.metrics.contingency import ContingencyTable
+from unetpipe.metrics.instances import match_instances
+from unetpipe.metrics.overlap import class_scores, confusion_matrix
+from unetpipe.metrics.warping import collect_warping, warp_section
 from unetpipe.runtime.files import read_record
 from unetpipe.targets.weight_map import separate_touching
 
@@ -61,7 +57,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def by_chunk(cells, tmp_path_factory):
-    """The same volume, stored and scored with other chunks, in many pieces."""
+    """The same volume, stored and scored with other chunks, in many boxes."""
     labels, _, probability = cells
     records = []
     for chunk in CHUNKS:
@@ -69,7 +65,7 @@ def by_chunk(cells, tmp_path_factory):
         scored = Scored(folder, probability, labels, kind="instances", chunk=chunk)
         rows = ("validate", [0, 1]), ("test", [2, 3, 4])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("unetpipe.evaluation.scored_volume.PIECE_VOX", 16)
+            patch.setattr("unetpipe.evaluation.scored_volume.BOX_VOX", 16)
             records.append(scored.evaluate(*rows, field_of_interest_vox=5))
     return records
 
@@ -363,7 +359,7 @@ def peak_of(folder, num_sections, mode):
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("mode", ["pieces", "sections"])
+@pytest.mark.parametrize("mode", ["boxes", "sections"])
 def test_memory_does_not_grow_with_the_volume(tmp_path, mode):
     """Sixteen times the sections: the arrays alone would take 80 MB more."""
     few, many = (peak_of(tmp_path / f"{n}", n, mode) for n in (8, 128))

@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.evaluation.score_rows import Row, make_row, plain
-from unetpipe.evaluation.stored_terms import curve_of_terms
-from unetpipe.metrics import (
-    ThresholdCurve,
-    bootstrap_best,
-    bootstrap_sums,
-)
+from unetpipe.metrics import isbi, warping
+from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_sums
+from unetpipe.metrics.curves import Scores, ThresholdCurve, mean_of_sums
 
 # Means over sections or objects: a mean of all is the weighted mean of the folds'.
 MEANS = frozenset(
@@ -34,6 +31,10 @@ MEANS = frozenset(
         "vi_split_bits",
     }
 )
+
+
+# How the terms of sections, added up, become a score; of the others it is their mean.
+SCORES_OF_TERMS = {**isbi.SCORES_OF_TERMS, **warping.SCORES_OF_TERMS}
 
 
 class FoldTerms(NamedTuple):
@@ -75,6 +76,36 @@ def read_terms(described: dict[str, Any]) -> FoldTerms:
         np.array(described["thresholds"], np.float64),
         np.array(described["terms"], np.float64),
         described["chosen"],
+    )
+
+
+def curve_of_terms(metric: str, thresholds: Scores, terms: Scores) -> ThresholdCurve:
+    """Return the curve whose ``terms`` these are.
+
+    Parameters
+    ----------
+    metric : str
+        Its name, as in ``metrics.json``.
+    thresholds : float64 array, shape (thresholds,)
+    terms : float64 array, shape (sections, thresholds, kinds)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> curve = ThresholdCurve.macro("v_rand", np.array([0.5]), np.array([[0.8], [1]]))
+    >>> curve_of_terms("v_rand", curve.thresholds, curve.terms).pooled
+    array([0.9])
+    """
+    score = SCORES_OF_TERMS.get(metric, mean_of_sums)
+    return ThresholdCurve(
+        metric=metric,
+        thresholds=thresholds,
+        per_section=score(terms),
+        pooled=score(terms.sum(axis=0)),
+        pooling="micro" if metric in SCORES_OF_TERMS else "macro",
+        higher_is_better=metric not in SCORES_OF_TERMS,
+        terms=terms,
+        score=score,
     )
 
 

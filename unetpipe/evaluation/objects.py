@@ -1,28 +1,34 @@
-"""Scores of objects, from contingency tables that chunks add to."""
+"""Scores of objects, from tables of ids that boxes of a volume add to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unetpipe.evaluation.images import ImageTables, Labels, Mask
 from unetpipe.evaluation.score_rows import Row, make_row
-from unetpipe.metrics import (
-    InstanceMatches,
-    Interval,
+from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
+from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
-    bootstrap_sums,
-    information_scores,
-    rand_scores,
+    detection_score,
+    keep_results,
+    match_references,
+)
+from unetpipe.metrics.contingency import ContingencyTable, TableSum
+from unetpipe.metrics.curves import Scores, mean_of_defined, share_of
+from unetpipe.metrics.instances import (
+    NUM_TERMS,
+    InstanceMatches,
+    match_instances,
     score_terms,
 )
-from unetpipe.metrics.cell_tracking import FALSE_COST, MISS_COST, SPLIT_COST
-from unetpipe.metrics.curves import Scores, mean_of_defined, share_of
-from unetpipe.metrics.instances import NUM_TERMS
+from unetpipe.metrics.rand import information_scores, rand_scores
 
+Labels = NDArray[np.integer[Any]]
+Mask = NDArray[np.bool_]
 Make = Callable[..., Row]
 
 MATCHED = ("average_precision", "f1", "panoptic_quality")
@@ -35,8 +41,61 @@ PARTITIONS = (
 )
 
 
+class ImageTables:
+    """The tables of one image: a section, or a volume whose objects span sections."""
+
+    def __init__(self) -> None:
+        self._known, self._void, self._markers = TableSum(), TableSum(), TableSum()
+        self._in_field = np.empty(0, np.uint64)
+        self.has_markers = False
+
+    def add(self, truth: Labels, result: Labels, unknown: Mask, field: Mask) -> None:
+        """Add what a box holds of the image; see :meth:`ObjectCounts.add`."""
+        self._known.add(ContingencyTable.from_arrays(truth, result, where=~unknown))
+        nothing = np.zeros_like(unknown)
+        if unknown.any():
+            self._void.add(ContingencyTable.from_arrays(nothing, result, where=unknown))
+        # A table finds the ids faster than sorting all voxels.
+        inside = ContingencyTable.from_arrays(nothing, result, where=field).result_ids
+        self._in_field = np.union1d(self._in_field, inside)
+
+    def add_markers(self, markers: Labels, result: Labels) -> None:
+        """Add markers, one in each cell, of a box that was added before."""
+        self.has_markers = True
+        self._markers.add(ContingencyTable.from_arrays(markers, result))
+
+    @property
+    def known(self) -> ContingencyTable:
+        """Pairs of ids of the annotated voxels."""
+        return self._known.table()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every voxel is annotated."""
+        return not self._void.table().num_voxels
+
+    def matches(self) -> InstanceMatches | None:
+        """Match objects by IoU; None where no background is known to be background."""
+        table = self.known
+        if not self.is_complete and (table.truth_ids != 0).all():
+            return None
+        return match_instances(table, void=self._void.table())
+
+    def references(self) -> ReferenceMatches:
+        """Match reference objects as the Cell Tracking Challenge does for SEG."""
+        whole = self.known + self._void.table()
+        return match_references(keep_results(whole, self._in_field))
+
+    def detections(self) -> ReferenceMatches | None:
+        """Match markers, or the objects of a complete image, as it does for DET."""
+        if self.has_markers:
+            table = self._markers.table()
+            return match_references(keep_results(table, self._in_field))
+        return self.references() if self.is_complete else None
+
+
 class ObjectCounts:
-    """Counts which ids of result and truth meet, image by image, chunk by chunk.
+    """Counts which ids of result and truth meet, image by image, box by box.
 
     Parameters
     ----------
@@ -52,7 +111,7 @@ class ObjectCounts:
     def add(
         self, number: int, truth: Labels, result: Labels, unknown: Mask, field: Mask
     ) -> None:
-        """Count a piece of one section, all arrays of shape (y, x).
+        """Count what a box holds of one section, all arrays of shape (y, x).
 
         Parameters
         ----------
@@ -70,7 +129,7 @@ class ObjectCounts:
         self._image(number).add(truth, result, unknown, field)
 
     def add_markers(self, number: int, markers: Labels, result: Labels) -> None:
-        """Count a piece of one section against markers, one in each object."""
+        """Count what a box holds of one section against markers, one in each object."""
         self._sections.add(number)
         self._image(number).add_markers(markers, result)
 
@@ -187,27 +246,10 @@ def _seg_row(references: Sequence[ReferenceMatches], make: Make) -> Row:
 def _det_row(frames: Sequence[ReferenceMatches | None], make: Make) -> Row:
     """Make the row of DET; costs of all frames are added up, frames are resampled."""
     costs = np.array(
-        [
-            (
-                SPLIT_COST * frame.num_shared
-                + MISS_COST * frame.num_missed
-                + FALSE_COST * frame.num_false,
-                MISS_COST * frame.num_objects,
-            )
-            if frame is not None
-            else (0, 0)
-            for frame in frames
-        ],
-        np.float64,
+        [frame.costs if frame is not None else (0, 0) for frame in frames], np.float64
     ).reshape(-1, 2)
-    interval = bootstrap_sums(costs[costs[:, 1] > 0], _detection)
-    return make("ctc_det", interval.estimate, _detection(costs), interval)
-
-
-def _detection(costs: Scores) -> Scores:
-    """1 - cost of mending / cost of starting anew, of (..., 2) costs."""
-    mend, anew = costs[..., 0], costs[..., 1]
-    return 1 - share_of(np.minimum(mend, anew), anew)
+    interval = bootstrap_sums(costs[costs[:, 1] > 0], detection_score)
+    return make("ctc_det", interval.estimate, detection_score(costs), interval)
 
 
 def _score_of_terms(metric: str, terms: Scores) -> Scores:

@@ -3,7 +3,7 @@
 ==================  ==========================  ===================================
 pass                reads                       memory
 ==================  ==========================  ===================================
-count_pieces        pieces of bounded size      a piece, and tables of counts
+count_voxels        boxes of bounded size       a box, and tables of counts
 score_sections      whole sections, one by one  a section, or a few small ones
 count_watershed     the same; a range of        a section, or the range
                     sections in 3-D
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from unetpipe.evaluation.baselines import grey_mask, watershed_objects
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
-from unetpipe.evaluation.scored_volume import PIECE_VOX, Mask, Piece, ScoredVolume
+from unetpipe.evaluation.scored_volume import BOX_VOX, Mask, ScoredBox, ScoredVolume
 from unetpipe.evaluation.seams import SeamJumps, choose_shards
 from unetpipe.evaluation.thresholds import ThresholdScores
-from unetpipe.metrics import otsu_level
+from unetpipe.metrics.value_counts import otsu_level
 from unetpipe.storage.volumes import read_roi
 from unetpipe.tiling.boxes import grid_cell
 from unetpipe.tiling.grids import PredictionGeometry
@@ -81,12 +81,12 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
     working = max(80 * isbi_scores, 150 * (baselines and volume.has_instances))
     whole = section * (depth * together + working) if working else 0
-    piece = volume.labels.chunks[0] * PIECE_VOX**2 * (together + 40)
+    box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
     shard = prod(volume.predicted["geometry"]["shard"]) * volume.probability.shape[0]
-    return int(BASE_BYTES + max(whole, piece, 12 * shard))
+    return int(BASE_BYTES + max(whole, box, 12 * shard))
 
 
-def count_pieces(
+def count_voxels(
     volume: ScoredVolume, numbers: list[int], *, baselines: bool, border_vox: int
 ) -> tuple[PixelCounts, dict[str, ObjectCounts]]:
     """Count voxels of some sections: classes against the truth, ids against ids.
@@ -118,40 +118,38 @@ def count_pieces(
         name: ObjectCounts(by_section=not volume.objects_span_sections)
         for name in (names if volume.has_instances else ())
     }
-    for piece in volume.pieces(numbers):
-        field = piece.field(border_vox)
-        for number in piece.numbers:
-            z = piece.index(number)
-            truth, unknown = piece.truth[z], piece.unknown[z]
-            pixels.add(number, piece.stored[z], truth, unknown)
+    for box in volume.boxes(numbers):
+        field = box.field(border_vox)
+        for number in box.numbers:
+            z = box.index(number)
+            truth, unknown = box.truth[z], box.unknown[z]
+            pixels.add(number, box.stored[z], truth, unknown)
             if counts_grey:
-                pixels.add_grey(
-                    number, grey_scale.levels(piece.grey[z]), truth, unknown
-                )
+                pixels.add_grey(number, grey_scale.levels(box.grey[z]), truth, unknown)
             for name, counts in objects.items():
-                ids = piece.objects[z] if name == "unet" else np.ones_like(unknown, int)
-                _add_objects(counts, piece, number, ids, field)
+                ids = box.objects[z] if name == "unet" else np.ones_like(unknown, int)
+                _add_objects(counts, box, number, ids, field)
         if not is_binary:
-            _count_probabilities(piece, pixels)
+            _count_probabilities(box, pixels)
     return pixels, objects
 
 
 def _add_objects(
-    counts: ObjectCounts, piece: Piece, number: int, found: NDArray[Any], field: Mask
+    counts: ObjectCounts, box: ScoredBox, number: int, found: NDArray[Any], field: Mask
 ) -> None:
-    """Count the ids found in one section of a piece against labels and markers."""
-    z, markers = piece.index(number), piece.markers(number)
-    counts.add(number, piece.instances[z], found, piece.unknown[z], field)
+    """Count the ids found in one section of a box against labels and markers."""
+    z, markers = box.index(number), box.markers(number)
+    counts.add(number, box.instances[z], found, box.unknown[z], field)
     if markers is not None:
         counts.add_markers(number, markers, found)
 
 
-def _count_probabilities(piece: Piece, pixels: PixelCounts) -> None:
+def _count_probabilities(box: ScoredBox, pixels: PixelCounts) -> None:
     for class_ in range(pixels.num_classes):
-        stored = piece.class_probability(class_)
-        for number in piece.numbers:
-            z = piece.index(number)
-            pixels.add_probability(class_, stored[z], piece.truth[z], piece.unknown[z])
+        stored = box.class_probability(class_)
+        for number in box.numbers:
+            z = box.index(number)
+            pixels.add_probability(class_, stored[z], box.truth[z], box.unknown[z])
 
 
 def score_sections(
@@ -172,29 +170,29 @@ def score_sections(
     """
     scores: dict[str, ThresholdScores] = {}
     left_out = []
-    for piece in volume.whole_sections(numbers):
-        for number in piece.numbers:
-            z = piece.index(number)
-            if piece.unknown[z].any():
+    for box in volume.whole_sections(numbers):
+        for number in box.numbers:
+            z = box.index(number)
+            if box.unknown[z].any():
                 left_out.append(number)
                 continue
-            for name, probability in _maps(volume, piece, number, baseline):
+            for name, probability in _maps(volume, box, number, baseline):
                 of_name = scores.setdefault(
                     name, ThresholdScores(with_warping=with_warping)
                 )
-                of_name.add(number, probability, piece.truth[z] > 0)
+                of_name.add(number, probability, box.truth[z] > 0)
     return scores, left_out
 
 
 def _maps(
-    volume: ScoredVolume, piece: Piece, number: int, baseline: GreyBaseline | None
+    volume: ScoredVolume, box: ScoredBox, number: int, baseline: GreyBaseline | None
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield predictor and probability of one section."""
-    yield "unet", piece.probability(number)
+    yield "unet", box.probability(number)
     if baseline is None:
         return
     statistics = volume.volume["statistics"][0]
-    grey = piece.grey[piece.index(number)].astype(np.float32)
+    grey = box.grey[box.index(number)].astype(np.float32)
     shade = (grey - statistics["mean"]) / (SHADES * statistics["std"])
     shade = 0.5 + (shade if baseline.bright else -shade)
     yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
@@ -213,17 +211,17 @@ def count_watershed(
     counts = ObjectCounts(by_section=by_section)
     runs = volume.whole_sections(numbers) if by_section else _runs(volume, numbers)
     offset = 0
-    for piece in runs:
-        image = piece.roi.shape[1:] if by_section else piece.roi.shape
+    for box in runs:
+        image = box.roi.shape[1:] if by_section else box.roi.shape
         if prod(image) > MOST_WATERSHED_VOXELS:
             log.warning("no watershed baseline: %s voxels are too many", image)
             return None
-        whole = None if by_section else _cut(volume, piece.grey, baseline)
-        for number in piece.numbers:
-            z = piece.index(number)
-            found = _cut(volume, piece.grey[z], baseline) if whole is None else whole[z]
+        whole = None if by_section else _cut(volume, box.grey, baseline)
+        for number in box.numbers:
+            z = box.index(number)
+            found = _cut(volume, box.grey[z], baseline) if whole is None else whole[z]
             ids = np.where(found > 0, found + offset, 0)
-            _add_objects(counts, piece, number, ids, piece.field(border_vox))
+            _add_objects(counts, box, number, ids, box.field(border_vox))
         offset += 0 if whole is None else int(whole.max())
     return counts
 
@@ -236,11 +234,11 @@ def _cut(
     return watershed_objects(mask).astype(np.int64)
 
 
-def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[Piece]:
-    """Yield each range of consecutive sections as one piece."""
+def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
+    """Yield each range of consecutive sections as one box."""
     breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
     for run in np.split(np.array(numbers), breaks):
-        yield volume.piece(int(run[0]), int(run[-1]) + 1)
+        yield volume.range_of_sections(int(run[0]), int(run[-1]) + 1)
 
 
 def measure_seams(volume: ScoredVolume) -> dict[str, Any]:

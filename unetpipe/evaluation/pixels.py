@@ -1,4 +1,4 @@
-"""Overlap of masks and classes, and calibration, from counts that chunks add to."""
+"""Overlap of masks and classes, and calibration, from counts that boxes add to."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.evaluation.score_rows import Row, make_row, plain
-from unetpipe.metrics import (
-    bootstrap_sums,
+from unetpipe.metrics.bootstrap import bootstrap_sums
+from unetpipe.metrics.curves import Scores
+from unetpipe.metrics.overlap import class_scores, confusion_matrix
+from unetpipe.metrics.value_counts import (
+    NUM_LEVELS,
     calibrate,
-    class_scores,
     confusion_above,
-    confusion_matrix,
     count_values,
 )
-from unetpipe.metrics.curves import Scores
-from unetpipe.metrics.value_counts import NUM_LEVELS
 from unetpipe.tiling.quantised import threshold_mask
 
 Counts = NDArray[np.int64]
@@ -31,7 +30,7 @@ LEVELS = np.arange(NUM_LEVELS, dtype=np.uint8)
 
 
 class PixelCounts:
-    """Counts voxels by section, chunk by chunk: what is stored against the truth.
+    """Counts voxels by section, box by box: what is stored against the truth.
 
     With two classes the stored foreground probability is counted, so that every
     threshold can be asked for later. With more, the stored classes are.
@@ -58,7 +57,7 @@ class PixelCounts:
     def add(
         self, number: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Mask
     ) -> None:
-        """Count a piece of one section, all arrays of shape (y, x).
+        """Count what a box holds of one section, all arrays of shape (y, x).
 
         Parameters
         ----------
@@ -85,7 +84,7 @@ class PixelCounts:
     def add_grey(
         self, number: int, levels: NDArray[np.int64], truth: NDArray[Any], unknown: Mask
     ) -> None:
-        """Count the grey levels of a piece of one section."""
+        """Count the grey levels that a box holds of one section."""
         self._grey[number] += count_values(
             levels, truth > 0, self.num_grey_levels, unknown=unknown
         )

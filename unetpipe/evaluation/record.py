@@ -138,7 +138,7 @@ class Seam(Section):
     face: Literal["tile", "block", "part"]
     axis: Axis
     n: Annotated[int, Field(ge=0)]
-    """Pieces of faces that were measured."""
+    """Strips of faces that were measured."""
     jump_across: float | None
     """Mean jump of the foreground probability between the voxels at both sides."""
     jump_inside: float | None

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unetpipe.metrics import Interval
+from unetpipe.metrics.bootstrap import Interval
 
 Row = dict[str, Any]
 

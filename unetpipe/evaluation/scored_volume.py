@@ -1,4 +1,4 @@
-"""The stores of one volume that are compared with each other, read piece by piece."""
+"""The stores of one volume that are compared with each other, read box by box."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import Roi, as_zyx
 from unetpipe.tiling.quantised import as_probability
 
-PIECE_VOX = 512  # along y and x, of pieces that may be of any size
+BOX_VOX = 512  # along y and x, of boxes that may be of any size
 MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
 
 Record = dict[str, Any]
@@ -71,10 +71,20 @@ class ScoredVolume:
             return list(range(self.shape[0]))
         return list(row["sections"])
 
-    def pieces(self, numbers: list[int]) -> Iterator[Piece]:
-        """Yield all voxels of some sections, in pieces of bounded size."""
+    def roles(self, rows: list[Record]) -> dict[str, list[int]]:
+        """Return the sections of each role that is scored, of rows of the sheet."""
+        roles = {
+            role: sorted(
+                {z for row in rows if row["role"] == role for z in self.sections(row)}
+            )
+            for role in ("validate", "test")
+        }
+        return {role: numbers for role, numbers in roles.items() if numbers}
+
+    def boxes(self, numbers: list[int]) -> Iterator[ScoredBox]:
+        """Yield all voxels of some sections, in boxes of bounded size."""
         chunk = self.labels.chunks
-        step = [max(c, PIECE_VOX // c * c) for c in chunk[1:]]
+        step = [max(c, BOX_VOX // c * c) for c in chunk[1:]]
         for start, stop in self._layers(chunk[0]):
             inside = [z for z in numbers if start <= z < stop]
             for y in range(0, self.shape[1] if inside else 0, step[0]):
@@ -83,14 +93,16 @@ class ScoredVolume:
                         min(y + step[0], self.shape[1]),
                         min(x + step[1], self.shape[2]),
                     )
-                    yield Piece(self, inside, Roi((start, y, x), (stop, *end)))
+                    yield ScoredBox(self, inside, Roi((start, y, x), (stop, *end)))
 
-    def whole_sections(self, numbers: list[int]) -> Iterator[Piece]:
+    def whole_sections(self, numbers: list[int]) -> Iterator[ScoredBox]:
         """Yield some sections whole, one or a few at a time."""
         for start, stop in self._layers(self.sections_together):
             inside = [z for z in numbers if start <= z < stop]
             if inside:
-                yield Piece(self, inside, Roi((start, 0, 0), (stop, *self.shape[1:])))
+                yield ScoredBox(
+                    self, inside, Roi((start, 0, 0), (stop, *self.shape[1:]))
+                )
 
     @property
     def sections_together(self) -> int:
@@ -98,17 +110,17 @@ class ScoredVolume:
         most = max(1, MOST_SECTION_VOXELS // prod(self.shape[1:]))
         return min(int(self.labels.chunks[0]), most)
 
-    def piece(self, start: int, stop: int) -> Piece:
-        """Return a range of sections as one piece."""
+    def range_of_sections(self, start: int, stop: int) -> ScoredBox:
+        """Return consecutive sections as one box."""
         roi = Roi((start, 0, 0), (stop, *self.shape[1:]))
-        return Piece(self, list(range(start, stop)), roi)
+        return ScoredBox(self, list(range(start, stop)), roi)
 
     def _layers(self, thickness: int) -> Iterator[tuple[int, int]]:
         for start in range(0, self.shape[0], thickness):
             yield start, min(start + thickness, self.shape[0])
 
 
-class Piece:
+class ScoredBox:
     """A box of a scored volume; arrays are read when they are asked for.
 
     Attributes
@@ -189,7 +201,7 @@ class Piece:
         return number - self.roi.start[0]
 
     def field(self, border_vox: int) -> Mask:
-        """Return the field of interest that falls into the piece, shape (y, x)."""
+        """Return the field of interest that falls into the box, shape (y, x)."""
         is_inside = [
             (np.arange(a, b) >= border_vox) & (np.arange(a, b) < n - border_vox)
             for a, b, n in zip(
@@ -206,7 +218,7 @@ class Piece:
         return read_roi(self.volume.labels, self.roi)
 
     def _grown(self) -> tuple[Roi, Roi]:
-        """Return the box with a voxel around it, and where the piece lies in that."""
+        """Return the box with a voxel around it, and where it lies in that."""
         reach = (0 if self.volume.model["spec"]["ndim"] == 2 else 1, 1, 1)
         start = as_zyx(
             max(0, a - r) for a, r in zip(self.roi.start, reach, strict=True)

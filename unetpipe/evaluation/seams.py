@@ -11,8 +11,8 @@ grid* inside the tile that begins there (R): a network is equivariant to shifts 
 pooling grid only, and its up-convolutions leave a pattern within that grid that is no
 seam. If tiling is exact, the ratio F / R differs from 1 by chance alone.
 
-Chance is judged by resampling pieces of faces: 128 voxels along y or x, through all
-sections of a shard, because neighbours are alike. Across sections the piece is the
+Chance is judged by resampling strips of faces: 128 voxels along y or x, through all
+sections of a shard, because neighbours are alike. Across sections the strip is the
 whole face, because sections differ as wholes.
 """
 
@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics import bootstrap_sums
+from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import share_of
 from unetpipe.tiling.boxes import AXES, Roi, Zyx, as_zyx, grid_shape
 from unetpipe.tiling.grids import PredictionGeometry
 
 KINDS = ("tile", "block", "part")
 MOST_SHARDS = 128  # that are measured, spread over the volume
-PIECE_VOX = 128  # of a face
+STRIP_VOX = 128  # of a face
 LEVEL = 0.99  # of the intervals: up to nine are looked at together
-FEWEST_PIECES = 8  # fewer give no interval
+FEWEST_STRIPS = 8  # fewer give no interval
 REACH_VOX = 64  # of the profile, to each side of a face
 
 Jumps = NDArray[np.float64]
@@ -48,8 +48,8 @@ class Faces:
 
     Attributes
     ----------
-    terms : list of float64 arrays, shape (pieces, 2)
-        For each piece of a face: sums of the jumps across it, and of the mean jumps
+    terms : list of float64 arrays, shape (strips, 2)
+        For each strip of a face: sums of the jumps across it, and of the mean jumps
         inside the tile behind it.
     positions : list of int
         Where along the axis the face of each of these arrays lies.
@@ -62,7 +62,7 @@ class Faces:
     num_voxels: int = 0
 
     def units(self, *, whole: bool) -> Jumps:
-        """Return what is resampled, (n, 2): pieces, or whole faces by position."""
+        """Return what is resampled, (n, 2): strips, or whole faces by position."""
         if not whole:
             return np.concatenate([np.empty((0, 2)), *self.terms])
         faces: dict[int, Jumps] = defaultdict(lambda: np.zeros(2))
@@ -115,7 +115,7 @@ class SeamJumps:
     def _add_axis(
         self, shard: Roi, axis: int, jumps: Jumps, voxels: NDArray[np.int64]
     ) -> None:
-        """Sort sums of jumps, shape (pieces, positions), into faces and the rest."""
+        """Sort sums of jumps, shape (strips, positions), into faces and the rest."""
         first = max(shard.start[axis], 1)
         positions = np.arange(first, shard.stop[axis])
         stride = self.geometry.stride[axis]
@@ -181,8 +181,8 @@ class SeamJumps:
         """Return all that was measured, as it goes into ``metrics.json``."""
         return {
             "definition": "mean |p(i) - p(i - 1)| across a face over that inside the "
-            "tile behind it, at the same phase of the pooling grid; resampled: pieces "
-            f"of faces, {PIECE_VOX} voxels long, along z whole faces",
+            "tile behind it, at the same phase of the pooling grid; resampled: strips "
+            f"of faces, {STRIP_VOX} voxels long, along z whole faces",
             "level": LEVEL,
             "pooling_grid": list(self.pooling_grid),
             "rows": self.rows(),
@@ -200,7 +200,7 @@ class SeamJumps:
             terms, lambda sums: share_of(sums[..., 0], sums[..., 1]), level=LEVEL
         )
         across, inside = terms.sum(axis=0) / max(faces.num_voxels, 1)
-        known = ratio.n >= FEWEST_PIECES and not np.isnan(ratio.low)
+        known = ratio.n >= FEWEST_STRIPS and not np.isnan(ratio.low)
         return {
             "face": kind,
             "axis": AXES[axis],
@@ -246,13 +246,13 @@ def choose_shards(geometry: PredictionGeometry, most: int = MOST_SHARDS) -> list
 def _jumps(
     stored: NDArray[np.uint8], shard: Roi, axis: int
 ) -> tuple[Jumps, NDArray[np.int64]]:
-    """Sum |p(i) - p(i - 1)| along an axis over pieces of the faces across it.
+    """Sum |p(i) - p(i - 1)| along an axis over strips of the faces across it.
 
     Returns
     -------
-    sums : float64 array, shape (pieces, positions)
+    sums : float64 array, shape (strips, positions)
         Of several classes half the sum over them, which for two is the jump of either.
-    voxels : int64 array, shape (pieces,)
+    voxels : int64 array, shape (strips,)
     """
     begin = [slice(None)] * 4
     for other in range(3):
@@ -266,7 +266,7 @@ def _jumps(
     for other in range(3):
         if other == axis:
             continue
-        starts = np.arange(0, jumps.shape[other], PIECE_VOX)[: None if other else 1]
+        starts = np.arange(0, jumps.shape[other], STRIP_VOX)[: None if other else 1]
         lengths = np.diff(starts, append=jumps.shape[other])
         jumps = np.add.reduceat(jumps, starts, axis=other, dtype=np.int64)
         voxels = voxels * np.expand_dims(lengths, [a for a in range(3) if a != other])

@@ -10,17 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.evaluation.score_rows import Row, make_row, plain
-from unetpipe.metrics import (
-    IsbiSection,
-    ThresholdCurve,
-    WarpingSection,
-    bootstrap_best,
-    bootstrap_curve,
-    collect_curves,
-    collect_warping,
-    score_section,
-    warp_section,
-)
+from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_curve
+from unetpipe.metrics.curves import ThresholdCurve
+from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
+from unetpipe.metrics.warping import WarpingSection, collect_warping, warp_section
 
 NAMES = ("pixel_error", "rand_error", "v_rand", "v_info")
 

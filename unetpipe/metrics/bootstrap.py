@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from unetpipe.errors import DataError
-from unetpipe.metrics.curves import Scores, ThresholdCurve, mean_of_defined
+from unetpipe.metrics.curves import Scores, ThresholdCurve
 
 MOST_UNITS = 1000  # of which sums are resampled one by one
 
@@ -43,60 +42,6 @@ class Interval:
     high: float
     level: float
     n: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the interval as plain numbers; NaN becomes None."""
-        return {
-            name: None if math.isnan(value) else value
-            for name, value in asdict(self).items()
-        }
-
-
-def bootstrap_interval(
-    units: ArrayLike,
-    score: Callable[[Scores], Any] = mean_of_defined,
-    *,
-    level: float = LEVEL,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Draw units with replacement, score each draw, and take percentiles.
-
-    Parameters
-    ----------
-    units : float array, shape (n, ...)
-        One row for each section, image or object: its score, or the counts that
-        ``score`` pools. Rows with NaN define no score and are left out.
-    score : function
-        Takes rows, shape (m, ...), returns one number. The default is their mean.
-    level : float
-        Share of the draws inside the interval, between 0 and 1.
-    num_resamples : int
-    seed : int
-        The same seed and data give the same interval.
-
-    Raises
-    ------
-    DataError
-        If level is not between 0 and 1: pass 0.95, not 95.
-
-    Examples
-    --------
-    >>> bootstrap_interval([0.8, 0.9, 1.0, 0.9]).estimate
-    0.9
-    """
-    _check_level(level)
-    rows = np.asarray(units, np.float64)
-    rows = rows[~np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))]
-    n = len(rows)
-    estimate = float(score(rows)) if n else math.nan
-    if n < 2 or math.isnan(estimate):
-        return Interval(estimate, math.nan, math.nan, level, n)
-    generator = np.random.default_rng(seed)
-    draws = [
-        float(score(rows[generator.integers(n, size=n)])) for _ in range(num_resamples)
-    ]
-    return _interval(np.array(draws), estimate, level, n)
 
 
 def bootstrap_curve(
@@ -164,7 +109,7 @@ def bootstrap_sums(
 ) -> Interval:
     """Give the interval of a score of sums over sections, images or objects.
 
-    Much faster than :func:`bootstrap_interval`, because all draws are one product.
+    All draws are one product, which is much faster than scoring each.
 
     Parameters
     ----------

@@ -15,14 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError
 from unetpipe.metrics.contingency import ContingencyTable, Ids
-from unetpipe.metrics.curves import Scores
+from unetpipe.metrics.curves import Scores, share_of
 
 # Frame edges not annotated, in voxels along y and x; 0 for data sets not listed.
 FIELD_BORDER_VOX = {
@@ -65,51 +64,11 @@ def check_field(shape: tuple[int, ...], border_vox: int) -> None:
         )
 
 
-def keep_objects_in_field(
-    labels: NDArray[np.integer[Any]], border_vox: int
-) -> NDArray[np.integer[Any]]:
-    """Remove objects with no voxel inside the field of interest; crop nothing.
-
-    Parameters
-    ----------
-    labels : integer array, shape (y, x) or (z, y, x)
-        Instance ids of one frame; 0 is background.
-    border_vox : int
-        Voxels left out at each end of y and x; z is never shortened.
-
-    Returns
-    -------
-    integer array of the same shape and dtype
-        A copy. An object that reaches into the field stays whole.
-
-    Raises
-    ------
-    GeometryError
-        If nothing of the frame is left, or the border is negative.
-
-    Examples
-    --------
-    >>> frame = np.array([[1, 0, 0, 0], [1, 2, 2, 0], [0, 2, 2, 0], [0, 0, 0, 0]])
-    >>> keep_objects_in_field(frame, 1)[1]
-    array([0, 2, 2, 0])
-    """
-    height, width = labels.shape[-2:]
-    check_field((height, width), border_vox)
-    field = labels[
-        ..., border_vox : height - border_vox, border_vox : width - border_vox
-    ]
-    ids, places = np.unique(labels, return_inverse=True)
-    is_kept = np.isin(ids, field)
-    kept_ids = np.where(is_kept, ids, 0).astype(labels.dtype)
-    kept: NDArray[np.integer[Any]] = kept_ids[places.reshape(labels.shape)]
-    return kept
-
-
 def keep_results(table: ContingencyTable, ids: Ids) -> ContingencyTable:
     """Remove the result objects that ``ids`` does not name, as the table sees it.
 
-    With the ids found inside the field of interest this is what
-    :func:`keep_objects_in_field` does to the frame, without the frame.
+    With the ids found inside the field of interest this removes objects with no voxel
+    in it; one that reaches into the field stays whole.
     """
     return ContingencyTable.from_pairs(
         table.truth_ids,
@@ -173,15 +132,26 @@ class ReferenceMatches:
         NaN without reference objects. Needs frames where every object is marked
         (the challenge's TRA markers): a computed object elsewhere counts as false.
         """
-        if not self.num_objects:
-            return math.nan
+        return float(detection_score(np.array(self.costs, np.float64)))
+
+    @property
+    def costs(self) -> tuple[int, int]:
+        """What it costs to mend the result, and to start anew; both add up."""
         mend = (
             SPLIT_COST * self.num_shared
             + MISS_COST * self.num_missed
             + FALSE_COST * self.num_false
         )
-        anew = MISS_COST * self.num_objects
-        return 1 - min(mend, anew) / anew
+        return mend, MISS_COST * self.num_objects
+
+
+def detection_score(costs: Scores) -> Scores:
+    """Return DET of ``ReferenceMatches.costs`` or sums of them, shape (..., 2).
+
+    NaN where starting anew costs nothing.
+    """
+    mend, anew = costs[..., 0], costs[..., 1]
+    return 1 - share_of(np.minimum(mend, anew), anew)
 
 
 def match_references(table: ContingencyTable) -> ReferenceMatches:

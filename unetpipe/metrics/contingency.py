@@ -1,7 +1,7 @@
 """How often each pair of ids meets: the table behind every score on partitions.
 
 Only pairs that occur are stored, so ids up to 2^64 - 1 cost no memory, and tables of
-chunks add up to the table of the whole volume.
+boxes add up to the table of the whole volume.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ContingencyTable:
 
     Examples
     --------
-    Chunks add up to the whole:
+    Boxes add up to the whole:
 
     >>> truth = np.array([1, 1, 2, 2])
     >>> result = np.array([5, 5, 5, 0])
@@ -113,7 +113,7 @@ class ContingencyTable:
 
     @classmethod
     def merged(cls, tables: Iterable[ContingencyTable]) -> ContingencyTable:
-        """Add up the tables of many chunks with one sort."""
+        """Add up the tables of many boxes with one sort."""
         parts = [cls.empty(), *tables]
         return cls(
             *_merge_pairs(
@@ -159,6 +159,41 @@ class ContingencyTable:
         return ContingencyTable(
             self.truth_ids[keep], self.result_ids[keep], self.counts[keep]
         )
+
+
+class TableSum:
+    """A running sum of contingency tables.
+
+    Tables are kept until they hold as many pairs as the sum, then merged with one
+    sort: many small tables cost n log n, not n for each.
+
+    Examples
+    --------
+    >>> total = TableSum()
+    >>> for count in (1, 2, 3):
+    ...     total.add(ContingencyTable.from_pairs([1], [7], [count]))
+    >>> total.table().num_voxels
+    6
+    """
+
+    def __init__(self) -> None:
+        self._sum = ContingencyTable.empty()
+        self._pending: list[ContingencyTable] = []
+        self._num_pending = 0
+
+    def add(self, table: ContingencyTable) -> None:
+        """Add the table of one box."""
+        self._pending.append(table)
+        self._num_pending += table.counts.size
+        if self._num_pending > self._sum.counts.size:
+            self.table()
+
+    def table(self) -> ContingencyTable:
+        """Return the table of all boxes so far."""
+        if self._pending:
+            self._sum = ContingencyTable.merged([self._sum, *self._pending])
+            self._pending, self._num_pending = [], 0
+        return self._sum
 
 
 def _as_ids(labels: NDArray[Any], name: str) -> Ids:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 
@@ -152,22 +152,6 @@ class ThresholdCurve:
             )
         return index
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the curve as lists and numbers; undefined scores become None."""
-        best = self.best()
-        return {
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "pooling": self.pooling,
-            "best": {
-                "threshold": _jsonable(best.threshold),
-                "score": _jsonable(best.score),
-            },
-            "thresholds": _jsonable(self.thresholds),
-            "pooled": _jsonable(self.pooled),
-            "per_section": _jsonable(self.per_section),
-        }
-
 
 def _terms_of_mean(per_section: Scores) -> Scores:
     """Return the scores, 0 where undefined, and 1 where defined: (..., 2)."""
@@ -227,10 +211,3 @@ def accumulated_thresholds(stop: float) -> Scores:
     while thresholds[-1] + 0.1 <= stop:
         thresholds.append(thresholds[-1] + 0.1)
     return np.array(thresholds)
-
-
-def _jsonable(values: ArrayLike) -> Any:
-    """Turn an array into nested lists of numbers, NaN into None."""
-    boxed = np.asarray(values, dtype=object)
-    boxed[np.isnan(np.asarray(values, np.float64))] = None
-    return boxed.tolist()

@@ -10,7 +10,6 @@ Kirillov et al. 2019, "Panoptic Segmentation", CVPR, eq. (1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,18 +38,6 @@ class InstanceMatches:
     union: NDArray[np.int64]
     num_truth: int
     num_result: int
-
-    @classmethod
-    def pooled(cls, images: Iterable[InstanceMatches]) -> InstanceMatches:
-        """Pool the objects of many images, for scores over all of them (micro)."""
-        parts = list(images)
-        none = np.empty(0, np.int64)
-        return cls(
-            intersection=np.concatenate([none, *(part.intersection for part in parts)]),
-            union=np.concatenate([none, *(part.union for part in parts)]),
-            num_truth=sum(part.num_truth for part in parts),
-            num_result=sum(part.num_result for part in parts),
-        )
 
     def terms(self, *, by_object: bool = False) -> NDArray[np.float64]:
         """Return what adds up over images or objects to every score.
@@ -103,19 +90,6 @@ class InstanceMatches:
     def f1(self) -> float:
         """F1 of detection at IoU > 0.5, in [0, 1]; 1 if all is empty."""
         return _share(2 * self.num_hits(), self.num_truth + self.num_result)
-
-    @property
-    def segmentation_quality(self) -> float:
-        """Mean IoU of the matched pairs, in (0.5, 1]; NaN without a match."""
-        return float(self._ious.mean()) if self._ious.size else math.nan
-
-    @property
-    def panoptic_quality(self) -> float:
-        """Sum of matched IoU / (TP + FP/2 + FN/2), in [0, 1]; 1 if all is empty.
-
-        The product of ``f1`` and ``segmentation_quality``.
-        """
-        return _share(2 * float(self._ious.sum()), self.num_truth + self.num_result)
 
     @property
     def _ious(self) -> NDArray[np.float64]:
@@ -194,15 +168,6 @@ def score_terms(terms: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         "f1": share_of(2 * terms[..., 3], either, undefined=1.0),
         "panoptic_quality": share_of(2 * terms[..., 2], either, undefined=1.0),
     }
-
-
-def mean_average_precision(images: Iterable[InstanceMatches]) -> float:
-    """Average precision image by image, then the mean; NaN without images.
-
-    An image empty in truth and result scores 1.
-    """
-    scores = [image.average_precision for image in images]
-    return math.fsum(scores) / len(scores) if scores else math.nan
 
 
 def _share(part: float, whole: float) -> float:

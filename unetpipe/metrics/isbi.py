@@ -30,8 +30,7 @@ from unetpipe.metrics.curves import (
     share_of,
 )
 from unetpipe.metrics.rand import RandScores, information_scores, rand_scores
-from unetpipe.metrics.sections import check_pair
-from unetpipe.metrics.thinning import label_components, thin_borders
+from unetpipe.metrics.thinning import check_pair, label_components, thin_borders
 
 THRESHOLDS = accumulated_thresholds(1.0)  # 11 values, 0.0 to 0.9999999999999999
 
@@ -83,10 +82,6 @@ class IsbiCurves:
     v_rand_split: ThresholdCurve
     v_rand_merge: ThresholdCurve
     v_info: ThresholdCurve
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all curves by name as plain lists and numbers."""
-        return {name: getattr(self, name).to_json() for name in self.__slots__}
 
 
 def score_section(
@@ -143,19 +138,6 @@ def score_section(
         rand=np.array(rand),
         thinned_rand=np.array(thinned_rand),
         thinned_v_info=np.array(v_info),
-    )
-
-
-def score_stack(
-    probability: NDArray[np.floating[Any]],
-    cells: NDArray[np.integer[Any] | np.bool_],
-    *,
-    thresholds: Scores = THRESHOLDS,
-) -> IsbiCurves:
-    """Score a stack in memory, shape (z, y, x): the sections, then the curves."""
-    return collect_curves(
-        score_section(section, mask, thresholds=thresholds)
-        for section, mask in zip(probability, cells, strict=True)
     )
 
 

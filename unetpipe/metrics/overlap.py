@@ -1,6 +1,6 @@
 """IoU, Dice, precision and recall of each class, from a confusion matrix.
 
-Confusion matrices of chunks add up to that of the volume, with ``+``.
+Confusion matrices of boxes add up to that of the volume, with ``+``.
 """
 
 from __future__ import annotations

@@ -76,6 +76,11 @@ class RandScores:
 def rand_scores(table: ContingencyTable) -> RandScores:
     """Count the pairs of voxels that truth and result put together.
 
+    Their ``error`` on a whole volume is the adapted Rand error of SNEMI3D and CREMI.
+    ``skimage.metrics.adapted_rand_error`` differs: it holds predicted background for
+    one cluster, leaves out pairs of a voxel with itself, and exchanges precision and
+    recall (scikit-image issue 6485).
+
     Examples
     --------
     Two cells of four voxels, everything predicted background:
@@ -91,20 +96,6 @@ def rand_scores(table: ContingencyTable) -> RandScores:
         truth=float(truth @ truth),
         result=float(result @ result) + num_lone,
     )
-
-
-def adapted_rand_error(table: ContingencyTable) -> float:
-    """Compute 1 - F of the foreground-restricted Rand index, in [0, 1).
-
-    The score of SNEMI3D and CREMI, usually on a whole volume. NaN without foreground.
-
-    Notes
-    -----
-    ``skimage.metrics.adapted_rand_error`` differs: it holds predicted background for
-    one cluster, leaves out pairs of a voxel with itself, and exchanges precision and
-    recall (scikit-image issue 6485).
-    """
-    return rand_scores(table).error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How often each value occurs inside and outside cells.
 
 One small table answers every question on masks: the confusion matrix at any threshold,
-calibration, and Otsu's threshold. Tables of chunks add up, with ``+``.
+calibration, and Otsu's threshold. Tables of boxes add up, with ``+``.
 """
 
 from __future__ import annotations

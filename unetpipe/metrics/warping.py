@@ -30,8 +30,8 @@ from unetpipe.metrics.curves import (
     same_thresholds,
     share_of,
 )
-from unetpipe.metrics.sections import check_pair
 from unetpipe.metrics.simple_points import Mistake, classify_mistakes, warp
+from unetpipe.metrics.thinning import check_pair
 
 # DEPARTS: the challenge also tried 0.0 and 0.9999999999999999, where most maps are
 # constant. An all-membrane map shrinks every cell to a point and would score 0.
@@ -76,47 +76,6 @@ class WarpingCurves:
     classic_warping_error: ThresholdCurve
     mistakes: NDArray[np.int64]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return curves and counts as plain lists and numbers."""
-        return {
-            "warping_error": self.warping_error.to_json(),
-            "classic_warping_error": self.classic_warping_error.to_json(),
-            "mistakes": {
-                kind.name.lower(): self.mistakes[:, kind].tolist() for kind in Mistake
-            },
-        }
-
-
-def map_mistakes(
-    probability: NDArray[np.floating[Any]],
-    cells: NDArray[np.integer[Any] | np.bool_],
-    threshold: float,
-) -> NDArray[np.uint8]:
-    """Show where one section, cut at one threshold, splits or merges cells.
-
-    Parameters
-    ----------
-    probability : float array, shape (y, x), range [0, 1]
-        Probability of cell.
-    cells : bool or integer array, shape (y, x)
-        Not 0 inside cells, 0 on membranes.
-    threshold : float
-
-    Returns
-    -------
-    uint8 array, shape (y, x)
-        Values of :class:`Mistake`.
-
-    Raises
-    ------
-    GeometryError
-        If the arrays are not one section of one shape.
-    DataError
-        If probability leaves [0, 1], or if cells are instance ids.
-    """
-    proposal, truth = check_pair(probability, cells)
-    return _map_mistakes(proposal, truth, np.float64(threshold))
-
 
 def warp_section(
     probability: NDArray[np.floating[Any]],
@@ -126,7 +85,20 @@ def warp_section(
 ) -> WarpingSection:
     """Count the topological mistakes of one section at every threshold.
 
-    Parameters and errors are those of :func:`map_mistakes`.
+    Parameters
+    ----------
+    probability : float array, shape (y, x), range [0, 1]
+        Probability of cell.
+    cells : bool or integer array, shape (y, x)
+        Not 0 inside cells, 0 on membranes.
+    thresholds : float64 array, shape (thresholds,)
+
+    Raises
+    ------
+    GeometryError
+        If the arrays are not one section of one shape.
+    DataError
+        If probability leaves [0, 1], or if cells are instance ids.
 
     Examples
     --------
@@ -148,7 +120,7 @@ def warp_section(
         mistakes=np.array(
             [
                 np.bincount(
-                    _map_mistakes(proposal, truth, threshold).ravel(),
+                    map_mistakes(proposal, truth, threshold).ravel(),
                     minlength=len(Mistake),
                 )
                 for threshold in thresholds
@@ -187,9 +159,10 @@ def collect_warping(sections: Iterable[WarpingSection]) -> WarpingCurves:
     )
 
 
-def _map_mistakes(
+def map_mistakes(
     proposal: NDArray[np.float32], truth: NDArray[np.bool_], threshold: np.float64
 ) -> NDArray[np.uint8]:
+    """Return the :class:`Mistake` of each voxel of a section cut at one threshold."""
     mask = proposal > threshold
     warped = warp(truth, mask, urgency=np.abs(proposal - threshold))
     return classify_mistakes(warped, mask)

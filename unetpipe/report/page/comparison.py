@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unetpipe.metrics import Interval, bootstrap_sums
+from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
 from unetpipe.report.page.tables import shown_score
 from unetpipe.report.page.text import HEADLINE, METRICS, OURS
 
