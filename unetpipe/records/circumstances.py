@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from unetpipe.records.base import Value
+from unetpipe.records import Value
 from unetpipe.runtime.files import circumstances
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from unetpipe.errors import DataError
-from unetpipe.records.base import Record, Value
+from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.runtime.files import read_record, write_record
 
