@@ -124,6 +124,7 @@ def _first_problem(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False)
     first, more = problems[0], len(problems) - 1
     place = ".".join(map(str, first["loc"])) or "the whole"
-    said = "is missing" if first["type"] == "missing" else first["msg"]
+    said = str(first["msg"]).removeprefix("Value error, ")
+    said = "is missing" if first["type"] == "missing" else said
     joiner = " " if first["type"] == "missing" else ": "
     return f"{place}{joiner}{said}" + (f", and {more} more" if more else "")

@@ -6,6 +6,11 @@ from numpy.typing import NDArray
 DEFAULT_THRESHOLD = 0.5
 
 
+def threshold_or_default(chosen: float | None) -> float:
+    """Return the threshold that validation rows chose, or 0.5 where none did."""
+    return DEFAULT_THRESHOLD if chosen is None else float(chosen)
+
+
 def threshold_mask(
     probability: NDArray[np.uint8], threshold: float
 ) -> NDArray[np.bool_]:

@@ -1,0 +1,104 @@
+"""What a network is: ``model.json``, beside its weights."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from unetpipe.records import Record, Value
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.unet_spec import UNetSpec
+
+SEGMENTATION = "segmentation"
+
+
+class LearntRow(Value):
+    """Sections that a network has learnt from, or was chosen by."""
+
+    model_config = ConfigDict(extra="allow")
+
+    volume: str
+    sections: tuple[int, ...]
+    image: str | None = None
+    """``content_sha256`` of the image; None: nobody knows it."""
+    statistics: str | None = None
+    target: str | None = None
+    border_term: str | None = None
+
+
+class TrainedFrom(Value):
+    """What a training was made from; of an ensemble only the rows.
+
+    What else an earlier or later version says of it stays as it is.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    spec: dict[str, Any] | None = None
+    initialization: str | None = None
+    optimisation: dict[str, Any] | None = None
+    validation_metric: str | None = None
+    choosing: dict[str, Any] | None = None
+    threads: int | str | None = None
+    seed: int | None = None
+    deterministic: bool | None = None
+    augmentation: dict[str, Any] | None = None
+    patch: Zyx | None = None
+    class_weights: tuple[float, ...] | None = None
+    train_rows: tuple[LearntRow, ...] = Field((), alias="train")
+    validate_rows: tuple[LearntRow, ...] = Field((), alias="validate")
+    code: str | dict[str, str] | None = None
+    weight_map: dict[str, Any] | None = None
+    thresholds_average: tuple[int, ...] | None = None
+
+    def rows(self, role: Literal["train", "validate"]) -> tuple[LearntRow, ...]:
+        """Return the rows that the network has learnt from, or was chosen by."""
+        return self.train_rows if role == "train" else self.validate_rows
+
+
+class Member(Value):
+    """A network of an ensemble."""
+
+    name: str
+    weights_sha256: str
+
+
+class Model(Record):
+    """``model.json``: architecture, recipe, thresholds, scores on validation rows."""
+
+    WHAT = "the description of a network"
+
+    spec: UNetSpec
+    num_classes: int | None = None
+    normalisation: str | None = None
+    num_members: int = 1
+    """More than one: an ensemble."""
+    members: tuple[Member, ...] = ()
+    recipe: TrainedFrom | None = None
+    """None: nobody knows what the network has learnt from."""
+    weights_sha256: str
+    is_averaged: bool = False
+    """Whether the weights are the mean of those of many steps."""
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    """Where each metric was best on validation rows; ``segmentation`` and
+    ``class_<k>`` are what the segmentation uses."""
+    thresholds_are: str | None = None
+    validation: dict[str, float] = Field(default_factory=dict)
+    """Scores on validation rows, by metric."""
+    step: int | None = None
+    """After which the weights were taken."""
+    circumstances: Circumstances | None = None
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether several networks were joined into this one."""
+        return "num_members" in self.model_fields_set
+
+    @property
+    def chosen_threshold(self) -> float | None:
+        """Foreground probability that scored best on validation rows, if any did."""
+        return self.thresholds.get(SEGMENTATION)
+
+    def learnt(self, role: Literal["train", "validate"]) -> tuple[LearntRow, ...]:
+        """Return the rows that the network has learnt from, or was chosen by."""
+        return self.recipe.rows(role) if self.recipe else ()

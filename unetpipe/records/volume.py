@@ -1,0 +1,120 @@
+"""What is known of a volume that was brought into its store: ``ingest.json``."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from unetpipe.records import Record, Value
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.pyramids import PyramidJob
+from unetpipe.tiling.boxes import Zyx
+
+ZyxNm = tuple[float, float, float]
+LabelKind = Literal["instances", "binary", "classes"]
+
+
+class OriginalFile(Value):
+    """A file as it was read: where, how many bytes, and their hash."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(Record):
+    """``manifest.json``: where the originals are, and which files they are."""
+
+    WHAT = "the manifest of a download"
+
+    source: str
+    kind: str
+    """``archive``, ``folder`` or ``phantom``."""
+    root: str
+    files: tuple[OriginalFile, ...]
+    """None of a folder that is used where it is: its files are hashed as they are
+    read."""
+    circumstances: Circumstances | None = None
+
+
+class ChannelStatistics(Value):
+    """Exact sums over the finite voxels of one channel, and what follows from them."""
+
+    # Its hash is part of what a training was made from.
+    model_config = ConfigDict(extra="allow")
+
+    count: int
+    total: int | float
+    total_squares: int | float
+    minimum: int | float | None
+    maximum: int | float | None
+    num_nan: int
+    mean: float
+    std: float
+
+
+class StoredImage(Value):
+    """The image of a volume."""
+
+    store: Path
+    is_copied: bool = True
+    """False: an OME-Zarr of somebody else, used where it is."""
+    content_sha256: str
+    """Of the voxels as they are stored."""
+    pixel_sha256: str | None = None
+    """Of the voxels as the files hold them."""
+    files: tuple[OriginalFile, ...] = ()
+
+
+class StoredLabels(Value):
+    """The labels of a volume."""
+
+    store: Path
+    content_sha256: str
+    pixel_sha256: str | None = None
+    files: tuple[OriginalFile, ...] = ()
+    markers: tuple[str, ...] | None = None
+    """Files with a mark for each object, of Cell Tracking volumes."""
+    dtype: str
+    label_kind: LabelKind
+    unlabelled: int | None
+    """The stored value of voxels that nobody annotated."""
+    num_ids: int
+
+
+class IngestedVolume(Record):
+    """``ingest.json``: axes, shape, stores, intensities."""
+
+    WHAT = "the record of an ingested volume"
+
+    volume: str
+    shape: Zyx
+    num_channels: int
+    dtype: str
+    axes_of_file: str | None = None
+    time: int | None = None
+    channel_names: tuple[str, ...] = ()
+    channels_of_file: tuple[int, ...] | None = None
+    voxel_size_nm: ZyxNm
+    voxel_size_from: Literal["sheet", "file", "nobody"] = "nobody"
+    labels: StoredLabels | None
+    image: StoredImage
+    statistics: tuple[ChannelStatistics, ...]
+    num_nan: int = 0
+    pyramids: tuple[PyramidJob, ...] = ()
+    warnings: tuple[str, ...] = ()
+    circumstances: Circumstances | None = None
+
+
+class IngestedPart(Record):
+    """One part's share of the layers of an image."""
+
+    WHAT = "the record of a part of an ingested volume"
+
+    part: int
+    num_parts: int
+    layers: tuple[int, int]
+    num_layers_written: int
+    files: tuple[OriginalFile, ...]
+    peak_rss_bytes: int
+    circumstances: Circumstances

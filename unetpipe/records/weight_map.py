@@ -1,0 +1,30 @@
+"""What the loss needs of one volume's labels: ``weight_map.json``."""
+
+from pathlib import Path
+
+from unetpipe.records import Record, Value
+from unetpipe.records.circumstances import Circumstances
+
+
+class StoredMap(Value):
+    """A store of one value a voxel."""
+
+    store: Path
+    content_sha256: str
+
+
+class WeightMap(Record):
+    """``weight_map.json``: border term and target of a volume."""
+
+    WHAT = "the record of a weight map"
+
+    volume: str
+    border_term: StoredMap
+    """float32 (z, y, x)."""
+    target: StoredMap
+    """uint8 (z, y, x): the class of each voxel, 255 = unlabelled."""
+    class_counts: tuple[tuple[int, ...], ...]
+    """Known voxels of each class, section by section."""
+    num_cells: tuple[int, ...]
+    """Cells, section by section."""
+    circumstances: Circumstances | None = None
