@@ -78,7 +78,7 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
     text = problems(
         "a b\ta.tif\tb.tif\ttrain\tzyx\t50,4,4\tinstances\tnone",
         "# a comment counts as a line",
-        "c\tc.tif\t\ttrian\tyxx\t50,4\tcells\t-1",
+        "c\tc.tif\t\ttrian\tyxx\t50,4\tcells\t1.5",
         "d\td.tif\t\ttrain\t\t\t\t",
         "e\te.tif",
         header=header,
@@ -89,7 +89,7 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
     assert "line 4: axes is 'yxx'" in text
     assert "line 4: voxel_size_nm is '50,4'; use three positive lengths" in text
     assert "line 4: label_kind is 'cells'; use instances, binary, classes" in text
-    assert "line 4: unlabelled is '-1'; use none or a label id" in text
+    assert "line 4: unlabelled is '1.5'; use none or a label id" in text
     assert "line 5: role is train but labels is empty; without labels use" in text
     assert "line 6: 2 cells under 8 columns: role is missing; separate with" in text
 

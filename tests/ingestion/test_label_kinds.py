@@ -123,6 +123,19 @@ def test_negative_ids_are_refused_with_their_file():
     assert problem.startswith("labels are negative in a.tif, section 4 (smallest -3);")
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("instances", [[0, 3, 2**32 - 1]]), ("classes", [[0, 3, 255]])],
+)
+def test_a_negative_id_may_say_that_nobody_annotated_a_voxel(kind, expected):
+    annotation = reader(kind, unlabelled=-1, num_classes=4, largest=9)
+    stored = annotation.translate(np.array([[0, 3, -1]], np.int16), "a")
+    assert stored.tolist() == expected
+    assert annotation.stored_unlabelled == expected[0][2]
+    assert annotation.problems() == []
+    assert (annotation.num_ids, annotation.background) == (1, 1)
+
+
 def test_one_single_id_looks_like_a_mask():
     annotation = reader("instances")
     annotation.translate(np.array([[0, 255]], np.uint8), "a")

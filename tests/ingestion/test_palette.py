@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from unetpipe.config import LabelsConfig, check_config
+from unetpipe.errors import ConfigError
 from unetpipe.ingestion.label_kinds import AnnotationReader
-from unetpipe.ingestion.palette import Palette
+from unetpipe.ingestion.palette import Palette, choose_palette
 
 PAINTED = Palette({"#000000": 0, "#ff0000": 1, "#00ff80": 2, "#808080": None})
 
@@ -86,3 +88,30 @@ def test_the_unlabelled_value_of_the_sheet_needs_no_place_in_the_palette():
     stored = annotation.translate(np.array([[[255, 0, 7]]], np.uint8), "a")
     assert stored.tolist() == [[0, 1, 255]]
     assert annotation.problems() == []
+
+
+@given(hnp.arrays(np.uint16, (3, 5)), st.integers(1, 65_535))
+def test_a_threshold_cuts_a_mask_in_two(section, threshold):
+    classes = LabelsConfig(threshold=threshold).classes
+    palette = choose_palette(classes, "binary")
+    annotation = AnnotationReader(
+        "binary", unlabelled=None, num_classes=2, largest=65_535, palette=palette
+    )
+    stored = annotation.translate(section[None], "a.png")
+    np.testing.assert_array_equal(stored, section >= threshold)
+    assert annotation.problems() == []
+
+
+def test_a_palette_reads_masks_only_if_it_knows_two_classes():
+    masks = {"0": 0, "#ff0000": 1, "7": None}
+    assert choose_palette(masks, "binary") is not None
+    assert choose_palette({**masks, "8": 2}, "binary") is None
+    assert choose_palette(masks, "instances") is None
+    assert choose_palette({**masks, "8": 2}, "classes") is not None
+    assert choose_palette(None, "classes") is None
+
+
+def test_a_threshold_beside_a_palette_is_refused():
+    labels = {"threshold": 9, "palette": {"0": 0, "1": 1}}
+    with pytest.raises(ConfigError, match="threshold is 9, and there is a palette"):
+        check_config({"name": "a", "labels": labels})

@@ -7,12 +7,13 @@ from itertools import product
 from pathlib import Path
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 import yaml
 import zarr
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 
 from tests.stages.annotated import ingest, weigh
 from tests.stages.ctc import drawn_sequence, write_sequence
@@ -442,6 +443,139 @@ def test_soft_edges_are_refused_with_a_remedy(make, folder):
     made = make()
     assert made.roles == {"a": ["predict"]}
     assert "save them with two values" in made.printed
+
+
+def thin_curves(k, size=128):
+    """Masks of thin structures, as vessels or membranes are."""
+    y, x = np.mgrid[:size, :size]
+    waves = np.sin(x / 9 + k) + np.sin(y / 11 + 2 * k) + np.sin((x + y) / 15)
+    return np.where(waves % 1 < 0.12, 255, 0)
+
+
+def smooth(mask):
+    return gaussian_filter(np.float64(mask), 0.8).astype(np.uint8)
+
+
+def as_jpeg(mask):
+    packed = imagecodecs.jpeg8_encode(mask.astype(np.uint8), level=75)
+    return imagecodecs.jpeg8_decode(packed)
+
+
+def resize(mask):
+    """Twice as large, with values between the two, as viewers do."""
+    return np.uint8(np.clip(zoom(np.float64(mask), 2, order=1), 0, 255))
+
+
+@pytest.mark.parametrize("spoil", [smooth, as_jpeg, resize])
+@pytest.mark.parametrize("as_colours", [False, True])
+def test_spoilt_masks_are_refused_or_on_demand_cut_at_half(
+    make, folder, spoil, as_colours
+):
+    for k in range(5):
+        soft = spoil(thin_curves(k))
+        write(folder / "images" / f"a{k}.tif", noise(k, soft.shape))
+        path = folder / "labels" / f"a{k}.tif"
+        path.parent.mkdir(exist_ok=True)
+        kind = "minisblack"
+        if as_colours:
+            soft, kind = np.stack([soft] * 3, axis=-1), "rgb"
+        tifffile.imwrite(path, soft, photometric=kind)
+    refused = make()
+    assert {row.role for row in refused.sheet.rows} == {"predict"}
+    assert "save them with two values" in refused.printed
+    assert "--label-kind binary" in refused.printed
+    made = make("cut", label_kind="binary")
+    assert made.kinds == {"binary"}
+    top = int(max(spoil(thin_curves(k)).max() for k in range(5)))
+    assert made.config.labels.threshold == (top + 1) // 2
+    assert make("ids", label_kind="instances").kinds == {"instances"}
+
+
+def test_ids_in_a_mask_as_the_user_says_are_all_foreground(make, folder):
+    write_pairs(folder, 5)
+    made = make(label_kind="binary")
+    assert (made.kinds, made.config.labels.threshold) == ({"binary"}, 1)
+
+
+def fiji_colours():
+    """A table of colours in which no id has the one that it had before."""
+    table = np.random.default_rng(0).integers(1, 255, (3, 256)).astype(np.uint16) * 257
+    table[:, 0] = 0
+    return table
+
+
+@pytest.mark.parametrize("num_ids", [16, 200])
+@pytest.mark.parametrize("wanted", ["auto", "instances"])
+def test_the_entries_of_a_palette_are_ids(make, folder, num_ids, wanted):
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        tiles = rng.permutation(num_ids)[:16].reshape(4, 4)
+        labels = np.kron(tiles, np.pad(np.ones((12, 12)), 2)).astype(np.uint8)
+        write(folder / "images" / f"a{k}.tif", noise(k, labels.shape))
+        path = folder / "labels" / f"a{k}.tif"
+        path.parent.mkdir(exist_ok=True)
+        options = {"photometric": "palette", "colormap": fiji_colours()}
+        tifffile.imwrite(path, labels, metadata=None, **options)
+    made = make(label_kind=wanted)
+    assert made.kinds == {"instances"}
+    assert made.config.network.num_classes == 2
+
+
+def test_masks_painted_in_two_colours_are_masks(make, folder):
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (SIZE, SIZE + k)))
+        painted = np.zeros((SIZE, SIZE + k, 3), np.uint8)
+        painted[ids(6, (SIZE, SIZE + k)) > 0] = (255, 0, 0)
+        path = folder / "labels" / f"{k}.tif"
+        path.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(path, painted, photometric="rgb")
+    made = make()
+    assert made.kinds == {"binary"}
+    assert made.config.labels.palette == {"#000000": 0, "#ff0000": 1}
+    assert "objects are about 10 voxels wide" in made.printed
+    with pytest.raises(DataError, match="instances: .*painted in 2 colours; save ids"):
+        make("ids", label_kind="instances")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "marker"), [("uint64", 2**64 - 1), ("uint32", 2**32 - 1), ("int16", -1)]
+)
+def test_what_by_custom_is_not_annotated_is_said_and_written(
+    make, folder, dtype, marker
+):
+    labels = np.stack([ids()] * 6).astype(dtype)
+    labels[:, 20:, 20:] = marker
+    with h5py.File(folder / "s.hdf", "w") as file:
+        file["volumes/raw"] = drifting(6)
+        file["volumes/labels/cells"] = labels
+    made = make()
+    assert made.kinds == {"instances"}
+    assert {row.unlabelled for row in made.sheet.rows} == {marker}
+    assert (
+        f"{marker}, on 34% of the voxels, is taken to say that nobody" in made.printed
+    )
+    assert "which leaves no background" not in made.printed
+
+
+def test_a_background_of_the_largest_id_is_named_by_its_value(make, folder):
+    labels = np.stack([ids()] * 6).astype(np.uint64)
+    with h5py.File(folder / "s.hdf", "w") as file:
+        file["volumes/raw"] = drifting(6)
+        clefts = np.where(labels == 0, np.uint64(2**64 - 1), labels)
+        file["volumes/labels/clefts"] = clefts
+    made = make()
+    assert {row.unlabelled for row in made.sheet.rows} == {2**64 - 1}
+    assert "which leaves no background: if it is the background, save" in made.printed
+
+
+def test_a_mask_of_the_largest_value_is_a_mask(make, folder):
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (SIZE, SIZE + k)))
+        mask = np.where(ids(4, (SIZE, SIZE + k)) > 0, 2**32 - 1, 0).astype(np.uint32)
+        write(folder / "labels" / f"{k}.tif", mask)
+    made = make()
+    assert made.kinds == {"binary"}
+    assert {row.unlabelled for row in made.sheet.rows} == {None}
 
 
 def test_linked_folders_are_followed_and_circles_are_not(make, folder, tmp_path):

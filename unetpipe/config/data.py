@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from unetpipe.config.fields import ClassId, Colour, Count, Section
 from unetpipe.errors import ConfigError
 
+LARGEST_GREY = 65_535
+
 
 class PhantomConfig(Section):
     """The seeded membrane phantom that ``source: phantom:cells`` draws."""
@@ -25,9 +27,14 @@ class LabelsConfig(Section):
     """What the values of label images mean."""
 
     palette: dict[Colour, ClassId | None] | None = None
-    """With ``label_kind: classes``: the class of each colour (``"#ff0000"``, in quotes)
-    or grey value (``255``) of the label images, and ``null`` for what nobody annotated.
-    Null: values are the classes themselves."""
+    """With ``label_kind: classes``, or ``binary`` and the classes 0 and 1: the class of
+    each colour (``"#ff0000"``, in quotes), grey value (``255``) or range of grey values
+    (``128-255``) of the label images, and ``null`` for what nobody annotated. Null:
+    values are the classes themselves."""
+    threshold: Annotated[int, Field(ge=1, le=LARGEST_GREY)] | None = None
+    """With ``label_kind: binary``: grey values from this one on are objects, and what
+    lies below separates them: for masks with soft edges, or saved as JPEG. Null: 0
+    separates, and there is one other value."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes for viewers, class 0 first; null: foreground, or class 0,
     class 1 and so on."""
@@ -47,12 +54,25 @@ class LabelsConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "LabelsConfig":
+        if self.threshold is not None and self.palette is not None:
+            raise ConfigError(
+                f"threshold is {self.threshold}, and there is a palette; a palette "
+                "can hold ranges of grey values, such as 128-255: keep one of the two"
+            )
         if self.palette is not None and len(set(self.palette.values())) < 2:
             raise ConfigError(
                 "palette has fewer than two classes; give each colour of the label "
                 "images its class"
             )
         return self
+
+    @property
+    def classes(self) -> dict[str, int | None] | None:
+        """What the values of label images stand for: the palette, or the threshold."""
+        if self.threshold is None:
+            return self.palette
+        below = self.threshold - 1
+        return {f"0-{below}": 0, f"{self.threshold}-{LARGEST_GREY}": 1}
 
 
 class PyramidConfig(Section):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
-COLOUR_PATTERN = r"^(#[0-9a-f]{6}|[0-9]{1,5})$"
+COLOUR_PATTERN = r"^(#[0-9a-f]{6}|[0-9]{1,5}(-[0-9]{1,5})?)$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]

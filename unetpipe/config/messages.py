@@ -15,7 +15,9 @@ BRIEF = Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 3, 100, 60, 60
 REMEDIES = {
     NAME_PATTERN: "use letters, digits, '.', '_' and '-', at most 64, no leading dot",
-    COLOUR_PATTERN: 'write colours as "#rrggbb" in quotes, grey values as 0 to 65535',
+    COLOUR_PATTERN: (
+        'write colours as "#rrggbb" in quotes, grey values as 0 to 65535 or 128-255'
+    ),
     SHA256_PATTERN: "use 64 hexadecimal digits, as sha256sum prints them",
 }
 # What pydantic says in the words of Python.

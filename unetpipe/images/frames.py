@@ -62,7 +62,9 @@ class FrameSource(ImageSource):
         self.dtype = np.promote_types(labels.dtype, np.uint32)
         self.shape, self.axes = (len(frames), *labels.shape[1:]), labels.axes
         self.is_palette, self.voxel_size_nm = labels.is_palette, labels.voxel_size_nm
-        self.unlabelled = LARGEST_ID if unlabelled is None else unlabelled
+        if unlabelled is None or (unlabelled < 0 and self.dtype.kind == "u"):
+            unlabelled = LARGEST_ID
+        self.unlabelled = unlabelled
         gold, self.markers, silver = companions(labels.files)
         self._silver = silver if gold else {}
         self.sparse = self._find_sparse() if gold and self.markers else []

@@ -4,12 +4,14 @@
 kind       given                                  stored
 =========  =====================================  ==============================
 binary     0 and one other value                  uint8: 0, 1
+binary     colours or values of a palette         uint8: 0, 1
 classes    class ids below the number of classes  uint8: the same
 classes    colours or values of a palette         uint8: their classes
 instances  any ids                                uint32, or uint64: the same
 =========  =====================================  ==============================
 
-Voxels that nobody annotated are 255 in the first two, their given id in the third.
+Voxels that nobody annotated are 255 in uint8; among ids they keep their given id, or if
+that is negative get the largest that can be stored.
 """
 
 from typing import Any
@@ -32,7 +34,7 @@ class AnnotationReader:
     kind : {"binary", "classes", "instances"}
         What the ids mean.
     unlabelled : int or None
-        Id of voxels that nobody annotated.
+        Id of voxels that nobody annotated; may be negative.
     num_classes : int
         With ``classes``: ids must be smaller.
     largest : int
@@ -52,12 +54,14 @@ class AnnotationReader:
     ) -> None:
         self.kind, self.unlabelled, self.num_classes = kind, unlabelled, num_classes
         self.palette = palette
+        self.dtype: np.dtype[np.unsignedinteger] = np.dtype(np.uint8)
         if kind == "instances":
             wide = max(largest, unlabelled or 0) >= 2**32
             self.dtype = np.dtype(np.uint64 if wide else np.uint32)
-            self.stored_unlabelled = unlabelled
+            is_negative = unlabelled is not None and unlabelled < 0
+            last = int(np.iinfo(self.dtype).max)
+            self.stored_unlabelled = last if is_negative else unlabelled
         else:
-            self.dtype = np.dtype(np.uint8)
             is_partial = unlabelled is not None or (palette and palette.has_unlabelled)
             self.stored_unlabelled = UNLABELLED if is_partial else None
         self.foreground: list[int] = []  # voxels of each section
@@ -106,7 +110,10 @@ class AnnotationReader:
             ids = ids[ids > 0]
         self._ids.add(ids)
         if self.kind == "instances":
-            return section.astype(self.dtype)
+            stored = section.astype(self.dtype)
+            if self.stored_unlabelled is not None:
+                stored[~known] = self.stored_unlabelled
+            return stored
         if self.kind == "classes":
             if ids.size and int(ids.max()) >= self.num_classes:
                 values = np.unique(ids[ids >= self.num_classes])
@@ -141,7 +148,8 @@ class AnnotationReader:
         if self._negative:
             found.append(
                 f"labels are negative in {_first(self._negative)}; ids are 0 for "
-                "background and positive for cells"
+                "background and positive for cells; if a negative one says that nobody "
+                "annotated a voxel, write it into the column unlabelled"
             )
         if self._strange:
             found.append(
@@ -160,7 +168,8 @@ class AnnotationReader:
             zero = "0, " if self.background else ""
             found.append(
                 f"binary labels hold the values {zero}{_listing(values)}; use 0 for "
-                "background and one other for cells, or label_kind instances or classes"
+                "background and one other for cells, or label_kind instances or "
+                "classes; of soft edges labels.threshold makes two values"
             )
         return found
 

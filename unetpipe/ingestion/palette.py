@@ -18,8 +18,8 @@ class Palette:
     Parameters
     ----------
     classes : mapping
-        ``"#rrggbb"`` or a grey value in digits -> class, or None where nobody
-        annotated.
+        ``"#rrggbb"``, a grey value in digits or a range of them (``"128-255"``) ->
+        class, or None where nobody annotated.
 
     Attributes
     ----------
@@ -37,9 +37,11 @@ class Palette:
         for key, given in classes.items():
             value = UNLABELLED if given is None else given
             if not key.startswith("#"):
-                greys[int(key)] = value
-                if int(key) < 256:
-                    colours[int(key) * 0x010101] = value
+                first, _, last = key.partition("-")
+                for grey in range(int(first), int(last or first) + 1):
+                    greys[grey] = value
+                    if grey < 256:
+                        colours[grey * 0x010101] = value
                 continue
             code = int(key[1:], 16)
             colours[code] = value
@@ -83,6 +85,25 @@ class Palette:
         found = classes[place]
         found[strange] = 0
         return found, strange
+
+
+def choose_palette(
+    classes: Mapping[str, int | None] | None, label_kind: str
+) -> Palette | None:
+    """Return the palette that labels of a kind are read with, or None.
+
+    Parameters
+    ----------
+    classes : mapping or None
+        As a palette takes it; None: values are classes.
+    label_kind : str
+        ``classes``; of ``binary`` labels a palette of the classes 0 and 1 alone;
+        others have ids.
+    """
+    if not classes:
+        return None
+    is_mask = label_kind == "binary" and set(classes.values()) <= {0, 1, None}
+    return Palette(classes) if is_mask or label_kind == "classes" else None
 
 
 def name_colour(voxel: NDArray[Any]) -> str:

@@ -33,7 +33,7 @@ from unetpipe.ingestion.opening import (
     list_files,
     open_originals,
 )
-from unetpipe.ingestion.palette import Palette
+from unetpipe.ingestion.palette import Palette, choose_palette
 from unetpipe.runtime.files import circumstances, read_record, write_record
 from unetpipe.runtime.problems import Problems
 from unetpipe.runtime.staging import partial_folder
@@ -79,8 +79,8 @@ def ingest_volume(
     num_classes : int
         Ids of ``classes`` labels must be smaller.
     palette : dict or None
-        Class of each colour or grey value of ``classes`` labels; None: the values are
-        the classes.
+        Class of each colour or grey value of ``classes`` and ``binary`` labels; None:
+        the values are the classes.
     image_store, labels_store : Path
         OME-Zarr stores; the second only if the volume has labels. They are built
         under a ``.partial`` name and renamed when both are whole. An image that is
@@ -111,9 +111,7 @@ def ingest_volume(
     for part in map(read_record, parts):  # whose files have been hashed
         originals["files"] = [*originals["files"], *part["files"]]
     with ExitStack() as stack:
-        used = (
-            Palette(palette) if palette and sheet[0].label_kind == "classes" else None
-        )
+        used = choose_palette(palette, sheet[0].label_kind)
         image, labels = open_originals(
             sheet, Path(originals["root"]), used, problems, stack
         )

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.images import ImageReader
+from unetpipe.ingestion.palette import Palette
 from unetpipe.survey.label_kinds import Counted, Kind, Tally
 from unetpipe.survey.roles import RoleRow
 from unetpipe.survey.suggestions import VolumePrint
@@ -18,7 +20,7 @@ UNKNOWN_SIZE = (1.0, 1.0, 1.0)
 
 
 def count_labels(
-    volumes: Sequence[Found], root: Path
+    volumes: Sequence[Found], root: Path, palette: Palette | None = None
 ) -> tuple[Tally, dict[str, int], list[str]]:
     """Return what labels hold, and the objects' voxels of each volume that was read.
 
@@ -31,6 +33,8 @@ def count_labels(
         With labels.
     root : Path
         Folder of the originals.
+    palette : Palette, optional
+        Count classes instead of values.
 
     Returns
     -------
@@ -41,26 +45,17 @@ def count_labels(
     list of str
         What could not be read, and whether only some was.
     """
-    tally, filled, notes = Tally(), dict[str, int](), list[str]()
     total = sum(len(v.annotated) * prod(v.header.shape[2:]) for v in volumes)
     share = min(1.0, MOST_VOXELS / max(1, total))
-    owed = 0.0
-    for volume in volumes:
-        owed += share * len(volume.annotated)
-        count = min(int(owed), len(volume.annotated))
-        owed -= count
-        if not count:
-            continue
-        try:
-            values, counted = _count(volume, root, count, tally)
-        except (UnetpipeError, OSError) as error:
-            notes.append(f"{volume.name}: its labels cannot be read: {error}")
-            filled[volume.name] = 0
-            continue
-        tally.images.append(values)
-        tally.volumes[volume.name] = counted
-        if count == len(volume.annotated):
-            filled[volume.name] = counted.filled
+    colours = palette is not None and palette.has_colours
+    tally = Tally()
+    filled, notes = _count_all(volumes, root, share, tally, colours, palette)
+    if tally.has_colours and not colours:  # so that greys of other files are, too
+        tally = Tally()
+        filled, notes = _count_all(volumes, root, share, tally, True, None)
+    elif tally.is_mask_of_unlabelled:
+        tally = Tally(by_custom=False)
+        filled, notes = _count_all(volumes, root, share, tally, colours, palette)
     if share < 1:
         count = sum(len(v.annotated) for v in volumes)
         notes.append(
@@ -70,15 +65,48 @@ def count_labels(
     return tally, filled, notes
 
 
+def _count_all(
+    volumes: Sequence[Found],
+    root: Path,
+    share: float,
+    tally: Tally,
+    colours: bool,
+    palette: Palette | None,
+) -> tuple[dict[str, int], list[str]]:
+    """Count a share of the sections of each volume, evenly chosen."""
+    filled, notes = dict[str, int](), list[str]()
+    owed = 0.0
+    for volume in volumes:
+        owed += share * len(volume.annotated)
+        count = min(int(owed), len(volume.annotated))
+        owed -= count
+        if not count:
+            continue
+        try:
+            with open_labels(volume, root, colours=colours) as labels:
+                values, counted = _count(labels, count, tally, palette)
+        except (UnetpipeError, OSError) as error:
+            notes.append(f"{volume.name}: its labels cannot be read: {error}")
+            filled[volume.name] = 0
+            continue
+        tally.images.append(values)
+        tally.volumes[volume.name] = counted
+        if count == len(volume.annotated):
+            filled[volume.name] = counted.filled
+    return filled, notes
+
+
 def _count(
-    volume: Found, root: Path, count: int, tally: Tally
+    labels: ImageReader, count: int, tally: Tally, palette: Palette | None
 ) -> tuple[frozenset[int], Counted]:
     """Count some sections of a volume; return their values, and what they hold."""
     values, before = set[int](), tally.counted
-    with open_labels(volume, root) as labels:
-        chosen = np.unique(np.linspace(0, labels.zyx[0] - 1, count).astype(int))
-        for section in chosen.tolist():
-            values |= tally.add(labels.read_sections(section, section + 1)[:, 0])
+    chosen = np.unique(np.linspace(0, labels.zyx[0] - 1, count).astype(int))
+    for section in chosen.tolist():
+        given = labels.read_sections(section, section + 1)[:, 0]
+        if palette is not None:
+            given = palette.translate(given)[0][None]
+        values |= tally.add(given)
     return frozenset(values), tally.counted - before
 
 

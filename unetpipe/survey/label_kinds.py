@@ -1,12 +1,15 @@
 """What kind of labels these are: ids of objects, a mask, classes, or colours."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+
+from unetpipe.config import LabelsConfig
 
 # More values than these are ids of objects, not classes.
 MOST_CLASSES = 32
@@ -16,8 +19,11 @@ LARGEST_GREY = 65_535  # that a palette knows
 PIECES_OF_CLASS = 2.0
 # The same few values in so many separate images are classes: objects differ in number.
 IMAGES_OF_CLASS, VALUES_OF_CLASS = 3, 8
-# Smoothed edges have many values between the two, each on hardly any voxels.
-SOFT_VALUES, SOFT_SHARE = 8, 0.005
+# Smoothed edges and JPEG have many values, each in many pieces without an inside, that
+# lie beside other such values: an object has an inside, or lies alone.
+SOFT_VALUES, SOFT_INSIDE, SOFT_BESIDE = 8, 0.15, 0.5
+# More values than these, each in so many pieces, are no ids either.
+PIECES_OF_IDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,58 +55,118 @@ class Tally:
 
     Attributes
     ----------
-    voxels : dict
+    voxels : Counter
         Value (of colours ``0xrrggbb``) -> number of voxels.
+    inside, beside : Counter
+        The same of voxels whose four neighbours have their value, and of those beside
+        another value that is not 0.
     pieces : int
         Connected pieces of each value, section by section, without value 0.
     places : int
         Sections in which each value occurs, summed; the same.
+    touching : int
+        Pairs of neighbouring voxels with two values that are not 0.
     num_sections : int
         How many were read.
     images : list of frozenset
         The values in each volume, those of the first few hundred.
     has_colours : bool
         Whether voxels have three parts.
+    unlabelled : int or None
+        The value that by custom says that nobody annotated a voxel: -1, or the largest
+        of 32 or 64 bits. Its voxels are counted apart.
+    unknown : int
+        How many those are.
     volumes : dict of str to Counted
         What was read of each volume.
+    by_custom : bool
+        Whether there may be such a value.
     """
 
-    voxels: dict[int, int] = field(default_factory=dict)
+    voxels: Counter[int] = field(default_factory=Counter)
+    inside: Counter[int] = field(default_factory=Counter)
+    beside: Counter[int] = field(default_factory=Counter)
     pieces: int = 0
     places: int = 0
+    touching: int = 0
     num_sections: int = 0
     images: list[frozenset[int]] = field(default_factory=list)
     has_colours: bool = False
+    unlabelled: int | None = None
+    unknown: int = 0
     volumes: dict[str, Counted] = field(default_factory=dict)
+    by_custom: bool = True
+
+    @property
+    def is_mask_of_unlabelled(self) -> bool:
+        """Whether what was taken for unlabelled is the one value of a mask."""
+        return self.unlabelled is not None and not set(self.voxels) - {0}
 
     @property
     def counted(self) -> Counted:
         """All that was read until now."""
-        voxels = sum(self.voxels.values())
-        filled = voxels - self.voxels.get(0, 0)
+        voxels = self.voxels.total()
+        filled = voxels - self.voxels[0]
         return Counted(voxels, filled, self.pieces, self.places)
 
     def add(self, section: NDArray[Any]) -> frozenset[int]:
         """Count one section, shape (c, y, x); return its values."""
-        codes = section[0].astype(np.int64)
+        codes = section[0]
         if len(section) == 3:
             self.has_colours = True
+            codes = codes.astype(np.int64)
             codes = codes << 16 | section[1].astype(np.int64) << 8 | section[2]
-        values, inverse, counts = np.unique(
-            codes, return_inverse=True, return_counts=True
-        )
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            self.voxels[value] = self.voxels.get(value, 0) + count
-        number = inverse.reshape(codes.shape).astype(np.uint32) + 1
-        if values[0] == 0:
-            number -= 1
+        elif codes.dtype.kind == "f":
+            codes = codes.astype(np.int64)
+        found, inverse = np.unique(codes, return_inverse=True)
+        values: list[int] = found.tolist()
+        inverse = inverse.reshape(codes.shape)
+        number = inverse.astype(np.uint32) + 1
+        marker = _name_unlabelled(codes.dtype) if self.by_custom else None
+        empty = [k for k, v in enumerate(values) if v == 0 or v == marker]
+        for k in empty:
+            number[inverse == k] = 0
+        self._count_neighbours(number, values)
+        for value, count in zip(values, np.bincount(inverse.ravel()), strict=True):
+            self.voxels[value] += int(count)
+        if marker in values:
+            self.unlabelled, self.unknown = marker, self.unknown + self.voxels[marker]
+            del self.voxels[marker]
         _, num_pieces = cc3d.connected_components(
             number[None], connectivity=6, return_N=True
         )
         self.pieces += int(num_pieces)
-        self.places += values.size - int(values[0] == 0)
+        self.places += len(values) - len(empty)
         self.num_sections += 1
-        return frozenset(values.tolist())
+        return frozenset(v for v in values if v != marker)
+
+    def _count_neighbours(self, number: NDArray[np.uint32], values: list[int]) -> None:
+        """Count voxels by what lies beside them; ``number - 1`` is a value's place."""
+        inside = number > 0
+        beside = np.zeros(number.shape, bool)
+        for axis in (0, 1):
+            first = (slice(None),) * axis + (slice(None, -1),)
+            second = (slice(None),) * axis + (slice(1, None),)
+            one, two = number[first], number[second]
+            differ = one != two
+            inside[first] &= ~differ
+            inside[second] &= ~differ
+            meet = differ & (one > 0) & (two > 0)
+            beside[first] |= meet
+            beside[second] |= meet
+            self.touching += int(np.count_nonzero(meet))
+        for counter, chosen in ((self.inside, inside), (self.beside, beside)):
+            counts = np.bincount(number[chosen], minlength=len(values) + 1)[1:]
+            for k in np.flatnonzero(counts).tolist():
+                counter[values[k]] += int(counts[k])
+
+
+def _name_unlabelled(dtype: np.dtype[Any]) -> int | None:
+    """Return the value that by custom stands for what nobody annotated, or None."""
+    if dtype.kind == "i":
+        return -1
+    is_large = dtype.kind == "u" and dtype.itemsize >= 4
+    return int(np.iinfo(dtype).max) if is_large else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +183,25 @@ class Kind:
         Key of ``labels.palette`` -> class; empty where values are classes.
     num_classes : int
         Of the network.
+    threshold : int or None
+        ``labels.threshold`` of a mask of many values.
+    unlabelled : int or None
+        Of the sheet: the value of what nobody annotated.
     """
 
     label_kind: str
     why: str
     palette: dict[str, int] = field(default_factory=dict)
     num_classes: int = 2
+    threshold: int | None = None
+    unlabelled: int | None = None
+
+    @property
+    def classes(self) -> dict[str, int | None] | None:
+        """What values stand for, as the configuration says it."""
+        return LabelsConfig(
+            palette=self.palette or None, threshold=self.threshold
+        ).classes
 
 
 def judge(tally: Tally, *, is_independent: bool, wanted: str = "auto") -> Kind:
@@ -138,36 +217,100 @@ def judge(tally: Tally, *, is_independent: bool, wanted: str = "auto") -> Kind:
         What the user says they are; ``auto``: nothing.
     """
     values = sorted(tally.voxels)
-    total = sum(tally.voxels.values())
-    if tally.has_colours:
-        return _judge_colours(tally, values)
+    if not values:
+        return Kind("", "they hold nothing but what nobody annotated")
+    kind = _judge(tally, values, is_independent=is_independent, wanted=wanted)
+    if tally.unlabelled is None or not kind.label_kind:
+        return kind
+    share = tally.unknown / (tally.unknown + tally.voxels.total())
+    why = (
+        f"{kind.why}; {tally.unlabelled}, on {share:.0%} of the voxels, is taken to "
+        "say that nobody annotated them (column unlabelled)"
+    )
+    if not tally.voxels[0]:
+        why += ", which leaves no background: if it is the background, save it as 0"
+    return replace(kind, why=why, unlabelled=tally.unlabelled)
+
+
+def _judge(
+    tally: Tally, values: list[int], *, is_independent: bool, wanted: str
+) -> Kind:
+    """Judge by the values that somebody annotated."""
     if len(values) == 1:
         what = "0" if values == [0] else f"the one value {values[0]}"
         return Kind("", f"they hold nothing but {what}")
+    if tally.has_colours:
+        return _judge_colours(tally, values, wanted)
     if values[0] < 0:
-        return Kind("", f"they hold negative values, such as {values[0]}")
+        listed = ", ".join(str(value) for value in values if value < 0)
+        return Kind(
+            "",
+            f"they hold the negative values {listed}; save ids from 0 on, and -1 where "
+            "nobody annotated",
+        )
     if wanted == "instances":
         return Kind("instances", f"as asked for; {len(values)} values")
     if wanted == "classes":
         return _as_classes(tally, values, "as asked for")
     if len(values) == 2 and values[0] == 0:
-        share = 100 * tally.voxels[values[1]] / total
+        share = 100 * tally.voxels[values[1]] / tally.voxels.total()
         return Kind(
             "binary",
             f"two values: {values[1]} is taken as the objects ({share:.0f} % of the "
             "voxels), 0 as what separates them",
         )
+    is_soft = are_soft(tally)
     if wanted == "binary":
-        return Kind("", f"not binary as asked for: they hold {len(values)} values")
+        return _as_mask(values, is_soft=is_soft)
     if len(values) == 2:
         return _as_classes(tally, values, f"two values, {values[0]} and {values[1]}")
-    if _are_soft(tally, values, total):
+    if is_soft:
+        half = (values[-1] + 1) // 2
         return Kind(
             "",
-            f"{len(values)} grey values between 0 and {values[-1]}, most of them rare: "
-            "soft edges or JPEG; save them with two values",
+            f"{len(values)} grey values between {values[0]} and {values[-1]} that "
+            "change from voxel to voxel: a mask with soft edges, or saved as JPEG; "
+            "save them with two values (PNG or TIFF), or take what is brighter than "
+            f"half as objects: --label-kind binary (sets labels.threshold: {half})",
         )
     return _judge_values(tally, values, is_independent=is_independent)
+
+
+def are_soft(tally: Tally) -> bool:
+    """Tell whether values are those of a mask with smoothed edges or of a JPEG.
+
+    There are many, each lies in several pieces of a section, and, but for the two
+    commonest, hardly any of their voxels has neighbours of its own value: most have
+    others that are not 0 either.
+    """
+    if len(tally.voxels) < SOFT_VALUES or max(tally.voxels) > LARGEST_GREY:
+        return False
+    common = {value for value, _ in tally.voxels.most_common(2)}
+    rest = tally.voxels.total() - sum(tally.voxels[value] for value in common)
+    inside, beside = (
+        sum(count for value, count in counter.items() if value not in common)
+        for counter in (tally.inside, tally.beside)
+    )
+    return (
+        tally.pieces >= PIECES_OF_CLASS * tally.places
+        and inside < SOFT_INSIDE * rest
+        and beside > SOFT_BESIDE * rest
+    )
+
+
+def _as_mask(values: list[int], *, is_soft: bool) -> Kind:
+    """Take labels of many values as a mask, as the user says."""
+    if values[-1] > LARGEST_GREY:
+        return Kind(
+            "", f"not binary as asked for: {len(values)} values up to {values[-1]}"
+        )
+    threshold = (values[-1] + 1) // 2 if is_soft else max(values[0] + 1, 1)
+    return Kind(
+        "binary",
+        f"as asked for; of {len(values)} values those from {threshold} on are taken as "
+        "the objects, what lies below as what separates them",
+        threshold=threshold,
+    )
 
 
 def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> Kind:
@@ -183,6 +326,13 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
     )
     why = f"{len(values)} values ({listed})"
     if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
+        if pieces >= PIECES_OF_IDS:
+            return Kind(
+                "",
+                f"{why}; {figures}, too many for ids of objects, and the values are "
+                "too many for classes; if they are ids: --label-kind instances; of a "
+                "mask: --label-kind binary",
+            )
         return Kind("instances", f"{why}; {figures}")
     if pieces >= PIECES_OF_CLASS or recurs:
         more = f"{figures}, as classes do"
@@ -213,15 +363,29 @@ def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:
     return Kind("classes", why, _palette(tally, values, "{}"), len(values))
 
 
-def _judge_colours(tally: Tally, values: list[int]) -> Kind:
+def _judge_colours(tally: Tally, values: list[int], wanted: str) -> Kind:
+    if wanted == "instances":
+        return Kind(
+            "",
+            f"not instances as asked for: painted in {len(values)} colours; save ids "
+            "of objects as grey values, or as the entries of a palette",
+        )
     if not 2 <= len(values) <= MOST_CLASSES:
         return Kind(
             "",
             f"painted in {len(values)} colours, too many (or too few) for classes; "
             "save ids of objects as grey values, and classes without JPEG",
         )
+    palette = _palette(tally, values, "#{:06x}")
+    if wanted == "binary" or (wanted == "auto" and len(values) == 2):
+        said = "as asked for; " if wanted == "binary" else ""
+        why = (
+            f"{said}painted in {len(values)} colours: the commonest is taken as what "
+            "separates the objects"
+        )
+        return Kind("binary", why, {key: min(1, k) for key, k in palette.items()})
     why = f"painted in {len(values)} colours: each becomes a class, the commonest 0"
-    return Kind("classes", why, _palette(tally, values, "#{:06x}"), len(values))
+    return Kind("classes", why, palette, len(values))
 
 
 def _palette(tally: Tally, values: Sequence[int], key: str) -> dict[str, int]:
@@ -229,12 +393,3 @@ def _palette(tally: Tally, values: Sequence[int], key: str) -> dict[str, int]:
     commonest = max(values, key=lambda value: tally.voxels[value])
     ordered = [commonest, *(value for value in values if value != commonest)]
     return {key.format(value): number for number, value in enumerate(ordered)}
-
-
-def _are_soft(tally: Tally, values: list[int], total: int) -> bool:
-    """Tell whether values between the two outer ones are many, and each is rare."""
-    if len(values) < SOFT_VALUES or values[0] != 0 or values[-1] > 255:
-        return False
-    between = sum(tally.voxels[value] for value in values[1:-1])
-    is_rare = between < SOFT_SHARE * total * (len(values) - 2)
-    return is_rare and tally.voxels[values[-1]] > between

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetpipe.errors import DataError
+from unetpipe.ingestion.palette import choose_palette
 from unetpipe.runtime.machine import has_cuda_driver, num_processors
 from unetpipe.survey.candidates import make_candidates
 from unetpipe.survey.contents import list_contents, look_into_hdf5, look_into_zarr
@@ -48,10 +49,9 @@ class Understood:
 
     def write(self, name: str, source: str, sheet: str) -> tuple[str, str]:
         """Return the texts of sheet and configuration."""
-        kind = self.kind.label_kind
         notes = [*self._facts(), *self.notes]
         return (
-            write_sheet(self.rows, kind, notes),
+            write_sheet(self.rows, self.kind, notes),
             write_configuration(name, source, sheet, self.kind, self.settings, notes),
         )
 
@@ -199,7 +199,17 @@ def _judge_labels(
         said = "ids of the Cell Tracking Challenge"
         if annotated[0].kind == "masks":
             said = "one file for each object"
+        if wanted not in ("auto", "instances"):
+            raise DataError(
+                f"--label-kind {wanted}: the layout of {folder} says {said}; leave the "
+                "option out, or move the files into two folders, images and labels"
+            )
         return Kind(annotated[0].kind, said), tally, filled, notes
     is_independent = all(len(volume.annotated) == 1 for volume in annotated)
     kind = judge(tally, is_independent=is_independent, wanted=wanted)
+    if wanted != "auto" and not kind.label_kind:
+        raise DataError(f"--label-kind {wanted}: the labels of {folder}: {kind.why}")
+    palette = choose_palette(kind.classes, kind.label_kind)
+    if kind.label_kind == "binary" and palette is not None:
+        tally, filled, notes = count_labels(annotated, folder, palette)
     return kind, tally, filled, notes

@@ -88,8 +88,18 @@ def find_volumes(
     return kept, notes + more
 
 
-def open_labels(volume: Found, root: Path) -> ImageReader:
-    """Open the labels of a volume, colours as colours."""
+def open_labels(volume: Found, root: Path, *, colours: bool = False) -> ImageReader:
+    """Open the labels of a volume as ingesting does.
+
+    Parameters
+    ----------
+    volume : Found
+        With labels.
+    root : Path
+        Folder of the originals.
+    colours : bool
+        As where a palette gives colours their classes: greys are colours, too.
+    """
     if volume.kind == "masks":
         return open_masks(volume.labels, root)
     return open_image(
@@ -98,7 +108,7 @@ def open_labels(volume: Found, root: Path) -> ImageReader:
         axes=volume.header.axes,
         time=volume.time,
         is_labels=True,
-        has_palette=True,
+        has_palette=colours,
     )
 
 

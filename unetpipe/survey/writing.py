@@ -14,7 +14,7 @@ from unetpipe.survey.volumes import Found
 
 WIDTH = 88
 COLUMNS = ("volume", "image", "labels", "sections", "role")
-NEEDED = ("axes", "time", "label_kind")  # only where a row says something
+NEEDED = ("axes", "time", "label_kind", "unlabelled")  # only where a row says something
 MOST_LINES = 12  # beyond, volumes that are alike share a line
 HEADER = (
     *("volume", "files", "axes", "shape (c,z,y,x)", "dtype", "voxel size (nm)"),
@@ -22,19 +22,19 @@ HEADER = (
 )
 
 
-def write_sheet(rows: Sequence[RoleRow], label_kind: str, notes: Sequence[str]) -> str:
+def write_sheet(rows: Sequence[RoleRow], kind: Kind, notes: Sequence[str]) -> str:
     """Return the sheet; ``axes`` and ``time`` only where they are needed.
 
     Parameters
     ----------
     rows : sequence of RoleRow
         At least one.
-    label_kind : str
-        Of all labels; empty where there are none.
+    kind : Kind
+        Of all labels.
     notes : sequence of str
         For the comments above.
     """
-    lines = [_as_cells(row, label_kind) for row in rows]
+    lines = [_as_cells(row, kind) for row in rows]
     kept = [*COLUMNS, *(c for c in NEEDED if any(cells[c] for cells in lines))]
     if any(row.volume.header.voxel_size_nm is None for row in rows):
         kept.append("voxel_size_nm")  # for the user to fill
@@ -87,6 +87,9 @@ def write_configuration(
         )
         lines += ["labels:", "  palette:"]
         lines += [f'    "{key}": {number}' for key, number in kind.palette.items()]
+    if kind.threshold is not None:
+        lines += ["", *_comment(f"Labels: {kind.why}.")]
+        lines += ["labels:", f"  threshold: {kind.threshold}"]
     if kind.num_classes > 2:
         why = "as many as there are in the labels"
         settings = [Setting("network.num_classes", kind.num_classes, why), *settings]
@@ -106,7 +109,7 @@ def write_configuration(
     return "\n".join([*lines, ""])
 
 
-def _as_cells(row: RoleRow, label_kind: str) -> dict[str, str]:
+def _as_cells(row: RoleRow, kind: Kind) -> dict[str, str]:
     volume = row.volume
     is_read = bool(volume.labels and row.role != "predict")
     return {
@@ -118,7 +121,10 @@ def _as_cells(row: RoleRow, label_kind: str) -> dict[str, str]:
         "axes": volume.header.axes,
         "voxel_size_nm": "",
         "time": "" if volume.time is None else str(volume.time),
-        "label_kind": (volume.kind or label_kind) if is_read else "",
+        "label_kind": (volume.kind or kind.label_kind) if is_read else "",
+        "unlabelled": (
+            str(kind.unlabelled) if is_read and kind.unlabelled is not None else ""
+        ),
     }
 
 

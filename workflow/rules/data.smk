@@ -78,7 +78,7 @@ rule ingest_volume:
         pixel_sha256=lambda wildcards: CONFIG.pixel_sha256.get(wildcards.volume, {}),
         ingest=section("ingest"),
         num_classes=CONFIG.network.num_classes,
-        palette=CONFIG.labels.palette,
+        palette=CONFIG.labels.classes,
         image_store=f"{VOLUME}/image.ome.zarr",
         labels_store=f"{VOLUME}/image.ome.zarr/labels/annotated",
         with_pyramid=CONFIG.pyramid.parts == 1,

@@ -112,7 +112,7 @@ def parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[str
     if len(set(channels)) < len(channels):
         problems.append(f"channels is {get['channels']!r}; name each channel once")
     if get["unlabelled"] not in ("", "none"):
-        if re.fullmatch("[0-9]{1,20}", get["unlabelled"]):
+        if re.fullmatch("-?[0-9]{1,20}", get["unlabelled"]):
             unlabelled = int(get["unlabelled"])
         else:
             problems.append(
