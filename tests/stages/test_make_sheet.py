@@ -533,7 +533,7 @@ def test_masks_painted_in_two_colours_are_masks(make, folder):
     assert made.kinds == {"binary"}
     assert made.config.labels.palette == {"#000000": 0, "#ff0000": 1}
     assert "objects are about 10 voxels wide" in made.printed
-    with pytest.raises(DataError, match="instances: .*painted in 2 colours; save ids"):
+    with pytest.raises(DataError, match=r"instances: .*painted in 2 colours; save ids"):
         make("ids", label_kind="instances")
 
 
