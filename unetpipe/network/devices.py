@@ -2,11 +2,14 @@
 
 import logging
 import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from unetpipe.errors import ResourceError
-from unetpipe.runtime.machine import GIB
+from unetpipe.runtime.machine import GIB, has_cuda_driver
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.patch_size import project_memory
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -14,21 +17,96 @@ from unetpipe.tiling.unet_spec import UNetSpec
 log = logging.getLogger(__name__)
 
 
+# What torch, CUDA and their libraries say where memory did not suffice. cuDNN says that
+# it found no engine where the workspace of none could be had.
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can(?:'t|not| not) allocate memory"
+    r"|_STATUS_ALLOC_FAILED|CUFFT_ALLOC_FAILED|cudaErrorMemoryAllocation"
+    r"|unable to find an engine to execute|std::bad_alloc",
+    re.IGNORECASE,
+)
+
+
 def choose_device(wanted: str) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    ``auto`` is the GPU where torch can compute on one. Where there is a GPU that torch
+    cannot use, the log says why.
 
     Raises
     ------
     ResourceError
         If ``cuda`` is wanted and there is none.
     """
-    has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
-        raise ResourceError(
-            "device is cuda, but torch sees no CUDA device; use auto or cpu, or "
-            "install a CUDA build of torch"
+    if wanted == "cpu":
+        return torch.device("cpu")
+    reason = _why_no_cuda()
+    if reason is None:
+        return torch.device("cuda")
+    if wanted == "cuda":
+        raise ResourceError(f"device is cuda, but {reason}, or use auto or cpu")
+    if has_cuda_driver():
+        log.warning("this machine has a GPU, which is not used: %s", reason)
+    return torch.device("cpu")
+
+
+def _why_no_cuda() -> str | None:
+    """Return why torch cannot compute on a GPU here and what to do, or None."""
+    version = torch.version.cuda or torch.version.hip
+    if version is None:
+        return (
+            f"torch {torch.__version__} is a build without CUDA; install a CUDA build "
+            "of torch"
         )
-    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
+    if not torch.cuda.is_available():
+        if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+            return "CUDA_VISIBLE_DEVICES hides all GPUs; name one there"
+        return (
+            f"torch {torch.__version__} sees no CUDA device; install a driver that "
+            f"knows CUDA {version}, or a build of torch for the driver's CUDA"
+        )
+    capability, built = torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
+    if not has_kernels(capability, built):
+        (major, minor), name = capability, torch.cuda.get_device_name()
+        return (
+            f"torch {torch.__version__} has no kernels for {name} (compute "
+            f"capability {major}.{minor}; the build has {', '.join(built)}); "
+            "install a build of torch that has"
+        )
+    return None
+
+
+def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Tell whether a GPU can run a build of torch.
+
+    Parameters
+    ----------
+    capability : (major, minor)
+        Compute capability of the GPU.
+    built : sequence of str
+        ``torch.cuda.get_arch_list()``. ``sm_75`` runs on 7.5 and later minors of 7,
+        ``sm_90a`` on 9.0 alone; ``compute_90`` is translated for everything later.
+
+    Examples
+    --------
+    >>> has_kernels((8, 9), ["sm_75", "sm_80", "sm_90"])
+    True
+    >>> has_kernels((7, 0), ["sm_75", "sm_80", "compute_120"])
+    False
+    """
+    found = [re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name) for name in built]
+    for match in filter(None, found):
+        kind, suffix = match[1], match[4]
+        least = (int(match[2]), int(match[3]))
+        if suffix == "a":
+            runs = capability == least
+        elif kind == "compute" and not suffix:
+            runs = capability >= least
+        else:
+            runs = capability[0] == least[0] and capability[1] >= least[1]
+        if runs:
+            return True
+    return not any(found)  # a build that does not tell
 
 
 def name_device(device: torch.device) -> str:
@@ -102,9 +180,29 @@ def check_step_memory(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of torch says that memory did not suffice."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "not enough memory" in str(error) or "can't allocate memory" in str(error)
-    )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    is_of_torch = isinstance(error, RuntimeError | OSError)
+    return is_of_torch and OUT_OF_MEMORY.search(str(error)) is not None
+
+
+@contextmanager
+def enough_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turn the many ways to run out of memory into a ResourceError.
+
+    Parameters
+    ----------
+    what : str
+        What needed the memory.
+    remedy : str
+        What would need less.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(f"out of memory with {what}; {remedy}") from error
 
 
 def _total_memory(device: torch.device) -> int:

@@ -14,7 +14,7 @@ the arithmetic is in ``inference`` and ``assembly``.
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.errors import ResourceError
-from unetpipe.network.devices import is_out_of_memory
+from unetpipe.network.devices import enough_memory
 from unetpipe.network.predictor import TilePredictor, check_finite
 from unetpipe.network.transfer import Arrays, Lane, choose_lane
 from unetpipe.runtime.background import ahead, named
@@ -38,6 +37,9 @@ from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.grids import PredictionGeometry
 
 BATCHES_AHEAD = 2
+SMALLER_TILES = (
+    "lower prediction.memory_gb, which plans smaller tiles into another store"
+)
 
 
 Entry = tuple[Canvas, Roi]
@@ -155,9 +157,10 @@ class Engine:
 
     def _empty_batch(self, source: NDArray[Any]) -> Tensor:
         shape = self.predictor.tile_shape(self.geometry.stride)
-        return self.lane.empty(
-            (self.batch_tiles, len(source), *shape), transfer_dtype(source.dtype)
-        )
+        with enough_memory(f"tiles of {shape} voxels", SMALLER_TILES):
+            return self.lane.empty(
+                (self.batch_tiles, len(source), *shape), transfer_dtype(source.dtype)
+            )
 
     def _next(
         self, batches: Iterator[tuple[list[Entry], Tensor]]
@@ -171,7 +174,8 @@ class Engine:
         """Start a batch; on a GPU this only queues the work."""
         if not tiles.numel():
             return tuple
-        with named(_place(*entries[0])), _enough_memory(tuple(tiles.shape[2:])):
+        what = f"tiles of {tuple(tiles.shape[2:])} voxels"
+        with named(_place(*entries[0])), enough_memory(what, SMALLER_TILES):
             stored, is_finite = self.predictor.quantised(
                 self.lane.upload(tiles),
                 self.geometry.stride,
@@ -201,17 +205,3 @@ class Engine:
 
 def _place(canvas: Canvas, tile: Roi) -> str:
     return f"block {canvas.number}, tile at z, y, x = {tile.start}"
-
-
-@contextmanager
-def _enough_memory(tile: tuple[int, ...]) -> Iterator[None]:
-    """Turn the many ways to run out of memory into a ResourceError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ResourceError(
-            f"out of memory with tiles of {tile} voxels; lower prediction.memory_gb, "
-            "which plans smaller tiles into another store"
-        ) from error

@@ -16,12 +16,16 @@ from unetpipe.errors import ResourceError
 GIB = 2**30
 
 
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+# On Linux, and in its subsystem on Windows, where the driver is Windows' own.
+NVIDIA_DRIVERS = (
+    Path("/proc/driver/nvidia/version"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
+)
 
 
 def has_cuda_driver() -> bool:
     """Return whether there is a driver of NVIDIA GPUs, without loading torch."""
-    return NVIDIA_DRIVER.exists()
+    return any(path.exists() for path in NVIDIA_DRIVERS)
 
 
 def num_processors() -> int:

@@ -1,0 +1,156 @@
+"""Which device computes, what it says where it cannot, and when memory did not do."""
+
+import logging
+
+import pytest
+import torch
+
+from unetpipe.errors import ResourceError
+from unetpipe.network import devices
+from unetpipe.network.devices import (
+    choose_device,
+    enough_memory,
+    has_kernels,
+    is_out_of_memory,
+)
+from unetpipe.runtime import machine
+
+TOO_LITTLE = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 160.00 GiB."),
+    torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might ..."),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+    RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+    RuntimeError("NCCL error: unhandled cuda error\nCuda failure 2 'out of memory'"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 12 bytes"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12"),
+    RuntimeError("std::bad_alloc"),
+    OSError(12, "Cannot allocate memory"),
+    MemoryError("Unable to allocate 1.2 TiB for an array"),
+]
+OTHERS = [
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("CUDA error: no kernel image is available for execution"),
+    RuntimeError("Pin memory thread exited unexpectedly"),
+    OSError(28, "No space left on device"),
+    ValueError("out of memory"),
+]
+
+
+@pytest.mark.parametrize("error", TOO_LITTLE, ids=str)
+def test_all_ways_to_run_out_of_memory_are_known(error):
+    assert is_out_of_memory(error)
+    with (
+        pytest.raises(ResourceError, match=r"out of memory with tiles of 7.*; take 5"),
+        enough_memory("tiles of 7 voxels", "take 5"),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=str)
+def test_other_errors_stay_what_they_are(error):
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as raised, enough_memory("tiles", "take less"):
+        raise error
+    assert raised.value is error
+
+
+class FakeCuda:
+    """A build of torch, a driver and a GPU, as far as one asks for them."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self._patch, self._folder = monkeypatch, tmp_path
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        self(driver=False)
+
+    def __call__(self, *, driver=True, build="13.0", sees=0, capability=(9, 0)):
+        path = self._folder / "driver"
+        path.touch() if driver else path.unlink(missing_ok=True)
+        self._patch.setattr(machine, "NVIDIA_DRIVERS", (path,))
+        self._patch.setattr(torch.version, "cuda", build)
+        self._patch.setattr(torch.cuda, "is_available", lambda: sees > 0)
+        self._patch.setattr(torch.cuda, "device_count", lambda: sees)
+        self._patch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla V100")
+        self._patch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        built = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "compute_120"]
+        self._patch.setattr(torch.cuda, "get_arch_list", lambda: built)
+
+
+@pytest.fixture
+def cuda(monkeypatch, tmp_path):
+    return FakeCuda(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"build": None}, "a build without CUDA"),
+        ({"sees": 0}, "sees no CUDA device; install a driver that knows CUDA 13.0"),
+        ({"sees": 1, "capability": (7, 0)}, "no kernels for Tesla V100"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_told_of(cuda, caplog, state, said):
+    cuda(**state)
+    with caplog.at_level(logging.WARNING):
+        assert choose_device("auto") == torch.device("cpu")
+    [record] = caplog.records
+    assert said in record.getMessage()
+    with pytest.raises(ResourceError, match=said):
+        choose_device("cuda")
+
+
+def test_hidden_gpus_are_named_as_the_reason(cuda, caplog, monkeypatch):
+    cuda(sees=0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto") == torch.device("cpu")
+    assert "CUDA_VISIBLE_DEVICES hides all GPUs" in caplog.text
+
+
+def test_a_machine_without_a_gpu_says_nothing(cuda, caplog):
+    cuda(driver=False, build=None)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    assert not caplog.records
+
+
+def test_a_gpu_that_works_is_taken_without_a_word(cuda, caplog):
+    cuda(sees=1)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
+    assert not caplog.records
+
+
+def test_the_driver_is_found_in_linux_and_in_windows_subsystem(monkeypatch, tmp_path):
+    drivers = tuple(tmp_path / name for name in ("linux", "windows"))
+    monkeypatch.setattr(machine, "NVIDIA_DRIVERS", drivers)
+    assert not devices.has_cuda_driver()
+    for path in drivers:
+        path.touch()
+        assert devices.has_cuda_driver()
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((8, 0), ["sm_80"], True),
+        ((8, 9), ["sm_80"], True),
+        ((9, 0), ["sm_80"], False),
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 1), ["sm_120"], True),
+        ((10, 3), ["sm_100f"], True),
+        ((10, 3), ["sm_100a"], False),
+        ((12, 1), ["compute_90"], True),
+        ((7, 0), ["sm_75", "compute_120"], False),
+        ((9, 0), ["gfx90a"], True),
+        ((9, 0), [], True),
+    ],
+)
+def test_kernels_run_on_later_minors_and_translated_ones_everywhere(
+    capability, built, runs
+):
+    assert has_kernels(capability, built) is runs
