@@ -56,7 +56,7 @@ def small_memory(monkeypatch):
 
 
 def candidate(side, num_bytes):
-    return TileCandidate((1, side, side), ((1, side, side),), 1.0, num_bytes)
+    return TileCandidate((1, side, side), ((1, side, side),), 1.0, num_bytes, 64)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])

@@ -8,7 +8,12 @@ from unetpipe.errors import GeometryError
 from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.boxes import grid_shape
 from unetpipe.tiling.grids import plan_geometry
-from unetpipe.tiling.tile_choice import activation_bytes, forward_cost, rank_tiles
+from unetpipe.tiling.tile_choice import (
+    LARGEST_MAP_VALUES,
+    activation_bytes,
+    forward_cost,
+    rank_tiles,
+)
 from unetpipe.tiling.unet_spec import UNetSpec
 
 PAPER = UNetSpec()
@@ -84,6 +89,49 @@ def test_turned_frames_keep_to_a_pooling_grid_that_differs_along_y_and_x():
     assert any(c.stride[1] % 4 for c in plain)
     turned = rank_tiles((1, 30, 30), spec, orientations=(0, 1))
     assert all(c.stride[1] % 4 == c.stride[2] % 4 == 0 for c in turned)
+
+
+def widest(spec, shape):
+    """Values of the largest feature map; an up-convolution's is concatenated."""
+    return max(
+        layer.out_channels * prod(layer.out_shape) * (1 + (layer.kind == "up"))
+        for layer in spec.layers(shape)
+    )
+
+
+VOLUMETRIC = UNetSpec(base_channels=32, depth=3, ndim=3)
+SAME = UNetSpec(base_channels=32, depth=3, ndim=3, padding="same")
+WIDE = UNetSpec(base_channels=256, depth=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((512, 1024, 1024), VOLUMETRIC),
+        ((2048, 4096, 4096), VOLUMETRIC),
+        ((2048, 4096, 4096), SAME),
+        ((1, 8192, 8192), WIDE),
+    ],
+)
+@pytest.mark.parametrize("batch_tiles", [1, 3])
+def test_a_gpu_gets_no_feature_map_that_32_bits_cannot_count(shape, spec, batch_tiles):
+    ranked = rank_tiles(
+        shape, spec, precision="bf16", device="cuda", batch_tiles=batch_tiles
+    )
+    assert ranked
+    for candidate in ranked:
+        values = [widest(spec, seen) for seen in candidate.input_shapes]
+        assert candidate.map_values == max(values)
+        assert candidate.map_values * batch_tiles <= LARGEST_MAP_VALUES
+    on_cpu = rank_tiles(shape, spec, precision="bf16")
+    assert max(c.map_values for c in on_cpu) > LARGEST_MAP_VALUES // batch_tiles
+
+
+def test_where_every_feature_map_is_too_large_the_smallest_is_taken():
+    spec = UNetSpec(base_channels=2**19, depth=1)
+    [only] = rank_tiles((1, 600, 600), spec, device="cuda")
+    assert only.map_values > LARGEST_MAP_VALUES
+    assert only.map_values == min(c.map_values for c in rank_tiles((1, 600, 600), spec))
 
 
 def test_cost_grows_with_every_part_of_the_work():

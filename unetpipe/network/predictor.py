@@ -3,8 +3,8 @@
 Shape suffixes: N tiles, C channels, K classes, Z Y X voxels.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unetpipe.errors import DataError, IntegrityError
+from unetpipe.network.determinism import repeatable_convolutions
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.unet import UNet, activate
 from unetpipe.runtime.files import hash_file
@@ -273,6 +274,9 @@ class TilePredictor:
             ):
                 probability = probability.narrow(axis, start, length)
             probability = _lay_back(probability, orientation)
+            if self.is_compiled and len(self.orientations) > 1:
+                # What a graph returns is its own buffer, and its next replay's too.
+                probability = probability.clone()
             total = probability if total is None else total + probability
         assert total is not None
         return total / len(self.orientations) if len(self.orientations) > 1 else total
@@ -287,13 +291,18 @@ class TilePredictor:
         tiles = tiles.flip(flipped) if flipped else tiles
         return tiles.transpose(-1, -2) if orientation.is_turned else tiles
 
+    def _convolutions(self) -> AbstractContextManager[None]:
+        if self.device.type == "cpu":
+            return nullcontext()
+        return repeatable_convolutions(autotune=self._autotune)
+
     def _forward(self, tiles: Tensor) -> Tensor:
         flat = self.spec.ndim == 2
         tiles = tiles.squeeze(2) if flat else tiles
         reduced = self.dtype != torch.float32
         with (
             torch.inference_mode(),
-            self._exact_convolutions(),
+            self._convolutions(),
             torch.autocast(self.device.type, self.dtype, enabled=reduced),
         ):
             output = self._run(tiles.contiguous(memory_format=self._layout))
@@ -303,20 +312,6 @@ class TilePredictor:
             if self.spec.num_classes == 2 and self.spec.head == "softmax":
                 probability = probability[:, 1:]
         return probability.unsqueeze(2) if flat else probability
-
-    @contextmanager
-    def _exact_convolutions(self) -> Iterator[None]:
-        """Let cuDNN take algorithms that repeat their bits, and no TF32 for fp32."""
-        if self.device.type == "cpu":
-            yield
-            return
-        with torch.backends.cudnn.flags(
-            enabled=True,
-            benchmark=self._autotune,
-            deterministic=True,
-            allow_tf32=False,
-        ):
-            yield
 
 
 def check_finite(is_finite: NDArray[np.bool_]) -> None:

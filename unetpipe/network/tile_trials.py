@@ -20,7 +20,7 @@ from unetpipe.tiling.blocks import source_roi
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.tiling.quantised import threshold_mask
-from unetpipe.tiling.tile_choice import TileCandidate
+from unetpipe.tiling.tile_choice import LARGEST_MAP_VALUES, TileCandidate
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ def choose_batch(candidate: TileCandidate, budget_bytes: float, device: str) -> 
         return 1
     voxels = max(prod(shape) for shape in candidate.input_shapes)
     fitting = int(budget_bytes // candidate.tile_bytes)
-    return max(1, min(FULL_BATCH_VOXELS // voxels, fitting, LARGEST_BATCH))
+    counted = LARGEST_MAP_VALUES // candidate.map_values
+    return max(1, min(FULL_BATCH_VOXELS // voxels, fitting, counted, LARGEST_BATCH))
 
 
 def first_that_runs(

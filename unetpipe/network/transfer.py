@@ -87,11 +87,13 @@ class CudaLane:
             torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
             for result in results
         ]
+        # Blocking: an event of the usual kind is waited for by a processor that spins.
+        done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._outward):
             for target, result in zip(arrived, results, strict=True):
                 target.copy_(result, non_blocking=True)
                 result.record_stream(self._outward)
-            done = self._outward.record_event()
+            done.record(self._outward)
 
         def wait() -> Arrays:
             done.synchronize()

@@ -38,6 +38,7 @@ from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
 from unetpipe.tiling.orientations import check_stride, choose_orientations
 from unetpipe.tiling.tile_choice import (
     CPU_MEMORY_GB,
+    LARGEST_MAP_VALUES,
     TileCandidate,
     project_tile,
     rank_tiles,
@@ -255,7 +256,8 @@ class _Probe:
     def _ranked(self, precision: str | None = None) -> list[TileCandidate]:
         spec, stride = self.network.spec, self.prediction.stride
         precision = precision or self.precision
-        kind = self.device.type
+        kind, wanted = self.device.type, self.prediction.batch_tiles
+        least = 1 if wanted == "auto" else wanted
         if stride is None:
             return rank_tiles(
                 self.shape,
@@ -263,18 +265,25 @@ class _Probe:
                 precision=precision,
                 device=kind,
                 orientations=self.orientations,
+                batch_tiles=least,
             )
         check_stride(stride, spec.pooling_grid, self.orientations)
-        return [
-            project_tile(
-                stride,
-                self.shape,
-                spec,
-                precision=precision,
-                device=kind,
-                orientations=self.orientations,
+        candidate = project_tile(
+            stride,
+            self.shape,
+            spec,
+            precision=precision,
+            device=kind,
+            orientations=self.orientations,
+        )
+        if kind == "cuda" and candidate.map_values * least > LARGEST_MAP_VALUES:
+            log.warning(
+                "prediction.stride %s makes feature maps of %.2g values, with "
+                "prediction.batch_tiles %s; beyond 2^31 convolutions of a GPU are slow "
+                "or want absurd memory: choose less",
+                *(stride, candidate.map_values * least, self.prediction.batch_tiles),
             )
-        ]
+        return [candidate]
 
     def _geometry_for_fp32(self, geometry: PredictionGeometry) -> PredictionGeometry:
         """Return tiles for the comparison; fp32 may need smaller ones."""

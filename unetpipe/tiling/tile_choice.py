@@ -17,6 +17,9 @@ from unetpipe.tiling.grids import axis_strides
 from unetpipe.tiling.orientations import ORIENTATIONS, strides_in_frames
 from unetpipe.tiling.unet_spec import UNetSpec
 
+# Values of one feature map that the convolutions of a GPU count with 32 bits: beyond it
+# their fast algorithms do not work, and the others are slow or ask for absurd memory.
+LARGEST_MAP_VALUES = 2**31 - 1
 # What the activations of a pass may take on a CPU, where nobody says.
 CPU_MEMORY_GB = 4.0
 BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -55,12 +58,15 @@ class TileCandidate:
         included. The reciprocal of time, in other words.
     tile_bytes : int
         Projected activations of one tile.
+    map_values : int
+        Values of its largest feature map.
     """
 
     stride: Zyx
     input_shapes: tuple[Zyx, ...]
     efficiency: float
     tile_bytes: int
+    map_values: int
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -79,8 +85,12 @@ def rank_tiles(
     precision: str = "fp32",
     device: str = "cpu",
     orientations: Sequence[int] = (0,),
+    batch_tiles: int = 1,
 ) -> list[TileCandidate]:
     """Return all tiles worth considering for a volume, fastest first.
+
+    On a GPU only those whose feature maps have at most ``LARGEST_MAP_VALUES`` values,
+    if there are any.
 
     Parameters
     ----------
@@ -94,6 +104,8 @@ def rank_tiles(
         ``fp32``, ``bf16`` or ``fp16``; ``cpu`` or ``cuda``.
     orientations : sequence of int
         Of the passes that are averaged; each keeps to the pooling grid of its frame.
+    batch_tiles : int
+        Tiles of a forward pass, at least.
     """
     grid = _common_grid(spec, orientations)
     per_axis = [
@@ -117,6 +129,10 @@ def rank_tiles(
         for y in per_axis[1]
         for x in per_axis[2]
     ]
+    if device == "cuda":
+        most = LARGEST_MAP_VALUES // batch_tiles
+        counted = [c for c in found if c.map_values <= most]
+        found = counted or [min(found, key=lambda c: (c.map_values, c.stride))]
     return sorted(found, key=lambda c: (-c.efficiency, prod(c.stride), c.stride))
 
 
@@ -144,6 +160,7 @@ def project_tile(
         shapes,
         useful / (num_tiles * cost),
         max(activation_bytes(spec, shape, precision, device) for shape in shapes),
+        max(largest_map(spec, shape) for shape in shapes),
     )
 
 
@@ -168,6 +185,18 @@ def forward_cost(
         + moved * BYTES_PER_VALUE[precision] * FLOP_PER_BYTE[device, precision]
         + spec.num_parameters * FLOP_PER_WEIGHT[device]
         + FLOP_PER_PASS[device]
+    )
+
+
+@lru_cache(maxsize=2**16)
+def largest_map(spec: UNetSpec, input_shape: Zyx) -> int:
+    """Return the values of the largest feature map, concatenations included."""
+    return max(
+        spec.in_channels * prod(input_shape),
+        *(
+            layer.num_values * (2 if layer.kind == "up" else 1)
+            for layer in spec.layers(input_shape)
+        ),
     )
 
 
