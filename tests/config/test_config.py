@@ -7,7 +7,7 @@ import pytest
 from tests.reference.__main__ import insert_tables, schema_text
 from unetpipe.config import Config, Section, check_config, load_config, schema
 from unetpipe.errors import ConfigError
-from unetpipe.evaluation.record import metrics_schema
+from unetpipe.records.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -210,7 +210,7 @@ def test_a_key_with_a_unit_in_its_name_tells_it_in_words_too(suffix: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [("schema.json", schema()), ("metrics.schema.json", metrics_schema())],
+    [("schema.json", schema()), ("metrics.schema.json", Metrics.model_json_schema())],
 )
 def test_a_schema_file_is_the_one_that_the_models_make(name, model) -> None:
     path = ROOT / "config" / name

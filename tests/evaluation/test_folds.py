@@ -1,7 +1,5 @@
 """Pooled folds score as the whole stack would."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -15,6 +13,7 @@ from unetpipe.evaluation.folds import (
 )
 from unetpipe.evaluation.score_rows import make_row
 from unetpipe.evaluation.thresholds import ThresholdScores
+from unetpipe.records.metrics import SectionTerms
 
 
 def scored(probability, cells):
@@ -26,7 +25,7 @@ def scored(probability, cells):
 
 def stored(curve, chosen):
     described = describe_terms("test", "unet", curve, sections=[0, 1], chosen=chosen)
-    return read_terms(json.loads(json.dumps(described)))
+    return read_terms(SectionTerms.model_validate_json(described.model_dump_json()))
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +58,11 @@ def test_one_threshold_for_all_folds_gives_the_score_of_the_stack(stack, metric)
         for part in (slice(0, 2), slice(2, 5))
     ]
     row = pool_terms("unet", metric, folds)
-    assert row["best"]["threshold"] == best.threshold
-    assert row["best"]["score"] == pytest.approx(best.score, abs=1e-12)
-    assert row["chosen"]["score"] == pytest.approx(best.score, abs=1e-12)
-    assert row["per_section"] == pytest.approx(whole.sections_at(best.threshold))
-    assert row["n"] == 5
+    assert row.best.threshold == best.threshold
+    assert row.best.score == pytest.approx(best.score, abs=1e-12)
+    assert row.chosen.score == pytest.approx(best.score, abs=1e-12)
+    assert row.per_section == pytest.approx(whole.sections_at(best.threshold))
+    assert row.n == 5
 
 
 def test_each_fold_keeps_the_threshold_that_its_validation_chose(stack):
@@ -78,10 +77,10 @@ def test_each_fold_keeps_the_threshold_that_its_validation_chose(stack):
         [stored(c, t) for c, t in zip(curves, (0.3, 0.6), strict=True)],
     )
     expected = [*curves[0].sections_at(0.3), *curves[1].sections_at(0.6)]
-    assert row["per_section"] == pytest.approx(expected)
-    assert row["chosen"]["score"] == pytest.approx(np.mean(expected))
-    assert row["chosen"]["threshold"] is None
-    low, high = row["interval"]
+    assert row.per_section == pytest.approx(expected)
+    assert row.chosen.score == pytest.approx(np.mean(expected))
+    assert row.chosen.threshold is None
+    low, high = row.interval
     assert min(expected) <= low <= np.mean(expected) <= high <= max(expected)
 
 
@@ -89,8 +88,8 @@ def test_without_validation_there_is_only_the_best_threshold(stack):
     probability, cells = stack
     curve = scored(probability, cells)["rand_error"]
     row = pool_terms("unet", "rand_error", [stored(curve, None)])
-    assert row["chosen"] is None
-    assert row["best"]["score"] == pytest.approx(curve.best().score)
+    assert row.chosen is None
+    assert row.best.score == pytest.approx(curve.best().score)
 
 
 def test_folds_of_different_thresholds_are_refused(stack):
@@ -103,20 +102,20 @@ def test_folds_of_different_thresholds_are_refused(stack):
 
 def objects_row(metric, score, n):
     row = make_row("unet", metric, chosen=(0.5, score), num_sections=2, units="objects")
-    return row | {"n": n}
+    return row.model_copy(update={"n": n})
 
 
 def test_a_mean_over_objects_is_that_of_all_objects():
     row = pool_means([objects_row("ctc_seg", 0.5, 30), objects_row("ctc_seg", 0.8, 10)])
-    assert row["chosen"]["score"] == pytest.approx(0.575)
-    assert row["n"] == 40
-    assert row["num_sections"] == 4
+    assert row.chosen.score == pytest.approx(0.575)
+    assert row.n == 40
+    assert row.num_sections == 4
 
 
 def test_a_fold_without_objects_does_not_count():
     empty = objects_row("ctc_seg", float("nan"), 0)
     row = pool_means([empty, objects_row("ctc_seg", 0.8, 10)])
-    assert row["chosen"]["score"] == pytest.approx(0.8)
+    assert row.chosen.score == pytest.approx(0.8)
     assert pool_means([empty]) is None
 
 
@@ -129,8 +128,8 @@ def test_seeds_are_summarised_and_compared_with_the_first_variant():
         {s: [objects_row("ctc_seg", v, 9)] for s, v in ((0, 0.5), (1, 0.7))}
     )
     (row,) = first
-    assert row["chosen"]["score"] == pytest.approx(0.6)
-    assert (row["chosen"]["lowest"], row["chosen"]["highest"]) == (0.5, 0.7)
-    assert [single["seed"] for single in row["seeds"]] == [0, 1]
+    assert row.chosen.score == pytest.approx(0.6)
+    assert (row.chosen.lowest, row.chosen.highest) == (0.5, 0.7)
+    assert [single.seed for single in row.seeds] == [0, 1]
     (other,) = spread_over_seeds({0: [objects_row("ctc_seg", 0.4, 9)]}, against=first)
-    assert other["chosen"]["difference"] == pytest.approx(-0.2)
+    assert other.chosen.difference == pytest.approx(-0.2)

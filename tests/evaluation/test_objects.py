@@ -37,22 +37,22 @@ def count(truth, result, *, unknown=None, border=0, by_section=True, boxes=None)
 
 
 def scores_of(counts):
-    return {row["metric"]: row for row in counts.rows("unet", 0.5)}
+    return {row.metric: row for row in counts.rows("unet", 0.5)}
 
 
 def score(counts, metric):
-    return scores_of(counts)[metric]["chosen"]["score"]
+    return scores_of(counts)[metric].chosen.score
 
 
 def test_every_metric_has_one_row():
     truth, result = (np.stack([frame] * 2) for frame in challenge_frame())
     rows = list(count(truth, result).rows("unet", 0.5))
-    assert {row["metric"] for row in rows} == ALL
+    assert {row.metric for row in rows} == ALL
     assert len(rows) == len(ALL)
     for row in rows:
-        assert row["definition"].startswith(METRICS[row["metric"]].definition)
-        assert row["chosen"]["threshold"] == 0.5
-        assert len(row["per_section"]) == row["num_sections"] == 2
+        assert row.definition.startswith(METRICS[row.metric].definition)
+        assert row.chosen.threshold == 0.5
+        assert len(row.per_section) == row.num_sections == 2
 
 
 def test_the_challenge_frames_score_as_published():
@@ -67,7 +67,7 @@ def test_a_perfect_result_scores_perfectly():
     found = scores_of(count(truth[None], 7 * truth[None]))
     for metric, row in found.items():
         perfect = 1 if METRICS[metric].better == "higher" else 0
-        assert row["chosen"]["score"] == pytest.approx(perfect, abs=1e-12), metric
+        assert row.chosen.score == pytest.approx(perfect, abs=1e-12), metric
 
 
 @given(volumes, volumes, masks, st.integers(0, 2), st.booleans())
@@ -91,8 +91,8 @@ def test_images_are_scored_one_by_one_then_averaged(truth, result):
     ]
     matches = [match_instances(table) for table in tables]
     found = scores_of(count(truth, result))["average_precision"]
-    assert found["chosen"]["score"] == pytest.approx(mean_average_precision(matches))
-    assert found["per_section"] == pytest.approx(
+    assert found.chosen.score == pytest.approx(mean_average_precision(matches))
+    assert found.per_section == pytest.approx(
         [match.average_precision for match in matches]
     )
 
@@ -114,10 +114,10 @@ def sparse_frame():
 def test_of_a_sparse_frame_only_annotated_objects_count():
     truth, result, unknown = sparse_frame()
     found = scores_of(count(truth, result, unknown=unknown))
-    assert found["ctc_seg"]["chosen"]["score"] == pytest.approx(0.8)
+    assert found["ctc_seg"].chosen.score == pytest.approx(0.8)
     for metric in (*MATCHED, "ctc_det"):
-        assert found[metric]["chosen"]["score"] is None, "background is unknown"
-        assert found[metric]["num_sections"] == 0
+        assert found[metric].chosen.score is None, "background is unknown"
+        assert found[metric].num_sections == 0
 
 
 def test_what_a_result_puts_into_the_unknown_still_enlarges_its_union():
@@ -142,7 +142,7 @@ def test_sections_without_annotation_are_left_out():
     counts = count(truth, result, unknown=unknown)
     assert counts.numbers == [0]
     assert score(counts, "ctc_seg") == pytest.approx(0.32)
-    assert scores_of(counts)["f1"]["num_sections"] == 1
+    assert scores_of(counts)["f1"].num_sections == 1
 
 
 def test_objects_beyond_the_field_of_interest_do_not_count():
@@ -173,18 +173,18 @@ def test_an_object_that_spans_sections_is_one():
     truth = np.stack([challenge_frame()[0]] * 2)
     counts = count(truth, truth, by_section=False)
     row = scores_of(counts)["f1"]
-    assert counts.sizes()["truth"] == [0, 0, 0, 0, 2, 2, 0, 1]  # 16 16 32 40 200
-    assert (row["n"], row["n_of"], row["per_section"]) == (5, "objects", None)
-    assert row["num_sections"] == 2
-    assert scores_of(counts)["vi_split"]["n_of"] == "volumes"
+    assert counts.sizes().truth == (0, 0, 0, 0, 2, 2, 0, 1)  # 16 16 32 40 200
+    assert (row.n, row.n_of, row.per_section) == (5, "objects", None)
+    assert row.num_sections == 2
+    assert scores_of(counts)["vi_split"].n_of == "volumes"
 
 
 def test_a_single_image_resamples_its_objects():
     truth, result = challenge_frame()
     row = scores_of(count(truth[None], result[None]))["f1"]
-    low, high = row["interval"]
-    assert low < row["chosen"]["score"] < high
-    assert (row["n"], row["n_of"]) == (8, "objects")  # 1 hit, 4 missed, 3 invented
+    low, high = row.interval
+    assert low < row.chosen.score < high
+    assert (row.n, row.n_of) == (8, "objects")  # 1 hit, 4 missed, 3 invented
 
 
 def test_variation_of_information_is_told_in_nats_and_bits():
@@ -192,10 +192,10 @@ def test_variation_of_information_is_told_in_nats_and_bits():
     result = truth.copy()
     result[:, :2] = 2
     found = scores_of(count(truth, result))
-    assert found["vi_split"]["chosen"]["score"] == pytest.approx(np.log(2))
-    assert found["vi_split_bits"]["chosen"]["score"] == pytest.approx(1)
-    assert (found["vi_split"]["unit"], found["vi_split_bits"]["unit"]) == (
+    assert found["vi_split"].chosen.score == pytest.approx(np.log(2))
+    assert found["vi_split_bits"].chosen.score == pytest.approx(1)
+    assert (found["vi_split"].unit, found["vi_split_bits"].unit) == (
         "nats",
         "bits",
     )
-    assert found["vi_merge"]["chosen"]["score"] == 0
+    assert found["vi_merge"].chosen.score == 0

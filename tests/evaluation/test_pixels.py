@@ -21,6 +21,7 @@ from unetpipe.evaluation.thresholds import (
     threshold_rows,
 )
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
+from unetpipe.records.metrics import Score
 
 SHAPE = (2, 4, 6)
 stored_maps = arrays(np.uint8, SHAPE)
@@ -56,30 +57,29 @@ def test_rows_tell_each_class_each_section_and_an_interval():
     result = np.where(rng.random(truth.shape) < 0.8, truth, 0)
     unknown = np.zeros(truth.shape, bool)
     counts = count(result, truth, unknown, num_classes=3)
-    rows = {
-        row["metric"]: row for row in class_rows("unet", counts.confusion(None), None)
-    }
+    rows = {row.metric: row for row in class_rows("unet", counts.confusion(None), None)}
     assert len(rows) == 4 * 3
     row = rows["iou_class_2"]
     pooled = class_scores(confusion_matrix(truth, result, 3))
-    assert row["chosen"] == {"threshold": None, "score": pytest.approx(pooled.iou[2])}
-    assert row["per_section"] == [
+    assert row.chosen.threshold is None
+    assert row.chosen.score == pytest.approx(pooled.iou[2])
+    assert list(row.per_section) == [
         pytest.approx(class_scores(confusion_matrix(t, r, 3)).iou[2])
         for t, r in zip(truth, result, strict=True)
     ]
-    low, high = row["interval"]
-    assert low < row["chosen"]["score"] < high
-    assert (row["interval_of"], row["n"], row["num_sections"]) == ("chosen", 4, 4)
-    assert rows["precision_class_2"]["chosen"]["score"] == 1
+    low, high = row.interval
+    assert low < row.chosen.score < high
+    assert (row.interval_of, row.n, row.num_sections) == ("chosen", 4, 4)
+    assert rows["precision_class_2"].chosen.score == 1
 
 
 def test_a_class_that_never_occurs_has_no_score():
     nothing = np.zeros((2, 3, 3), np.uint8)
     confusion = count(nothing, nothing, nothing > 0).confusion(0.5)
-    rows = {row["metric"]: row for row in class_rows("unet", confusion, 0.5)}
-    assert rows["dice_class_1"]["chosen"]["score"] is None
-    assert rows["dice_class_1"]["interval"] is None
-    assert rows["dice_class_0"]["chosen"]["score"] == 1
+    rows = {row.metric: row for row in class_rows("unet", confusion, 0.5)}
+    assert rows["dice_class_1"].chosen.score is None
+    assert rows["dice_class_1"].interval is None
+    assert rows["dice_class_0"].chosen.score == 1
 
 
 def test_sections_without_annotation_are_not_counted():
@@ -117,10 +117,10 @@ def test_calibration_is_told_class_by_class():
     for class_ in range(3):
         counts.add_probability(class_, np.full(truth.shape, 51, np.uint8), truth, known)
     entries = list(counts.describe_calibration("test"))
-    assert [entry["class"] for entry in entries] == [0, 1, 2]
-    assert entries[2]["share"][3] == 0.5
-    assert entries[2]["expected_error"] == pytest.approx(0.3)
-    assert entries[2]["probability"][0] is None
+    assert [entry.class_ for entry in entries] == [0, 1, 2]
+    assert entries[2].share[3] == 0.5
+    assert entries[2].expected_error == pytest.approx(0.3)
+    assert entries[2].probability[0] is None
 
 
 def test_dice_over_stored_levels_is_that_of_each_mask():
@@ -130,9 +130,9 @@ def test_dice_over_stored_levels_is_that_of_each_mask():
     counts = count(stored, truth, np.zeros(SHAPE, bool))
     curve = next(iter(counts.describe_curves("test")))
     expected = class_scores(confusion_matrix(truth, stored > 100, 2)).dice[1]
-    assert curve["metric"] == "dice_class_1"
-    assert curve["scores"][100] == pytest.approx(expected)
-    assert curve["thresholds"][100] == pytest.approx(100 / 255)
+    assert curve.metric == "dice_class_1"
+    assert curve.scores[100] == pytest.approx(expected)
+    assert curve.thresholds[100] == pytest.approx(100 / 255)
 
 
 @pytest.fixture(scope="module")
@@ -148,42 +148,42 @@ def scored():
 
 def test_threshold_rows_show_the_chosen_beside_the_best(scored):
     curves, whole = scored
-    rows = {r["metric"]: r for r in threshold_rows("unet", curves, {"v_rand": 0.2})}
+    rows = {r.metric: r for r in threshold_rows("unet", curves, {"v_rand": 0.2})}
     row = rows["v_rand"]
     best = whole.v_rand.best()
-    assert row["best"] == {"threshold": best.threshold, "score": best.score}
-    assert row["chosen"] == {"threshold": 0.2, "score": whole.v_rand.at(0.2)}
-    assert row["chosen"]["score"] < row["best"]["score"]
-    assert row["per_section"] == whole.v_rand.sections_at(0.2).tolist()
-    assert row["interval"][0] < row["chosen"]["score"] < row["interval"][1]
-    assert row["interval_of"] == "chosen"
+    assert row.best == Score(threshold=best.threshold, score=best.score)
+    assert row.chosen == Score(threshold=0.2, score=whole.v_rand.at(0.2))
+    assert row.chosen.score < row.best.score
+    assert list(row.per_section) == whole.v_rand.sections_at(0.2).tolist()
+    assert row.interval[0] < row.chosen.score < row.interval[1]
+    assert row.interval_of == "chosen"
 
 
 def test_without_a_chosen_threshold_the_interval_is_of_the_best(scored):
     curves, _ = scored
-    rows = {r["metric"]: r for r in threshold_rows("unet", curves, {})}
+    rows = {r.metric: r for r in threshold_rows("unet", curves, {})}
     assert set(rows) == set(curves)
     for metric, row in rows.items():
-        assert row["chosen"] is None
-        assert row["interval_of"] == "best", metric
-        assert row["interval"][0] <= row["best"]["score"] <= row["interval"][1]
-        assert row["n"] == row["num_sections"] == 5
+        assert row.chosen is None
+        assert row.interval_of == "best", metric
+        assert row.interval[0] <= row.best.score <= row.interval[1]
+        assert row.n == row.num_sections == 5
 
 
 def test_a_curve_is_described_by_its_pooled_scores(scored):
     curve = scored[0]["pixel_error"]
     described = describe_curve("test", "unet", curve)
-    assert described["scores"] == curve.pooled.tolist()
-    assert described["thresholds"][1] == 0.1
+    assert list(described.scores) == curve.pooled.tolist()
+    assert described.thresholds[1] == 0.1
 
 
 def test_rows_hold_nothing_but_json():
     row = make_row(
         "unet", "v_info", best=(np.nan, np.nan), per_section=[np.nan, 1], num_sections=2
     )
-    assert row["best"] == {"threshold": None, "score": None}
-    assert row["per_section"] == [None, 1]
-    assert row["interval"] is row["interval_of"] is row["chosen"] is None
+    assert row.best == Score(threshold=None, score=None)
+    assert row.per_section == (None, 1)
+    assert row.interval is row.interval_of is row.chosen is None
     assert plain(np.array([[1.0, np.nan]])) == [[1.0, None]]
 
 
@@ -202,8 +202,8 @@ def test_every_metric_is_defined_with_its_direction_and_source():
 def test_definitions_are_told_once_with_version_and_source():
     told = definitions_of(["vi_split", "dice_class_1", "vi_split"])
     assert list(told) == ["vi_split", "dice_class_1"]
-    assert told["vi_split"]["unit"] == "nats"
-    assert told["dice_class_1"] == {
+    assert told["vi_split"].unit == "nats"
+    assert told["dice_class_1"].to_json() == {
         "definition": find_metric("dice").definition + "; class 1",
         "better": "higher",
         "reference": "Dice 1945, doi:10.2307/1932409",

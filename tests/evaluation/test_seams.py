@@ -33,7 +33,9 @@ def measure(stored, geometry, *, grid=(1, 4, 4), num_parts=2):
 
 
 def row(jumps, kind, axis):
-    (found,) = [r for r in jumps.rows() if (r["face"], r["axis"]) == (kind, axis)]
+    (found,) = [
+        r for r in jumps.report(num_shards=1).rows if (r.face, r.axis) == (kind, axis)
+    ]
     return found
 
 
@@ -49,22 +51,22 @@ def test_steps_at_tile_faces_are_told_from_the_slope_inside(geometry):
     stored = np.broadcast_to(x + 10 * (x // 8), (2, 32, 48)).astype(np.uint8)
     jumps = measure(stored, geometry)
     found = row(jumps, "tile", "x")
-    assert found["jump_across"] == pytest.approx(11 / 255)
-    assert found["jump_inside"] == pytest.approx(1 / 255)
-    assert found["ratio"] == pytest.approx(11)
-    assert found["is_like_inside"] is False
-    assert found["n"] == 2 * 5  # shards along y, faces
+    assert found.jump_across == pytest.approx(11 / 255)
+    assert found.jump_inside == pytest.approx(1 / 255)
+    assert found.ratio == pytest.approx(11)
+    assert found.is_like_inside is False
+    assert found.n == 2 * 5  # shards along y, faces
     flat = row(jumps, "tile", "y")
-    assert (flat["jump_across"], flat["ratio"]) == (0, None)
+    assert (flat.jump_across, flat.ratio) == (0, None)
 
 
 def test_the_profile_peaks_at_the_face(geometry):
     x = np.arange(48)
     stored = np.broadcast_to(x + 10 * (x // 8), (2, 32, 48)).astype(np.uint8)
-    profile = measure(stored, geometry).profile(2)
-    assert profile["distance"] == [*range(-7, 8)]  # up to the faces of the volume
+    profile = measure(stored, geometry).report(num_shards=1).profiles["x"]
+    assert list(profile.distance) == [*range(-7, 8)]  # up to the faces of the volume
     expected = [11 / 255 if d == 0 else 1 / 255 for d in range(-7, 8)]
-    assert profile["jump"] == pytest.approx(expected)
+    assert profile.jump == pytest.approx(expected)
 
 
 def test_a_pattern_within_the_pooling_grid_is_no_seam(geometry):
@@ -73,20 +75,20 @@ def test_a_pattern_within_the_pooling_grid_is_no_seam(geometry):
     stored = np.broadcast_to(100 * (x % 4 == 0) + 20 * (y % 4 > 1), (2, 32, 48))
     jumps = measure(stored.astype(np.uint8), geometry)
     for axis in "yx":
-        assert row(jumps, "tile", axis)["ratio"] == pytest.approx(1)
-        assert row(jumps, "tile", axis)["is_like_inside"] is True
+        assert row(jumps, "tile", axis).ratio == pytest.approx(1)
+        assert row(jumps, "tile", axis).is_like_inside is True
 
 
 def test_blocks_and_parts_have_faces_of_their_own(geometry):
     x = np.arange(48)
     stored = np.broadcast_to(x + 50 * (x // 32), (2, 32, 48)).astype(np.uint8)
     jumps = measure(stored, geometry, num_parts=3)
-    assert row(jumps, "block", "x")["ratio"] == pytest.approx((1 + 51) / 2)
-    assert row(jumps, "part", "x")["n"] == row(jumps, "block", "x")["n"] == 4
+    assert row(jumps, "block", "x").ratio == pytest.approx((1 + 51) / 2)
+    assert row(jumps, "part", "x").n == row(jumps, "block", "x").n == 4
     two = row(measure(stored, geometry, num_parts=2), "part", "x")
-    assert two["n"] == 2, "blocks 1 and 2 are one part"
-    assert two["ratio"] == pytest.approx(1)
-    assert row(jumps, "block", "y")["n"] == 0
+    assert two.n == 2, "blocks 1 and 2 are one part"
+    assert two.ratio == pytest.approx(1)
+    assert row(jumps, "block", "y").n == 0
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 7, 12, 20])
@@ -103,8 +105,8 @@ def test_sections_of_neighbouring_blocks_are_compared_along_z():
     z = np.arange(8)
     stored = np.broadcast_to((2 * z + 30 * (z // 4))[:, None, None], (8, 8, 8))
     jumps = measure(stored.astype(np.uint8), geometry, num_parts=1)
-    assert row(jumps, "block", "z")["ratio"] == pytest.approx(16)
-    assert row(jumps, "tile", "z")["n"] == 0, "each section is a tile"
+    assert row(jumps, "block", "z").ratio == pytest.approx(16)
+    assert row(jumps, "tile", "z").n == 0, "each section is a tile"
 
 
 def test_a_face_between_sections_is_one_whole_however_many_shards_it_spans():
@@ -114,10 +116,10 @@ def test_a_face_between_sections_is_one_whole_however_many_shards_it_spans():
     noise = np.random.default_rng(0).integers(0, 255, (12, 16, 24)).astype(np.uint8)
     found = row(measure(noise, geometry), "block", "z")
     jump = np.abs(np.diff(noise.astype(int), axis=0))[[3, 7]].mean() / 255
-    assert found["n"] == 2
-    assert found["jump_across"] == pytest.approx(jump)
-    assert found["ratio"] is not None
-    assert found["interval"] is found["is_like_inside"] is None, "too few to judge"
+    assert found.n == 2
+    assert found.jump_across == pytest.approx(jump)
+    assert found.ratio is not None
+    assert found.interval is found.is_like_inside is None, "too few to judge"
 
 
 def test_faces_are_cut_into_strips():
@@ -125,25 +127,25 @@ def test_faces_are_cut_into_strips():
     geometry = grids(shape, stride=(1, 300, 8), shard=(1, 300, 16), block=(1, 300, 16))
     noise = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     found = row(measure(noise, geometry), "tile", "x")
-    assert found["n"] == 3 == -(-300 // STRIP_VOX)
+    assert found.n == 3 == -(-300 // STRIP_VOX)
     jump = np.abs(np.diff(noise.astype(int), axis=2))[0, :, 7].mean() / 255
-    assert found["jump_across"] == pytest.approx(jump)
+    assert found.jump_across == pytest.approx(jump)
 
 
 def test_the_jump_of_two_classes_is_that_of_one():
     geometry = grids((1, 8, 16), stride=(1, 8, 8), shard=(1, 8, 16), block=(1, 8, 16))
     one = np.random.default_rng(0).integers(0, 255, (1, 8, 16)).astype(np.uint8)
     both = measure(np.stack([one, 255 - one]), geometry)
-    assert both.rows() == measure(one, geometry).rows()
+    assert both.report(num_shards=1) == measure(one, geometry).report(num_shards=1)
 
 
 def test_a_volume_of_one_tile_has_no_faces_and_still_a_picture():
     geometry = grids((1, 8, 8), stride=(1, 8, 8), shard=(1, 8, 8), block=(1, 8, 8))
-    report = measure(np.zeros((1, 8, 8), np.uint8), geometry).to_json()
-    assert all(profile["distance"] == [] for profile in report["profiles"].values())
-    assert [r["n"] for r in report["rows"]] == [0] * 9
-    assert all(r["ratio"] is r["interval"] is None for r in report["rows"])
-    assert imagecodecs.png_decode(plot_seams(report)).ndim == 3
+    report = measure(np.zeros((1, 8, 8), np.uint8), geometry).report(num_shards=1)
+    assert all(profile.distance == () for profile in report.profiles.values())
+    assert [r.n for r in report.rows] == [0] * 9
+    assert all(r.ratio is r.interval is None for r in report.rows)
+    assert imagecodecs.png_decode(plot_seams(report.to_json())).ndim == 3
 
 
 def test_a_few_shards_spread_over_the_volume_are_measured():
@@ -182,8 +184,8 @@ def ratios(stored, geometry):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_faces_of_exact_tiles_are_like_the_inside(seed):
     for found in ratios(*predicted(40, seed)):
-        assert found["is_like_inside"] is True
-        assert abs(found["ratio"] - 1) < 0.05
+        assert found.is_like_inside is True
+        assert abs(found.ratio - 1) < 0.05
 
 
 def predicted_tile_by_tile(stride, seed):
@@ -203,8 +205,8 @@ def predicted_tile_by_tile(stride, seed):
 def test_the_number_rises_where_halos_are_invented():
     exact, broken = ratios(*predicted(40, 0)), ratios(*predicted_tile_by_tile(40, 0))
     for good, bad in zip(exact, broken, strict=True):
-        assert bad["is_like_inside"] is False
-        assert bad["ratio"] > good["ratio"] + 0.1
+        assert bad.is_like_inside is False
+        assert bad.ratio > good.ratio + 0.1
 
 
 def test_the_number_rises_where_tiles_leave_the_pooling_grid():
@@ -221,5 +223,5 @@ def test_the_number_rises_where_tiles_leave_the_pooling_grid():
     ):
         broken = ratios(*predicted(42, 0))
     for good, bad in zip(exact, broken, strict=True):
-        assert bad["is_like_inside"] is False
-        assert bad["ratio"] > good["ratio"] + 0.2
+        assert bad.is_like_inside is False
+        assert bad.ratio > good.ratio + 0.2

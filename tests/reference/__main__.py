@@ -13,8 +13,8 @@ from typing import Any
 
 from unetpipe.config import PRESETS, schema
 from unetpipe.errors import ConfigError
-from unetpipe.evaluation.record import metrics_schema
 from unetpipe.evaluation.score_rows import METRICS
+from unetpipe.records.metrics import Metrics
 from unetpipe.report.catalogue import COLUMNS as CATALOGUE
 from unetpipe.report.score_lines import COLUMNS
 
@@ -100,7 +100,9 @@ def insert_tables(readme: str) -> str:
 def write_reference(folder: Path) -> None:
     """Write both schemas and the tables of ``README.md`` in a folder."""
     (folder / "schema.json").write_text(schema_text(schema()))
-    (folder / "metrics.schema.json").write_text(schema_text(metrics_schema()))
+    (folder / "metrics.schema.json").write_text(
+        schema_text(Metrics.model_json_schema())
+    )
     readme = folder / "README.md"
     readme.write_text(insert_tables(readme.read_text()))
 

@@ -8,9 +8,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from unetpipe.evaluation.record import MetricsRecord
 from unetpipe.evaluation.score_rows import definitions_of, make_row
 from unetpipe.metrics.bootstrap import Interval
+from unetpipe.records.metrics import Metrics
 from unetpipe.runtime.files import read_record, write_bytes_atomic, write_record
 from unetpipe.storage.volumes import (
     create_labels_group,
@@ -238,7 +238,7 @@ def predicted(
     paths = {name: str(home / f"{name}.json") for name in (*records, "metrics")}
     if metrics is None:
         return {"model": model, "volume": volume, **paths, "metrics": None}
-    MetricsRecord.model_validate(metrics)
+    Metrics.model_validate(metrics)
     write_record(home / "metrics.json", metrics)
     picture = np.full((20, 60), 255, np.uint8)
     write_bytes_atomic(home / "seams.png", bytes(imagecodecs.png_encode(picture)))
@@ -256,7 +256,13 @@ def row(predictor: str, metric: str, score: float, **changes) -> dict[str, Any]:
         interval=Interval(score, score - 0.03, score + 0.03, level=0.95, n=2),
         num_sections=2,
     )
-    return made | changes
+    return made.to_json() | changes
+
+
+def defined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the scores of some rows mean, as the record has it."""
+    told = definitions_of(row["metric"] for row in rows)
+    return {metric: meaning.to_json() for metric, meaning in told.items()}
 
 
 def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
@@ -270,14 +276,12 @@ def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
     ]
     objects = [row("unet", "f1", 0.7, best=None), row("unet", "vi_split", 0.4)]
     seam = {"face": "tile", "n": 40, "jump_across": 0.011, "jump_inside": 0.01}
-    record = {
-        "volume": volume,
-        "schema_version": 1,
-        "definitions": definitions_of(r["metric"] for r in rows + objects),
-        "role_sections": {"test": [2, 3]},
-        "left_out": [],
-        "tables": [{"role": "test", "sections": [2, 3], "rows": rows}],
-        "objects": [
+    return metrics_of(
+        volume,
+        definitions=defined(rows + objects),
+        role_sections={"test": [2, 3]},
+        tables=[{"role": "test", "sections": [2, 3], "rows": rows}],
+        objects=[
             {
                 "role": "test",
                 "sections": [2, 3],
@@ -286,7 +290,7 @@ def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
                 "field_border_vox": 0,
             }
         ],
-        "calibration": [
+        calibration=[
             {
                 "role": "test",
                 "class": 1,
@@ -296,7 +300,7 @@ def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
                 "expected_error": 0.1,
             }
         ],
-        "curves": [
+        curves=[
             {
                 "role": "test",
                 "predictor": "unet",
@@ -306,7 +310,7 @@ def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
             }
             for metric in ("v_rand", "pixel_error")
         ],
-        "seams": {
+        seams={
             "definition": "jump across over inside",
             "level": 0.99,
             "pooling_grid": [1, 16, 16],
@@ -323,14 +327,40 @@ def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
             "num_shards_of_volume": 1,
             "picture": "seams.png",
         },
-        "sections_best": [3, 2],
-        "sections_worst": [2, 3],
+        sections_best=[3, 2],
+        sections_worst=[2, 3],
+    )
+
+
+def metrics_of(volume: str, **told: Any) -> dict[str, Any]:
+    """Return a ``metrics.json`` that says what is told, and else nothing."""
+    nothing: dict[str, Any] = {
+        "volume": volume,
+        "schema_version": 1,
+        "definitions": {},
+        "role_sections": {},
+        "left_out": [],
+        "tables": [],
+        "objects": [],
+        "calibration": [],
+        "curves": [],
+        "seams": {
+            "definition": "jump across over inside",
+            "level": 0.99,
+            "pooling_grid": [1, 16, 16],
+            "rows": [],
+            "profiles": {},
+            "num_shards": 1,
+            "num_shards_of_volume": 1,
+        },
+        "sections_best": [],
+        "sections_worst": [],
         "seconds": 2.0,
         "projected_peak_rss_bytes": 10,
         "peak_rss_bytes": 9,
         "circumstances": CIRCUMSTANCES,
     }
-    return record
+    return nothing | told
 
 
 def made_up_run(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unetpipe.config import EvaluationConfig
-from unetpipe.evaluation.record import MetricsRecord
+from unetpipe.records.metrics import Metrics
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.thresholds import label_components
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
@@ -147,7 +147,7 @@ class Scored:
             record=self.folder / "metrics.json",
         )
         written = read_record(self.folder / "metrics.json")
-        MetricsRecord.model_validate(written)
+        Metrics.model_validate(written)
         return written
 
 

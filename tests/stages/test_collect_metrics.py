@@ -10,8 +10,8 @@ import pytest
 
 from tests.stages.scored import Scored, find_row
 from unetpipe.errors import DataError
-from unetpipe.evaluation.record import MetricsRecord
 from unetpipe.evaluation.score_rows import METRICS
+from unetpipe.records.metrics import Metrics
 from unetpipe.report.score_lines import COLUMNS
 from unetpipe.stages.collect_metrics import collect_metrics
 from unetpipe.stages.compare_networks import compare_networks
@@ -72,7 +72,7 @@ def test_a_record_defines_each_of_its_scores_once(scored) -> None:
         told = record["definitions"][row["metric"]]
         assert all(row[key] == told[key] for key in ("definition", "better", "unit"))
     assert record["definitions"]["vi_split"]["version"] == METRICS["vi_split"].version
-    assert MetricsRecord.model_validate(record).volume == "vol"
+    assert Metrics.model_validate(record).volume == "vol"
 
 
 def test_one_line_a_score_with_threshold_interval_and_version(

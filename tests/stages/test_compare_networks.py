@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.stages.reported import metrics_of
 from unetpipe.evaluation.folds import describe_terms
 from unetpipe.evaluation.score_rows import make_row
 from unetpipe.evaluation.thresholds import ThresholdScores
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.metrics import SectionScores
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.compare_networks import compare_networks
 
@@ -43,14 +46,24 @@ class Scored:
             )
             for metric in METRICS
         ]
-        write_record(home / "section_scores.json", {"rows": rows})
+        SectionScores(
+            volume=volume,
+            definitions={},
+            rows=tuple(rows),
+            circumstances=Circumstances.here(),
+        ).write(home / "section_scores.json")
         tables = []
         if objects is not None:
             row = make_row(
                 "unet", "ctc_seg", chosen=(CHOSEN, objects), num_sections=len(sections)
             )
-            tables = [{"role": "test", "sections": list(sections), "rows": [row]}]
-        write_record(home / "metrics.json", {"objects": tables})
+            table = {
+                "role": "test",
+                "sections": list(sections),
+                "rows": [row.to_json()],
+            }
+            tables = [table | {"sizes": {}, "field_border_vox": 0}]
+        write_record(home / "metrics.json", metrics_of(volume, objects=tables))
         told = {"variant": "", "fold": "", "seed": 0, "shared": [], "is_joined": False}
         self.networks.append({"model": model, "volume": volume, **told, **about})
         self.metrics.append(home / "metrics.json")

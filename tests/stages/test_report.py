@@ -20,6 +20,7 @@ from tests.stages.reported import (
     arguments,
     cells,
     decode,
+    defined,
     ingested,
     made_up_run,
     predicted,
@@ -28,7 +29,6 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
-from unetpipe.evaluation.score_rows import definitions_of
 from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.figures import INVENTED, MISSED
 from unetpipe.report.page.pictures import SectionViewer
@@ -227,7 +227,7 @@ def test_several_classes_have_their_own_colours_and_rows(run, tmp_path: Path) ->
     ]
     metrics["tables"] = [{"role": "test", "sections": [0, 1], "rows": rows}]
     metrics |= {
-        "definitions": definitions_of(one["metric"] for one in rows),
+        "definitions": defined(rows),
         "objects": [],
         "sections_best": [0],
         "sections_worst": [1],

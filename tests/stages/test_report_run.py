@@ -20,6 +20,13 @@ from tests.stages.reported import (
 )
 from unetpipe.evaluation.folds import spread_over_networks, spread_over_seeds
 from unetpipe.evaluation.score_rows import make_row
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.comparison import (
+    Comparison,
+    EnsembleScores,
+    Shared,
+    Variant,
+)
 from unetpipe.report.page.comparison import (
     changed_settings,
     differences,
@@ -43,7 +50,7 @@ def network(name: str, scores: list[float | None], **recipe) -> dict:
             chosen=(0.5, float(np.mean([s for s in values if s is not None]))),
             per_section=[np.nan if s is None else s for s in values],
             num_sections=3,
-        )
+        ).to_json()
         for metric, values in (("v_rand", scores), ("pixel_error", [0.1, 0.1, 0.1]))
     ]
     metrics["objects"] = []
@@ -170,6 +177,11 @@ def test_the_page_shows_what_changed_and_where_it_got_worse(folder: Path) -> Non
     assert compare("unet", "fold-2") == compare("unet", "fold-2")
 
 
+def comparison(**told) -> Comparison:
+    nothing = {"definitions": {}, "variants": (), "shared": ()}
+    return Comparison(**(nothing | told), circumstances=Circumstances.here())
+
+
 def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
     variants = []
     for name, scores in (("paper", [0.5, 0.75]), ("narrow", [0.25, 0.5])):
@@ -177,10 +189,18 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
             seed: [make_row("unet", "v_rand", chosen=(None, score), num_sections=30)]
             for seed, score in enumerate(scores)
         }
-        against = variants[0]["rows"] if variants else None
+        against = variants[0].rows if variants else ()
         rows = spread_over_seeds(seeds, against=against)
-        variants.append({"variant": name, "folds": ["1", "2"], "rows": rows})
-    write_record(Path("comparison.json"), {"variants": variants, "shared": []})
+        variants.append(
+            Variant(
+                variant=name,
+                changes={},
+                models=("fold-1", "fold-2"),
+                folds=("1", "2"),
+                rows=tuple(rows),
+            )
+        )
+    comparison(variants=tuple(variants)).write(Path("comparison.json"))
     page = compare("unet", "fold-2", compared=[Path("comparison.json")])
     text = Links(page).text
     assert "Folds and seeds together" in text
@@ -196,26 +216,27 @@ def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> 
         for model, score in (("fold-1", 0.5), ("fold-2", 0.75))
     }
     joined = [make_row("unet", "v_rand", chosen=(0.5, 0.875), num_sections=30)]
-    shared = {
-        "variant": "",
-        "models": list(single),
-        "volumes": ["challenge"],
-        "rows": spread_over_networks(single),
-        "ensemble": {"model": "ensemble", "rows": joined},
-    }
+    shared = Shared(
+        variant="",
+        models=tuple(single),
+        volumes=("challenge",),
+        rows=tuple(spread_over_networks(single)),
+        ensemble=EnsembleScores(model="ensemble", rows=tuple(joined)),
+    )
     path = Path("comparison.json")
-    write_record(path, {"variants": [], "shared": [shared]})
+    comparison(shared=(shared,)).write(path)
     text = Links(compare("unet", "fold-2", compared=[path])).text
     assert "Test sections of challenge that belong to no fold" in text
     columns = "Mean Range over networks Ensemble Threshold Sections V Rand"
     told = "2 0.6250 0.5000 to 0.7500 0.8750 chosen on validation 30"
     assert f"{columns} higher is better {told}" in text
     assert "Folds and seeds together" not in text
-    write_record(path, {"variants": [], "shared": [shared | {"ensemble": None}]})
+    alone = shared.model_copy(update={"ensemble": None})
+    comparison(shared=(alone,)).write(path)
     text = Links(compare("unet", "fold-2", compared=[path])).text
     assert "2 0.6250 0.5000 to 0.7500 chosen on validation 30" in text
     assert "Ensemble" not in text
-    write_record(path, {"variants": [], "shared": []})
+    comparison().write(path)
     assert "belong to no fold" not in compare("unet", "fold-2", compared=[path])
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.evaluation.score_rows import Row, make_row, plain
+from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics import isbi, warping
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_sums
 from unetpipe.metrics.curves import Scores, ThresholdCurve, mean_of_sums
+from unetpipe.records.comparison import ModelRow, SeedRow, Spread, SpreadRow
+from unetpipe.records.metrics import Role, Row, Score, SectionTerms
 
 # Means over sections or objects: a mean of all is the weighted mean of the folds'.
 MEANS = frozenset(
@@ -37,6 +39,9 @@ MEANS = frozenset(
 SCORES_OF_TERMS = {**isbi.SCORES_OF_TERMS, **warping.SCORES_OF_TERMS}
 
 
+K = TypeVar("K")
+
+
 class FoldTerms(NamedTuple):
     """What one fold's sections contribute to one metric.
 
@@ -50,32 +55,32 @@ class FoldTerms(NamedTuple):
 
 
 def describe_terms(
-    role: str,
+    role: Role,
     predictor: str,
     curve: ThresholdCurve,
     *,
     sections: Sequence[int],
     chosen: float | None,
-) -> dict[str, Any]:
+) -> SectionTerms:
     """Return a curve's terms as they go into ``section_scores.json``."""
-    return {
-        "role": role,
-        "predictor": predictor,
-        "metric": curve.metric,
-        "sections": list(sections),
-        "chosen": chosen,
-        "thresholds": plain(curve.thresholds),
-        "terms": plain(curve.terms),
-        "scores": plain(curve.per_section),
-    }
+    return SectionTerms(
+        role=role,
+        predictor=predictor,
+        metric=curve.metric,
+        sections=tuple(sections),
+        chosen=chosen,
+        thresholds=plain(curve.thresholds),
+        terms=plain(curve.terms),
+        scores=plain(curve.per_section),
+    )
 
 
-def read_terms(described: dict[str, Any]) -> FoldTerms:
+def read_terms(described: SectionTerms) -> FoldTerms:
     """Return what ``describe_terms`` described."""
     return FoldTerms(
-        np.array(described["thresholds"], np.float64),
-        np.array(described["terms"], np.float64),
-        described["chosen"],
+        np.array(described.thresholds, np.float64),
+        np.array(described.terms, np.float64),
+        described.chosen,
     )
 
 
@@ -177,91 +182,107 @@ def pool_means(rows: Sequence[Row]) -> Row | None:
     Row or None
         None for a metric that is no mean, or where no fold has a score.
     """
-    known = [row for row in rows if row["n"] and _score(row) is not None]
-    if rows[0]["metric"] not in MEANS or not known:
+    known = [(row.score, row.n) for row in rows if row.n and row.score is not None]
+    if rows[0].metric not in MEANS or not known:
         return None
-    weights = [row["n"] for row in known]
-    mean = float(np.average([_score(row) for row in known], weights=weights))
+    scores, weights = zip(*known, strict=True)
+    mean = float(np.average(scores, weights=weights))
     pooled = make_row(
-        rows[0]["predictor"],
-        rows[0]["metric"],
+        rows[0].predictor,
+        rows[0].metric,
         chosen=(None, mean),
-        num_sections=sum(row["num_sections"] for row in rows),
-        units=rows[0]["n_of"],
+        num_sections=sum(row.num_sections for row in rows),
+        units=rows[0].n_of,
     )
-    return pooled | {"n": sum(weights)}
+    return pooled.model_copy(update={"n": sum(weights)})
 
 
 def spread_over_seeds(
-    seeds: Mapping[int, Sequence[Row]], *, against: Sequence[Row] | None = None
-) -> list[Row]:
+    seeds: Mapping[int, Sequence[Row]], *, against: Sequence[SpreadRow] = ()
+) -> list[SpreadRow]:
     """Return one row a predictor and metric, over networks that differ by chance.
 
     Parameters
     ----------
     seeds : dict
         Seed -> pooled rows.
-    against : list of Row, optional
-        What this function returned for the variant to compare with.
+    against : list of SpreadRow
+        What this function returned for the variant to compare with, if any.
 
     Returns
     -------
-    list of Row
+    list of SpreadRow
         The first seed's row, in which ``chosen`` and ``best`` are replaced by mean,
         lowest and highest over seeds, and the difference of means to ``against``;
         ``seeds`` keeps the single rows.
     """
-    return _spread(seeds, "seed", against)
+    return [
+        _spread(
+            [row for _, row in single],
+            against,
+            seeds=tuple(SeedRow(seed=seed, **dict(row)) for seed, row in single),
+        )
+        for single in _by_key(seeds)
+    ]
 
 
 def spread_over_networks(
-    models: Mapping[str, Sequence[Row]], *, against: Sequence[Row] | None = None
-) -> list[Row]:
+    models: Mapping[str, Sequence[Row]], *, against: Sequence[SpreadRow] = ()
+) -> list[SpreadRow]:
     """Return the same over networks that were scored on the same sections.
 
     ``models`` has the pooled rows of each network by its name, and keeps them in each
     returned row.
     """
-    return _spread(models, "model", against)
+    return [
+        _spread(
+            [row for _, row in single],
+            against,
+            models=tuple(ModelRow(model=model, **dict(row)) for model, row in single),
+        )
+        for single in _by_key(models)
+    ]
+
+
+def _by_key(members: Mapping[K, Sequence[Row]]) -> list[list[tuple[K, Row]]]:
+    """Return the rows of each predictor and metric, each with whose it is."""
+    by_key: dict[tuple[str, str], list[tuple[K, Row]]] = {}
+    for member, rows in members.items():
+        for row in rows:
+            by_key.setdefault((row.predictor, row.metric), []).append((member, row))
+    return list(by_key.values())
 
 
 def _spread(
-    members: Mapping[Any, Sequence[Row]], of: str, against: Sequence[Row] | None
-) -> list[Row]:
-    reference = {_key(row): row for row in against or ()}
-    by_key: dict[tuple[str, str], list[tuple[Any, Row]]] = {}
-    for member, rows in members.items():
-        for row in rows:
-            by_key.setdefault(_key(row), []).append((member, row))
-    found = []
-    for key, single in by_key.items():
-        row = {**single[0][1], f"{of}s": [{of: name, **r} for name, r in single]}
-        for kind in ("chosen", "best"):
-            row[kind] = _summarise([member[kind] for _, member in single])
-            other = reference.get(key, {}).get(kind)
-            if row[kind] and other:
-                row[kind]["difference"] = row[kind]["score"] - other["score"]
-        found.append(row)
-    return found
+    rows: Sequence[Row], against: Sequence[SpreadRow], **single: Any
+) -> SpreadRow:
+    first = rows[0]
+    key = (first.predictor, first.metric)
+    others = [other for other in against if (other.predictor, other.metric) == key]
+    shown = {
+        "best": _summarise(
+            [row.best for row in rows], [other.best for other in others]
+        ),
+        "chosen": _summarise(
+            [row.chosen for row in rows], [other.chosen for other in others]
+        ),
+    }
+    return SpreadRow(**(dict(first) | shown | single))
 
 
-def _key(row: Row) -> tuple[str, str]:
-    return row["predictor"], row["metric"]
-
-
-def _summarise(shown: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
-    scores = [s["score"] for s in shown if s and s["score"] is not None]
+def _summarise(
+    shown: Sequence[Score | None], against: Sequence[Spread | None]
+) -> Spread | None:
+    scores = [s.score for s in shown if s and s.score is not None]
     if not scores:
         return None
-    return {
-        "score": float(np.mean(scores)),
-        "lowest": min(scores),
-        "highest": max(scores),
-        "n": len(scores),
-        "thresholds": [s["threshold"] for s in shown if s],
-    }
-
-
-def _score(row: Row) -> float | None:
-    shown = row["chosen"] or row["best"]
-    return None if shown is None else shown["score"]
+    mean = float(np.mean(scores))
+    gaps = [mean - other.score for other in against if other]
+    return Spread(
+        score=mean,
+        lowest=min(scores),
+        highest=max(scores),
+        n=len(scores),
+        thresholds=tuple(s.threshold for s in shown if s),
+        **({"difference": gaps[0]} if gaps else {}),
+    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.score_rows import Row, make_row
+from unetpipe.evaluation.score_rows import make_row
 from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
 from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
@@ -26,6 +26,7 @@ from unetpipe.metrics.instances import (
     score_terms,
 )
 from unetpipe.metrics.rand import information_scores, rand_scores
+from unetpipe.records.metrics import Row, Sizes, Units
 
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
@@ -147,7 +148,7 @@ class ObjectCounts:
         yield _seg_row([image.references() for image in images], make)
         yield _det_row([image.detections() for image in images], make)
 
-    def sizes(self) -> dict[str, list[int]]:
+    def sizes(self) -> Sizes:
         """Count true and predicted objects by size: 1, 2-3, 4-7, ... voxels."""
         truth, result = np.zeros(64, np.int64), np.zeros(64, np.int64)
         for image in self._scored():
@@ -159,7 +160,9 @@ class ObjectCounts:
                 octaves = np.log2(sizes[ids != 0]).astype(np.int64)
                 total += np.bincount(octaves, minlength=64)
         last = int(np.flatnonzero(truth + result).max(initial=0)) + 1
-        return {"truth": truth[:last].tolist(), "result": result[:last].tolist()}
+        return Sizes(
+            truth=tuple(truth[:last].tolist()), result=tuple(result[:last].tolist())
+        )
 
     def _image(self, number: int) -> ImageTables:
         return self._images.setdefault(number if self.by_section else 0, ImageTables())
@@ -177,7 +180,7 @@ class ObjectCounts:
         score: float,
         per_image: Scores,
         interval: Interval | None,
-        units: Literal["sections", "objects"] = "sections",
+        units: Units = "sections",
     ) -> Row:
         """Make a row; a volume has one image and no sections to list."""
         num_scored = int((~np.isnan(per_image)).sum())
@@ -199,7 +202,7 @@ def _matched_rows(
     known = [match for match in matches if match is not None]
     each = [match.terms() for match in known]
     terms = np.concatenate([np.empty((0, NUM_TERMS)), *each])
-    units: Literal["sections", "objects"] = "sections"
+    units: Units = "sections"
     resampled = terms
     if len(known) == 1:
         units, resampled = "objects", known[0].terms(by_object=True)

@@ -29,6 +29,7 @@ from unetpipe.evaluation.scored_volume import BOX_VOX, Mask, ScoredBox, ScoredVo
 from unetpipe.evaluation.seams import SeamJumps, choose_shards
 from unetpipe.evaluation.thresholds import ThresholdScores
 from unetpipe.metrics.value_counts import otsu_level
+from unetpipe.records.metrics import Role, Seams
 from unetpipe.storage.volumes import read_roi
 from unetpipe.tiling.boxes import grid_cell
 from unetpipe.tiling.grids import PredictionGeometry
@@ -36,7 +37,7 @@ from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
-Roles = dict[str, list[int]]
+Roles = dict[Role, list[int]]
 BASE_BYTES = 320 * 2**20  # interpreter, libraries and compiled loops
 MOST_WATERSHED_VOXELS = 2**24  # of a section, or of a range of sections in 3-D
 SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
@@ -58,7 +59,7 @@ class GreyBaseline:
     bright: bool
 
     @classmethod
-    def of(cls, counts: dict[str, PixelCounts]) -> GreyBaseline:
+    def of(cls, counts: dict[Role, PixelCounts]) -> GreyBaseline:
         """Choose both from the counts of each role."""
         total = np.sum([c.grey_histogram for c in counts.values()], axis=0)
         bright = True
@@ -241,14 +242,8 @@ def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
         yield volume.range_of_sections(int(run[0]), int(run[-1]) + 1)
 
 
-def measure_seams(volume: ScoredVolume) -> dict[str, Any]:
-    """Compare jumps of probability across tile, block and part faces with those inside.
-
-    Returns
-    -------
-    dict
-        As ``metrics.json`` holds it under ``seams``.
-    """
+def measure_seams(volume: ScoredVolume) -> Seams:
+    """Compare jumps of probability across tile, block, part faces with those inside."""
     geometry = PredictionGeometry.from_json(volume.predicted["geometry"])
     pooling_grid = UNetSpec.from_json(volume.model["spec"]).pooling_grid
     num_parts = max(1, len(volume.predicted["parts"]))
@@ -257,8 +252,4 @@ def measure_seams(volume: ScoredVolume) -> dict[str, Any]:
     for index in shards:
         shard = grid_cell(index, geometry.shard, geometry.volume_shape)
         jumps.add(shard, read_roi(volume.probability, jumps.read_roi(shard)))
-    return {
-        **jumps.to_json(),
-        "num_shards": len(shards),
-        "num_shards_of_volume": geometry.num_shards,
-    }
+    return jumps.report(num_shards=len(shards))

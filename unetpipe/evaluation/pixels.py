@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.score_rows import Row, make_row, plain
+from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import Scores
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
@@ -20,6 +20,7 @@ from unetpipe.metrics.value_counts import (
     confusion_above,
     count_values,
 )
+from unetpipe.records.metrics import OURS, Calibration, Curve, Role, Row
 from unetpipe.tiling.quantised import threshold_mask
 
 Counts = NDArray[np.int64]
@@ -129,21 +130,21 @@ class PixelCounts:
         constant[..., int(totals.sum(axis=0).argmax())] = totals
         return constant
 
-    def describe_calibration(self, role: str) -> Iterator[dict[str, Any]]:
+    def describe_calibration(self, role: Role) -> Iterator[Calibration]:
         """Yield calibration as it goes into ``metrics.json``, class by class."""
         classes = {1: self.calibration} if self.num_classes == 2 else None
         for class_, counts in (classes or dict(enumerate(self.calibration))).items():
             found = calibrate(counts)
-            yield {
-                "role": role,
-                "class": class_,
-                "probability": plain(found.probability),
-                "share": plain(found.share),
-                "num_voxels": found.num_voxels.tolist(),
-                "expected_error": plain(found.expected_error),
-            }
+            yield Calibration(
+                role=role,
+                class_=class_,
+                probability=plain(found.probability),
+                share=plain(found.share),
+                num_voxels=tuple(found.num_voxels.tolist()),
+                expected_error=plain(found.expected_error),
+            )
 
-    def describe_curves(self, role: str) -> Iterator[dict[str, Any]]:
+    def describe_curves(self, role: Role) -> Iterator[Curve]:
         """Yield Dice, precision and recall of the foreground at each stored level."""
         if self.num_classes > 2:
             return
@@ -151,13 +152,13 @@ class PixelCounts:
         matrices = [confusion_above(total, level < LEVELS) for level in LEVELS]
         scores = class_scores(np.stack(matrices))
         for name in ("dice", "precision", "recall"):
-            yield {
-                "role": role,
-                "predictor": "unet",
-                "metric": f"{name}_class_1",
-                "thresholds": plain(LEVELS / (NUM_LEVELS - 1)),
-                "scores": plain(getattr(scores, name)[:, 1]),
-            }
+            yield Curve(
+                role=role,
+                predictor=OURS,
+                metric=f"{name}_class_1",
+                thresholds=plain(LEVELS / (NUM_LEVELS - 1)),
+                scores=plain(getattr(scores, name)[:, 1]),
+            )
 
     def _stack(self, counts: dict[int, Counts]) -> Counts:
         return np.stack([counts[number] for number in self.numbers])

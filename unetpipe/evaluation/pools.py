@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from unetpipe.evaluation.folds import FoldTerms, pool_means, pool_terms, read_terms
-from unetpipe.evaluation.score_rows import Row
+from unetpipe.records.metrics import TEST, Metrics, Row, SectionScores
 
-TEST = "test"
 ALL = "all"
 Key = tuple[str, str]  # predictor and metric
 
@@ -27,16 +25,16 @@ class Contribution:
 
 
 def split_scores(
-    section_scores: dict[str, Any],
-    metrics: dict[str, Any],
+    section_scores: SectionScores,
+    metrics: Metrics,
     shared: Iterable[int] | str,
 ) -> tuple[Contribution, Contribution, bool]:
     """Return what a volume's test sections contribute, the shared ones apart.
 
     Parameters
     ----------
-    section_scores, metrics : dict
-        ``section_scores.json`` and ``metrics.json``.
+    section_scores : SectionScores
+    metrics : Metrics
     shared : iterable of int, or "all"
         The sections that all networks are tested on.
 
@@ -50,28 +48,28 @@ def split_scores(
     everything = shared == ALL
     numbers = frozenset() if everything else frozenset(shared)
     both = Contribution(), Contribution()
-    for described in section_scores["rows"]:
-        if described["role"] != TEST:
+    for described in section_scores.rows:
+        if described.role != TEST:
             continue
-        key = (described["predictor"], described["metric"])
+        key = (described.predictor, described.metric)
         terms = read_terms(described)
         for contribution, is_shared in zip(both, (False, True), strict=True):
             places = [
                 place
-                for place, z in enumerate(described["sections"])
+                for place, z in enumerate(described.sections)
                 if (everything or z in numbers) == is_shared
             ]
             if places:
                 contribution.terms[key] = terms._replace(terms=terms.terms[places])
     is_whole = True
-    for table in metrics["objects"]:
-        if table["role"] != TEST:
+    for table in metrics.objects:
+        if table.role != TEST:
             continue
-        kinds = {everything or z in numbers for z in table["sections"]}
+        kinds = {everything or z in numbers for z in table.sections}
         is_whole = is_whole and len(kinds) < 2
         for kind in kinds if len(kinds) == 1 else ():
-            for row in table["rows"]:
-                both[kind].means[row["predictor"], row["metric"]] = row
+            for row in table.rows:
+                both[kind].means[row.predictor, row.metric] = row
     return *both, is_whole
 
 

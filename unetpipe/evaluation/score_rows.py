@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from unetpipe.metrics.bootstrap import Interval
-
-Row = dict[str, Any]
+from unetpipe.records.metrics import Better, Definition, Row, Score, Unit, Units
 
 ISBI = "Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142"
 WARPING = "Jain et al. 2010, doi:10.1109/CVPR.2010.5539950"
@@ -24,108 +23,100 @@ TRACKING = "Maska et al. 2014, doi:10.1093/bioinformatics/btu080"
 DETECTION = "Matula et al. 2015, doi:10.1371/journal.pone.0144959"
 
 
-class Metric(NamedTuple):
-    """What a score is, and where it comes from.
-
-    Attributes
-    ----------
-    definition : str
-    better : "higher" or "lower"
-    reference : str
-        What to cite beside the score; "" for textbook terms.
-    unit : str
-        1 is a share.
-    version : int
-        Of the definition; raised when the score changes its meaning.
-    """
-
-    definition: str
-    better: Literal["higher", "lower"]
-    reference: str
-    unit: str = "1"
-    version: int = 1
+def _defined(
+    definition: str, better: Better, reference: str, unit: Unit = "1", version: int = 1
+) -> Definition:
+    return Definition(
+        definition=definition,
+        better=better,
+        reference=reference,
+        unit=unit,
+        version=version,
+    )
 
 
 _IMAGE = "an image is a section, or the volume where objects span sections"
 
 METRICS = {
-    "pixel_error": Metric("1 - F of cell pixels, all sections pooled", "lower", ISBI),
-    "rand_error": Metric(
+    "pixel_error": _defined("1 - F of cell pixels, all sections pooled", "lower", ISBI),
+    "rand_error": _defined(
         "1 - F of the foreground-restricted Rand index, borders as predicted, "
         "predicted border pixels as singletons, all sections pooled",
         "lower",
         ISBI,
     ),
-    "v_rand": Metric(
+    "v_rand": _defined(
         "foreground-restricted Rand F after border thinning, mean over sections",
         "higher",
         ISBI,
     ),
-    "v_info": Metric(
+    "v_info": _defined(
         "foreground-restricted information F after border thinning, mean over sections",
         "higher",
         ISBI,
     ),
-    "warping_error": Metric(
+    "warping_error": _defined(
         "pixels that split or merge cells after warping the truth onto the prediction, "
         "thresholds 0.1 to 0.9",
         "lower",
         WARPING,
     ),
-    "classic_warping_error": Metric(
+    "classic_warping_error": _defined(
         "all pixels that still differ after warping", "lower", WARPING
     ),
-    "iou": Metric(
+    "iou": _defined(
         "TP / (TP + FP + FN) of voxels, all sections pooled", "higher", JACCARD
     ),
-    "dice": Metric(
+    "dice": _defined(
         "2 TP / (2 TP + FP + FN) of voxels, all sections pooled", "higher", DICE
     ),
-    "precision": Metric("TP / (TP + FP) of voxels, all sections pooled", "higher", ""),
-    "recall": Metric("TP / (TP + FN) of voxels, all sections pooled", "higher", ""),
-    "average_precision": Metric(
+    "precision": _defined(
+        "TP / (TP + FP) of voxels, all sections pooled", "higher", ""
+    ),
+    "recall": _defined("TP / (TP + FN) of voxels, all sections pooled", "higher", ""),
+    "average_precision": _defined(
         "TP / (TP + FP + FN) of objects, mean over IoU > 0.50, 0.55, ... 0.95, then "
         f"mean over images, 1 where both are empty; {_IMAGE}",
         "higher",
         NUCLEI,
     ),
-    "f1": Metric(
+    "f1": _defined(
         "2 TP / (2 TP + FP + FN) of objects at IoU > 0.5, pooled", "higher", ""
     ),
-    "panoptic_quality": Metric(
+    "panoptic_quality": _defined(
         "sum of IoU of the objects with IoU > 0.5 / (TP + FP/2 + FN/2), pooled",
         "higher",
         PANOPTIC,
     ),
-    "vi_split": Metric(
+    "vi_split": _defined(
         "H(result | truth) inside true objects, predicted background as single "
         f"voxels, mean over images; {_IMAGE}",
         "lower",
         INFORMATION,
         "nats",
     ),
-    "vi_merge": Metric(
+    "vi_merge": _defined(
         f"H(truth | result) inside true objects, mean over images; {_IMAGE}",
         "lower",
         INFORMATION,
         "nats",
     ),
-    "vi_split_bits": Metric("vi_split in bits", "lower", INFORMATION, "bits"),
-    "vi_merge_bits": Metric("vi_merge in bits", "lower", INFORMATION, "bits"),
-    "adapted_rand_error": Metric(
+    "vi_split_bits": _defined("vi_split in bits", "lower", INFORMATION, "bits"),
+    "vi_merge_bits": _defined("vi_merge in bits", "lower", INFORMATION, "bits"),
+    "adapted_rand_error": _defined(
         "1 - F of the foreground-restricted Rand index of the objects, predicted "
         f"background as single voxels, mean over images; {_IMAGE}",
         "lower",
         ISBI,
     ),
-    "ctc_seg": Metric(
+    "ctc_seg": _defined(
         "Cell Tracking Challenge SEG: mean Jaccard index of reference objects with the "
         "object that covers more than half of each, 0 without; all annotated frames, "
         "sparse ones too",
         "higher",
         TRACKING,
     ),
-    "ctc_det": Metric(
+    "ctc_det": _defined(
         "Cell Tracking Challenge DET: 1 - cost of mending the detections (5 a split, "
         "10 a miss, 1 an invention) / cost of starting anew; on markers of all frames, "
         "without markers on the labels of completely annotated frames",
@@ -135,7 +126,7 @@ METRICS = {
 }
 
 
-def find_metric(name: str) -> Metric:
+def find_metric(name: str) -> Definition:
     """Return what a metric means; ``dice_class_2`` is the dice of class 2.
 
     Examples
@@ -146,13 +137,14 @@ def find_metric(name: str) -> Metric:
     base, _, number = name.partition("_class_")
     metric = METRICS[base]
     if number:
-        return metric._replace(definition=f"{metric.definition}; class {number}")
+        told = f"{metric.definition}; class {number}"
+        return metric.model_copy(update={"definition": told})
     return metric
 
 
-def definitions_of(metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what some metrics mean, as it goes into ``metrics.json``."""
-    return {name: find_metric(name)._asdict() for name in dict.fromkeys(metrics)}
+def definitions_of(metrics: Iterable[str]) -> dict[str, Definition]:
+    """Return what some metrics mean, each once, as ``metrics.json`` has it."""
+    return {name: find_metric(name) for name in dict.fromkeys(metrics)}
 
 
 def make_row(
@@ -164,9 +156,9 @@ def make_row(
     chosen: tuple[float | None, float] | None = None,
     per_section: ArrayLike | None = None,
     interval: Interval | None = None,
-    units: Literal["sections", "objects", "volumes"] = "sections",
+    units: Units = "sections",
 ) -> Row:
-    """Return one row of a score table as plain JSON values; NaN becomes None.
+    """Return one row of a score table; NaN becomes None.
 
     Parameters
     ----------
@@ -188,21 +180,21 @@ def make_row(
     """
     meaning = find_metric(metric)
     known = interval is not None and not math.isnan(interval.low)
-    return {
-        "predictor": predictor,
-        "metric": metric,
-        "definition": meaning.definition,
-        "better": meaning.better,
-        "unit": meaning.unit,
-        "best": _at_threshold(best),
-        "chosen": _at_threshold(chosen),
-        "per_section": None if per_section is None else plain(per_section),
-        "interval": [interval.low, interval.high] if interval and known else None,
-        "interval_of": ("chosen" if chosen else "best") if known else None,
-        "n": interval.n if interval else num_sections,
-        "n_of": units,
-        "num_sections": num_sections,
-    }
+    return Row(
+        predictor=predictor,
+        metric=metric,
+        definition=meaning.definition,
+        better=meaning.better,
+        unit=meaning.unit,
+        best=_at_threshold(best),
+        chosen=_at_threshold(chosen),
+        per_section=None if per_section is None else plain(per_section),
+        interval=(interval.low, interval.high) if interval and known else None,
+        interval_of=("chosen" if chosen else "best") if known else None,
+        n=interval.n if interval else num_sections,
+        n_of=units,
+        num_sections=num_sections,
+    )
 
 
 def plain(values: ArrayLike) -> Any:
@@ -213,11 +205,10 @@ def plain(values: ArrayLike) -> Any:
     return boxed.tolist()
 
 
-def _at_threshold(pair: tuple[float | None, float] | None) -> dict[str, Any] | None:
+def _at_threshold(pair: tuple[float | None, float] | None) -> Score | None:
     if pair is None:
         return None
     threshold, score = pair
-    return {
-        "threshold": None if threshold is None else plain(threshold),
-        "score": plain(score),
-    }
+    return Score(
+        threshold=None if threshold is None else plain(threshold), score=plain(score)
+    )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.evaluation.baselines import GreyScale
 from unetpipe.images.frames import read_frame
+from unetpipe.records.metrics import Role
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.targets.weight_map import separate_touching
@@ -54,6 +55,11 @@ class ScoredVolume:
         self.objects = open_volume(Path(segmented["objects"]))
 
     @property
+    def name(self) -> str:
+        """Of the volume in the sheet."""
+        return str(self.volume["volume"])
+
+    @property
     def grey_scale(self) -> GreyScale:
         """The range of grey values of the first channel."""
         statistics = self.volume["statistics"][0]
@@ -71,13 +77,14 @@ class ScoredVolume:
             return list(range(self.shape[0]))
         return list(row["sections"])
 
-    def roles(self, rows: list[Record]) -> dict[str, list[int]]:
+    def roles(self, rows: list[Record]) -> dict[Role, list[int]]:
         """Return the sections of each role that is scored, of rows of the sheet."""
+        scored: tuple[Role, ...] = ("validate", "test")
         roles = {
             role: sorted(
                 {z for row in rows if row["role"] == role for z in self.sections(row)}
             )
-            for role in ("validate", "test")
+            for role in scored
         }
         return {role: numbers for role, numbers in roles.items() if numbers}
 

@@ -22,17 +22,21 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import share_of
-from unetpipe.tiling.boxes import AXES, Roi, Zyx, as_zyx, grid_shape
+from unetpipe.records.metrics import Axis, Profile, Seam, Seams
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape
 from unetpipe.tiling.grids import PredictionGeometry
 
-KINDS = ("tile", "block", "part")
+Kind = Literal["tile", "block", "part"]
+
+AXES: tuple[Axis, ...] = ("z", "y", "x")
+KINDS: tuple[Kind, ...] = ("tile", "block", "part")
 MOST_SHARDS = 128  # that are measured, spread over the volume
 STRIP_VOX = 128  # of a face
 LEVEL = 0.99  # of the intervals: up to nine are looked at together
@@ -136,7 +140,7 @@ class SeamJumps:
                 faces.positions.append(position)
                 faces.num_voxels += int(voxels.sum())
 
-    def _faces(self, shard: Roi, axis: int) -> Iterator[tuple[str, int]]:
+    def _faces(self, shard: Roi, axis: int) -> Iterator[tuple[Kind, int]]:
         """Yield kind and position of a shard's faces along one axis."""
         start, stop = shard.start[axis], shard.stop[axis]
         stride, block = self.geometry.stride[axis], self.geometry.block[axis]
@@ -177,23 +181,22 @@ class SeamJumps:
         # The inverse of PredictionGeometry.blocks_of_part.
         return ((number + 1) * self.num_parts - 1) // self.geometry.num_blocks
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all that was measured, as it goes into ``metrics.json``."""
-        return {
-            "definition": "mean |p(i) - p(i - 1)| across a face over that inside the "
+    def report(self, *, num_shards: int) -> Seams:
+        """Return all that was measured, in so many shards."""
+        return Seams(
+            definition="mean |p(i) - p(i - 1)| across a face over that inside the "
             "tile behind it, at the same phase of the pooling grid; resampled: strips "
             f"of faces, {STRIP_VOX} voxels long, along z whole faces",
-            "level": LEVEL,
-            "pooling_grid": list(self.pooling_grid),
-            "rows": self.rows(),
-            "profiles": {AXES[axis]: self.profile(axis) for axis in range(3)},
-        }
+            level=LEVEL,
+            pooling_grid=self.pooling_grid,
+            rows=tuple(self._row(kind, axis) for kind, axis in self.faces),
+            profiles={AXES[axis]: self._profile(axis) for axis in range(3)},
+            num_shards=num_shards,
+            num_shards_of_volume=self.geometry.num_shards,
+        )
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return jump, interior and ratio for each kind of face and axis."""
-        return [self._row(kind, axis) for kind, axis in self.faces]
-
-    def _row(self, kind: str, axis: int) -> dict[str, Any]:
+    def _row(self, kind: Kind, axis: int) -> Seam:
+        """Return jump, interior and ratio of one kind of face along an axis."""
         faces = self.faces[kind, axis]
         terms = faces.units(whole=axis == 0)
         ratio = bootstrap_sums(
@@ -201,28 +204,28 @@ class SeamJumps:
         )
         across, inside = terms.sum(axis=0) / max(faces.num_voxels, 1)
         known = ratio.n >= FEWEST_STRIPS and not np.isnan(ratio.low)
-        return {
-            "face": kind,
-            "axis": AXES[axis],
-            "n": ratio.n,
-            "jump_across": float(across) if ratio.n else None,
-            "jump_inside": float(inside) if ratio.n else None,
-            "ratio": None if np.isnan(ratio.estimate) else ratio.estimate,
-            "interval": [ratio.low, ratio.high] if known else None,
-            "is_like_inside": bool(ratio.low <= 1 <= ratio.high) if known else None,
-        }
+        return Seam(
+            face=kind,
+            axis=AXES[axis],
+            n=ratio.n,
+            jump_across=float(across) if ratio.n else None,
+            jump_inside=float(inside) if ratio.n else None,
+            ratio=None if np.isnan(ratio.estimate) else ratio.estimate,
+            interval=(ratio.low, ratio.high) if known else None,
+            is_like_inside=bool(ratio.low <= 1 <= ratio.high) if known else None,
+        )
 
-    def profile(self, axis: int) -> dict[str, list[float]]:
+    def _profile(self, axis: int) -> Profile:
         """Return the mean jump by distance to the nearest tile face, in voxels.
 
         The jump at distance 0 is the one across the face.
         """
         sums, counts = self.profiles[axis]
         known = np.flatnonzero(counts)
-        return {
-            "distance": (known - REACH_VOX).tolist(),
-            "jump": (sums[known] / counts[known]).tolist(),
-        }
+        return Profile(
+            distance=tuple((known - REACH_VOX).tolist()),
+            jump=tuple((sums[known] / counts[known]).tolist()),
+        )
 
 
 def choose_shards(geometry: PredictionGeometry, most: int = MOST_SHARDS) -> list[Zyx]:

@@ -9,9 +9,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -27,16 +26,25 @@ from unetpipe.evaluation.passes import (
     score_sections,
 )
 from unetpipe.evaluation.pixels import PixelCounts, class_rows
-from unetpipe.evaluation.score_rows import Row
 from unetpipe.evaluation.scored_volume import ScoredVolume
 from unetpipe.evaluation.thresholds import describe_curve, threshold_rows
 from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.metrics.curves import ThresholdCurve
+from unetpipe.records.metrics import (
+    OURS,
+    Calibration,
+    Curve,
+    ObjectTable,
+    Role,
+    Row,
+    SectionTerms,
+    Table,
+)
 
-Table = dict[str, Any]
 Curves = dict[str, dict[str, ThresholdCurve]]  # predictor -> metric -> curve
 
-OURS, OTSU, CONSTANT, WATERSHED = "unet", "Otsu", "constant", "Otsu + watershed"
+RANKING = ("v_rand", "dice_class_1")  # the first that was computed ranks sections
+OTSU, CONSTANT, WATERSHED = "Otsu", "constant", "Otsu + watershed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +76,9 @@ class Counts:
     """
 
     roles: Roles
-    pixels: dict[str, PixelCounts]
-    objects: dict[str, dict[str, ObjectCounts]]
-    curves: dict[str, Curves]
+    pixels: dict[Role, PixelCounts]
+    objects: dict[Role, dict[str, ObjectCounts]]
+    curves: dict[Role, Curves]
     left_out: list[int]
     baseline: GreyBaseline | None
     has_constant: bool
@@ -120,7 +128,7 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
     baseline = None
     if evaluation.baselines and is_binary and roles:
         baseline = GreyBaseline.of(pixels)
-    curves: dict[str, Curves] = {role: {} for role in roles}
+    curves: dict[Role, Curves] = {role: {} for role in roles}
     left_out: set[int] = set()
     if is_binary and evaluation.isbi_scores:
         for role, numbers in roles.items():
@@ -159,35 +167,36 @@ def voxel_tables(counts: Counts) -> Iterator[Table]:
             confusion = pixels.confusion(counts.threshold)
             rows += class_rows(OURS, confusion, counts.threshold)
             rows += _overlap_of_baselines(counts, pixels)
-        yield {"role": role, "sections": pixels.numbers, "rows": rows}
+        yield Table(role=role, sections=tuple(pixels.numbers), rows=tuple(rows))
 
 
-def object_tables(counts: Counts) -> Iterator[Table]:
+def object_tables(counts: Counts) -> Iterator[ObjectTable]:
     """Yield a table of objects for each role, where labels are instances."""
     for role, by_name in counts.objects.items():
         if by_name:
-            yield {
-                "role": role,
-                "sections": by_name[OURS].numbers,
-                "rows": [
-                    row
-                    for name, of_name in by_name.items()
-                    for row in of_name.rows(
-                        name, counts.threshold if name == OURS else None
-                    )
-                ],
-                "sizes": {name: of_name.sizes() for name, of_name in by_name.items()},
-                "field_border_vox": counts.border_vox,
-            }
+            rows = [
+                row
+                for name, of_name in by_name.items()
+                for row in of_name.rows(
+                    name, counts.threshold if name == OURS else None
+                )
+            ]
+            yield ObjectTable(
+                role=role,
+                sections=tuple(by_name[OURS].numbers),
+                rows=tuple(rows),
+                sizes={name: of_name.sizes() for name, of_name in by_name.items()},
+                field_border_vox=counts.border_vox,
+            )
 
 
-def calibrations(counts: Counts) -> Iterator[dict[str, Any]]:
+def calibrations(counts: Counts) -> Iterator[Calibration]:
     """Yield predicted against true frequencies, by role and class."""
     for role, pixels in counts.pixels.items():
         yield from pixels.describe_calibration(role)
 
 
-def describe_curves(counts: Counts) -> Iterator[dict[str, Any]]:
+def describe_curves(counts: Counts) -> Iterator[Curve]:
     """Yield scores over thresholds, by role, predictor and metric."""
     for role, pixels in counts.pixels.items():
         for name, by_metric in counts.curves[role].items():
@@ -196,7 +205,7 @@ def describe_curves(counts: Counts) -> Iterator[dict[str, Any]]:
         yield from pixels.describe_curves(role)
 
 
-def describe_sections(counts: Counts) -> Iterator[dict[str, Any]]:
+def describe_sections(counts: Counts) -> Iterator[SectionTerms]:
     """Yield what each section contributes, by role, predictor and metric."""
     for role, numbers in counts.roles.items():
         scored = [z for z in numbers if z not in counts.left_out]
@@ -208,18 +217,17 @@ def describe_sections(counts: Counts) -> Iterator[dict[str, Any]]:
                 )
 
 
-def rank_sections(tables: list[Table]) -> list[int]:
+def rank_sections(tables: Sequence[Table]) -> list[int]:
     """Return the sections of the last role (test, if any), best first."""
-    table = tables[-1] if tables else {"rows": [], "sections": []}
-    ours = [row for row in table["rows"] if row["predictor"] == OURS]
-    for metric in ("v_rand", "dice_class_1"):
-        for row in ours:
-            if row["metric"] == metric and row["per_section"]:
-                scores = zip(row["per_section"], table["sections"], strict=True)
-                scored = [(s, number) for s, number in scores if s is not None]
-                if scored:
-                    return [number for _, number in sorted(scored, reverse=True)]
-    return list(table["sections"])
+    if not tables:
+        return []
+    table = tables[-1]
+    for metric in RANKING:
+        if metric in table.ours:
+            scores = table.section_scores(table.ours[metric])
+            if scores:
+                return sorted(scores, key=lambda z: (scores[z], z), reverse=True)
+    return list(table.sections)
 
 
 def _border_vox(evaluation: EvaluationConfig, volume: ScoredVolume) -> int:
@@ -233,12 +241,12 @@ def _border_vox(evaluation: EvaluationConfig, volume: ScoredVolume) -> int:
 
 def _align(row: Row, numbers: list[int], left_out: list[int]) -> Row:
     """Put None for the sections of a table that have no score over thresholds."""
-    scores = row["per_section"]
-    if scores is None:
+    if row.per_section is None:
         return row
     scored = (z for z in numbers if z not in left_out)
-    by_number = dict(zip(scored, scores, strict=True))
-    return row | {"per_section": [by_number.get(z) for z in numbers]}
+    by_number = dict(zip(scored, row.per_section, strict=True))
+    aligned = tuple(by_number.get(z) for z in numbers)
+    return row.model_copy(update={"per_section": aligned})
 
 
 def _overlap_of_baselines(counts: Counts, pixels: PixelCounts) -> Iterator[Row]:

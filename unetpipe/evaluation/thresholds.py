@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.score_rows import Row, make_row, plain
+from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_curve
 from unetpipe.metrics.curves import ThresholdCurve
 from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
 from unetpipe.metrics.warping import WarpingSection, collect_warping, warp_section
+from unetpipe.records.metrics import Curve, Role, Row
 
 NAMES = ("pixel_error", "rand_error", "v_rand", "v_info")
 
@@ -85,12 +85,12 @@ def threshold_rows(
         )
 
 
-def describe_curve(role: str, predictor: str, curve: ThresholdCurve) -> dict[str, Any]:
+def describe_curve(role: Role, predictor: str, curve: ThresholdCurve) -> Curve:
     """Return a curve as it goes into ``metrics.json``: pooled score by threshold."""
-    return {
-        "role": role,
-        "predictor": predictor,
-        "metric": curve.metric,
-        "thresholds": plain(curve.thresholds),
-        "scores": plain(curve.pooled),
-    }
+    return Curve(
+        role=role,
+        predictor=predictor,
+        metric=curve.metric,
+        thresholds=plain(curve.thresholds),
+        scores=plain(curve.pooled),
+    )

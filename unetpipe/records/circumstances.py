@@ -10,10 +10,15 @@ class Circumstances(Value):
     """Machine, libraries and time of one job, and what else it tells."""
 
     host: str
+    """Name of the machine."""
     platform: str
+    """Its operating system and kind of processor."""
     python: str
+    """Version of the interpreter."""
     libraries: dict[str, str | None]
+    """Version of each; null where it is not installed."""
     finished: str
+    """When, in UTC."""
     device: str | None = None
     """What computed."""
     threads: int | None = None
@@ -23,6 +28,7 @@ class Circumstances(Value):
     seconds: float | None = None
     """That the job took."""
     seconds_writing: float | None = None
+    """Of them, spent on writing."""
 
     @classmethod
     def here(

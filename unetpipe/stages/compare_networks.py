@@ -1,33 +1,23 @@
 """Rule compare_networks: the scores of variants, folds and seeds side by side."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unetpipe.evaluation.folds import spread_over_networks, spread_over_seeds
-from unetpipe.evaluation.pools import Contribution, pool, split_scores
-from unetpipe.evaluation.score_rows import Row, definitions_of
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.evaluation.comparison import Scored, ScoredNetwork, compare
+from unetpipe.evaluation.pools import split_scores
+from unetpipe.evaluation.score_rows import definitions_of
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.comparison import Comparison, Shared, Variant
+from unetpipe.records.metrics import Metrics, SectionScores
 
 log = logging.getLogger(__name__)
-
-Table = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """A network on a volume: who it is, and what its test sections contribute."""
-
-    network: dict[str, Any]
-    own: Contribution
-    shared: Contribution
 
 
 def compare_networks(
     *,
-    networks: list[dict[str, Any]],
+    networks: list[ScoredNetwork],
     variants: dict[str, dict[str, Any]],
     metrics: list[Path],
     sections: list[Path],
@@ -45,10 +35,8 @@ def compare_networks(
 
     Parameters
     ----------
-    networks : list of dict
-        ``{"model", "volume", "variant", "fold", "seed", "shared", "is_joined"}`` of
-        each scored volume; ``shared`` are the sections that all networks were tested
-        on, or "all"; ensembles are joined.
+    networks : list of ScoredNetwork
+        Of each scored volume.
     variants : dict
         Name -> what it changes; empty where there are none. The first is what the
         others are compared with.
@@ -63,35 +51,23 @@ def compare_networks(
         If folds were scored at different thresholds.
     """
     scored = list(map(_read, networks, metrics, sections))
-    compared: list[Table] = []
-    shared: list[Table] = []
-    for variant in variants or {"": {}}:
-        of_variant = [one for one in scored if one.network["variant"] == variant]
-        trained = [one for one in of_variant if not one.network["is_joined"]]
-        joined = [one for one in of_variant if one.network["is_joined"]]
-        compared.append(
-            _own_table(trained, variant, variants.get(variant, {}), compared[:1])
-        )
-        shared += _shared_table(trained, joined, variant, shared[:1])
-    tables = [*compared, *shared, *(t["ensemble"] for t in shared if t["ensemble"])]
-    write_record(
-        record,
-        {
-            "definitions": definitions_of(
-                row["metric"] for table in tables for row in table["rows"]
-            ),
-            "variants": compared,
-            "shared": shared,
-            "circumstances": circumstances(),
-        },
-    )
+    compared, shared = compare(scored, variants)
+    metrics_of = [row.metric for table in (*compared, *shared) for row in table.rows]
+    for one in shared:
+        metrics_of += [row.metric for row in one.ensemble.rows] if one.ensemble else []
+    Comparison(
+        definitions=definitions_of(metrics_of),
+        variants=tuple(compared),
+        shared=tuple(shared),
+        circumstances=Circumstances.here(),
+    ).write(record)
     _tell(compared, "all folds")
     _tell(shared, "mean over networks")
 
 
-def _read(network: dict[str, Any], metrics: Path, sections: Path) -> _Scored:
+def _read(network: ScoredNetwork, metrics: Path, sections: Path) -> Scored:
     own, shared, is_whole = split_scores(
-        read_record(sections), read_record(metrics), network["shared"]
+        SectionScores.read(sections), Metrics.read(metrics), network["shared"]
     )
     if not is_whole:
         log.warning(
@@ -100,71 +76,25 @@ def _read(network: dict[str, Any], metrics: Path, sections: Path) -> _Scored:
             network["volume"],
             network["model"],
         )
-    return _Scored(network, own, shared)
+    return Scored(
+        model=network["model"],
+        volume=network["volume"],
+        variant=network["variant"],
+        fold=network["fold"],
+        seed=network["seed"],
+        is_joined=network["is_joined"],
+        own=own,
+        shared=shared,
+    )
 
 
-def _names(scored: Sequence[_Scored], key: str) -> list[Any]:
-    return sorted({one.network[key] for one in scored})
-
-
-def _own_table(
-    trained: Sequence[_Scored], variant: str, changes: Table, first: Sequence[Table]
-) -> Table:
-    """Return the scores of a variant, each section by the network that never saw it."""
-    seeds = {
-        seed: pool(one.own for one in trained if one.network["seed"] == seed)
-        for seed in _names(trained, "seed")
-    }
-    return {
-        "variant": variant,
-        "changes": changes,
-        "models": _names(trained, "model"),
-        "folds": _names(trained, "fold"),
-        "rows": spread_over_seeds(seeds, against=_rows_of(first)),
-    }
-
-
-def _shared_table(
-    trained: Sequence[_Scored],
-    joined: Sequence[_Scored],
-    variant: str,
-    first: Sequence[Table],
-) -> list[Table]:
-    """Return a variant's scores on what all networks were tested on, if anything."""
-    sharing = [one for one in trained if one.shared.terms or one.shared.means]
-    if not sharing:
-        return []
-    by_model = {
-        model: pool(one.shared for one in sharing if one.network["model"] == model)
-        for model in _names(sharing, "model")
-    }
-    return [
-        {
-            "variant": variant,
-            "models": list(by_model),
-            "volumes": _names(sharing, "volume"),
-            "rows": spread_over_networks(by_model, against=_rows_of(first)),
-            "ensemble": {
-                "model": joined[0].network["model"],
-                "rows": pool(one.shared for one in joined),
-            }
-            if joined
-            else None,
-        }
-    ]
-
-
-def _rows_of(tables: Sequence[Table]) -> list[Row] | None:
-    return tables[0]["rows"] if tables else None
-
-
-def _tell(tables: Sequence[Table], what: str) -> None:
+def _tell(tables: Iterable[Variant | Shared], what: str) -> None:
     for table in tables:
-        for row in table["rows"]:
+        for row in table.rows:
             log.info(
                 "%s %s %s: %s",
-                ", ".join(filter(None, [table["variant"], what])),
-                row["predictor"],
-                row["metric"],
-                {kind: row[kind] for kind in ("chosen", "best") if row[kind]},
+                ", ".join(filter(None, [table.variant, what])),
+                row.predictor,
+                row.metric,
+                {"chosen": row.chosen, "best": row.best},
             )

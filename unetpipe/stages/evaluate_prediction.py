@@ -10,7 +10,6 @@ from unetpipe.evaluation.passes import measure_seams, project_memory
 from unetpipe.evaluation.score_rows import definitions_of
 from unetpipe.evaluation.scored_volume import ScoredVolume
 from unetpipe.evaluation.tables import (
-    Table,
     calibrations,
     count,
     describe_curves,
@@ -19,20 +18,16 @@ from unetpipe.evaluation.tables import (
     rank_sections,
     voxel_tables,
 )
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.metrics import Metrics, Role, SectionScores
 from unetpipe.report.catalogue import SCORES
 from unetpipe.report.seam_figure import plot_seams
-from unetpipe.runtime.files import (
-    circumstances,
-    read_record,
-    write_bytes_atomic,
-    write_record,
-)
+from unetpipe.runtime.files import read_record, write_bytes_atomic
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.storage.keeping import write_with_copy
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1  # of metrics.json; raised when a field changes its meaning
 SHOWN_SECTIONS = 3
 
 
@@ -85,61 +80,54 @@ def evaluate_prediction(
     )
     log.info("at most %d MB of memory", projected >> 20)
     counts = count(volume, volume.roles(rows), evaluation)
-    tables, objects = list(voxel_tables(counts)), list(object_tables(counts))
+    tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
     seams = measure_seams(volume)
-    write_bytes_atomic(picture, plot_seams(seams))
+    write_bytes_atomic(picture, plot_seams(seams.to_json()))
     ranked = rank_sections(tables)
-    write_record(
-        sections,
-        {
-            "volume": volume.volume["volume"],
-            "definitions": definitions_of(
-                row["metric"] for table in tables for row in table["rows"]
-            ),
-            "rows": list(describe_sections(counts)),
-            "circumstances": circumstances(),
-        },
+    SectionScores(
+        volume=volume.name,
+        definitions=definitions_of(
+            row.metric for table in tables for row in table.rows
+        ),
+        rows=tuple(describe_sections(counts)),
+        circumstances=Circumstances.here(),
+    ).write(sections)
+    scores = Metrics(
+        volume=volume.name,
+        schema_version=1,
+        definitions=definitions_of(
+            row.metric for table in (*tables, *objects) for row in table.rows
+        ),
+        role_sections={role: tuple(z) for role, z in counts.roles.items()},
+        left_out=tuple(counts.left_out),
+        tables=tables,
+        objects=objects,
+        calibration=tuple(calibrations(counts)),
+        curves=tuple(describe_curves(counts)),
+        seams=seams.model_copy(update={"picture": picture.name}),
+        sections_best=tuple(ranked[:SHOWN_SECTIONS]),
+        sections_worst=tuple(ranked[::-1][:SHOWN_SECTIONS]),
+        seconds=time.monotonic() - began,
+        projected_peak_rss_bytes=projected,
+        peak_rss_bytes=peak_rss_bytes(),
+        circumstances=Circumstances.here(),
     )
-    write_with_copy(
-        record,
-        {
-            "volume": volume.volume["volume"],
-            "schema_version": SCHEMA_VERSION,
-            "definitions": definitions_of(
-                row["metric"] for table in tables + objects for row in table["rows"]
-            ),
-            "role_sections": counts.roles,
-            "left_out": counts.left_out,
-            "tables": tables,
-            "objects": objects,
-            "calibration": list(calibrations(counts)),
-            "curves": list(describe_curves(counts)),
-            "seams": {**seams, "picture": picture.name},
-            "sections_best": ranked[:SHOWN_SECTIONS],
-            "sections_worst": ranked[::-1][:SHOWN_SECTIONS],
-            "seconds": time.monotonic() - began,
-            "projected_peak_rss_bytes": projected,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "circumstances": circumstances(),
-        },
-        Path(volume.segmented["store"]).parent,
-    )
+    write_with_copy(record, scores.to_json(), Path(volume.segmented["store"]).parent)
     for role in counts.roles:
-        log.info("%s sections: %s", role, _brief(role, tables + objects))
+        log.info("%s sections: %s", role, _brief(scores, role))
     log.info("all scores, and those of the baselines: %s", record)
 
 
-def _brief(role: str, tables: list[Table]) -> str:
+def _brief(scores: Metrics, role: Role) -> str:
     """Return the network's scores that the catalogue has, and Dice, in a line."""
-    scores = {
-        row["metric"]: (row["chosen"] or row["best"])["score"]
-        for table in tables
-        if table["role"] == role
-        for row in table["rows"]
-        if row["predictor"] == "unet"
+    shown = {
+        metric: row.score
+        for table in scores.all_tables
+        if table.role == role
+        for metric, row in table.ours.items()
     }
     return ", ".join(
         f"{name} {score:.4g}"
-        for name, score in scores.items()
+        for name, score in shown.items()
         if (name in SCORES or name.startswith("dice_")) and score is not None
     )

@@ -1,38 +1,59 @@
-"""What ``metrics.json`` holds: fields, units and versions, so that one can cite it.
+"""The scores of a network on a volume: ``metrics.json`` and ``section_scores.json``.
 
-These models are the only source of ``config/metrics.schema.json``; the tests check
-real records against it.
+Fields, units and versions, so that one can cite them. ``Metrics`` writes the record and
+is the only source of ``config/metrics.schema.json``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from unetpipe.config.fields import Count, Fraction, Section
+from unetpipe.records.base import Record, Value
+from unetpipe.records.circumstances import Circumstances
 
 Role = Literal["validate", "test"]
+Better = Literal["higher", "lower"]
+Unit = Literal["1", "nats", "bits"]
+Units = Literal["sections", "objects", "volumes"]
+Rule = Literal["chosen", "best"]
 Pair = tuple[float, float]
-Sections = list[Annotated[int, Field(ge=0)]]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Sections = tuple[Whole, ...]
+Scores = tuple[float | None, ...]
 Axis = Literal["z", "y", "x"]
 
+OURS = "unet"
+TEST: Role = "test"
 
-class Definition(Section):
+
+STRICT = ConfigDict(json_schema_extra={"additionalProperties": False})
+
+
+class Published(Value):
+    """A part of the published schema, which knows all its fields."""
+
+    model_config = STRICT
+
+
+class Definition(Published):
     """What a score means. Cite the reference, and the version of the definition."""
 
     definition: str
     """In words."""
-    better: Literal["higher", "lower"]
+    better: Better
     """Which way is better."""
     reference: str
     """The publication that defines the score; empty for textbook terms."""
-    unit: Literal["1", "nats", "bits"]
+    unit: Unit
     """Unit; 1 is a share or a ratio."""
     version: Count
     """Of the definition: raised when the score changes its meaning. Scores of
     different versions must not be compared."""
 
 
-class Score(Section):
+class Score(Published):
     """A score at a threshold."""
 
     threshold: float | None
@@ -41,8 +62,11 @@ class Score(Section):
     """In the unit of the row; null where it is undefined."""
 
 
-class Row(Section):
-    """One score of one predictor."""
+S = TypeVar("S")
+
+
+class Line(Published, Generic[S]):
+    """One score of one predictor, ``S`` at a threshold."""
 
     predictor: str
     """``unet``, or the baseline: ``constant``, ``grey value``, ``Otsu``,
@@ -51,47 +75,73 @@ class Row(Section):
     """A key of ``definitions``."""
     definition: str
     """As in ``definitions``."""
-    better: Literal["higher", "lower"]
+    better: Better
     """As in ``definitions``."""
-    unit: Literal["1", "nats", "bits"]
+    unit: Unit
     """As in ``definitions``."""
-    best: Score | None
+    best: S | None
     """At the threshold that is best on these very sections: it flatters. Null where
     the metric has no threshold."""
-    chosen: Score | None
+    chosen: S | None
     """At the threshold that validation sections or the configuration chose: the one
     to cite for test sections. Null if nothing chose one."""
-    per_section: list[float | None] | None
+    per_section: Scores | None
     """The score of each of the table's sections, at the chosen threshold, else at the
     best. Null where sections have no scores of their own."""
     interval: Pair | None
     """Low and high end of the 95 % percentile bootstrap interval."""
-    interval_of: Literal["chosen", "best"] | None
+    interval_of: Rule | None
     """Which score the interval belongs to."""
-    n: Annotated[int, Field(ge=0)]
+    n: Whole
     """How many units were resampled for the interval."""
-    n_of: Literal["sections", "objects", "volumes"]
+    n_of: Units
     """What these units are."""
-    num_sections: Annotated[int, Field(ge=0)]
+    num_sections: Whole
     """Sections that were scored."""
 
+    @property
+    def shown(self) -> S | None:
+        """The score at the chosen threshold, else the best one."""
+        return self.chosen or self.best
 
-class Table(Section):
+
+class Row(Line[Score]):
+    """One score of one predictor."""
+
+    @property
+    def score(self) -> float | None:
+        """The value that is shown; None where it is undefined."""
+        return self.shown.score if self.shown else None
+
+
+class Table(Published):
     """Scores of voxels in one role."""
 
     role: Role
     """Validation sections chose checkpoint and thresholds; test sections did not."""
     sections: Sections
     """Section numbers, from 0, in the order of ``per_section``."""
-    rows: list[Row]
+    rows: tuple[Row, ...]
+
+    @property
+    def ours(self) -> dict[str, Row]:
+        """The network's own rows, by metric."""
+        return {row.metric: row for row in self.rows if row.predictor == OURS}
+
+    def section_scores(self, row: Row) -> dict[int, float]:
+        """Return the scores of single sections that are defined, by number."""
+        if not row.per_section:
+            return {}
+        pairs = zip(self.sections, row.per_section, strict=True)
+        return {z: score for z, score in pairs if score is not None}
 
 
-class Sizes(Section):
+class Sizes(Published):
     """Objects by size: 1, 2 to 3, 4 to 7, ... voxels."""
 
-    truth: list[int]
+    truth: tuple[int, ...]
     """How many true objects."""
-    result: list[int]
+    result: tuple[int, ...]
     """How many predicted objects."""
 
 
@@ -100,44 +150,44 @@ class ObjectTable(Table):
 
     sizes: dict[str, Sizes]
     """Of each predictor."""
-    field_border_vox: Annotated[int, Field(ge=0)]
+    field_border_vox: Whole
     """Cell Tracking Challenge: voxels at the edge that do not count."""
 
 
-class Calibration(Section):
+class Calibration(Published):
     """How often voxels of a predicted probability are of the class."""
 
     role: Role
     class_: Annotated[int, Field(alias="class")]
     """Of the network."""
-    probability: list[float | None]
+    probability: Scores
     """Mean probability of each bin, 0 to 1; null where the bin is empty."""
-    share: list[float | None]
+    share: Scores
     """Share of the bin's voxels that are truly of the class."""
-    num_voxels: list[int]
+    num_voxels: tuple[int, ...]
     """Voxels in the bin."""
     expected_error: Fraction | None
     """Mean distance of both, weighted by voxels."""
 
 
-class Curve(Section):
+class Curve(Published):
     """A score over thresholds, all sections pooled."""
 
     role: Role
     predictor: str
     metric: str
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
     """Of the foreground probability, 0 to 1."""
-    scores: list[float | None]
+    scores: Scores
     """In the unit of the metric."""
 
 
-class Seam(Section):
+class Seam(Published):
     """The jump of probability across faces of one kind along one axis."""
 
     face: Literal["tile", "block", "part"]
     axis: Axis
-    n: Annotated[int, Field(ge=0)]
+    n: Whole
     """Strips of faces that were measured."""
     jump_across: float | None
     """Mean jump of the foreground probability between the voxels at both sides."""
@@ -151,16 +201,16 @@ class Seam(Section):
     """Whether the interval holds 1."""
 
 
-class Profile(Section):
+class Profile(Published):
     """The mean jump by distance."""
 
-    distance: list[int]
+    distance: tuple[int, ...]
     """From the nearest tile face, in voxels; 0 is across the face."""
-    jump: list[float]
+    jump: tuple[float, ...]
     """Mean jump of the probability."""
 
 
-class Seams(Section):
+class Seams(Published):
     """Whether the joints of tiles, blocks and parts show."""
 
     definition: str
@@ -168,18 +218,21 @@ class Seams(Section):
     """Of the intervals."""
     pooling_grid: tuple[Count, Count, Count]
     """Of the network, in voxels along z, y, x."""
-    rows: list[Seam]
+    rows: tuple[Seam, ...]
     profiles: dict[Axis, Profile]
     """By axis."""
     num_shards: int
     """Shards that were measured."""
     num_shards_of_volume: int
-    picture: str
-    """File beside the record."""
+    picture: str = ""
+    """File beside the record, of version 0.1."""
 
 
-class MetricsRecord(Section):
+class Metrics(Record):
     """All scores of one network on one volume: ``metrics.json``."""
+
+    model_config = STRICT
+    WHAT: ClassVar[str] = "the scores of a volume"
 
     volume: str
     """Name in the sheet."""
@@ -191,12 +244,12 @@ class MetricsRecord(Section):
     """Section numbers, from 0, that were scored."""
     left_out: Sections
     """Sections with unlabelled voxels: without scores over thresholds."""
-    tables: list[Table]
+    tables: tuple[Table, ...]
     """Scores of voxels."""
-    objects: list[ObjectTable]
+    objects: tuple[ObjectTable, ...]
     """Scores of objects; only where labels are instances."""
-    calibration: list[Calibration]
-    curves: list[Curve]
+    calibration: tuple[Calibration, ...]
+    curves: tuple[Curve, ...]
     seams: Seams
     sections_best: Sections
     """By the leading score, best first."""
@@ -208,10 +261,43 @@ class MetricsRecord(Section):
     """Memory that was projected before."""
     peak_rss_bytes: Count
     """Memory that was used."""
-    circumstances: dict[str, Any]
+    circumstances: Circumstances
     """Host and versions: recorded, never compared."""
 
+    @property
+    def all_tables(self) -> tuple[Table, ...]:
+        """The tables of voxels, then those of objects."""
+        return (*self.tables, *self.objects)
 
-def metrics_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``metrics.json``."""
-    return MetricsRecord.model_json_schema(by_alias=True)
+    @property
+    def by_role(self) -> list[Table]:
+        """The tables of voxels, that of the test sections first."""
+        return sorted(self.tables, key=lambda table: table.role != TEST)
+
+
+class SectionTerms(Value):
+    """What single sections contribute to one score over thresholds."""
+
+    role: Role
+    predictor: str
+    metric: str
+    sections: Sections
+    """Section numbers, in the order of ``terms``."""
+    chosen: float | None
+    """The threshold that validation sections chose."""
+    thresholds: tuple[float, ...]
+    terms: tuple[tuple[Scores, ...], ...]
+    """Of each section and threshold: what adds up to the score."""
+    scores: tuple[Scores, ...]
+    """Of each section and threshold."""
+
+
+class SectionScores(Record):
+    """What each section contributes to the scores: ``section_scores.json``."""
+
+    WHAT: ClassVar[str] = "what the sections of a volume contribute to its scores"
+
+    volume: str
+    definitions: dict[str, Definition]
+    rows: tuple[SectionTerms, ...]
+    circumstances: Circumstances
