@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from unetpipe.records.base import Record, Value
+from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.metrics import Definition, Line, Row
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
-from unetpipe.records.base import Record, Value
+from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 
 Role = Literal["validate", "test"]

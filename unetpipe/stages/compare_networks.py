@@ -52,7 +52,8 @@ def compare_networks(
     """
     scored = list(map(_read, networks, metrics, sections))
     compared, shared = compare(scored, variants)
-    metrics_of = [row.metric for table in (*compared, *shared) for row in table.rows]
+    metrics_of = [row.metric for table in compared for row in table.rows]
+    metrics_of += [row.metric for table in shared for row in table.rows]
     for one in shared:
         metrics_of += [row.metric for row in one.ensemble.rows] if one.ensemble else []
     Comparison(
