@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.config import load_config
 from unetpipe.config.checked_run import check_run
-from unetpipe.config.repeats import repeated_keys
+from unetpipe.config.loading import repeated_keys
 from unetpipe.errors import ConfigError
 
 SHEET = "volume\timage\tlabels\trole\na\ta.tif\tb.tif\t{role}\n"
@@ -102,8 +101,6 @@ def test_a_section_given_twice_is_an_error_with_both_lines(tmp_path: Path) -> No
     path.write_text("training:\n  steps: 1\nname: a\ntraining:\n  patch: null\n")
     told = "training: on line 1 and again on line 4, and only the last would count; put"
     assert f"{path}: 1 problem\n  {told}" in problems(values(tmp_path), str(path))
-    with pytest.raises(ConfigError, match="training: on line 1 and again on line 4"):
-        load_config(path)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +131,26 @@ def test_aliases_that_multiply_are_read_in_an_instant() -> None:
     lines = ["a0: &a0 {k: 1, k: 2}"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
     assert len(repeated_keys("\n".join(lines))) == 1
+
+
+@pytest.mark.parametrize(
+    ("variants", "told"),
+    [
+        (["volumes", "b"], "a network is called volumes, as a file or folder of the"),
+        (["Report.html", "b"], "a network is called Report.html, as a file or folder"),
+        (["a", "A"], "networks a and A differ only in case; rename one"),
+        (["x" * 20, "b"], "which ends in the same letters over and over; call it oth"),
+    ],
+)
+def test_a_network_has_a_folder_of_its_own_on_every_disk(
+    tmp_path: Path, variants: list[str], told: str
+) -> None:
+    given = values(tmp_path, variants={name: {} for name in variants})
+    assert told in problems(given)
+
+
+def test_all_parts_of_the_name_of_a_network_have_room(tmp_path: Path) -> None:
+    given = values(tmp_path, variants={"abcdefgh" * 8: {}, "b": {}}, seeds=[1, 2])
+    text = problems(given)
+    assert "the name of a network is 'abcdefgh" in text
+    assert "(it is made of variant, fold and seed)" in text

@@ -102,8 +102,3 @@ def test_an_ensemble_joins_all_folds_and_seeds_of_a_variant() -> None:
 def test_an_ensemble_of_one_network_is_refused() -> None:
     with pytest.raises(ConfigError, match="unet is the only network of its kind; give"):
         ensembles(ensemble=True)
-
-
-def test_no_variant_lies_where_the_volumes_do():
-    with pytest.raises(ConfigError, match="variants calls a network volumes"):
-        check_config({"variants": {"volumes": {}, "other": {}}})

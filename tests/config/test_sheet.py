@@ -42,10 +42,12 @@ def test_a_volume_name_that_could_leave_the_folder_is_refused(name: str) -> None
     assert "use letters, digits" in text
 
 
-@pytest.mark.parametrize("name", ["state", "weights-1a2b3c4d"])
+@pytest.mark.parametrize(
+    "name", ["state", "STATE", "weights-1a2b3c4d", "report.html", "model.json"]
+)
 def test_a_volume_does_not_lie_where_a_network_keeps_its_own(name: str) -> None:
     text = problems(f"{name}\ta.tif\tb.tif\tall\ttrain\t")
-    assert f"volume is {name!r}, the name of a folder" in text
+    assert f"volume is {name!r}, the name of a file or folder" in text
 
 
 def test_a_fold_is_named_like_a_volume() -> None:
@@ -285,3 +287,38 @@ def test_optional_is_yes_or_empty(text: str) -> None:
     header = "volume\timage\trole\toptional\n"
     found = problems(f"a\ta.tif\tpredict\t{text}", header=header)
     assert f"line 2: optional is {text!r}; use yes, or leave it empty" in found
+
+
+@pytest.mark.parametrize(
+    "name", ["scan_" + "0" * 20, "ab" * 20, "x" + "-1" * 25, "1" * 21]
+)
+def test_a_name_that_snakemake_takes_for_an_endless_rule_is_refused(name: str) -> None:
+    text = problems(f"{name}\ta.tif\tb.tif\tall\ttrain\t")
+    assert "ends in the same letters over and over; call it otherwise" in text
+    text = problems(f"a\ta.tif\tb.tif\tall\ttrain\t{name}")
+    assert "ends in the same letters over and over; call it otherwise" in text
+
+
+def test_names_that_repeat_a_little_are_taken() -> None:
+    assert sheet(f"scan_{'0' * 19}\ta.tif\t\tall\tpredict").volumes
+
+
+def test_the_first_letter_of_a_name_is_said_to_matter() -> None:
+    for name in ("_x", "-"):
+        text = problems(f"{name}\ta.tif\t\tall\tpredict")
+        assert "the first a letter or digit" in text
+
+
+def test_folds_that_differ_only_in_case_are_refused() -> None:
+    text = problems("a\ta.tif\tb.tif\t0\ttrain\tx", "a\ta.tif\tb.tif\t1\ttrain\tX")
+    assert "folds x and X differ only in case; rename one" in text
+
+
+def test_empty_columns_of_a_spreadsheet_are_passed_over() -> None:
+    header = "volume\timage\t\trole\t\t\t\n"
+    (row,) = sheet("a\ta.tif\t\tpredict\t\t\t", header=header).rows
+    assert (row.image, row.role) == ("a.tif", "predict")
+    text = problems("a\ta.tif\tmore\tpredict", header=header)
+    assert "'more' stands in a column without a name; name it" in text
+    text = problems("a\ta.tif\t\tpredict\tmore", header=header)
+    assert "5 cells under 4 columns; remove what is too much" in text

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -63,7 +62,7 @@ def test_ingest_stops_with_the_remedy_and_leaves_nothing(disk, tmp_path):
     arguments = {
         "manifest": tmp_path / "manifest.json",
         "volume": "a",
-        "rows": [asdict(row)],
+        "rows": [row.model_dump()],
         "pixel_sha256": {},
         "ingest": IngestConfig(chunk=(1, 64, 64), shard=(4, 512, 512)),
         "num_classes": 2,

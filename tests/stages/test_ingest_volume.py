@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 
 import h5py
 import imagecodecs
@@ -60,7 +59,7 @@ class Originals:
         names = list(dict.fromkeys(name for row in rows for name in row))
         lines = ["\t".join(names)]
         lines += ["\t".join(row.get(name, "") for name in names) for row in rows]
-        return [asdict(row) for row in parse_sheet("\n".join(lines)).rows]
+        return [row.model_dump() for row in parse_sheet("\n".join(lines)).rows]
 
     def ingest(
         self, rows=None, *, pixels=None, config=SMALL, num_classes=2, palette=None

@@ -1,7 +1,6 @@
 """Plan: what a run takes, before anything ran and in the middle of it."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def row(volume: str, axes: str, sections: str) -> dict:
     """Return a row of a sheet as the rule passes it on."""
     text = "volume\timage\tlabels\tsections\trole\taxes\n"
     text += f"{volume}\tvol.tif\tlabels.tif\t{sections}\ttrain\t{axes}\n"
-    return asdict(parse_sheet(text).rows[0])
+    return parse_sheet(text).rows[0].model_dump(mode="json")
 
 
 def run(folder: Path, *, axes="", volumes=("vol",), sections="all", **config) -> dict:

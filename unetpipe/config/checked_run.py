@@ -1,15 +1,18 @@
 """Configuration, sheet and source together: all that is wrong is told at once."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpipe.config import ONLY, Config, check_config
+from unetpipe.config.fields import name_problem
+from unetpipe.config.layout import TAKEN_IN_RUN
+from unetpipe.config.loading import check_config, repeated_keys
 from unetpipe.config.messages import listing
 from unetpipe.config.missing_files import leave_out_missing
 from unetpipe.config.networks import Joined, Network, list_ensembles, list_networks
-from unetpipe.config.repeats import repeated_keys
+from unetpipe.config.run import ONLY, Config
 from unetpipe.config.sheet import Sheet, load_sheet
 from unetpipe.config.trained_networks import (
     Adopted,
@@ -162,8 +165,27 @@ def _check_together(run: CheckedRun) -> None:
             "role predict or test, so nothing is left for the ensemble; add one, or "
             "remove the key"
         )
+    found += _name_problems([*run.networks, *run.ensembles])
     if found:
         raise ConfigError(listing("configuration and sheet together", found))
+
+
+def _name_problems(networks: Sequence[str]) -> list[str]:
+    """Return what is wrong with the names of networks, each a folder of the results."""
+    found: list[str] = []
+    same: dict[str, str] = {}
+    for name in networks:
+        if wrong := name_problem("the name of a network", name):
+            found.append(f"{wrong} (it is made of variant, fold and seed)")
+        if re.fullmatch(TAKEN_IN_RUN, name, re.IGNORECASE):
+            found.append(
+                f"a network is called {name}, as a file or folder of the results is; "
+                "call it otherwise"
+            )
+        first = same.setdefault(name.casefold(), name)
+        if first != name:
+            found.append(f"networks {first} and {name} differ only in case; rename one")
+    return found
 
 
 def _where_networks_are(folder: str) -> str:

@@ -8,13 +8,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from unetpipe.config.fields import COLOUR_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from unetpipe.config.fields import (
+    COLOUR_PATTERN,
+    NAME_PATTERN,
+    SHA256_PATTERN,
+    name_remedy,
+)
 
 # Aliases in YAML can make a value of a few lines that would print as gigabytes.
 BRIEF = Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxlong, BRIEF.maxother = 3, 100, 60, 60
 REMEDIES = {
-    NAME_PATTERN: "use letters, digits, '.', '_' and '-', at most 64, no leading dot",
+    NAME_PATTERN: name_remedy(),
     COLOUR_PATTERN: (
         'write colours as "#rrggbb" in quotes, grey values as 0 to 65535 or 128-255'
     ),

@@ -6,7 +6,9 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from unetpipe.config import ONLY, Config, NetworkConfig, with_variant
+from unetpipe.config.loading import with_variant
+from unetpipe.config.run import ONLY, Config
+from unetpipe.config.training import NetworkConfig
 from unetpipe.errors import ConfigError
 
 ENSEMBLE = "ensemble"

@@ -23,13 +23,6 @@ MAX_READ_THREADS = 4
 UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # nm, so that scales are lengths in voxels
 
 
-def as_row(values: dict[str, Any]) -> Row:
-    """Return a row of the sheet; tuples may have become lists on their way."""
-    lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
-    fields: dict[str, Any] = {**values, **lists}
-    return Row(**fields)
-
-
 def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
     """Open a volume's image.
 

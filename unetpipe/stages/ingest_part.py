@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.config import IngestConfig
+from unetpipe.config.sheet import Row
 from unetpipe.ingestion.copying import Layout, check_memory
 from unetpipe.ingestion.layers import Layers, share
 from unetpipe.ingestion.opening import (
-    as_row,
     choose_voxel_size,
     list_files,
     open_image_of,
@@ -65,7 +65,7 @@ def ingest_part(
     originals = read_record(manifest)
     problems = Problems(f"volume {volume}")
     with ExitStack() as stack, problems:
-        first = as_row(row)
+        first = Row(**row)
         image = open_image_of(first, Path(originals["root"]), stack)
         voxel_size_nm, _ = choose_voxel_size(first, image, [])
         layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)

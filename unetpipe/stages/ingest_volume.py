@@ -28,7 +28,6 @@ from unetpipe.ingestion.copying import (
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.opening import (
-    as_row,
     choose_voxel_size,
     list_files,
     open_originals,
@@ -105,7 +104,7 @@ def ingest_volume(
     ResourceError
         If memory does not suffice.
     """
-    sheet = [as_row(row) for row in rows]
+    sheet = [Row(**row) for row in rows]
     problems = Problems(f"volume {volume}")
     originals = read_record(manifest)
     for part in map(read_record, parts):  # whose files have been hashed

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
-from unetpipe.config.sheet import TAKEN
+from unetpipe.config.layout import TAKEN_BY_NETWORK
 
 LABEL_WORDS = frozenset(
     [
@@ -202,7 +202,11 @@ def plain_name(text: str) -> str:
     """
     plain = normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")[:LONGEST_NAME]
-    return f"volume-{plain}" if re.fullmatch(TAKEN, plain) else plain
+    return (
+        f"volume-{plain}"
+        if re.fullmatch(TAKEN_BY_NETWORK, plain, re.IGNORECASE)
+        else plain
+    )
 
 
 def choose_names(paths: Sequence[str], fallback: str) -> list[str]:

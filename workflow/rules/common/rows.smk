@@ -26,7 +26,7 @@ def rows_of_volume(wildcards):
 
 def plain_row(row):
     """Return what a row says of its voxels, as plain values."""
-    return {name: value for name, value in asdict(row).items() if name != "optional"}
+    return row.model_dump(mode="json", exclude={"optional"})
 
 
 def local_originals(wildcards):

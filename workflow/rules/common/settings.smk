@@ -2,7 +2,6 @@
 
 import re
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError

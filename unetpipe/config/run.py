@@ -1,0 +1,159 @@
+"""The whole configuration of one run, and what its sections allow only apart.
+
+These models are the only source of ``config/schema.json`` and of the defaults. A key
+that they do not know is an error.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from unetpipe.config.data import (
+    ExportConfig,
+    IngestConfig,
+    LabelsConfig,
+    PhantomConfig,
+    PyramidConfig,
+)
+from unetpipe.config.fields import Name, Positive, Section, Sha256
+from unetpipe.config.prediction import (
+    EvaluationConfig,
+    PredictionConfig,
+    SegmentationConfig,
+    VerifyConfig,
+)
+from unetpipe.config.training import (
+    AugmentationConfig,
+    NetworkConfig,
+    TrainingConfig,
+    WeightMapConfig,
+)
+from unetpipe.errors import ConfigError
+
+ONLY = "unet"  # the name of a run's network, where it has one alone
+
+
+class Config(Section):
+    """The whole configuration of one run."""
+
+    name: Name = "demo"
+    """Name of the run: results lie in ``results/<name>``."""
+    source: str = "phantom:cells"
+    """Where the originals come from: a URL of an archive, a local archive, a local
+    folder (used in place), or ``phantom:cells``."""
+    source_sha256: Sha256 | None = None
+    """Checksum of the archive."""
+    largest_download_gb: Positive = 1000.0
+    """A download that becomes larger than so many GB is broken off."""
+    pixel_sha256: dict[str, dict[Literal["image", "labels"], Sha256]] = Field(
+        default={}
+    )
+    """Checksum of the voxels of ``image`` and ``labels`` of a volume."""
+    volumes: str = "config/volumes.tsv"
+    """The sheet: which sections of which volume play which role."""
+    export_ctc: bool = False
+    """Write the objects of each volume in the layout of the Cell Tracking Challenge
+    too: ``01_RES/mask000.tif``."""
+    export_ngff04: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Resolution levels (0: full) to write as NGFF 0.4 (Zarr v2) too, for tools that
+    cannot open 0.5: image with objects, and probability; empty: none."""
+    compare: list[str] = Field(default=[])
+    """Folders of networks of earlier runs, like ``results/old/unet``, to compare this
+    run's with in ``report.html``: the first is the reference."""
+    preset: Literal["paper", "same_padding"] = "paper"
+    """Defaults of network, augmentation and training."""
+    variants: dict[Name, dict[str, Any]] = Field(default={})
+    """Networks to compare: name -> what differs from this configuration, of `preset`,
+    `network`, `weight_map`, `augmentation` and `training`. Each is trained on the same
+    rows; the first is what the others are compared with."""
+    seeds: tuple[int, ...] = ()
+    """Train each network once with each of these instead of ``training.seed``, to see
+    how much chance there is in a score."""
+    ensemble: bool = False
+    """Average the probabilities of all folds and seeds of a variant: one more network,
+    ``ensemble``, for the rows without a fold in the roles ``predict`` and ``test``."""
+    trained: str | dict[Name, str] | None = None
+    """Use a network as it is instead of training one: its folder, like
+    ``results/old/unet`` or ``results/old/unet/weights-1a2b3c4d``; or several by name,
+    to compare them: ``{old: results/old/unet, new: results/new/unet}``. The section
+    `network` is then that of the network."""
+    phantom: PhantomConfig = PhantomConfig()
+    labels: LabelsConfig = LabelsConfig()
+    ingest: IngestConfig = IngestConfig()
+    pyramid: PyramidConfig = PyramidConfig()
+    network: NetworkConfig = NetworkConfig()
+    weight_map: WeightMapConfig = WeightMapConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    prediction: PredictionConfig = PredictionConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export_model: ExportConfig = ExportConfig()
+    verify: VerifyConfig = VerifyConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        palette, num_classes = self.labels.palette or {}, self.network.num_classes
+        beyond = [key for key, k in palette.items() if k and k >= num_classes]
+        if beyond:
+            raise ConfigError(
+                f"labels.palette gives {beyond[0]} the class {palette[beyond[0]]}, but "
+                f"network.num_classes is {num_classes}; classes count from 0: raise "
+                "num_classes, or correct the palette"
+            )
+        names = self.labels.class_names
+        if names is not None and len(names) != num_classes:
+            raise ConfigError(
+                f"labels.class_names has {len(names)} names, but network.num_classes "
+                f"is {num_classes}; name each class, class 0 first"
+            )
+        self._check_metrics()
+        self._check_trained()
+        return self
+
+    @property
+    def folders_of_trained(self) -> dict[str, str]:
+        """The folders of networks that are used as they are, by name."""
+        if isinstance(self.trained, str):
+            return {ONLY: self.trained}
+        return self.trained or {}
+
+    def _check_trained(self) -> None:
+        """Refuse to train and not to train."""
+        if self.trained is None:
+            return
+        for key in ("variants", "seeds"):
+            if getattr(self, key):
+                raise ConfigError(
+                    f"{key} asks for networks to be trained, but `trained` names "
+                    "networks that are; remove one of the two keys"
+                )
+        if not self.folders_of_trained:
+            raise ConfigError(
+                "trained names no network; give a folder, like results/old/unet, or "
+                "remove the key"
+            )
+
+    def _check_metrics(self) -> None:
+        """Refuse scores that the network's classes, or each other, do not allow."""
+        metric, by = self.training.validation_metric, self.segmentation.choose_by
+        num_classes = self.network.num_classes
+        for key, value in (
+            ("training.validation_metric", metric),
+            ("segmentation.choose_by", by),
+        ):
+            if num_classes > 2 and value in ("v_rand", "seg", "f1"):
+                raise ConfigError(
+                    f"{key} is {value}, which needs two classes, but "
+                    f"network.num_classes is {num_classes}; use auto or dice"
+                )
+        chosen = metric if by == "auto" else by
+        if self.segmentation.smallest_object_vox == "auto" and chosen not in (
+            "seg",
+            "f1",
+        ):
+            raise ConfigError(
+                "segmentation.smallest_object_vox is auto, but no score of objects "
+                "chooses; set segmentation.choose_by to seg or f1, or give a number of "
+                "voxels"
+            )
