@@ -1,5 +1,6 @@
 """The probe: tiles that really fit, precision with a bound, records that say so."""
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -141,6 +142,10 @@ def test_a_batch_fills_a_gpu_but_neither_its_memory_nor_a_cpu():
     assert choose_batch(small, 45, "cuda") == 4
     assert choose_batch(candidate(1200, 10), 1000, "cuda") == 2
     assert choose_batch(candidate(3000, 10), 1000, "cuda") == 1
+    half = replace(small, map_values=2**30)
+    assert choose_batch(half, 1000, "cuda") == 1
+    assert choose_batch(replace(half, map_values=2**30 - 1), 1000, "cuda") == 2
+    assert choose_batch(replace(half, map_values=2**40), 1000, "cuda") == 1
 
 
 def test_the_record_holds_the_candidates_in_order_of_their_projected_rate(chain):

@@ -154,7 +154,7 @@ def project_tile(
         forward_cost(spec, spec.input_shape_for(s), precision, device) for s in laid
     )
     num_tiles = prod(grid_shape(volume_shape, stride))
-    useful = spec.flop_per_voxel * prod(volume_shape) * len(laid)
+    useful = _flop_per_voxel(spec) * prod(volume_shape) * len(laid)
     return TileCandidate(
         stride,
         shapes,
@@ -183,7 +183,7 @@ def forward_cost(
     return (
         flop
         + moved * BYTES_PER_VALUE[precision] * FLOP_PER_BYTE[device, precision]
-        + spec.num_parameters * FLOP_PER_WEIGHT[device]
+        + _num_parameters(spec) * FLOP_PER_WEIGHT[device]
         + FLOP_PER_PASS[device]
     )
 
@@ -225,3 +225,14 @@ def _common_grid(spec: UNetSpec, orientations: Sequence[int]) -> Zyx:
     if any(ORIENTATIONS[number].is_turned for number in orientations):
         y = x = max(y, x)
     return z, y, x
+
+
+# Asked for once a candidate, of one network.
+@lru_cache(maxsize=8)
+def _flop_per_voxel(spec: UNetSpec) -> float:
+    return spec.flop_per_voxel
+
+
+@lru_cache(maxsize=8)
+def _num_parameters(spec: UNetSpec) -> int:
+    return spec.num_parameters
