@@ -20,14 +20,17 @@ from unetpipe.errors import ConfigError, DataError, IntegrityError, ResourceErro
 from unetpipe.network.predictor import load_network
 from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.runtime.fingerprints import code_fingerprint
-from unetpipe.stages.train_unet import train_unet
+from unetpipe.stages.train_unet import _choose_threads, train_unet
 from unetpipe.targets.rows import load_rows
 from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.checkpoints import TrainingState
+from unetpipe.training.distributed import ALONE
 from unetpipe.training.history import read_history
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.recipe import ARITHMETIC, plan_training
 from unetpipe.training.validation import Validator
 
+STAGE = "unetpipe.stages.train_unet"
 NETWORK = NetworkConfig(depth=1, base_channels=3)
 TRAINING = TrainingConfig(
     steps=8, validate_every=4, checkpoint_every=3, momentum=0.9, threads=1
@@ -283,14 +286,36 @@ def test_how_often_state_is_saved_is_not_part_of_the_recipe(done):
 
 def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch):
     """Other threads, other bits: auto means what it meant when training began."""
-    stage = "unetpipe.stages.train_unet"
     training = Training(tmp_path / "unet", rows)
-    monkeypatch.setattr(f"{stage}.num_processors", lambda: 1)
+    monkeypatch.setattr(f"{STAGE}.num_processors", lambda: 1)
     training(**with_training(threads="auto"))
-    monkeypatch.setattr(f"{stage}.num_processors", lambda: 2)
+    monkeypatch.setattr(f"{STAGE}.num_processors", lambda: 2)
     training(**with_training(threads="auto", steps=9))
     assert training.record["circumstances"]["threads"] == 1
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "processors", "saved", "expected"),
+    [
+        ("cpu", 16, None, 16),
+        ("cuda", 16, None, 2),
+        ("cuda", 1, None, 1),
+        ("cuda", 16, "cpu", 2),
+        ("cpu", 16, "cpu", 5),
+        ("cpu", 16, "", 5),
+        ("cpu", 16, "cuda", 16),
+    ],
+)
+def test_beside_a_gpu_two_threads_draw(
+    monkeypatch, device, processors, saved, expected
+):
+    monkeypatch.setattr(f"{STAGE}.num_processors", lambda: processors)
+    state = TrainingState(1, {}, {}, threads=5, device=saved)
+    found = _choose_threads(
+        TrainingConfig(), ALONE, None if saved is None else state, torch.device(device)
+    )
+    assert found == expected
 
 
 def test_large_volumes_are_read_patch_by_patch_and_give_the_same(

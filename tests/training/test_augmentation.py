@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from unetpipe.training.augmentation import (
     Augmentation,
+    are_whole,
     bounding_box,
     draw_coordinates,
     draw_grey,
@@ -44,9 +45,22 @@ def test_no_augmentation_takes_every_voxel_from_itself():
     assert torch.equal(draw(Augmentation()), identity())
 
 
+def resampled(image, coordinates):
+    return resample_image(image, coordinates, is_copied=are_whole(coordinates))
+
+
+def test_coordinates_are_whole_where_all_name_voxels():
+    assert are_whole(identity())
+    assert are_whole(draw(Augmentation(flip=True)))
+    between = identity()
+    between[1, 3, 2] += 2**-10
+    assert not are_whole(between)
+    assert not are_whole(draw(EVERYTHING))
+
+
 def test_without_augmentation_the_image_is_copied_bit_for_bit():
     image = torch.randn(2, 3, *SHAPE)
-    assert torch.equal(resample_image(image, draw(Augmentation())), image)
+    assert torch.equal(resampled(image, draw(Augmentation())), image)
     grey = draw_grey(2, Augmentation(), seeded_generator(0))
     assert grey.tolist() == [[1, 1], [0, 0]]
 
@@ -57,7 +71,7 @@ def test_flips_copy_bit_for_bit_and_come_in_all_four_kinds(shape):
     kinds = [image.flip(dims) for dims in ([], [2], [3], [2, 3])]
     counts = [0] * 4
     for seed in range(200):
-        flipped = resample_image(
+        flipped = resampled(
             image, draw(Augmentation(flip=True), seed=seed, shape=shape)
         )
         (kind,) = [k for k, other in enumerate(kinds) if torch.equal(flipped, other)]
@@ -137,8 +151,8 @@ def test_the_box_covers_all_that_is_read():
     amid = torch.full((1, 1, y1 - y0 + 20, x1 - x0 + 20), 1e6)
     amid[..., 10:-10, 10:-10] = inside
     torch.testing.assert_close(
-        resample_image(amid, coordinates - origin + 10),
-        resample_image(inside, coordinates - origin),
+        resampled(amid, coordinates - origin + 10),
+        resampled(inside, coordinates - origin),
         rtol=0,
         atol=2e-3,
     )
@@ -150,7 +164,7 @@ def test_image_and_target_move_alike():
     target = ((y // 30 + x // 30) % 3).to(torch.uint8)[None]
     coordinates = draw(EVERYTHING, seed=1, shape=(60, 60)) + 30
     coordinates = coordinates.clamp(3, 116)
-    image = resample_image(target[None].float(), coordinates)[0]
+    image = resampled(target[None].float(), coordinates)[0]
     moved = resample_labels(target, coordinates)
     assert moved.dtype == torch.uint8
     # Bicubic values differ from nearest ones only where classes meet.
@@ -163,9 +177,9 @@ def test_image_and_target_move_alike():
 def test_sections_of_a_patch_move_together():
     image = torch.randn(2, 5, 40, 40)
     coordinates = (draw(EVERYTHING, seed=4) + 8).clamp(2, 37)
-    together = resample_image(image, coordinates)
+    together = resampled(image, coordinates)
     for z in range(5):
-        alone = resample_image(image[:, z : z + 1], coordinates)
+        alone = resampled(image[:, z : z + 1], coordinates)
         torch.testing.assert_close(together[:, z : z + 1], alone)
 
 
@@ -173,7 +187,7 @@ def test_resampling_keeps_most_of_the_noise():
     """Bilinear weights would leave 0.67 of its standard deviation."""
     image = torch.randn(1, 1, 200, 200)
     coordinates = draw(Augmentation(rotation_degrees=180), seed=5, shape=(90, 90)) + 55
-    assert 0.8 < float(resample_image(image, coordinates).std()) < 0.95
+    assert 0.8 < float(resampled(image, coordinates).std()) < 0.95
 
 
 def test_grey_values_vary_by_channel_within_their_range():
@@ -199,3 +213,19 @@ def test_drawing_leaves_the_global_random_numbers_alone():
     before = torch.get_rng_state()
     draw(EVERYTHING)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (41, 57), (2, 300)])
+def test_coordinates_reach_the_sampling_as_an_exact_division_leaves_them(shape):
+    image = torch.randn(2, 3, *shape)
+    coordinates = (draw(EVERYTHING, seed=6) + 8).clamp(0, 39)
+    ends = torch.tensor([n - 1 for n in shape]).reshape(2, 1, 1) / 2
+    grid = (coordinates / ends - 1).flip(0).permute(1, 2, 0)
+    expected = torch.nn.functional.grid_sample(
+        image.reshape(1, 6, *shape),
+        grid[None],
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=True,
+    ).reshape(2, 3, *coordinates.shape[1:])
+    assert torch.equal(resampled(image, coordinates), expected)

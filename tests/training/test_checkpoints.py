@@ -229,3 +229,19 @@ def test_the_history_of_a_longer_training_comes_back_with_its_state(tmp_path):
     assert [row.step for row in read_history(path)] == [1, 2, 3]
     History(path, keep=6)
     assert read_history(path) == rows
+
+
+def test_weights_that_are_newer_than_a_state_outlive_its_saving(checkpoints):
+    """A state may be saved while training, and scoring, goes on."""
+
+    def best_at(step):
+        file = checkpoints.save_best({"w": torch.full((3,), float(step))}, step)
+        return Best(step, 0.5, {}, {}, file)
+
+    old, at_five, newer = best_at(3), best_at(5), best_at(7)
+    checkpoints.save_state(state_at(5, best=at_five))
+    assert names(checkpoints, "best") == [at_five.file, newer.file]
+    checkpoints.save_state(state_at(8, best=newer))
+    checkpoints.save_state(state_at(9, best=newer))
+    assert names(checkpoints, "best") == [newer.file]
+    assert old.file not in names(checkpoints, "best")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from tests.targets.annotated import annotate
-from unetpipe.errors import DataError
+from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.determinism import algorithms
 from unetpipe.network.unet import UNet
 from unetpipe.targets.weight_map import balance_classes, count_classes
@@ -373,6 +374,91 @@ def test_a_loss_that_is_not_finite_stops_with_the_remedy(tmp_path):
     with pytest.raises(DataError, match=r"loss is nan after step \d+; lower training"):
         run(replace(QUICK, learning_rate=1e30, steps=40))
     assert not list(run.checkpoints.folder.glob("state-*"))
+
+
+class Clock:
+    """Time that passes by 25 seconds a look."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 25
+        return self.now
+
+
+AUTO = replace(QUICK, checkpoint_every="auto")
+
+
+def test_states_saved_beside_the_training_are_those_of_their_steps(
+    tmp_path, monkeypatch
+):
+    """Later steps do not change what is being saved, nor does saving change a bit."""
+    alone = Run(tmp_path / "alone")(QUICK)
+    monkeypatch.setattr("unetpipe.training.journal.time", Clock())
+    saved = {}
+    original = Checkpoints.save_state
+
+    def save_state(self, state):
+        saved[state.step] = (threading.current_thread(), state)
+        original(self, state)
+
+    monkeypatch.setattr(Checkpoints, "save_state", save_state)
+    assert_same_weights(Run(tmp_path / "auto")(AUTO), alone)
+    beside = [s for s, (thread, _) in saved.items() if thread.name.startswith("saver")]
+    assert len(beside) >= 3
+    assert max(saved) == 12
+    step = beside[1]
+    until = Run(tmp_path / "until")(replace(AUTO, steps=step))
+    assert_same_weights(saved[step][1], until)
+    momenta = [
+        s.optimizer["state"][0]["momentum_buffer"] for s in (saved[step][1], until)
+    ]
+    assert torch.equal(*momenta)
+
+
+def test_a_training_goes_on_from_a_state_saved_beside_it(tmp_path, monkeypatch):
+    whole = Run(tmp_path / "whole")(QUICK)
+    monkeypatch.setattr("unetpipe.training.journal.SECONDS_BETWEEN_SAVES", 0.0)
+    run = Run(tmp_path / "killed")
+    run(replace(AUTO, steps=7))
+    for path in run.checkpoints.folder.glob("state-00000007-*"):
+        path.unlink()  # as if killed before the last
+    again = run(AUTO)
+    assert again.resumed_at == [6]
+    assert_same_weights(again, whole)
+
+
+def test_a_disk_that_is_full_beside_the_training_ends_it(tmp_path, monkeypatch):
+    def save_state(self, state):
+        raise ResourceError("no room on the disk")
+
+    monkeypatch.setattr("unetpipe.training.journal.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(Checkpoints, "save_state", save_state)
+    run = Run(tmp_path, metric=None)
+    with pytest.raises(ResourceError, match="no room on the disk"):
+        run(AUTO)
+    assert len(run.history) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_step_that_does_not_fit_the_memory_names_the_remedy(
+    tmp_path, monkeypatch, error
+):
+    def forward(self, image, seeds):
+        raise error
+
+    monkeypatch.setattr(UNet, "forward", forward)
+    with pytest.raises(
+        ResourceError, match=r"a step on 1 patches; lower training\.patch"
+    ):
+        Run(tmp_path, metric=None)(QUICK)
 
 
 def test_clipping_bounds_the_first_step_by_rate_times_norm(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.targets.annotated import annotate
 from unetpipe.targets.annotated import AnnotatedVolume
@@ -10,6 +11,7 @@ from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation, seeded_generator
+from unetpipe.training.loop import _drawn
 from unetpipe.training.sampling import PatchSampler
 
 SPEC = UNetSpec(depth=1, base_channels=2)  # 28 -> 12, 8 voxels to each side
@@ -79,11 +81,7 @@ def test_the_context_is_real_where_there_is_some():
     draws = sampler([coordinates_volume((1, 400, 400))], spec, augmentation=FULL)
     checked = 0
     for step in range(8):
-        _, window = draws._draw_window(
-            __import__("unetpipe.training.augmentation").augmentation.seeded_generator(
-                0, step, 0
-            )
-        )
+        _, window = draws._draw_window(seeded_generator(0, step, 0))
         if min(window.start[1:]) < 40 or max(window.stop[1:]) > 360:
             continue
         checked += 1
@@ -217,7 +215,8 @@ def test_any_worker_draws_the_same_patches():
     for (step, index), expected in reversed(ahead.items()):
         found = backward.patch(step, index)
         assert found.seed == expected.seed
-        for name in set(expected.__slots__) - {"seed"}:
+        assert found.is_copied == expected.is_copied
+        for name in set(expected.__slots__) - {"seed", "is_copied"}:
             assert torch.equal(getattr(found, name), getattr(expected, name))
     assert len({patch.seed for patch in ahead.values()}) == len(ahead)
     other = sampler([annotate()], SPEC, augmentation=FULL, seed=1).patch(0, 0)
@@ -242,3 +241,71 @@ def test_a_batch_stacks_channels_and_sections_as_the_network_wants_them():
     inputs = VOLUMETRIC.input_shape_for((1, 12, 12))
     assert deep.image.shape == (1, 1, *inputs)
     assert deep.target.shape == (1, *VOLUMETRIC.output_shape(inputs))
+
+
+class Copies(TorchDispatchMode):
+    """Notes the memory of what is copied to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in args:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and isinstance(made, torch.Tensor)
+                and made.device != tensor.device
+            ):
+                self.sources.append(tensor.data_ptr())
+                assert kwargs["non_blocking"]
+        return made
+
+
+@pytest.fixture
+def pinned(monkeypatch):
+    """Memory that was pinned; without a GPU it is only copied."""
+    tensors = []
+
+    def pin(tensor):
+        tensors.append(tensor.clone())
+        return tensors[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    return tensors
+
+
+@pytest.mark.parametrize("spec", [SPEC, VOLUMETRIC], ids=["2d", "3d"])
+@pytest.mark.parametrize("augmentation", [NONE, FULL], ids=["none", "full"])
+def test_rendering_reads_nothing_from_the_device_and_copies_pinned_memory_only(
+    pinned, spec, augmentation
+):
+    """Tensors of the device ``meta`` hold nothing that anybody could wait for."""
+    draws = sampler([annotate()], spec, augmentation=augmentation)
+    patches = [patch.pinned() for patch in draws.batch(0, range(2))]
+    with Copies() as copies:
+        rendered = draws.render(patches, torch.device("meta"))
+    assert rendered.image.shape == draws.render(patches, CPU).image.shape
+    assert copies.sources
+    assert set(copies.sources) <= {tensor.data_ptr() for tensor in pinned}
+
+
+def test_a_pinned_patch_is_the_same_patch(pinned):
+    draws = sampler([annotate()], SPEC, augmentation=FULL)
+    [patch] = draws.batch(3, [1])
+    one, other = (draws.render([p], CPU) for p in (patch, patch.pinned()))
+    assert len(pinned) == 6
+    assert torch.equal(one.image, other.image)
+    assert torch.equal(one.target, other.target)
+    assert torch.equal(one.border, other.border)
+    assert one.seeds == other.seeds
+
+
+def test_the_thread_that_draws_also_pins_for_a_gpu(pinned):
+    draws = sampler([annotate()], SPEC, augmentation=FULL)
+    _drawn(draws, 0, range(2), CPU)
+    assert not pinned
+    patches = _drawn(draws, 0, range(2), torch.device("cuda"))
+    assert len(pinned) == 12
+    assert all(any(patch.image is tensor for tensor in pinned) for patch in patches)

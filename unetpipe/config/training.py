@@ -132,8 +132,9 @@ class TrainingConfig(Section):
     """Begin to average after so many steps; for ``swa`` the last quarter is usual."""
     averaging_every: Count = 1
     """Average the weights of every so many steps."""
-    checkpoint_every: Count = 200
-    """Save the training state every so many steps."""
+    checkpoint_every: Count | Literal["auto"] = "auto"
+    """Save the training state every so many steps. auto: about once a minute, beside
+    the training."""
     seed: int = 0
     """Of initialisation, patches, augmentation and dropout."""
     threads: NumThreads = "auto"

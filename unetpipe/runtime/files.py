@@ -16,7 +16,7 @@ from unetpipe.runtime.machine import enough_disk
 LIBRARIES = ("unetpipe", "numpy", "scipy", "torch", "zarr", "numcodecs", "snakemake")
 
 
-def write_bytes_atomic(path: Path, *pieces: bytes) -> None:
+def write_bytes_atomic(path: Path, *pieces: bytes | memoryview) -> None:
     """Write a file that is either absent, old, or whole and on disk.
 
     Written beside the target under a name that only this process on this machine has,
@@ -27,7 +27,7 @@ def write_bytes_atomic(path: Path, *pieces: bytes) -> None:
     ----------
     path : Path
         The file; its folder is made.
-    *pieces : bytes
+    *pieces : bytes or memoryview of bytes
         Its content, one after another.
 
     Raises

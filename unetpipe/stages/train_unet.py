@@ -49,6 +49,8 @@ from unetpipe.training.validation import Validator
 
 log = logging.getLogger(__name__)
 
+THREADS_BESIDE_GPU = 2
+
 
 def train_unet(
     *,
@@ -154,7 +156,7 @@ def train_unet(
             stack.enter_context(claim(path, f"the training in {state}"))
         checkpoints = Checkpoints(state, recipe.identity, is_writer=team.is_first)
         saved = checkpoints.load_state(last_step=training.steps)
-        threads = _choose_threads(training, team, saved)
+        threads = _choose_threads(training, team, saved, device)
         torch.set_num_threads(threads)
         log.info(
             "training %s on %s, %d processes of %d threads: patch %s, class weights "
@@ -259,14 +261,21 @@ def train_unet(
 
 
 def _choose_threads(
-    training: TrainingConfig, team: Team, saved: TrainingState | None
+    training: TrainingConfig,
+    team: Team,
+    saved: TrainingState | None,
+    device: torch.device,
 ) -> int:
     """Return the threads of each process; a resumed training keeps those it had."""
     if training.threads != "auto":
         return training.threads
-    if saved and saved.processes == team.size:
+    share = max(1, num_processors() // team.local_size)
+    if device.type == "cuda":
+        # Processors only draw patches, in small steps that many threads slow down.
+        return min(THREADS_BESIDE_GPU, share)
+    if saved and saved.processes == team.size and saved.device in ("", device.type):
         return saved.threads  # as it began: other threads, other bits
-    return max(1, num_processors() // team.local_size)
+    return share
 
 
 def _judge_averaged(

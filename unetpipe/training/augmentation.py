@@ -117,12 +117,22 @@ def bounding_box(coordinates: Tensor) -> tuple[tuple[int, int], tuple[int, int]]
     return (y0 - MARGIN, y1 + MARGIN + 1), (x0 - MARGIN, x1 + MARGIN + 1)
 
 
-def resample_image(source_CZYX: Tensor, coordinates: Tensor) -> Tensor:
+def are_whole(coordinates: Tensor) -> bool:
+    """Tell whether coordinates name voxels: then these are copied.
+
+    Asked where the coordinates are drawn; on a GPU the answer would have to be waited
+    for.
+    """
+    return torch.equal(coordinates, coordinates.round())
+
+
+def resample_image(
+    source_CZYX: Tensor, coordinates: Tensor, *, is_copied: bool
+) -> Tensor:
     """Take an image at coordinates, bicubically: (c, z, *coordinates.shape[1:]).
 
     Bicubic rather than bilinear, because averaging neighbours would train the network
-    on images less noisy than those it will see. At whole-numbered coordinates voxels
-    are copied, bit for bit.
+    on images less noisy than those it will see. Nothing here waits for the device.
 
     Parameters
     ----------
@@ -130,12 +140,16 @@ def resample_image(source_CZYX: Tensor, coordinates: Tensor) -> Tensor:
         Voxels that cover ``bounding_box`` of the coordinates.
     coordinates : float32 tensor, shape (2, y, x)
         In voxels of the source.
+    is_copied : bool
+        What ``are_whole`` says of the coordinates: then voxels are copied, bit for bit.
     """
-    if torch.equal(coordinates, coordinates.round()):
+    if is_copied:
         return resample_labels(source_CZYX, coordinates)
     height, width = source_CZYX.shape[-2:]
-    scale = torch.tensor([height - 1, width - 1], device=coordinates.device) / 2
-    grid = (coordinates / scale.reshape(2, 1, 1) - 1).flip(0).permute(1, 2, 0)
+    y, x = coordinates
+    # Numbers, not a tensor, which would have to be brought to the device.
+    scaled = torch.stack([x / ((width - 1) / 2) - 1, y / ((height - 1) / 2) - 1])
+    grid = scaled.permute(1, 2, 0)
     flat = source_CZYX.reshape(1, -1, height, width)
     taken = functional.grid_sample(
         flat, grid[None], mode="bicubic", padding_mode="border", align_corners=True

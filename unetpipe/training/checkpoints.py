@@ -15,7 +15,7 @@ digits of its sha256: one rename publishes content and checksum together.
 
 import hashlib
 import logging
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -81,6 +81,8 @@ class TrainingState:
         Of training, interruptions not counted.
     threads, processes : int
         Used for the last step, by each process; another number changes fp32 bits.
+    device : str
+        Kind of the device of the last step; "" in states of before it was noted.
     best : Best or None
         The best checkpoint so far.
     resumed_at : list of int
@@ -95,6 +97,7 @@ class TrainingState:
     seconds: float = 0.0
     threads: int = 1
     processes: int = 1
+    device: str = ""
     best: Best | None = None
     resumed_at: list[int] = field(default_factory=list)
 
@@ -147,14 +150,16 @@ class Checkpoints:
         values["identity"] = self.identity_hash
         buffer = BytesIO()
         torch.save(values, buffer)
-        self._publish(f"state-{state.step:08d}", ".pt", buffer.getvalue())
+        self._publish(f"state-{state.step:08d}", ".pt", buffer.getbuffer())
         until_now = [p for p in self._states() if _step_of(p) <= state.step]
         for path in until_now[:-NUM_KEPT]:
             path.unlink()
         best = state.best.file if state.best else None
         if len(self._states()) <= NUM_KEPT:
             for path in self.folder.glob("best-*"):
-                if path.name not in (best, self._kept_best):
+                # Weights of later steps may have been saved since the state was taken.
+                is_needed = path.name in (best, self._kept_best)
+                if not is_needed and _step_of(path) <= state.step:
                     path.unlink()
         self._kept_best = best
 
@@ -191,7 +196,7 @@ class Checkpoints:
     def _states(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.pt"))
 
-    def _publish(self, stem: str, suffix: str, content: bytes) -> str:
+    def _publish(self, stem: str, suffix: str, content: bytes | memoryview) -> str:
         name = f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         write_bytes_atomic(self.folder / name, content)
         return name
@@ -216,6 +221,26 @@ class Checkpoints:
 
 def _step_of(path: Path) -> int:
     return int(path.name.split("-")[1])
+
+
+def on_host(state: TrainingState) -> TrainingState:
+    """Return a copy that further steps do not change, in the memory of the host."""
+    return replace(
+        state,
+        network=_copied(state.network),
+        optimizer=_copied(state.optimizer),
+        averaged=_copied(state.averaged),
+    )
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_copied(inner) for inner in value]
+    return value
 
 
 def pack_weights(network: dict[str, Tensor]) -> bytes:

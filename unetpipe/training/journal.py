@@ -3,11 +3,12 @@
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from unetpipe.errors import ConfigError, DataError
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.progress import Progress
 from unetpipe.training.averaging import AveragedWeights
-from unetpipe.training.checkpoints import Best, Checkpoints, TrainingState
+from unetpipe.training.checkpoints import Best, Checkpoints, TrainingState, on_host
 from unetpipe.training.distributed import ALONE, Team
 from unetpipe.training.history import History, HistoryRow
 from unetpipe.training.validation import Validator, is_better
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # Losses stay on the device for so many steps: reading one waits for the GPU.
 STEPS_BETWEEN_READS = 20
+# With ``checkpoint_every: auto``: what a kill may cost.
+SECONDS_BETWEEN_SAVES = 60.0
 
 
 class Board(Protocol):
@@ -98,7 +101,9 @@ class Journal:
         self.last_loss = float("nan")
         self._seconds_before = state.seconds if state else 0.0
         self._resumed_at = [*state.resumed_at, state.step] if state else []
-        self._began = time.monotonic()
+        self._began = self._saved_at = time.monotonic()
+        self._saver = ThreadPoolExecutor(1, "saver")
+        self._saving: Future[None] | None = None
         self._pending: list[tuple[int, Tensor, float, float]] = []
         if team.is_first:
             path = checkpoints.folder / "history.csv"
@@ -158,12 +163,41 @@ class Journal:
             )
         return score.score if isfinite(score.score) else None, score.threshold
 
-    def save(self) -> None:
-        """Save the state, unless it is saved already."""
+    def save_if_due(self, every: int | Literal["auto"]) -> None:
+        """Save the state every so many steps, or about once a minute.
+
+        Once a minute it is copied, and saved while training goes on; one at a time.
+        """
+        if every != "auto":
+            if self.step % every == 0:
+                self.save()
+            return
+        if time.monotonic() - self._saved_at < SECONDS_BETWEEN_SAVES:
+            return
         self.flush()
+        self._wait()
+        if self._team.is_first:
+            state = on_host(self.state())
+            self._saving = self._saver.submit(self._checkpoints.save_state, state)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def save(self) -> None:
+        """Save the state, unless it is saved already, and wait until it is."""
+        self.flush()
+        self._wait()
         if self.step > self._saved_step and self._team.is_first:
             self._checkpoints.save_state(self.state())
-        self._saved_step = self.step
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def close(self) -> None:
+        """Wait for what is being saved."""
+        self._saver.shutdown()
+
+    def _wait(self) -> None:
+        """Wait for the state before; raise what kept it from being saved."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
 
     def state(self) -> TrainingState:
         """Return the state after the last recorded step."""
@@ -176,6 +210,7 @@ class Journal:
             seconds=self.seconds,
             threads=torch.get_num_threads(),
             processes=self._team.size,
+            device=next(self._network.parameters()).device.type,
             best=self.best,
             resumed_at=self._resumed_at,
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unetpipe.errors import Interrupted
+from unetpipe.network.devices import enough_memory
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.background import prefetch
 from unetpipe.runtime.progress import Progress
@@ -23,11 +24,15 @@ from unetpipe.training.distributed import ALONE, Team
 from unetpipe.training.journal import Board, Journal, show_progress
 from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.training.optimiser import Optimisation, learning_rate_at, make_optimizer
-from unetpipe.training.sampling import Batch, PatchSampler
+from unetpipe.training.sampling import Batch, Patch, PatchSampler
 from unetpipe.training.validation import Validator
 
 STOP_SIGNALS = (*TIME_IS_UP, signal.SIGINT)
 NUM_AHEAD = 3  # batches drawn ahead
+SMALLER_STEPS = (
+    "lower training.patch, training.batch_size or network.base_channels, or choose "
+    "training.precision: bf16"
+)
 
 
 def train(
@@ -99,19 +104,21 @@ def train(
     module = team.wrap(network)
     batches = prefetch(
         range(journal.step, journal.step if _is_stale(journal, o, team) else o.steps),
-        lambda step: sampler.batch(step, team.share(o.batch_size)),
+        lambda step: _drawn(sampler, step, team.share(o.batch_size), device),
         depth=NUM_AHEAD,
     )
     with (
+        closing(journal),
         closing(batches),
         told_to_stop(*STOP_SIGNALS) as stop,
         Progress("training", o.steps, "step", done=journal.step) as progress,
     ):
         for step, patches in batches:
             rate = learning_rate_at(step, o)
-            batch = sampler.render(patches, device)
-            loss = _backward(module, batch, network.spec, class_weights, o, team)
-            _descend(optimizer, rate, o.gradient_clip)
+            with enough_memory(f"a step on {len(patches)} patches", SMALLER_STEPS):
+                batch = sampler.render(patches, device)
+                loss = _backward(module, batch, network.spec, class_weights, o, team)
+                _descend(optimizer, rate, o.gradient_clip)
             if team.is_first:
                 averaged.update(network, step + 1)
             journal.record(step + 1, loss, rate)
@@ -120,8 +127,9 @@ def train(
                 journal.validate()
                 is_stale = _is_stale(journal, o, team)
             is_stopped = team.any(stop.is_set())
-            if (step + 1) % o.checkpoint_every == 0 or is_stopped:
+            if is_stopped:
                 journal.save()
+            journal.save_if_due(o.checkpoint_every)
             if team.is_first:
                 show_progress(progress, journal)
             if is_stopped:
@@ -135,6 +143,14 @@ def train(
     if not o.is_scored_after(journal.step):
         journal.validate()  # not saved: more steps would not have scored here
     return journal.state()
+
+
+def _drawn(
+    sampler: PatchSampler, step: int, indices: range, device: torch.device
+) -> list[Patch]:
+    """Draw patches in the sampler's thread, ready for their way to the device."""
+    patches = sampler.batch(step, indices)
+    return [p.pinned() for p in patches] if device.type == "cuda" else patches
 
 
 def _backward(

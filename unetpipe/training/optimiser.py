@@ -38,7 +38,7 @@ class Optimisation:
     averaging: Averaging = NO_AVERAGING
     validate_every: int | Literal["auto"] = "auto"
     patience: int | None = None
-    checkpoint_every: int = 200
+    checkpoint_every: int | Literal["auto"] = "auto"
 
     @property
     def validation_interval(self) -> int:

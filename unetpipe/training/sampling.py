@@ -6,7 +6,7 @@ the box that a patch needs is read.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import (
     Augmentation,
+    are_whole,
     bounding_box,
     draw_coordinates,
     draw_grey,
@@ -34,16 +35,29 @@ class Patch:
 
     ``image`` is (c, z, y, x), ``target`` and ``border`` are (z, y, x) of a smaller box:
     the network's output window. ``grey`` is (2, c): contrast and brightness; ``seed``
-    is that of dropout.
+    is that of dropout. ``is_copied``: no voxel of the image lies between others.
     """
 
     image: Tensor
     image_coordinates: Tensor
+    is_copied: bool
     target: Tensor
     border: Tensor | None
     target_coordinates: Tensor
     grey: Tensor
     seed: int
+
+    def pinned(self) -> "Patch":
+        """Return the patch in pinned memory: a GPU copies it beside its computing."""
+        return replace(
+            self,
+            image=self.image.pin_memory(),
+            image_coordinates=self.image_coordinates.pin_memory(),
+            target=self.target.pin_memory(),
+            border=None if self.border is None else self.border.pin_memory(),
+            target_coordinates=self.target_coordinates.pin_memory(),
+            grey=self.grey.pin_memory(),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +133,7 @@ class PatchSampler:
         return Patch(
             image=torch.from_numpy(piece.read_image(image_box)),
             image_coordinates=image_at,
+            is_copied=are_whole(image_at),
             target=_as_tensor(piece.read(piece.volume.target, target_box)),
             border=None
             if border is None
@@ -133,7 +148,10 @@ class PatchSampler:
         return [self.patch(step, index) for index in indices]
 
     def render(self, patches: list[Patch], device: torch.device) -> Batch:
-        """Resample patches on the training device and stack them."""
+        """Resample patches on the training device and stack them.
+
+        For a GPU they should be ``pinned``; then nothing here waits for it.
+        """
         rendered = [_render(patch, device) for patch in patches]
         image, target = (
             torch.stack([getattr(r, name) for r in rendered])
@@ -181,11 +199,13 @@ def _as_tensor(array: NDArray[Any]) -> Tensor:
 
 def _render(patch: Patch, device: torch.device) -> Batch:
     def to_device(tensor: Tensor) -> Tensor:
-        if device.type == "cuda":
-            tensor = tensor.pin_memory()
         return tensor.to(device, non_blocking=True)
 
-    image = resample_image(to_device(patch.image), to_device(patch.image_coordinates))
+    image = resample_image(
+        to_device(patch.image),
+        to_device(patch.image_coordinates),
+        is_copied=patch.is_copied,
+    )
     scale, shift = to_device(patch.grey)[:, :, None, None, None]
     at = to_device(patch.target_coordinates)
     border = patch.border
