@@ -5,7 +5,9 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.arrays import Hdf5Source, ZarrSource
+from unetpipe.images.channel_files import open_channel_files
 from unetpipe.images.files import (
+    FILE_AXIS,
     HDF5_CELL,
     SECTION_SUFFIXES,
     find_files,
@@ -35,7 +37,8 @@ def open_cell(cell: str, root: Path, *, colours: bool | None = None) -> ImageSou
         A path below ``root`` (or an absolute one) of a TIFF or PNG file, an OME-Zarr
         folder, a folder of sections, or ``file.h5:dataset``. ``*``, ``?`` and ``**``
         match several files: one stack, or sections in natural order. Alternatives are
-        separated by ``|``; the first that exists counts.
+        separated by ``|``; the first that exists counts. ``<c>`` and ``<z>`` stand for
+        what tells files of channels and sections apart: see ``images.channel_files``.
     root : Path
         Folder of the originals.
     colours : bool, optional
@@ -50,6 +53,8 @@ def open_cell(cell: str, root: Path, *, colours: bool | None = None) -> ImageSou
     found = first_found(cell, root)
     if not found:
         raise _not_found(cell, root)
+    if FILE_AXIS.search(found[1]):
+        return open_channel_files(found[0], found[1], colours=colours)
     return _open(*found, colours)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from fnmatch import translate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ PROTOCOLS = ("http", "https")
 SECTION_SUFFIXES = (".png", ".tif", ".tiff")
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
+
+# Parts of a file's name that count channels, or sections.
+FILE_AXIS = re.compile(r"<([cz])>")
 
 Numbered = dict[int, Path]
 
@@ -83,6 +87,10 @@ def _find(pattern: str, root: Path) -> list[Path]:
     path = root / Path(pattern).expanduser()
     if path.exists():
         return [path]
+    if FILE_AXIS.search(pattern):
+        looks_like = name_pattern(pattern)
+        found = _find(FILE_AXIS.sub("*", pattern), root)
+        return [path for path in found if looks_like.search(path.as_posix())]
     if not re.search(r"[*?\[]", pattern):
         return []
     parts = Path(pattern).expanduser().parts
@@ -90,6 +98,33 @@ def _find(pattern: str, root: Path) -> list[Path]:
     base = root.joinpath(*parts[:first])
     found = without_hidden(base.glob(str(Path(*parts[first:]))), base)
     return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
+
+
+def name_pattern(cell: str) -> re.Pattern[str]:
+    """Return what the end of a path looks like, with groups ``c`` and ``z``.
+
+    Parameters
+    ----------
+    cell : str
+        With ``<c>``, which stands for a number or a word, ``<z>`` for a number.
+
+    Examples
+    --------
+    >>> name_pattern("a_z<z>_<c>.tif").search("/data/a_z07_DAPI.tif").groupdict()
+    {'z': '07', 'c': 'DAPI'}
+    """
+    parts = FILE_AXIS.split(cell)
+    texts = [_as_regular(text) for text in parts[::2]]
+    groups = [
+        r"(?P<z>\d+)" if axis == "z" else r"(?P<c>[^/]+?)" for axis in parts[1::2]
+    ]
+    middle = "".join(g + t for g, t in zip(groups, texts[1:], strict=True))
+    return re.compile(f"(?:^|/){texts[0]}{middle}$")
+
+
+def _as_regular(pattern: str) -> str:
+    """Return a file pattern as a regular expression, without its end."""
+    return re.sub(r"^\(\?s:(.*)\)\\[zZ]$", r"\1", translate(pattern), flags=re.DOTALL)
 
 
 def without_hidden(paths: Iterable[Path], root: Path) -> list[Path]:

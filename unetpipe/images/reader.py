@@ -13,6 +13,7 @@ from unetpipe.errors import DataError
 from unetpipe.images.arrays import ZarrSource
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell, open_mask_files
+from unetpipe.images.channel_files import ChannelFiles
 from unetpipe.images.selection import choose_channels
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource, VoxelSize
@@ -245,6 +246,8 @@ def open_image(
             axes = _axes_of_labels(axes, len(source.shape))
         if is_labels and _count_times(source, axes) == 1:
             time = None
+        if axes and isinstance(source, ChannelFiles):
+            axes = source.complete(axes)
         if axes and "z" not in axes and isinstance(source, SequenceSource):
             axes = f"z{axes}"
         name = str(source.files[0])

@@ -22,17 +22,34 @@ class SequenceSource(ImageSource):
 
     Grey files, with or without transparency, may lie among colour files that show greys
     only: all are read as grey.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        In their order.
+    colours : bool, optional
+        As ``open_section`` takes it.
+    is_grey : bool
+        All must be grey, or show greys only.
     """
 
     by_section = True
 
-    def __init__(self, files: Sequence[Path], *, colours: bool | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        colours: bool | None = None,
+        is_grey: bool = False,
+    ) -> None:
         self.files, self._colours = tuple(files), colours
         first = open_section(files[0], colours=colours)
         self.dtype, self.voxel_size_nm = first.dtype, first.voxel_size_nm
         self.is_palette = first.is_palette
         first.close()
         shape, axes = self._check_alike(first)
+        if is_grey and axes == "yxs":
+            shape, axes = shape[:2], "yx"
         self.shape = (len(files), *shape)
         # A letter that a file does not know may stand for anything but sections.
         self.axes = f"z{axes}"
@@ -69,8 +86,8 @@ class SequenceSource(ImageSource):
             return colours[..., inside[2]]
         if (colours != colours[..., :1]).any():
             raise DataError(
-                f"{source.files[0]} is coloured, but others of its sequence are grey; "
-                "save all as grey, or all in colours"
+                f"{source.files[0]} is coloured, but others of its sequence are grey, "
+                "or it is one channel of several; save all as grey, or all in colours"
             )
         return colours[..., 0]
 

@@ -1,0 +1,147 @@
+"""Channels, and sections, in files of their own, told apart by parts of their names.
+
+::
+
+    a_z<z>_ch<c>.tif        a_z00_ch00.tif  a_z00_ch01.tif  a_z01_ch00.tif ...
+    imagesTr/x_<c>.tif      imagesTr/x_0000.tif  imagesTr/x_0001.tif
+    cells_<c>.png           cells_DAPI.png  cells_GFP.png
+
+``<z>`` stands for a number, ``<c>`` for a number or a word. Every channel must have
+every section.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.images.axes import Index
+from unetpipe.images.files import SECTION_SUFFIXES, name_pattern, natural_key
+from unetpipe.images.sequence import SequenceSource
+from unetpipe.images.source import ImageSource
+from unetpipe.images.tiff import open_tiff
+
+LISTED = 4  # missing files named in a message
+
+
+class ChannelFiles(ImageSource):
+    """One image whose channels lie in a file, or in a series of files, each.
+
+    Parameters
+    ----------
+    channels : sequence of ImageSource
+        Alike; their axes follow the channel's.
+    names : sequence of str
+        Of the channels, as the files' names have them.
+    """
+
+    by_section = True
+
+    def __init__(self, channels: Sequence[ImageSource], names: Sequence[str]) -> None:
+        first, self._channels = channels[0], tuple(channels)
+        self.files = tuple(path for source in channels for path in source.files)
+        for name, source in zip(names, channels, strict=True):
+            if (source.shape, source.dtype) != (first.shape, first.dtype):
+                raise DataError(
+                    f"channel {name} is {source.shape} {source.dtype} in "
+                    f"{source.files[0]}, but channel {names[0]} is {first.shape} "
+                    f"{first.dtype} in {first.files[0]}; save all channels alike"
+                )
+        self.dtype, self.voxel_size_nm = first.dtype, first.voxel_size_nm
+        self.shape = (len(channels), *first.shape)
+        self.axes = f"c{first.axes}"
+        is_named = not all(name.isdecimal() for name in names)
+        self.channel_names = tuple(names) if is_named else ()
+
+    def read(self, index: Index) -> NDArray[np.generic]:
+        """Return a box of the channels."""
+        chosen = self._channels[index[0]]
+        return np.stack([source.read(index[1:]) for source in chosen])
+
+    def where(self, section: int) -> str:
+        """Name the file of a section, in the first channel."""
+        return self._channels[0].where(section)
+
+    def complete(self, axes: str) -> str:
+        """Return what the sheet says of each file's axes, with those of the files."""
+        is_series = isinstance(self._channels[0], SequenceSource)
+        missing = "".join(
+            axis for axis in ("cz" if is_series else "c") if axis not in axes
+        )
+        return f"{missing}{axes}"
+
+    def close(self) -> None:
+        """Close the files of all channels."""
+        for source in self._channels:
+            source.close()
+
+
+def open_channel_files(
+    paths: Sequence[Path], cell: str, *, colours: bool | None = None
+) -> ImageSource:
+    """Open the files that a cell with ``<c>`` or ``<z>`` names.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        That exist.
+    cell : str
+        With ``<c>``, ``<z>`` or both, once each.
+    colours : bool, optional
+        As ``open_section`` takes it.
+
+    Raises
+    ------
+    DataError
+        If a channel lacks a section, two files have the same place, or files are not
+        alike.
+    """
+    wrong = [path for path in paths if path.suffix.lower() not in SECTION_SUFFIXES]
+    if wrong:
+        raise DataError(
+            f"{cell!r} names {wrong[0]}; files of channels or sections are TIFF or PNG"
+        )
+    grid = _arrange(paths, cell)
+    if "<c>" not in cell:
+        return SequenceSource(grid[""], colours=colours)
+    channels: list[ImageSource] = []
+    for files in grid.values():
+        is_tiff = files[0].suffix.lower() != ".png"
+        source = open_tiff(files[0]) if is_tiff and "<z>" not in cell else None
+        if source is not None and len(source.shape) > 2 and "s" not in source.axes:
+            channels.append(source)
+            continue
+        if source is not None:
+            source.close()
+        channels.append(SequenceSource(files, is_grey=True))
+    return ChannelFiles(channels, list(grid))
+
+
+def _arrange(paths: Sequence[Path], cell: str) -> dict[str, list[Path]]:
+    """Return the files of each channel, section by section; all there must be."""
+    pattern = name_pattern(cell)
+    found: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        match = pattern.search(path.as_posix())
+        assert match is not None, path  # they were found by it
+        place = match.groupdict().get("c") or "", match.groupdict().get("z") or ""
+        if place in found:
+            raise DataError(
+                f"{cell!r} names {found[place]} and {path} for one channel and "
+                "section; name each file once"
+            )
+        found[place] = path
+    channels = sorted({c for c, _ in found}, key=natural_key)
+    sections = sorted({z for _, z in found}, key=natural_key)
+    missing = [(c, z) for c in channels for z in sections if (c, z) not in found]
+    if missing:
+        names = [cell.replace("<c>", c).replace("<z>", z) for c, z in missing[:LISTED]]
+        more = f" and {len(missing) - LISTED} more" if missing[LISTED:] else ""
+        raise DataError(
+            f"{cell!r} names {len(channels)} channels of {len(sections)} sections, but "
+            f"{', '.join(names)}{more} is not there; every channel must have every "
+            "section"
+        )
+    return {c: [found[c, z] for z in sections] for c in channels}
