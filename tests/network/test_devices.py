@@ -8,6 +8,7 @@ import torch
 from unetpipe.errors import ResourceError
 from unetpipe.network import devices
 from unetpipe.network.devices import (
+    activation_budget,
     choose_device,
     enough_memory,
     has_kernels,
@@ -154,3 +155,18 @@ def test_kernels_run_on_later_minors_and_translated_ones_everywhere(
     capability, built, runs
 ):
     assert has_kernels(capability, built) is runs
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "expected", "words"),
+    [(79, 80, 56.0, 0), (63, 80, 56.0, 0), (60, 80, 54.0, 1), (1, 80, 0.9, 1)],
+)
+def test_a_gpu_that_others_use_gets_smaller_tiles(
+    cuda, monkeypatch, caplog, free, total, expected, words
+):
+    cuda(sees=1)
+    told = (free * 2**30, total * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: told)
+    budget = activation_budget(torch.device("cuda"))
+    assert budget == pytest.approx(expected * 2**30)
+    assert len(caplog.records) == words

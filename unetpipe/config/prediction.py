@@ -50,7 +50,7 @@ class PredictionConfig(Section):
     turned. Each costs one pass."""
     memory_gb: Positive | Literal["auto"] = "auto"
     """Memory that the activations of one forward pass may take; auto: 4 on a CPU, 70 %
-    of a GPU's."""
+    of a GPU's, or 90 % of what is free there if that is less."""
     stride: tuple[Count, Count, Count] | None = None
     """What each tile keeps (z, y, x); null: chosen for the section shape."""
     batch_tiles: Count | Literal["auto"] = "auto"

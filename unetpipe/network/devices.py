@@ -16,6 +16,9 @@ from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
+# Of a GPU's memory, and of what is free of it: the rest is for weights and workspaces.
+GPU_MEMORY_SHARE, GPU_FREE_SHARE = 0.7, 0.9
+
 
 # What torch, CUDA and their libraries say where memory did not suffice. cuDNN says that
 # it found no engine where the workspace of none could be had.
@@ -203,6 +206,23 @@ def enough_memory(what: str, remedy: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ResourceError(f"out of memory with {what}; {remedy}") from error
+
+
+def activation_budget(device: torch.device) -> float:
+    """Return the bytes that a pass may take on a GPU where nobody says.
+
+    A fixed share of all its memory, so that the same configuration plans the same tile;
+    less only where others, or a display, leave less.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    usual = GPU_MEMORY_SHARE * total
+    if GPU_FREE_SHARE * free >= usual:
+        return usual
+    log.warning(
+        "only %.1f of the %.1f GiB of %s are free; tiles are planned for less",
+        *(free / GIB, total / GIB, name_device(device)),
+    )
+    return GPU_FREE_SHARE * free
 
 
 def _total_memory(device: torch.device) -> int:

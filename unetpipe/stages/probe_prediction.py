@@ -14,6 +14,7 @@ import torch
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.devices import (
+    activation_budget,
     choose_device,
     describe_device,
     has_arithmetic,
@@ -47,7 +48,6 @@ from unetpipe.tiling.tile_selection import TileSelection
 
 log = logging.getLogger(__name__)
 
-GPU_MEMORY_SHARE = 0.7
 NUM_RECORDED = 10
 DEFAULT_THRESHOLD = 0.5
 
@@ -250,8 +250,7 @@ class _Probe:
             return wanted * GIB
         if self.device.type == "cpu":
             return CPU_MEMORY_GB * GIB
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        return GPU_MEMORY_SHARE * total
+        return activation_budget(self.device)
 
     def _ranked(self, precision: str | None = None) -> list[TileCandidate]:
         spec, stride = self.network.spec, self.prediction.stride
