@@ -5,9 +5,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from unetpipe.report.page.charts import Line, Mark, bar_chart, line_chart, thin, ticks
+from tests.stages.reported import metrics_of, scored
+from unetpipe.records.metrics import Metrics, Seams
+from unetpipe.report.page.charts import (
+    Estimate,
+    Line,
+    Mark,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    standalone,
+    thin,
+    ticks,
+)
 from unetpipe.report.page.plots import (
     plot_calibration,
+    plot_seams,
     plot_sizes,
     plot_thresholds,
     plot_training,
@@ -99,23 +112,30 @@ def test_trainings_of_any_length_can_be_drawn(num_steps: int) -> None:
     assert ("kept: step 1" in words(charts[1])) == (num_steps > 0)
 
 
-def record(**changes) -> dict:
-    return {
-        "tables": [{"role": "validate"}, {"role": "test"}],
-        "curves": [
-            {
-                "role": role,
-                "predictor": who,
-                "metric": "v_rand",
-                "thresholds": [0.0, 0.5],
-                "scores": [0.25, score],
+def record(**changes) -> Metrics:
+    return Metrics.model_validate(
+        metrics_of(
+            "vol",
+            **{
+                "tables": [
+                    {"role": role, "sections": [], "rows": []}
+                    for role in ("validate", "test")
+                ],
+                "curves": [
+                    {
+                        "role": role,
+                        "predictor": who,
+                        "metric": "v_rand",
+                        "thresholds": [0.0, 0.5],
+                        "scores": [0.25, score],
+                    }
+                    for role in ("validate", "test")
+                    for who, score in (("unet", 0.75), ("constant", 0.1))
+                ],
             }
-            for role in ("validate", "test")
-            for who, score in (("unet", 0.75), ("constant", 0.1))
-        ],
-        "calibration": [],
-        **changes,
-    }
+            | changes,
+        )
+    )
 
 
 def test_curves_over_thresholds_are_ours_on_test_sections_marked_where_used() -> None:
@@ -134,6 +154,7 @@ def test_calibration_leaves_empty_bins_out() -> None:
         "class": 1,
         "probability": [0.1, None, 0.9],
         "share": [0.2, None, 0.8],
+        "num_voxels": [1, 0, 1],
         "expected_error": 0.125,
     }
     (chart,) = plot_calibration(record(calibration=[one]))
@@ -148,3 +169,40 @@ def test_sizes_show_only_the_octaves_that_occur() -> None:
         "aria-label"
     )
     assert plot_sizes([0, 0], [0, 0], "x") == []
+
+
+def test_an_estimate_stands_at_its_value_with_a_line_from_low_to_high() -> None:
+    rows = [Estimate("a", 1.5, (1.0, 2.0)), Estimate("b", 1.0)]
+    chart = interval_chart("Ratio", rows, at=1.0)
+    (line,) = re.findall(r'class="line s0" d="M([\d.]+) ([\d.]+)H([\d.]+)"', chart)
+    first, second = re.findall(r'class="dot s0" cx="([\d.]+)" cy="([\d.]+)"', chart)
+    left, height, right = map(float, line)
+    assert float(first[0]) == pytest.approx((left + right) / 2, abs=0.1)
+    assert float(second[0]) == left, "its value is the other one's lower end"
+    assert float(second[1]) > float(first[1]), "the second row is the lower one"
+    assert 0 < height < 200
+    told = parsed(chart).get("aria-label")
+    assert told == "Ratio, to compare with 1: a: 1.5 (1 to 2); b: 1"
+    assert "nothing" in words(interval_chart("Ratio", [], at=1.0, note="nothing"))
+
+
+def test_seams_show_jumps_by_distance_and_ratios_with_their_intervals() -> None:
+    seams = Seams.model_validate(scored()["seams"])
+    profile, ratios = plot_seams(seams)
+    assert "along x" in words(profile)
+    assert profile.count('class="dot s1"') == 1, "distance 0, at the phase of the face"
+    assert "tile along x, n = 40" in words(ratios)
+    assert "1.1 (1.05 to 1.2)" in parsed(ratios).get("aria-label")
+    nothing = seams.model_copy(update={"rows": (), "profiles": {}})
+    assert "one tile: no faces" in words(plot_seams(nothing)[0])
+    assert "no faces to compare" in words(plot_seams(nothing)[1])
+
+
+def test_charts_make_a_file_that_needs_no_page() -> None:
+    charts = plot_seams(Seams.model_validate(scored()["seams"]))
+    root = ElementTree.fromstring(standalone(charts))
+    inner = [part for part in root if part.tag.endswith("svg")]
+    assert [part.get("x") for part in inner] == ["0", "330"]
+    style = next(part.text for part in root if part.tag.endswith("style"))
+    assert "--ours: #0b5394" in style
+    assert "svg.chart .line" in style

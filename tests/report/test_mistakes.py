@@ -17,13 +17,13 @@ def halves() -> np.ndarray:
 
 def test_a_merge_is_where_both_objects_are_closest() -> None:
     (merge,) = find_mistakes(halves(), np.ones((20, 40), int), KNOWN)
-    assert (merge.kind, merge.num_voxels, merge.num_pieces) == ("merge", 380, 2)
+    assert (merge.kind, merge.num_voxels, merge.num_fragments) == ("merge", 380, 2)
     assert merge.x in (18, 21)
 
 
 def test_a_split_is_the_same_seen_from_the_other_side() -> None:
     (split,) = find_mistakes(np.ones((20, 40), int), halves(), KNOWN)
-    assert (split.kind, split.num_voxels, split.num_pieces) == ("split", 380, 2)
+    assert (split.kind, split.num_voxels, split.num_fragments) == ("split", 380, 2)
 
 
 def test_equal_objects_under_other_names_are_no_mistake() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from unetpipe.evaluation.score_rows import definitions_of, make_row
 from unetpipe.metrics.bootstrap import Interval
 from unetpipe.records.metrics import Metrics
-from unetpipe.runtime.files import read_record, write_bytes_atomic, write_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
@@ -19,7 +19,8 @@ from unetpipe.storage.volumes import (
     shard_shape,
     write_shard,
 )
-from unetpipe.tiling.boxes import iterate_grid, whole_volume
+from unetpipe.tiling.boxes import as_zyx, iterate_grid, whole_volume
+from unetpipe.tiling.grids import plan_geometry
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.history import History, HistoryRow
 
@@ -83,7 +84,16 @@ def ingested(folder: Path, name: str, labels: np.ndarray | None, **changes) -> P
             "files": [{"path": f"{z}.png", "size": 9, "sha256": "2"} for z in range(4)],
         },
         "statistics": [
-            {"count": image.size, "minimum": 0, "maximum": 179, "mean": 90.123}
+            {
+                "count": image.size,
+                "total": 0,
+                "total_squares": 0,
+                "minimum": 0,
+                "maximum": 179,
+                "num_nan": 0,
+                "mean": 90.123,
+                "std": 1.0,
+            }
         ],
         "num_nan": 0,
         "labels": None,
@@ -94,8 +104,11 @@ def ingested(folder: Path, name: str, labels: np.ndarray | None, **changes) -> P
         path = store(folder / name / "labels.ome.zarr", labels, is_labels=True)
         record["labels"] = {
             "store": str(path),
+            "content_sha256": "7" * 64,
+            "dtype": "uint32",
             "label_kind": "instances",
             "unlabelled": None,
+            "num_ids": 4,
         }
     write_record(folder / name / "ingest.json", record | changes)
     return folder / name / "ingest.json"
@@ -120,6 +133,11 @@ def trained(folder: Path, model: str = "unet", **changes) -> dict[str, object]:
     write_record(
         home / "train.json",
         {
+            "model": {
+                "weights_sha256": "3" * 64,
+                "description_sha256": "8" * 64,
+                "recipe": "9" * 64,
+            },
             "steps": 30,
             "metric": "v_rand",
             "seconds": 75.0,
@@ -172,6 +190,152 @@ def joined(folder: Path, *members: str) -> dict[str, object]:
     return {"model": "ensemble", "model_json": model_json, "members": files}
 
 
+def probe_of() -> dict[str, Any]:
+    return {
+        "seconds_per_tile": 1.0,
+        "voxels_per_second": 4096.0,
+        "peak_bytes": 1000,
+        "memory_budget_bytes": 2000,
+        "candidates": [],
+        "stride": [1, 64, 64],
+        "input_shape": [1, 252, 252],
+        "input_shapes": [[1, 252, 252]],
+        "batch_tiles": 1,
+        "orientations": [0],
+        "threads": 2,
+        "device": "cpu",
+        "precision": "fp32",
+        "is_compiled": False,
+        "tile_efficiency": 0.3,
+        "projected_efficiency": 0.3,
+        "projected_activation_bytes": 1000,
+        "flop_per_tile": 2_000_000_000,
+        "flip_fraction": 0.0,
+        "circumstances": CIRCUMSTANCES,
+    }
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "weights_sha256": "3" * 64,
+        "spec": UNetSpec(base_channels=4).to_json(),
+        "input_sha256": "1" * 64,
+        "statistics": [[0.0, 1.0]],
+        "code": "fingerprint",
+        "geometry": {"stride": [1, 64, 64]},
+        "precision": "fp32",
+        "batch_tiles": 1,
+        "is_compiled": False,
+        "orientations": [0],
+        "selection": {
+            "roi": None,
+            "mask_sha256": None,
+            "empty_value": None,
+            "empty_fraction": 0.0,
+        },
+    }
+
+
+def _grids(shape: tuple[int, ...]) -> dict[str, Any]:
+    spec = UNetSpec(base_channels=4)
+    return plan_geometry(as_zyx(shape), (1, 64, 64), spec).to_json()
+
+
+def _outputs(store: Path) -> dict[str, Any]:
+    return {"probability": {"store": str(store), "channels": ["cell"]}}
+
+
+def plan_of(volume: str, store: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "volume": volume,
+        "ingest": "ingest.json",
+        "identity": _identity(),
+        "identity_sha256": "4" * 64,
+        "receipts": "receipts",
+        "outputs": _outputs(store),
+        "geometry": _grids(shape),
+        "num_blocks": 1,
+        "num_parts": 1,
+        "threads": 2,
+        "precision": "fp32",
+        "device": "cpu",
+        "input_shapes": [[1, 252, 252]],
+        "flip_fraction": 0.0,
+        "projected": {
+            "peak_rss_bytes": 700_000_000,
+            "disk_bytes": 1000,
+            "flop": 8_000_000_000,
+            "hours": 0.002,
+            "hours_per_part": 0.002,
+            "num_tiles": 4,
+            "tile_efficiency": 0.3,
+        },
+        "circumstances": CIRCUMSTANCES,
+    }
+
+
+def prediction_of(volume: str, store: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "volume": volume,
+        "outputs": _outputs(store),
+        "identity": _identity(),
+        "identity_sha256": "4" * 64,
+        "content_sha256": "5" * 64,
+        "geometry": _grids(shape),
+        "precision": "fp32",
+        "flip_fraction": 0.0,
+        "num_shards": 1,
+        "num_shards_skipped": 0,
+        "tiles": {"predicted": 4},
+        "shard_grid": [1, 1, 1],
+        "devices": ["cpu"],
+        "parts": [
+            {
+                "part": 0,
+                "num_computed": 1,
+                "num_kept": 0,
+                "num_tiles": 4,
+                "tiles": {"predicted": 4},
+                "num_voxels": 15360,
+                "seconds": 3.0,
+                "seconds_computing": 2.0,
+                "seconds_waiting": 0.0,
+                "peak_rss_bytes": 300_000_000,
+                "host": "node7",
+                "device": "cpu",
+            }
+        ],
+        "circumstances": CIRCUMSTANCES,
+    }
+
+
+def segmentation_of(volume: str, store: Path, objects: Path) -> dict[str, Any]:
+    return {
+        "volume": volume,
+        "store": str(store),
+        "objects": str(objects),
+        "threshold": 0.4,
+        "threshold_source": "validation rows",
+        "identity": {
+            "prediction": "4" * 64,
+            "content": "5" * 64,
+            "settings": {"threshold": 0.4, "connectivity": "2d"},
+            "voxel_size_nm": [50.0, 4.0, 4.0],
+            "code": "fingerprint",
+        },
+        "identity_sha256": "6" * 64,
+        "num_objects": 4,
+        "num_foreground_voxels": 1,
+        "table": {},
+        "files_sha256": {},
+        "num_blocks": 1,
+        "block": [1, 64, 64],
+        "projected_peak_rss_bytes": 10,
+        "peak_rss_bytes": 9,
+        "circumstances": CIRCUMSTANCES,
+    }
+
+
 def predicted(
     folder: Path,
     volume: str,
@@ -186,51 +350,12 @@ def predicted(
     objects = create_labels_group(segmentation, ("objects",)) / "objects"
     store(objects, (cells(mask.shape) * (mask > 0)).astype(np.uint32), is_labels=True)
     records = {
-        "probe": {
-            "stride": [1, 64, 64],
-            "input_shape": [1, 252, 252],
-            "tile_efficiency": 0.3,
-            "device": "cpu",
-            "circumstances": CIRCUMSTANCES,
-        },
-        "plan": {
-            "identity_sha256": "4" * 64,
-            "outputs": {"probability": {"store": str(home / "probability.ome.zarr")}},
-            "geometry": {"chunk": [1, 64, 64], "shard": [1, 64, 64]},
-            "precision": "fp32",
-            "flip_fraction": 0.0,
-            "threads": 2,
-            "projected": {
-                "num_tiles": 4,
-                "flop": 8e9,
-                "peak_rss_bytes": 7e8,
-                "hours": 0.002,
-            },
-            "circumstances": CIRCUMSTANCES,
-        },
-        "prediction": {
-            "identity": {"precision": "fp32", "input_sha256": "1" * 64},
-            "content_sha256": "5" * 64,
-            "devices": ["cpu"],
-            "parts": [
-                {
-                    "num_voxels": 15360,
-                    "seconds": 3.0,
-                    "seconds_computing": 2.0,
-                    "peak_rss_bytes": 3e8,
-                }
-            ],
-            "circumstances": CIRCUMSTANCES,
-        },
+        "probe": probe_of(),
+        "plan": plan_of(volume, home / "probability.ome.zarr", mask.shape),
+        "prediction": prediction_of(volume, home / "probability.ome.zarr", mask.shape),
         "segmentation": {
-            "store": str(segmentation),
-            "objects": str(objects),
-            "threshold": 0.4,
-            "threshold_source": "validation rows",
-            "identity": {"settings": {"connectivity": "2d"}},
-            "num_objects": 4,
+            **segmentation_of(volume, segmentation, objects),
             "num_foreground_voxels": int((mask > 0).sum()),
-            "circumstances": CIRCUMSTANCES,
         },
     }
     for name, record in records.items():
@@ -240,8 +365,6 @@ def predicted(
         return {"model": model, "volume": volume, **paths, "metrics": None}
     Metrics.model_validate(metrics)
     write_record(home / "metrics.json", metrics)
-    picture = np.full((20, 60), 255, np.uint8)
-    write_bytes_atomic(home / "seams.png", bytes(imagecodecs.png_encode(picture)))
     return {"model": model, "volume": volume, **paths}
 
 
@@ -325,7 +448,6 @@ def scored(volume: str = "brain", v_rand: float = 0.91) -> dict[str, Any]:
             "profiles": {"x": {"distance": [-1, 0], "jump": [0.01, 0.011]}},
             "num_shards": 1,
             "num_shards_of_volume": 1,
-            "picture": "seams.png",
         },
         sections_best=[3, 2],
         sections_worst=[2, 3],
@@ -367,7 +489,13 @@ def made_up_run(folder: Path) -> None:
     """Write a run of two volumes, one of them annotated, for ``arguments``."""
     write_record(
         folder / "manifest.json",
-        {"source": "<b>zip</b>", "kind": "folder", "circumstances": CIRCUMSTANCES},
+        {
+            "source": "<b>zip</b>",
+            "kind": "folder",
+            "root": ".",
+            "files": [],
+            "circumstances": CIRCUMSTANCES,
+        },
     )
     labels = cells(SHAPE)
     mask = (labels > 0).astype(np.uint8)

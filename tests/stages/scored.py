@@ -142,7 +142,7 @@ class Scored:
                 for role, sections in rows or [("test", None)]
             ],
             evaluation=EvaluationConfig(**settings),
-            picture=self.folder / "seams.png",
+            picture=self.folder / "seams.svg",
             sections=self.folder / "section_scores.json",
             record=self.folder / "metrics.json",
         )

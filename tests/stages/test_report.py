@@ -29,9 +29,11 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.figures import INVENTED, MISSED
 from unetpipe.report.page.pictures import SectionViewer
+from unetpipe.report.page.run import Result, read_result
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 from unetpipe.storage.volumes import open_volume, write_shard
@@ -65,10 +67,9 @@ def text(made_up, tmp_path_factory) -> str:
         return Links(write({**arguments(Path()), "output": page})).text
 
 
-def records_of(run) -> dict[str, object]:
-    """Return what a viewer needs of the first prediction."""
-    paths = run["predictions"][0]
-    return {name: read_record(Path(paths[name])) for name in ("plan", "segmentation")}
+def first_result(run) -> Result:
+    """Return what was made of the first volume."""
+    return read_result(run["predictions"][0])
 
 
 def write(run: dict) -> str:
@@ -178,9 +179,10 @@ def test_weight_maps_tell_how_many_cells_there_are(run, tmp_path: Path) -> None:
         path,
         {
             "volume": "brain",
+            "border_term": {"store": "gone", "content_sha256": "1"},
+            "target": {"store": "gone", "content_sha256": "2"},
+            "class_counts": [[1, 1]] * 4,
             "num_cells": [4] * 4,
-            "border_term": {"store": "gone"},
-            "target": {"store": "gone"},
             "circumstances": CIRCUMSTANCES,
         },
     )
@@ -244,11 +246,8 @@ def test_several_classes_have_their_own_colours_and_rows(run, tmp_path: Path) ->
 def viewer(run, *, num_classes: int = 2, **labels) -> SectionViewer:
     ingest = read_record(run["ingests"][0])
     ingest["labels"] |= labels
-    paths = run["predictions"][0]
-    records = {
-        name: read_record(Path(paths[name])) for name in ("plan", "segmentation")
-    }
-    return SectionViewer(ingest, records, num_classes=num_classes)
+    volume = IngestedVolume.model_validate(ingest)
+    return SectionViewer(volume, first_result(run), num_classes=num_classes)
 
 
 def test_errors_are_shown_where_they_are(run) -> None:
@@ -303,7 +302,7 @@ def test_a_merge_is_zoomed_into(run) -> None:
 
 def test_huge_sections_are_cropped_and_the_page_says_so(run, tmp_path: Path) -> None:
     labels = cells((1, 700, 1000))
-    ingest = read_record(ingested(tmp_path, "large", labels))
+    ingest = IngestedVolume.read(ingested(tmp_path, "large", labels))
     large = SectionViewer(ingest)
     assert decode(large.raw(0)["address"]).shape == (700, 768)
     assert large.cropped == "middle 768 voxels of 700 x 1000"
@@ -313,23 +312,19 @@ def test_huge_sections_are_cropped_and_the_page_says_so(run, tmp_path: Path) -> 
 
 
 def test_the_scale_bar_is_a_round_length(run) -> None:
-    record = read_record(run["ingests"][0])
+    record = IngestedVolume.read(run["ingests"][0])
     # 64 voxels of 4 nm are 256 nm; 30 % of that is 76.8 nm.
     assert SectionViewer(record).raw(0)["scale_bar"] == {
         "percent": round(100 * 50 / 256, 2),
         "text": "50 nm",
     }
-    record["voxel_size_nm"] = [1, 1, 1]
+    record = record.model_copy(update={"voxel_size_nm": (1.0, 1.0, 1.0)})
     assert SectionViewer(record).raw(0)["scale_bar"] is None
 
 
 def test_the_command_for_fiji_writes_tiff_files(run, tmp_path: Path) -> None:
-    volume = read_record(run["ingests"][0])
-    paths = run["predictions"][0]
-    records = {
-        name: read_record(Path(paths[name])) for name in ("plan", "segmentation")
-    }
-    (command,) = viewer_commands(volume, records)["Fiji"]
+    volume = IngestedVolume.read(run["ingests"][0])
+    (command,) = viewer_commands(volume, first_result(run))["Fiji"]
     python = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}"}
     subprocess.run(command, shell=True, check=True, cwd=Path(), env=environment)
@@ -340,13 +335,17 @@ def test_the_command_for_fiji_writes_tiff_files(run, tmp_path: Path) -> None:
 
 
 def test_the_neuroglancer_address_names_stores_that_the_server_reaches(run) -> None:
-    volume = read_record(run["ingests"][0])
-    volume["image"]["store"] = "results/it's/image.ome.zarr"
-    records = {
-        "plan": {"outputs": {"probability": {"store": "/elsewhere/p.ome.zarr"}}},
-        "segmentation": {"store": "results/s.zarr", "objects": "results/s.zarr/o"},
-    }
-    server, address = viewer_commands(volume, records)["neuroglancer"]
+    values = read_record(run["ingests"][0])
+    values["image"]["store"] = "results/it's/image.ome.zarr"
+    volume, paths = IngestedVolume.model_validate(values), run["predictions"][0]
+    plan = read_record(Path(paths["plan"]))
+    plan["outputs"]["probability"]["store"] = "/elsewhere/p.ome.zarr"
+    write_record(Path(paths["plan"]), plan)
+    made = read_record(Path(paths["segmentation"]))
+    made |= {"store": "results/s.zarr", "objects": "results/s.zarr/o"}
+    write_record(Path(paths["segmentation"]), made)
+    result = first_result(run)
+    server, address = viewer_commands(volume, result)["neuroglancer"]
     assert "--cors" in server
     _, quoted = shlex.split(address)
     layers = json.loads(quoted.partition("#!")[2])["layers"]

@@ -1,6 +1,7 @@
 """Several networks side by side: settings, paired differences, worse sections."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from tests.stages.reported import (
     cells,
     joined,
     made_up_run,
+    plan_of,
     predicted,
+    prediction_of,
     scored,
+    segmentation_of,
     trained,
 )
 from unetpipe.evaluation.folds import spread_over_networks, spread_over_seeds
@@ -27,18 +31,25 @@ from unetpipe.records.comparison import (
     Shared,
     Variant,
 )
+from unetpipe.records.metrics import Metrics
+from unetpipe.records.model import Model, TrainedFrom
+from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.segmentation import Segmentation
 from unetpipe.report.page.comparison import (
+    Compared,
     changed_settings,
     differences,
     section_changes,
     shared_volumes,
 )
+from unetpipe.report.page.run import Network, Result
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 from unetpipe.stages.report_run import report_run
+from unetpipe.tiling.unet_spec import UNetSpec
 
 
-def network(name: str, scores: list[float | None], **recipe) -> dict:
+def network(name: str, scores: list[float | None], **recipe) -> Compared:
     """Return a network with V-Rand of the test sections 2, 3, 4."""
     metrics = scored()
     (table,) = metrics["tables"]
@@ -54,20 +65,33 @@ def network(name: str, scores: list[float | None], **recipe) -> dict:
         for metric, values in (("v_rand", scores), ("pixel_error", [0.1, 0.1, 0.1]))
     ]
     metrics["objects"] = []
-    return {
-        "name": name,
-        "description": {"recipe": {"optimisation": {"steps": 10, **recipe}}},
-        "predicted": {
-            "brain": {
-                "metrics": metrics,
-                "prediction": {"identity": {"input_sha256": "1", "precision": "fp32"}},
-                "segmentation": {
-                    "threshold": 0.4,
-                    "identity": {"settings": {"connectivity": "2d"}},
-                },
-            }
-        },
-    }
+    description = Model(
+        spec=UNetSpec(base_channels=4),
+        weights_sha256="3" * 64,
+        recipe=TrainedFrom(optimisation={"steps": 10, **recipe}),
+    )
+    made = Result(
+        name,
+        "brain",
+        Path(),
+        PredictionPlan.model_validate(plan_of("brain", Path("p"), SHAPE)),
+        Prediction.model_validate(prediction_of("brain", Path("p"), SHAPE)),
+        Segmentation.model_validate(segmentation_of("brain", Path("s"), Path("o"))),
+        Metrics.model_validate(metrics),
+    )
+    return Compared(Network(name, description), {"brain": made})
+
+
+def changed(compared: Compared, part: str, **changes) -> Compared:
+    """Return a network of which one record says something else."""
+    result = compared.results["brain"]
+    record = getattr(result, part).model_copy(update=changes)
+    return replace(compared, results={"brain": replace(result, **{part: record})})
+
+
+def with_table(compared: Compared, **changes) -> Compared:
+    (table,) = compared.results["brain"].metrics.tables
+    return changed(compared, "metrics", tables=(table.model_copy(update=changes),))
 
 
 OLD = network("old", [0.9, 0.8, 0.7])
@@ -84,7 +108,10 @@ def test_only_settings_that_differ_are_listed() -> None:
 
 def test_thresholds_are_shown_without_the_dust_of_floating_point() -> None:
     new = network("new", [0.9] * 3)
-    new["predicted"]["brain"]["segmentation"]["threshold"] = 0.1 + 0.2
+    identity = new.results["brain"].segmentation.identity
+    settings = identity.settings.model_copy(update={"threshold": 0.1 + 0.2})
+    identity = identity.model_copy(update={"settings": settings})
+    new = changed(new, "segmentation", identity=identity)
     key = "segmentation.threshold"
     assert changed_settings([OLD, new]) == {key: ["0.4", "0.3"]}
 
@@ -102,8 +129,9 @@ def test_differences_are_paired_section_by_section() -> None:
 
 def test_lower_errors_are_better() -> None:
     new = network("new", [0.9, 0.8, 0.7])
-    (table,) = new["predicted"]["brain"]["metrics"]["tables"]
-    table["rows"][1]["per_section"] = [0.05, 0.06, 0.07]
+    rand, pixel = new.results["brain"].metrics.tables[0].rows
+    lower = pixel.model_copy(update={"per_section": (0.05, 0.06, 0.07)})
+    new = with_table(new, rows=(rand, lower))
     found = {d.metric: d.verdict for d in differences(OLD, new)}
     assert found == {"v_rand": "no clear difference", "pixel_error": "better"}
 
@@ -115,15 +143,16 @@ def test_sections_that_got_worst_come_first_and_undefined_ones_not_at_all() -> N
 
 
 def test_networks_of_other_sections_have_nothing_to_pair() -> None:
-    fold = network("fold", [0.9, 0.9, 0.9])
-    fold["predicted"]["brain"]["metrics"]["tables"][0]["sections"] = [7, 8, 9]
+    fold = with_table(network("fold", [0.9, 0.9, 0.9]), sections=(7, 8, 9))
     assert list(differences(OLD, fold)) == []
     assert section_changes(OLD, fold) == []
 
 
 def test_volumes_of_equal_names_but_other_voxels_are_told_apart() -> None:
     other = network("other", [0.9] * 3)
-    other["predicted"]["brain"]["prediction"]["identity"]["input_sha256"] = "2"
+    identity = other.results["brain"].prediction.identity
+    voxels = identity.model_copy(update={"input_sha256": "2"})
+    other = changed(other, "prediction", identity=voxels)
     assert shared_volumes(OLD, other) == ([], ["brain"])
     assert shared_volumes(OLD, OLD) == (["brain"], [])
 
@@ -258,8 +287,10 @@ def test_an_adopted_ensemble_is_no_ensemble_of_this_runs_networks(folder: Path) 
     joined(Path(), "unet", "fold-2")
     mask = (cells(SHAPE) > 0).astype(np.uint8)
     predicted(Path(), "brain", mask, scored(v_rand=0.95), model="ensemble")
-    place = {"folder": "results/old/ensemble", "circumstances": CIRCUMSTANCES}
-    write_record(Path("ensemble/train.json"), {"adopted": [place]})
+    place = {"folder": "results/old/ensemble", "path": "/old"}
+    place["circumstances"] = CIRCUMSTANCES
+    told = {"adopted": [place], "circumstances": CIRCUMSTANCES}
+    write_record(Path("ensemble/train.json"), told)
     text = Links(compare("unet", "ensemble")).text
     assert "2 networks over 1 volume. unet is the" in text
     assert "the mean of 2 networks of 122 thousand parameters; from results/old" in text
@@ -323,7 +354,8 @@ def test_an_adopted_network_dates_the_page_by_when_it_was_taken_over(
 ) -> None:
     path = Path("fold-2/train.json")
     record = read_record(path)
-    place = {"folder": "results/old/unet", "circumstances": dict(CIRCUMSTANCES)}
+    place = {"folder": "results/old/unet", "path": "/old/unet"}
+    place["circumstances"] = dict(CIRCUMSTANCES)
     place["circumstances"]["finished"] = "2030-05-06T07:08:09Z"
     write_record(path, record | {"adopted": [place]})
     text = Links(compare("unet", "fold-2")).text

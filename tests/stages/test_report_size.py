@@ -29,7 +29,8 @@ def test_a_hundred_volumes_fit_into_twenty_megabytes(
     paths = predicted(Path(), "first", mask, scored("first"))
     run = arguments(Path()) | {"ingests": [], "predictions": []}
     write_record(
-        Path("manifest.json"), {"source": "x", "circumstances": ingest["circumstances"]}
+        Path("manifest.json"),
+        {"source": "x", "kind": "folder", "root": ".", "files": []},
     )
     for number in range(NUM_VOLUMES):
         name = f"volume-{number:03d}"

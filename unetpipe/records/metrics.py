@@ -225,7 +225,7 @@ class Seams(Published):
     """Shards that were measured."""
     num_shards_of_volume: int
     picture: str = ""
-    """File beside the record, of version 0.1."""
+    """File beside the record: ``seams.svg``, of version 0.1 ``seams.png``."""
 
 
 class Metrics(Record):

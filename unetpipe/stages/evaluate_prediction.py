@@ -21,7 +21,8 @@ from unetpipe.evaluation.tables import (
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.metrics import Metrics, Role, SectionScores
 from unetpipe.report.catalogue import SCORES
-from unetpipe.report.seam_figure import plot_seams
+from unetpipe.report.page.charts import standalone
+from unetpipe.report.page.plots import plot_seams
 from unetpipe.runtime.files import read_record, write_bytes_atomic
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.storage.keeping import write_with_copy
@@ -59,7 +60,7 @@ def evaluate_prediction(
     evaluation : EvaluationConfig
         Which scores and baselines.
     picture : Path
-        Where to write the seam report's picture, ``seams.png``.
+        Where to write the seam report's picture, ``seams.svg``.
     sections : Path
         Where to write what each section contributes to the scores over thresholds,
         ``section_scores.json``.
@@ -82,7 +83,7 @@ def evaluate_prediction(
     counts = count(volume, volume.roles(rows), evaluation)
     tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
     seams = measure_seams(volume)
-    write_bytes_atomic(picture, plot_seams(seams.to_json()))
+    write_bytes_atomic(picture, standalone(plot_seams(seams)))
     ranked = rank_sections(tables)
     SectionScores(
         volume=volume.name,

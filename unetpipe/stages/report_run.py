@@ -1,27 +1,26 @@
 """Rule report_run: the page to read first; several networks side by side."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from unetpipe.records.comparison import Comparison
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.compared_networks import (
     show_networks,
     show_pair,
     show_pooled,
     show_shared,
 )
-from unetpipe.report.page.comparison import changed_settings, shared_volumes
+from unetpipe.report.page.comparison import Compared, changed_settings, shared_volumes
 from unetpipe.report.page.figures import LEGEND
-from unetpipe.report.page.summary import leaks
+from unetpipe.report.page.run import read_network, read_result_of
 from unetpipe.report.page.templates import render
-from unetpipe.report.page.text import count
-from unetpipe.runtime.files import read_record, write_bytes_atomic
+from unetpipe.report.page.warnings import leaks
+from unetpipe.runtime.files import write_bytes_atomic
 
 log = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 MOST_PICTURED_PAIRS = 12  # so that the page of many networks stays small
 
@@ -63,21 +62,21 @@ def report_run(
         write_bytes_atomic(output, page.read_bytes())
         log.info("one network: %s is its report", output)
         return
-    networks = [_read_network(model, output.parent) for model in models]
-    volumes = {r["volume"]: r for r in map(read_record, ingests)}
+    networks = [_read(model, output.parent) for model in models]
+    volumes = {v.volume: v for v in map(IngestedVolume.read, ingests)}
+    comparisons = [Comparison.read(path) for path in compared]
     reference, *others = networks
-    trained = [network for network in networks if not network["is_joined"]]
+    trained = [one for one in networks if not one.network.is_joined]
     page_of = {
         "name": name,
         **show_networks(networks),
-        "summary": _summarise(networks),
-        "warnings": [*_warnings(networks), *_leaks(networks, volumes)],
-        "trained": [network["name"] for network in trained],
+        "reference": reference.name,
+        "num_volumes": len({volume for one in networks for volume in one.results}),
+        "warnings": [*_unlike(networks), *_leaks(networks, volumes)],
+        "trained": [one.name for one in trained],
         "settings": changed_settings(trained),
-        "pooled": [
-            line for path in compared for line in show_pooled(read_record(path))
-        ],
-        "shared": next((show_shared(read_record(path)) for path in compared), None),
+        "pooled": [line for record in comparisons for line in show_pooled(record)],
+        "shared": next(map(show_shared, comparisons), None),
         "pairs": [
             show_pair(
                 reference, other, volumes, with_pictures=number < MOST_PICTURED_PAIRS
@@ -85,76 +84,39 @@ def report_run(
             for number, other in enumerate(others)
         ],
         "colours": LEGEND,
-        "finished": max(map(_finished, networks)),
+        "finished": max(one.network.finished for one in networks),
     }
     content = render("compare.html", page_of)
     write_bytes_atomic(output, content)
     log.info("%s holds %.1f MB", output, len(content) / 1e6)
 
 
-def _read_network(model: dict[str, Any], beside: Path) -> Record:
+def _read(model: dict[str, Any], beside: Path) -> Compared:
     folder = Path(model["folder"])
-    page = folder / "report.html"
-    description = read_record(folder / "model.json")
-    # An ensemble was not trained: when it was joined is all that there is to tell. One
-    # that was taken over is a network like others.
-    told = folder / "train.json"
-    is_joined = "members" in description and not told.exists()
-    return {
-        "name": model["name"],
-        "record": description if is_joined else read_record(told),
-        "description": description,
-        "is_joined": is_joined,
-        "page": os.path.relpath(page, beside) if page.exists() else "",
-        "predicted": {
-            volume: _read_prediction(folder / volume) for volume in model["volumes"]
+    return Compared(
+        read_network(model["name"], folder, beside),
+        {
+            volume: read_result_of(model["name"], volume, folder / volume)
+            for volume in model["volumes"]
         },
-    }
-
-
-def _read_prediction(folder: Path) -> Record:
-    names = ("plan", "prediction", "segmentation")
-    metrics = folder / "metrics.json"
-    return {name: read_record(folder / f"{name}.json") for name in names} | {
-        "metrics": read_record(metrics) if metrics.exists() else None
-    }
-
-
-def _summarise(networks: Sequence[Record]) -> str:
-    volumes = {volume for network in networks for volume in network["predicted"]}
-    joined = sum(network["is_joined"] for network in networks)
-    told = count(len(networks) - joined, "network")
-    told += f" and {count(joined, 'ensemble')} of them" if joined else ""
-    return (
-        f"{told} over {count(len(volumes), 'volume')}. "
-        f"{networks[0]['name']} is the reference: the others are compared with it, "
-        "section by section, where both were scored."
     )
 
 
-def _finished(network: Record) -> str:
-    """Return when a network was trained, or taken over."""
-    made, *_ = network["record"].get("adopted", [network["record"]])
-    return str(made["circumstances"]["finished"])
-
-
-def _leaks(networks: Sequence[Record], volumes: Record) -> Iterator[str]:
+def _leaks(
+    networks: Sequence[Compared], volumes: dict[str, IngestedVolume]
+) -> Iterator[str]:
     """Yield which networks have learnt from what they are tested on."""
-    for network in networks:
-        predicted = [
-            {"model": network["name"], "volume": volume, "metrics": records["metrics"]}
-            for volume, records in network["predicted"].items()
-        ]
-        run = {"volumes": volumes, "predicted": predicted}
-        for text in leaks(run, network | {"model": network["name"]}):
-            yield f"{network['name']}: {text}"
+    for one in networks:
+        for text in leaks(one.network, one.results.values(), volumes):
+            yield f"{one.name}: {text}"
 
 
-def _warnings(networks: Sequence[Record]) -> list[str]:
+def _unlike(networks: Sequence[Compared]) -> Iterator[str]:
+    """Yield which volumes of one name hold different voxels."""
     reference, *others = networks
-    return [
-        f"{volume}: {other['name']} saw other voxels than {reference['name']} under "
-        "this name, so they are not compared"
-        for other in others
-        for volume in shared_volumes(reference, other)[1]
-    ]
+    for other in others:
+        for volume in shared_volumes(reference, other)[1]:
+            yield (
+                f"{volume}: {other.name} saw other voxels than {reference.name} under "
+                "this name, so they are not compared"
+            )

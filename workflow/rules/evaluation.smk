@@ -1,7 +1,7 @@
 """Scores and the report.
 
 IN   all records
-OUT  results/<name>/<model>/<volume>/{metrics.json,seams.png},
+OUT  results/<name>/<model>/<volume>/{metrics.json,seams.svg},
      results/<name>/{metrics.csv,catalogue.csv,catalogue.parquet,report.html},
      results/<name>/<model>/report.html
      with export_ctc: results/<name>/<model>/<volume>/{ctc.json,<sequence>_RES/}
@@ -19,7 +19,7 @@ rule evaluate_prediction:
     output:
         record=f"{PREDICTED}/metrics.json",
         picture=report(
-            f"{PREDICTED}/seams.png",
+            f"{PREDICTED}/seams.svg",
             caption="../report/evaluate_prediction.rst",
             category="Scores",
             subcategory="Seams",

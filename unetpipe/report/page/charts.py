@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from math import floor, log10
 
 from markupsafe import Markup
@@ -16,6 +17,7 @@ WIDTH, HEIGHT = 330, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 26, 34
 MOST_POINTS = 240  # of a line
 LEGEND_STEP, LEGEND_COLUMNS = 15, 2
+FILE_HEIGHT = HEIGHT + 2 * LEGEND_STEP
 
 Point = tuple[float, float]
 
@@ -40,6 +42,16 @@ class Mark:
     x: float
     text: str
     y: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its interval, and what it is of."""
+
+    name: str
+    value: float
+    interval: Point | None = None
+    look: str = "s0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +94,7 @@ def line_chart(
     """
     drawn = [line for line in lines if line.points]
     if not drawn:
-        body = _text(WIDTH / 2, HEIGHT / 2, note or "no values", "middle")
-        return _svg(title, f"{title}: {note or 'no values'}", body)
+        return _nothing(title, note)
     xs = [p[0] for line in drawn for p in line.points]
     ys = [p[1] for line in drawn for p in line.points]
     frame = _Frame(x or (min(xs), max(xs)), y or _range_of(ys))
@@ -148,6 +159,64 @@ def bar_chart(
     )
 
 
+def interval_chart(
+    title: str, rows: Sequence[Estimate], *, at: float, note: str = ""
+) -> Markup:
+    """Return one row a value: its name, a dot, and a line as long as its interval.
+
+    Parameters
+    ----------
+    title : str
+    rows : list of Estimate
+        From top to bottom.
+    at : float
+        The value to compare with, drawn as a line through all rows.
+    note : str
+        Shown where there are no rows.
+    """
+    if not rows:
+        return _nothing(title, note)
+    ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
+    low, high = min(at, *ends), max(at, *ends)
+    margin = 0.06 * ((high - low) or abs(high) or 1.0)
+    frame = _Frame((low - margin, high + margin), (len(rows), 0.0))
+    parts = [_x_axis(frame), _draw_mark(frame, Mark(at, f"{at:g}"))]
+    for place, row in enumerate(rows):
+        (x, y), (_, top) = frame.at(row.value, place + 0.6), frame.at(at, place + 0.3)
+        if row.interval:
+            (left, _), (right, _) = (frame.at(end, place) for end in row.interval)
+            line = Markup('<path class="line {}" d="M{} {}H{}"/>')
+            parts.append(line.format(row.look, left, y, right))
+        dot = Markup('<circle class="dot {}" cx="{}" cy="{}" r="3.2"/>')
+        parts.append(dot.format(row.look, x, y))
+        parts.append(_text(LEFT, top, row.name, "start"))
+    told = "; ".join(
+        f"{row.name}: {row.value:.3g}"
+        + (" ({:.3g} to {:.3g})".format(*row.interval) if row.interval else "")
+        for row in rows
+    )
+    return _svg(
+        title, f"{title}, to compare with {at:g}: {told}", Markup("").join(parts)
+    )
+
+
+def standalone(charts: Sequence[Markup]) -> bytes:
+    """Return charts side by side as an SVG file of its own, on paper."""
+    parts = []
+    for place, chart in enumerate(charts):
+        at = f'<svg x="{WIDTH * place}" y="0" width="{WIDTH}" height="{FILE_HEIGHT}" '
+        parts.append(str(chart).replace("<svg ", at, 1))
+    size = f'width="{WIDTH * len(charts)}" height="{FILE_HEIGHT}"'
+    style = files("unetpipe.report.page").joinpath("style.css").read_text()
+    chosen = [line for line in style.splitlines() if line.startswith("svg.chart ")]
+    root, _, _ = style.partition("@media")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" '
+        f'font-size="11"><style>{root}{"".join(chosen)}</style>'
+        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+    ).encode()
+
+
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     """Return at most so many points: means of equally many neighbours each.
 
@@ -177,6 +246,12 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(float((first + k) * step), 12) for k in range(max(0, count))]
 
 
+def _nothing(title: str, note: str) -> Markup:
+    told = note or "no values"
+    body = _text(WIDTH / 2, HEIGHT / 2, told, "middle")
+    return _svg(title, f"{title}: {told}", body)
+
+
 def _range_of(values: Sequence[float]) -> Point:
     low, high = min(values), max(values)
     if 0 <= low <= high / 2 or 0 < low == high:
@@ -187,20 +262,26 @@ def _range_of(values: Sequence[float]) -> Point:
 
 def _axes(frame: _Frame, x_label: str, *, x_ticks: bool = True) -> Markup:
     parts = []
-    left, bottom = LEFT, HEIGHT - BOTTOM
     for value in ticks(*frame.y, most=4):
         _, y = frame.at(frame.x[0], value)
         parts.append(
-            Markup('<path class="grid" d="M{} {}H{}"/>').format(left, y, WIDTH - RIGHT)
+            Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
         )
-        parts.append(_text(left - 5, y + 3.5, _short(value), "end"))
+        parts.append(_text(LEFT - 5, y + 3.5, _short(value), "end"))
+    parts.append(_x_axis(frame, x_ticks=x_ticks))
+    parts.append(_text(WIDTH - RIGHT, HEIGHT - 6, x_label, "end"))
+    return Markup("").join(parts)
+
+
+def _x_axis(frame: _Frame, *, x_ticks: bool = True) -> Markup:
+    bottom = HEIGHT - BOTTOM
+    parts = []
     for value in ticks(*frame.x) if x_ticks else ():
         x, _ = frame.at(value, frame.y[0])
         parts.append(_text(x, bottom + 12, _short(value), "middle"))
     parts.append(
-        Markup('<path class="axis" d="M{} {}H{}"/>').format(left, bottom, WIDTH - RIGHT)
+        Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, bottom, WIDTH - RIGHT)
     )
-    parts.append(_text(WIDTH - RIGHT, HEIGHT - 6, x_label, "end"))
     return Markup("").join(parts)
 
 

@@ -10,25 +10,23 @@ import json
 from math import prod
 from pathlib import PurePosixPath
 from shlex import quote
-from typing import Any
 
-Record = dict[str, Any]
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.report.page.run import Result
 
 PORT = 8080
 MOST_TIFF_BYTES = 2**28  # of which a TIFF is written whole; above, one section
 NEUROGLANCER = "https://neuroglancer-demo.appspot.com"
 
 
-def viewer_commands(volume: Record, predicted: Record) -> dict[str, list[str]]:
+def viewer_commands(volume: IngestedVolume, result: Result) -> dict[str, list[str]]:
     """Return how to open image, probability and objects, by viewer.
 
     Parameters
     ----------
-    volume : dict
-        ``ingest.json``.
-    predicted : dict
-        The records ``plan`` and ``segmentation`` of one prediction; ``is_kept``: false
-        where its probability is dropped, so that nobody is led to an empty store.
+    volume : IngestedVolume
+    result : Result
+        Where its probability is dropped, nobody is led to an empty store.
 
     Returns
     -------
@@ -36,11 +34,11 @@ def viewer_commands(volume: Record, predicted: Record) -> dict[str, list[str]]:
         napari, Fiji and neuroglancer: shell commands, to be run in the folder that the
         workflow runs in.
     """
-    image, objects = volume["image"]["store"], predicted["segmentation"]["objects"]
-    images = {"image": image}
-    if predicted.get("is_kept", True):
-        images["probability"] = predicted["plan"]["outputs"]["probability"]["store"]
-    stores = [*images.values(), predicted["segmentation"]["store"]]
+    objects = str(result.segmentation.objects)
+    images = {"image": str(volume.image.store)}
+    if result.is_kept:
+        images["probability"] = str(result.plan.outputs.probability.store)
+    stores = [*images.values(), str(result.segmentation.store)]
     napari = " ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])
     return {
         "napari": [napari],
@@ -52,14 +50,14 @@ def viewer_commands(volume: Record, predicted: Record) -> dict[str, list[str]]:
     }
 
 
-def _write_tiff(volume: Record, objects: str) -> str:
+def _write_tiff(volume: IngestedVolume, objects: str) -> str:
     """Write image and objects as TIFF files that ImageJ reads, channels left out."""
-    depth = volume["shape"][0]
-    is_small = 4 * prod(volume["shape"]) <= MOST_TIFF_BYTES
+    depth = volume.shape[0]
+    is_small = 4 * prod(volume.shape) <= MOST_TIFF_BYTES
     where = ":" if is_small else str(depth // 2)
-    name = volume["volume"]
+    name = volume.volume
     read = f'zarr.open_array({{}}, mode="r")[{{}}{where}]'
-    image = read.format(_text(_level(volume["image"]["store"])), "0, ")
+    image = read.format(_text(_level(str(volume.image.store))), "0, ")
     found = read.format(_text(_level(objects)), "")
     save = 'tifffile.imwrite({}, {}, photometric="minisblack")'
     lines = [

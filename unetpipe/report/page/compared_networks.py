@@ -1,10 +1,15 @@
 """Networks and pairs of networks as the template of the comparison shows them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isnan
 from typing import Any
 
+from unetpipe.records.comparison import Comparison, Shared, Variant
+from unetpipe.records.metrics import OURS, Row, Table
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.comparison import (
+    Compared,
     SectionChange,
     differences,
     section_changes,
@@ -12,11 +17,8 @@ from unetpipe.report.page.comparison import (
 )
 from unetpipe.report.page.members import told_of_members
 from unetpipe.report.page.pictures import Picture, SectionViewer
-from unetpipe.report.page.summary import adopted_from
-from unetpipe.report.page.tables import shown_score
 from unetpipe.report.page.text import (
     METRICS,
-    OURS,
     PLAIN_NAMES,
     count,
     format_score,
@@ -24,23 +26,21 @@ from unetpipe.report.page.text import (
     in_words,
     metric_label,
 )
-from unetpipe.tiling.unet_spec import UNetSpec
 
-Record = dict[str, Any]
+Shown = dict[str, Any]
 
 MOST_LISTED = 12
 MOST_PICTURED = 3
 SIDE = 512  # pixels: four pictures stand side by side
 
 
-def show_networks(networks: Sequence[Record]) -> Record:
+def show_networks(networks: Sequence[Compared]) -> Shown:
     """Return one row for each network, volume and role, with all scores of sections."""
     names = {
-        row["metric"]
-        for network in networks
-        for _, table in _tables(network)
-        for row in table["rows"]
-        if row["predictor"] == OURS
+        metric
+        for compared in networks
+        for _, _, ours in _tables(compared)
+        for metric in ours
     }
     metrics = [name for name in METRICS if name in names]
     metrics += sorted(name for name in names if name.endswith("_class_1"))[:2]
@@ -50,77 +50,77 @@ def show_networks(networks: Sequence[Record]) -> Record:
     }
 
 
-def show_pooled(record: Record) -> list[Record]:
-    """Return ``comparison.json`` as lines: one a score and variant, folds together."""
+def show_pooled(record: Comparison) -> list[Shown]:
+    """Return the variants as lines: one a score and variant, folds together."""
     lines = [
-        line | {"folds": len([fold for fold in compared["folds"] if fold])}
-        for compared in record["variants"]
+        line | {"folds": len([fold for fold in compared.folds if fold])}
+        for compared in record.variants
         for line, _ in _lines(compared)
     ]
     return _by_metric(lines)
 
 
-def show_shared(record: Record) -> Record | None:
-    """Return the scores of ``comparison.json`` on what all networks were tested on.
+def show_shared(record: Comparison) -> Shown | None:
+    """Return the scores on what all networks were tested on.
 
     None where there is nothing of the kind: without folds, or without such sections.
     """
     lines = []
-    for compared in record["shared"]:
-        joined = compared["ensemble"]
-        rows = joined["rows"] if joined else ()
-        own = {r["metric"]: r for r in rows if r["predictor"] == OURS}
-        for line, row in _lines(compared):
-            its = own.get(row["metric"])
-            told = format_score(shown_score(its)) if its else ""
+    for compared in record.shared:
+        rows = compared.ensemble.rows if compared.ensemble else ()
+        own = {row.metric: row for row in rows if row.predictor == OURS}
+        for line, metric in _lines(compared):
+            told = format_score(own[metric].score) if metric in own else ""
             lines.append(line | {"ensemble": told})
     if not lines:
         return None
     return {
-        "volumes": sorted({v for one in record["shared"] for v in one["volumes"]}),
+        "volumes": sorted({v for one in record.shared for v in one.volumes}),
         "has_ensemble": any(line["ensemble"] for line in lines),
         "lines": _by_metric(lines),
     }
 
 
-def _lines(compared: Record) -> Iterator[tuple[Record, Record]]:
-    """Yield the network's own rows of a variant as a reader likes them."""
-    for row in compared["rows"]:
-        shown = row["chosen"] or row["best"]
-        if row["predictor"] != OURS or shown is None:
+def _lines(compared: Variant | Shared) -> Iterator[tuple[Shown, str]]:
+    """Yield the network's own scores as a reader likes them, with their metric."""
+    for row in compared.rows:
+        shown = row.shown
+        if row.predictor != OURS or shown is None:
             continue
-        gap = shown.get("difference")
-        low, high = format_score(shown["lowest"]), format_score(shown["highest"])
+        low, high = format_score(shown.lowest), format_score(shown.highest)
         line = {
-            "metric": metric_label(row["metric"]),
-            "better": row["better"],
-            "variant": compared["variant"] or "all networks",
-            "score": format_score(shown["score"]),
-            "rule": "chosen on validation" if row["chosen"] else "best on these",
-            "n": shown["n"],
-            "num_sections": row["num_sections"],
-            "range": f"{low} to {high}" if shown["n"] > 1 else "",
-            "difference": "" if gap is None else _signed(gap),
+            "metric": metric_label(row.metric),
+            "better": row.better,
+            "variant": compared.variant or "all networks",
+            "score": format_score(shown.score),
+            "rule": "chosen on validation" if row.chosen else "best on these",
+            "n": shown.n,
+            "num_sections": row.num_sections,
+            "range": f"{low} to {high}" if shown.n > 1 else "",
+            "difference": "" if shown.difference is None else _signed(shown.difference),
         }
-        yield line, row
+        yield line, row.metric
 
 
-def _by_metric(lines: list[Record]) -> list[Record]:
+def _by_metric(lines: list[Shown]) -> list[Shown]:
     order = list(dict.fromkeys(line["metric"] for line in lines))
     return sorted(lines, key=lambda line: order.index(line["metric"]))
 
 
 def show_pair(
-    reference: Record, other: Record, volumes: Record, *, with_pictures: bool
-) -> Record:
+    reference: Compared,
+    other: Compared,
+    volumes: dict[str, IngestedVolume],
+    *,
+    with_pictures: bool,
+) -> Shown:
     """Return differences, sections and pictures of two networks.
 
     Parameters
     ----------
-    reference, other : dict
-        Networks, as :mod:`unetpipe.report.page.comparison` has them.
+    reference, other : Compared
     volumes : dict
-        ``ingest.json`` by volume.
+        Volumes by name.
     with_pictures : bool
         Show the sections that got worst.
     """
@@ -129,10 +129,10 @@ def show_pair(
     changes = section_changes(*pair)
     worse = [change for change in changes if change.change < 0]
     lines = [_show_change(change) for change in changes]
-    num_classes = int(other["description"]["num_classes"])
+    num_classes = other.network.num_classes
     return {
-        "reference": reference["name"],
-        "other": other["name"],
+        "reference": reference.name,
+        "other": other.name,
         "num_classes": num_classes,
         "differences": [
             {
@@ -160,58 +160,46 @@ def show_pair(
     }
 
 
-def _show_network(network: Record, metrics: Sequence[str]) -> Record:
-    spec = UNetSpec.from_json(network["description"]["spec"])
-    rows = []
-    for volume, table in _tables(network):
-        ours = {r["metric"]: r for r in table["rows"] if r["predictor"] == OURS}
-        rows.append(
-            {
-                "volume": volume,
-                "role": table["role"],
-                "num_sections": len(table["sections"]),
-                "scores": [
-                    format_score(shown_score(ours[name])) if name in ours else ""
-                    for name in metrics
-                ],
-            }
-        )
-    record = network["record"]
-    told = f"{in_words(spec.num_parameters)} parameters"
-    if members := network["description"].get("members"):
-        told = told_of_members(len(members), spec.num_parameters)
-    if "steps" in record:
-        told += f", {record['steps']:,} steps, {format_seconds(record['seconds'])}"
-    for place in adopted_from(record):
-        told += f"; from {place}"
-    return {
-        "name": network["name"],
-        "page": network["page"],
-        "told": told,
-        "rows": rows,
-    }
+def _show_network(compared: Compared, metrics: Sequence[str]) -> Shown:
+    network = compared.network
+    rows = [
+        {
+            "volume": volume,
+            "role": table.role,
+            "num_sections": len(table.sections),
+            "scores": [
+                format_score(ours[name].score) if name in ours else ""
+                for name in metrics
+            ],
+        }
+        for volume, table, ours in _tables(compared)
+    ]
+    num_parameters = network.description.spec.num_parameters
+    told = f"{in_words(num_parameters)} parameters"
+    if members := network.description.members:
+        told = told_of_members(len(members), num_parameters)
+    if network.training and network.training.steps is not None:
+        seconds = format_seconds(network.training.seconds)
+        told += f", {network.training.steps:,} steps, {seconds}"
+    if network.adoption:
+        told += f"; from {network.adoption.folder}"
+    return {"name": network.name, "page": network.page, "told": told, "rows": rows}
 
 
-def _tables(network: Record) -> list[tuple[str, Record]]:
-    """Return the tables of voxels, with the rows of objects in the same role."""
-    found = []
-    for volume, predicted in network["predicted"].items():
-        metrics = predicted["metrics"]
-        if metrics is None:
-            continue
-        objects = {table["role"]: table["rows"] for table in metrics["objects"]}
-        found += [
-            (volume, {**table, "rows": table["rows"] + objects.get(table["role"], [])})
-            for table in metrics["tables"]
-        ]
-    return found
+def _tables(compared: Compared) -> Iterator[tuple[str, Table, dict[str, Row]]]:
+    """Yield volume, table of voxels, and the network's rows of voxels and objects."""
+    for volume, result in compared.results.items():
+        if result.metrics:
+            objects = {table.role: table.ours for table in result.metrics.objects}
+            for table in result.metrics.tables:
+                yield volume, table, {**table.ours, **objects.get(table.role, {})}
 
 
-def _only(network: Record, volumes: Sequence[str]) -> Record:
-    return {**network, "predicted": {v: network["predicted"][v] for v in volumes}}
+def _only(compared: Compared, volumes: Sequence[str]) -> Compared:
+    return replace(compared, results={v: compared.results[v] for v in volumes})
 
 
-def _show_change(change: SectionChange) -> Record:
+def _show_change(change: SectionChange) -> Shown:
     return {
         "volume": change.volume,
         "z": change.z,
@@ -225,20 +213,22 @@ def _show_change(change: SectionChange) -> Record:
 
 
 def _show_side_by_side(
-    change: SectionChange, pair: Sequence[Record], volumes: Record
-) -> Record:
+    change: SectionChange,
+    pair: Sequence[Compared],
+    volumes: dict[str, IngestedVolume],
+) -> Shown:
     """Return image, labels, and the errors of both networks in one section."""
     pictures: list[Picture] = []
-    for network in pair:
+    for compared in pair:
         viewer = SectionViewer(
             volumes[change.volume],
-            network["predicted"][change.volume],
-            num_classes=int(network["description"]["num_classes"]),
+            compared.results[change.volume],
+            num_classes=compared.network.num_classes,
             side=SIDE,
         )
         if not pictures:
             pictures = viewer.compared(change.z)[:2]
-        pictures.append(viewer.errors(change.z, f"errors of {network['name']}"))
+        pictures.append(viewer.errors(change.z, f"errors of {compared.name}"))
     return {
         "title": f"{change.volume}, section {change.z}",
         "score": f"{PLAIN_NAMES[change.metric]} {format_score(change.reference)} to "

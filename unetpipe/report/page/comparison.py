@@ -1,9 +1,4 @@
-"""Networks beside each other: what changed in the recipe, in scores, in sections.
-
-A *network* is a dictionary: ``name``, ``description`` (``model.json``), ``record``
-(``train.json``) and ``predicted``: by volume the records ``plan``, ``prediction``,
-``segmentation`` and ``metrics``.
-"""
+"""Networks beside each other: what changed in the recipe, in scores, in sections."""
 
 from __future__ import annotations
 
@@ -14,15 +9,28 @@ from typing import Any
 import numpy as np
 
 from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
-from unetpipe.report.page.tables import shown_score
-from unetpipe.report.page.text import HEADLINE, METRICS, OURS
+from unetpipe.records.metrics import OURS, TEST, Row
+from unetpipe.report.page.run import Network, Result
+from unetpipe.report.page.text import HEADLINE, METRICS
 
-Record = dict[str, Any]
 Cells = list[str]
 
 ABSENT = "not set"
 # What names a result rather than says how it was made, or is told elsewhere.
 NO_SETTING = ("code", "train", "validate", "weights_sha256", "statistics", "content")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A network, and what it made of each volume, by name."""
+
+    network: Network
+    results: dict[str, Result]
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.network.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class SectionChange:
     change: float
 
 
-def changed_settings(networks: Sequence[Record]) -> dict[str, Cells]:
+def changed_settings(networks: Sequence[Compared]) -> dict[str, Cells]:
     """Return the settings that are not the same in all recipes, one text a network."""
     flat = [dict(_flatten(_recipe(network))) for network in networks]
     keys = dict.fromkeys(key for settings in flat for key in settings)
@@ -80,10 +88,10 @@ def changed_settings(networks: Sequence[Record]) -> dict[str, Cells]:
     return {key: cells for key, cells in rows.items() if len(set(cells)) > 1}
 
 
-def differences(reference: Record, other: Record) -> Iterator[Difference]:
+def differences(reference: Compared, other: Compared) -> Iterator[Difference]:
     """Yield the differences of all scores that both have of the same sections."""
     for volume, role, row, sections in _rows(reference):
-        found = _find(other, volume, role, row["metric"])
+        found = _find(other, volume, role, row.metric)
         if found is None:
             continue
         theirs, their_sections = found
@@ -93,23 +101,23 @@ def differences(reference: Record, other: Record) -> Iterator[Difference]:
             yield Difference(
                 volume,
                 role,
-                row["metric"],
-                row["better"],
-                shown_score(row),
-                shown_score(theirs),
+                row.metric,
+                row.better,
+                row.score,
+                theirs.score,
                 bootstrap_sums(gaps, lambda sums: sums[..., 0] / sums[..., 1]),
             )
 
 
-def section_changes(reference: Record, other: Record) -> list[SectionChange]:
+def section_changes(reference: Compared, other: Compared) -> list[SectionChange]:
     """Return all sections that both scored, those that got worst first."""
     changes = []
     for metric in HEADLINE:
         for volume, role, row, sections in _rows(reference):
             found = _find(other, volume, role, metric)
-            if row["metric"] != metric or found is None:
+            if row.metric != metric or found is None:
                 continue
-            sign = 1 if row["better"] == "higher" else -1
+            sign = 1 if row.better == "higher" else -1
             changes += [
                 SectionChange(volume, z, role, metric, a, b, sign * (b - a))
                 for z, a, b in _paired(row, sections, *found)
@@ -119,76 +127,73 @@ def section_changes(reference: Record, other: Record) -> list[SectionChange]:
     return sorted(changes, key=lambda c: (c.change, c.volume, c.z))
 
 
-def shared_volumes(reference: Record, other: Record) -> tuple[list[str], list[str]]:
+def shared_volumes(reference: Compared, other: Compared) -> tuple[list[str], list[str]]:
     """Return the volumes of both: of equal voxels, and of equal names alone."""
     same: list[str] = []
     unlike: list[str] = []
-    for volume, predicted in reference["predicted"].items():
-        if volume in other["predicted"]:
-            theirs = other["predicted"][volume]
-            equal = _input_of(predicted) == _input_of(theirs)
+    for volume, result in reference.results.items():
+        if volume in other.results:
+            theirs = other.results[volume]
+            equal = _input_of(result) == _input_of(theirs)
             (same if equal else unlike).append(volume)
     return same, unlike
 
 
-def _rows(network: Record) -> Iterator[tuple[str, str, Record, list[int]]]:
+def _rows(compared: Compared) -> Iterator[tuple[str, str, Row, tuple[int, ...]]]:
     """Yield the network's own rows with scores of single sections, in order."""
     order = list(METRICS)
-    for volume, predicted in network["predicted"].items():
-        metrics = predicted["metrics"]
-        if metrics is None:
-            continue
-        tables = metrics["tables"] + metrics["objects"]
-        for table in sorted(tables, key=lambda t: t["role"] != "test"):
-            rows = [r for r in table["rows"] if r["predictor"] == OURS]
-            rows.sort(
-                key=lambda r: order.index(r["metric"]) if r["metric"] in order else 99
-            )
+    for volume, result in compared.results.items():
+        tables = result.metrics.all_tables if result.metrics else ()
+        for table in sorted(tables, key=lambda table: table.role != TEST):
+            rows = [row for row in table.rows if row.predictor == OURS]
+            rows.sort(key=lambda r: order.index(r.metric) if r.metric in order else 99)
             for row in rows:
-                if row["per_section"]:
-                    yield volume, table["role"], row, table["sections"]
+                if row.per_section:
+                    yield volume, table.role, row, table.sections
 
 
 def _find(
-    network: Record, volume: str, role: str, metric: str
-) -> tuple[Record, list[int]] | None:
-    for found, in_role, row, sections in _rows(network):
-        if (found, in_role, row["metric"]) == (volume, role, metric):
+    compared: Compared, volume: str, role: str, metric: str
+) -> tuple[Row, tuple[int, ...]] | None:
+    for found, in_role, row, sections in _rows(compared):
+        if (found, in_role, row.metric) == (volume, role, metric):
             return row, sections
     return None
 
 
 def _paired(
-    ours: Record, sections: list[int], theirs: Record, their_sections: list[int]
+    ours: Row, sections: Sequence[int], theirs: Row, their_sections: Sequence[int]
 ) -> list[tuple[int, float, float]]:
     """Return section, reference's and other's score where both are defined."""
-    known = dict(zip(their_sections, theirs["per_section"], strict=True))
+    known = dict(zip(their_sections, theirs.per_section or (), strict=True))
     return [
-        (z, float(score), float(known[z]))
-        for z, score in zip(sections, ours["per_section"], strict=True)
-        if score is not None and known.get(z) is not None
+        (z, score, other)
+        for z, score in zip(sections, ours.per_section or (), strict=True)
+        if score is not None and (other := known.get(z)) is not None
     ]
 
 
-def _input_of(predicted: Record) -> Any:
-    return predicted["prediction"]["identity"].get("input_sha256")
+def _input_of(result: Result) -> str:
+    return result.prediction.identity.input_sha256
 
 
-def _recipe(network: Record) -> Record:
+def _recipe(compared: Compared) -> dict[str, Any]:
     """Return how weights, predictions and segmentations were made."""
-    recipe = network["description"].get("recipe", {})
+    recipe = compared.network.description.recipe
     learnt = {
-        role: {
-            row["volume"]: f"{len(row['sections'])} sections"
-            for row in recipe.get(role, ())
-        }
-        for role in ("train", "validate")
+        "train": compared.network.learnt("train"),
+        "validate": compared.network.learnt("validate"),
     }
-    made = {"training": recipe, "learnt from": learnt}
-    for first in list(network["predicted"].values())[:1]:
-        cut = {"threshold": first["segmentation"]["threshold"]}
-        made["prediction"] = first["prediction"]["identity"]
-        made["segmentation"] = cut | first["segmentation"]["identity"]["settings"]
+    made: dict[str, Any] = {
+        "training": recipe.to_json() if recipe else {},
+        "learnt from": {
+            role: {row.volume: f"{len(row.sections)} sections" for row in rows}
+            for role, rows in learnt.items()
+        },
+    }
+    for first in list(compared.results.values())[:1]:
+        made["prediction"] = first.prediction.identity.to_json()
+        made["segmentation"] = first.segmentation.identity.settings.to_json()
     return made
 
 

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from unetpipe.records.metrics import Metrics
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.mistakes import count_sizes, find_mistakes
 from unetpipe.report.page.pictures import Picture, SectionViewer
+from unetpipe.report.page.run import Result
 from unetpipe.report.page.tables import rank_sections, score_of_section
 from unetpipe.report.page.text import PLAIN_NAMES, format_score
 
-Record = dict[str, Any]
+Shown = dict[str, Any]
 
 PICTURE_BYTES = 11_000_000  # of all pictures of a page
 THUMBNAIL_BYTES = 50_000  # kept back for each prediction that is still to come
@@ -43,8 +46,8 @@ class Budget:
 
     def show(
         self,
-        volume: Record,
-        predicted: Record,
+        volume: IngestedVolume,
+        result: Result,
         *,
         num_classes: int,
         num_to_come: int,
@@ -53,10 +56,8 @@ class Budget:
 
         Parameters
         ----------
-        volume : dict
-            ``ingest.json``.
-        predicted : dict
-            The records of one prediction.
+        volume : IngestedVolume
+        result : Result
         num_classes : int
             Of the network.
         num_to_come : int
@@ -64,8 +65,8 @@ class Budget:
         """
         spare = self.left - THUMBNAIL_BYTES * num_to_come
         if not self.is_tight:
-            viewer = SectionViewer(volume, predicted, num_classes=num_classes)
-            gallery = show_sections(viewer, predicted["metrics"])
+            viewer = SectionViewer(volume, result, num_classes=num_classes)
+            gallery = show_sections(viewer, result.metrics)
             if gallery_bytes(gallery) <= spare:
                 self.left -= gallery_bytes(gallery)
                 return gallery
@@ -73,20 +74,20 @@ class Budget:
         if self.left < THUMBNAIL_BYTES:
             return NOTHING
         viewer = SectionViewer(
-            volume, predicted, num_classes=num_classes, side=THUMBNAIL_SIDE
+            volume, result, num_classes=num_classes, side=THUMBNAIL_SIDE
         )
-        gallery = show_worst(viewer, predicted["metrics"])
+        gallery = show_worst(viewer, result.metrics)
         self.left -= gallery_bytes(gallery)
         return gallery
 
 
-def show_sections(viewer: SectionViewer, metrics: Record | None) -> Gallery:
+def show_sections(viewer: SectionViewer, metrics: Metrics | None) -> Gallery:
     """Return best, median and worst section, zooms on mistakes, and objects."""
     panels = []
     ranked = rank_sections(metrics) if metrics else []
     sizes = np.zeros((2, 64), np.int64)
     for title, z in best_median_worst(ranked):
-        mistakes: list[Record] = []
+        mistakes: list[Shown] = []
         if viewer.num_classes == 2:
             truth, result, unknown = viewer.objects_of(z)
             sizes += [count_sizes(ids, unknown) for ids in (truth, result)]
@@ -108,7 +109,7 @@ def show_sections(viewer: SectionViewer, metrics: Record | None) -> Gallery:
     }
 
 
-def show_worst(viewer: SectionViewer, metrics: Record | None) -> Gallery:
+def show_worst(viewer: SectionViewer, metrics: Metrics | None) -> Gallery:
     """Return one row of thumbnails: the worst section, or the middle one."""
     ranked = rank_sections(metrics) if metrics else []
     if not ranked:
@@ -157,11 +158,11 @@ def gallery_bytes(gallery: Gallery) -> int:
     return sum(len(picture["address"]) for picture in pictures)
 
 
-def _zoom(viewer: SectionViewer, z: int) -> Iterator[Record]:
+def _zoom(viewer: SectionViewer, z: int) -> Iterator[Shown]:
     """Yield the gravest splits and merges of a section, with pictures."""
     truth, result, unknown = viewer.objects_of(z)
     for mistake in find_mistakes(truth, result, unknown, MOST_MISTAKES):
-        many = f"{mistake.num_pieces} objects"
+        many = f"{mistake.num_fragments} objects"
         what = (
             f"Split: a true object found as {many}"
             if mistake.kind == "split"
@@ -173,6 +174,6 @@ def _zoom(viewer: SectionViewer, z: int) -> Iterator[Record]:
         }
 
 
-def _score(metrics: Record | None, z: int) -> str:
+def _score(metrics: Metrics | None, z: int) -> str:
     found = score_of_section(metrics, z) if metrics else None
     return f"{PLAIN_NAMES[found[0]]} {format_score(found[1])}" if found else ""

@@ -15,21 +15,21 @@ from scipy.spatial import cKDTree
 
 Ids = NDArray[Any]
 
-SMALLEST_PIECE_VOX = 10  # smaller pieces are ragged rims rather than mistakes
+SMALLEST_FRAGMENT_VOX = 10  # smaller fragments are ragged rims rather than mistakes
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A true object in several pieces, or several true objects in one.
+    """A true object in several fragments, or several true objects in one.
 
     Attributes
     ----------
     kind : "split" or "merge"
     y, x : int
-        Between the two largest pieces, where they are closest.
+        Between the two largest fragments, where they are closest.
     num_voxels : int
-        Of the second largest piece: what went to the wrong side.
-    num_pieces : int
+        Of the second largest fragment: what went to the wrong side.
+    num_fragments : int
         Objects on the other side, rims left out.
     """
 
@@ -37,7 +37,7 @@ class Mistake:
     y: int
     x: int
     num_voxels: int
-    num_pieces: int
+    num_fragments: int
 
 
 def find_mistakes(
@@ -67,12 +67,14 @@ def find_mistakes(
     )
     for kind, whole in kinds:
         torn = _torn(pairs[whole], pairs[1 - whole], sizes)
-        for owner, pieces in torn[:most]:
+        for owner, fragments in torn[:most]:
             own, other = (truth, result) if whole == 0 else (result, truth)
             inside = (own == owner) & both
-            first, second = (inside & (other == piece) for _, piece in pieces[:2])
+            first, second = (
+                inside & (other == fragment) for _, fragment in fragments[:2]
+            )
             y, x = _closest(first, second)
-            found.append(Mistake(kind, y, x, pieces[1][0], len(pieces)))
+            found.append(Mistake(kind, y, x, fragments[1][0], len(fragments)))
     return sorted(found, key=lambda m: (-m.num_voxels, m.kind, m.y, m.x))
 
 
@@ -97,23 +99,23 @@ def count_sizes(ids: Ids, unknown: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _torn(
     owners: Ids, others: Ids, sizes: NDArray[np.int64]
 ) -> list[tuple[Any, list[tuple[int, Any]]]]:
-    """Return owners with two pieces or more, the largest second piece first."""
-    pieces: dict[Any, list[tuple[int, Any]]] = defaultdict(list)
+    """Return owners with two fragments or more, the largest second fragment first."""
+    fragments: dict[Any, list[tuple[int, Any]]] = defaultdict(list)
     for owner, other, size in zip(
         owners.tolist(), others.tolist(), sizes.tolist(), strict=True
     ):
-        if size >= SMALLEST_PIECE_VOX:
-            pieces[owner].append((size, other))
+        if size >= SMALLEST_FRAGMENT_VOX:
+            fragments[owner].append((size, other))
     torn = [
-        (owner, sorted(found, key=lambda piece: (-piece[0], piece[1])))
-        for owner, found in pieces.items()
+        (owner, sorted(found, key=lambda fragment: (-fragment[0], fragment[1])))
+        for owner, found in fragments.items()
         if len(found) > 1
     ]
     return sorted(torn, key=lambda item: (-item[1][1][0], item[0]))
 
 
 def _closest(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the voxel of the second piece that is closest to the first."""
+    """Return the voxel of the second fragment that is closest to the first."""
     places = np.argwhere(second)
     distances, _ = cKDTree(np.argwhere(first)).query(places)
     y, x = places[int(np.argmin(distances))]

@@ -5,12 +5,12 @@ Sections are cropped to their middle, so that memory does not grow with the volu
 
 from functools import lru_cache
 from math import floor, log10
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.figures import (
     CROP_VOXELS,
     Rgb,
@@ -26,13 +26,13 @@ from unetpipe.report.page.figures import (
     shrink,
 )
 from unetpipe.report.page.mistakes import Mistake
+from unetpipe.report.page.run import Result
 from unetpipe.segmentation.thresholds import label_components
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.volumes import open_volume
 from unetpipe.targets.weight_map import separate_touching
 
 Picture = dict[str, Any]
-Record = dict[str, Any]
 Window = tuple[slice, slice]
 
 UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # what a sheet without voxel_size_nm says
@@ -45,10 +45,8 @@ class SectionViewer:
 
     Parameters
     ----------
-    volume : dict
-        ``ingest.json``.
-    predicted : dict or None
-        The records ``plan`` and ``segmentation`` of one prediction.
+    volume : IngestedVolume
+    result : Result or None
     num_classes : int
         Classes of the network; with two, the stored mask is foreground.
     side : int
@@ -57,21 +55,21 @@ class SectionViewer:
 
     def __init__(
         self,
-        volume: Record,
-        predicted: Record | None = None,
+        volume: IngestedVolume,
+        result: Result | None = None,
         *,
         num_classes: int = 2,
         side: int = CROP_VOXELS,
     ) -> None:
         self.volume, self.num_classes, self.side = volume, num_classes, side
-        self.image = open_volume(Path(volume["image"]["store"]))
+        self.image = open_volume(volume.image.store)
         self.labels = self.result = self.objects = self.probability = None
-        if volume["labels"]:
-            self.labels = open_volume(Path(volume["labels"]["store"]))
-        if predicted:
-            self.result = open_volume(Path(predicted["segmentation"]["store"]))
-            self.objects = open_volume(Path(predicted["segmentation"]["objects"]))
-            stored = Path(predicted["plan"]["outputs"]["probability"]["store"])
+        if volume.labels:
+            self.labels = open_volume(volume.labels.store)
+        if result:
+            self.result = open_volume(result.segmentation.store)
+            self.objects = open_volume(result.segmentation.objects)
+            stored = result.plan.outputs.probability.store
             # It may have been deleted to save space.
             is_there = stored.exists() and not is_dropped(stored)
             self.probability = open_volume(stored) if is_there else None
@@ -87,12 +85,16 @@ class SectionViewer:
     @property
     def num_sections(self) -> int:
         """How many sections the volume has."""
-        return int(self.volume["shape"][0])
+        return self.volume.shape[0]
 
     @property
     def middle(self) -> int:
         """The section half-way through the volume."""
         return self.num_sections // 2
+
+    @property
+    def _label_kind(self) -> str:
+        return self.volume.labels.label_kind if self.volume.labels else ""
 
     def raw(self, z: int) -> Picture:
         """Show a section as it is."""
@@ -101,11 +103,10 @@ class SectionViewer:
     def compared(self, z: int) -> list[Picture]:
         """Show a section: image, labels, probability, errors."""
         truth, unknown = self.truth(z)
-        is_flat = self.volume["labels"]["label_kind"] == "binary"
-        if self.volume["labels"]["label_kind"] == "classes":
+        if self._label_kind == "classes":
             labels = class_picture(np.zeros(truth.shape, np.uint8), truth, opacity=1)
         else:
-            labels = label_picture(truth, unknown, flat=is_flat)
+            labels = label_picture(truth, unknown, flat=self._label_kind == "binary")
         return [
             self._photo(self._grey(z), "image"),
             self._map(labels, "labels"),
@@ -126,12 +127,12 @@ class SectionViewer:
     def truth(self, z: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return class, or id with borders, of each voxel, and what is unlabelled."""
         labels = self.read("labels", z)
-        unlabelled = self.volume["labels"]["unlabelled"]
+        unlabelled = self.volume.labels.unlabelled if self.volume.labels else None
         unknown = np.zeros(labels.shape, bool)
         if unlabelled is not None:
             unknown = labels == unlabelled
         known = np.where(unknown, 0, labels)
-        if self.volume["labels"]["label_kind"] == "instances":
+        if self._label_kind == "instances":
             known = separate_touching(known)
         return known, unknown
 
@@ -143,7 +144,7 @@ class SectionViewer:
         Without true ids both are the section's own 4-connected components.
         """
         truth, unknown = self.truth(z)
-        if self.volume["labels"]["label_kind"] == "instances":
+        if self._label_kind == "instances":
             return truth, self.read("objects", z), unknown
         both = (truth[None] != 0, self.read("result", z)[None] != 0)
         first, second = (label_components(mask, "2d")[0][0] for mask in both)
@@ -222,9 +223,9 @@ class SectionViewer:
 
     def _scale_bar(self) -> dict[str, Any] | None:
         """Return a round length, at most 30 % of the width, as percent and text."""
-        if tuple(self.volume["voxel_size_nm"]) == UNKNOWN_SIZE:
+        if self.volume.voxel_size_nm == UNKNOWN_SIZE:
             return None
-        width = self.volume["voxel_size_nm"][2] * (
+        width = self.volume.voxel_size_nm[2] * (
             self.window[1].stop - self.window[1].start
         )
         power = 10.0 ** floor(log10(0.3 * width))

@@ -1,18 +1,25 @@
-"""Charts of what records hold: training, thresholds, calibration, sizes."""
+"""Charts of what records hold: training, thresholds, calibration, sizes, seams."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from markupsafe import Markup
 
-from unetpipe.report.page.charts import Line, Mark, bar_chart, line_chart, thin
-from unetpipe.report.page.text import OURS, PLAIN_NAMES, format_threshold
+from unetpipe.records.metrics import OURS, Curve, Metrics, Seams
+from unetpipe.report.page.charts import (
+    Estimate,
+    Line,
+    Mark,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    thin,
+)
+from unetpipe.report.page.text import PLAIN_NAMES, format_threshold
 from unetpipe.training.history import HistoryRow
-
-Record = dict[str, Any]
 
 SHARES = ("v_rand", "v_info", "dice_class_1", "precision_class_1", "recall_class_1")
 ERRORS = ("pixel_error", "rand_error", "warping_error")
+LOOKS = {"z": "s2", "y": "s0", "x": "s1"}
 MOST_CLASSES = 5
 MOST_DOTS = 60
 STEADY = 20  # steps from which on the first, huge losses no longer set the scale
@@ -64,13 +71,13 @@ def plot_training(
     ]
 
 
-def plot_thresholds(metrics: Record, threshold: float | None) -> list[Markup]:
+def plot_thresholds(metrics: Metrics, threshold: float | None) -> list[Markup]:
     """Return scores over thresholds of the leading role, marked where it was cut."""
     role = _leading_role(metrics)
     curves = {
-        curve["metric"]: curve
-        for curve in metrics["curves"]
-        if curve["role"] == role and curve["predictor"] == OURS
+        curve.metric: curve
+        for curve in metrics.curves
+        if curve.role == role and curve.predictor == OURS
     }
     charts = []
     used = (
@@ -98,18 +105,18 @@ def plot_thresholds(metrics: Record, threshold: float | None) -> list[Markup]:
     return charts
 
 
-def plot_calibration(metrics: Record) -> list[Markup]:
+def plot_calibration(metrics: Metrics) -> list[Markup]:
     """Return true against predicted frequency, one line a class."""
     role = _leading_role(metrics)
-    found = [c for c in metrics["calibration"] if c["role"] == role][:MOST_CLASSES]
+    found = [c for c in metrics.calibration if c.role == role][:MOST_CLASSES]
     lines = [
         Line(
             [
                 (p, s)
-                for p, s in zip(c["probability"], c["share"], strict=True)
+                for p, s in zip(c.probability, c.share, strict=True)
                 if p is not None and s is not None
             ],
-            f"class {c['class']}" if len(found) > 1 else "network",
+            f"class {c.class_}" if len(found) > 1 else "network",
             f"s{number}",
             has_dots=True,
         )
@@ -117,7 +124,7 @@ def plot_calibration(metrics: Record) -> list[Markup]:
     ]
     if not any(line.points for line in lines):
         return []
-    errors = [c["expected_error"] for c in found if c["expected_error"] is not None]
+    errors = [c.expected_error for c in found if c.expected_error is not None]
     told = f", mean error {max(errors):.3f}" if errors else ""
     return [
         line_chart(
@@ -149,13 +156,53 @@ def plot_sizes(truth: Sequence[int], result: Sequence[int], where: str) -> list[
     ]
 
 
-def _leading_role(metrics: Record) -> str:
-    roles = [table["role"] for table in metrics["tables"]]
+def plot_seams(seams: Seams) -> list[Markup]:
+    """Return the mean jump near tile faces, and how faces compare with the inside.
+
+    Dots are at the phase of the pooling grid that the faces have.
+    """
+    lines = []
+    for axis, profile in seams.profiles.items():
+        grid = seams.pooling_grid["zyx".index(axis)]
+        jumps = list(zip(profile.distance, profile.jump, strict=True))
+        same = [(float(d), jump) for d, jump in jumps if d % grid == 0]
+        lines += [
+            Line([(float(d), jump) for d, jump in jumps], look="soft"),
+            Line(same, f"along {axis}", LOOKS[axis], has_dots=True),
+        ]
+    rows = [row for row in seams.rows if row.ratio is not None]
+    return [
+        line_chart(
+            "Mean jump of probability",
+            lines,
+            x_label="voxels from the nearest tile face (dots: its phase)",
+            marks=[Mark(0.0, "face")],
+            note="one tile: no faces",
+        ),
+        interval_chart(
+            "Across the face / inside",
+            [
+                Estimate(
+                    f"{row.face} along {row.axis}, n = {row.n}",
+                    row.ratio or 0.0,
+                    row.interval,
+                    LOOKS[row.axis],
+                )
+                for row in rows
+            ],
+            at=1.0,
+            note="no faces to compare",
+        ),
+    ]
+
+
+def _leading_role(metrics: Metrics) -> str:
+    roles = [table.role for table in metrics.tables]
     return "test" if "test" in roles or not roles else str(roles[0])
 
 
-def _points(curve: Record) -> list[tuple[float, float]]:
-    pairs = zip(curve["thresholds"], curve["scores"], strict=True)
+def _points(curve: Curve) -> list[tuple[float, float]]:
+    pairs = zip(curve.thresholds, curve.scores, strict=True)
     return thin([(t, s) for t, s in pairs if s is not None], most=64)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from unetpipe.report.page.text import count, format_seconds, in_words
+
 
 def render(template: str, page: dict[str, Any]) -> bytes:
     """Return a page of HTML.
@@ -13,7 +15,7 @@ def render(template: str, page: dict[str, Any]) -> bytes:
     Parameters
     ----------
     template : str
-        Its file name in ``unetpipe/page``.
+        Its file name beside this module.
     page : dict
         What it shows.
     """
@@ -24,6 +26,11 @@ def render(template: str, page: dict[str, Any]) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "in_words": in_words,
+        "count": count,
+        "duration": format_seconds,
+    }
     return environment.get_template(template).render(page).encode()
 
 

@@ -43,7 +43,6 @@ PREDICTORS = {
     "constant": "constant map",
     "untrained": "untrained U-Net",
 }
-OURS = "unet"
 OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
 # The score that a summary names, and that ranks sections: the first that was computed.
 HEADLINE = ("v_rand", "dice_class_1")

@@ -5,10 +5,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.report.page.text import count, format_bytes, format_seconds, in_words
 
-Run = dict[str, Any]
-Record = dict[str, Any]
+Shown = dict[str, Any]
 
 
 class Job(NamedTuple):
@@ -18,68 +19,67 @@ class Job(NamedTuple):
     of: str
     seconds: float | None
     num_voxels: int = 0
-    stores: tuple[str, ...] = ()
+    stores: tuple[Path, ...] = ()
     note: str = ""
 
 
 def list_jobs(run: Run) -> Iterator[Job]:
     """Yield what the records of a run tell of its jobs, in the order of the chain."""
-    yield Job("download_dataset", run["name"], _seconds(run["manifest"]))
-    for name, volume in run["volumes"].items():
-        stores = [volume["image"]["store"]]
-        labels = volume["labels"]["store"] if volume["labels"] else stores[0]
-        if not Path(labels).is_relative_to(stores[0]):
-            stores.append(labels)
-        voxels = prod(volume["shape"])
-        yield Job("ingest_volume", name, _seconds(volume), voxels, tuple(stores))
-    for record in run["weight_maps"]:
-        voxels = prod(run["volumes"][record["volume"]]["shape"])
-        stores = [record[key]["store"] for key in ("border_term", "target")]
-        name = record["volume"]
-        yield Job("compute_weight_map", name, _seconds(record), voxels, tuple(stores))
-    for training in run["trained"]:
-        yield _training_job(training)
-    for predicted in run["predicted"]:
-        voxels = prod(run["volumes"][predicted["volume"]]["shape"])
-        yield from _jobs_of(predicted, voxels)
+    yield Job("download_dataset", run.name, _seconds(run.manifest.circumstances))
+    for name, volume in run.volumes.items():
+        stores = [volume.image.store]
+        if volume.labels and not volume.labels.store.is_relative_to(stores[0]):
+            stores.append(volume.labels.store)
+        spent = _seconds(volume.circumstances)
+        yield Job("ingest_volume", name, spent, prod(volume.shape), tuple(stores))
+    for record in run.weight_maps:
+        name, stores = record.volume, [record.border_term.store, record.target.store]
+        voxels, spent = prod(run.volumes[name].shape), _seconds(record.circumstances)
+        yield Job("compute_weight_map", name, spent, voxels, tuple(stores))
+    yield _network_job(run.network)
+    for result in run.results:
+        yield from _jobs_of(result, prod(run.volumes[result.volume].shape))
 
 
-def _training_job(training: Record) -> Job:
-    record, stores = training["record"], tuple(training["stores"])
-    for place in record.get("adopted", ())[:1]:
-        return Job("adopt_network", training["model"], _seconds(place), stores=stores)
-    if training["members"]:
-        return Job("join_networks", training["model"], _seconds(record), stores=stores)
-    note = f"{record['steps'] / record['seconds']:.3g} steps a second"
-    return Job("train_unet", training["model"], _seconds(record), 0, stores, note)
+def _network_job(network: Network) -> Job:
+    name, stores, spent = network.name, network.stores, _seconds(network.made)
+    if network.adoption:
+        return Job("adopt_network", name, spent, stores=stores)
+    training = network.training
+    if training is None:
+        return Job("join_networks", name, spent, stores=stores)
+    seconds, note = training.seconds, ""
+    if training.steps and seconds:
+        note = f"{training.steps / seconds:.3g} steps a second"
+    return Job("train_unet", name, seconds, 0, stores, note)
 
 
-def _jobs_of(predicted: Record, voxels: int) -> Iterator[Job]:
-    of = predicted["volume"]
-    plan, parts = predicted["plan"], predicted["prediction"]["parts"]
-    yield Job("probe_prediction", of, _seconds(predicted["probe"]))
-    yield Job("plan_prediction", of, _seconds(plan))
-    done = sum(part["num_voxels"] for part in parts)
-    computing = sum(part["seconds_computing"] for part in parts)
+def _jobs_of(result: Result, voxels: int) -> Iterator[Job]:
+    of, parts = result.volume, result.prediction.parts
+    if result.probe:
+        yield Job("probe_prediction", of, _seconds(result.probe.circumstances))
+    yield Job("plan_prediction", of, _seconds(result.plan.circumstances))
+    done = sum(part.num_voxels for part in parts)
+    computing = sum(part.seconds_computing for part in parts)
     note = count(len(parts), "part")
     if done and computing:
         note += f", {in_words(done / computing)} voxels a second while computing"
-    stores = tuple(output["store"] for output in plan["outputs"].values())
-    seconds = sum(part["seconds"] for part in parts)
+    stores = tuple(result.plan.outputs.stores.values())
+    seconds = sum(part.seconds for part in parts)
     yield Job("predict_part", of, seconds, done, stores, note)
-    yield Job("finish_prediction", of, _seconds(predicted["prediction"]), voxels)
-    store = (predicted["segmentation"]["store"],)
-    parts = predicted["segmentation"].get("parts", [])
-    if parts:
-        told = sum(part["seconds"] for part in parts)
-        yield Job("segmentation, parts", of, told, note=count(len(parts), "job"))
-    spent = _seconds(predicted["segmentation"])
-    yield Job("finish_segmentation", of, spent, voxels, store)
-    if predicted["metrics"]:
-        yield Job("evaluate_prediction", of, _seconds(predicted["metrics"]))
+    spent = _seconds(result.prediction.circumstances)
+    yield Job("finish_prediction", of, spent, voxels)
+    steps = result.segmentation.parts
+    if steps:
+        told = sum(step.seconds or 0 for step in steps)
+        yield Job("segmentation, parts", of, told, note=count(len(steps), "job"))
+    spent = _seconds(result.segmentation.circumstances)
+    yield Job("finish_segmentation", of, spent, voxels, (result.segmentation.store,))
+    if result.metrics:
+        yield Job("evaluate_prediction", of, result.metrics.seconds)
 
 
-def show_timings(run: Run) -> list[Record]:
+def show_timings(run: Run) -> list[Shown]:
     """Return time, rate and disk of each rule, and the jobs behind it."""
     by_rule: dict[str, list[Job]] = {}
     for job in list_jobs(run):
@@ -93,7 +93,7 @@ def show_timings(run: Run) -> list[Record]:
     return [*rows, {**total, "rate": "", "jobs": [], "note": note}]
 
 
-def _show_rule(rule: str, jobs: list[Job], sizes: dict[str, int]) -> Record:
+def _show_rule(rule: str, jobs: list[Job], sizes: dict[Path, int]) -> Shown:
     seconds = sum(job.seconds or 0 for job in jobs)
     voxels = sum(job.num_voxels for job in jobs)
     disk = sum(sizes[store] for job in jobs for store in job.stores)
@@ -113,45 +113,48 @@ def _show_rule(rule: str, jobs: list[Job], sizes: dict[str, int]) -> Record:
     }
 
 
-def stored_bytes(store: str) -> int:
+def stored_bytes(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder; 0 if it is gone."""
-    path = Path(store)
     if path.is_file():
         return path.stat().st_size
     return sum(inside.stat().st_size for inside in path.rglob("*") if inside.is_file())
 
 
-def describe_machines(run: Run) -> list[dict[str, Any]]:
+def describe_machines(run: Run) -> list[Shown]:
     """Return the different hosts and versions that records tell of, with stages."""
-    records = [("download_dataset", run["manifest"])]
-    records += [("ingest_volume", v) for v in run["volumes"].values()]
-    records += [("compute_weight_map", r) for r in run["weight_maps"]]
-    for training in run["trained"]:
-        record = training["record"]
-        if training["members"]:
-            records.append(("join_networks", record))
-        if "steps" in record:
-            records.append(("train_unet", record))
-        records += [("adopt_network", place) for place in record.get("adopted", ())[:1]]
-    for predicted in run["predicted"]:
-        records += [
-            ("probe_prediction", predicted["probe"]),
-            ("finish_prediction", predicted["prediction"]),
-            ("finish_segmentation", predicted["segmentation"]),
-        ]
-        if predicted["metrics"]:
-            records.append(("evaluate_prediction", predicted["metrics"]))
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for stage, record in records:
-        told = record["circumstances"]
-        versions = ", ".join(f"{k} {v}" for k, v in told["libraries"].items() if v)
-        key = (told["host"], told["platform"], told["python"], versions)
+    found: dict[tuple[str, ...], Shown] = {}
+    for stage, made in _made(run):
+        versions = ", ".join(f"{k} {v}" for k, v in made.libraries.items() if v)
+        key = (made.host, made.platform, made.python, versions)
         fields = dict(zip(("host", "platform", "python", "versions"), key, strict=True))
         entry = found.setdefault(key, {**fields, "stages": {}})
         entry["stages"][stage] = None
     return list(found.values())
 
 
-def _seconds(record: Record) -> float | None:
-    seconds = record.get("seconds", record.get("circumstances", {}).get("seconds"))
-    return None if seconds is None else float(seconds)
+def _made(run: Run) -> Iterator[tuple[str, Circumstances]]:
+    """Yield stages and how their records came about, as far as they tell."""
+    network = run.network
+    made = [("download_dataset", run.manifest.circumstances)]
+    made += [("ingest_volume", v.circumstances) for v in run.volumes.values()]
+    made += [("compute_weight_map", r.circumstances) for r in run.weight_maps]
+    if network.training is None:
+        made.append(("join_networks", network.made))
+    elif network.training.steps is not None:
+        made.append(("train_unet", network.trained))
+    if network.adoption:
+        made.append(("adopt_network", network.adoption.circumstances))
+    for result in run.results:
+        if result.probe:
+            made.append(("probe_prediction", result.probe.circumstances))
+        made.append(("finish_prediction", result.prediction.circumstances))
+        made.append(("finish_segmentation", result.segmentation.circumstances))
+        if result.metrics:
+            made.append(("evaluate_prediction", result.metrics.circumstances))
+    for stage, circumstances in made:
+        if circumstances:
+            yield stage, circumstances
+
+
+def _seconds(made: Circumstances | None) -> float | None:
+    return made.seconds if made else None

@@ -3,29 +3,32 @@
 Each function takes records and returns a dictionary of strings, tables and pictures.
 """
 
-import base64
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import yaml
 from markupsafe import Markup
 
+from unetpipe.records.metrics import OURS, TEST, Seams
+from unetpipe.records.suggestions import Suggestions
+from unetpipe.records.volume import ChannelStatistics, IngestedVolume, OriginalFile
 from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.gallery import Budget
 from unetpipe.report.page.members import show_members
 from unetpipe.report.page.pictures import SectionViewer
 from unetpipe.report.page.plots import (
     plot_calibration,
+    plot_seams,
     plot_sizes,
     plot_thresholds,
     plot_training,
 )
-from unetpipe.report.page.summary import adopted_from, sections_by_role
+from unetpipe.report.page.run import Network, Result, Run
+from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
-    OURS,
     PLAIN_NAMES,
     format_bytes,
     format_quantity,
@@ -37,109 +40,120 @@ from unetpipe.report.page.text import (
     format_threshold,
     in_words,
 )
-from unetpipe.tiling.boxes import as_zyx
-from unetpipe.tiling.unet_spec import UNetSpec
 
-Record = dict[str, Any]
+Shown = dict[str, Any]
 Sizes = list[list[int]]  # of true and of found objects
 
 FEW_VOLUMES = 4
 MOST_SEAM_PICTURES = 12
+LISTED = 12  # volumes with suggestions
 SHORT_HASH = 12
 
 
-def show_volume(run: Record, name: str) -> Record:
+def show_volume(run: Run, name: str) -> Shown:
     """Return what a volume is, and pictures of sections if volumes are few."""
-    volume = run["volumes"][name]
-    labels = volume["labels"]
-    cells = [r["num_cells"] for r in run["weight_maps"] if r["volume"] == name]
+    volume = run.volumes[name]
+    labels, content = volume.labels, volume.image.content_sha256
+    cells = [sum(r.num_cells) for r in run.weight_maps if r.volume == name]
     return {
         "name": name,
-        "shape": format_shape(volume["shape"]),
-        "num_voxels": in_words(prod(volume["shape"])),
-        "voxel_size": format_shape(volume["voxel_size_nm"]),
-        "dtype": volume["dtype"],
-        "num_channels": volume["num_channels"],
-        "grey": [_show_grey(channel) for channel in volume["statistics"]],
-        "label_kind": labels["label_kind"] if labels else None,
-        "unlabelled": labels["unlabelled"] if labels else None,
-        "num_cells": sum(cells[0]) if cells else None,
+        "shape": format_shape(volume.shape),
+        "num_voxels": in_words(prod(volume.shape)),
+        "voxel_size": format_shape(volume.voxel_size_nm),
+        "dtype": volume.dtype,
+        "num_channels": volume.num_channels,
+        "grey": [_show_grey(channel) for channel in volume.statistics],
+        "label_kind": labels.label_kind if labels else None,
+        "unlabelled": labels.unlabelled if labels else None,
+        "num_cells": cells[0] if cells else None,
         "roles": {
             role: format_sections(numbers)
             for role, numbers in sections_by_role(run, name).items()
         },
-        "files": _show_files(volume["image"]["files"]),
-        "content_sha256": volume["image"]["content_sha256"],
-        "fingerprint": volume["image"]["content_sha256"][:SHORT_HASH],
-        "pictures": _show_raw(volume, len(run["volumes"])),
+        "files": _show_files(volume.image.files),
+        "content_sha256": content,
+        "fingerprint": content[:SHORT_HASH],
+        "pictures": _show_raw(volume, len(run.volumes)),
     }
 
 
-def show_training(training: Record) -> Record:
+def show_training(network: Network) -> Shown:
     """Return a network's facts and the course of its training."""
-    record, description = training["record"], training["description"]
-    metric = record.get("metric") or ""
-    made_from = description.get("recipe", {})
-    if training["members"]:
-        made_from = {key: description[key] for key in ("members", "thresholds")}
+    description, training = network.description, network.training
+    metric = (training.metric if training else None) or ""
+    made_from: Any = description.recipe.to_json() if description.recipe else {}
+    if network.members:
+        told = description.to_json()
+        made_from = {key: told[key] for key in ("members", "thresholds")}
     return {
-        "model": training["model"],
+        "model": network.name,
         "charts": plot_training(
-            training["history"],
+            network.history,
             metric=PLAIN_NAMES.get(metric, metric),
-            chosen=description.get("step", 0),
+            chosen=description.step or 0,
         )
-        if training["history"]
+        if network.history
         else [],
-        "members": show_members(training["members"]),
-        "facts": dict(_facts_of_training(training)),
-        "weights_sha256": description["weights_sha256"],
+        "members": show_members(network.members),
+        "facts": dict(_facts_of_training(network)),
+        "weights_sha256": description.weights_sha256,
         "recipe": as_yaml(made_from),
     }
 
 
-def show_predictions(run: Record) -> list[Record]:
+def show_predictions(run: Run) -> list[Shown]:
     """Return scores, charts, pictures, recipe and commands of all predictions."""
-    classes = {t["model"]: t["description"]["num_classes"] for t in run["trained"]}
+    num_classes = run.network.num_classes
     budget = Budget()
     shown = []
-    for number, predicted in enumerate(run["predicted"]):
-        volume = run["volumes"][predicted["volume"]]
-        num_classes = classes.get(predicted["model"], 2)
+    for number, result in enumerate(run.results):
+        volume = run.volumes[result.volume]
         gallery = budget.show(
             volume,
-            predicted,
+            result,
             num_classes=num_classes,
-            num_to_come=len(run["predicted"]) - number - 1,
+            num_to_come=len(run.results) - number - 1,
         )
         shown.append(
             {
-                "model": predicted["model"],
-                "volume": predicted["volume"],
+                "model": result.model,
+                "volume": result.volume,
                 "num_classes": num_classes,
-                "tables": show_tables(predicted["metrics"]),
-                "charts": _show_charts(predicted, gallery["sizes"]),
-                "seams": _show_seams(predicted, number < MOST_SEAM_PICTURES),
-                "segmentation": dict(_facts_of_segmentation(predicted)),
-                "facts": dict(_facts_of_prediction(predicted)),
-                "identity_sha256": predicted["plan"]["identity_sha256"],
-                "content_sha256": predicted["prediction"]["content_sha256"],
-                "recipe": as_yaml(predicted["prediction"]["identity"]),
-                "commands": viewer_commands(volume, predicted),
+                "tables": show_tables(result.metrics),
+                "charts": _show_charts(result, gallery["sizes"]),
+                "seams": result.metrics
+                and _show_seams(result.metrics.seams, number < MOST_SEAM_PICTURES),
+                "segmentation": dict(_facts_of_segmentation(result)),
+                "facts": dict(_facts_of_prediction(result)),
+                "identity_sha256": result.plan.identity_sha256,
+                "content_sha256": result.prediction.content_sha256,
+                "recipe": as_yaml(result.prediction.identity.to_json()),
+                "commands": viewer_commands(volume, result),
                 "gallery": gallery,
             }
         )
     return shown
 
 
+def show_suggestions(record: Suggestions) -> Shown:
+    """Return what ``suggestions.html`` shows: settings as JSON, few volumes."""
+    told = record.to_json()
+    rows = [
+        {**s, "now": json.dumps(s["now"]), "suggested": json.dumps(s["suggested"])}
+        for s in told["suggestions"]
+    ]
+    return {**told, "volumes": told["volumes"][:LISTED], "rows": rows}
+
+
 def as_yaml(values: Any) -> str:
     """Return plain values as YAML, in their order; short lists stay on one line."""
+    plain = json.loads(json.dumps(values, default=str))
     return yaml.safe_dump(
-        values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=90
+        plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=90
     )
 
 
-def _show_raw(volume: Record, num_volumes: int) -> list[Record]:
+def _show_raw(volume: IngestedVolume, num_volumes: int) -> list[Shown]:
     """Return first, middle and last section; of many volumes none here."""
     if num_volumes > FEW_VOLUMES:
         return []
@@ -149,143 +163,123 @@ def _show_raw(volume: Record, num_volumes: int) -> list[Record]:
         numbers |= {0, viewer.num_sections - 1}
     note = f" ({viewer.cropped})" if viewer.cropped else ""
     return [
-        {**viewer.raw(z), "caption": f"{volume['volume']}, section {z}{note}"}
+        {**viewer.raw(z), "caption": f"{volume.volume}, section {z}{note}"}
         for z in sorted(numbers)
     ]
 
 
-def _show_charts(predicted: Record, shown_sizes: Sizes | None) -> list[Markup]:
+def _show_charts(result: Result, shown_sizes: Sizes | None) -> list[Markup]:
     """Return curves over thresholds, calibration, and sizes of objects."""
-    metrics = predicted["metrics"]
+    metrics = result.metrics
     if metrics is None:
         return []
-    charts = plot_thresholds(metrics, predicted["segmentation"]["threshold"])
+    charts = plot_thresholds(metrics, result.segmentation.threshold)
     charts += plot_calibration(metrics)
-    tables = sorted(metrics["objects"], key=lambda t: t["role"] != "test")
+    tables = sorted(metrics.objects, key=lambda table: table.role != TEST)
     if tables:
-        sizes = tables[0]["sizes"][OURS]
-        charts += plot_sizes(
-            sizes["truth"], sizes["result"], f"{tables[0]['role']} sections"
-        )
+        sizes = tables[0].sizes[OURS]
+        charts += plot_sizes(sizes.truth, sizes.result, f"{tables[0].role} sections")
     elif shown_sizes:
-        truth, result = shown_sizes
-        charts += plot_sizes(truth, result, "sections shown below")
+        truth, found = shown_sizes
+        charts += plot_sizes(truth, found, "sections shown below")
     return charts
 
 
-def _show_seams(predicted: Record, with_picture: bool) -> Record | None:
-    """Return the jump across tile faces over that inside, and its picture."""
-    if predicted["metrics"] is None:
-        return None
-    seams = predicted["metrics"]["seams"]
-    picture = Path(predicted["folder"]) / seams["picture"]
-    address = ""
-    if with_picture and picture.exists():
-        content = base64.b64encode(picture.read_bytes()).decode()
-        address = f"data:image/png;base64,{content}"
+def _show_seams(seams: Seams, with_charts: bool) -> Shown:
+    """Return the jump across tile faces over that inside, and charts of it."""
+    verdicts = {True: "like inside", False: "shows", None: ""}
     return {
-        "definition": seams["definition"],
-        "level": f"{100 * seams['level']:g}",
-        "picture": address,
+        "definition": seams.definition,
+        "level": f"{100 * seams.level:g}",
+        "charts": plot_seams(seams) if with_charts else [],
         "rows": [
             {
-                "face": f"{row['face']} faces along {row['axis']}",
-                "ratio": f"{row['ratio']:.4f}",
-                "interval": format_range(row["interval"]) or "too few faces",
-                "n": row["n"],
-                "verdict": {True: "like inside", False: "shows", None: ""}[
-                    row["is_like_inside"]
-                ],
+                "face": f"{row.face} faces along {row.axis}",
+                "ratio": f"{row.ratio:.4f}",
+                "interval": format_range(row.interval) or "too few faces",
+                "n": row.n,
+                "verdict": verdicts[row.is_like_inside],
             }
-            for row in seams["rows"]
-            if row["ratio"] is not None
+            for row in seams.rows
+            if row.ratio is not None
         ],
     }
 
 
-def _show_grey(statistics: Record) -> str:
-    if not statistics["count"]:
+def _show_grey(statistics: ChannelStatistics) -> str:
+    if not statistics.count:
         return "no finite voxel"
-    low, high = statistics["minimum"], statistics["maximum"]
-    return f"{low:g} to {high:g}, mean {statistics['mean']:.4g}"
+    low, high = statistics.minimum, statistics.maximum
+    return f"{low:g} to {high:g}, mean {statistics.mean:.4g}"
 
 
-def _show_files(listed: list[Record]) -> str:
+def _show_files(listed: Sequence[OriginalFile]) -> str:
     """Return one file's name, or the first of many and how many follow."""
     if not listed:
         return ""
     more = f" and {len(listed) - 1} more" if len(listed) > 1 else ""
-    return f"{listed[0]['path']}{more}"
+    return f"{listed[0].path}{more}"
 
 
-def _facts_of_training(training: Record) -> Iterator[tuple[str, str]]:
-    record, description = training["record"], training["description"]
-    spec = UNetSpec.from_json(description["spec"])
-    for place in adopted_from(record):
-        yield "Taken over from", place
-    num_members = description.get("num_members")
-    times = f"{num_members} networks of " if num_members else ""
+def _facts_of_training(network: Network) -> Iterator[tuple[str, str]]:
+    description, training = network.description, network.training
+    spec = description.spec
+    if network.adoption:
+        yield "Taken over from", network.adoption.folder
+    times = f"{description.num_members} networks of " * description.is_ensemble
     yield "Parameters", f"{times}{spec.num_parameters:,}"
     yield "Halo", f"{spec.halo.before} before, {spec.halo.after} after"
-    if "patch" in record:
-        patch = as_zyx(record["patch"])
-        output = format_shape(spec.output_shape(patch))
-        yield "Patch", f"{format_shape(patch)} in, {output} out"
-        yield "Class weights", ", ".join(f"{w:.3g}" for w in record["class_weights"])
-    if "steps" in record:
-        yield "Steps", f"{record['steps']:,}; kept: step {description['step']:,}"
+    if training and training.patch:
+        output = format_shape(spec.output_shape(training.patch))
+        yield "Patch", f"{format_shape(training.patch)} in, {output} out"
+        yield "Class weights", ", ".join(f"{w:.3g}" for w in training.class_weights)
+    if training and training.steps is not None:
+        yield "Steps", f"{training.steps:,}; kept: step {description.step or 0:,}"
     scores = [
         f"{PLAIN_NAMES.get(key, key)} {format_score(score)}"
-        for key, score in description.get("validation", {}).items()
+        for key, score in description.validation.items()
     ]
     if scores:
         yield "On validation sections", ", ".join(scores)
-    if record.get("resumed_at"):
-        yield "Resumed after step", ", ".join(f"{s:,}" for s in record["resumed_at"])
-    if "seconds" in record:
-        yield "Time", format_seconds(record["seconds"])
+    if training and training.resumed_at:
+        yield "Resumed after step", ", ".join(f"{s:,}" for s in training.resumed_at)
+    if training and training.seconds is not None:
+        yield "Time", format_seconds(training.seconds)
 
 
-def _facts_of_segmentation(predicted: Record) -> Iterator[tuple[str, str]]:
-    segmented = predicted["segmentation"]
-    yield "Objects", f"{segmented['num_objects']:,}"
-    yield "Foreground", f"{in_words(segmented['num_foreground_voxels'])} voxels"
-    yield (
-        "Threshold",
-        f"{format_threshold(segmented['threshold'])} ({segmented['threshold_source']})",
-    )
+def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
+    made = result.segmentation
+    yield "Objects", f"{made.num_objects:,}"
+    yield "Foreground", f"{in_words(made.num_foreground_voxels)} voxels"
+    threshold = format_threshold(made.threshold)
+    yield "Threshold", f"{threshold} ({made.threshold_source})"
 
 
-def _facts_of_prediction(predicted: Record) -> Iterator[tuple[str, str]]:
-    probe, plan = predicted["probe"], predicted["plan"]
-    geometry = plan["geometry"]
-    dropped = "" if predicted.get("is_kept", True) else " (dropped after this page)"
-    yield "Store", f"{plan['outputs']['probability']['store']}{dropped}"
-    kept = format_shape(probe["stride"])
-    yield "Tile", f"{format_shape(probe['input_shape'])} in, keeps {kept}"
-    for key in ("chunk", "shard", "block"):
-        if key in geometry:
-            yield key.capitalize(), format_shape(geometry[key])
-    yield (
-        "Work",
-        f"{plan['projected']['num_tiles']:,} tiles, "
-        f"{format_quantity(plan['projected']['flop'], 'FLOP')}, of which "
-        f"{100 * probe['tile_efficiency']:.0f} % would be needed without halos",
-    )
-    yield "Precision", f"{plan['precision']} on {', '.join(_devices(predicted))}"
-    yield "Threads", str(plan["threads"])
-    if "hours" in plan["projected"]:
-        took = sum(p["seconds"] for p in predicted["prediction"]["parts"])
-        projected = format_seconds(3600 * plan["projected"]["hours"])
-        yield "Time of all parts", f"{format_seconds(took)}, {projected} projected"
-    peaks = [p["peak_rss_bytes"] for p in predicted["prediction"]["parts"]]
+def _facts_of_prediction(result: Result) -> Iterator[tuple[str, str]]:
+    probe, plan, parts = result.probe, result.plan, result.prediction.parts
+    geometry, projected = plan.geometry, plan.projected
+    dropped = "" if result.is_kept else " (dropped after this page)"
+    yield "Store", f"{plan.outputs.probability.store}{dropped}"
+    if probe:
+        kept = format_shape(probe.stride)
+        yield "Tile", f"{format_shape(probe.input_shape)} in, keeps {kept}"
+    yield "Chunk", format_shape(geometry.chunk)
+    yield "Shard", format_shape(geometry.shard)
+    yield "Block", format_shape(geometry.block)
+    work = f"{projected.num_tiles:,} tiles, {format_quantity(projected.flop, 'FLOP')}"
+    if probe:
+        share = 100 * probe.tile_efficiency
+        work += f", of which {share:.0f} % would be needed without halos"
+    yield "Work", work
+    yield "Precision", f"{plan.precision} on {', '.join(result.devices)}"
+    yield "Threads", str(plan.threads)
+    took = sum(part.seconds for part in parts)
+    hours = format_seconds(3600 * projected.hours)
+    yield "Time of all parts", f"{format_seconds(took)}, {hours} projected"
+    peaks = [part.peak_rss_bytes for part in parts]
     if peaks:
         yield (
             "Memory",
             f"{format_bytes(max(peaks))} at most, "
-            f"{format_bytes(plan['projected']['peak_rss_bytes'])} projected",
+            f"{format_bytes(projected.peak_rss_bytes)} projected",
         )
-
-
-def _devices(predicted: Record) -> list[str]:
-    return list(predicted["prediction"].get("devices", [predicted["probe"]["device"]]))

@@ -1,0 +1,200 @@
+"""Objects of a volume: the steps that make them, and the whole."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from unetpipe.records import Record, Value
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.pyramids import PyramidJob
+from unetpipe.tiling.boxes import Zyx
+
+ZyxNm = tuple[float, float, float]
+
+
+class ObjectSettings(Value):
+    """How objects are made, with what was chosen on the validation rows.
+
+    Part of an identity, so it is written as it was read, also in later versions.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    threshold: float
+    connectivity: Literal["2d", "3d"]
+    object_classes: tuple[int, ...] | None = None
+    method: Literal["components", "watershed"] = "components"
+    seed_distance_vox: float | None = None
+    seed_reach_vox: int | None = None
+    flood_threshold: float | None = None
+    smallest_object_vox: int = 0
+    largest_hole_vox: int = 0
+    class_thresholds: dict[int, float] | None = None
+
+
+class SegmentationIdentity(Value):
+    """What decides the stored bits of a segmentation; its hash names the store."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prediction: str
+    """``identity_sha256`` of the prediction."""
+    content: str
+    """``content_sha256`` of the prediction."""
+    settings: ObjectSettings
+    voxel_size_nm: ZyxNm
+    code: str | dict[str, str]
+    """Fingerprint of the arithmetic."""
+
+
+class BlockSeams(Value):
+    """Voxels beside block faces that two blocks have flooded."""
+
+    voxels_compared: int
+    voxels_differing: int
+    """That the two gave different objects."""
+
+
+class WrittenFile(Value):
+    """A file and its hash."""
+
+    path: Path
+    sha256: str
+
+
+class FinishedObjects(Record):
+    """``finished.json``: what is known once every shard is whole."""
+
+    WHAT: ClassVar[str] = "the record of finished objects"
+
+    num_objects: int
+    num_foreground_voxels: int
+    seams: BlockSeams | None = None
+    """With a watershed."""
+    table: dict[str, WrittenFile]
+    """Of the objects, by format."""
+    files_sha256: dict[str, str]
+    """Of all shards of ``mask`` and of ``objects``."""
+
+
+class StepSummary(Value):
+    """A job of the segmentation, as the record of the whole has it."""
+
+    path: Path
+    seconds: float | None
+    host: str
+    peak_rss_bytes: int
+
+
+class Segmentation(Record):
+    """``segmentation.json``: objects that are whole."""
+
+    WHAT: ClassVar[str] = "the record of a segmentation"
+
+    volume: str
+    store: Path
+    """Of the mask, with more than two classes of the classes."""
+    objects: Path
+    threshold: float
+    threshold_source: str
+    class_thresholds: dict[int, float] | None = None
+    smallest_object_vox: int = 0
+    identity: SegmentationIdentity
+    identity_sha256: str
+    num_objects: int
+    num_foreground_voxels: int
+    seams: BlockSeams | None = None
+    table: dict[str, WrittenFile]
+    files_sha256: dict[str, str]
+    pyramids: tuple[PyramidJob, ...] = ()
+    num_blocks: int
+    block: Zyx
+    parts: tuple[StepSummary, ...] = ()
+    projected_peak_rss_bytes: int
+    peak_rss_bytes: int
+    circumstances: Circumstances
+
+    @property
+    def home(self) -> Path:
+        """The folder of the stores, their receipts and the table."""
+        return self.store.parent
+
+
+class SegmentedPart(Record):
+    """``segment/<p>.json`` and ``relabel/<p>.json``: one part's share of the blocks."""
+
+    WHAT: ClassVar[str] = "the record of a part of a segmentation"
+
+    part: int
+    num_parts: int
+    identity_sha256: str
+    blocks: tuple[int, int]
+    num_computed: int
+    num_kept: int
+    projected_peak_rss_bytes: int
+    peak_rss_bytes: int
+    circumstances: Circumstances
+
+
+class MergedObjects(Record):
+    """``segment/merge.json``: the final id of each component is known."""
+
+    WHAT: ClassVar[str] = "the record of merged objects"
+
+    identity_sha256: str
+    num_blocks: int
+    peak_rss_bytes: int
+    circumstances: Circumstances
+
+
+class SegmentationStep(Record):
+    """Any record of a step: what the record of the whole tells of it."""
+
+    WHAT: ClassVar[str] = "the record of a step of a segmentation"
+
+    peak_rss_bytes: int
+    circumstances: Circumstances
+
+    def summary(self, path: Path) -> StepSummary:
+        """Return what is told of the step whose record lies there."""
+        made = self.circumstances
+        return StepSummary(
+            path=path,
+            seconds=made.seconds,
+            host=made.host,
+            peak_rss_bytes=self.peak_rss_bytes,
+        )
+
+
+class ExportedFile(Value):
+    """A file of an export, and its hash."""
+
+    path: str
+    sha256: str
+
+
+class ExportedCtc(Record):
+    """``ctc.json``: objects in the layout of the Cell Tracking Challenge."""
+
+    WHAT: ClassVar[str] = "the record of an export for the Cell Tracking Challenge"
+
+    volume: str
+    folder: Path
+    num_frames: int
+    num_objects: int
+    ids_are_unique: bool
+    files: tuple[ExportedFile, ...]
+    circumstances: Circumstances
+
+
+class ExportedNgff04(Record):
+    """``ngff04.json``: image, objects and probability as NGFF 0.4."""
+
+    WHAT: ClassVar[str] = "the record of an export as NGFF 0.4"
+
+    volume: str
+    folder: Path
+    stores: tuple[str, ...]
+    levels_copied: dict[str, tuple[int, ...]]
+    circumstances: Circumstances

@@ -1,0 +1,92 @@
+"""Everything that a stage found odd, in a line each, with whom it concerns."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from unetpipe.records.metrics import Metrics
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.report.page.run import Network, Result, Run
+from unetpipe.report.page.text import count, format_range, format_sections
+
+
+def collect_warnings(run: Run) -> list[str]:
+    """Return what was odd of volumes, of the network, and of what it made."""
+    found = [
+        f"{name}: {text}"
+        for name, volume in run.volumes.items()
+        for text in _of_volume(volume)
+    ]
+    network = run.network
+    told = network.training.warnings if network.training else ()
+    found += [f"{network.name}: {text}" for text in told]
+    found += [
+        f"{network.name}: {text}" for text in leaks(network, run.results, run.volumes)
+    ]
+    found += [
+        f"{result.model} on {result.volume}: {text}"
+        for result in run.results
+        for text in _of_result(result)
+    ]
+    return found
+
+
+def leaks(
+    network: Network, results: Iterable[Result], volumes: Mapping[str, IngestedVolume]
+) -> Iterator[str]:
+    """Yield which test sections a network has learnt from, so that scores flatter.
+
+    Of a network that was trained elsewhere no sheet has told it.
+    """
+    for result in results:
+        if result.model != network.name:
+            continue
+        seen = network.seen_sections(volumes[result.volume])
+        for role, what in (("train", "trained on"), ("validate", "chosen by")):
+            if both := set(result.tested) & seen.get(role, set()):
+                yield (
+                    f"it was {what} the test sections {format_sections(sorted(both))} "
+                    f"of {result.volume}, so their scores flatter"
+                )
+
+
+def _of_volume(volume: IngestedVolume) -> Iterator[str]:
+    yield from volume.warnings
+    if volume.num_nan:
+        yield (
+            f"{count(volume.num_nan, 'voxel')} were NaN or infinite and got the mean "
+            "of their channel"
+        )
+
+
+def _of_result(result: Result) -> Iterator[str]:
+    devices = result.prediction.devices
+    if len(devices) > 1:
+        yield (
+            f"predicted on different kinds of device ({', '.join(devices)}), whose "
+            "arithmetic differs in the last bits"
+        )
+    flips = result.plan.flip_fraction
+    if flips > 0:
+        yield (
+            f"{result.plan.precision} flips {100 * flips:.3g} % of the labels against "
+            "fp32"
+        )
+    if result.segmentation.num_objects == 0:
+        yield "no object was found; look at the probabilities and the threshold"
+    if result.metrics:
+        yield from _of_scores(result.metrics)
+
+
+def _of_scores(metrics: Metrics) -> Iterator[str]:
+    if metrics.left_out:
+        numbers = format_sections(metrics.left_out)
+        yield (
+            f"sections {numbers} hold voxels that nobody annotated: they count for "
+            "class overlap only"
+        )
+    for row in metrics.seams.rows:
+        if row.is_like_inside is False:
+            yield (
+                f"{row.face} faces along {row.axis} show: the probability jumps "
+                f"{row.ratio:.3f} times as much across them as inside (interval "
+                f"{format_range(row.interval)})"
+            )
