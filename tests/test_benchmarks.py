@@ -11,6 +11,7 @@ import torch
 from tests.benchmarks.__main__ import BENCHMARKS, main
 from tests.benchmarks.figures import Figure, Section, format_table
 from tests.benchmarks.fresh import measure_fresh
+from tests.benchmarks.gpu_load import command
 from tests.benchmarks.timing import interleave, median_ratio
 
 MAY_BE_LEFT_OUT = {
@@ -140,3 +141,12 @@ def test_memory_is_that_of_the_fresh_process_alone():
 def test_a_failure_in_a_fresh_process_is_told():
     with pytest.raises(RuntimeError, match=r"time\.sleep failed"):
         measure_fresh("time", "sleep", nonsense=1)
+
+
+def test_the_gpu_that_is_sampled_is_the_one_that_computes(monkeypatch):
+    class Properties:
+        uuid = "8a7b-42"
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
+    assert command()[-1] == "--id=GPU-8a7b-42"
+    assert command()[0] == "nvidia-smi"

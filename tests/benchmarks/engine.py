@@ -23,7 +23,7 @@ def measure(settings: Settings) -> list[Figure]:
     """Measure a matrix product, forward passes and the engine in turn."""
     spec = UNetSpec(base_channels=settings.choose(quick=2, cpu=64))
     shape = settings.choose(
-        quick=(1, 100, 120), cpu=(3, 2048, 2048), cuda=(24, 4096, 4096)
+        quick=(1, 100, 120), cpu=(3, 2048, 2048), cuda=(64, 4096, 4096)
     )
     folder = settings.folder / "engine"
     torch.manual_seed(0)

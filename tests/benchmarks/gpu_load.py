@@ -4,10 +4,21 @@ import statistics
 import subprocess
 from types import TracebackType
 
+import torch
+
 COMMAND = (
     *("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"),
-    *("--loop-ms=200", "--id=0"),
+    "--loop-ms=200",
 )
+
+
+def command() -> tuple[str, ...]:
+    """Return what samples the GPU that torch computes on.
+
+    By its UUID: nvidia-smi numbers all GPUs of the machine, torch those that
+    ``CUDA_VISIBLE_DEVICES`` leaves, in an order of its own.
+    """
+    return (*COMMAND, f"--id=GPU-{torch.cuda.get_device_properties(0).uuid}")
 
 
 class GpuLoad:
@@ -33,7 +44,7 @@ class GpuLoad:
         if self.is_wanted:
             try:
                 self._process = subprocess.Popen(
-                    COMMAND, stdout=subprocess.PIPE, text=True
+                    command(), stdout=subprocess.PIPE, text=True
                 )
             except OSError:
                 self._process = None

@@ -10,6 +10,8 @@ from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import (
     IntensityStatistics,
     mirror_index,
+    mirror_into,
+    mirror_runs,
     mirror_source,
     mirror_take,
     normalise,
@@ -70,9 +72,48 @@ def test_mirroring_equals_reflection_without_edge_repeat(length, reach):
     assert np.array_equal(mirror_index(-reach, length + reach, length), expected)
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+@pytest.mark.parametrize("start", range(-15, 12, 3))
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 40])
+def test_runs_are_the_mirrored_index_in_slices(start, count, length):
+    index = mirror_index(start, start + count, length)
+    for origin in range(int(index.min()) + 1):
+        source = np.arange(origin, int(index.max()) + 1)
+        found = np.full(count, -1)
+        for where, of in mirror_runs(start, start + count, length, origin):
+            assert (found[where] == -1).all()
+            found[where] = source[of]
+        assert found.tolist() == index.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_box_over_faces_is_one_index_a_voxel(dtype):
+    shape = (3, 5, 9)
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 256, (2, *shape)).astype(dtype)
+    for _ in range(200):
+        start = rng.integers(-12, 12, 3)
+        roi = Roi(
+            tuple(start.tolist()), tuple((start + rng.integers(1, 20, 3)).tolist())
+        )
+        z, y, x = (
+            mirror_index(a, b, n)
+            for a, b, n in zip(roi.start, roi.stop, shape, strict=True)
+        )
+        expected = volume[:, z[:, None, None], y[:, None], x]
+        seen = mirror_source(roi, shape)
+        cut = volume[(slice(None), *seen.slices)]
+        assert np.array_equal(mirror_take(cut, seen.start, roi, shape), expected)
+        out = np.zeros(expected.shape, np.float32)
+        mirror_into(out, cut, seen.start, roi, shape)
+        assert np.array_equal(out, expected)
+
+
 def test_an_empty_axis_cannot_be_mirrored():
     with pytest.raises(DataError, match="cannot mirror an axis of 0 voxels"):
         mirror_index(0, 3, 0)
+    with pytest.raises(DataError, match="cannot mirror an axis of 0 voxels"):
+        mirror_runs(0, 3, 0)
 
 
 @given(seed=st.integers(0, 10**6))

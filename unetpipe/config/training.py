@@ -147,8 +147,11 @@ class TrainingConfig(Section):
     most ``batch_size`` on all nodes together. Not part of the recipe."""
     nodes: Count = 1
     """Computers that train together, with ``processes`` each."""
-    node_command: str = "srun --overlap --ntasks-per-node=1"
-    """With more than one node: what starts a command once on each of them."""
+    node_command: str = (
+        "srun --overlap --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 {gpus}"
+    )
+    """With more than one node: what starts a command once on each of them. `{gpus}` is
+    `--gpus-per-node` with a GPU for each process where SLURM has given some."""
     device: Device = "auto"
     """Where to compute; auto: a GPU where torch sees one. Not part of the recipe."""
     tensorboard: bool = False

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetpipe.tiling.boxes import Halo, Roi, Zyx, as_zyx
 from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.intensity import mirror_source, mirror_take
+from unetpipe.tiling.intensity import mirror_into, mirror_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def assemble_tile(
 ) -> None:
     """Fill ``out``, shape (c, z, y, x), with a tile and the halo around it."""
     seen = tile.grow(halo)
-    out[...] = mirror_take(block.source, block.origin, seen, geometry.volume_shape)
+    mirror_into(out, block.source, block.origin, seen, geometry.volume_shape)
 
 
 class Canvas:

@@ -37,6 +37,11 @@ from unetpipe.runtime.logs import log_file
 
 # Time to finish a step and save it before the launcher kills.
 SECONDS_TO_STOP = 300
+# Set where a job was given some.
+GPUS_OF_SLURM = (
+    *("SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK"),
+    *("SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS"),
+)
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 
 
@@ -59,7 +64,8 @@ def launch(
     nodes : int
         How many.
     node_command : str
-        Starts a command once on each node; not used for one node.
+        Starts a command once on each node; not used for one node. ``fill_in`` replaces
+        its ``{nodes}`` and ``{gpus}``.
     folder : Path
         On a disk that all nodes share; what passes between the processes lies there.
 
@@ -87,7 +93,7 @@ def launch(
         if nodes == 1:
             run_agent(path)
         else:
-            _run_everywhere(node_command, path)
+            _run_everywhere(fill_in(node_command, nodes, processes), path)
     except (ChildFailedError, subprocess.CalledProcessError, SignalException) as error:
         raise _reason(failure, error) from None
 
@@ -116,6 +122,17 @@ def run_agent(path: Path) -> None:
         finally:
             for name, handler in handlers.items():
                 signal.signal(getattr(signal, name), handler)
+
+
+def fill_in(node_command: str, nodes: int, processes: int) -> str:
+    """Return the command for so many nodes, and a GPU for each process on them.
+
+    All of it is said, because a step that says less inherits what the step around it
+    was given: one task, on one node.
+    """
+    has_gpus = any(os.environ.get(name) for name in GPUS_OF_SLURM)
+    gpus = f"--gpus-per-node={processes}" if has_gpus else ""
+    return node_command.replace("{nodes}", str(nodes)).replace("{gpus}", gpus)
 
 
 def _run_everywhere(node_command: str, path: Path) -> None:
