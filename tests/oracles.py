@@ -4,9 +4,35 @@ import numpy as np
 
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
-from unetpipe.tiling.boxes import as_zyx
-from unetpipe.tiling.grids import whole_section_input
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, round_up, whole_volume
+from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.tiling.intensity import mirror_take
+from unetpipe.tiling.unet_spec import UNetSpec
+
+
+def whole_section_input(shape: Zyx, spec: UNetSpec) -> Roi:
+    """Return the box that one pass over a whole volume or section would see.
+
+    Mirror-padded by the halo and rounded up to a legal size.
+    """
+    stop = as_zyx(map(round_up, shape, spec.pooling_grid))
+    return whole_volume(stop).grow(spec.halo)
+
+
+def predict_volume(
+    predictor: TilePredictor, image: np.ndarray, geometry: PredictionGeometry
+) -> np.ndarray:
+    """Predict a normalised volume in memory: uint8 (k, z, y, x)."""
+    channels = image.shape[0]
+    probability, _ = predictor.predict_block(
+        image,
+        (0, 0, 0),
+        whole_volume(as_zyx(image.shape[1:])),
+        geometry,
+        mean=np.zeros(channels, np.float32),
+        std=np.ones(channels, np.float32),
+    )
+    return probability
 
 
 def one_pass(network: UNet, image: np.ndarray) -> np.ndarray:

@@ -24,13 +24,13 @@ from tests.benchmarks.inputs import Prediction, save_model, store_volume
 from tests.benchmarks.peer_networks import trained_network
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio, time_once
+from tests.oracles import whole_section_input
 from unetpipe.network.predictor import DTYPES
 from unetpipe.network.unet import UNet, activate
 from unetpipe.runtime.files import read_record
 from unetpipe.runtime.machine import GIB
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Zyx, as_zyx
-from unetpipe.tiling.grids import whole_section_input
 from unetpipe.tiling.intensity import mirror_take, normalise
 from unetpipe.tiling.unet_spec import UNetSpec
 

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from tests.network.test_exact_tiling import he_network, image_of
+from tests.oracles import predict_volume
 from unetpipe.evaluation.seams import STRIP_VOX, SeamJumps, choose_shards
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.tiling.boxes import Halo, grid_cell, iterate_grid, whole_volume
@@ -170,7 +171,7 @@ def predicted(stride, seed):
     torch.set_num_threads(1)
     geometry = plan_geometry(SHAPE, (1, stride, stride), SPEC)
     predictor = TilePredictor(he_network(SPEC, seed))
-    return predictor.predict_volume(drawn_image(seed), geometry), geometry
+    return predict_volume(predictor, drawn_image(seed), geometry), geometry
 
 
 def ratios(stored, geometry):
@@ -195,7 +196,7 @@ def predicted_tile_by_tile(stride, seed):
         for x in range(0, SHAPE[2], stride):
             tile = np.s_[:, :, y : y + stride, x : x + stride]
             alone = plan_geometry(image[tile].shape[1:], (1, stride, stride), SPEC)
-            stored[tile] = predictor.predict_volume(image[tile], alone)
+            stored[tile] = predict_volume(predictor, image[tile], alone)
     return stored, geometry
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.oracles import assert_agree, one_pass
+from tests.oracles import assert_agree, one_pass, predict_volume
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
@@ -66,8 +66,8 @@ def test_tiles_agree_with_one_pass_over_the_whole_section(name):
     image = image_of(shape, spec.in_channels)
     expected = one_pass(network, image)
     assert expected.std() > 0.05, "a constant output would hide every seam"
-    stored = TilePredictor(network).predict_volume(
-        image, plan_geometry(shape, stride, spec)
+    stored = predict_volume(
+        TilePredictor(network), image, plan_geometry(shape, stride, spec)
     )
     assert_agree(stored, expected)
 
@@ -81,8 +81,8 @@ def test_tiles_of_an_ensemble_agree_with_the_mean_of_its_members_single_passes(n
     image = image_of(shape, spec.in_channels)
     passes = [one_pass(member, image) for member in ensemble.members]
     assert np.abs(passes[0] - passes[1]).max() > 0.05, "members that agree hide errors"
-    stored = TilePredictor(ensemble).predict_volume(
-        image, plan_geometry(shape, stride, spec)
+    stored = predict_volume(
+        TilePredictor(ensemble), image, plan_geometry(shape, stride, spec)
     )
     assert_agree(stored, np.mean(passes, axis=0))
 
@@ -93,8 +93,8 @@ def test_any_section_size_agrees_with_one_pass(size):
     network = he_network(spec)
     shape = (1, size, 37)
     image = image_of(shape)
-    stored = TilePredictor(network).predict_volume(
-        image, plan_geometry(shape, (1, 128, 48), spec)
+    stored = predict_volume(
+        TilePredictor(network), image, plan_geometry(shape, (1, 128, 48), spec)
     )
     assert_agree(stored, one_pass(network, image))
 
@@ -108,8 +108,8 @@ def test_any_number_of_sections_agrees_with_one_pass_in_three_dimensions(name, d
     image = image_of(shape)
     expected = one_pass(network, image)
     stride = as_zyx(g * n for g, n in zip(spec.pooling_grid, (2, 3, 2), strict=True))
-    stored = TilePredictor(network).predict_volume(
-        image, plan_geometry(shape, stride, spec)
+    stored = predict_volume(
+        TilePredictor(network), image, plan_geometry(shape, stride, spec)
     )
     assert_agree(stored, expected)
 
@@ -122,7 +122,7 @@ def test_a_volumetric_network_sees_the_sections_around_each_one():
     changed[0, 10] += 3
     geometry = plan_geometry((16, 6, 6), (4, 6, 6), spec)
     one, two = (
-        TilePredictor(network).predict_volume(i, geometry) for i in (image, changed)
+        predict_volume(TilePredictor(network), i, geometry) for i in (image, changed)
     )
     differs = [int(z) for z in np.flatnonzero((one != two).any(axis=(0, 2, 3)))]
     assert 10 in differs
@@ -182,7 +182,7 @@ def test_bf16_tiles_agree_bit_for_bit_with_larger_tiles():
     image = image_of(shape)
     predictor = TilePredictor(network, precision="bf16")
     small, large = (
-        predictor.predict_volume(image, plan_geometry(shape, (1, n, n), spec))
+        predict_volume(predictor, image, plan_geometry(shape, (1, n, n), spec))
         for n in (64, 256)
     )
     assert np.abs(small.astype(int) - large.astype(int)).max() <= 1
@@ -206,7 +206,7 @@ def test_a_stride_of_388_would_flip_labels(monkeypatch):
     monkeypatch.setattr(UNetSpec, "halo", Halo((0, 92, 92), (0, 92, 92)))
     monkeypatch.setattr(UNetSpec, "input_shape_for", lambda self, region: (1, 572, 572))
     geometry = plan_geometry(shape, (1, 388, 388), spec)
-    mutant = TilePredictor(network).predict_volume(image, geometry)
+    mutant = predict_volume(TilePredictor(network), image, geometry)
     monkeypatch.undo()
     with pytest.raises(AssertionError):
         assert_agree(mutant, one_pass(network, image))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe.records.prediction import PredictionPlan
 from unetpipe.report.run_state import (
     clock_of,
     prediction_state,
@@ -17,10 +18,12 @@ from unetpipe.report.run_state import (
 from unetpipe.runtime.files import write_record
 from unetpipe.runtime.locks import is_held
 from unetpipe.stages.status import status
-from unetpipe.storage.receipts import write_receipt
+from unetpipe.storage.receipts import receipt_path
+from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.training.history import History, HistoryRow
 
 GRID = dict.fromkeys(("stride", "input_shape", "chunk", "shard", "block"), (1, 10, 10))
+PLAN = Path(__file__).parents[1] / "records" / "version_0_1" / "plan.json"
 NAMES = {"network": "unet", "volume": "vol"}
 NOW = 1_000_000.0
 
@@ -34,25 +37,15 @@ def write(path: Path, text: str = "", *, age: float = 0.0) -> Path:
 
 def planned(folder: Path, *ages: float) -> Path:
     """Make a plan of 20 shards of 100 voxels, and receipts of these ages."""
-    write_record(
-        folder / "plan.json",
-        {
-            "geometry": {"volume_shape": (2, 20, 50), **GRID},
-            "receipts": str(folder / "receipts"),
-            "identity_sha256": "a",
-        },
-    )
+    old = PredictionPlan.read(PLAN)
+    grids = PredictionGeometry(volume_shape=(2, 20, 50), **GRID)
+    receipts = folder / "receipts"
+    old.model_copy(
+        update={"geometry": grids, "receipts": receipts, "identity_sha256": "a"}
+    ).write(folder / "plan.json")
     for number, age in enumerate(ages):
-        index = (number // 10, 0, number % 10)
-        write_receipt(
-            folder / "receipts",
-            index,
-            files={},
-            tiles={},
-            identity="a",
-            circumstances={},
-        )
-        path = folder / "receipts" / str(index[0]) / f"0.{index[2]}.json"
+        path = receipt_path(receipts, (number // 10, 0, number % 10))
+        write_record(path, {"identity": "a"})
         os.utime(path, (NOW - age, NOW - age))
     return folder
 

@@ -10,16 +10,15 @@ from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
 from unetpipe.evaluation.scored_volume import ScoredVolume
+from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.drop_probability import drop_probability
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
 from unetpipe.storage.dropping import drop_stores, is_dropped
-from unetpipe.storage.receipted import check_shards
+from unetpipe.storage.receipted import ReceiptedStore
 from unetpipe.storage.receipts import receipt_path
-from unetpipe.storage.verification import receipts_of
-from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE = (3, 40, 60)
@@ -74,7 +73,7 @@ class Dropped(Chain):
 
     @property
     def receipts(self) -> Path:
-        return receipts_of(read_record(self.folder / "prediction.json"))
+        return Prediction.read(self.folder / "prediction.json").outputs.receipts
 
     def shard_files(self) -> list[Path]:
         return [p for p in self.home.glob("*.zarr/*/c/**/*") if p.is_file()]
@@ -160,10 +159,10 @@ def test_verify_compares_blocks_with_the_hashes_that_are_left(run):
     with pytest.raises(IntegrityError, match="are not those that"):
         run.verify()
     path = run.folder / "prediction.json"
-    prediction = read_record(path)
-    geometry = PredictionGeometry.from_json(prediction["geometry"])
-    told = check_shards(geometry, run.receipts, {}, prediction["identity_sha256"])
-    write_record(path, prediction | {"content_sha256": told.content_sha256})
+    found = Prediction.read(path)
+    identity = found.identity_sha256
+    told = ReceiptedStore(found.geometry, run.receipts, {}, identity).check()
+    found.model_copy(update={"content_sha256": told.content_sha256}).write(path)
     with pytest.raises(IntegrityError, match=r"block 7 \(1 shards, by their hashes\)"):
         run.verify()
     record["circumstances"]["libraries"]["numcodecs"] = "0.1"

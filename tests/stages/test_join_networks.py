@@ -7,7 +7,9 @@ from safetensors.numpy import load_file, save_file
 
 from tests.stages.predicted import Chain
 from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record
 from unetpipe.stages.join_networks import join_networks
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -41,7 +43,7 @@ def members_of(make_model, *seeds):
 
 def predictor_of(model, **more):
     weights, description = model
-    return TilePredictor(load_network(weights, read_record(description)), **more)
+    return TilePredictor(load_network(weights, Model.read(description)), **more)
 
 
 @pytest.mark.parametrize(

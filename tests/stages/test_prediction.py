@@ -22,7 +22,9 @@ from unetpipe.errors import (
     Interrupted,
     ResourceError,
 )
-from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import open_volume, shard_path
@@ -44,14 +46,15 @@ def chain(tmp_path, make_volume, make_model):
 def test_stored_bits_equal_one_pass_over_the_whole_section(chain):
     run = chain()
     stored = run.run()
-    volume, description = read_record(run.ingest), read_record(run.model_json)
+    volume = read_record(run.ingest)
     image = open_volume(Path(volume["image"]["store"]))[...]
     mean, std = (
         np.array([c[key] for c in volume["statistics"]], np.float32)
         for key in ("mean", "std")
     )
     expected = one_pass(
-        load_network(run.model, description), normalise(image, mean=mean, std=std)
+        load_network(run.model, Model.read(run.model_json)),
+        normalise(image, mean=mean, std=std),
     )
     assert expected.std() > 0.05
     assert_agree(stored, expected)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.oracles import assert_agree, one_pass
+from tests.oracles import assert_agree, one_pass, predict_volume
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from unetpipe.errors import ResourceError
 from unetpipe.network.devices import has_arithmetic
-from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.tile_trials import (
     Measured,
     choose_batch,
@@ -19,6 +19,8 @@ from unetpipe.network.tile_trials import (
     num_places,
     spread_tiles,
 )
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Roi, grid_shape, whole_volume
@@ -88,14 +90,14 @@ def test_what_a_smaller_tile_predicts_is_one_pass_still(chain, small_memory):
     small_memory(70 * 120)
     run = chain()
     stored = run.run()
-    volume, description = read_record(run.ingest), read_record(run.model_json)
+    volume = read_record(run.ingest)
     image = open_volume(run.ingest.parent / "image.ome.zarr")[...]
     mean, std = (
         np.array([c[key] for c in volume["statistics"]], np.float32)
         for key in ("mean", "std")
     )
     small_memory(10**9)
-    network = load_network(run.model, description)
+    network = load_network(run.model, Model.read(run.model_json))
     assert_agree(stored, one_pass(network, normalise(image, mean=mean, std=std)))
 
 
@@ -279,7 +281,7 @@ def test_averaging_goes_through_the_chain(chain):
     plain = chain("plain", stride=(1, 16, 32))
     assert plan["projected"]["flop"] == 3 * plain.plan()["projected"]["flop"]
     stored = run.run()
-    network = load_network(run.model, read_record(run.model_json))
+    network = load_network(run.model, Model.read(run.model_json))
     predictor = TilePredictor(network, orientations=(0, 1, 6))
     volume = read_record(run.ingest)
     image = open_volume(run.ingest.parent / "image.ome.zarr")[...]
@@ -288,7 +290,7 @@ def test_averaging_goes_through_the_chain(chain):
         for key in ("mean", "std")
     )
     geometry = plan_geometry(SHAPE, (1, 16, 32), SPEC)
-    expected = predictor.predict_volume(normalise(image, mean=mean, std=std), geometry)
+    expected = predict_volume(predictor, normalise(image, mean=mean, std=std), geometry)
     assert np.array_equal(stored, expected)
 
 

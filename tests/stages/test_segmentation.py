@@ -25,7 +25,7 @@ from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.passes import ARITHMETIC
 from unetpipe.segmentation.store import SegmentationHome
 from unetpipe.segmentation.watershed import SeedRule
-from unetpipe.storage.receipts import check_receipt
+from unetpipe.storage.receipts import inspect_files
 from unetpipe.storage.volumes import open_volume, shard_path
 from unetpipe.targets.weight_map import separate_touching
 
@@ -204,9 +204,9 @@ def test_what_is_finished_is_hashed_once(tmp_path, monkeypatch, parts):
 
     def look(receipts, index, **known):
         seen.append(index)
-        return check_receipt(receipts, index, **known)
+        return inspect_files(receipts, index, **known)
 
-    monkeypatch.setattr("unetpipe.segmentation.store.check_receipt", look)
+    monkeypatch.setattr("unetpipe.storage.receipted.inspect_files", look)
     assert run.finish()["files_sha256"] == first["files_sha256"]
     assert sorted(seen) == [(z, 0, x) for z in range(2) for x in range(2)]
 

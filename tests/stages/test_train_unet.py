@@ -17,7 +17,8 @@ from unetpipe.config import (
     check_config,
 )
 from unetpipe.errors import ConfigError, DataError, IntegrityError, ResourceError
-from unetpipe.network.predictor import load_network
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
 from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.stages.train_unet import _choose_threads, train_unet
@@ -116,7 +117,9 @@ def with_training(**values):
 
 
 def test_the_model_is_what_prediction_loads(kept):
-    network = load_network(kept.folder / "model.safetensors", kept.model)
+    network = load_network(
+        kept.folder / "model.safetensors", Model.model_validate(kept.model)
+    )
     assert network.spec == NETWORK.spec()
     assert UNetSpec.from_json(kept.model["spec"]) == NETWORK.spec()
     assert kept.model["weights_sha256"] == hash_file(kept.folder / "model.safetensors")
@@ -159,7 +162,9 @@ def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
         device=torch.device("cpu"),
         largest_input=10**6,
     )
-    network = load_network(done.folder / "model.safetensors", averaged)
+    network = load_network(
+        done.folder / "model.safetensors", Model.model_validate(averaged)
+    )
     expected = validator.score(network, orientations=range(8))
     assert averaged["thresholds"] == expected.thresholds
     assert averaged["validation"] == pytest.approx(expected.scores, abs=1e-6)
@@ -220,7 +225,7 @@ def test_damaged_weights_are_written_again_from_the_state(done):
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(IntegrityError, match="delete it and repeat the same command"):
-        load_network(weights, done.model)
+        load_network(weights, Model.model_validate(done.model))
     weights.unlink()
     done()
     assert weights.read_bytes() == whole
@@ -410,7 +415,9 @@ def test_the_same_padding_preset_trains(tmp_path, rows):
     )
     training = Training(tmp_path / "unet", rows, network=network)()
     assert training.record["patch"] == [1, 52, 60]  # rounded up to the pooling grid
-    load_network(training.folder / "model.safetensors", training.model)
+    load_network(
+        training.folder / "model.safetensors", Model.model_validate(training.model)
+    )
 
 
 def test_volumetric_networks_train(tmp_path):

@@ -8,12 +8,11 @@ import pytest
 from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
+from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
 from unetpipe.storage.keeping import keep_network
-from unetpipe.storage.receipts import receipt_path
-from unetpipe.storage.verification import receipts_of
 from unetpipe.storage.volumes import open_volume, shard_path, write_shard
 
 SHAPE = (3, 40, 60)
@@ -135,7 +134,7 @@ def test_bits_that_fit_their_receipt_but_not_the_recipe_are_found(verified):
     assert geometry["block"] == geometry["shard"]
     voxels = array[:, :2, :32, :32]
     voxels[0, 0, 3, 4] ^= 1
-    receipt = receipt_path(receipts_of(read_record(verified.prediction)), (0, 0, 0))
+    receipt = verified.chain.receipt((0, 0, 0))
     record = read_record(receipt)
     record["files"]["probability"] = write_shard(array, (0, 0, 0), voxels)
     write_record(receipt, record)
@@ -155,7 +154,7 @@ def test_bits_that_fit_their_receipt_but_not_the_recipe_are_found(verified):
 def test_elsewhere_made_bits_are_compared_within_a_tolerance(
     verified, caplog, key, value, reason
 ):
-    receipts = receipts_of(read_record(verified.prediction))
+    receipts = Prediction.read(verified.prediction).outputs.receipts
     for path in receipts.rglob("*.json"):
         record = read_record(path)
         record["circumstances"][key] = value

@@ -11,7 +11,8 @@ from tests.stages.predicted import Chain, small_shards
 from tests.stages.segmented import Segmented, by_first_voxel
 from tests.stages.test_train_unet import Training, rows_of
 from unetpipe.config import NetworkConfig, TrainingConfig
-from unetpipe.network.predictor import load_network
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.intensity import normalise
@@ -43,7 +44,8 @@ def test_a_step_of_training_then_prediction_then_objects(tmp_path, monkeypatch):
         for key in ("mean", "std")
     )
     whole = one_pass(
-        load_network(model[0], trained.model), normalise(image, mean=mean, std=std)
+        load_network(model[0], Model.model_validate(trained.model)),
+        normalise(image, mean=mean, std=std),
     )
     assert whole.std() > 0.01
     assert_agree(stored, whole)

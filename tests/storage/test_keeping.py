@@ -13,6 +13,7 @@ from unetpipe.storage.keeping import (
     kept_networks,
     write_with_copy,
 )
+from unetpipe.tiling.unet_spec import UNetSpec
 
 ONE, TWO = "1a2b3c4d" + "0" * 56, "5e6f7a8b" + "0" * 56
 
@@ -20,7 +21,8 @@ ONE, TWO = "1a2b3c4d" + "0" * 56, "5e6f7a8b" + "0" * 56
 def finish(folder: Path, digest: str, **more) -> None:
     """Write a network as a training does: files beside their names, then renamed."""
     write_bytes_atomic(folder / "model.safetensors", digest.encode())
-    write_record(folder / "model.json", {"weights_sha256": digest, **more})
+    described = {"spec": UNetSpec().to_json(), "weights_sha256": digest}
+    write_record(folder / "model.json", described | more)
     write_bytes_atomic(folder / "history.csv", b"step\n")
     write_record(folder / "train.json", {"steps": 3})
 

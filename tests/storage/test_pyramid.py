@@ -9,11 +9,12 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from unetpipe.records.pyramids import PyramidJob
 from unetpipe.runtime.files import hash_file
 from unetpipe.storage.downsampling import downsample
 from unetpipe.storage.levels import create_levels, pyramid_factors
 from unetpipe.storage.pyramid import Pyramid, build_pyramid
-from unetpipe.storage.pyramid_parts import PyramidJob, coarsen_share, finish_levels
+from unetpipe.storage.pyramid_parts import coarsen_share, finish_levels
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import (
     create_labels_group,
@@ -32,6 +33,12 @@ def small_screen(monkeypatch):
     monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 16)
     monkeypatch.setattr("unetpipe.storage.pyramid.BLOCK_BYTES", 16 * 512)
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of tiny shards
+
+
+def job_of(path, is_labels, content, receipts):
+    return PyramidJob(
+        store=path, is_labels=is_labels, content_sha256=content, receipts=receipts
+    )
 
 
 def store(path, voxels=VOXELS, *, shard=SHARD, size=(50, 4, 4), left_out=(), **more):
@@ -116,7 +123,7 @@ def test_any_shape_shard_and_number_of_parts_gives_the_whole_array_halved(
     shard = (shard[0], *(2 * n for n in chunk))
     path = store(folder / "v.zarr", voxels, shard=shard, size=size)
     create_levels(path)
-    job = PyramidJob(path, is_labels, "content", folder / "receipts")
+    job = job_of(path, is_labels, "content", folder / "receipts")
     for part in reversed(range(num_parts)):
         coarsen_share(job, part=part, num_parts=num_parts)
     finish_levels(job)
@@ -131,7 +138,7 @@ def test_the_bits_do_not_depend_on_parts_or_interruptions(tmp_path, monkeypatch)
         tmp_path / "b" / "v.zarr", channels=("a", "b"), voxels=two_channels()
     )
     create_levels(parted)
-    job = PyramidJob(parted, False, "content", tmp_path / "receipts")
+    job = job_of(parted, False, "content", tmp_path / "receipts")
     blocks = Pyramid(parted, is_labels=False).blocks
     assert len(blocks) > 4
     written = []
@@ -168,7 +175,7 @@ def damage_bytes(path):
 def test_what_is_lost_or_damaged_is_made_again(tmp_path, damage, level):
     path = store(tmp_path / "v.zarr")
     create_levels(path)
-    job = PyramidJob(path, False, "content", tmp_path / "receipts")
+    job = job_of(path, False, "content", tmp_path / "receipts")
     finish_levels(job)
     before = contents(path)
     file = next(p for p in (path / str(level) / "c").rglob("*") if p.is_file())
@@ -182,12 +189,12 @@ def test_another_content_makes_another_pyramid(tmp_path):
     path = store(tmp_path / "v.zarr")
     create_levels(path)
     receipts = tmp_path / "receipts"
-    assert coarsen_share(PyramidJob(path, False, "one", receipts)) > 0
-    assert coarsen_share(PyramidJob(path, False, "one", receipts)) == 0
-    assert coarsen_share(PyramidJob(path, False, "two", receipts)) > 0
-    assert coarsen_share(PyramidJob(path, True, "two", receipts)) > 0
+    assert coarsen_share(job_of(path, False, "one", receipts)) > 0
+    assert coarsen_share(job_of(path, False, "one", receipts)) == 0
+    assert coarsen_share(job_of(path, False, "two", receipts)) > 0
+    assert coarsen_share(job_of(path, True, "two", receipts)) > 0
     receipt_path(receipts, (0, 0, 0)).write_text("{")
-    assert coarsen_share(PyramidJob(path, True, "two", receipts)) == 1
+    assert coarsen_share(job_of(path, True, "two", receipts)) == 1
 
 
 def test_shards_that_were_left_out_stay_left_out(tmp_path):
@@ -206,7 +213,7 @@ def test_a_store_with_one_level_is_left_as_it_is(tmp_path):
     path = store(tmp_path / "v.zarr", VOXELS[:, :16, :16])
     before = contents(path)
     create_levels(path)
-    job = PyramidJob(path, False, "content", tmp_path / "receipts")
+    job = job_of(path, False, "content", tmp_path / "receipts")
     assert coarsen_share(job) == 0
     assert finish_levels(job) == 1
     assert contents(path) == before

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.oracles import whole_section_input
 from unetpipe.errors import GeometryError
-from unetpipe.storage.receipted import parts_of_shards, shards_of_block
+from unetpipe.storage.receipted import parts_of_shards
 from unetpipe.tiling.boxes import as_zyx, whole_volume
 from unetpipe.tiling.grids import (
     PredictionGeometry,
     candidate_strides,
     plan_geometry,
-    whole_section_input,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -150,5 +150,6 @@ def test_the_part_of_a_shard_is_the_part_that_computes_its_block(num_parts):
         (9, 70, 101), **strides, chunk=(1, 16, 32), shard=(2, 32, 32), block=(4, 64, 32)
     )
     for block in range(grid.num_blocks):
-        (part,) = parts_of_shards(set(shards_of_block(block, grid)), grid, num_parts)
+        shards = {index for index, _ in grid.shards(grid.block_roi(block))}
+        (part,) = parts_of_shards(shards, grid, num_parts)
         assert block in grid.blocks_of_part(part, num_parts)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.network.test_exact_tiling import he_network, image_of
-from tests.oracles import assert_agree
+from tests.oracles import assert_agree, predict_volume
 from unetpipe.errors import GeometryError
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.tiling.boxes import as_zyx, round_up
@@ -95,7 +95,7 @@ def average_of_passes(network, image, numbers):
 def stored_average(network, image, stride, numbers, **settings):
     predictor = TilePredictor(network, orientations=numbers, **settings)
     shape = as_zyx(image.shape[1:])
-    return predictor.predict_volume(image, plan_geometry(shape, stride, network.spec))
+    return predict_volume(predictor, image, plan_geometry(shape, stride, network.spec))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -179,7 +179,7 @@ def test_averaged_bits_do_not_depend_on_blocks(precision):
     image = image_of((1, 30, 37))
     geometry = plan_geometry((1, 30, 37), (1, 8, 8), spec)
     predictor = TilePredictor(network, precision=precision, orientations=(0, 1, 6))
-    whole = predictor.predict_volume(image, geometry)
+    whole = predict_volume(predictor, image, geometry)
     zero = np.zeros(1, np.float32)
     for tile in geometry.tiles(geometry.block_roi(0)):
         inside = tile.intersect(geometry.block_roi(0))

@@ -8,14 +8,15 @@
     this thread             |t1|  |t2|  |t3|  |t4|-> block 1
 
 Each step waits while the next has its queue full. Nothing here changes a stored bit:
-the arithmetic is in ``inference`` and ``assembly``.
+the arithmetic is in ``predictor`` and ``tiling.blocks``.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Any
+from threading import Event
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.network.devices import enough_memory
+from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.predictor import TilePredictor, check_finite
 from unetpipe.network.transfer import Arrays, Lane, choose_lane
-from unetpipe.runtime.background import ahead, named
+from unetpipe.network.unet import UNet
+from unetpipe.records.prediction import Identity
+from unetpipe.runtime.background import Writer, ahead, named
+from unetpipe.runtime.progress import Progress
+from unetpipe.runtime.signals import check_finished
 from unetpipe.tiling.blocks import (
     BlockPrediction,
     BlockVoxels,
@@ -201,6 +207,91 @@ class Engine:
                 self.num_tiles += 1
             if canvas.is_whole:
                 yield canvas.finish()
+
+
+def open_engine(
+    identity: Identity,
+    geometry: PredictionGeometry,
+    network: UNet | Ensemble,
+    *,
+    device: torch.device,
+    autotune: bool,
+) -> Engine:
+    """Return the engine that computes what an identity describes.
+
+    Parameters
+    ----------
+    identity : Identity
+        Precision, orientations, batch, and the intensities of the whole volume.
+    geometry : PredictionGeometry
+        The volume's grids.
+    network : UNet or Ensemble
+        With the weights that the identity names.
+    device : torch.device
+        Where to compute.
+    autotune : bool
+        See ``TilePredictor``.
+    """
+    predictor = TilePredictor(
+        network,
+        precision=identity.precision,
+        device=device,
+        orientations=identity.orientations,
+        is_compiled=identity.is_compiled,
+        autotune=autotune,
+    )
+    mean, std = np.ascontiguousarray(np.array(identity.statistics, np.float32).T)
+    return Engine(
+        predictor, geometry, mean=mean, std=std, batch_tiles=identity.batch_tiles
+    )
+
+
+class BlockStore(Protocol):
+    """Where blocks come from: the open stores of a prediction."""
+
+    def read(self, number: int) -> BlockVoxels:
+        """Read what a block's tiles see."""
+
+
+def compute(
+    engine: Engine,
+    store: BlockStore,
+    todo: list[int],
+    write: Callable[[BlockPrediction], None],
+    *,
+    stop: Event,
+    name: str,
+) -> None:
+    """Compute blocks in order; a stop takes effect after the block in flight.
+
+    Parameters
+    ----------
+    engine : Engine
+    store : BlockStore
+        Read in another thread, ahead of the computing.
+    todo : list of int
+        Numbers of the blocks.
+    write : function
+        Writes a block, in a third thread.
+    stop : Event
+        Set by whoever wants the work to end early.
+    name : str
+        For the progress.
+
+    Raises
+    ------
+    Interrupted
+        If the work was ended before the last block.
+    """
+    progress = Progress(name, len(todo), "block")
+    predicted = engine.predict_blocks(ahead(map(store.read, todo)))
+    with progress, Writer(write) as writer, closing(predicted):
+        for block in predicted:
+            writer.put(block)
+            progress.update()
+            if stop.is_set():
+                break
+    check_finished(stop, progress.done, len(todo))
 
 
 def _place(canvas: Canvas, tile: Roi) -> str:

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.devices import choose_device
-from unetpipe.network.predictor import TilePredictor, load_network
-from unetpipe.runtime.files import read_record
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
+from unetpipe.records.volume import Intensity
 from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 from unetpipe.tiling.grids import plan_geometry
-from unetpipe.tiling.intensity import IntensityStatistics
+from unetpipe.tiling.intensity import IntensityStatistics, mean_and_std
 from unetpipe.tiling.orientations import check_stride, choose_orientations
-from unetpipe.tiling.quantised import DEFAULT_THRESHOLD
+from unetpipe.tiling.quantised import threshold_or_default
 from unetpipe.tiling.tile_choice import CPU_MEMORY_GB, rank_tiles
 
 
@@ -32,7 +34,7 @@ class TrainedNetwork:
     ----------
     predictor : TilePredictor
         The weights on their device.
-    description : dict
+    description : Model
         Its ``model.json``: recipe, thresholds, scores on the validation sections.
     precision : str
         Of the arithmetic: ``fp32``, ``bf16`` or ``fp16``.
@@ -41,21 +43,20 @@ class TrainedNetwork:
     """
 
     predictor: TilePredictor
-    description: dict[str, Any]
+    description: Model
     precision: str
     orientations: tuple[int, ...]
 
     @property
     def threshold(self) -> float:
         """Foreground probability that scored best on validation sections, or 0.5."""
-        chosen = self.description.get("thresholds", {}).get("segmentation")
-        return DEFAULT_THRESHOLD if chosen is None else float(chosen)
+        return threshold_or_default(self.description.chosen_threshold)
 
     def predict(
         self,
         image: NDArray[Any],
         *,
-        statistics: Sequence[dict[str, Any]] | None = None,
+        statistics: Sequence[Any] | None = None,
         stride: Zyx | None = None,
         memory_gb: float = CPU_MEMORY_GB,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
@@ -68,9 +69,9 @@ class TrainedNetwork:
         ----------
         image : integer or float array, shape (z, y, x) or (c, z, y, x)
             Grey values as they are, without NaN.
-        statistics : sequence of dict, optional
+        statistics : sequence, optional
             ``mean`` and ``std`` of each channel, as ``ingest.json`` has them, where the
-            array is a piece of a volume; else those of the array itself.
+            array is cut out of a volume; else those of the array itself.
         stride : (z, y, x), optional
             What a tile keeps, in voxels; else the fastest that fits the memory.
         memory_gb : float
@@ -93,11 +94,10 @@ class TrainedNetwork:
         image = image[None] if image.ndim == 3 else image
         self._check(image)
         shape = as_zyx(image.shape[1:])
-        if statistics is None:
-            statistics = [_measure(channel).to_json() for channel in image]
-        mean, std = (
-            np.array([channel[key] for channel in statistics], np.float32)
-            for key in ("mean", "std")
+        mean, std = mean_and_std(
+            map(_measure, image)
+            if statistics is None
+            else map(Intensity.of, statistics)
         )
         spec = self.predictor.spec
         stride = stride or self._choose_stride(shape, memory_gb)
@@ -165,7 +165,7 @@ def load_trained(
     ResourceError
         If ``cuda`` is wanted and there is none.
     """
-    description = read_record(folder / "model.json")
+    description = Model.read(folder / "model.json")
     orientations = choose_orientations(average)
     predictor = TilePredictor(
         load_network(folder / "model.safetensors", description),

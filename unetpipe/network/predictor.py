@@ -5,53 +5,24 @@ Shape suffixes: N tiles, C channels, K classes, Z Y X voxels.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
-from unetpipe.errors import DataError, IntegrityError
+from unetpipe.errors import DataError
 from unetpipe.network.determinism import repeatable_convolutions
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.unet import UNet, activate
-from unetpipe.runtime.files import hash_file
 from unetpipe.tiling.blocks import BlockVoxels, Canvas, assemble_tile
-from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, whole_volume
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.orientations import ORIENTATIONS, Orientation, widest_halo
-from unetpipe.tiling.unet_spec import UNetSpec
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def load_network(weights: Path, description: dict[str, Any]) -> UNet | Ensemble:
-    """Build the network, or ensemble, of a ``model.json`` and load its weights.
-
-    Raises
-    ------
-    IntegrityError
-        If the weights file is not the one that the description was written for.
-    """
-    found = hash_file(weights)
-    if found != description["weights_sha256"]:
-        raise IntegrityError(
-            f"{weights} has sha256 {found}, its model.json says "
-            f"{description['weights_sha256']}; the file is damaged or replaced: "
-            "delete it and repeat the same command: it is written again from the "
-            "training state"
-        )
-    spec, num_members = (
-        UNetSpec.from_json(description["spec"]),
-        description.get("num_members", 1),
-    )
-    network = UNet(spec) if num_members == 1 else Ensemble(spec, num_members)
-    network.load_state_dict(load_file(weights))
-    return network.eval()
 
 
 class TilePredictor:
@@ -242,21 +213,6 @@ class TilePredictor:
             canvas.paste(tile, kept[0], None if classes is None else classes[0])
         finished = canvas.finish()
         return finished.probability, finished.classes
-
-    def predict_volume(
-        self, image: NDArray[np.float32], geometry: PredictionGeometry
-    ) -> NDArray[np.uint8]:
-        """Predict a normalised volume in memory: uint8 (k, z, y, x)."""
-        channels = image.shape[0]
-        probability, _ = self.predict_block(
-            image,
-            (0, 0, 0),
-            whole_volume(as_zyx(image.shape[1:])),
-            geometry,
-            mean=np.zeros(channels, np.float32),
-            std=np.ones(channels, np.float32),
-        )
-        return probability
 
     def _average(self, tiles: Tensor, stride: Zyx) -> Tensor:
         """Return the mean probability over the orientations: (n, k, *stride).

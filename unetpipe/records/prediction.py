@@ -90,6 +90,11 @@ class Outputs(Value):
         """The folder that holds them, and their receipts."""
         return self.probability.store.parent
 
+    @property
+    def receipts(self) -> Path:
+        """The folder of the receipts of shards."""
+        return self.home / "receipts"
+
 
 class Projected(Value):
     """What a prediction will take."""

@@ -1,7 +1,7 @@
 """What is known of a volume that was brought into its store: ``ingest.json``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict
 
@@ -35,6 +35,18 @@ class Manifest(Record):
     """None of a folder that is used where it is: its files are hashed as they are
     read."""
     circumstances: Circumstances | None = None
+
+
+class Intensity(Value):
+    """What the grey values of a channel are normalised by."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, values: Any) -> Self:
+        """Return the same of a mapping, or of anything with these attributes."""
+        return cls.model_validate(values, from_attributes=True)
 
 
 class ChannelStatistics(Value):

@@ -59,6 +59,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def link_or_copy(path: Path, link: Path) -> None:
+    """Give a file a second name; a copy where the file system has no hard links."""
+    try:
+        os.link(path, link)
+    except OSError:
+        write_bytes_atomic(link, path.read_bytes())
+
+
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a JSON record atomically."""
     text = json.dumps(record, indent=2, allow_nan=False, default=_plain)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from unetpipe.errors import Interrupted
+
 # What a cluster sends before the wall time is over, or a job is taken off its node.
 TIME_IS_UP = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -31,3 +33,12 @@ def told_to_stop(*numbers: signal.Signals) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check_finished(stop: threading.Event, num_done: int, num_blocks: int) -> None:
+    """Raise Interrupted if a signal has ended the work before its last block."""
+    if stop.is_set() and num_done < num_blocks:
+        raise Interrupted(
+            f"told to stop after {num_done} of {num_blocks} blocks; all finished "
+            "blocks are kept: repeat the same command to go on"
+        )

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import IntegrityError
-from unetpipe.runtime.files import write_bytes_atomic
-from unetpipe.storage.receipts import inspect_files, receipt_path, write_receipt
+from unetpipe.records.receipts import FilesReceipt
+from unetpipe.runtime.files import hash_file, write_bytes_atomic
+from unetpipe.storage.receipts import read_receipt, receipt_path
 from unetpipe.tiling.boxes import Zyx
 
 FILE = "block"
@@ -58,19 +59,22 @@ class BlockFiles:
         head = _pad(len(head).to_bytes(LENGTH_BYTES, "little") + head)
         content = b"".join([head, *pieces])
         write_bytes_atomic(self._path(index), content)
-        write_receipt(
-            self.folder,
-            index,
-            files={FILE: hashlib.sha256(content).hexdigest()},
-            tiles={},
-            identity=self.identity,
-            circumstances={},
+        receipt = FilesReceipt(
+            files={FILE: hashlib.sha256(content).hexdigest()}, identity=self.identity
         )
+        receipt.write(receipt_path(self.folder, index))
 
     def problem(self, index: Zyx) -> str | None:
         """Return None if a block is there and whole, else what is wrong with it."""
-        files = {FILE: self._path(index)}
-        return inspect_files(self.folder, index, files=files, identity=self.identity)[0]
+        problem, receipt = read_receipt(
+            receipt_path(self.folder, index), FilesReceipt, self.identity
+        )
+        if problem or receipt is None:
+            return problem
+        path = self._path(index)
+        if not path.exists() or hash_file(path) != receipt.files.get(FILE):
+            return "has a receipt, but its file is missing or has other bytes"
+        return None
 
     def read(self, index: Zyx, *names: str) -> list[NDArray[Any]]:
         """Return some arrays of a block.

@@ -1,11 +1,11 @@
 """What objects are made of: the class of each voxel, and its stored probability."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.records.prediction import Outputs
 from unetpipe.segmentation.thresholds import choose_classes
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling.boxes import Roi
@@ -19,15 +19,14 @@ class ClassSource:
 
     Parameters
     ----------
-    predicted : dict
-        ``prediction.json``.
+    outputs : Outputs
+        The stores of the prediction.
     settings : dict
         Of the segmentation, choices filled in: ``threshold`` and ``flood_threshold``
         with two classes; with more ``class_thresholds`` and ``object_classes``.
     """
 
-    def __init__(self, predicted: dict[str, Any], settings: dict[str, Any]) -> None:
-        outputs = predicted["outputs"]
+    def __init__(self, outputs: Outputs, settings: dict[str, Any]) -> None:
         self._threshold: float = settings["threshold"]
         flooded = settings["flood_threshold"]
         self._flood_threshold = min(
@@ -35,10 +34,10 @@ class ClassSource:
         )
         self._chosen = settings["object_classes"]
         self._class_thresholds = settings["class_thresholds"]
-        self._probability = open_volume(Path(outputs["probability"]["store"]))
+        self._probability = open_volume(outputs.probability.store)
         self._classes = None
-        if "classes" in outputs:
-            self._classes = open_volume(Path(outputs["classes"]["store"]))
+        if outputs.classes:
+            self._classes = open_volume(outputs.classes.store)
 
     @property
     def is_binary(self) -> bool:

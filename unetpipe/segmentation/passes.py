@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import Interrupted
-from unetpipe.runtime.files import read_record
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.machine import GIB
 from unetpipe.runtime.progress import Progress
-from unetpipe.runtime.signals import TIME_IS_UP, told_to_stop
+from unetpipe.runtime.signals import TIME_IS_UP, check_finished, told_to_stop
 from unetpipe.segmentation.block_labels import HOLE, label_block
 from unetpipe.segmentation.block_merge import (
     ONCE,
@@ -41,7 +42,6 @@ from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.segmentation.watershed_blocks import WatershedPass
 from unetpipe.tiling.boxes import Zyx, as_zyx
-from unetpipe.tiling.grids import PredictionGeometry
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +89,14 @@ class Segmentation:
         settings: Settings,
         folder: Path,
     ) -> None:
-        predicted, volume = read_record(prediction), read_record(ingest)
-        self.volume: str = predicted["volume"]
-        chosen = read_record(model_json).get("thresholds", {})
+        predicted, volume = Prediction.read(prediction), IngestedVolume.read(ingest)
+        self.volume = predicted.volume
+        chosen = Model.read(model_json).thresholds
         self.settings, self.threshold_source = fill_choices(settings, chosen)
-        z, y, x = (float(edge) for edge in volume["voxel_size_nm"])
+        z, y, x = volume.voxel_size_nm
         identity = {
-            "prediction": predicted["identity_sha256"],
-            "content": predicted["content_sha256"],
+            "prediction": predicted.identity_sha256,
+            "content": predicted.content_sha256,
             "settings": {k: v for k, v in self.settings.items() if k not in UNSAID},
             "voxel_size_nm": [z, y, x],
             "code": code_fingerprint(
@@ -105,12 +105,11 @@ class Segmentation:
                 without=("unetpipe.segmentation.store",),
             ),
         }
-        geometry = PredictionGeometry.from_json(predicted["geometry"])
         block_shards = as_zyx(settings["block_shards"])
         self.home = SegmentationHome(
-            folder, geometry, block_shards, (z, y, x), identity
+            folder, predicted.geometry, block_shards, (z, y, x), identity
         )
-        self._source = ClassSource(predicted, self.settings)
+        self._source = ClassSource(predicted.outputs, self.settings)
         self._ids: FinalIds | None = None
         self._watershed: WatershedPass | None = None
         if settings["method"] == "watershed":
@@ -190,11 +189,7 @@ class Segmentation:
             for number in blocks:
                 do(number)
                 bar.update()
-                if stop.is_set() and bar.done < len(blocks):
-                    raise Interrupted(
-                        f"told to stop after {bar.done} of {len(blocks)} blocks; all "
-                        "finished blocks are kept: repeat the same command to go on"
-                    )
+                check_finished(stop, bar.done, len(blocks))
 
     def _index(self, number: int) -> Zyx:
         return self.home.block_index(number)
@@ -236,7 +231,7 @@ class Segmentation:
         if self._ids is None:
             self._ids = FinalIds(self.home)
         roi = self.home.geometry.block_roi(number)
-        dtype = self.home.arrays["objects"].dtype
+        dtype = self.home.shards.arrays["objects"].dtype
         if self._watershed is not None:
             objects = self._watershed.flood(number, self._ids).astype(dtype)
             self.home.write_block(number, self._source.shown(roi), objects)

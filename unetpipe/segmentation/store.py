@@ -12,7 +12,6 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -22,30 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError
-from unetpipe.runtime.files import (
-    ListHash,
-    circumstances,
-    hash_of,
-    read_record,
-    write_record,
-)
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.runtime.files import ListHash, hash_of, read_record, write_record
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.segmentation.block_files import BlockFiles
-from unetpipe.storage.receipts import Arrays, check_receipt, receipt_path, write_receipt
+from unetpipe.storage.receipted import ReceiptedStore
 from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     is_store,
     open_volume,
-    write_shard,
 )
 from unetpipe.tiling.boxes import (
     Halo,
     Roi,
     Zyx,
     as_zyx,
+    grid_index,
+    grid_number,
     grid_shape,
-    iterate_grid,
     whole_volume,
 )
 from unetpipe.tiling.grids import PredictionGeometry
@@ -106,11 +100,11 @@ class SegmentationHome:
         self.receipts = self.path / "receipts"
         cut = hash_of([self.identity_sha256, self.geometry.block])
         self.scratch = self.path / f"scratch-{cut[:8]}"
-        self._circumstances = circumstances()
+        self._circumstances = Circumstances.here()
         self.labelled, self.merged, self.flooded = (
             BlockFiles(self.scratch / name, cut) for name in (LABELLED, MERGED, FLOODED)
         )
-        self._arrays: Arrays | None = None
+        self._shards: ReceiptedStore | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -124,28 +118,28 @@ class SegmentationHome:
 
     def block_index(self, number: int) -> Zyx:
         """Return where a block lies in the grid of blocks."""
-        _, rows, columns = self.block_counts
-        z, rest = divmod(number, rows * columns)
-        return as_zyx((z, *divmod(rest, columns)))
+        return grid_index(number, self.block_counts)
 
     def block_number(self, index: Zyx) -> int:
         """Return the number of a block."""
-        _, rows, columns = self.block_counts
-        return (index[0] * rows + index[1]) * columns + index[2]
+        return grid_number(index, self.block_counts)
 
     def grow(self, roi: Roi, halo: Halo) -> Roi:
         """Return a box with its halo, clipped to the volume."""
         return roi.grow(halo).intersect(whole_volume(self.geometry.volume_shape))
 
     @property
-    def arrays(self) -> Arrays:
-        """The open stores: ``mask`` and ``objects``."""
-        if self._arrays is None:
-            self._arrays = {
+    def shards(self) -> ReceiptedStore:
+        """The open stores, ``mask`` and ``objects``, with the receipts of shards."""
+        if self._shards is None:
+            arrays = {
                 "mask": open_volume(self.store, mode="r+"),
                 "objects": open_volume(self.objects_store, mode="r+"),
             }
-        return self._arrays
+            self._shards = ReceiptedStore(
+                self.geometry, self.receipts, arrays, self.identity_sha256
+            )
+        return self._shards
 
     def create_stores(self, num_objects: int) -> None:
         """Create mask and objects; under their final name at once, or not at all."""
@@ -172,41 +166,28 @@ class SegmentationHome:
         self, number: int, mask: NDArray[np.uint8], objects: NDArray[Any]
     ) -> None:
         """Write the shards of a block, and after each its receipt."""
-        roi, arrays = self.geometry.block_roi(number), self.arrays
-        for index, shard in self.geometry.shards(roi):
+        roi = self.geometry.block_roi(number)
+        for index, shard in self.shards.shards(number):
             inside = shard.relative_to(roi.start).slices
-            files = {
-                name: write_shard(arrays[name], index, voxels[inside])
-                for name, voxels in (("mask", mask), ("objects", objects))
-            }
-            write_receipt(
-                self.receipts,
-                index,
-                files=files,
-                tiles={},
-                identity=self.identity_sha256,
-                circumstances=self._circumstances,
-            )
+            results = {"mask": mask[inside], "objects": objects[inside]}
+            self.shards.write(index, results, self._circumstances, tiles={})
 
     def lacks_shards(self, number: int) -> bool:
         """Return whether a shard of a block is not there, or not whole."""
-        shards = self.geometry.shards(self.geometry.block_roi(number))
-        problems = {index: self._problem(index) for index, _ in shards}
-        for index, problem in problems.items():
-            if problem and problem not in ("has no receipt", "has no store"):
-                log.warning("shard %s %s; it is made again", index, problem)
-        return any(problems.values())
+        return not self._has_stores or self.shards.lacks_shards(number)
 
     def problems(self) -> dict[Zyx, str]:
         """Return what is wrong with which shard; hashes all of them."""
-        found = {index: self._problem(index) for index in self._all_shards()}
-        return {index: problem for index, problem in found.items() if problem}
+        if not self._has_stores:
+            whole = whole_volume(self.geometry.volume_shape)
+            return {i: "has no store" for i, _ in self.geometry.shards(whole)}
+        return self.shards.check().problems
 
     def hash_files(self) -> dict[str, str]:
         """Return a hash of all shards of each array, as their receipts tell."""
-        total = {name: ListHash() for name in self.arrays}
-        for index in self._all_shards():
-            files = read_record(receipt_path(self.receipts, index))["files"]
+        total = {name: ListHash() for name in self.shards.arrays}
+        for index in self.shards.indices():
+            files = self.shards.receipt(index).files
             for name, digest in total.items():
                 digest.add(files[name])
         return {name: digest.hexdigest() for name, digest in total.items()}
@@ -231,10 +212,6 @@ class SegmentationHome:
         """Take back that it is whole; the passes begin anew, whole shards are kept."""
         self._finished.unlink(missing_ok=True)
 
-    def _all_shards(self) -> Iterator[Zyx]:
-        whole = whole_volume(self.geometry.volume_shape)
-        return iterate_grid(whole, self.geometry.shard)
-
     @property
     def _finished(self) -> Path:
         return self.path / "finished.json"
@@ -243,13 +220,6 @@ class SegmentationHome:
     def _has_stores(self) -> bool:
         stores = (self.store, self.objects_store)
         return all((s / "zarr.json").exists() and is_store(s) for s in stores)
-
-    def _problem(self, index: Zyx) -> str | None:
-        if not self._has_stores:
-            return "has no store"
-        return check_receipt(
-            self.receipts, index, arrays=self.arrays, identity=self.identity_sha256
-        )
 
 
 def _check_size(geometry: PredictionGeometry, block_shards: Zyx) -> None:

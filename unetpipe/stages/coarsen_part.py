@@ -4,10 +4,11 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.pyramids import CoarsenedPart, StoresToCoarsen
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.storage.dropping import check_kept
-from unetpipe.storage.pyramid_parts import PyramidJob, coarsen_share
+from unetpipe.storage.pyramid_parts import coarsen_share
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +33,18 @@ def coarsen_part(*, source: Path, part: int, num_parts: int, record: Path) -> No
         If the disk is full; what is finished is kept.
     """
     began = time.monotonic()
-    jobs = [PyramidJob.from_json(values) for values in read_record(source)["pyramids"]]
+    jobs = StoresToCoarsen.read(source).pyramids
     for job in jobs:
         check_kept(job.store)
     written = {
         str(job.store): coarsen_share(job, part=part, num_parts=num_parts)
         for job in jobs
     }
-    write_record(
-        record,
-        {
-            "part": part,
-            "num_parts": num_parts,
-            "num_blocks_written": written,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    CoarsenedPart(
+        part=part,
+        num_parts=num_parts,
+        num_blocks_written=written,
+        peak_rss_bytes=peak_rss_bytes(),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     log.info("part %d done: %d blocks", part, sum(written.values()))

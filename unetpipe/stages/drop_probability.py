@@ -4,7 +4,8 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.prediction import DroppedProbability, Prediction
 from unetpipe.runtime.locks import claim
 from unetpipe.runtime.text import describe_quantity
 from unetpipe.storage.dropping import drop_stores
@@ -32,22 +33,19 @@ def drop_probability(
         Where to write ``dropped.json``: the bytes that were given back.
     """
     began = time.monotonic()
-    predicted = read_record(prediction)
-    stores = [Path(output["store"]) for output in predicted["outputs"].values()]
+    predicted = Prediction.read(prediction)
+    stores = tuple(predicted.outputs.stores.values())
     with claim(record.with_name(f".{record.stem}.claim"), str(record)):
         for path in (marker, *parts):
             path.unlink(missing_ok=True)
-        num_bytes = drop_stores(stores[0].parent, stores)
-    write_record(
-        record,
-        {
-            "volume": predicted["volume"],
-            "identity_sha256": predicted["identity_sha256"],
-            "stores": [str(store) for store in stores],
-            "num_bytes": num_bytes,
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+        num_bytes = drop_stores(predicted.outputs.home, stores)
+    DroppedProbability(
+        volume=predicted.volume,
+        identity_sha256=predicted.identity_sha256,
+        stores=stores,
+        num_bytes=num_bytes,
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     log.info(
         "%s dropped from %s",
         describe_quantity(num_bytes, "B"),

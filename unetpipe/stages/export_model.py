@@ -6,7 +6,6 @@ import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -27,11 +26,12 @@ from unetpipe.network.formats import (
     wrap,
     wrapper_arguments,
 )
-from unetpipe.network.predictor import load_network
+from unetpipe.network.weights import load_network
+from unetpipe.records.model import Model
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import (
     circumstances,
     hash_file,
-    read_record,
     write_bytes_atomic,
     write_record,
 )
@@ -87,7 +87,7 @@ def export_model(
         If the traced network computes something else.
     """
     began = time.monotonic()
-    description = read_record(model_json)
+    description = Model.read(model_json)
     network = load_network(model, description)
     if isinstance(network, Ensemble):
         raise ConfigError(
@@ -96,7 +96,7 @@ def export_model(
         )
     spec = network.spec
     wrapper, rule = wrap(network), tile_rule(spec)
-    image = _test_image(read_record(ingest), section, rule)
+    image = _test_image(IngestedVolume.read(ingest), section, rule)
     normalised = torch.from_numpy(_normalise(image))
     with torch.no_grad():
         probability = wrapper(normalised).numpy()
@@ -143,7 +143,7 @@ def export_model(
         {
             "package": str(package),
             "package_sha256": hash_file(package),
-            "weights_sha256": description["weights_sha256"],
+            "weights_sha256": description.weights_sha256,
             "files": {key: len(value) for key, value in files.items()},
             "tile_rule": rule,
             "circumstances": circumstances(seconds=time.monotonic() - began),
@@ -153,16 +153,16 @@ def export_model(
 
 
 def _test_image(
-    volume: dict[str, Any], section: int, rule: dict[str, int]
+    volume: IngestedVolume, section: int, rule: dict[str, int]
 ) -> NDArray[np.float32]:
     """Return the middle of a section, (1, c, y, x), mirrored where it is too small."""
     step = rule["step"]
     side = max(rule["min"], -(-TEST_SIDE // step) * step)
-    depth, height, width = volume["shape"]
+    depth, height, width = volume.shape
     y, x = ((n - side) // 2 for n in (height, width))
     roi = Roi((section, y, x), (section + 1, y + side, x + side))
     source = mirror_source(roi, (depth, height, width))
-    real = read_roi(open_volume(Path(volume["image"]["store"])), source)
+    real = read_roi(open_volume(volume.image.store), source)
     cut = mirror_take(real, source.start, roi, (depth, height, width))
     image: NDArray[np.float32] = np.ascontiguousarray(cut[:, 0], np.float32)[None]
     return image
@@ -182,14 +182,14 @@ def _class_names(spec: UNetSpec) -> list[str]:
     return [f"class{k}" for k in range(spec.num_classes)]
 
 
-def _documentation(name: str, description: dict[str, Any]) -> str:
+def _documentation(name: str, description: Model) -> str:
     scores = "".join(
         f"- {metric}: {score:.4f}\n"
-        for metric, score in sorted(description["validation"].items())
+        for metric, score in sorted(description.validation.items())
     )
     thresholds = "".join(
         f"- {metric}: {value:g}\n"
-        for metric, value in sorted(description["thresholds"].items())
+        for metric, value in sorted(description.thresholds.items())
     )
     return (
         f"# {name}\n\nA U-Net (Ronneberger, Fischer, Brox 2015), trained by unetpipe. "

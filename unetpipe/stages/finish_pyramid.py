@@ -4,9 +4,10 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.pyramids import FinishedPyramids, StoresToCoarsen
 from unetpipe.storage.dropping import check_kept
-from unetpipe.storage.pyramid_parts import PyramidJob, finish_levels
+from unetpipe.storage.pyramid_parts import finish_levels
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +25,11 @@ def finish_pyramid(*, source: Path, record: Path) -> None:
         Where to write the record, last.
     """
     began = time.monotonic()
-    jobs = [PyramidJob.from_json(values) for values in read_record(source)["pyramids"]]
+    jobs = StoresToCoarsen.read(source).pyramids
     for job in jobs:
         check_kept(job.store)
     num_levels = {str(job.store): finish_levels(job) for job in jobs}
-    write_record(
-        record,
-        {
-            "num_levels": num_levels,
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    made = Circumstances.here(seconds=time.monotonic() - began)
+    FinishedPyramids(num_levels=num_levels, circumstances=made).write(record)
     for store, count in num_levels.items():
         log.info("%s has %d levels", store, count)

@@ -7,6 +7,7 @@ from typing import Any
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.errors import IntegrityError
+from unetpipe.records.pyramids import PyramidJob
 from unetpipe.runtime.files import circumstances, read_record
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.segmentation.passes import Segmentation
@@ -15,7 +16,7 @@ from unetpipe.segmentation.store import SegmentationHome
 from unetpipe.segmentation.table import describe_objects, write_table
 from unetpipe.storage.keeping import write_with_copy
 from unetpipe.storage.levels import create_levels
-from unetpipe.storage.pyramid_parts import PyramidJob, finish_levels
+from unetpipe.storage.pyramid_parts import finish_levels
 
 log = logging.getLogger(__name__)
 

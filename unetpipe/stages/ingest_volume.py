@@ -33,12 +33,12 @@ from unetpipe.ingestion.opening import (
     open_originals,
 )
 from unetpipe.ingestion.palette import Palette, choose_palette
+from unetpipe.records.pyramids import PyramidJob
 from unetpipe.runtime.files import circumstances, read_record, write_record
 from unetpipe.runtime.problems import Problems
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.storage.levels import create_levels
 from unetpipe.storage.pyramid import build_pyramid
-from unetpipe.storage.pyramid_parts import PyramidJob
 from unetpipe.storage.volumes import create_labels_group
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import time
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +13,26 @@ from numpy.typing import NDArray
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError
 from unetpipe.images.prediction_mask import read_mask
-from unetpipe.runtime.files import (
-    circumstances,
-    read_record,
-    write_record,
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import (
+    Identity,
+    PredictionPlan,
+    Projected,
+    TileRules,
 )
+from unetpipe.records.probe import Probe
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.machine import check_free_disk
 from unetpipe.runtime.progress import describe_seconds
 from unetpipe.runtime.text import describe_quantity
 from unetpipe.storage.ngff import name_classes
 from unetpipe.storage.predictions import PredictionHome
-from unetpipe.tiling.boxes import as_zyx, grid_shape
+from unetpipe.tiling.boxes import grid_shape
 from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
 from unetpipe.tiling.orientations import check_stride
 from unetpipe.tiling.part_memory import project_part
-from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
@@ -77,151 +80,140 @@ def plan_prediction(
         If a store of this name was made from another recipe.
     """
     began = time.monotonic()
-    volume, description = read_record(ingest), read_record(model_json)
-    probed = read_record(probe)
-    spec = UNetSpec.from_json(description["spec"])
+    volume, model, probed = (
+        IngestedVolume.read(ingest),
+        Model.read(model_json),
+        Probe.read(probe),
+    )
     _check_flips(probed, prediction)
     geometry = plan_geometry(
-        as_zyx(volume["shape"]),
-        as_zyx(probed["stride"]),
-        spec,
-        block_shards=prediction.block_shards,
+        volume.shape, probed.stride, model.spec, block_shards=prediction.block_shards
     )
-    check_stride(geometry.stride, spec.pooling_grid, probed["orientations"])
+    check_stride(geometry.stride, model.spec.pooling_grid, probed.orientations)
     kept = _read_mask(volume, prediction, geometry)
     rules = _selection(volume, prediction, kept)
-    identity = _identity(volume, description, probed, geometry, rules)
     home = PredictionHome(
         folder,
         geometry,
-        volume["voxel_size_nm"],
-        identity,
-        name_classes(class_names or _usual_names(spec.num_classes)),
+        volume.voxel_size_nm,
+        _identity(volume, model, probed, geometry, rules),
+        name_classes(class_names or _usual_names(model.spec.num_classes)),
     )
     num_tiles = _count_tiles(geometry, rules, kept)
-    projected = _project(
-        geometry, spec, description, probed, prediction, volume, num_tiles
-    )
+    projected = _project(geometry, model, probed, volume, num_tiles, prediction.parts)
     if home.path.exists():
         home.restore()
     else:
-        check_free_disk(folder, projected["disk_bytes"] / LEAST_COMPRESSION)
+        check_free_disk(folder, projected.disk_bytes / LEAST_COMPRESSION)
         home.tell_differences()
         home.create(None if kept is None else _as_npy(kept))
     home.name_channels()
-    write_record(
-        record,
-        {
-            "volume": volume["volume"],
-            "ingest": str(ingest),
-            "identity": identity,
-            "identity_sha256": home.identity_sha256,
-            "receipts": str(home.receipts),
-            "outputs": home.outputs,
-            "geometry": geometry.to_json(),
-            "num_blocks": geometry.num_blocks,
-            "num_parts": prediction.parts,
-            "threads": probed["threads"],
-            "precision": probed["precision"],
-            "device": prediction.device,
-            "autotune": prediction.autotune,
-            "input_shapes": probed["input_shapes"],
-            "flip_fraction": probed["flip_fraction"],
-            "projected": projected,
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    PredictionPlan(
+        volume=volume.volume,
+        ingest=ingest,
+        identity=home.identity,
+        identity_sha256=home.identity_sha256,
+        receipts=home.receipts,
+        outputs=home.outputs,
+        geometry=geometry,
+        num_blocks=geometry.num_blocks,
+        num_parts=prediction.parts,
+        threads=probed.threads,
+        precision=probed.precision,
+        device=prediction.device,
+        autotune=prediction.autotune,
+        input_shapes=probed.input_shapes,
+        flip_fraction=probed.flip_fraction,
+        projected=projected,
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     log.info(
         "%d of %d tiles in %d blocks and %d parts: about %s, %s on disk",
         num_tiles,
         geometry.num_tiles,
         geometry.num_blocks,
         prediction.parts,
-        describe_seconds(3600 * projected["hours"]),
-        describe_quantity(projected["disk_bytes"], "iB", base=1024),
+        describe_seconds(3600 * projected.hours),
+        describe_quantity(projected.disk_bytes, "iB", base=1024),
     )
 
 
-def _check_flips(probed: dict[str, Any], prediction: PredictionConfig) -> None:
-    if probed["flip_fraction"] > prediction.largest_flip_fraction:
+def _check_flips(probed: Probe, prediction: PredictionConfig) -> None:
+    if probed.flip_fraction > prediction.largest_flip_fraction:
         raise ConfigError(
-            f"prediction.precision is {probed['precision']}, which flips "
-            f"{probed['flip_fraction']:.4f} of the labels against fp32, more than "
+            f"prediction.precision is {probed.precision}, which flips "
+            f"{probed.flip_fraction:.4f} of the labels against fp32, more than "
             f"prediction.largest_flip_fraction {prediction.largest_flip_fraction}; "
             "use fp32 or allow more"
         )
 
 
 def _identity(
-    volume: dict[str, Any],
-    description: dict[str, Any],
-    probed: dict[str, Any],
+    volume: IngestedVolume,
+    model: Model,
+    probed: Probe,
     geometry: PredictionGeometry,
-    rules: dict[str, Any],
-) -> dict[str, Any]:
+    rules: TileRules,
+) -> Identity:
     """Return what decides the stored bits; blocks, parts and threads do not belong."""
     grids = geometry.to_json()
     grids.pop("block")
-    return {
-        "weights_sha256": description["weights_sha256"],
-        "spec": description["spec"],
-        "input_sha256": volume["image"]["content_sha256"],
-        "statistics": [[c["mean"], c["std"]] for c in volume["statistics"]],
-        "code": code_fingerprint(
+    return Identity(
+        weights_sha256=model.weights_sha256,
+        spec=model.spec.to_json(),
+        input_sha256=volume.image.content_sha256,
+        statistics=tuple((c.mean, c.std) for c in volume.statistics),
+        code=code_fingerprint(
             "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
         ),
-        "geometry": grids,
-        "precision": probed["precision"],
-        "batch_tiles": probed["batch_tiles"],
-        "is_compiled": probed["is_compiled"],
-        "orientations": probed["orientations"],
-        "selection": rules,
-    }
+        geometry=grids,
+        precision=probed.precision,
+        batch_tiles=probed.batch_tiles,
+        is_compiled=probed.is_compiled,
+        orientations=probed.orientations,
+        selection=rules,
+    )
 
 
 def _read_mask(
-    volume: dict[str, Any], prediction: PredictionConfig, geometry: PredictionGeometry
+    volume: IngestedVolume, prediction: PredictionConfig, geometry: PredictionGeometry
 ) -> NDArray[np.bool_] | None:
     if prediction.mask is None:
         return None
-    return read_mask(prediction.mask.replace("{volume}", volume["volume"]), geometry)
+    return read_mask(prediction.mask.replace("{volume}", volume.volume), geometry)
 
 
 def _selection(
-    volume: dict[str, Any],
+    volume: IngestedVolume,
     prediction: PredictionConfig,
     kept: NDArray[np.bool_] | None,
-) -> dict[str, Any]:
+) -> TileRules:
     """Return the rules that leave tiles out, as the recipe has them."""
     roi = None
     if prediction.roi is not None:
-        roi = [
-            [start, min(stop, length)]
-            for (start, stop), length in zip(
-                prediction.roi, volume["shape"], strict=True
-            )
-        ]
+        roi = tuple(
+            (start, min(stop, length))
+            for (start, stop), length in zip(prediction.roi, volume.shape, strict=True)
+        )
         if any(start >= stop for start, stop in roi):
             raise ConfigError(
                 f"prediction.roi is {prediction.roi}, outside volume "
-                f"{volume['volume']} of {volume['shape']} voxels; give a box inside it"
+                f"{volume.volume} of {volume.shape} voxels; give a box inside it"
             )
-    return {
-        "roi": roi,
-        "mask_sha256": None if kept is None else sha256(_as_npy(kept)).hexdigest(),
-        "empty_value": prediction.empty_value,
-        "empty_fraction": prediction.empty_fraction,
-    }
+    return TileRules(
+        roi=roi,
+        mask_sha256=None if kept is None else sha256(_as_npy(kept)).hexdigest(),
+        empty_value=prediction.empty_value,
+        empty_fraction=prediction.empty_fraction,
+    )
 
 
 def _count_tiles(
-    geometry: PredictionGeometry,
-    rules: dict[str, Any],
-    kept: NDArray[np.bool_] | None,
+    geometry: PredictionGeometry, rules: TileRules, kept: NDArray[np.bool_] | None
 ) -> int:
     """Return how many tiles are predicted, as far as their place tells."""
     counts = grid_shape(geometry.volume_shape, geometry.stride)
-    box = rules["roi"] or [[0, n] for n in geometry.volume_shape]
+    box = rules.roi or [(0, n) for n in geometry.volume_shape]
     inside = tuple(
         slice(start // s, -(-stop // s))
         for (start, stop), s in zip(box, geometry.stride, strict=True)
@@ -247,32 +239,32 @@ def _usual_names(num_classes: int) -> list[str]:
 
 def _project(
     geometry: PredictionGeometry,
-    spec: UNetSpec,
-    description: dict[str, Any],
-    probed: dict[str, Any],
-    prediction: PredictionConfig,
-    volume: dict[str, Any],
+    model: Model,
+    probed: Probe,
+    volume: IngestedVolume,
     num_tiles: int,
-) -> dict[str, Any]:
+    num_parts: int,
+) -> Projected:
     """Return projected memory of a part, disk, FLOP and hours (law 4)."""
+    spec = model.spec
     channels = 1 if spec.num_classes == 2 else spec.num_classes + 1
-    seconds = num_tiles * probed["seconds_per_tile"]
+    seconds = num_tiles * probed.seconds_per_tile
     share = num_tiles / geometry.num_tiles
-    return {
-        "peak_rss_bytes": project_part(
+    return Projected(
+        peak_rss_bytes=project_part(
             geometry,
             spec,
-            device=probed["device"].partition(" ")[0],
-            itemsize=np.dtype(volume["dtype"]).itemsize,
-            batch_tiles=probed["batch_tiles"],
-            orientations=probed["orientations"],
-            activation_bytes=probed["projected_activation_bytes"],
-            num_members=description.get("num_members", 1),
+            device=probed.device.partition(" ")[0],
+            itemsize=np.dtype(volume.dtype).itemsize,
+            batch_tiles=probed.batch_tiles,
+            orientations=probed.orientations,
+            activation_bytes=probed.projected_activation_bytes,
+            num_members=model.num_members,
         ),
-        "disk_bytes": int(share * prod(geometry.volume_shape) * channels * 4 / 3),
-        "flop": num_tiles * probed["flop_per_tile"],
-        "hours": seconds / 3600,
-        "hours_per_part": seconds / 3600 / prediction.parts,
-        "num_tiles": num_tiles,
-        "tile_efficiency": geometry.tile_efficiency(spec),
-    }
+        disk_bytes=int(share * prod(geometry.volume_shape) * channels * 4 / 3),
+        flop=num_tiles * probed.flop_per_tile,
+        hours=seconds / 3600,
+        hours_per_part=seconds / 3600 / num_parts,
+        num_tiles=num_tiles,
+        tile_efficiency=geometry.tile_efficiency(spec),
+    )

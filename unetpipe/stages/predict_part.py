@@ -2,22 +2,19 @@
 
 import logging
 import time
-from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Any
 
-from unetpipe.errors import IdentityError, Interrupted
-from unetpipe.runtime.background import Writer, ahead
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.errors import IdentityError
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import PredictedPart, PredictionPlan
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.locks import claim
 from unetpipe.runtime.machine import keep_freed_memory, peak_rss_bytes
-from unetpipe.runtime.progress import Progress
 from unetpipe.runtime.signals import TIME_IS_UP, told_to_stop
-from unetpipe.storage.prediction_store import PREDICTED, PredictionStore, check_stores
-
-if TYPE_CHECKING:
-    from unetpipe.network.engine import Engine
+from unetpipe.storage.predictions import PREDICTED, PredictionStore, check_stores
 
 log = logging.getLogger(__name__)
 
@@ -59,131 +56,88 @@ def predict_part(
 
 
 def _predict_part(
-    plan: Path, model: Path, model_json: Path, part: int, record: Path
+    path: Path, weights: Path, model_json: Path, part: int, record: Path
 ) -> None:
     began = time.monotonic()
     keep_freed_memory()
-    planned, description = read_record(plan), read_record(model_json)
-    identity = planned["identity"]
-    if description["weights_sha256"] != identity["weights_sha256"]:
+    plan, model = PredictionPlan.read(path), Model.read(model_json)
+    if model.weights_sha256 != plan.identity.weights_sha256:
         raise IdentityError(
-            f"{model_json} describes other weights than {plan} was made for; "
+            f"{model_json} describes other weights than {path} was made for; "
             "run plan_prediction again"
         )
-    check_stores(plan, planned)
-    looked_at = PredictionStore(planned, {}, mode="r")
-    blocks = looked_at.geometry.blocks_of_part(part, planned["num_parts"])
-    todo = looked_at.unfinished(blocks)
+    check_stores(path, plan)
+    store = PredictionStore(plan, IngestedVolume.read(plan.ingest))
+    blocks = plan.geometry.blocks_of_part(part, plan.num_parts)
+    todo = store.unfinished(blocks)
     log.info("part %d: %d of %d blocks to compute", part, len(todo), len(blocks))
-    computed = (
-        _predict(planned, description, model, todo, f"part {part}")
-        if todo
-        else _nothing_computed(planned)
-    )
+    work = _Work(Circumstances.here(threads=plan.threads))
+    if todo:
+        work = _compute(plan, model, weights, store, todo, f"part {part}")
     seconds = time.monotonic() - began
-    write_record(
-        record,
-        {
-            "part": part,
-            "num_parts": planned["num_parts"],
-            "identity_sha256": planned["identity_sha256"],
-            "blocks": [blocks.start, blocks.stop],
-            "num_computed": len(todo),
-            "num_kept": len(blocks) - len(todo),
-            **computed,
-            "seconds": seconds,
-            "peak_rss_bytes": peak_rss_bytes(),
-        },
-    )
+    PredictedPart(
+        part=part,
+        num_parts=plan.num_parts,
+        identity_sha256=plan.identity_sha256,
+        blocks=(blocks.start, blocks.stop),
+        num_computed=len(todo),
+        num_kept=len(blocks) - len(todo),
+        num_tiles=store.num_tiles[PREDICTED],
+        tiles=dict(store.num_tiles),
+        num_voxels=store.num_voxels,
+        seconds_computing=work.seconds,
+        seconds_waiting=work.seconds_waiting,
+        circumstances=work.circumstances,
+        seconds=seconds,
+        peak_rss_bytes=peak_rss_bytes(),
+    ).write(record)
     log.info(
         "part %d done: %d tiles in %.1f s, of which %.1f s waiting for voxels",
         part,
-        computed["num_tiles"],
+        store.num_tiles[PREDICTED],
         seconds,
-        computed["seconds_waiting"],
+        work.seconds_waiting,
     )
 
 
-def _nothing_computed(planned: dict[str, Any]) -> dict[str, Any]:
-    """Return what a part without blocks tells of its work."""
-    return {
-        "num_tiles": 0,
-        "tiles": {},
-        "num_voxels": 0,
-        "seconds_computing": 0.0,
-        "seconds_waiting": 0.0,
-        "circumstances": circumstances(threads=planned["threads"]),
-    }
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Where blocks were computed, and what it took."""
+
+    circumstances: Circumstances
+    seconds: float = 0.0
+    seconds_waiting: float = 0.0
 
 
-def _predict(
-    planned: dict[str, Any],
-    description: dict[str, Any],
-    model: Path,
+def _compute(
+    plan: PredictionPlan,
+    model: Model,
+    weights: Path,
+    store: PredictionStore,
     todo: list[int],
     name: str,
-) -> dict[str, Any]:
+) -> _Work:
     """Predict blocks, and tell how much work it was."""
     # Here, so that a part without blocks does not wait for torch: of a small volume
     # that is all parts but one.
     import torch
 
     from unetpipe.network.devices import choose_device, describe_device
-    from unetpipe.network.engine import Engine
-    from unetpipe.network.predictor import TilePredictor, load_network
+    from unetpipe.network.engine import compute, open_engine
+    from unetpipe.network.weights import load_network
 
-    identity = planned["identity"]
-    torch.set_num_threads(planned["threads"])
-    device = choose_device(planned["device"])
-    predictor = TilePredictor(
-        load_network(model, description),
-        precision=identity["precision"],
+    torch.set_num_threads(plan.threads)
+    device = choose_device(plan.device)
+    engine = open_engine(
+        plan.identity,
+        plan.geometry,
+        load_network(weights, model),
         device=device,
-        orientations=identity["orientations"],
-        is_compiled=identity["is_compiled"],
-        autotune=planned["autotune"],
+        autotune=plan.autotune,
     )
-    made = circumstances(device=describe_device(device), threads=planned["threads"])
-    store = PredictionStore(planned, made)
-    engine = Engine(
-        predictor,
-        store.geometry,
-        mean=store.mean,
-        std=store.std,
-        batch_tiles=identity["batch_tiles"],
-    )
+    made = Circumstances.here(device=describe_device(device), threads=plan.threads)
     started = time.monotonic()
     with told_to_stop(*TIME_IS_UP) as stop:
-        _compute(engine, store, todo, stop, description=name)
-    return {
-        "num_tiles": store.num_tiles[PREDICTED],
-        "tiles": dict(store.num_tiles),
-        "num_voxels": store.num_voxels,
-        "seconds_computing": time.monotonic() - started,
-        "seconds_waiting": engine.seconds_waiting,
-        "circumstances": made,
-    }
-
-
-def _compute(
-    engine: "Engine",
-    store: PredictionStore,
-    todo: list[int],
-    stop: Event,
-    *,
-    description: str,
-) -> None:
-    """Compute blocks in order; a stop takes effect after the block in flight."""
-    progress = Progress(description, len(todo), "block")
-    predicted = engine.predict_blocks(ahead(map(store.read, todo)))
-    with progress, Writer(store.write) as writer, closing(predicted):
-        for block in predicted:
-            writer.put(block)
-            progress.update()
-            if stop.is_set():
-                break
-    if stop.is_set() and progress.done < len(todo):
-        raise Interrupted(
-            f"told to stop after {progress.done} of {len(todo)} blocks; all finished "
-            "blocks are kept: repeat the same command to go on"
-        )
+        write = partial(store.write, circumstances=made)
+        compute(engine, store, todo, write, stop=stop, name=name)
+    return _Work(made, time.monotonic() - started, engine.seconds_waiting)

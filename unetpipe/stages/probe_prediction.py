@@ -21,7 +21,7 @@ from unetpipe.network.devices import (
     is_out_of_memory,
 )
 from unetpipe.network.ensemble import Ensemble
-from unetpipe.network.predictor import TilePredictor, load_network
+from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.tile_trials import (
     RegionPredictor,
     choose_batch,
@@ -31,12 +31,18 @@ from unetpipe.network.tile_trials import (
     measure_tile,
 )
 from unetpipe.network.unet import UNet
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.network.weights import load_network
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.probe import FlipPlace, Probe, TriedTile
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import GIB, choose_threads, keep_freed_memory
 from unetpipe.storage.volumes import open_volume, read_roi
-from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, whole_volume
+from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.intensity import mean_and_std
 from unetpipe.tiling.orientations import check_stride, choose_orientations
+from unetpipe.tiling.quantised import threshold_or_default
 from unetpipe.tiling.tile_choice import (
     CPU_MEMORY_GB,
     LARGEST_MAP_VALUES,
@@ -49,7 +55,6 @@ from unetpipe.tiling.tile_selection import TileSelection
 log = logging.getLogger(__name__)
 
 NUM_RECORDED = 10
-DEFAULT_THRESHOLD = 0.5
 
 
 def probe_prediction(
@@ -81,14 +86,14 @@ def probe_prediction(
     """
     began = time.monotonic()
     keep_freed_memory()
-    volume, description = read_record(ingest), read_record(model_json)
+    volume, described = IngestedVolume.read(ingest), Model.read(model_json)
     device = choose_device(prediction.device)
     threads = choose_threads(prediction.threads)
     torch.set_num_threads(threads)
-    network = load_network(model, description)
+    network = load_network(model, described)
     _check_channels(volume, network)
     probe = _Probe(
-        as_zyx(volume["shape"]),
+        volume.shape,
         network,
         device,
         _possible_precision(prediction.precision, device),
@@ -97,34 +102,31 @@ def probe_prediction(
     )
     predictor, candidate, batch, values = probe.choose_tile()
     geometry = plan_geometry(probe.shape, candidate.stride, network.spec)
-    places, flips = probe.compare(predictor, geometry, volume, description)
-    write_record(
-        record,
-        values
-        | {
-            "stride": list(candidate.stride),
-            "input_shape": list(geometry.input_shape),
-            "input_shapes": [list(shape) for shape in candidate.input_shapes],
-            "batch_tiles": batch,
-            "orientations": list(probe.orientations),
-            "threads": threads,
-            "device": describe_device(device),
-            "precision": probe.precision,
-            "is_compiled": predictor.is_compiled,
-            "tile_efficiency": geometry.tile_efficiency(network.spec),
-            "projected_efficiency": candidate.efficiency,
-            "projected_activation_bytes": candidate.tile_bytes,
-            "flop_per_tile": description.get("num_members", 1)
-            * len(probe.orientations)
-            * network.spec.flop(geometry.input_shape),
-            "flip_fraction": float(np.mean(flips)) if flips else 0.0,
-            "flip_places": [
-                {"tile": list(place.start), "flip_fraction": fraction}
-                for place, fraction in zip(places, flips, strict=True)
-            ],
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    places, flips = probe.compare(predictor, geometry, volume, described)
+    Probe(
+        **values,
+        stride=candidate.stride,
+        input_shape=geometry.input_shape,
+        input_shapes=candidate.input_shapes,
+        batch_tiles=batch,
+        orientations=probe.orientations,
+        threads=threads,
+        device=describe_device(device),
+        precision=probe.precision,
+        is_compiled=predictor.is_compiled,
+        tile_efficiency=geometry.tile_efficiency(network.spec),
+        projected_efficiency=candidate.efficiency,
+        projected_activation_bytes=candidate.tile_bytes,
+        flop_per_tile=described.num_members
+        * len(probe.orientations)
+        * network.spec.flop(geometry.input_shape),
+        flip_fraction=float(np.mean(flips)) if flips else 0.0,
+        flip_places=tuple(
+            FlipPlace(tile=place.start, flip_fraction=fraction)
+            for place, fraction in zip(places, flips, strict=True)
+        ),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     log.info(
         "tile keeps %s voxels of %s, %.3f s each, %.2f %% of labels flip in %s",
         candidate.stride,
@@ -135,11 +137,11 @@ def probe_prediction(
     )
 
 
-def _check_channels(volume: dict[str, Any], network: UNet | Ensemble) -> None:
-    wanted, found = network.spec.in_channels, volume["num_channels"]
+def _check_channels(volume: IngestedVolume, network: UNet | Ensemble) -> None:
+    wanted, found = network.spec.in_channels, volume.num_channels
     if wanted != found:
         raise DataError(
-            f"volume {volume['volume']} has {found} channels, the network takes "
+            f"volume {volume.volume} has {found} channels, the network takes "
             f"{wanted}; choose as many with the column `channels` of the sheet, or use "
             "a network that was trained on such volumes"
         )
@@ -195,11 +197,13 @@ class _Probe:
                 "voxels_per_second": kept / measured.seconds_per_tile,
                 "peak_bytes": measured.peak_bytes,
                 "memory_budget_bytes": int(budget),
-                "candidates": [
-                    c.to_json() | {"outcome": tried.get(c.stride, _fits(c, budget))}
+                "candidates": tuple(
+                    TriedTile(
+                        **c.to_json(), outcome=tried.get(c.stride, _fits(c, budget))
+                    )
                     for i, c in enumerate(ranked)
                     if i < NUM_RECORDED or c.stride in tried
-                ],
+                ),
             },
         )
 
@@ -207,40 +211,32 @@ class _Probe:
         self,
         predictor: TilePredictor,
         geometry: PredictionGeometry,
-        volume: dict[str, Any],
-        description: dict[str, Any],
+        volume: IngestedVolume,
+        model: Model,
     ) -> tuple[list[Roi], list[float]]:
         """Return places all over the volume, and the labels that flip there."""
         if self.precision == "fp32":
             return [], []
-        image = open_volume(Path(volume["image"]["store"]))
+        image = open_volume(volume.image.store)
         rules = TileSelection(
             empty_value=self.prediction.empty_value,
             empty_fraction=self.prediction.empty_fraction,
         )
         box = self.prediction.roi
-        within = (
-            Roi(as_zyx(a for a, _ in box), as_zyx(b for _, b in box))
-            if box
-            else whole_volume(self.shape)
-        )
+        within = Roi.between(*box) if box else whole_volume(self.shape)
         places = first_places(
             geometry, within, lambda tile: rules.is_empty(read_roi(image, tile))
         )
-        mean, std = (
-            np.array([channel[key] for channel in volume["statistics"]], np.float32)
-            for key in ("mean", "std")
-        )
+        mean, std = mean_and_std(volume.statistics)
         exact = TilePredictor(
             deepcopy(self.network), device=self.device, orientations=self.orientations
         )
-        chosen = description.get("thresholds", {}).get("segmentation")
         flips = flip_fractions(
             RegionPredictor(lambda roi: read_roi(image, roi), mean, std),
             (predictor, geometry),
             (exact, self._geometry_for_fp32(geometry)),
             places,
-            DEFAULT_THRESHOLD if chosen is None else chosen,
+            threshold_or_default(model.chosen_threshold),
         )
         return places, flips
 

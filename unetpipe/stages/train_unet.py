@@ -20,6 +20,7 @@ from unetpipe.config import (
 from unetpipe.network.determinism import algorithms
 from unetpipe.network.devices import check_step_memory, choose_device, name_device
 from unetpipe.network.unet import UNet
+from unetpipe.network.weights import pack_weights, unpack_weights
 from unetpipe.runtime.files import (
     circumstances,
     hash_file,
@@ -36,8 +37,6 @@ from unetpipe.training.checkpoints import (
     Best,
     Checkpoints,
     TrainingState,
-    pack_weights,
-    unpack_weights,
 )
 from unetpipe.training.distributed import Team, check_team, is_launched, joined_team
 from unetpipe.training.journal import open_board

@@ -3,40 +3,38 @@
 import logging
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from unetpipe.config import VerifyConfig
 from unetpipe.errors import IntegrityError, UnetpipeError
 from unetpipe.network.devices import choose_device, describe_device
-from unetpipe.network.engine import Engine
-from unetpipe.network.predictor import TilePredictor, load_network
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.network.engine import Engine, open_engine
+from unetpipe.network.weights import load_network
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.runtime.files import circumstances, write_record
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.progress import Progress
-from unetpipe.storage.prediction_store import PredictionStore
-from unetpipe.storage.receipted import shards_of_block
-from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.predictions import PredictionStore
 from unetpipe.storage.verification import (
     Commands,
+    ComparedBlock,
     Finding,
-    differing_shards,
-    receipts_of,
+    compare_block,
+    judge_blocks,
     verify_kept,
     verify_network,
     verify_prediction,
     verify_segmentation,
     verify_volume,
 )
-from unetpipe.storage.volumes import read_roi
-from unetpipe.tiling.blocks import BlockPrediction
-from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import PredictionGeometry
 
 log = logging.getLogger(__name__)
 
@@ -128,13 +126,9 @@ def _tried(record: Path, check: Any, *arguments: Any) -> list[Finding]:
     except UnetpipeError as error:
         return [Finding(str(error), commands.again(record))]
     except KeyError as error:
-        return [_of_another_version(record, error, commands)]
+        what = f"{record} lacks {error}: another version of the package wrote it"
+        return [Finding(what, commands.again(record))]
     return found
-
-
-def _of_another_version(record: Path, error: KeyError, commands: Commands) -> Finding:
-    what = f"{record} lacks {error}: another version of the package wrote it"
-    return Finding(what, commands.again(record))
 
 
 def _verify_one(
@@ -147,71 +141,35 @@ def _verify_one(
         checked, findings = verify_prediction(record, commands)
         summary["num_shards"] = checked.num_shards
         if not findings:
-            compared = _Again(paths, commands).compare(settings)
+            compared = _Again(paths).compare(settings)
             summary["blocks"] = [asdict(block) for block in compared]
-            findings += _judge(record, compared, commands)
+            findings += judge_blocks(record, compared, commands)
     except UnetpipeError as error:
         findings = [Finding(f"{record}: {error}", commands.again(record))]
-    except KeyError as error:
-        findings = [_of_another_version(record, error, commands)]
     if segmentation.exists():
         findings += _tried(segmentation, verify_segmentation, segmentation, commands)
     return summary, findings
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """A block that was computed again.
+class _Again:
+    """Predicts blocks of a finished prediction once more, writing nothing.
 
-    ``differs_in`` says why bits may differ, None if they must not; ``largest`` is the
-    largest difference of a probability, of 255. Where the probability was dropped only
-    hashes of shards are left: ``num_different`` is a number of shards then, and
-    ``largest`` is None.
+    This stands in the stage, because it needs the network and the stores.
     """
 
-    number: int
-    device: str
-    differs_in: str | None
-    num_different: int
-    largest: int | None
-    tolerance: int
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether other voxels came out than may come out."""
-        if self.largest is None:  # of a hash nobody can tell how far it is off
-            return self.num_different > 0 and self.differs_in is None
-        found = self.largest if self.differs_in else self.num_different
-        return found > self.tolerance
-
-    def __str__(self) -> str:
-        if self.largest is None:
-            return f"block {self.number} ({self.num_different} shards, by their hashes)"
-        return (
-            f"block {self.number} ({self.num_different} voxels, by up to "
-            f"{self.largest} of 255)"
-        )
-
-
-class _Again:
-    """Predicts blocks of a finished prediction once more, writing nothing."""
-
-    def __init__(self, paths: dict[str, str], commands: Commands) -> None:
+    def __init__(self, paths: dict[str, str]) -> None:
         record = Path(paths["prediction"])
-        self._prediction = read_record(record)
-        self._identity = self._prediction["identity"]
-        plan = record.with_name("plan.json")
-        self._autotune = plan.exists() and read_record(plan)["autotune"]
-        self._geometry = PredictionGeometry.from_json(self._prediction["geometry"])
-        self._receipts = receipts_of(self._prediction)
+        self._prediction = Prediction.read(record)
+        plan = PredictionPlan.read_if_there(record.with_name("plan.json"))
+        self._autotune = plan is not None and plan.autotune
         self._paths, self._device = paths, choose_device("auto")
         self._code = code_fingerprint(
             "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
         )
 
-    def compare(self, settings: VerifyConfig) -> list[_Compared]:
+    def compare(self, settings: VerifyConfig) -> list[ComparedBlock]:
         """Compute a random sample of blocks and compare each with what is stored."""
-        total = self._geometry.num_blocks
+        total = self._prediction.geometry.num_blocks
         count = min(total, max(settings.blocks, ceil(settings.fraction * total)))
         numbers = sorted(random.Random(settings.seed).sample(range(total), count))
         if not numbers:
@@ -220,133 +178,57 @@ class _Again:
         compared = []
         with Progress("computing again", count, "block") as progress:
             for number in numbers:
-                made = self._made(number)
-                torch.set_num_threads(made[0]["threads"])
+                made = [
+                    store.shards.receipt(index).circumstances
+                    for index, _ in store.shards.shards(number)
+                ]
+                torch.set_num_threads(made[0].threads or 1)
                 (block,) = engine.predict_blocks(iter([store.read(number)]))
-                compared.append(self._compare_block(block, store, made))
+                reason = self._differs_in(made)
+                compared.append(
+                    compare_block(
+                        block,
+                        store,
+                        made,
+                        device=describe_device(self._device),
+                        differs_in=reason,
+                        tolerance=TOLERANCE[self._prediction.identity.precision],
+                    )
+                )
                 progress.update()
         return compared
 
     def _open(self) -> tuple[Engine, PredictionStore]:
-        planned = self._prediction | {
-            "ingest": self._paths["ingest"],
-            "receipts": str(self._receipts),
-        }
-        store = PredictionStore(planned, {}, mode="r")
-        description = read_record(Path(self._paths["model_json"]))
-        if description["weights_sha256"] != self._identity["weights_sha256"]:
+        volume = IngestedVolume.read(Path(self._paths["ingest"]))
+        store = PredictionStore(self._prediction, volume, mode="r")
+        identity = self._prediction.identity
+        model = Model.read(Path(self._paths["model_json"]))
+        if model.weights_sha256 != identity.weights_sha256:
             raise IntegrityError(
                 f"{self._paths['model_json']} describes other weights than those that "
                 "predicted it; repeat the run's own command, which predicts anew"
             )
-        predictor = TilePredictor(
-            load_network(Path(self._paths["model"]), description),
-            precision=self._identity["precision"],
+        engine = open_engine(
+            identity,
+            self._prediction.geometry,
+            load_network(Path(self._paths["model"]), model),
             device=self._device,
-            orientations=self._identity["orientations"],
-            is_compiled=self._identity["is_compiled"],
             autotune=self._autotune,
-        )
-        engine = Engine(
-            predictor,
-            self._geometry,
-            mean=store.mean,
-            std=store.std,
-            batch_tiles=self._identity["batch_tiles"],
         )
         return engine, store
 
-    def _made(self, number: int) -> list[dict[str, Any]]:
-        """Return the circumstances of a block's shards."""
-        indices: list[Zyx] = list(shards_of_block(number, self._geometry))
-        receipts = (read_record(receipt_path(self._receipts, i)) for i in indices)
-        return [receipt["circumstances"] for receipt in receipts]
-
-    def _compare_block(
-        self,
-        block: BlockPrediction,
-        store: PredictionStore,
-        made: list[dict[str, Any]],
-    ) -> _Compared:
-        reason = self._differs_in(made)
-        if store.is_dropped:
-            return _Compared(
-                number=block.number,
-                device=describe_device(self._device),
-                differs_in=reason or _packed_otherwise(made),
-                num_different=differing_shards(block, store),
-                largest=None,
-                tolerance=0,
-            )
-        stored = read_roi(store.arrays["probability"], block.roi)
-        difference = np.abs(stored.astype(np.int16) - block.probability)
-        num_different = int(np.count_nonzero(difference))
-        if block.classes is not None and reason is None:
-            classes = read_roi(store.arrays["classes"], block.roi)
-            num_different += int(np.count_nonzero(classes != block.classes))
-        return _Compared(
-            number=block.number,
-            device=describe_device(self._device),
-            differs_in=reason,
-            num_different=num_different,
-            largest=int(difference.max()),
-            tolerance=TOLERANCE[self._identity["precision"]] if reason else 0,
-        )
-
-    def _differs_in(self, made: list[dict[str, Any]]) -> str | None:
+    def _differs_in(self, made: list[Circumstances]) -> str | None:
         """Return what is not as when the block was made; None: the bits must agree."""
-        here = describe_device(self._device)
-        devices = {shard["device"] for shard in made}
-        versions = {shard["libraries"]["torch"] for shard in made}
+        here, now = describe_device(self._device), Circumstances.here()
+        devices = {str(shard.device) for shard in made}
+        versions = {str(shard.libraries["torch"]) for shard in made}
         if devices != {here}:
             return f"device: {', '.join(sorted(devices))}, here {here}"
-        version = circumstances()["libraries"]["torch"]
+        version = str(now.libraries["torch"])
         if versions != {version}:
             return f"torch: {', '.join(sorted(versions))}, here {version}"
-        if len({shard["threads"] for shard in made}) > 1:
+        if len({shard.threads for shard in made}) > 1:
             return "threads, within the block"
-        if self._identity["code"] != self._code:
+        if self._prediction.identity.code != self._code:
             return "the package's arithmetic, which has changed since"
         return "prediction.autotune" if self._autotune else None
-
-
-def _packed_otherwise(made: list[dict[str, Any]]) -> str | None:
-    """Return why equal voxels may be packed into other bytes than when shards were."""
-    here = circumstances()["libraries"]["numcodecs"]
-    versions = {shard["libraries"].get("numcodecs") for shard in made}
-    if versions == {here}:
-        return None
-    return f"numcodecs: {', '.join(sorted(map(str, versions)))}, here {here}"
-
-
-def _judge(
-    record: Path, compared: list[_Compared], commands: Commands
-) -> list[Finding]:
-    """Log what was compared; return the blocks that differ too much."""
-    for reason in dict.fromkeys(c.differs_in for c in compared):
-        some = [c for c in compared if c.differs_in == reason]
-        if reason is None:
-            log.info("%s: %d blocks computed again, bit by bit", record, len(some))
-        elif some[0].largest is None:
-            log.warning(
-                "%s: %d of %d blocks computed again have the bits that were dropped; "
-                "the others cannot be compared, because what may change the last bits "
-                "differs (%s)",
-                *(record, sum(not c.num_different for c in some), len(some), reason),
-            )
-        else:
-            log.warning(
-                "%s: %d blocks computed again; what may change the last bits differs "
-                "(%s), so they are compared within %d of 255; the largest difference "
-                "is %d",
-                *(record, len(some), reason, some[0].tolerance),
-                max(c.largest or 0 for c in some),
-            )
-    wrong = [c for c in compared if c.is_wrong]
-    if not wrong:
-        return []
-    listed = ", ".join(map(str, wrong))
-    what = f"{record}: computed again from its recipe, other voxels come out: {listed}"
-    geometry = PredictionGeometry.from_json(read_record(record)["geometry"])
-    remedy = commands.blocks_again(record, [c.number for c in wrong], geometry)
-    return [Finding(what, remedy)]

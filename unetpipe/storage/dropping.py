@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unetpipe.errors import IntegrityError
-from unetpipe.runtime.files import read_record, write_record
+from unetpipe.records.prediction import DroppedNote
 
 NOTE = "dropped.json"
 
@@ -44,8 +44,10 @@ def drop_stores(home: Path, stores: Sequence[Path]) -> int:
         if path.is_file()
     )
     note = home / NOTE
-    num_bytes = max(found, read_record(note)["num_bytes"] if note.exists() else 0)
-    write_record(note, {"num_bytes": num_bytes, "stores": [s.name for s in stores]})
+    before = DroppedNote.read_if_there(note)
+    num_bytes = max(found, before.num_bytes if before else 0)
+    names = tuple(store.name for store in stores)
+    DroppedNote(num_bytes=num_bytes, stores=names).write(note)
     for folder in folders:
         shutil.rmtree(folder)
     shutil.rmtree(home / "pyramids", ignore_errors=True)  # receipts of coarser levels

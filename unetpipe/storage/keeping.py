@@ -12,17 +12,17 @@
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from unetpipe.records import Record
+from unetpipe.records.model import Model
 from unetpipe.runtime.files import (
     hash_file,
-    read_record,
+    link_or_copy,
     sync_folder,
-    write_bytes_atomic,
     write_record,
 )
 
@@ -50,7 +50,7 @@ def keep_network(folder: Path) -> Path:
         ``weights-`` and the first eight digits of ``weights_sha256``.
     """
     description = folder / "model.json"
-    digest: str = read_record(description)["weights_sha256"]
+    digest = Model.read(description).weights_sha256
     home = folder / f"weights-{digest[:DIGITS]}"
     if home.exists() and not _equal(home / description.name, description):
         home = home.with_name(f"{home.name}-{hash_file(description)[:DIGITS]}")
@@ -60,7 +60,7 @@ def keep_network(folder: Path) -> Path:
         _publish(home, missing)
     else:
         for path in missing:
-            _link(path, home / path.name)
+            link_or_copy(path, home / path.name)
     return home
 
 
@@ -89,7 +89,7 @@ def kept_networks(folder: Path) -> list[Path]:
     )
 
 
-def write_with_copy(record: Path, values: dict[str, Any], home: Path) -> None:
+def write_with_copy(path: Path, record: Record | dict[str, Any], home: Path) -> None:
     """Write a record, and first a copy into the folder that it describes.
 
     The record is overwritten by that of the next store; the copy by none but its own,
@@ -97,15 +97,16 @@ def write_with_copy(record: Path, values: dict[str, Any], home: Path) -> None:
 
     Parameters
     ----------
-    record : Path
+    path : Path
         Where rules look for it.
-    values : dict
+    record : Record
         What it says.
     home : Path
         Folder of the store.
     """
-    write_record(home / record.name, values)
-    write_record(record, values)
+    values = record.to_json() if isinstance(record, Record) else record
+    write_record(home / path.name, values)
+    write_record(path, values)
 
 
 def _publish(home: Path, paths: list[Path]) -> None:
@@ -114,18 +115,11 @@ def _publish(home: Path, paths: list[Path]) -> None:
     shutil.rmtree(staging, ignore_errors=True)  # a kill leaves its half
     staging.mkdir()
     for path in paths:
-        _link(path, staging / path.name)
+        link_or_copy(path, staging / path.name)
     sync_folder(staging)
     staging.rename(home)
     sync_folder(home.parent)
     log.info("kept in %s", home)
-
-
-def _link(path: Path, link: Path) -> None:
-    try:
-        os.link(path, link)
-    except OSError:  # a file system without hard links
-        write_bytes_atomic(link, path.read_bytes())
 
 
 def _equal(one: Path, two: Path) -> bool:

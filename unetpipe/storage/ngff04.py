@@ -14,10 +14,11 @@ import numcodecs
 import zarr
 
 from unetpipe.errors import DataError
+from unetpipe.records.receipts import FilesReceipt
 from unetpipe.runtime.background import named
-from unetpipe.runtime.files import hash_file, read_record, write_record
+from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.progress import track
-from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.receipts import differing_file, receipt_path
 from unetpipe.storage.volumes import read_roi, shard_shape
 from unetpipe.tiling.boxes import Roi, as_zyx, grid_cell, iterate_grid, whole_volume
 
@@ -128,7 +129,8 @@ def _copy_array(
     """Copy block by block, a block being a shard, all but those with a receipt."""
     shape, unit = as_zyx(array.shape[-3:]), shard_shape(array)
     blocks = list(iterate_grid(whole_volume(shape), unit))
-    done = {block for block in blocks if _is_done(target, receipts, block, identity)}
+    told = {block: receipt_path(receipts, block) for block in blocks}
+    done = {b for b, path in told.items() if not differing_file(path, target, identity)}
     log.info("%s/%s: %d of %d blocks there", target, copy.path, len(done), len(blocks))
     for block in track(blocks, target.name, "block"):
         if block in done:
@@ -137,9 +139,7 @@ def _copy_array(
             roi = grid_cell(block, unit, shape)
             copy[(..., *roi.slices)] = read_roi(array, roi)
             files = {name: hash_file(target / name) for name in _files(copy, roi)}
-            write_record(
-                receipt_path(receipts, block), {"identity": identity, "files": files}
-            )
+            FilesReceipt(files=files, identity=identity).write(told[block])
 
 
 def _files(copy: Any, roi: Roi) -> Iterator[str]:
@@ -149,17 +149,3 @@ def _files(copy: Any, roi: Roi) -> Iterator[str]:
         for index in iterate_grid(roi, as_zyx(copy.chunks[-3:])):
             place = index if c is None else (c, *index)
             yield "/".join(map(str, (copy.path, *place)))
-
-
-def _is_done(target: Path, receipts: Path, block: Any, identity: str) -> bool:
-    path = receipt_path(receipts, block)
-    if not path.exists():
-        return False
-    try:
-        record = read_record(path)
-    except DataError:
-        return False
-    return record.get("identity") == identity and all(
-        (target / name).exists() and hash_file(target / name) == sha256
-        for name, sha256 in record["files"].items()
-    )

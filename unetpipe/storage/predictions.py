@@ -1,4 +1,4 @@
-"""Where a volume is predicted: the stores of one recipe, empty until parts fill them.
+"""Where a volume is predicted: the stores of one recipe, and how parts fill them.
 
 ::
 
@@ -6,28 +6,55 @@
         probability.ome.zarr     and classes.ome.zarr where there are more than two
         tiles.npy                which tiles the mask keeps, if there is one
         receipts/                one a shard
+
+``PredictionHome`` creates them, empty; ``PredictionStore`` opens them with the image.
 """
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from unetpipe.errors import IdentityError
-from unetpipe.runtime.files import hash_of, write_bytes_atomic
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import IdentityError, IntegrityError
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.prediction import (
+    Identity,
+    Output,
+    Outputs,
+    Prediction,
+    PredictionPlan,
+    TileRules,
+)
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.runtime.background import named
+from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
+from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.ngff import Channel, colour_classes
-from unetpipe.storage.prediction_store import MASK_FILE
+from unetpipe.storage.receipted import ReceiptedStore
 from unetpipe.storage.volumes import (
     create_volume,
     is_store,
+    open_volume,
     read_attributes,
+    read_roi,
     set_channels,
 )
+from unetpipe.tiling.blocks import BlockPrediction, BlockVoxels, source_roi
+from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.orientations import widest_halo
+from unetpipe.tiling.tile_selection import EMPTY, TileSelection
 
 log = logging.getLogger(__name__)
+
+PREDICTED = "predicted"
+MASK_FILE = "tiles.npy"
 
 
 @dataclass(frozen=True)
@@ -42,7 +69,7 @@ class PredictionHome:
         Grids of the stores.
     voxel_size_nm : (z, y, x)
         Size of a voxel.
-    identity : dict
+    identity : Identity
         What decides the stored bits.
     channels : sequence of Channel
         The probabilities as viewers show them: of the foreground, or of all classes.
@@ -51,13 +78,13 @@ class PredictionHome:
     folder: Path
     geometry: PredictionGeometry
     voxel_size_nm: tuple[float, float, float]
-    identity: dict[str, Any]
+    identity: Identity
     channels: Sequence[Channel]
 
     @property
     def identity_sha256(self) -> str:
         """Hash of the identity."""
-        return hash_of(self.identity)
+        return self.identity.sha256
 
     @property
     def path(self) -> Path:
@@ -70,17 +97,15 @@ class PredictionHome:
         return self.path / "receipts"
 
     @property
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> Outputs:
         """The stores to fill: probabilities, and classes where there are many."""
-        names = [channel.name for channel in self.channels]
+        names = tuple(channel.name for channel in self.channels)
         store = self.path / "probability.ome.zarr"
-        outputs: dict[str, Any] = {
-            "probability": {"store": str(store), "channels": names}
-        }
-        if len(self.channels) > 1:
-            store = self.path / "classes.ome.zarr"
-            outputs["classes"] = {"store": str(store), "channels": None}
-        return outputs
+        probability = Output(store=store, channels=names)
+        if len(self.channels) == 1:
+            return Outputs(probability=probability)
+        classes = Output(store=self.path / "classes.ome.zarr", channels=None)
+        return Outputs(probability=probability, classes=classes)
 
     def create(self, mask: bytes | None) -> None:
         """Create the empty stores under another name, then give them theirs.
@@ -92,8 +117,8 @@ class PredictionHome:
         """
         staging = self.path.with_name(f"{self.path.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
-        for output in self.outputs.values():
-            self._create_store(staging / Path(output["store"]).name, output)
+        for name, store in self.outputs.stores.items():
+            self._create_store(staging / store.name, is_labels=name == "classes")
         if mask is not None:
             write_bytes_atomic(staging / MASK_FILE, mask)
         (staging / "receipts").mkdir()
@@ -107,16 +132,15 @@ class PredictionHome:
         IdentityError
             If a store was made from another recipe.
         """
-        for output in self.outputs.values():
-            store = Path(output["store"])
+        for name, store in self.outputs.stores.items():
             if not is_store(store):
                 log.warning("%s is gone; it is created anew and filled again", store)
                 staging = store.with_name(f"{store.name}.partial")
                 shutil.rmtree(staging, ignore_errors=True)
-                self._create_store(staging, output)
+                self._create_store(staging, is_labels=name == "classes")
                 shutil.rmtree(store, ignore_errors=True)
                 staging.rename(store)
-            elif read_attributes(store) != {"identity": self.identity}:
+            elif _recipe_hash(store) != self.identity_sha256:
                 raise IdentityError(
                     f"{self.path} was made from another recipe; move it away and run "
                     "again"
@@ -125,17 +149,17 @@ class PredictionHome:
 
     def name_channels(self) -> None:
         """Let viewers show the classes by their present names and colours."""
-        store = Path(self.outputs["probability"]["store"])
-        set_channels(store, self.channels)
+        set_channels(self.outputs.probability.store, self.channels)
 
     def tell_differences(self) -> None:
         """Log what differs from the predictions that are there already."""
+        mine = self.identity.to_json()
         for other in sorted(self.folder.glob("prediction-????????")):
             theirs = read_attributes(other / "probability.ome.zarr").get("identity", {})
             differing = sorted(
                 key
-                for key in {*self.identity, *theirs}
-                if self.identity.get(key) != theirs.get(key)
+                for key in {*mine, *theirs}
+                if hash_of(mine.get(key)) != hash_of(theirs.get(key))
             )
             log.info(
                 "%s stays as it is; this recipe differs in %s",
@@ -143,7 +167,7 @@ class PredictionHome:
                 ", ".join(differing),
             )
 
-    def _create_store(self, store: Path, output: dict[str, Any]) -> None:
+    def _create_store(self, store: Path, *, is_labels: bool) -> None:
         create_volume(
             store,
             shape=self.geometry.volume_shape,
@@ -151,8 +175,175 @@ class PredictionHome:
             chunk=self.geometry.chunk,
             shard=self.geometry.shard,
             voxel_size_nm=self.voxel_size_nm,
-            channels=output["channels"],
-            is_labels=output["channels"] is None,
+            channels=None if is_labels else self.outputs.probability.channels,
+            is_labels=is_labels,
             colours=colour_classes(len(self.channels)),
-            attributes={"identity": self.identity},
+            attributes={"identity": self.identity.to_json()},
         )
+
+
+class PredictionStore:
+    """The open stores of one prediction, the image, and receipts by shard.
+
+    Parameters
+    ----------
+    planned : PredictionPlan or Prediction
+        Grids, stores and identity.
+    volume : IngestedVolume
+        Whose image it is.
+    mode : {"r+", "r"}
+        ``r``: nothing is written.
+
+    Attributes
+    ----------
+    shards : ReceiptedStore
+        The arrays to fill, and the receipts of their shards.
+    num_tiles : Counter
+        Tiles of the blocks written so far: predicted, or why not.
+    num_voxels : int
+        Voxels of the blocks written so far.
+    is_dropped : bool
+        Whether the shards were deleted after use; their receipts are left.
+    """
+
+    def __init__(
+        self,
+        planned: PredictionPlan | Prediction,
+        volume: IngestedVolume,
+        *,
+        mode: Literal["r", "r+"] = "r+",
+    ) -> None:
+        identity, outputs = planned.identity, planned.outputs
+        self.geometry = planned.geometry
+        self.shards = ReceiptedStore(
+            planned.geometry,
+            outputs.receipts,
+            {n: open_volume(path, mode=mode) for n, path in outputs.stores.items()},
+            planned.identity_sha256,
+        )
+        self.num_tiles: Counter[str] = Counter()
+        self.num_voxels = 0
+        self.is_dropped = is_dropped(outputs.probability.store)
+        self._image = open_volume(volume.image.store)
+        self._halo = widest_halo(identity.orientations, identity.architecture.halo)
+        self._selection = load_selection(outputs.home, identity.selection)
+
+    def unfinished(self, blocks: Iterable[int]) -> list[int]:
+        """Return the blocks of which a shard has no valid receipt."""
+        return [
+            number
+            for number in blocks
+            if self.shards.lacks_shards(number, is_expected=self.is_dropped)
+        ]
+
+    def read(self, number: int) -> BlockVoxels:
+        """Read what a block's tiles see, each input chunk once."""
+        block = self.geometry.block_roi(number)
+        skipped: dict[Zyx, str] = {}
+        for tile in self.geometry.tiles(block):
+            if reason := self._selection.excluded(tile):
+                skipped[tile.start] = reason
+        tiles = self._left(block, skipped)
+        if not tiles:
+            nothing = np.empty((0, 0, 0, 0), self._image.dtype)
+            return BlockVoxels(number, block, (), nothing, block.start, skipped)
+        seen = source_roi(tiles, self._halo, self.geometry.volume_shape)
+        with named(f"block {number}, reading z, y, x = {seen.start} to {seen.stop}"):
+            source = read_roi(self._image, seen)
+        for tile in tiles:
+            if self._selection.is_empty(self._voxels(source, seen.start, tile)):
+                skipped[tile.start] = EMPTY
+        return BlockVoxels(
+            number, block, self._left(block, skipped), source, seen.start, skipped
+        )
+
+    def write(self, block: BlockPrediction, circumstances: Circumstances) -> None:
+        """Write a block's shards, and after each shard its receipt.
+
+        A shard of which no tile was predicted has a receipt that says so, and no file.
+
+        Parameters
+        ----------
+        block : BlockPrediction
+        circumstances : Circumstances
+            Of this process.
+        """
+        results = results_of(block)
+        for index, shard in self.shards.shards(block.number):
+            tiles = Counter(
+                block.skipped.get(tile.start, PREDICTED)
+                for tile in self.geometry.tiles(shard)
+            )
+            inside = shard.relative_to(block.roi.start).slices
+            with named(f"block {block.number}, writing shard {index}"):
+                self.shards.write(
+                    index,
+                    {name: voxels[(..., *inside)] for name, voxels in results.items()},
+                    circumstances,
+                    tiles=tiles,
+                    is_skipped=not tiles[PREDICTED],
+                )
+            self.num_tiles += tiles
+        self.num_voxels += block.roi.num_voxels
+
+    def _left(self, block: Roi, skipped: dict[Zyx, str]) -> tuple[Roi, ...]:
+        tiles = self.geometry.tiles(block)
+        return tuple(tile for tile in tiles if tile.start not in skipped)
+
+    def _voxels(self, source: NDArray[Any], origin: Zyx, tile: Roi) -> NDArray[Any]:
+        own = tile.intersect(whole_volume(self.geometry.volume_shape))
+        kept: NDArray[Any] = source[(..., *own.relative_to(origin).slices)]
+        return kept
+
+
+def results_of(block: BlockPrediction) -> dict[str, NDArray[np.uint8]]:
+    """Return what is stored of a block, by the name of the store."""
+    found = {"probability": block.probability, "classes": block.classes}
+    return {name: voxels for name, voxels in found.items() if voxels is not None}
+
+
+def check_stores(path: Path, plan: PredictionPlan) -> None:
+    """Raise IntegrityError, and withdraw the plan, if one of its stores was deleted.
+
+    Parameters
+    ----------
+    path : Path
+        ``plan.json``: without it the same command plans and creates the store anew.
+    plan : PredictionPlan
+        What it holds.
+    """
+    for store in plan.outputs.stores.values():
+        if not is_store(store):
+            path.unlink(missing_ok=True)
+            raise IntegrityError(
+                f"{store} is gone, for which {path} was made; repeat the "
+                "same command: the store is created anew and filled again"
+            )
+
+
+def load_selection(home: Path, rules: TileRules) -> TileSelection:
+    """Return the rules of a recipe; the mask's tiles lie beside the stores.
+
+    Raises
+    ------
+    IntegrityError
+        If the file of the mask's tiles is not the one that was planned.
+    """
+    kept = None
+    if rules.mask_sha256:
+        path = home / MASK_FILE
+        if not path.exists() or hash_file(path) != rules.mask_sha256:
+            raise IntegrityError(
+                f"{path} is not what was planned; delete {home} and run again"
+            )
+        kept = np.load(path)
+    return TileSelection(
+        roi=Roi.between(*rules.roi) if rules.roi else None,
+        kept=kept,
+        empty_value=rules.empty_value,
+        empty_fraction=rules.empty_fraction,
+    )
+
+
+def _recipe_hash(store: Path) -> str:
+    return hash_of(read_attributes(store).get("identity"))

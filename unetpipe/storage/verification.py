@@ -4,6 +4,7 @@ Nothing here changes a file.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,29 @@ import numpy as np
 import zarr
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import hash_file, hash_of, read_record
 from unetpipe.runtime.progress import Progress
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.keeping import kept_networks
-from unetpipe.storage.prediction_store import PredictionStore
-from unetpipe.storage.receipted import (
-    CheckedShards,
-    check_shards,
-    parts_of_shards,
-    shards_of_block,
-)
+from unetpipe.storage.predictions import PredictionStore, results_of
+from unetpipe.storage.receipted import CheckedShards, ReceiptedStore, parts_of_shards
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import (
     encode_shard,
     iterate_sections,
     open_volume,
     read_attributes,
+    read_roi,
 )
 from unetpipe.tiling.blocks import BlockPrediction
+from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.grids import PredictionGeometry
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,40 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedBlock:
+    """A block that was computed again.
+
+    ``differs_in`` says why bits may differ, None if they must not; ``largest`` is the
+    largest difference of a probability, of 255. Where the probability was dropped only
+    hashes of shards are left: ``num_different`` is a number of shards then, and
+    ``largest`` is None.
+    """
+
+    number: int
+    device: str
+    differs_in: str | None
+    num_different: int
+    largest: int | None
+    tolerance: int
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether other voxels came out than may come out."""
+        if self.largest is None:  # of a hash nobody can tell how far it is off
+            return self.num_different > 0 and self.differs_in is None
+        found = self.largest if self.differs_in else self.num_different
+        return found > self.tolerance
+
+    def __str__(self) -> str:
+        if self.largest is None:
+            return f"block {self.number} ({self.num_different} shards, by their hashes)"
+        return (
+            f"block {self.number} ({self.num_different} voxels, by up to "
+            f"{self.largest} of 255)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Commands:
     """What a user types to have results made again.
 
@@ -73,25 +111,21 @@ class Commands:
         return f"{self.snakemake} --forcerun {' '.join(map(str, outputs))}"
 
     def parts_again(
-        self, record: Path, shards: set[Any], geometry: PredictionGeometry
+        self, record: Path, shards: set[Zyx], geometry: PredictionGeometry
     ) -> str:
         """Return the command that computes again what is not whole of some shards."""
         parts = parts_of_shards(shards, geometry, self.num_parts)
         return self.again(*(record.parent / "parts" / f"{p}.json" for p in parts))
 
-    def blocks_again(
-        self, record: Path, blocks: list[int], geometry: PredictionGeometry
-    ) -> str:
+    def blocks_again(self, record: Path, blocks: list[int]) -> str:
         """Return the command that computes blocks again although they look whole."""
-        shards = {i for number in blocks for i in shards_of_block(number, geometry)}
-        receipts = receipts_of(read_record(record))
+        prediction = Prediction.read(record)
+        geometry = prediction.geometry
+        rois = map(geometry.block_roi, blocks)
+        shards = {index for roi in rois for index, _ in geometry.shards(roi)}
+        receipts = prediction.outputs.receipts
         paths = " ".join(str(receipt_path(receipts, i)) for i in sorted(shards))
         return f"rm {paths} && {self.parts_again(record, shards, geometry)}"
-
-
-def receipts_of(prediction: dict[str, Any]) -> Path:
-    """Return the folder of a finished prediction's receipts."""
-    return Path(prediction["outputs"]["probability"]["store"]).parent / "receipts"
 
 
 def verify_prediction(
@@ -106,23 +140,21 @@ def verify_prediction(
     commands : Commands
         For the remedies.
     """
-    prediction = read_record(record)
-    geometry = PredictionGeometry.from_json(prediction["geometry"])
-    receipts = receipts_of(prediction)
-    home, identity = receipts.parent, prediction["identity_sha256"]
+    prediction = Prediction.read(record)
+    geometry, outputs = prediction.geometry, prediction.outputs
+    home, identity = outputs.home, prediction.identity_sha256
     finish = commands.again(record)
-    if hash_of(prediction["identity"]) != identity:
+    if prediction.identity.sha256 != identity:
         what = f"{record} holds another recipe than the one it was written for"
         return CheckedShards(), [Finding(what, finish)]
     arrays, findings = {}, []
-    for name, output in prediction["outputs"].items():
-        store = Path(output["store"])
+    for name, store in outputs.stores.items():
         arrays[name] = open_volume(store)
         if hash_of(read_attributes(store).get("identity")) != identity:
             findings.append(Finding(f"{store} names another recipe", finish))
-    if is_dropped(Path(prediction["outputs"]["probability"]["store"])):
+    if is_dropped(outputs.probability.store):
         arrays = {}  # of what was dropped the receipts are left
-    checked = check_shards(geometry, receipts, arrays, identity)
+    checked = ReceiptedStore(geometry, outputs.receipts, arrays, identity).check()
     if checked.problems:
         what = (
             f"{len(checked.problems)} of {geometry.num_shards} shards of {home} are "
@@ -130,7 +162,7 @@ def verify_prediction(
         )
         remedy = commands.parts_again(record, set(checked.problems), geometry)
         findings.append(Finding(what, remedy))
-    elif checked.content_sha256 != prediction["content_sha256"]:
+    elif checked.content_sha256 != prediction.content_sha256:
         what = f"{home} and its receipts are not those that {record} was written for"
         findings.append(Finding(what, finish))
     return checked, findings
@@ -146,21 +178,118 @@ def differing_shards(block: BlockPrediction, store: PredictionStore) -> int:
     store : PredictionStore
         Without shards, with receipts.
     """
-    results = {"probability": block.probability}
-    if block.classes is not None:
-        results["classes"] = block.classes
-    count = 0
-    for index, shard in store.geometry.shards(block.roi):
-        wanted = read_record(receipt_path(store.receipts, index))["files"]
+    results, count = results_of(block), 0
+    for index, shard in store.shards.shards(block.number):
+        wanted = store.shards.receipt(index).files
         inside = shard.relative_to(block.roi.start).slices
         made = {}
         for name in wanted:
-            pieces = encode_shard(
-                store.arrays[name], index, results[name][..., *inside]
+            encoded = encode_shard(
+                store.shards.arrays[name], index, results[name][..., *inside]
             )
-            made[name] = hashlib.sha256(b"".join(pieces)).hexdigest()
+            made[name] = hashlib.sha256(b"".join(encoded)).hexdigest()
         count += made != wanted
     return count
+
+
+def compare_block(
+    block: BlockPrediction,
+    store: PredictionStore,
+    made: list[Circumstances],
+    *,
+    device: str,
+    differs_in: str | None,
+    tolerance: int,
+) -> ComparedBlock:
+    """Compare a block that was computed again with what is stored of it.
+
+    Parameters
+    ----------
+    block : BlockPrediction
+    store : PredictionStore
+        With shards, or with their receipts alone.
+    made : list of Circumstances
+        Of the shards.
+    device : str
+        That computed it again.
+    differs_in : str or None
+        What is not as when the block was made; None: all bits must agree.
+    tolerance : int
+        How far a probability may be off, of 255, where they need not.
+    """
+    if store.is_dropped:
+        return ComparedBlock(
+            number=block.number,
+            device=device,
+            differs_in=differs_in or _packed_otherwise(made),
+            num_different=differing_shards(block, store),
+            largest=None,
+            tolerance=0,
+        )
+    stored = read_roi(store.shards.arrays["probability"], block.roi)
+    difference = np.abs(stored.astype(np.int16) - block.probability)
+    num_different = int(np.count_nonzero(difference))
+    if block.classes is not None and differs_in is None:
+        classes = read_roi(store.shards.arrays["classes"], block.roi)
+        num_different += int(np.count_nonzero(classes != block.classes))
+    return ComparedBlock(
+        number=block.number,
+        device=device,
+        differs_in=differs_in,
+        num_different=num_different,
+        largest=int(difference.max()),
+        tolerance=tolerance if differs_in else 0,
+    )
+
+
+def _packed_otherwise(made: list[Circumstances]) -> str | None:
+    """Return why equal voxels may be packed into other bytes than when shards were."""
+    here = Circumstances.here().libraries["numcodecs"]
+    versions = {shard.libraries.get("numcodecs") for shard in made}
+    if versions == {here}:
+        return None
+    return f"numcodecs: {', '.join(sorted(map(str, versions)))}, here {here}"
+
+
+def judge_blocks(
+    record: Path, compared: list[ComparedBlock], commands: Commands
+) -> list[Finding]:
+    """Log how blocks that were computed again compare; return those that differ.
+
+    Parameters
+    ----------
+    record : Path
+        ``prediction.json``.
+    compared : list of ComparedBlock
+    commands : Commands
+        For the remedies.
+    """
+    for reason in dict.fromkeys(c.differs_in for c in compared):
+        some = [c for c in compared if c.differs_in == reason]
+        if reason is None:
+            log.info("%s: %d blocks computed again, bit by bit", record, len(some))
+        elif some[0].largest is None:
+            log.warning(
+                "%s: %d of %d blocks computed again have the bits that were dropped; "
+                "the others cannot be compared, because what may change the last bits "
+                "differs (%s)",
+                *(record, sum(not c.num_different for c in some), len(some), reason),
+            )
+        else:
+            log.warning(
+                "%s: %d blocks computed again; what may change the last bits differs "
+                "(%s), so they are compared within %d of 255; the largest difference "
+                "is %d",
+                *(record, len(some), reason, some[0].tolerance),
+                max(c.largest or 0 for c in some),
+            )
+    wrong = [c for c in compared if c.is_wrong]
+    if not wrong:
+        return []
+    listed = ", ".join(map(str, wrong))
+    what = f"{record}: computed again from its recipe, other voxels come out: {listed}"
+    remedy = commands.blocks_again(record, [c.number for c in wrong])
+    return [Finding(what, remedy)]
 
 
 def verify_volume(record: Path, commands: Commands) -> list[Finding]:
@@ -173,24 +302,23 @@ def verify_volume(record: Path, commands: Commands) -> list[Finding]:
     commands : Commands
         For the remedies.
     """
-    volume = read_record(record)
+    volume = IngestedVolume.read(record)
     findings = []
-    for kind in ("image", "labels"):
-        about = volume.get(kind)
-        if about and (wanted := about.get("content_sha256")):
-            store = Path(about["store"])
-            found = _hash_or_error(store)
-            if found != wanted:
-                own = store.absolute().is_relative_to(record.parent.absolute())
-                findings.append(
-                    Finding(
-                        f"{store} has the content {found}, not {wanted} as {record} "
-                        "says",
-                        commands.again(record)
-                        if own
-                        else f"restore {store}, which is used where it is",
-                    )
+    stored = {volume.image.store: volume.image.content_sha256}
+    if volume.labels:
+        stored[volume.labels.store] = volume.labels.content_sha256
+    for store, wanted in stored.items():
+        found = _hash_or_error(store)
+        if found != wanted:
+            own = store.absolute().is_relative_to(record.parent.absolute())
+            findings.append(
+                Finding(
+                    f"{store} has the content {found}, not {wanted} as {record} says",
+                    commands.again(record)
+                    if own
+                    else f"restore {store}, which is used where it is",
                 )
+            )
     return findings
 
 
@@ -205,15 +333,15 @@ def verify_segmentation(record: Path, commands: Commands) -> list[Finding]:
         For the remedies.
     """
     segmented = read_record(record)
-    prediction = read_record(record.with_name("prediction.json"))
-    geometry = PredictionGeometry.from_json(prediction["geometry"])
+    geometry = Prediction.read(record.with_name("prediction.json")).geometry
     store = Path(segmented["store"])
     arrays = {
         "mask": open_volume(store),
         "objects": open_volume(Path(segmented["objects"])),
     }
     identity = segmented["identity_sha256"]
-    checked = check_shards(geometry, store.parent / "receipts", arrays, identity)
+    receipts = store.parent / "receipts"
+    checked = ReceiptedStore(geometry, receipts, arrays, identity).check()
     if not checked.problems:
         return []
     what = (
@@ -225,7 +353,7 @@ def verify_segmentation(record: Path, commands: Commands) -> list[Finding]:
 
 def verify_network(model: Path, description: Path, commands: Commands) -> list[Finding]:
     """Hash a network's weights and compare with its description."""
-    wanted = read_record(description)["weights_sha256"]
+    wanted = Model.read(description).weights_sha256
     if not model.exists() or hash_file(model) != wanted:
         what = f"{model} is not the file that {description} describes ({wanted})"
         return [Finding(what, f"rm -f {model} && {commands.snakemake}")]
@@ -241,11 +369,11 @@ def verify_kept(model: Path) -> list[Finding]:
             continue
         damaged, description = kept, folder / "model.json"
         try:
-            wanted = read_record(description)["weights_sha256"]
+            wanted = Model.read(description).weights_sha256
             if kept.exists() and hash_file(kept) == wanted:
                 continue
             what = f"{kept} is not the file that its model.json describes ({wanted})"
-        except (UnetpipeError, KeyError):
+        except UnetpipeError:
             damaged = description
             what = f"{description} does not describe a network any more"
         remedy = f"restore {damaged} from a copy, or rm -r {folder}"

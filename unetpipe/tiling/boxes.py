@@ -63,6 +63,11 @@ class Roi:
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
+    @classmethod
+    def between(cls, *intervals: tuple[int, int]) -> "Roi":
+        """Return the box of three half-open intervals along z, y, x."""
+        return cls(as_zyx(a for a, _ in intervals), as_zyx(b for _, b in intervals))
+
     def grow(self, halo: Halo) -> "Roi":
         """Return the box with the halo around it."""
         return Roi(
@@ -110,6 +115,28 @@ def grid_cell(index: Zyx, cell: Zyx, shape: Zyx) -> Roi:
     start = as_zyx(i * c for i, c in zip(index, cell, strict=True))
     stop = as_zyx(min(a + c, n) for a, c, n in zip(start, cell, shape, strict=True))
     return Roi(start, stop)
+
+
+def grid_number(index: Zyx, counts: Zyx) -> int:
+    """Return the number of a cell of a grid of so many cells, z slowest."""
+    return (index[0] * counts[1] + index[1]) * counts[2] + index[2]
+
+
+def grid_index(number: int, counts: Zyx) -> Zyx:
+    """Return where the cell of a number lies in a grid of so many cells."""
+    z, rest = divmod(number, counts[1] * counts[2])
+    return as_zyx((z, *divmod(rest, counts[2])))
+
+
+def share(count: int, part: int, num_parts: int) -> range:
+    """Return which of ``count`` things one of so many parts does.
+
+    Examples
+    --------
+    >>> [list(share(5, part, 2)) for part in range(2)]
+    [[0, 1], [2, 3, 4]]
+    """
+    return range(part * count // num_parts, (part + 1) * count // num_parts)
 
 
 def iterate_grid(roi: Roi, cell: Zyx) -> Iterator[Zyx]:

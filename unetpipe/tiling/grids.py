@@ -24,10 +24,12 @@ from unetpipe.tiling.boxes import (
     Zyx,
     as_zyx,
     grid_cell,
+    grid_index,
+    grid_number,
     grid_shape,
     iterate_grid,
     round_up,
-    whole_volume,
+    share,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -111,13 +113,11 @@ class PredictionGeometry:
             raise GeometryError(
                 f"block is {number}; this volume has blocks 0 to {prod(counts) - 1}"
             )
-        z, rest = divmod(number, counts[1] * counts[2])
-        return grid_cell((z, *divmod(rest, counts[2])), self.block, self.volume_shape)
+        return grid_cell(grid_index(number, counts), self.block, self.volume_shape)
 
     def block_number(self, index: Zyx) -> int:
         """Return the number of the block at a place of the block grid."""
-        counts = grid_shape(self.volume_shape, self.block)
-        return (index[0] * counts[1] + index[1]) * counts[2] + index[2]
+        return grid_number(index, grid_shape(self.volume_shape, self.block))
 
     def tiles(self, block: Roi) -> Iterator[Roi]:
         """Yield the write ROIs of a block's tiles, not clipped to the volume."""
@@ -137,10 +137,7 @@ class PredictionGeometry:
             raise GeometryError(
                 f"part is {part} of {num_parts}; use 0 to {num_parts - 1}"
             )
-        return range(
-            part * self.num_blocks // num_parts,
-            (part + 1) * self.num_blocks // num_parts,
-        )
+        return share(self.num_blocks, part, num_parts)
 
     def part_of_block(self, number: int, num_parts: int) -> int:
         """Return which of ``num_parts`` parts computes a block."""
@@ -258,12 +255,3 @@ def _check_divides(
                 f"multiple of the {small_name} {small[axis]}; use "
                 f"{lower or small[axis]} or {lower + small[axis]}"
             )
-
-
-def whole_section_input(shape: Zyx, spec: UNetSpec) -> Roi:
-    """Return the box that one pass over a whole volume or section would see.
-
-    Mirror-padded by the halo and rounded up to a legal size: what tiling must equal.
-    """
-    stop = as_zyx(map(round_up, shape, spec.pooling_grid))
-    return whole_volume(stop).grow(spec.halo)

@@ -1,9 +1,10 @@
 """Grey values: exact statistics, normalisation, mirror padding at a volume's faces."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,22 @@ class IntensityStatistics:
             "mean": self.mean,
             "std": self.std,
         }
+
+
+class _HasMean(Protocol):
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+
+
+def mean_and_std(
+    channels: Iterable[_HasMean],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and standard deviation of channels: float32 arrays, shape (c,)."""
+    pairs = [(channel.mean, channel.std) for channel in channels]
+    mean, std = np.ascontiguousarray(np.array(pairs, np.float32).reshape(-1, 2).T)
+    return mean, std
 
 
 def _exact_sums(values: NDArray[Any]) -> tuple[int, int]:

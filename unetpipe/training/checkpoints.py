@@ -22,11 +22,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from unetpipe.errors import IdentityError, IntegrityError
+from unetpipe.network.weights import pack_weights
 from unetpipe.runtime.files import (
     hash_of,
     read_record,
@@ -241,22 +240,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied(inner) for inner in value]
     return value
-
-
-def pack_weights(network: dict[str, Tensor]) -> bytes:
-    """Return weights as the bytes of a safetensors file; floats become float32."""
-    return save_safetensors(
-        {
-            name: (t.float() if t.is_floating_point() else t).cpu().contiguous()
-            for name, t in network.items()
-        }
-    )
-
-
-def unpack_weights(content: bytes) -> dict[str, Tensor]:
-    """Return the weights in the bytes of a safetensors file."""
-    weights: dict[str, Tensor] = load_safetensors(content)
-    return weights
 
 
 def describe_differences(old: Any, new: Any, key: str = "") -> list[str]:
