@@ -76,15 +76,6 @@ class AnnotationReader:
         """Distinct ids, background and unlabelled apart."""
         return len(self._ids)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what the record of a volume says of its labels."""
-        return {
-            "dtype": str(self.dtype),
-            "label_kind": self.kind,
-            "unlabelled": self.stored_unlabelled,
-            "num_ids": self.num_ids,
-        }
-
     def translate(self, section: NDArray[np.integer], where: str) -> NDArray[Any]:
         """Return one section as it is stored.
 

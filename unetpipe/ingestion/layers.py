@@ -19,6 +19,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +40,15 @@ from unetpipe.ingestion.copying import (
     update_hash,
 )
 from unetpipe.ingestion.slabs import num_slab_threads, read_slabs, shards_of_slab
-from unetpipe.runtime.files import (
-    hash_file,
-    hash_of,
-    read_record,
-    sync_folder,
-    write_bytes_atomic,
-    write_record,
-)
+from unetpipe.records.receipts import LayerReceipt, SectionSums
+from unetpipe.runtime.files import hash_file, hash_of, link_or_copy, sync_folder
 from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.storage.receipts import read_receipt
 from unetpipe.storage.volumes import is_store, open_volume, shard_path, write_shard
 from unetpipe.tiling.boxes import Roi, Zyx, iterate_grid
 from unetpipe.tiling.intensity import IntensityStatistics
 
 log = logging.getLogger(__name__)
-
-SUMS = ("count", "total", "total_squares", "minimum", "maximum", "num_nan")
-
-
-def share(count: int, part: int, num_parts: int) -> range:
-    """Return which of ``count`` things one of so many parts does."""
-    return range(part * count // num_parts, (part + 1) * count // num_parts)
 
 
 class Layers:
@@ -117,10 +106,10 @@ class Layers:
             order, so they are read once more, by this one job.
         """
         self.copy(range(self.num_layers))
-        receipts = [read_record(self._receipt(n)) for n in range(self.num_layers)]
+        receipts = [LayerReceipt.read(self._receipt(n)) for n in range(self.num_layers)]
         totals = [IntensityStatistics()] * self._reader.shape[0]
         for receipt in receipts:
-            totals = sum_sections(totals, map(_read_sums, receipt["sections"]))
+            totals = sum_sections(totals, map(_read_sums, receipt.sections))
         if store:
             array = create_image(self._reader, store, self._layout)
             _link_shards(open_volume(self._store), array, self._grid())
@@ -163,21 +152,20 @@ class Layers:
                     write_shard, array, index, voxels
                 )
         files = {name: shard.result() for name, shard in writing.items()}
-        sections = [[_sums(channel) for channel in section] for section in measured]
-        write_record(
-            self._receipt(start // self._depth),
-            {"identity": self._identity, "files": files, "sections": sections},
-        )
+        LayerReceipt(
+            identity=self._identity,
+            files=files,
+            sections=tuple(tuple(map(_sums, section)) for section in measured),
+        ).write(self._receipt(start // self._depth))
 
     def _is_whole(
         self, number: int, array: zarr.Array[Any] | None, threads: ThreadPoolExecutor
     ) -> bool:
         """Tell whether a layer has a receipt, and its shards are those it tells of."""
-        try:
-            receipt = read_record(self._receipt(number))
-        except DataError:
-            return False
-        if receipt.get("identity") != self._identity:
+        problem, receipt = read_receipt(
+            self._receipt(number), LayerReceipt, self._identity
+        )
+        if problem or receipt is None:
             return False
         if array is None:
             return True
@@ -185,7 +173,7 @@ class Layers:
         if not all(path.exists() for path in paths.values()):
             return False
         found = dict(zip(paths, threads.map(hash_file, paths.values()), strict=True))
-        return bool(found == receipt["files"])
+        return found == receipt.files
 
     def _grid(self, numbers: Sequence[int] | None = None) -> Iterator[Zyx]:
         """Yield the shards of some layers, else of all."""
@@ -263,10 +251,7 @@ def _link_shards(
         old, new = shard_path(source, index), shard_path(target, index)
         new.parent.mkdir(parents=True, exist_ok=True)
         folders.add(new.parent)
-        try:
-            os.link(old, new)
-        except OSError:
-            write_bytes_atomic(new, old.read_bytes())
+        link_or_copy(old, new)
     for folder in folders:
         sync_folder(folder)
 
@@ -275,9 +260,9 @@ def _name(index: Zyx) -> str:
     return "/".join(map(str, index))
 
 
-def _sums(measured: IntensityStatistics) -> dict[str, Any]:
-    return {name: getattr(measured, name) for name in SUMS}
+def _sums(measured: IntensityStatistics) -> SectionSums:
+    return SectionSums(**asdict(measured))
 
 
-def _read_sums(section: list[dict[str, Any]]) -> list[IntensityStatistics]:
-    return [IntensityStatistics(**channel) for channel in section]
+def _read_sums(section: Sequence[SectionSums]) -> list[IntensityStatistics]:
+    return [IntensityStatistics(**channel.to_json()) for channel in section]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from math import isclose
 from pathlib import Path
-from typing import Any
 
 from unetpipe.config.sheet import Row
 from unetpipe.images import ImageReader, open_image, open_masks
@@ -16,6 +15,7 @@ from unetpipe.ingestion.agreement import (
     check_label_values,
 )
 from unetpipe.ingestion.palette import Palette
+from unetpipe.records.volume import Manifest, OriginalFile
 from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.problems import Problems
 
@@ -107,22 +107,21 @@ def choose_voxel_size(
     return of_sheet, "sheet"
 
 
-def list_files(
-    paths: Sequence[Path], originals: dict[str, Any]
-) -> list[dict[str, Any]]:
+def list_files(paths: Sequence[Path], originals: Manifest) -> tuple[OriginalFile, ...]:
     """Return path, size and sha256 of what was read; known checksums are not redone."""
-    root = Path(originals["root"])
-    known = {file["path"]: file for file in originals["files"]}
+    root = Path(originals.root)
+    known = {file.path: file for file in originals.files}
     listing = []
     for path in paths:
         inside = path.is_relative_to(root)
         name = (path.relative_to(root) if inside else path).as_posix()
         size = path.stat().st_size
-        if name in known and known[name]["size"] == size:
+        if name in known and known[name].size == size:
             listing.append(known[name])
         else:
-            listing.append({"path": name, "size": size, "sha256": hash_file(path)})
-    return listing
+            file = OriginalFile(path=name, size=size, sha256=hash_file(path))
+            listing.append(file)
+    return tuple(listing)
 
 
 def _num_threads() -> int:

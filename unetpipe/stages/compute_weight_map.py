@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.weight_map import StoredMap, WeightMap
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.storage.volumes import (
     create_volume,
@@ -67,13 +69,13 @@ def compute_weight_map(
         If memory or disk do not suffice.
     """
     began = time.monotonic()
-    volume = read_record(ingest)
-    if volume["labels"] is None:
+    volume = IngestedVolume.read(ingest)
+    if volume.labels is None:
         raise DataError(
-            f"volume {volume['volume']} has no labels, so no weight map; fill in the "
+            f"volume {volume.volume} has no labels, so no weight map; fill in the "
             "column labels of the sheet, or give it the role predict"
         )
-    labels = open_volume(Path(volume["labels"]["store"]))
+    labels = open_volume(volume.labels.store)
     with ExitStack() as stack:
         partial = {
             "border_term": stack.enter_context(partial_folder(border_store)),
@@ -85,8 +87,8 @@ def compute_weight_map(
         weigher = Weigher(
             Annotation(
                 labels,
-                kind=volume["labels"]["label_kind"],
-                unlabelled=volume["labels"]["unlabelled"],
+                kind=volume.labels.label_kind,
+                unlabelled=volume.labels.unlabelled,
                 border_class=weight_map.border_class,
             ),
             border=_create_like(
@@ -99,43 +101,38 @@ def compute_weight_map(
             w0=weight_map.w0 if weight_map.enabled else 0.0,
             sigma_vox=weight_map.sigma_vox,
         )
-        weigher.check_memory(f"volume {volume['volume']}: weight map")
+        weigher.check_memory(f"volume {volume.volume}: weight map")
         try:
             class_counts, num_cells = _weigh_all(weigher, num_classes)
         except DataError as error:
-            raise DataError(f"volume {volume['volume']}, {error}") from error
+            raise DataError(f"volume {volume.volume}, {error}") from error
         content = {k: hash_sections(open_volume(path)) for k, path in partial.items()}
     if not any(num_cells) and weight_map.enabled:
         log.warning(
             "volume %s has no cells, so its border term is 0 everywhere; check "
             "label_kind%s",
-            volume["volume"],
+            volume.volume,
             " and weight_map.border_class"
-            if volume["labels"]["label_kind"] == "classes"
+            if volume.labels.label_kind == "classes"
             else "",
         )
-    stores = {"border_term": border_store, "target": target_store}
-    described = {
-        name: {"store": str(store), "content_sha256": content[name]}
-        for name, store in stores.items()
-    }
-    write_record(
-        record,
-        {
-            "volume": volume["volume"],
-            **described,
-            "class_counts": class_counts,
-            "num_cells": num_cells,
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    WeightMap(
+        volume=volume.volume,
+        border_term=StoredMap(
+            store=border_store, content_sha256=content["border_term"]
+        ),
+        target=StoredMap(store=target_store, content_sha256=content["target"]),
+        class_counts=tuple(map(tuple, class_counts)),
+        num_cells=tuple(num_cells),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
 
 
 def _create_like(
     labels: zarr.Array[Any],
     path: Path,
     dtype: Any,
-    volume: dict[str, Any],
+    volume: IngestedVolume,
     ndim: int,
 ) -> zarr.Array[Any]:
     """Create a store shaped like the labels; with ndim 2 its shards are sections."""
@@ -149,7 +146,7 @@ def _create_like(
         dtype=dtype,
         chunk=chunk,
         shard=shard,
-        voxel_size_nm=tuple(volume["voxel_size_nm"]),
+        voxel_size_nm=volume.voxel_size_nm,
         is_labels=np.dtype(dtype) == np.uint8,
     )
 

@@ -15,7 +15,9 @@ from unetpipe.ingestion.download import (
     write_sections,
 )
 from unetpipe.ingestion.phantom import draw_sections
-from unetpipe.runtime.files import circumstances, hash_of, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.volume import Manifest
+from unetpipe.runtime.files import hash_of
 
 
 def download_dataset(
@@ -84,11 +86,10 @@ def download_dataset(
             archive = Path(source).expanduser()
             check_sha256(archive, source_sha256, str(archive))
         unpack_originals(archive, originals, source)
-    record = {
-        "source": source,
-        "kind": "archive" if kind == "url" else kind,
-        "root": str(originals),
-        "files": [] if kind == "folder" else list_files(originals),
-        "circumstances": circumstances(),
-    }
-    write_record(manifest, record)
+    Manifest(
+        source=source,
+        kind="archive" if kind == "url" else kind,
+        root=str(originals),
+        files=() if kind == "folder" else tuple(list_files(originals)),
+        circumstances=Circumstances.here(),
+    ).write(manifest)

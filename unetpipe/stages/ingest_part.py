@@ -9,15 +9,17 @@ from typing import Any
 from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import Row
 from unetpipe.ingestion.copying import Layout, check_memory
-from unetpipe.ingestion.layers import Layers, share
+from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.opening import (
     choose_voxel_size,
     list_files,
     open_image_of,
 )
-from unetpipe.runtime.files import circumstances, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.volume import IngestedPart, Manifest
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.runtime.problems import Problems
+from unetpipe.tiling.boxes import share
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +64,11 @@ def ingest_part(
         If memory does not suffice, or the disk is full; what is finished is kept.
     """
     began = time.monotonic()
-    originals = read_record(manifest)
+    originals = Manifest.read(manifest)
     problems = Problems(f"volume {volume}")
     with ExitStack() as stack, problems:
         first = Row(**row)
-        image = open_image_of(first, Path(originals["root"]), stack)
+        image = open_image_of(first, Path(originals.root), stack)
         voxel_size_nm, _ = choose_voxel_size(first, image, [])
         layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
         check_memory(image, layout, image.dtype, f"volume {volume}: image")
@@ -74,17 +76,14 @@ def ingest_part(
         numbers = share(layers.num_layers, part, ingest.parts)
         num_written = layers.copy(numbers)
         files = [image.files[i] for i in share(len(image.files), part, ingest.parts)]
-        write_record(
-            record,
-            {
-                "part": part,
-                "num_parts": ingest.parts,
-                "layers": [numbers.start, numbers.stop],
-                "num_layers_written": num_written,
-                "files": list_files(files, originals),
-                "peak_rss_bytes": peak_rss_bytes(),
-                "circumstances": circumstances(seconds=time.monotonic() - began),
-            },
-        )
+        IngestedPart(
+            part=part,
+            num_parts=ingest.parts,
+            layers=(numbers.start, numbers.stop),
+            num_layers_written=num_written,
+            files=list_files(files, originals),
+            peak_rss_bytes=peak_rss_bytes(),
+            circumstances=Circumstances.here(seconds=time.monotonic() - began),
+        ).write(record)
         log.info("part %d done: %d layers", part, len(numbers))
     problems.raise_any()

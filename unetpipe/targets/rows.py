@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError
-from unetpipe.runtime.files import hash_of, read_record
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.weight_map import WeightMap
+from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.machine import GIB
 from unetpipe.storage.volumes import open_volume
 from unetpipe.targets.annotated import AnnotatedVolume, ArrayLike, Rows
+from unetpipe.tiling.intensity import mean_and_std
 
 # Volumes of fewer bytes are read once, larger ones patch by patch.
 LARGEST_IN_MEMORY = 2 * GIB
@@ -44,11 +47,11 @@ def load_rows(
     for row in rows:
         if row["role"] != role:
             continue
-        volume = read_record(Path(row["ingest"]))
-        weights = read_record(Path(row["weight_map"]))
+        volume = IngestedVolume.read(Path(row["ingest"]))
+        weights = WeightMap.read(Path(row["weight_map"]))
         sections = row["sections"]
         if sections is None:
-            sections = range(volume["shape"][0])
+            sections = range(volume.shape[0])
         numbers = tuple(sorted(sections))
         counts = _counts_of(numbers, volume, weights, num_classes)
         found.class_counts[:] += counts.sum(axis=0)
@@ -58,18 +61,18 @@ def load_rows(
         )
         found.identity.append(
             {
-                "volume": volume["volume"],
+                "volume": volume.volume,
                 "sections": list(numbers),
-                "image": volume["image"]["content_sha256"],
-                "statistics": hash_of(volume["statistics"]),
-                "target": weights["target"]["content_sha256"],
-                "border_term": weights["border_term"]["content_sha256"]
+                "image": volume.image.content_sha256,
+                "statistics": hash_of([c.to_json() for c in volume.statistics]),
+                "target": weights.target.content_sha256,
+                "border_term": weights.border_term.content_sha256
                 if with_border
                 else None,
             }
         )
         found.empty_sections.extend(
-            f"{volume['volume']} section {z}"
+            f"{volume.volume} section {z}"
             for z, of_section in zip(numbers, counts, strict=True)
             if not of_section[1:].any()
         )
@@ -78,20 +81,20 @@ def load_rows(
 
 def _counts_of(
     sections: tuple[int, ...],
-    volume: dict[str, Any],
-    weights: dict[str, Any],
+    volume: IngestedVolume,
+    weights: WeightMap,
     num_classes: int,
 ) -> NDArray[np.int64]:
     """Return the known voxels of each class in each section: shape (n, k)."""
-    counts = np.array(weights["class_counts"], np.int64)
+    counts = np.array(weights.class_counts, np.int64)
     if counts.shape[1] != num_classes:
         raise ConfigError(
-            f"the weight map of volume {volume['volume']} has {counts.shape[1]} "
+            f"the weight map of volume {volume.volume} has {counts.shape[1]} "
             f"classes, network.num_classes is {num_classes}; compute it again"
         )
     if sections and sections[-1] >= len(counts):
         raise ConfigError(
-            f"the sheet names section {sections[-1]} of volume {volume['volume']}, "
+            f"the sheet names section {sections[-1]} of volume {volume.volume}, "
             f"which has sections 0 to {len(counts) - 1}; correct the sheet"
         )
     of_sections: NDArray[np.int64] = counts[list(sections)]
@@ -99,35 +102,31 @@ def _counts_of(
 
 
 def _open_annotated(
-    volume: dict[str, Any],
-    weights: dict[str, Any],
+    volume: IngestedVolume,
+    weights: WeightMap,
     sections: tuple[int, ...],
     counts: NDArray[np.int64],
 ) -> AnnotatedVolume:
-    mean, std = (
-        np.array([channel[key] for channel in volume["statistics"]], np.float32)
-        for key in ("mean", "std")
-    )
-    labels = volume["labels"]
-    has_ids = labels["label_kind"] == "instances"
-    z_nm, y_nm, x_nm = (float(edge) for edge in volume["voxel_size_nm"])
+    mean, std = mean_and_std(volume.statistics)
+    labels = volume.labels
+    has_ids = labels is not None and labels.label_kind == "instances"
     return AnnotatedVolume(
-        name=volume["volume"],
-        image=_load(volume["image"]["store"]),
-        target=_load(weights["target"]["store"]),
-        border=_load(weights["border_term"]["store"]),
+        name=volume.volume,
+        image=_load(volume.image.store),
+        target=_load(weights.target.store),
+        border=_load(weights.border_term.store),
         mean=mean,
         std=std,
         sections=sections,
         num_known=tuple(counts.sum(axis=1).tolist()),
         # Read when objects are scored, and only then.
-        instances=open_volume(Path(labels["store"])) if has_ids else None,
-        unlabelled=labels["unlabelled"] if has_ids else None,
-        voxel_size_nm=(z_nm, y_nm, x_nm),
+        instances=open_volume(labels.store) if labels and has_ids else None,
+        unlabelled=labels.unlabelled if labels and has_ids else None,
+        voxel_size_nm=volume.voxel_size_nm,
     )
 
 
-def _load(store: str) -> ArrayLike:
+def _load(store: Path) -> ArrayLike:
     """Return a volume as an array in memory if it is small, else as it lies on disk."""
-    array: Any = open_volume(Path(store))
+    array: Any = open_volume(store)
     return np.asarray(array[...]) if array.nbytes <= LARGEST_IN_MEMORY else array

@@ -1,0 +1,328 @@
+"""Bring one volume in: check its originals, store image and labels, say what they are."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unetpipe.config import IngestConfig
+from unetpipe.config.sheet import Row
+from unetpipe.images import ImageReader
+from unetpipe.images.frames import FrameSource
+from unetpipe.ingestion.agreement import (
+    check_annotated,
+    check_pixels,
+    compare_numbers,
+)
+from unetpipe.ingestion.copying import (
+    CopiedImage,
+    Layout,
+    check_memory,
+    copy_image,
+    copy_labels,
+    largest_value,
+)
+from unetpipe.ingestion.label_kinds import AnnotationReader
+from unetpipe.ingestion.layers import Layers
+from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
+from unetpipe.ingestion.palette import Palette
+from unetpipe.records.pyramids import PyramidJob
+from unetpipe.records.volume import (
+    ChannelStatistics,
+    IngestedVolume,
+    Manifest,
+    OriginalFile,
+    StoredImage,
+    StoredLabels,
+)
+from unetpipe.runtime.problems import Problems
+from unetpipe.runtime.staging import partial_folder
+from unetpipe.storage.levels import create_levels
+from unetpipe.storage.pyramid import build_pyramid
+from unetpipe.storage.volumes import create_labels_group
+
+log = logging.getLogger(__name__)
+
+Files = tuple[OriginalFile, ...]
+
+
+@dataclass(frozen=True)
+class VolumeOrder:
+    """What a user says of one volume.
+
+    Attributes
+    ----------
+    volume : str
+        Its name, for messages.
+    rows : list of Row
+        Of the sheet.
+    originals : Manifest
+        Where its files are, and which have been hashed already.
+    ingest : IngestConfig
+        Chunk, shard, and what to do with NaN.
+    num_classes : int
+        Ids of ``classes`` labels must be smaller.
+    palette : Palette or None
+        Class of each colour or grey value of ``classes`` labels.
+    pixel_sha256 : dict
+        Checksums to insist on, of the voxels of ``image`` and ``labels``.
+    """
+
+    volume: str
+    rows: list[Row]
+    originals: Manifest
+    ingest: IngestConfig
+    num_classes: int
+    palette: Palette | None
+    pixel_sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class VolumeStores:
+    """Where a volume goes.
+
+    Attributes
+    ----------
+    image, labels : Path
+        OME-Zarr stores; the labels may lie inside the image's store.
+    pyramids : Path
+        Folder of the receipts of their coarser levels.
+    with_pyramid : bool
+        Write the coarser levels now; else only their empty arrays are made.
+    layers : Path or None
+        Where other jobs store the image's layers of shards; what is not needed there
+        any longer is removed.
+    has_layers : bool
+        Whether they have.
+    """
+
+    image: Path
+    labels: Path
+    pyramids: Path
+    with_pyramid: bool = True
+    layers: Path | None = None
+    has_layers: bool = False
+
+
+def bring_in(order: VolumeOrder, stores: VolumeStores) -> IngestedVolume:
+    """Check one volume, and store its image and labels.
+
+    Stores are built under a ``.partial`` name and renamed when all are whole; those of
+    an earlier sheet that are not used any more are removed.
+
+    Raises
+    ------
+    DataError
+        Listing all problems of the volume that could be found at once.
+    ResourceError
+        If memory does not suffice.
+    """
+    problems = Problems(f"volume {order.volume}")
+    with ExitStack() as stack:
+        root = Path(order.originals.root)
+        image, labels = open_originals(order.rows, root, order.palette, problems, stack)
+        coming = _Coming(order, stores, problems, stack)
+        voxel_size_nm, said_by = coming.lay_out(image)
+        stored: StoredImage | None = None
+        stored_labels: StoredLabels | None = None
+        found = CopiedImage("", "", ())
+        with problems:
+            stored, found = coming.store_image(image)
+        with problems:
+            if labels is not None:
+                stored_labels = coming.store_labels(labels, image)
+        problems.raise_any()
+    assert stored is not None
+    _remove_unused(stores, stored, stored_labels)
+    if stores.layers:
+        _remove_layers(stores.layers, coming.layers_home)
+    return IngestedVolume(
+        volume=order.volume,
+        shape=image.zyx,
+        num_channels=image.shape[0],
+        dtype=str(image.dtype),
+        axes_of_file=image.plan.letters,
+        time=image.plan.time if "t" in image.plan.letters else None,
+        channel_names=tuple(image.channel_names),
+        channels_of_file=image.plan.channels,
+        voxel_size_nm=voxel_size_nm,
+        voxel_size_from=said_by,
+        labels=stored_labels,
+        image=stored,
+        statistics=tuple(ChannelStatistics(**s.to_json()) for s in found.statistics),
+        num_nan=sum(s.num_nan for s in found.statistics),
+        pyramids=tuple(_list_pyramids(stores.pyramids, stored, stored_labels)),
+        warnings=tuple(coming.warnings),
+    )
+
+
+@dataclass
+class _Coming:
+    """One volume on its way into its stores."""
+
+    order: VolumeOrder
+    stores: VolumeStores
+    problems: Problems
+    stack: ExitStack
+    warnings: list[str] = field(default_factory=list)
+    # The image's store while it is made; None where it is used as it is.
+    partial: Path | None = None
+    # Where the layers of other jobs are, if the image was made of them.
+    layers_home: Path | None = None
+    layout: Layout = field(init=False)
+    # Files are hashed while they are copied, and so read from the disk once.
+    _hashing: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hashing = self.stack.enter_context(ThreadPoolExecutor(1, "hash"))
+
+    def lay_out(self, image: ImageReader) -> tuple[tuple[float, float, float], str]:
+        """Choose the layout; return the voxel size and who says so."""
+        size_nm, said_by = choose_voxel_size(self.order.rows[0], image, self.warnings)
+        ingest = self.order.ingest
+        self.layout = Layout(ingest.chunk, ingest.shard, size_nm)
+        return size_nm, said_by
+
+    def store_image(self, image: ImageReader) -> tuple[StoredImage, CopiedImage]:
+        """Copy and measure the image, unless its store can be used where it is."""
+        policy = self.order.ingest.nan_policy
+        is_changing = policy == "replace" and image.dtype.kind == "f"
+        ready = None if is_changing else image.ready_store
+        if ready is None:
+            self.partial = self.stack.enter_context(partial_folder(self.stores.image))
+        what = f"volume {self.order.volume}: image"
+        check_memory(image, self.layout, image.dtype, what)
+        files = self._hash(image.files)
+        if self.stores.layers and self.stores.has_layers:
+            layers = Layers(image, self.layout, self.stores.layers)
+            found, self.layers_home = layers.assemble(self.partial), layers.home
+        else:
+            found = copy_image(image, self.partial, self.layout, nan_policy=policy)
+        check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
+        if self.partial:
+            self._add_levels(self.partial, is_labels=False)
+        stored = StoredImage(
+            store=ready or self.stores.image,
+            is_copied=ready is None,
+            content_sha256=found.content_sha256,
+            pixel_sha256=found.pixel_sha256,
+            files=files.result(),
+        )
+        return stored, found
+
+    def store_labels(self, labels: ImageReader, image: ImageReader) -> StoredLabels:
+        """Copy the labels, and judge whether they can teach or score anything."""
+        order = self.order
+        row, roles = order.rows[0], _sections_of_roles(order.rows, image.zyx[0])
+        self.warnings += compare_numbers(image, labels)
+        frames = labels.source if isinstance(labels.source, FrameSource) else None
+        store, partial = self._place_labels(self.stores.labels)
+        annotation = AnnotationReader(
+            "instances" if row.label_kind == "masks" else row.label_kind,
+            unlabelled=frames.unlabelled if frames else row.unlabelled,
+            num_classes=order.num_classes,
+            largest=largest_value(labels, self.layout.shard[0]),
+            palette=order.palette,
+        )
+        what = f"volume {order.volume}: labels"
+        check_memory(labels, self.layout, annotation.dtype, what)
+        files = self._hash(labels.files)
+        written = copy_labels(labels, partial, self.layout, annotation)
+        self._add_levels(partial, is_labels=True)
+        self.problems.texts += annotation.problems()
+        with self.problems:
+            check_pixels("labels", labels, written.pixel_sha256, order.pixel_sha256)
+        with self.problems:
+            self.warnings += check_annotated(annotation.foreground, roles)
+        self.warnings += annotation.warnings()
+        self.warnings += labels.source.warnings()
+        return StoredLabels(
+            store=store,
+            content_sha256=written.content_sha256,
+            pixel_sha256=written.pixel_sha256,
+            files=files.result(),
+            markers=frames.marker_paths() if frames and frames.markers else None,
+            dtype=str(annotation.dtype),
+            label_kind=annotation.kind,
+            unlabelled=annotation.stored_unlabelled,
+            num_ids=annotation.num_ids,
+        )
+
+    def _hash(self, files: Sequence[Path]) -> "Future[Files]":
+        return self._hashing.submit(list_files, files, self.order.originals)
+
+    def _place_labels(self, store: Path) -> tuple[Path, Path]:
+        """Return the labels' store, and where it is made."""
+        image = _image_around(store)
+        if image and self.partial:
+            group = create_labels_group(self.partial, (store.name,))
+            return store, group / store.name
+        if image:
+            store = _labels_beside(image)
+        return store, self.stack.enter_context(partial_folder(store))
+
+    def _add_levels(self, store: Path, *, is_labels: bool) -> None:
+        if self.stores.with_pyramid:
+            build_pyramid(store, is_labels=is_labels)
+        else:
+            create_levels(store)
+
+
+def _image_around(labels_store: Path) -> Path | None:
+    """Return the image's store if labels are to lie inside it."""
+    is_inside = labels_store.parent.name == "labels"
+    return labels_store.parent.parent if is_inside else None
+
+
+def _labels_beside(image_store: Path) -> Path:
+    return image_store.with_name("labels.ome.zarr")
+
+
+def _list_pyramids(
+    folder: Path, image: StoredImage, labels: StoredLabels | None
+) -> list[PyramidJob]:
+    """Return what later jobs need to make the pyramids of our own stores."""
+    stored = {"image": image if image.is_copied else None, "labels": labels}
+    return [
+        PyramidJob(
+            store=one.store,
+            is_labels=name == "labels",
+            content_sha256=one.content_sha256,
+            receipts=folder / name,
+        )
+        for name, one in stored.items()
+        if one
+    ]
+
+
+def _remove_unused(
+    stores: VolumeStores, image: StoredImage, labels: StoredLabels | None
+) -> None:
+    """Remove stores of an earlier sheet that nobody names any longer."""
+    used = {one.store.resolve() for one in (image, labels) if one}
+    for store in (stores.image, stores.labels, _labels_beside(stores.image)):
+        if store.resolve() not in used:
+            shutil.rmtree(store, ignore_errors=True)
+
+
+def _remove_layers(folder: Path, used: Path | None) -> None:
+    """Remove the layers of other images or layouts, of all where no job made any."""
+    if used is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for other in folder.iterdir():
+        if other not in (used, folder / "parts"):
+            shutil.rmtree(other, ignore_errors=True)
+    for left in used.glob("*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _sections_of_roles(rows: list[Row], num_sections: int) -> dict[str, list[int]]:
+    """Return which sections have which role, over all rows of a volume."""
+    roles: dict[str, set[int]] = {}
+    for row in rows:
+        roles.setdefault(row.role, set()).update(row.section_numbers(num_sections))
+    return {role: sorted(numbers) for role, numbers in roles.items()}
