@@ -1,4 +1,4 @@
-"""Bring one volume in: check its originals, store image and labels, say what they are."""
+"""Bring one volume in: check its originals, store them, and say what they are."""
 
 import logging
 import shutil
