@@ -4,8 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.report.catalogue import COLUMNS, catalogue_rows
-from unetpipe.runtime.files import write_record
+from tests.stages.reported import (
+    CIRCUMSTANCES,
+    defined,
+    ingested,
+    metrics_of,
+    prediction_of,
+    row,
+    segmentation_of,
+)
+from unetpipe.report.catalogue import CATALOGUE_COLUMNS, catalogue_rows
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.dropping import NOTE
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -18,7 +27,11 @@ def results(tmp_path, monkeypatch):
     folder = Path("results/run")
     image = folder / "volumes/v/image.ome.zarr"
     image.mkdir(parents=True)
-    write_record(folder / "volumes/v/ingest.json", {"image": {"store": str(image)}})
+    path = ingested(tmp_path, "v", None)
+    stored = {"store": str(image), "content_sha256": "1" * 64}
+    write_record(
+        folder / "volumes/v/ingest.json", read_record(path) | {"image": stored}
+    )
     for digest, day, score in ((OLD, "01", 0.5), (NEW, "02", 0.75)):
         make_result(folder / "unet/v", digest, f"2026-01-{day}T00:00:00Z", score)
     return folder
@@ -30,36 +43,31 @@ def make_result(home, digest, made, score):
     for store in (prediction / "p.zarr", segmentation / "s.zarr"):
         store.mkdir(parents=True)
         (store / "0").write_bytes(b"1234")
-    described = {
-        "prediction": {
-            "outputs": {"probability": {"store": str(prediction / "p.zarr")}},
-            "identity_sha256": digest,
-            "identity": {
-                "weights_sha256": f"weights of {digest[0]}",
-                "input_sha256": "image",
-                "precision": "fp32",
-                "geometry": {"volume_shape": [2, 30, 40]},
+    predicted = prediction_of("v", prediction / "p.zarr", (2, 30, 40))
+    predicted |= {"identity_sha256": digest}
+    predicted["identity"] |= {
+        "weights_sha256": f"weights of {digest[0]}",
+        "input_sha256": "image",
+    }
+    store = segmentation / "s.zarr"
+    segmented = segmentation_of("v", store, store / "labels/objects")
+    segmented |= {"identity_sha256": digest[::-1], "num_objects": 7}
+    segmented["identity"] |= {"prediction": digest, "voxel_size_nm": [50, 4, 5]}
+    segmented["circumstances"] = CIRCUMSTANCES | {"finished": made}
+    described = {"prediction": predicted, "segmentation": segmented}
+    best, chosen = (row("unet", "v_rand", value) for value in (1.0, score))
+    metrics = metrics_of(
+        "v",
+        definitions=defined([chosen]),
+        tables=[
+            {"role": "validate", "sections": [0, 1], "rows": [best]},
+            {
+                "role": "test",
+                "sections": [2, 3],
+                "rows": [chosen, row("Otsu", "v_rand", 0.0)],
             },
-            "circumstances": {"finished": "2026-01-01T00:00:00Z"},
-        },
-        "segmentation": {
-            "store": str(segmentation / "s.zarr"),
-            "identity_sha256": digest[::-1],
-            "identity": {"prediction": digest, "voxel_size_nm": [50, 4, 5]},
-            "num_objects": 7,
-            "threshold": 0.5,
-            "circumstances": {"finished": made},
-        },
-    }
-    chosen = {"predictor": "unet", "metric": "v_rand", "chosen": {"score": score}}
-    other = {"predictor": "Otsu", "metric": "v_rand", "chosen": {"score": 0.0}}
-    metrics = {
-        "tables": [
-            {"role": "validate", "rows": [{**chosen, "chosen": {"score": 1.0}}]},
-            {"role": "test", "rows": [chosen, other]},
         ],
-        "objects": [],
-    }
+    )
     write_record(segmentation / "metrics.json", metrics)
     for kind, record in described.items():
         write_record(home / f"{kind}-{digest[:8]}" / f"{kind}.json", record)
@@ -72,7 +80,7 @@ def rows(results, wanted=(("unet", "v"),)):
 
 def test_each_recipe_has_a_row_and_the_newest_is_current(results):
     new, old = rows(results)
-    assert list(new) == list(COLUMNS)
+    assert list(new) == list(CATALOGUE_COLUMNS)
     assert (new["current"], old["current"]) == (True, False)
     assert (new["prediction_id"], old["prediction_id"]) == (NEW, OLD)
     assert (new["v_rand"], old["v_rand"]) == (0.75, 0.5)

@@ -12,7 +12,7 @@ from tests.stages.scored import Scored, find_row
 from unetpipe.errors import DataError
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.records.metrics import Metrics
-from unetpipe.report.score_lines import COLUMNS
+from unetpipe.report.catalogue import SCORE_COLUMNS
 from unetpipe.stages.collect_metrics import collect_metrics
 from unetpipe.stages.compare_networks import compare_networks
 
@@ -83,7 +83,7 @@ def test_one_line_a_score_with_threshold_interval_and_version(
     metrics = [{"model": "unet", "volume": "vol", "metrics": str(path)}]
     collect_metrics(name="mine", metrics=metrics, pooled=[], table=table)
     lines = read(table)
-    assert list(lines[0]) == list(COLUMNS)
+    assert list(lines[0]) == list(SCORE_COLUMNS)
     keys = ("run", "model", "volume", "role", "predictor", "metric", "rule")
     assert len({tuple(line[key] for key in keys) for line in lines}) == len(lines)
     rows = [r for t in record["tables"] + record["objects"] for r in t["rows"]]
@@ -135,7 +135,7 @@ def test_scores_of_all_folds_come_last(scored, tmp_path: Path) -> None:
 
 def test_without_scores_the_table_has_its_header_alone(tmp_path: Path) -> None:
     collect_metrics(name="mine", metrics=[], pooled=[], table=tmp_path / "metrics.csv")
-    assert (tmp_path / "metrics.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert (tmp_path / "metrics.csv").read_text() == ",".join(SCORE_COLUMNS) + "\n"
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:

@@ -1,17 +1,46 @@
-"""The catalogue of a run: one row for each volume, network and recipe that lies there.
+"""The two tables of a run: its scores, one a line, and its catalogue.
 
-Read from the records beside the stores, so that former results are in it as well.
+The catalogue has one row for each volume, network and recipe that lies there, read from
+the records beside the stores, so that former results are in it as well.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from unetpipe.runtime.files import read_record
+from unetpipe.records.comparison import Comparison
+from unetpipe.records.metrics import OURS, Definition, Metrics, Role, Row, Rule
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import folder_bytes
 from unetpipe.storage.dropping import is_dropped
 
-Record = dict[str, Any]
+Line = dict[str, Any]  # column -> value
+Made = TypeVar("Made", Prediction, Segmentation)
+
+SCORE_COLUMNS = {
+    "run": "name of the run",
+    "model": "network; `all folds`, with variant and seed, for folds scored together",
+    "volume": "as in the sheet; empty for all folds together",
+    "role": "`test`, or `validate`: sections that chose the thresholds",
+    "predictor": "`unet`, or a baseline",
+    "metric": "a key of `definitions` in `metrics.json`",
+    "rule": "`chosen`: threshold from validation sections or the configuration; "
+    "`best`: best on these very sections",
+    "threshold": "of the foreground probability; empty where there is none, or several",
+    "value": "the score; empty where it is undefined",
+    "low": "low end of the 95 % interval, if this score has one",
+    "high": "its high end",
+    "n": "units that were resampled for the interval",
+    "n_of": "`sections`, `objects` or `volumes`",
+    "num_sections": "sections that were scored",
+    "unit": "`1` (a share), `nats` or `bits`",
+    "better": "`higher` or `lower`",
+    "definition_version": "of the metric; lines of different versions do not compare",
+}
+ALL_FOLDS = "all folds"
+FROM_ROW = ("predictor", "metric", "n", "n_of", "num_sections", "unit", "better")
 
 SCORES = (
     "pixel_error",
@@ -22,7 +51,7 @@ SCORES = (
     "adapted_rand_error",
     "ctc_seg",
 )
-COLUMNS: dict[str, tuple[type, str]] = {
+CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
     "run": (str, "name of the run"),
     "volume": (str, "as in the sheet, or as it was there"),
     "model": (str, "network"),
@@ -56,10 +85,59 @@ COLUMNS: dict[str, tuple[type, str]] = {
 }
 
 
+def score_lines(run: str, model: str, scores: Metrics) -> Iterator[Line]:
+    """Yield a line for each score, in their order; keys are ``SCORE_COLUMNS``.
+
+    Parameters
+    ----------
+    run, model : str
+    scores : Metrics
+    """
+    told = {"run": run, "model": model, "volume": scores.volume}
+    for table in scores.all_tables:
+        for row in table.rows:
+            yield from _lines({**told, "role": table.role}, row, scores.definitions)
+
+
+def pooled_lines(run: str, compared: Comparison) -> Iterator[Line]:
+    """Yield the lines of test sections of all folds."""
+    for variant in compared.variants:
+        for row in variant.rows:
+            for single in row.seeds:
+                parts = [variant.variant, ALL_FOLDS]
+                if len(row.seeds) > 1:
+                    parts.append(f"seed {single.seed}")
+                model = ", ".join(filter(None, parts))
+                told = {"run": run, "model": model, "volume": "", "role": "test"}
+                yield from _lines(told, single, compared.definitions)
+
+
+def _lines(told: Line, row: Row, definitions: dict[str, Definition]) -> Iterator[Line]:
+    """Yield a line for each rule by which the threshold was found."""
+    rules: tuple[Rule, ...] = ("chosen", "best")
+    for rule in rules:
+        score = row.chosen if rule == "chosen" else row.best
+        if score is None:
+            continue
+        interval = row.interval if row.interval_of == rule else None
+        low, high = interval or (None, None)
+        line = {
+            **told,
+            **{key: getattr(row, key) for key in FROM_ROW},
+            "rule": rule,
+            "threshold": score.threshold,
+            "value": score.score,
+            "low": low,
+            "high": high,
+            "definition_version": definitions[row.metric].version,
+        }
+        yield {column: line[column] for column in SCORE_COLUMNS}
+
+
 def catalogue_rows(
     run: str, results: Path, wanted: Collection[tuple[str, str]]
-) -> Iterator[Record]:
-    """Yield the rows of a run's catalogue; keys are ``COLUMNS``.
+) -> Iterator[Line]:
+    """Yield the rows of a run's catalogue; keys are ``CATALOGUE_COLUMNS``.
 
     Parameters
     ----------
@@ -79,94 +157,102 @@ def catalogue_rows(
         is_wanted = (home.parent.name, home.name) in wanted
         for row in _rows_of_home(home, is_wanted=is_wanted):
             line = {**told, "image": _image_store(image), **row}
-            yield {name: line.get(name) for name in COLUMNS}
+            yield {name: line.get(name) for name in CATALOGUE_COLUMNS}
 
 
-def _rows_of_home(home: Path, *, is_wanted: bool) -> Iterator[Record]:
+def _rows_of_home(home: Path, *, is_wanted: bool) -> Iterator[Line]:
     """Yield what the records of one network and volume say, the newest first."""
-    predictions = _by_identity(home, "prediction")
-    segmentations = _by_identity(home, "segmentation")
-    newest = {
-        kind: read_record(path)["identity_sha256"]
-        for kind in ("prediction", "segmentation")
-        if (path := home / f"{kind}.json").exists()
-    }
-    used = {record["identity"]["prediction"] for record in segmentations.values()}
-    rows = []
-    for digest in predictions.keys() - used:
-        rows.append(_prediction_row(home, digest, predictions[digest]))
-    for digest, record in segmentations.items():
-        made_of = record["identity"]["prediction"]
-        is_newest = newest == {"prediction": made_of, "segmentation": digest}
+    predictions = _by_identity(home, "prediction", Prediction)
+    segmentations = _by_identity(home, "segmentation", Segmentation)
+    newest = (
+        _newest(home / "prediction.json", Prediction),
+        _newest(home / "segmentation.json", Segmentation),
+    )
+    used = {made.identity.prediction for made in segmentations.values()}
+    rows = [
+        _prediction_row(home, digest, predictions[digest])
+        for digest in predictions.keys() - used
+    ]
+    for digest, made in segmentations.items():
+        source = made.identity.prediction
+        is_newest = newest == (source, digest)
         rows.append(
-            _prediction_row(home, made_of, predictions.get(made_of))
-            | _segmentation_row(home, record)
-            | _score_row(home, record, is_newest=is_newest)
+            _prediction_row(home, source, predictions.get(source))
+            | _segmentation_row(home, made)
+            | _score_row(home, made, is_newest=is_newest)
             | {"current": is_wanted and is_newest}
         )
     yield from sorted(rows, key=lambda row: (row["made"] or "", *_ids(row)))[::-1]
 
 
-def _ids(row: Record) -> tuple[str, str]:
+def _ids(row: Line) -> tuple[str, str]:
     return row["prediction_id"], row.get("segmentation_id") or ""
 
 
-def _by_identity(home: Path, kind: str) -> dict[str, Record]:
+def _by_identity(home: Path, kind: str, record: type[Made]) -> dict[str, Made]:
     """Return all records of a kind; one beside its store is the same as the newest."""
     paths = [home / f"{kind}.json", *sorted(home.glob(f"{kind}-*/{kind}.json"))]
-    records = (read_record(path) for path in paths if path.exists())
-    return {record["identity_sha256"]: record for record in records}
+    found = [record.read(path) for path in paths if path.exists()]
+    return {made.identity_sha256: made for made in found}
 
 
-def _prediction_row(home: Path, digest: str, record: Record | None) -> Record:
+def _newest(path: Path, record: type[Made]) -> str | None:
+    made = record.read_if_there(path)
+    return made.identity_sha256 if made else None
+
+
+def _prediction_row(home: Path, digest: str, made: Prediction | None) -> Line:
     """Return what is known of a prediction; without its record only the name."""
-    row: Record = {"prediction_id": digest, "current": False, "made": None}
-    if record is None:
+    row: Line = {"prediction_id": digest, "current": False, "made": None}
+    if made is None:
         return row
-    identity = record["identity"]
-    shape = identity["geometry"]["volume_shape"]
-    store = home / Path(*Path(record["outputs"]["probability"]["store"]).parts[-2:])
+    z, y, x = made.geometry.volume_shape
+    store = home / Path(*made.outputs.probability.store.parts[-2:])
     return row | {
-        "made": record["circumstances"]["finished"],
-        "weights_sha256": identity["weights_sha256"],
-        "image_sha256": identity["input_sha256"],
-        "precision": identity["precision"],
-        **dict(zip(("size_z", "size_y", "size_x"), shape, strict=True)),
+        "made": made.circumstances.finished,
+        "weights_sha256": made.identity.weights_sha256,
+        "image_sha256": made.identity.input_sha256,
+        "precision": made.identity.precision,
+        "size_z": z,
+        "size_y": y,
+        "size_x": x,
         "prediction": None if is_dropped(store) else _present(store),
         "prediction_bytes": folder_bytes(store.parent),
     }
 
 
-def _segmentation_row(home: Path, record: Record) -> Record:
-    folder = home / Path(record["store"]).parent.name
-    sizes = zip("zyx", record["identity"]["voxel_size_nm"], strict=True)
+def _segmentation_row(home: Path, made: Segmentation) -> Line:
+    folder = home / made.home.name
+    z, y, x = made.identity.voxel_size_nm
     return {
-        "segmentation_id": record["identity_sha256"],
-        "made": record["circumstances"]["finished"],
-        **{f"voxel_size_{axis}_nm": size for axis, size in sizes},
-        "num_objects": record["num_objects"],
-        "threshold": record["threshold"],
-        "segmentation": _present(folder / Path(record["store"]).name),
+        "segmentation_id": made.identity_sha256,
+        "made": made.circumstances.finished,
+        "voxel_size_z_nm": z,
+        "voxel_size_y_nm": y,
+        "voxel_size_x_nm": x,
+        "num_objects": made.num_objects,
+        "threshold": made.threshold,
+        "segmentation": _present(folder / made.store.name),
         "objects": _present(folder / "objects.parquet"),
         "segmentation_bytes": folder_bytes(folder),
     }
 
 
-def _score_row(home: Path, record: Record, *, is_newest: bool) -> Record:
+def _score_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
     """Return the scores at the chosen threshold, of test sections if there are any."""
-    path = home / Path(record["store"]).parent.name / "metrics.json"
+    path = home / made.home.name / "metrics.json"
     if not path.exists() and is_newest:  # made before copies were kept
         path = home / "metrics.json"
-    if not path.exists():
-        return {}
-    metrics = read_record(path)
-    for role in ("test", "validate"):
+    scores = Metrics.read_if_there(path)
+    tables = scores.all_tables if scores else ()
+    roles: Sequence[Role] = ("test", "validate")
+    for role in roles:
         found = {
-            row["metric"]: row["chosen"]["score"]
-            for table in metrics["tables"] + metrics["objects"]
-            if table["role"] == role
-            for row in table["rows"]
-            if row["predictor"] == "unet" and row["metric"] in SCORES and row["chosen"]
+            row.metric: row.chosen.score
+            for table in tables
+            if table.role == role
+            for row in table.rows
+            if row.predictor == OURS and row.metric in SCORES and row.chosen
         }
         if found:
             return {"scores_of": role, **found}
@@ -174,9 +260,8 @@ def _score_row(home: Path, record: Record, *, is_newest: bool) -> Record:
 
 
 def _image_store(ingest: Path) -> str | None:
-    if not ingest.exists():
-        return None
-    return _present(Path(read_record(ingest)["image"]["store"]))
+    volume = IngestedVolume.read_if_there(ingest)
+    return _present(volume.image.store) if volume else None
 
 
 def _present(path: Path) -> str | None:

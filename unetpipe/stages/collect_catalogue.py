@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from unetpipe.report.catalogue import COLUMNS, catalogue_rows
+from unetpipe.report.catalogue import CATALOGUE_COLUMNS, catalogue_rows
 from unetpipe.runtime.files import write_bytes_atomic
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,9 @@ def collect_catalogue(
         If a record cannot be read; the message names it.
     """
     pairs = {(one["model"], one["volume"]) for one in wanted}
-    schema = pa.schema([(key, TYPES[kind]) for key, (kind, _) in COLUMNS.items()])
+    schema = pa.schema(
+        [(key, TYPES[kind]) for key, (kind, _) in CATALOGUE_COLUMNS.items()]
+    )
     rows = pa.Table.from_pylist(list(catalogue_rows(name, results, pairs)), schema)
     for path, write in ((packed, parquet.write_table), (table, csv.write_csv)):
         content = io.BytesIO()

@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from unetpipe.report.score_lines import COLUMNS, pooled_lines, score_lines
-from unetpipe.runtime.files import read_record, write_bytes_atomic
+from unetpipe.records.comparison import Comparison
+from unetpipe.records.metrics import Metrics
+from unetpipe.report.catalogue import SCORE_COLUMNS, pooled_lines, score_lines
+from unetpipe.runtime.files import write_bytes_atomic
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,12 @@ def collect_metrics(
     lines = [
         line
         for one in metrics
-        for line in score_lines(name, one["model"], read_record(Path(one["metrics"])))
+        for line in score_lines(name, one["model"], Metrics.read(Path(one["metrics"])))
     ]
     for path in pooled:
-        lines += pooled_lines(name, read_record(path))
+        lines += pooled_lines(name, Comparison.read(path))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+    writer = csv.DictWriter(text, list(SCORE_COLUMNS), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     write_bytes_atomic(table, text.getvalue().encode())

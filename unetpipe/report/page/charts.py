@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 330, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 26, 34
 MOST_POINTS = 240  # of a line
 LEGEND_STEP, LEGEND_COLUMNS = 15, 2
+NAMES = 138  # left of a chart whose rows have names
 FILE_HEIGHT = HEIGHT + 2 * LEGEND_STEP
 
 Point = tuple[float, float]
@@ -60,13 +61,14 @@ class _Frame:
 
     x: Point
     y: Point
+    left: int = LEFT
 
     def at(self, x: float, y: float) -> Point:
-        width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+        width, height = WIDTH - self.left - RIGHT, HEIGHT - TOP - BOTTOM
         across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
         up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
         up = min(max(up, -0.02), 1.02)  # beyond the frame it ends at the frame
-        return round(LEFT + width * across, 1), round(TOP + height * (1 - up), 1)
+        return round(self.left + width * across, 1), round(TOP + height * (1 - up), 1)
 
 
 def line_chart(
@@ -179,17 +181,17 @@ def interval_chart(
     ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
     low, high = min(at, *ends), max(at, *ends)
     margin = 0.06 * ((high - low) or abs(high) or 1.0)
-    frame = _Frame((low - margin, high + margin), (len(rows), 0.0))
+    frame = _Frame((low - margin, high + margin), (len(rows), 0.0), NAMES)
     parts = [_x_axis(frame), _draw_mark(frame, Mark(at, f"{at:g}"))]
     for place, row in enumerate(rows):
-        (x, y), (_, top) = frame.at(row.value, place + 0.6), frame.at(at, place + 0.3)
+        x, y = frame.at(row.value, place + 0.5)
         if row.interval:
             (left, _), (right, _) = (frame.at(end, place) for end in row.interval)
             line = Markup('<path class="line {}" d="M{} {}H{}"/>')
             parts.append(line.format(row.look, left, y, right))
         dot = Markup('<circle class="dot {}" cx="{}" cy="{}" r="3.2"/>')
         parts.append(dot.format(row.look, x, y))
-        parts.append(_text(LEFT, top, row.name, "start"))
+        parts.append(_text(4, y + 3.5, row.name, "start"))
     told = "; ".join(
         f"{row.name}: {row.value:.3g}"
         + (" ({:.3g} to {:.3g})".format(*row.interval) if row.interval else "")
@@ -280,7 +282,9 @@ def _x_axis(frame: _Frame, *, x_ticks: bool = True) -> Markup:
         x, _ = frame.at(value, frame.y[0])
         parts.append(_text(x, bottom + 12, _short(value), "middle"))
     parts.append(
-        Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, bottom, WIDTH - RIGHT)
+        Markup('<path class="axis" d="M{} {}H{}"/>').format(
+            frame.left, bottom, WIDTH - RIGHT
+        )
     )
     return Markup("").join(parts)
 
