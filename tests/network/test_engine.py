@@ -68,6 +68,24 @@ def tile_by_tile(network, image):
     )
 
 
+@pytest.mark.parametrize("offset", [2**31, -(2**31), 2**40])
+def test_an_offset_of_wide_integers_costs_no_contrast(network, image, offset):
+    dtype = np.int64 if offset > 2**31 else np.uint32 if offset > 0 else np.int32
+    raised = (image.astype(np.int64) + offset).astype(dtype)
+    geometry = geometry_of((1, 16, 32))
+    found = []
+    for grey, mean in ((image, 90.0), (raised, 90.0 + offset)):
+        engine = Engine(
+            TilePredictor(network),
+            geometry,
+            mean=np.array([mean]),
+            std=STD,
+        )
+        found.append(predicted(engine, blocks_of(grey, engine.predictor, geometry)))
+    for plain, centred in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, centred)
+
+
 class LateLane(HostLane):
     """Like a GPU: results are there only when somebody waited for them, in order."""
 
@@ -173,8 +191,7 @@ def test_grey_values_are_normalised_to_the_same_bits_on_the_device(network, dtyp
     geometry = geometry_of((2, 40, 64))
     engine = Engine(predictor, geometry, mean=MEAN, std=STD)
     [block] = blocks_of(stored, predictor, geometry)
-    tiles = next(engine._batches([block]))[1]
-    predictor.quantised(tiles, STRIDE, mean=torch.tensor(MEAN), std=torch.tensor(STD))
+    engine._launch(*next(engine._batches([block])))
     before = SPEC.halo.before
     inside = seen[0].numpy()[0, :, :, before[1] :, before[2] :]
     assert np.array_equal(inside[..., :8, :16], expected[:, :1, :8, :16])

@@ -1,5 +1,7 @@
 """Statistics are exact, mirrors have no edge repeat."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,6 +46,61 @@ def test_statistics_do_not_depend_on_how_the_volume_was_cut(seed, cuts):
     assert total == IntensityStatistics.of(values)
     assert total.mean == pytest.approx(values.mean(dtype=np.float64), rel=1e-14)
     assert total.std == pytest.approx(values.std(dtype=np.float64), rel=1e-9)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    cuts=st.lists(st.integers(0, 500), max_size=5),
+)
+def test_sums_of_floating_point_numbers_are_exact_and_depend_on_no_cut(
+    seed, dtype, cuts
+):
+    rng = np.random.default_rng(seed)
+    powers = rng.uniform(-4, 4, 500)
+    values = (rng.normal(0, 1, 500) * 10**powers).astype(dtype)
+    found = IntensityStatistics.of(values)
+    exact = [Fraction(float(v)) for v in values]
+    assert found.total == sum(exact)
+    assert found.total_squares == sum(v * v for v in exact)
+    parts = np.split(values, sorted(cuts))
+    assert found == sum(map(IntensityStatistics.of, parts), IntensityStatistics())
+
+
+@pytest.mark.parametrize(
+    ("offset", "dtype"),
+    [(1e4, "float32"), (1e6, "float32"), (-1e7, "float64"), (1e12, "float64")],
+)
+def test_the_deviation_of_an_image_does_not_suffer_from_its_offset(offset, dtype):
+    values = (offset + np.random.default_rng(0).normal(0, 1, 9999)).astype(dtype)
+    found = IntensityStatistics.of(values)
+    assert found.std == pytest.approx(values.astype(np.float64).std(), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "uint64", "int64", "float64"])
+def test_an_offset_that_32_bits_cannot_tell_changes_nothing(dtype):
+    texture = np.random.default_rng(0).integers(0, 200, (1, 2, 20, 20))
+    offset = -(2**31) if dtype == "int32" else 2**31
+    image = (texture + offset).astype(dtype)
+    found, wanted = (
+        normalise(
+            i,
+            mean=np.array([IntensityStatistics.of(i).mean]),
+            std=np.array([IntensityStatistics.of(i).std]),
+        )
+        for i in (image, texture.astype(np.uint8))
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("hot", [0, 1, 10])
+def test_hot_pixels_that_take_the_contrast_are_told(hot):
+    image = np.random.default_rng(0).normal(100, 10, (512, 512)).astype(np.uint16)
+    image.reshape(-1)[:hot] = 65535
+    warning = IntensityStatistics.of(image).warning()
+    assert (warning is not None) == (hot > 0)
+    if hot:
+        assert "65535" in warning
 
 
 def test_nan_and_infinity_are_counted_and_left_out():

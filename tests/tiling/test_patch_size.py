@@ -1,12 +1,15 @@
 """The size of a training patch, and what a step on it needs."""
 
+from dataclasses import replace
+
 import pytest
 
 from unetpipe.errors import ConfigError
-from unetpipe.tiling.patch_size import choose_patch, project_memory
+from unetpipe.tiling.patch_size import check_normalised, choose_patch, project_memory
 from unetpipe.tiling.unet_spec import UNetSpec
 
 PAPER = UNetSpec()
+NORMALISED = UNetSpec(padding="same", normalization="batch")
 SAME = UNetSpec(padding="same")
 
 
@@ -67,3 +70,24 @@ def test_moments_averaged_weights_and_buckets_of_gradients_are_counted() -> None
     assert adaptive - plain == 4 * PAPER.num_parameters
     assert averaged - plain == 2 * 4 * PAPER.num_parameters
     assert shared - plain == 4 * PAPER.num_parameters
+
+
+@pytest.mark.parametrize(
+    ("spec", "patch", "batch", "is_refused"),
+    [
+        (NORMALISED, (1, 16, 16), 1, True),
+        (NORMALISED, (1, 16, 16), 2, False),
+        (NORMALISED, (1, 16, 32), 1, False),
+        (replace(NORMALISED, depth=3, pooling=()), (1, 16, 16), 1, False),
+        (replace(NORMALISED, normalization="none"), (1, 16, 16), 1, False),
+        (replace(NORMALISED, ndim=3, depth=2, pooling=()), (4, 4, 4), 1, True),
+    ],
+)
+def test_batch_normalisation_of_one_value_a_channel_is_refused(
+    spec, patch, batch, is_refused
+):
+    if not is_refused:
+        check_normalised(spec, patch, batch)
+        return
+    with pytest.raises(ConfigError, match=r"training\.batch_size 2"):
+        check_normalised(spec, patch, batch)

@@ -97,6 +97,16 @@ def test_a_patch_that_nobody_annotated_has_no_loss_and_no_gradient():
     assert (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 1000])
+def test_nothing_that_weighs_gives_no_gradient_to_any_number_of_processes(size):
+    logits, target = draw(TWO)
+    target[:] = 255
+    weights = voxel_weights(target, None, torch.ones(2))
+    energy, weight = weighted_cross_entropy(logits, target, weights, TWO)
+    (mean_loss(energy, weight) * size).backward()
+    assert (logits.grad == 0).all()
+
+
 def test_weights_add_the_border_term_to_the_class_weight():
     target = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
     border = torch.tensor([[[7.0, 0.0, 3.0]]])

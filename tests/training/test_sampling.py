@@ -7,11 +7,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.targets.annotated import annotate
 from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.targets.weight_map import balance_classes, count_classes
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation, seeded_generator
 from unetpipe.training.loop import _drawn
+from unetpipe.training.loss import voxel_weights
 from unetpipe.training.sampling import PatchSampler
 
 SPEC = UNetSpec(depth=1, base_channels=2)  # 28 -> 12, 8 voxels to each side
@@ -309,3 +311,81 @@ def test_the_thread_that_draws_also_pins_for_a_gpu(pinned):
     patches = _drawn(draws, 0, range(2), torch.device("cuda"))
     assert len(pinned) == 12
     assert all(any(patch.image is tensor for tensor in pinned) for patch in patches)
+
+
+def sparse_volume():
+    """Labels in a corner of a large section: a cell in the middle of it."""
+    target = np.full((1, 200, 220), 255, np.uint8)
+    target[0, 3:23, 60:90] = 0
+    target[0, 8:12, 70:74] = 1
+    return AnnotatedVolume(
+        name="sparse",
+        image=np.zeros((1, 1, 200, 220), np.float32),
+        target=target,
+        border=None,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        sections=(0,),
+        num_known=(600,),
+        num_foreground=(16,),
+    )
+
+
+def count_centres(draws, shape, *, num):
+    centres = np.zeros(shape, int)
+    for step in range(num):
+        _, window = draws._draw_window(seeded_generator(step))
+        centre = (a + o // 2 for a, o in zip(window.start, draws._output, strict=True))
+        centres[tuple(centre)] += 1
+    return centres
+
+
+@pytest.mark.parametrize("spec", [SPEC, VOLUMETRIC], ids=["2d", "3d"])
+def test_patches_are_drawn_where_labels_are(spec):
+    volume = sparse_volume()
+    centres = count_centres(sampler([volume], spec), volume.target.shape, num=2000)
+    known = volume.target != 255
+    assert centres[~known].sum() == 0
+    assert centres[known].max() <= 15  # 3.3 are expected
+    assert (centres[known] > 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_the_foreground_is_drawn_as_often_as_is_asked(fraction):
+    volume = sparse_volume()
+    shape = SPEC.input_shape_for((1, 12, 12))
+    draws = PatchSampler(
+        [volume], SPEC, shape, NONE, seed=0, foreground_fraction=fraction
+    )
+    centres = count_centres(draws, volume.target.shape, num=1000)
+    hits = centres[volume.target == 1].sum() / 1000
+    assert hits == pytest.approx(fraction + (1 - fraction) * 16 / 600, abs=0.05)
+
+
+def test_classes_keep_their_weight_over_the_training_whatever_a_patch_holds():
+    """Cells in a corner: half of all weight is theirs, and stays theirs in the loss."""
+    rng = np.random.default_rng(0)
+    target = np.zeros((1, 400, 400), np.uint8)
+    y, x = np.mgrid[:400, :400]
+    for cy, cx in rng.integers(10, 130, (12, 2)):
+        target[0, (y - cy) ** 2 + (x - cx) ** 2 < 64] = 1
+    weights = balance_classes(count_classes(target, 2))
+    volume = AnnotatedVolume(
+        name="corner",
+        image=np.zeros((1, 1, 400, 400), np.float32),
+        target=target,
+        border=None,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        sections=(0,),
+        num_known=(160000,),
+    )
+    draws = sampler([volume], SPEC, shape=(1, 100, 100))
+    divisor = draws.average_weight(weights)
+    share = np.zeros(2)
+    for step in range(600):
+        drawn = torch.from_numpy(batch(draws, step).target.numpy())
+        of_voxels = voxel_weights(drawn, None, torch.from_numpy(weights)) / divisor
+        share += [float(of_voxels[drawn == k].sum()) / 600 for k in (0, 1)]
+    assert share.sum() == pytest.approx(1, abs=0.15)
+    assert share[1] / share.sum() == pytest.approx(0.5, abs=0.06)

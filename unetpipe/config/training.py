@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from unetpipe.config.fields import Count, Device, NumThreads, Positive, Section
+from unetpipe.config.fields import (
+    Count,
+    Device,
+    Fraction,
+    NumThreads,
+    Positive,
+    Section,
+)
 from unetpipe.tiling.unet_spec import UNetSpec
 
 
@@ -87,6 +94,10 @@ class TrainingConfig(Section):
     """Number of optimiser steps."""
     batch_size: Count = 1
     """Patches a step; the paper takes one large patch."""
+    foreground_fraction: Fraction = 0.0
+    """Share of patches whose centre is drawn from the foreground alone, for objects
+    that are rare; 0: any annotated voxel may be the centre. The classes keep their
+    weights, so the foreground gets more than its share."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """``sgd``: stochastic gradient descent with momentum, as in the paper; ``adamw``:
     Adam with decoupled weight decay, which learns much faster in trainings of up to

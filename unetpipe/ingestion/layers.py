@@ -20,6 +20,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +262,19 @@ def _name(index: Zyx) -> str:
 
 
 def _sums(measured: IntensityStatistics) -> SectionSums:
-    return SectionSums(**asdict(measured))
+    # Sums of floating-point numbers are fractions: "p/q" as text.
+    values = asdict(measured)
+    return SectionSums(
+        **{k: str(v) if isinstance(v, Fraction) else v for k, v in values.items()}
+    )
 
 
 def _read_sums(section: Sequence[SectionSums]) -> list[IntensityStatistics]:
-    return [IntensityStatistics(**channel.to_json()) for channel in section]
+    read: list[IntensityStatistics] = []
+    for channel in section:
+        values: dict[str, Any] = {
+            k: Fraction(v) if isinstance(v, str) else v
+            for k, v in channel.to_json().items()
+        }
+        read.append(IntensityStatistics(**values))
+    return read

@@ -202,6 +202,9 @@ class _Coming:
         else:
             found = copy_image(image, self.partial, self.layout, nan_policy=policy)
         check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
+        for channel, statistics in enumerate(found.statistics):
+            if warning := statistics.warning():
+                self.warnings.append(f"channel {channel} of the image: {warning}")
         if self.partial:
             self._add_levels(self.partial, is_labels=False)
         stored = StoredImage(

@@ -41,6 +41,7 @@ from unetpipe.tiling.blocks import (
 )
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.intensity import Statistic
 
 BATCHES_AHEAD = 2
 SMALLER_TILES = (
@@ -61,7 +62,7 @@ class Engine:
         The network on its device.
     geometry : PredictionGeometry
         The volume's one tile grid.
-    mean, std : float32 arrays, shape (c,)
+    mean, std : float arrays, shape (c,)
         Intensity statistics of the whole volume.
     batch_tiles : int
         Tiles in one forward pass; the last batch is filled up with zeros, so that all
@@ -75,8 +76,8 @@ class Engine:
         predictor: TilePredictor,
         geometry: PredictionGeometry,
         *,
-        mean: NDArray[np.float32],
-        std: NDArray[np.float32],
+        mean: Statistic,
+        std: Statistic,
         batch_tiles: int = 1,
         lane: Lane | None = None,
     ) -> None:
@@ -86,6 +87,7 @@ class Engine:
         self.lane = lane or choose_lane(predictor.device)
         self.num_tiles = 0
         self.seconds_waiting = 0.0
+        self._exact_mean = mean  # of wide values: taken away before they travel
         self._mean, self._std = (
             torch.from_numpy(np.asarray(values, np.float32)).to(predictor.device)
             for values in (mean, std)
@@ -152,6 +154,7 @@ class Engine:
                         self.predictor.halo,
                         self.geometry,
                         tiles.numpy()[len(entries)],
+                        self._exact_mean,
                     )
                 entries.append((canvas, tile))
                 if len(entries) == self.batch_tiles:
@@ -182,10 +185,11 @@ class Engine:
             return tuple
         what = f"tiles of {tuple(tiles.shape[2:])} voxels"
         with named(_place(*entries[0])), enough_memory(what, SMALLER_TILES):
+            is_centred = tiles.element_size() > 2  # see ``assemble_tile``
             stored, is_finite = self.predictor.quantised(
                 self.lane.upload(tiles),
                 self.geometry.stride,
-                mean=self._mean,
+                mean=torch.zeros_like(self._mean) if is_centred else self._mean,
                 std=self._std,
             )
             return self.lane.download(stored, is_finite)

@@ -19,7 +19,7 @@ from unetpipe.network.unet import UNet, activate
 from unetpipe.tiling.blocks import BlockVoxels, Canvas, assemble_tile
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.intensity import normalise
+from unetpipe.tiling.intensity import Statistic, normalise
 from unetpipe.tiling.orientations import ORIENTATIONS, Orientation, widest_halo
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -176,8 +176,8 @@ class TilePredictor:
         block: Roi,
         geometry: PredictionGeometry,
         *,
-        mean: NDArray[np.float32],
-        std: NDArray[np.float32],
+        mean: Statistic,
+        std: Statistic,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Predict one block tile by tile, in this thread alone.
 
@@ -191,7 +191,7 @@ class TilePredictor:
             The block's write ROI, clipped to the volume.
         geometry : PredictionGeometry
             The volume's one tile grid.
-        mean, std : float32 arrays, shape (c,)
+        mean, std : float arrays, shape (c,)
             Intensity statistics of the whole volume.
 
         Returns

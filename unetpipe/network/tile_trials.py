@@ -21,6 +21,7 @@ from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.tiling.blocks import source_roi
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.intensity import Statistic
 from unetpipe.tiling.quantised import threshold_mask
 from unetpipe.tiling.tile_choice import LARGEST_MAP_VALUES, TileCandidate
 
@@ -195,13 +196,13 @@ class RegionPredictor:
     ----------
     read : function
         Returns the voxels (c, z, y, x) of a box of the volume.
-    mean, std : float32 arrays, shape (c,)
+    mean, std : float arrays, shape (c,)
         Intensity statistics of the whole volume.
     """
 
     read: Callable[[Roi], NDArray[Any]]
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    mean: Statistic
+    std: Statistic
 
     def __call__(
         self, predictor: TilePredictor, geometry: PredictionGeometry, region: Roi

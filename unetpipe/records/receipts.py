@@ -39,8 +39,9 @@ class SectionSums(Value):
     """Sums over the voxels of one channel of a section."""
 
     count: int
-    total: int | float
-    total_squares: int | float
+    total: int | str
+    """Exact: of floating-point numbers a fraction, ``p/q``."""
+    total_squares: int | str
     minimum: int | float
     maximum: int | float
     num_nan: int

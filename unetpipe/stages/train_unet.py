@@ -195,6 +195,7 @@ def train_unet(
                 patch,
                 Augmentation(**augmentation.model_dump()),
                 seed=training.seed,
+                foreground_fraction=training.foreground_fraction,
             ),
             validator,
             checkpoints,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
-from unetpipe.tiling.intensity import mirror_source, mirror_take, normalise
+from unetpipe.tiling.intensity import Statistic, mirror_source, mirror_take, normalise
 
 
 class ArrayLike(Protocol):
@@ -36,12 +36,14 @@ class AnnotatedVolume:
         Class of each voxel, 255 = unlabelled.
     border : array-like of float32, shape (z, y, x), or None
         The border term of the weight map.
-    mean, std : float32 arrays, shape (c,)
+    mean, std : float arrays, shape (c,)
         Intensity statistics of the whole volume.
     sections : tuple of int
         Section numbers, ascending.
     num_known : tuple of int
         Known voxels of each of these sections.
+    num_foreground : tuple of int
+        Those of other classes than 0; none where nobody asks.
     instances : array-like, shape (z, y, x), or None
         Ids of the cells as annotated, where labels have ids.
     unlabelled : int or None
@@ -54,10 +56,11 @@ class AnnotatedVolume:
     image: ArrayLike
     target: ArrayLike
     border: ArrayLike | None
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    mean: Statistic
+    std: Statistic
     sections: tuple[int, ...]
     num_known: tuple[int, ...]
+    num_foreground: tuple[int, ...] = ()
     instances: ArrayLike | None = None
     unlabelled: int | None = None
     voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -70,12 +73,14 @@ class AnnotatedVolume:
         section in another role is ever used.
         """
         pieces: list[Piece] = []
-        for z, known in zip(self.sections, self.num_known, strict=True):
+        foreground = self.num_foreground or (0,) * len(self.sections)
+        for z, *counts in zip(self.sections, self.num_known, foreground, strict=True):
+            start = z
             if ndim == 3 and pieces and pieces[-1].stop == z:
                 last = pieces.pop()
-                pieces.append(Piece(self, last.start, z + 1, last.num_known + known))
-            else:
-                pieces.append(Piece(self, z, z + 1, known))
+                start = last.start
+                counts = [counts[0] + last.num_known, counts[1] + last.num_foreground]
+            pieces.append(Piece(self, start, z + 1, *counts))
         return pieces
 
 
@@ -87,6 +92,7 @@ class Piece:
     start: int
     stop: int
     num_known: int
+    num_foreground: int = 0
 
     @property
     def shape(self) -> Zyx:

@@ -119,6 +119,7 @@ def _open_annotated(
         std=std,
         sections=sections,
         num_known=tuple(counts.sum(axis=1).tolist()),
+        num_foreground=tuple(counts[:, 1:].sum(axis=1).tolist()),
         # Read when objects are scored, and only then.
         instances=open_volume(labels.store) if labels and has_ids else None,
         unlabelled=labels.unlabelled if labels and has_ids else None,

@@ -12,7 +12,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetpipe.tiling.boxes import Halo, Roi, Zyx, as_zyx
 from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.intensity import mirror_into, mirror_source
+from unetpipe.tiling.intensity import (
+    Statistic,
+    centre,
+    is_wide,
+    mirror_into,
+    mirror_source,
+    mirror_take,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,19 @@ def assemble_tile(
     halo: Halo,
     geometry: PredictionGeometry,
     out: NDArray[Any],
+    mean: Statistic | None = None,
 ) -> None:
-    """Fill ``out``, shape (c, z, y, x), with a tile and the halo around it."""
+    """Fill ``out``, shape (c, z, y, x), with a tile and the halo around it.
+
+    With a mean, shape (c,), it is taken away from what is stored in more than 16 bits;
+    narrower values travel as they are.
+    """
     seen = tile.grow(halo)
-    mirror_into(out, block.source, block.origin, seen, geometry.volume_shape)
+    if mean is None or not is_wide(block.source.dtype):
+        mirror_into(out, block.source, block.origin, seen, geometry.volume_shape)
+        return
+    taken = mirror_take(block.source, block.origin, seen, geometry.volume_shape)
+    out[...] = centre(taken, mean)
 
 
 class Canvas:

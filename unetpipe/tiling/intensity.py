@@ -2,28 +2,36 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
 
+# Per channel, shape (c,); float64 tells means that 32 bits cannot.
+Statistic = NDArray[np.float32] | NDArray[np.float64]
+# Farther from the mean than any tissue: what lies there takes the contrast of the rest.
+FARTHEST_DEVIATIONS = 50.0
+PIECE_BITS = 28  # of which 2^20 add up to less than 2^53
+
 
 @dataclass(frozen=True, slots=True)
 class IntensityStatistics:
-    """Sums over all voxels of one channel; adding two volumes' sums is exact.
+    """Exact sums over all voxels of one channel: they depend on no order and no cut.
 
-    Integer images are summed as Python integers, so the result does not depend on how
-    the volume was cut. Floating-point images must be added section by section.
+    Integers are summed as Python integers; floating-point numbers are integers times a
+    power of two and are summed as such, as fractions. So the deviation keeps its digits
+    whatever the offset of the image.
     """
 
     count: int = 0
-    total: float = 0
-    total_squares: float = 0
+    total: int | Fraction = 0
+    total_squares: int | Fraction = 0
     minimum: float = float("inf")
     maximum: float = float("-inf")
     num_nan: int = 0
@@ -37,13 +45,13 @@ class IntensityStatistics:
             total, squares = _exact_sums(values.ravel())
             low, high = int(values.min()), int(values.max())
             return cls(values.size, total, squares, low, high, 0)
-        finite = values[np.isfinite(values)].astype(np.float64)
+        finite = values[np.isfinite(values)]
         if finite.size == 0:
             return cls(num_nan=values.size)
+        sums = _exact_float_sums(finite)
         return cls(
             finite.size,
-            float(finite.sum()),
-            float(np.square(finite).sum()),
+            *sums,
             float(finite.min()),
             float(finite.max()),
             values.size - finite.size,
@@ -63,24 +71,37 @@ class IntensityStatistics:
     @property
     def mean(self) -> float:
         """Mean grey value."""
-        return self.total / self.count if self.count else 0.0
+        return float(Fraction(self.total) / self.count) if self.count else 0.0
 
     @property
     def std(self) -> float:
         """Standard deviation over all voxels; 1 for a constant volume."""
         if not self.count:
             return 1.0
-        # Integers stay exact up to the last division.
+        # Exact up to the last division.
         spread = self.total_squares * self.count - self.total * self.total
-        variance = spread / self.count**2
+        variance = float(Fraction(spread) / self.count**2)
         return sqrt(variance) if variance > 0 else 1.0
+
+    def warning(self) -> str | None:
+        """Say that few voxels take the contrast of all others, or nothing."""
+        if not self.count:
+            return None
+        far = max(self.maximum - self.mean, self.mean - self.minimum) / self.std
+        if far <= FARTHEST_DEVIATIONS:
+            return None
+        return (
+            f"grey values reach from {self.minimum:g} to {self.maximum:g}, "
+            f"{far:.0f} standard deviations from the mean {self.mean:.4g}: a few hot "
+            "or dead voxels take the contrast of all others"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return sums, mean and standard deviation as plain JSON values."""
         return {
             "count": self.count,
-            "total": self.total,
-            "total_squares": self.total_squares,
+            "total": _plain(self.total),
+            "total_squares": _plain(self.total_squares),
             "minimum": self.minimum if self.count else None,
             "maximum": self.maximum if self.count else None,
             "num_nan": self.num_nan,
@@ -98,11 +119,63 @@ class _HasMean(Protocol):
 
 def mean_and_std(
     channels: Iterable[_HasMean],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation of channels: float32 arrays, shape (c,)."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of channels: float64 arrays, shape (c,)."""
     pairs = [(channel.mean, channel.std) for channel in channels]
-    mean, std = np.ascontiguousarray(np.array(pairs, np.float32).reshape(-1, 2).T)
+    mean, std = np.ascontiguousarray(np.array(pairs, np.float64).reshape(-1, 2).T)
     return mean, std
+
+
+def _plain(total: int | Fraction) -> float:
+    return float(total) if isinstance(total, Fraction) else total
+
+
+def _exact_float_sums(values: NDArray[Any]) -> tuple[Fraction, Fraction]:
+    """Return sum and sum of squares of finite numbers, exactly.
+
+    A number is a mantissa of ``bits`` bits times a power of two. Mantissas of equal
+    power, and their squares in pieces of ``PIECE_BITS``, add up below 2^53, which
+    float64 holds exactly.
+    """
+    bits = 24 if values.dtype.itemsize <= 4 else 53
+    values = values.ravel().astype(np.float32 if bits == 24 else np.float64)
+    total = squares = Fraction(0)
+    for start in range(0, values.size, 2**20):
+        fractions, powers = np.frexp(values[start : start + 2**20])
+        lowest = int(powers.min())
+        mantissas = np.ldexp(fractions, bits).astype(np.int64)
+        place = (powers - lowest).astype(np.intp)
+        scale = Fraction(2) ** (lowest - bits)
+        total += scale * _sum_in_pieces(mantissas, place, step=1)
+        # (h 2^26 + l)^2 in three products that 64 bits hold, each below 2^56.
+        low = mantissas & (2**26 - 1)
+        high = mantissas >> 26
+        products = [(low * low, 0)]
+        if bits > 26:
+            products += [(high * low, 27), (high * high, 52)]
+        else:
+            products = [(mantissas * mantissas, 0)]
+        squares += scale**2 * sum(
+            2**shift * _sum_in_pieces(numbers, place, step=2)
+            for numbers, shift in products
+        )
+    return total, squares
+
+
+def _sum_in_pieces(numbers: NDArray[np.int64], place: Any, *, step: int) -> int:
+    """Return sum of numbers * 2^(step * place), adding up pieces of 28 bits."""
+    total, shift = 0, 0
+    while numbers.any():
+        # A negative number ends as -1, not as 0, when it is shifted; it is told apart.
+        is_last = not (numbers >> PIECE_BITS).any() or shift >= 2 * PIECE_BITS
+        piece = numbers if is_last else numbers & (2**PIECE_BITS - 1)
+        sums = np.bincount(place, weights=piece)
+        for power, of_power in enumerate(sums):
+            total += int(of_power) << (step * power + shift)
+        if is_last:
+            break
+        numbers, shift = numbers >> PIECE_BITS, shift + PIECE_BITS
+    return total
 
 
 def _exact_sums(values: NDArray[Any]) -> tuple[int, int]:
@@ -124,8 +197,25 @@ def _exact_sums(values: NDArray[Any]) -> tuple[int, int]:
     return total, squares
 
 
+def is_wide(dtype: DTypeLike) -> bool:
+    """Say whether 32 bits of floating point may not hold a stored value exactly."""
+    return np.dtype(dtype).itemsize > 2
+
+
+def centre(image: NDArray[Any], mean: Statistic) -> NDArray[np.float32]:
+    """Take the mean away before rounding to 32 bits: (c, z, y, x).
+
+    Integers of 32 bits, or of an offset that is large against the contrast, would lose
+    their lowest bits otherwise.
+    """
+    shift = np.asarray(mean).reshape(-1, 1, 1, 1)
+    if not is_wide(image.dtype):
+        return image.astype(np.float32) - shift.astype(np.float32)
+    return (image.astype(np.float64) - shift.astype(np.float64)).astype(np.float32)
+
+
 def normalise(
-    image: NDArray[Any], *, mean: NDArray[np.float32], std: NDArray[np.float32]
+    image: NDArray[Any], *, mean: Statistic, std: Statistic
 ) -> NDArray[np.float32]:
     """Bring every channel to mean 0 and standard deviation 1 of its whole volume.
 
@@ -133,16 +223,15 @@ def normalise(
     ----------
     image : array, shape (c, z, y, x)
         Grey values as stored.
-    mean, std : float32 arrays, shape (c,)
+    mean, std : float arrays, shape (c,)
         Statistics of the volume, never of the tile: law 1.
 
     Returns
     -------
     float32 array, shape (c, z, y, x)
     """
-    shift = np.asarray(mean, np.float32).reshape(-1, 1, 1, 1)
     scale = np.float32(1) / np.asarray(std, np.float32).reshape(-1, 1, 1, 1)
-    return (image.astype(np.float32) - shift) * scale
+    return centre(image, mean) * scale
 
 
 def mirror_index(start: int, stop: int, length: int) -> NDArray[np.intp]:

@@ -1,5 +1,7 @@
 """How large a training patch is, and what a step on it keeps in memory."""
 
+from math import prod
+
 from unetpipe.errors import ConfigError
 from unetpipe.tiling.boxes import AXES, Zyx, as_zyx, round_up
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -55,6 +57,28 @@ def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx
                 f"{limit}; use at most {needed[axis]}"
             )
     return patch
+
+
+def check_normalised(spec: UNetSpec, patch: Zyx, batch_size: int) -> None:
+    """Raise ConfigError where batch normalisation has one value a channel.
+
+    Its deviation would be 0, and what it makes of it is no function of the image.
+    """
+    if spec.normalization != "batch":
+        return
+    layers = [layer for layer in spec.layers(patch) if layer.kind == "conv"]
+    fewest = min(prod(layer.out_shape) for layer in layers)
+    if fewest * batch_size > 1:
+        return
+    axis = max(range(3), key=lambda a: patch[a])
+    larger = list(patch)
+    larger[axis] += spec.pooling_grid[axis]
+    raise ConfigError(
+        f"training.patch {list(patch)} with training.batch_size 1 leaves one voxel a "
+        f"channel at the deepest of {spec.depth} levels, of which network."
+        f"normalization: batch has no statistics; use training.batch_size 2, a smaller "
+        f"network.depth, or, of larger sections, training.patch {larger}"
+    )
 
 
 def project_memory(

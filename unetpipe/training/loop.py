@@ -88,7 +88,6 @@ def train(
     """
     o = optimisation
     network.to(device, memory_format=_layout(network)).train()  # type: ignore[call-overload]
-    class_weights = class_weights.to(device)
     optimizer = make_optimizer(network.parameters(), o)
     averaged = AveragedWeights(o.averaging)
     if state is not None:
@@ -101,6 +100,9 @@ def train(
         board=board,
     )
     team.agree_on_step(journal.step)
+    # Of all patches of an average step, whichever process has them.
+    step_weight = o.batch_size * sampler.average_weight(class_weights.numpy())
+    weigh = (class_weights.to(device), step_weight)
     module = team.wrap(network)
     batches = prefetch(
         range(journal.step, journal.step if _is_stale(journal, o, team) else o.steps),
@@ -117,7 +119,7 @@ def train(
             rate = learning_rate_at(step, o)
             with enough_memory(f"a step on {len(patches)} patches", SMALLER_STEPS):
                 batch = sampler.render(patches, device)
-                loss = _backward(module, batch, network.spec, class_weights, o, team)
+                loss = _backward(module, batch, network.spec, weigh, o, team)
                 _descend(optimizer, rate, o.gradient_clip)
             if team.is_first:
                 averaged.update(network, step + 1)
@@ -157,28 +159,30 @@ def _backward(
     module: nn.Module,
     batch: Batch,
     spec: UNetSpec,
-    class_weights: Tensor,
+    weigh: tuple[Tensor, float],
     optimisation: Optimisation,
     team: Team,
 ) -> Tensor:
     """Compute the gradients of the team's loss; return the loss.
 
-    The loss is the energy of eq. (1) over the weight it sums over, both of all patches
-    of the step, whichever process has them.
+    The loss is the energy of eq. (1) of all patches of the step, whichever process has
+    them, over the weight of an average step. ``weigh`` is w_c of each class, and that
+    weight.
     """
     layout = torch.channels_last if spec.ndim == 2 else torch.channels_last_3d
     image = batch.image.contiguous(memory_format=layout)
     reduced = optimisation.precision == "bf16"
     with torch.autocast(image.device.type, torch.bfloat16, enabled=reduced):
         logits = module(image, batch.seeds)
+    class_weights, step_weight = weigh
     weights = voxel_weights(batch.target, batch.border, class_weights)
-    energy, weight = weighted_cross_entropy(logits, batch.target, weights, spec)
-    energy_of_all, weight_of_all = team.sum(torch.stack([energy.detach(), weight]))
-    loss = mean_loss(energy, weight_of_all)
+    energy, _ = weighted_cross_entropy(logits, batch.target, weights, spec)
+    weight = torch.tensor(step_weight, device=energy.device)
+    loss = mean_loss(energy, weight)
     module.zero_grad(set_to_none=True)
     # A team's gradients are averaged, and the loss wants their sum.
     (loss * team.size).backward()  # type: ignore[no-untyped-call]
-    return mean_loss(energy_of_all, weight_of_all)
+    return mean_loss(team.sum(energy.detach().clone()), weight)
 
 
 def _descend(

@@ -43,9 +43,8 @@ def weighted_cross_entropy(
         energy = sum over voxels of w(x) * -log p_target(x)(x)
         weight = sum over voxels of w(x)
 
-    The loss is energy / weight: a weighted mean, so that the learning rate does not
-    depend on the patch's size. They are returned apart because over several processes
-    the sums add up and their quotients do not.
+    The loss is energy / weight *of an average step*: see ``mean_loss``. They are
+    returned apart because over several processes sums add up, quotients do not.
 
     Parameters
     ----------
@@ -57,11 +56,6 @@ def weighted_cross_entropy(
         See ``voxel_weights``; unlabelled voxels weigh 0.
     spec : UNetSpec
         Its ``head`` chooses softmax or sigmoid.
-
-    Notes
-    -----
-    # DEPARTS: the paper's energy is the sum itself; dividing it by the summed weight
-    changes the learning rate only.
     """
     logits = logits.float()
     is_known = target != UNLABELLED
@@ -77,5 +71,16 @@ def weighted_cross_entropy(
 
 
 def mean_loss(energy: Tensor, weight: Tensor) -> Tensor:
-    """Return energy / weight, and 0 where nothing weighs."""
-    return energy / weight.clamp_min(torch.finfo(torch.float32).tiny)
+    """Return energy / weight, and 0 where nothing weighs.
+
+    Training divides by the weight of an average step, the same for all steps: the
+    weight of each step's own patches would give rare classes less than their share,
+    as a patch without them would count as much as one with them.
+
+    Notes
+    -----
+    # DEPARTS: the paper's energy is the sum itself; dividing all steps by one number
+    changes the learning rate only.
+    """
+    weighs = weight > 0
+    return torch.where(weighs, energy / torch.where(weighs, weight, 1), 0 * energy)

@@ -23,7 +23,7 @@ from unetpipe.segmentation.choice import ObjectRule
 from unetpipe.targets.annotated import Rows, check_rows, warnings_about
 from unetpipe.targets.weight_map import balance_classes
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.patch_size import choose_patch
+from unetpipe.tiling.patch_size import check_normalised, choose_patch
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.averaging import Averaging
 from unetpipe.training.journal import check_board
@@ -114,6 +114,7 @@ def plan_training(
     spec = network.spec(train_rows.volumes[0].image.shape[0])
     pieces = [p.shape for v in train_rows.volumes for p in v.pieces(spec.ndim)]
     patch = choose_patch(training.patch, spec, pieces)
+    check_normalised(spec, patch, training.batch_size)
     optimisation = _optimisation_of(training)
     class_weights = np.ones(num_classes, np.float32)
     if weight_map.class_balance:
@@ -131,6 +132,7 @@ def plan_training(
         "deterministic": training.deterministic,
         "augmentation": augmentation.model_dump(mode="json"),
         "patch": list(patch),
+        "foreground_fraction": training.foreground_fraction,
         "class_weights": class_weights.tolist(),
         "train": train_rows.identity,
         "validate": validate_rows.identity,

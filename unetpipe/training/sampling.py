@@ -1,5 +1,11 @@
 """Patches drawn on the fly: which voxels, from where, and how deformed.
 
+::
+
+    a section known everywhere    the centre of a patch is any voxel
+    known in places               the centre is any known voxel
+    foreground_fraction of all    the centre is any voxel of the foreground
+
 Each patch belongs to one (seed, step, index) and depends on nothing else, so that any
 number of workers draws the same sequence. Volumes may be NumPy or Zarr arrays; only
 the box that a patch needs is read.
@@ -7,6 +13,8 @@ the box that a patch needs is read.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.targets.annotated import AnnotatedVolume, Piece
-from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
+from unetpipe.targets.weight_map import UNLABELLED
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+    grid_shape,
+    iterate_grid,
+    whole_volume,
+)
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import (
     Augmentation,
@@ -27,6 +44,10 @@ from unetpipe.training.augmentation import (
     resample_labels,
     seeded_generator,
 )
+
+PLACE: Zyx = (1, 64, 64)  # where voxels are counted together, to draw one of them
+PIECES_REMEMBERED = 256
+PATCHES_WEIGHED = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +96,7 @@ class Batch:
 
 
 class PatchSampler:
-    """Draws patches: sections by their known voxels, any place in a section alike.
+    """Draws patches: any known voxel is as likely as any other to be a centre.
 
     Parameters
     ----------
@@ -89,6 +110,8 @@ class PatchSampler:
         How patches vary.
     seed : int
         Another seed draws another sequence.
+    foreground_fraction : float
+        Of patches whose centre is drawn from the foreground alone.
     """
 
     def __init__(
@@ -99,9 +122,14 @@ class PatchSampler:
         augmentation: Augmentation,
         *,
         seed: int,
+        foreground_fraction: float = 0.0,
     ) -> None:
         self._pieces = [piece for v in volumes for piece in v.pieces(spec.ndim)]
         self._until = np.cumsum([piece.num_known for piece in self._pieces])
+        self._foreground_until = np.cumsum([p.num_foreground for p in self._pieces])
+        self._foreground_fraction = foreground_fraction
+        # Places in a piece are counted when it is first drawn; a few are remembered.
+        self._places = lru_cache(maxsize=PIECES_REMEMBERED)(self._count_places)
         self._ndim = spec.ndim
         self._channels = spec.in_channels
         self._input = input_shape
@@ -164,21 +192,83 @@ class PatchSampler:
             border = None if border is None else border.squeeze(1)
         return Batch(image, target, border, tuple(patch.seed for patch in patches))
 
+    def average_weight(self, class_weights: NDArray[np.float32]) -> float:
+        """Return the weight of an average patch: what the loss of one is divided by.
+
+        Measured on patches as they are drawn, before they are deformed. A function of
+        the seed alone.
+
+        Parameters
+        ----------
+        class_weights : float32 array, shape (k,)
+            w_c of each class.
+        """
+        total = 0.0
+        for step in range(PATCHES_WEIGHED):
+            piece, window = self._draw_window(seeded_generator(self._seed, step, 0))
+            target = piece.read(piece.volume.target, window)
+            known = target != UNLABELLED
+            weights = class_weights[np.where(known, target, 0)].astype(np.float64)
+            if piece.volume.border is not None:
+                weights += piece.read(piece.volume.border, window)
+            total += float(weights[known].sum())
+        return total / PATCHES_WEIGHED
+
     def _draw_window(self, generator: torch.Generator) -> tuple[Piece, Roi]:
-        """Draw an output window, its centre anywhere in a piece.
+        """Draw an output window, its centre a known voxel of a piece.
 
         Windows may reach over the faces, where they see mirrored voxels: windows that
         had to lie inside would hardly ever show the network a face, and prediction
         has to get those right too.
         """
-        voxel = int(torch.randint(int(self._until[-1]), (1,), generator=generator))
-        piece = self._pieces[int(np.searchsorted(self._until, voxel, side="right"))]
-        start = as_zyx(
-            int(torch.randint(n, (1,), generator=generator)) - o // 2
-            for n, o in zip(piece.shape, self._output, strict=True)
-        )
+        until, wants_foreground = self._until, False
+        if self._foreground_fraction and self._foreground_until[-1]:
+            drawn = float(torch.rand((), generator=generator))
+            wants_foreground = drawn < self._foreground_fraction
+            until = self._foreground_until if wants_foreground else until
+        voxel = _draw_below(int(until[-1]), generator)
+        number = int(np.searchsorted(until, voxel, side="right"))
+        piece = self._pieces[number]
+        if wants_foreground or piece.num_known < prod(piece.shape):
+            centre = self._draw_voxel(number, wants_foreground, generator)
+        else:
+            centre = as_zyx(_draw_below(n, generator) for n in piece.shape)
+        start = as_zyx(c - o // 2 for c, o in zip(centre, self._output, strict=True))
         stop = as_zyx(a + o for a, o in zip(start, self._output, strict=True))
         return piece, Roi(start, stop)
+
+    def _draw_voxel(
+        self, number: int, is_foreground: bool, generator: torch.Generator
+    ) -> Zyx:
+        """Draw any known voxel of a piece, or any of its foreground."""
+        piece = self._pieces[number]
+        until = self._places(number, is_foreground)
+        place = _draw_below(int(until[-1]), generator)
+        cell = int(np.searchsorted(until, place, side="right"))
+        grid = grid_shape(piece.shape, PLACE)
+        index = as_zyx(int(i) for i in np.unravel_index(cell, grid))
+        roi = grid_cell(index, PLACE, piece.shape)
+        voxels = np.argwhere(
+            _is_wanted(piece.read(piece.volume.target, roi), is_foreground)
+        )
+        inside = voxels[_draw_below(len(voxels), generator)].tolist()
+        return as_zyx(a + b for a, b in zip(roi.start, inside, strict=True))
+
+    def _count_places(self, number: int, is_foreground: bool) -> NDArray[np.int64]:
+        """Return how many voxels may be drawn up to each place of a piece."""
+        piece = self._pieces[number]
+        counts = [
+            np.count_nonzero(
+                _is_wanted(
+                    piece.read(
+                        piece.volume.target, grid_cell(index, PLACE, piece.shape)
+                    ),
+                    is_foreground,
+                )
+            )
+            for index in iterate_grid(whole_volume(piece.shape), PLACE)
+        ]
+        return np.cumsum(counts)
 
     def _place(
         self, inside: Tensor, window: Roi, z: tuple[int, int]
@@ -191,6 +281,16 @@ class PatchSampler:
         y, x = corner.tolist()
         box = Roi((z[0], y0 + y, x0 + x), (z[1], y1 + y, x1 + x))
         return box, inside - torch.tensor([y0, x0]).reshape(2, 1, 1)
+
+
+def _draw_below(stop: int, generator: torch.Generator) -> int:
+    return int(torch.randint(stop, (1,), generator=generator))
+
+
+def _is_wanted(target: NDArray[np.uint8], is_foreground: bool) -> NDArray[np.bool_]:
+    """Return which voxels are known, or which are foreground."""
+    is_known = target != UNLABELLED
+    return np.asarray(is_known & (target != 0) if is_foreground else is_known)
 
 
 def _as_tensor(array: NDArray[Any]) -> Tensor:
