@@ -102,7 +102,7 @@ def train(
     team.agree_on_step(journal.step)
     # Of all patches of an average step, whichever process has them.
     step_weight = o.batch_size * sampler.average_weight(class_weights.numpy())
-    weigh = (class_weights.to(device), step_weight)
+    weigh = (class_weights.to(device), torch.tensor(step_weight, device=device))
     module = team.wrap(network)
     batches = prefetch(
         range(journal.step, journal.step if _is_stale(journal, o, team) else o.steps),
@@ -159,7 +159,7 @@ def _backward(
     module: nn.Module,
     batch: Batch,
     spec: UNetSpec,
-    weigh: tuple[Tensor, float],
+    weigh: tuple[Tensor, Tensor],
     optimisation: Optimisation,
     team: Team,
 ) -> Tensor:
@@ -177,12 +177,11 @@ def _backward(
     class_weights, step_weight = weigh
     weights = voxel_weights(batch.target, batch.border, class_weights)
     energy, _ = weighted_cross_entropy(logits, batch.target, weights, spec)
-    weight = torch.tensor(step_weight, device=energy.device)
-    loss = mean_loss(energy, weight)
+    loss = mean_loss(energy, step_weight)
     module.zero_grad(set_to_none=True)
     # A team's gradients are averaged, and the loss wants their sum.
     (loss * team.size).backward()  # type: ignore[no-untyped-call]
-    return mean_loss(team.sum(energy.detach().clone()), weight)
+    return mean_loss(team.sum(energy.detach().clone()), step_weight)
 
 
 def _descend(
