@@ -14,6 +14,8 @@ from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
 from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
     detection_score,
+    drop_outside,
+    keep_references,
     keep_results,
     match_references,
 )
@@ -48,22 +50,31 @@ class ImageTables:
     def __init__(self) -> None:
         self._known, self._void, self._markers = TableSum(), TableSum(), TableSum()
         self._in_field = np.empty(0, np.uint64)
+        self._truth_in_field = np.empty(0, np.uint64)
+        self._marked_in_field = np.empty(0, np.uint64)
+        self._has_unlabelled = False
         self.has_markers = False
 
     def add(self, truth: Labels, result: Labels, unknown: Mask, field: Mask) -> None:
         """Add what a box holds of the image; see :meth:`ObjectCounts.add`."""
+        truth = np.where(unknown & field, 0, truth)
+        unknown = unknown | ~field
+        self._has_unlabelled |= bool((unknown & field).any())
         self._known.add(ContingencyTable.from_arrays(truth, result, where=~unknown))
-        nothing = np.zeros_like(unknown)
         if unknown.any():
-            self._void.add(ContingencyTable.from_arrays(nothing, result, where=unknown))
+            # What reaches into the field stays whole, for SEG.
+            self._void.add(ContingencyTable.from_arrays(truth, result, where=unknown))
         # A table finds the ids faster than sorting all voxels.
-        inside = ContingencyTable.from_arrays(nothing, result, where=field).result_ids
-        self._in_field = np.union1d(self._in_field, inside)
+        inside = ContingencyTable.from_arrays(truth, result, where=field)
+        self._in_field = np.union1d(self._in_field, inside.result_ids)
+        self._truth_in_field = np.union1d(self._truth_in_field, inside.truth_ids)
 
-    def add_markers(self, markers: Labels, result: Labels) -> None:
+    def add_markers(self, markers: Labels, result: Labels, field: Mask) -> None:
         """Add markers, one in each cell, of a box that was added before."""
         self.has_markers = True
         self._markers.add(ContingencyTable.from_arrays(markers, result))
+        inside = np.unique(markers[field]).astype(np.uint64)
+        self._marked_in_field = np.union1d(self._marked_in_field, inside)
 
     @property
     def known(self) -> ContingencyTable:
@@ -72,26 +83,31 @@ class ImageTables:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every voxel is annotated."""
-        return not self._void.table().num_voxels
+        """Whether every voxel of the field of interest is annotated."""
+        return not self._has_unlabelled
 
     def matches(self) -> InstanceMatches | None:
         """Match objects by IoU; None where no background is known to be background."""
         table = self.known
         if not self.is_complete and (table.truth_ids != 0).all():
             return None
-        return match_instances(table, void=self._void.table())
+        void = self._void.table()
+        nothing = np.zeros_like(void.truth_ids)
+        return match_instances(
+            table,
+            void=ContingencyTable.from_pairs(nothing, void.result_ids, void.counts),
+        )
 
     def references(self) -> ReferenceMatches:
         """Match reference objects as the Cell Tracking Challenge does for SEG."""
-        whole = self.known + self._void.table()
+        whole = keep_references(self.known + self._void.table(), self._truth_in_field)
         return match_references(keep_results(whole, self._in_field))
 
     def detections(self) -> ReferenceMatches | None:
         """Match markers, or the objects of a complete image, as it does for DET."""
         if self.has_markers:
-            table = self._markers.table()
-            return match_references(keep_results(table, self._in_field))
+            table = keep_results(self._markers.table(), self._in_field)
+            return match_references(drop_outside(table, self._marked_in_field))
         return self.references() if self.is_complete else None
 
 
@@ -123,16 +139,23 @@ class ObjectCounts:
         unknown : bool array
             Voxels that nobody annotated; what ``truth`` holds there does not matter.
         field : bool array
-            The field of interest of the Cell Tracking Challenge.
+            The field of interest of the Cell Tracking Challenge: nobody annotated what
+            lies outside. Only SEG knows the parts outside of what reaches into it.
         """
         if not unknown.all():
             self._sections.add(number)
         self._image(number).add(truth, result, unknown, field)
 
-    def add_markers(self, number: int, markers: Labels, result: Labels) -> None:
-        """Count what a box holds of one section against markers, one in each object."""
+    def add_markers(
+        self, number: int, markers: Labels, result: Labels, field: Mask
+    ) -> None:
+        """Count what a box holds of one section against markers, one in each object.
+
+        Markers outside the field of interest count for nothing, nor does an object
+        that has no other one.
+        """
         self._sections.add(number)
-        self._image(number).add_markers(markers, result)
+        self._image(number).add_markers(markers, result, field)
 
     @property
     def numbers(self) -> list[int]:
@@ -251,7 +274,8 @@ def _det_row(frames: Sequence[ReferenceMatches | None], make: Make) -> Row:
     costs = np.array(
         [frame.costs if frame is not None else (0, 0) for frame in frames], np.float64
     ).reshape(-1, 2)
-    interval = bootstrap_sums(costs[costs[:, 1] > 0], detection_score)
+    # A frame without objects counts too: what was found in it is false.
+    interval = bootstrap_sums(costs[costs.any(axis=1)], detection_score)
     return make("ctc_det", interval.estimate, detection_score(costs), interval)
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from unetpipe.evaluation.baselines import grey_mask, watershed_objects
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
-from unetpipe.evaluation.scored_volume import BOX_VOX, Mask, ScoredBox, ScoredVolume
+from unetpipe.evaluation.scored_volume import BOX_VOX, ScoredBox, ScoredVolume
 from unetpipe.evaluation.seams import SeamJumps, choose_shards
 from unetpipe.evaluation.thresholds import ThresholdScores
 from unetpipe.metrics.value_counts import otsu_level
@@ -88,7 +88,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
 
 
 def count_voxels(
-    volume: ScoredVolume, numbers: list[int], *, baselines: bool, border_vox: int
+    volume: ScoredVolume, numbers: list[int], *, baselines: bool
 ) -> tuple[PixelCounts, dict[str, ObjectCounts]]:
     """Count voxels of some sections: classes against the truth, ids against ids.
 
@@ -99,8 +99,6 @@ def count_voxels(
         Sections of one role.
     baselines : bool
         Count grey values and a constant map as well.
-    border_vox : int
-        Of the field of interest.
 
     Returns
     -------
@@ -120,7 +118,6 @@ def count_voxels(
         for name in (names if volume.has_instances else ())
     }
     for box in volume.boxes(numbers):
-        field = box.field(border_vox)
         for number in box.numbers:
             z = box.index(number)
             truth, unknown = box.truth[z], box.unknown[z]
@@ -129,20 +126,20 @@ def count_voxels(
                 pixels.add_grey(number, grey_scale.levels(box.grey[z]), truth, unknown)
             for name, counts in objects.items():
                 ids = box.objects[z] if name == "unet" else np.ones_like(unknown, int)
-                _add_objects(counts, box, number, ids, field)
+                _add_objects(counts, box, number, ids)
         if not is_binary:
             _count_probabilities(box, pixels)
     return pixels, objects
 
 
 def _add_objects(
-    counts: ObjectCounts, box: ScoredBox, number: int, found: NDArray[Any], field: Mask
+    counts: ObjectCounts, box: ScoredBox, number: int, found: NDArray[Any]
 ) -> None:
     """Count the ids found in one section of a box against labels and markers."""
     z, markers = box.index(number), box.markers(number)
-    counts.add(number, box.instances[z], found, box.unknown[z], field)
+    counts.add(number, box.instances[z], found, box.unknown[z], box.field)
     if markers is not None:
-        counts.add_markers(number, markers, found)
+        counts.add_markers(number, markers, found, box.field)
 
 
 def _count_probabilities(box: ScoredBox, pixels: PixelCounts) -> None:
@@ -162,6 +159,8 @@ def score_sections(
 ) -> tuple[dict[str, ThresholdScores], list[int]]:
     """Score the sections that are annotated everywhere, at all thresholds.
 
+    Of a section the field of interest counts.
+
     Returns
     -------
     scores : dict
@@ -174,14 +173,15 @@ def score_sections(
     for box in volume.whole_sections(numbers):
         for number in box.numbers:
             z = box.index(number)
-            if box.unknown[z].any():
+            inside = box.field_slices
+            if box.unknown[z][inside].any():
                 left_out.append(number)
                 continue
             for name, probability in _maps(volume, box, number, baseline):
                 of_name = scores.setdefault(
                     name, ThresholdScores(with_warping=with_warping)
                 )
-                of_name.add(number, probability, box.truth[z] > 0)
+                of_name.add(number, probability[inside], box.truth[z][inside] > 0)
     return scores, left_out
 
 
@@ -201,7 +201,7 @@ def _maps(
 
 
 def count_watershed(
-    volume: ScoredVolume, numbers: list[int], baseline: GreyBaseline, border_vox: int
+    volume: ScoredVolume, numbers: list[int], baseline: GreyBaseline
 ) -> ObjectCounts | None:
     """Count the objects that Otsu's threshold and a watershed find against the truth.
 
@@ -222,7 +222,7 @@ def count_watershed(
             z = box.index(number)
             found = _cut(volume, box.grey[z], baseline) if whole is None else whole[z]
             ids = np.where(found > 0, found + offset, 0)
-            _add_objects(counts, box, number, ids, box.field(border_vox))
+            _add_objects(counts, box, number, ids)
         offset += 0 if whole is None else int(whole.max())
     return counts
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.evaluation.baselines import GreyScale
 from unetpipe.images.frames import read_frame
+from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.metrics import Role
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
@@ -35,14 +36,29 @@ class ScoredVolume:
     predicted, segmented, volume, model : dict
         The records ``prediction.json``, ``segmentation.json``, ``ingest.json`` and
         ``model.json``.
+    field_of_interest : int or str
+        Voxels at the edge of a section that nobody annotated, or the name of a data
+        set of the Cell Tracking Challenge.
+
+    Raises
+    ------
+    GeometryError
+        If the field of interest leaves nothing of a section.
     """
 
     def __init__(
-        self, predicted: Record, segmented: Record, volume: Record, model: Record
+        self,
+        predicted: Record,
+        segmented: Record,
+        volume: Record,
+        model: Record,
+        field_of_interest: int | str = 0,
     ) -> None:
         self.predicted, self.segmented, self.model = predicted, segmented, model
         self.volume = volume
         self.shape = as_zyx(volume["shape"])
+        self.border_vox = field_border_vox(field_of_interest)
+        check_field(self.shape[1:], self.border_vox)
         self.num_classes = int(model["num_classes"])
         self.has_instances = volume["labels"]["label_kind"] == "instances"
         self.unlabelled: int | None = volume["labels"]["unlabelled"]
@@ -164,15 +180,20 @@ class ScoredBox:
 
     @cached_property
     def unknown(self) -> Mask:
-        """Voxels that nobody annotated."""
+        """Voxels that nobody annotated: no label, or outside the field of interest."""
+        return np.asarray(self._unlabelled | ~self.field)
+
+    @cached_property
+    def _unlabelled(self) -> Mask:
         if self.volume.unlabelled is None:
             return np.zeros(self.roi.shape, bool)
         return np.asarray(self._labels == self.volume.unlabelled)
 
     @cached_property
     def instances(self) -> NDArray[Any]:
-        """True ids, 0 where unknown."""
-        return np.where(self.unknown, np.zeros((), self._labels.dtype), self._labels)
+        """True ids, 0 where there is no label."""
+        zero = np.zeros((), self._labels.dtype)
+        return np.where(self._unlabelled, zero, self._labels)
 
     @cached_property
     def truth(self) -> NDArray[np.uint8]:
@@ -207,8 +228,10 @@ class ScoredBox:
         """Return where a section lies in the arrays."""
         return number - self.roi.start[0]
 
-    def field(self, border_vox: int) -> Mask:
-        """Return the field of interest that falls into the box, shape (y, x)."""
+    @cached_property
+    def field(self) -> Mask:
+        """The field of interest that falls into the box, shape (y, x)."""
+        border_vox = self.volume.border_vox
         is_inside = [
             (np.arange(a, b) >= border_vox) & (np.arange(a, b) < n - border_vox)
             for a, b, n in zip(
@@ -219,6 +242,13 @@ class ScoredBox:
             )
         ]
         return is_inside[0][:, None] & is_inside[1]
+
+    @property
+    def field_slices(self) -> tuple[slice, slice]:
+        """Where, in whole sections, the field of interest lies: y, x."""
+        border = self.volume.border_vox
+        height, width = self.volume.shape[1:]
+        return slice(border, height - border), slice(border, width - border)
 
     @cached_property
     def _labels(self) -> NDArray[Any]:

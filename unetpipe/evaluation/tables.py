@@ -28,7 +28,6 @@ from unetpipe.evaluation.passes import (
 from unetpipe.evaluation.pixels import PixelCounts, class_rows
 from unetpipe.evaluation.scored_volume import ScoredVolume
 from unetpipe.evaluation.thresholds import describe_curve, threshold_rows
-from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.metrics.curves import ThresholdCurve
 from unetpipe.records.metrics import (
     OURS,
@@ -109,18 +108,10 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
         Role -> sections that are scored.
     evaluation : EvaluationConfig
         Which scores and baselines.
-
-    Raises
-    ------
-    GeometryError
-        If the field of interest leaves nothing of a section.
     """
     is_binary = volume.num_classes == 2
-    border_vox = _border_vox(evaluation, volume)
     counted = {
-        role: count_voxels(
-            volume, numbers, baselines=evaluation.baselines, border_vox=border_vox
-        )
+        role: count_voxels(volume, numbers, baselines=evaluation.baselines)
         for role, numbers in roles.items()
     }
     pixels = {role: of_voxels for role, (of_voxels, _) in counted.items()}
@@ -139,7 +130,7 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
             left_out |= set(unscored)
     for role, by_name in objects.items():
         if baseline is not None and by_name:
-            cut = count_watershed(volume, roles[role], baseline, border_vox)
+            cut = count_watershed(volume, roles[role], baseline)
             by_name |= {WATERSHED: cut} if cut else {}
     return Counts(
         roles=roles,
@@ -151,7 +142,7 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
         has_constant=evaluation.baselines,
         threshold=volume.segmented["threshold"] if is_binary else None,
         model_thresholds=volume.model.get("thresholds", {}),
-        border_vox=border_vox,
+        border_vox=volume.border_vox,
     )
 
 
@@ -228,15 +219,6 @@ def rank_sections(tables: Sequence[Table]) -> list[int]:
             if scores:
                 return sorted(scores, key=lambda z: (scores[z], z), reverse=True)
     return list(table.sections)
-
-
-def _border_vox(evaluation: EvaluationConfig, volume: ScoredVolume) -> int:
-    """Return how far the field of interest stays from the edge, after a check."""
-    border = evaluation.field_of_interest_vox
-    if isinstance(border, str):
-        border = field_border_vox(border)
-    check_field(volume.shape[1:], border)
-    return border
 
 
 def _align(row: Row, numbers: list[int], left_out: list[int]) -> Row:

@@ -43,14 +43,18 @@ FIELD_BORDER_VOX = {
 SPLIT_COST, MISS_COST, FALSE_COST = 5, 10, 1  # weights of AOGM-D
 
 
-def field_border_vox(dataset: str) -> int:
+def field_border_vox(dataset: str | int) -> int:
     """Look up how far the field of interest stays from the frame's edge, in voxels.
+
+    A number of voxels is taken as it is.
 
     Examples
     --------
     >>> field_border_vox("DIC-C2DH-HeLa"), field_border_vox("Fluo-N2DH-SIM+")
     (50, 0)
     """
+    if isinstance(dataset, int):
+        return dataset
     return FIELD_BORDER_VOX.get(dataset, 0)
 
 
@@ -75,6 +79,31 @@ def keep_results(table: ContingencyTable, ids: Ids) -> ContingencyTable:
         np.where(np.isin(table.result_ids, ids), table.result_ids, np.uint64(0)),
         table.counts,
     )
+
+
+def keep_references(table: ContingencyTable, ids: Ids) -> ContingencyTable:
+    """Remove the reference objects that ``ids`` does not name."""
+    return ContingencyTable.from_pairs(
+        np.where(np.isin(table.truth_ids, ids), table.truth_ids, np.uint64(0)),
+        table.result_ids,
+        table.counts,
+    )
+
+
+def drop_outside(table: ContingencyTable, ids: Ids) -> ContingencyTable:
+    """Remove markers that ``ids`` does not name, and objects that have no other one.
+
+    A cell whose marker lies outside the field of interest is not annotated, so that an
+    object which covers it is neither right nor wrong.
+    """
+    is_inside = np.isin(table.truth_ids, ids)
+    sizes = dict(zip(*table.truth_sizes(), strict=True))
+    of_marker = np.array([sizes[i] for i in table.truth_ids])
+    is_match = (table.truth_ids != 0) & (2 * table.counts > of_marker)
+    inside = table.result_ids[is_match & is_inside]
+    outside = np.setdiff1d(table.result_ids[is_match & ~is_inside], inside)
+    kept = np.setdiff1d(table.result_ids, outside)
+    return keep_references(keep_results(table, kept), ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

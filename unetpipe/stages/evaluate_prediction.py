@@ -74,7 +74,8 @@ def evaluate_prediction(
     """
     began = time.monotonic()
     volume = ScoredVolume(
-        *map(read_record, (prediction, segmentation, ingest, model_json))
+        *map(read_record, (prediction, segmentation, ingest, model_json)),
+        evaluation.field_of_interest_vox,
     )
     projected = project_memory(
         volume, isbi_scores=evaluation.isbi_scores, baselines=evaluation.baselines
