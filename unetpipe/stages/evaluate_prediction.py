@@ -74,7 +74,10 @@ def evaluate_prediction(
     """
     began = time.monotonic()
     volume = ScoredVolume(
-        *map(read_record, (prediction, segmentation, ingest, model_json)),
+        read_record(prediction),
+        read_record(segmentation),
+        read_record(ingest),
+        read_record(model_json),
         evaluation.field_of_interest_vox,
     )
     projected = project_memory(
