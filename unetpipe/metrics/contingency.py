@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
 
 from unetpipe.errors import DataError, GeometryError
 
 Ids = NDArray[np.uint64]
 Counts = NDArray[np.int64]
+
+# Up to here pairs are put into rows and columns instead of being sorted.
+MOST_SMALL_IDS = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,14 +86,18 @@ class ContingencyTable:
             )
         if where is not None:
             truth, result = truth[where], result[where]
-        ids, other = _as_ids(truth, "truth"), _as_ids(result, "result")
-        if not ids.size:
+        if not truth.size:
             return cls.empty()
         # Label images consist of runs; counting them leaves far fewer pairs to sort.
+        ids, other = truth.ravel(), result.ravel()
         changes = (ids[1:] != ids[:-1]) | (other[1:] != other[:-1])
         starts = np.concatenate(([0], np.flatnonzero(changes) + 1))
         lengths = np.diff(starts, append=ids.size)
-        return cls(*_merge_pairs(ids[starts], other[starts], lengths))
+        return cls(
+            *_merge_pairs(
+                _as_ids(ids[starts], "truth"), _as_ids(other[starts], "result"), lengths
+            )
+        )
 
     @classmethod
     def from_pairs(
@@ -215,9 +223,14 @@ def _merge_pairs(truth: Ids, result: Ids, counts: Counts) -> tuple[Ids, Ids, Cou
     """Sort pairs by truth, then result, and add the counts of equal ones."""
     if not truth.size:
         return truth, result, counts
-    num_result = int(result.max()) + 1
-    if (int(truth.max()) + 1) * num_result < 2**64:  # one key is faster to sort
-        order = np.argsort(truth * np.uint64(num_result) + result)
+    shape = (int(truth.max()) + 1, int(result.max()) + 1)
+    if max(shape) <= MOST_SMALL_IDS:
+        table = coo_array((counts, (truth, result)), shape=shape).tocsr()
+        table.sum_duplicates()
+        rows = np.repeat(np.arange(shape[0], dtype=np.uint64), np.diff(table.indptr))
+        return rows, table.indices.astype(np.uint64), table.data
+    if shape[0] * shape[1] < 2**64:  # one key is faster to sort
+        order = np.argsort(truth * np.uint64(shape[1]) + result)
     else:
         order = np.lexsort((result, truth))
     truth, result, counts = truth[order], result[order], counts[order]

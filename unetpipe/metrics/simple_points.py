@@ -92,7 +92,9 @@ def warp(truth: Mask, proposal: Mask, urgency: NDArray[np.floating[Any]]) -> Mas
     x, y = np.nonzero((truth != proposal).T)  # x outer, y inner
     order = np.argsort(-urgency[y, x], kind="stable")
     width = labels.shape[1]
-    _flip_simple(labels.ravel(), ((y + 1) * width + x + 1)[order], width, IS_SIMPLE)
+    places = ((y + 1) * width + x + 1)[order]
+    is_open = np.ones(labels.size, np.bool_)
+    _flip_simple(labels.ravel(), places, width, IS_SIMPLE, is_open)
     return labels[1:-1, 1:-1]
 
 
@@ -116,38 +118,49 @@ def classify_mistakes(warped: Mask, proposal: Mask) -> NDArray[np.uint8]:
     return mistakes
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _ring_steps(width: int) -> NDArray[np.int64]:  # pragma: no cover
     return np.array(
         (-width - 1, -width, -width + 1, 1, width + 1, width, width - 1, -1)
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _flip_simple(
-    labels: Mask, places: NDArray[np.int64], width: int, is_simple: Mask
+    labels: Mask,
+    places: NDArray[np.int64],
+    width: int,
+    is_simple: Mask,
+    is_open: Mask,
 ) -> None:  # pragma: no cover
-    """Sweep over the places in order, flipping simple ones, until none is left."""
+    """Sweep over the places in order, flipping simple ones, until none is left.
+
+    What was not simple is looked at again only after a neighbour was flipped
+    (``is_open``): nothing else can have changed it.
+    """
     steps = _ring_steps(width)
-    pending = places.size
-    while pending:
-        kept = 0
+    pending, flipped = places.size, True
+    while flipped:
+        kept, flipped = 0, False
         for index in range(pending):
             here = places[index]
-            code = 0
-            for k in range(8):
-                code |= labels[here + steps[k]] << k
-            if is_simple[code]:
-                labels[here] = not labels[here]
-            else:
-                places[kept] = here
-                kept += 1
-        if kept == pending:
-            return
+            if is_open[here]:
+                code = 0
+                for k in range(8):
+                    code |= labels[here + steps[k]] << k
+                if is_simple[code]:
+                    labels[here] = not labels[here]
+                    flipped = True
+                    for k in range(8):
+                        is_open[here + steps[k]] = True
+                    continue
+                is_open[here] = False
+            places[kept] = here
+            kept += 1
         pending = kept
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _classify(
     labels: Mask,
     objects: Labels,
@@ -190,7 +203,7 @@ def _classify(
     return kinds
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _parts(
     labels: Mask,
     here: int,

@@ -135,7 +135,7 @@ def thin_borders(foreground: NDArray[np.bool_]) -> Labels:
     return np.ascontiguousarray(padded[1:-1, 1:-1])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _flood(
     labels: NDArray[np.int32], height: int, width: int, capacity: int
 ) -> None:  # pragma: no cover
