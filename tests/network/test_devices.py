@@ -66,6 +66,7 @@ class FakeCuda:
     def __init__(self, monkeypatch, tmp_path):
         self._patch, self._folder = monkeypatch, tmp_path
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(devices, "take_gpu", lambda: 2)
         self(driver=False)
 
     def __call__(self, *, driver=True, build="13.0", sees=0, capability=(9, 0)):
@@ -118,8 +119,10 @@ def test_a_machine_without_a_gpu_says_nothing(cuda, caplog):
 
 
 def test_a_gpu_that_works_is_taken_without_a_word(cuda, caplog):
-    cuda(sees=1)
-    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+    cuda(sees=3)
+    for wanted in ("auto", "cuda"):
+        assert choose_device(wanted) == torch.device("cuda", 2)
+        assert choose_device(wanted, is_shared=True) == torch.device("cuda", 0)
     assert choose_device("cpu") == torch.device("cpu")
     assert not caplog.records
 
@@ -170,3 +173,24 @@ def test_a_gpu_that_others_use_gets_smaller_tiles(
     budget = activation_budget(torch.device("cuda"))
     assert budget == pytest.approx(expected * 2**30)
     assert len(caplog.records) == words
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, 4), ("", 0), ("-1", 0), ("2", 1), ("1, 3", 2), ("GPU-8a,GPU-9b,-1,0", 2)],
+)
+def test_gpus_are_counted_as_the_process_may_use_them(
+    monkeypatch, tmp_path, visible, expected
+):
+    driver, cards = tmp_path / "version", tmp_path / "gpus"
+    monkeypatch.setattr(machine, "NVIDIA_DRIVERS", (driver,))
+    monkeypatch.setattr(machine, "NVIDIA_GPUS", cards)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.num_gpus() == 0
+    driver.touch()
+    assert machine.num_gpus() == 1, "Windows' driver lists none"
+    for number in range(4):
+        (cards / f"0000:0{number}:00.0").mkdir(parents=True)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.num_gpus() == expected

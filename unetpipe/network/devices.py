@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from unetpipe.errors import ResourceError
+from unetpipe.network.gpus import take_gpu
 from unetpipe.runtime.machine import GIB, has_cuda_driver
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.patch_size import project_memory
@@ -30,22 +31,30 @@ OUT_OF_MEMORY = re.compile(
 )
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str, *, is_shared: bool = False) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``.
 
-    ``auto`` is the GPU where torch can compute on one. Where there is a GPU that torch
-    cannot use, the log says why.
+    ``auto`` is a GPU where torch can compute on one: a card that this process then has
+    for itself (``take_gpu``). Where there is a GPU that torch cannot use, the log says
+    why.
+
+    Parameters
+    ----------
+    wanted : str
+        ``auto``, ``cpu`` or ``cuda``.
+    is_shared : bool
+        The first card, whoever else is on it: for notebooks, which live long.
 
     Raises
     ------
     ResourceError
-        If ``cuda`` is wanted and there is none.
+        If ``cuda`` is wanted and there is none, or if no GPU works.
     """
     if wanted == "cpu":
         return torch.device("cpu")
     reason = _why_no_cuda()
     if reason is None:
-        return torch.device("cuda")
+        return torch.device("cuda", 0 if is_shared else take_gpu())
     if wanted == "cuda":
         raise ResourceError(f"device is cuda, but {reason}, or use auto or cpu")
     if has_cuda_driver():

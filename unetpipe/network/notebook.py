@@ -170,7 +170,7 @@ def load_trained(
     predictor = TilePredictor(
         load_network(folder / "model.safetensors", description),
         precision=precision,
-        device=choose_device(device),
+        device=choose_device(device, is_shared=True),
         orientations=orientations,
     )
     return TrainedNetwork(predictor, description, precision, orientations)

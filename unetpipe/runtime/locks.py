@@ -48,7 +48,7 @@ def claim(path: Path, work: str, *, must_be_alone: bool = True) -> Iterator[None
     file = _take(path) or _wait(path, work)
     if file is None:
         told = (
-            f"{_holder(path)} is at work on {work}; wait until it ends, or end it, "
+            f"{holder(path)} is at work on {work}; wait until it ends, or end it, "
             f"then repeat the same command. If it exists no longer, delete {path}"
         )
         if must_be_alone:
@@ -57,20 +57,37 @@ def claim(path: Path, work: str, *, must_be_alone: bool = True) -> Iterator[None
         yield
         return
     with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        _sign(file)
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
+def hold(path: Path) -> IO[str] | None:
+    """Take a claim without waiting, or return None where another process has it.
+
+    It is held until the file that is returned is closed, at the latest by the end of
+    this process; the file of the claim stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _take(path)
+    if file is not None:
+        _sign(file)
+    return file
+
+
+def _sign(file: IO[str]) -> None:
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+
+
 def _wait(path: Path, work: str) -> IO[str] | None:
     """Try again for a while."""
     log.warning(
         "%s is at work on %s; waiting up to %.0f s for it to end",
-        _holder(path),
+        holder(path),
         work,
         SECONDS_TO_WAIT,
     )
@@ -106,7 +123,8 @@ def _is_still(path: Path, file: IO[str]) -> bool:
         return False
 
 
-def _holder(path: Path) -> str:
+def holder(path: Path) -> str:
+    """Return who holds a claim, as messages name it."""
     try:
         return path.read_text().strip() or "another process"
     except FileNotFoundError:

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +24,27 @@ NVIDIA_DRIVERS = (
 )
 
 
+NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
 def has_cuda_driver() -> bool:
     """Return whether there is a driver of NVIDIA GPUs, without loading torch."""
     return any(path.exists() for path in NVIDIA_DRIVERS)
+
+
+def num_gpus() -> int:
+    """Return how many NVIDIA GPUs this process may use, without loading torch.
+
+    As the driver lists them, or ``CUDA_VISIBLE_DEVICES`` where it is set: that names
+    GPUs by number or by UUID, and counts up to the first that is none.
+    """
+    if not has_cuda_driver():
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = (name.strip() for name in visible.split(","))
+        return sum(1 for _ in takewhile(lambda name: name not in ("", "-1"), names))
+    return len(list(NVIDIA_GPUS.glob("*"))) or 1
 
 
 def num_processors() -> int:

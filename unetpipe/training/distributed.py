@@ -122,7 +122,8 @@ def joined_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
                 f"training.processes is {team.local_size}, this node has "
                 f"{torch.cuda.device_count()} GPUs; use that many processes"
             )
-        device = torch.device("cuda", team.local_rank)
+        if device.index is None:  # else the card that this process has for itself
+            device = torch.device("cuda", team.local_rank)
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
