@@ -10,6 +10,7 @@ from unetpipe.network import devices
 from unetpipe.network.devices import (
     activation_budget,
     choose_device,
+    device_like,
     enough_memory,
     has_kernels,
     is_out_of_memory,
@@ -194,3 +195,20 @@ def test_gpus_are_counted_as_the_process_may_use_them(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine.num_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("described", "sees", "kind"),
+    [
+        (["cpu (AVX512)"], 1, "cpu"),
+        (["cuda (NVIDIA H100)"], 1, "cuda"),
+        (["cpu (AVX2)", "cuda (NVIDIA H100)"], 1, "cuda"),
+        (["cuda (NVIDIA H100)"], 0, "cpu"),
+        (["None"], 1, "cpu"),
+    ],
+)
+def test_bits_are_compared_on_the_kind_of_device_that_made_them(
+    cuda, described, sees, kind
+):
+    cuda(sees=sees)
+    assert device_like(described).type == kind

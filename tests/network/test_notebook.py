@@ -107,3 +107,22 @@ def test_weights_that_were_replaced_are_refused(make_model):
 def test_the_threshold_is_that_of_the_validation_rows(make_model, thresholds, expected):
     weights, _ = make_model(thresholds=thresholds)
     assert load_trained(weights.parent).threshold == expected
+
+
+def test_so_many_tiles_a_pass_as_the_workflow_had(tmp_path, make_volume, make_model):
+    """On a GPU another number of them may take another algorithm: other last bits."""
+    ingest, model = make_volume(SHAPE), make_model()
+    chain = Chain(tmp_path / "chain", ingest, model, batch_tiles=3)
+    stored = chain.run()
+    network = load_trained(model[0].parent, device="cpu")
+    batches, forward = [], network.predictor._forward
+
+    def noted(tiles):
+        batches.append(len(tiles))
+        return forward(tiles)
+
+    network.predictor._forward = noted
+    stride = tuple(read_record(chain.folder / "probe.json")["stride"])
+    probability, _ = network.predict(image_of(ingest), stride=stride, batch_tiles=3)
+    assert set(batches) == {3}
+    assert np.array_equal(probability, stored)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,3 +119,21 @@ def test_circumstances_tell_host_versions_and_what_the_caller_knows() -> None:
     assert told["seconds"] == 1.5
     assert told["host"]
     assert told["libraries"]["numpy"] == np.__version__
+
+
+def test_circumstances_tell_cuda_and_cudnn_of_a_job_that_may_use_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = SimpleNamespace(
+        version=SimpleNamespace(cuda="13.0"),
+        backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 92400)),
+    )
+    monkeypatch.setitem(sys.modules, "torch", built)
+    libraries = circumstances()["libraries"]
+    assert (libraries["cuda"], libraries["cudnn"]) == ("13.0", "92400")
+    built.version.cuda = None
+    assert not {"cuda", "cudnn"} & circumstances()["libraries"].keys()
+    monkeypatch.delitem(sys.modules, "torch")
+    assert "torch" not in sys.modules
+    assert not {"cuda", "cudnn"} & circumstances()["libraries"].keys()
+    assert "torch" not in sys.modules, "asking does not load it"

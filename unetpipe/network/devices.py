@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -60,6 +60,18 @@ def choose_device(wanted: str, *, is_shared: bool = False) -> torch.device:
     if has_cuda_driver():
         log.warning("this machine has a GPU, which is not used: %s", reason)
     return torch.device("cpu")
+
+
+def device_like(described: Collection[str]) -> torch.device:
+    """Return the device to compute on what others computed, for their bits.
+
+    Parameters
+    ----------
+    described : collection of str
+        What ``describe_device`` said there. A GPU where any was one, if there is one.
+    """
+    has_gpu = any(device.startswith("cuda") for device in described)
+    return choose_device("auto" if has_gpu else "cpu")
 
 
 def _why_no_cuda() -> str | None:

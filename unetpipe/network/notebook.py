@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.devices import choose_device
+from unetpipe.network.engine import Engine
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.records.volume import Intensity
 from unetpipe.runtime.machine import GIB
+from unetpipe.tiling.blocks import BlockVoxels
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 from unetpipe.tiling.grids import plan_geometry
 from unetpipe.tiling.intensity import IntensityStatistics, mean_and_std
@@ -58,12 +60,13 @@ class TrainedNetwork:
         *,
         statistics: Sequence[Any] | None = None,
         stride: Zyx | None = None,
+        batch_tiles: int = 1,
         memory_gb: float = CPU_MEMORY_GB,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Predict an array by overlapping tiles, mirrored at its faces (paper: Fig. 2).
 
-        With the volume's own ``stride``, threads and device these are the bits that the
-        workflow stores.
+        With the volume's own ``stride`` and ``batch_tiles`` (of ``plan.json``), threads
+        and device these are the bits that the workflow stores.
 
         Parameters
         ----------
@@ -74,6 +77,8 @@ class TrainedNetwork:
             array is cut out of a volume; else those of the array itself.
         stride : (z, y, x), optional
             What a tile keeps, in voxels; else the fastest that fits the memory.
+        batch_tiles : int
+            Tiles of a forward pass; another number may change last bits.
         memory_gb : float
             What the activations of a tile may take.
 
@@ -102,14 +107,13 @@ class TrainedNetwork:
         spec = self.predictor.spec
         stride = stride or self._choose_stride(shape, memory_gb)
         check_stride(stride, spec.pooling_grid, self.orientations)
-        return self.predictor.predict_block(
-            image,
-            (0, 0, 0),
-            whole_volume(shape),
-            plan_geometry(shape, stride, spec),
-            mean=mean,
-            std=std,
+        geometry, whole = plan_geometry(shape, stride, spec), whole_volume(shape)
+        engine = Engine(
+            self.predictor, geometry, mean=mean, std=std, batch_tiles=batch_tiles
         )
+        voxels = BlockVoxels(0, whole, tuple(geometry.tiles(whole)), image, (0, 0, 0))
+        [predicted] = engine.predict_blocks([voxels])
+        return predicted.probability, predicted.classes
 
     def _check(self, image: NDArray[Any]) -> None:
         wanted = self.predictor.spec.in_channels

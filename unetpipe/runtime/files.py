@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import socket
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -150,10 +151,18 @@ def circumstances(**extra: Any) -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES} | _versions_of_cuda(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **extra,
     }
+
+
+def _versions_of_cuda() -> dict[str, str]:
+    """Return what torch computes with on a GPU, where a job has loaded such a build."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.version.cuda is None:
+        return {}
+    return {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
 
 
 def _version(name: str) -> str | None:

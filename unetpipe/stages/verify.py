@@ -12,7 +12,7 @@ import torch
 
 from unetpipe.config import VerifyConfig
 from unetpipe.errors import IntegrityError, UnetpipeError
-from unetpipe.network.devices import choose_device, describe_device
+from unetpipe.network.devices import describe_device, device_like
 from unetpipe.network.engine import Engine, open_engine
 from unetpipe.network.weights import load_network
 from unetpipe.records.circumstances import Circumstances
@@ -162,7 +162,7 @@ class _Again:
         self._prediction = Prediction.read(record)
         plan = PredictionPlan.read_if_there(record.with_name("plan.json"))
         self._autotune = plan is not None and plan.autotune
-        self._paths, self._device = paths, choose_device("auto")
+        self._paths, self._device = paths, torch.device("cpu")
         self._code = code_fingerprint(
             "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
         )
@@ -174,14 +174,14 @@ class _Again:
         numbers = sorted(random.Random(settings.seed).sample(range(total), count))
         if not numbers:
             return []
-        engine, store = self._open()
+        store = self._open_store()
+        made_on = {str(c.device) for n in numbers for c in self._made(store, n)}
+        self._device = device_like(made_on)
+        engine = self._open_engine()
         compared = []
         with Progress("computing again", count, "block") as progress:
             for number in numbers:
-                made = [
-                    store.shards.receipt(index).circumstances
-                    for index, _ in store.shards.shards(number)
-                ]
+                made = self._made(store, number)
                 torch.set_num_threads(made[0].threads or 1)
                 (block,) = engine.predict_blocks(iter([store.read(number)]))
                 reason = self._differs_in(made)
@@ -198,9 +198,18 @@ class _Again:
                 progress.update()
         return compared
 
-    def _open(self) -> tuple[Engine, PredictionStore]:
+    def _made(self, store: PredictionStore, number: int) -> list[Circumstances]:
+        """Return the circumstances of a block's shards."""
+        return [
+            store.shards.receipt(index).circumstances
+            for index, _ in store.shards.shards(number)
+        ]
+
+    def _open_store(self) -> PredictionStore:
         volume = IngestedVolume.read(Path(self._paths["ingest"]))
-        store = PredictionStore(self._prediction, volume, mode="r")
+        return PredictionStore(self._prediction, volume, mode="r")
+
+    def _open_engine(self) -> Engine:
         identity = self._prediction.identity
         model = Model.read(Path(self._paths["model_json"]))
         if model.weights_sha256 != identity.weights_sha256:
@@ -208,25 +217,27 @@ class _Again:
                 f"{self._paths['model_json']} describes other weights than those that "
                 "predicted it; repeat the run's own command, which predicts anew"
             )
-        engine = open_engine(
+        return open_engine(
             identity,
             self._prediction.geometry,
             load_network(Path(self._paths["model"]), model),
             device=self._device,
             autotune=self._autotune,
         )
-        return engine, store
 
     def _differs_in(self, made: list[Circumstances]) -> str | None:
         """Return what is not as when the block was made; None: the bits must agree."""
         here, now = describe_device(self._device), Circumstances.here()
         devices = {str(shard.device) for shard in made}
-        versions = {str(shard.libraries["torch"]) for shard in made}
         if devices != {here}:
             return f"device: {', '.join(sorted(devices))}, here {here}"
-        version = str(now.libraries["torch"])
-        if versions != {version}:
-            return f"torch: {', '.join(sorted(versions))}, here {version}"
+        # Those of CUDA choose the algorithms.
+        is_cuda = self._device.type == "cuda"
+        for name in ("torch", "cuda", "cudnn") if is_cuda else ("torch",):
+            version = str(now.libraries.get(name))
+            versions = {str(shard.libraries.get(name)) for shard in made}
+            if versions != {version}:
+                return f"{name}: {', '.join(sorted(versions))}, here {version}"
         if len({shard.threads for shard in made}) > 1:
             return "threads, within the block"
         if self._prediction.identity.code != self._code:
