@@ -3,6 +3,7 @@
 import json
 import struct
 import zlib
+from unicodedata import normalize
 
 import h5py
 import imagecodecs
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
 from unetpipe.images import open_image, open_masks
-from unetpipe.images.files import natural_key
+from unetpipe.images.files import FORMS, find_files, natural_key
 from unetpipe.storage.volumes import create_volume, write_shard
 
 STACK = np.random.default_rng(0).integers(0, 255, (12, 16, 20), np.uint8)
@@ -487,3 +488,31 @@ def test_masks_that_are_not_there_are_asked_for(tmp_path):
         DataError, match=r"a\.npy, which is no mask; .* a file an object"
     ):
         open_masks("*.npy", tmp_path)
+
+
+def test_links_to_nothing_are_named_wherever_they_are(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for k in range(4):
+        target = tmp_path / "annex" / f"k{k}.png"
+        if k != 2:
+            write_png(target, np.full((4, 4), k, np.uint8))
+        (tmp_path / "raw" / f"s{k}.png").symlink_to(target)
+    for cell in ("raw", "raw/*.png", "raw/s2.png", "nowhere.png | raw/*.png"):
+        for use in (open_image, find_files):
+            with pytest.raises(DataError, match=r"s2\.png is a link to .*k2\.png, "):
+                use(cell, tmp_path)
+    assert find_files("raw/s[013].png", tmp_path)
+
+
+@pytest.mark.parametrize(("on_disk", "in_sheet"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_letter_with_an_accent_is_one_however_it_is_spelled(
+    tmp_path, on_disk, in_sheet
+):
+    spelled = {form: normalize(form, "Zellen \u00e4/B\u00fcld ") for form in FORMS}
+    for k in range(2):
+        path = tmp_path / f"{spelled[on_disk]}{k}.png"
+        write_png(path, np.full((4, 4), k, np.uint8))
+    wanted = spelled[in_sheet]
+    assert read(f"{wanted}1.png", tmp_path).max() == 1
+    for cell in (f"{wanted}*.png", wanted.split("/")[0]):
+        assert read(cell, tmp_path)[0, :, 0, 0].tolist() == [0, 1]

@@ -161,7 +161,12 @@ def test_sizes_that_are_none_are_not_believed(tmp_path, factor):
     (image,) = group.attrs["multiscales"]
     image["datasets"][0]["coordinateTransformations"] = scale(factor, 1, 1)
     group.attrs["multiscales"] = [image]
-    assert read(tmp_path / "a.zarr")[0].voxel_size_nm is None
+    image = read(tmp_path / "a.zarr")[0]
+    assert image.voxel_size_nm == pytest.approx((1000, 1000, 1000))
+    assert not image.is_size_known
+    doubt, filled = image.size_remarks
+    assert f"scale of z = {float(factor)} micrometer, which cannot be true" in doubt
+    assert "along y and x alone: z is taken as 1000 nm too" in filled
 
 
 def test_an_ome_tiff_of_five_axes_is_read_with_names_and_sizes(tmp_path):

@@ -166,7 +166,7 @@ def test_hdf5_links_to_other_files_are_not_followed(tmp_path) -> None:
         file["raw"] = np.zeros((3, 3), np.uint8)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["raw"] = h5py.ExternalLink("other.h5", "raw")
-    with pytest.raises(DataError, match="has no dataset 'raw'"):
+    with pytest.raises(DataError, match=r"a link to 'raw' in the file 'other\.h5'"):
         open_image("a.h5:raw", tmp_path)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import imagecodecs
@@ -318,13 +319,43 @@ def test_unknown_axes_are_asked_for(originals):
     assert "write into the sheet's column `axes`" in message
 
 
-def test_float_labels_are_refused_with_a_remedy(originals):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_floating_point_labels_that_are_whole_numbers_are_ids(originals, dtype):
     with h5py.File(originals.root / "labels.h5", "w") as file:
-        file["ids"] = LABELS.astype(np.float32)
-    message = originals.refuse(originals.rows(labels="labels.h5:ids"))
-    assert "labels are float32 in" in message
-    assert "labels.h5, section 0, though the values are whole numbers" in message
-    assert "labels.astype('uint32')" in message
+        file["ids"] = LABELS.astype(dtype)
+    record = originals.ingest(originals.rows(labels="labels.h5:ids"))
+    assert record["labels"]["dtype"] == "uint32"
+    expected = originals.ingest()["labels"]
+    assert record["labels"]["content_sha256"] == expected["content_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        *[(0.5, "labels are float32 and hold 0.5 in"), (np.nan, "and hold nan in")],
+        (2.0**24 + 2, "hold 16777218 in .*; beyond 16777216 such numbers stand for"),
+    ],
+)
+@pytest.mark.parametrize("z", [0, 5])
+def test_floating_point_labels_that_are_no_ids_are_refused(
+    originals, value, message, z
+):
+    labels = LABELS.astype(np.float32)
+    labels[z, 1, 2] = value
+    originals.tiff("labels.tif", labels)
+    assert re.search(message, originals.refuse())
+
+
+def test_minus_one_may_stand_for_what_nobody_annotated(originals):
+    labels = LABELS.astype(np.int16)
+    labels[1, :4] = -1
+    originals.tiff("labels.tif", labels)
+    assert "write it into the column unlabelled" in originals.refuse()
+    record = originals.ingest(originals.rows(unlabelled="-1"))["labels"]
+    assert record["unlabelled"] == 2**32 - 1
+    stored = open_volume(Path(record["store"]))[...]
+    np.testing.assert_array_equal(stored, labels.astype(np.int64) % 2**32)
+    assert record["num_ids"] == len(np.unique(labels[labels > 0]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -379,22 +410,27 @@ def test_damage_that_shows_only_while_reading_leaves_nothing(originals):
     content = bytearray((originals.root / "image.tif").read_bytes())
     content[-3000:-2900] = bytes(100)
     (originals.root / "image.tif").write_bytes(content)
-    originals.tiff("labels.tif", np.zeros_like(LABELS))
+    labels = LABELS.astype(np.int16)
+    labels[5, 0, 0] = -7
+    originals.tiff("labels.tif", labels)
     message = originals.refuse()
     assert message.startswith("volume a: 2 problems")
     assert "image.tif, page 4, is corrupt" in message
-    assert "hold no cell" in message
+    assert "labels are negative" in message
 
 
-def test_an_annotation_without_a_cell_is_refused(originals):
+def test_an_annotation_without_a_cell_is_a_warning(originals):
     labels = np.zeros_like(LABELS)
     labels[5] = 3  # only outside the training sections
     originals.tiff("labels.tif", labels)
     rows = originals.rows(
         {"sections": "0-2"}, {"sections": "3"}, {"sections": "5", "role": "test"}
     )
-    message = originals.refuse(rows)
-    assert "no cell in any of the 4 sections with role train; annotate some" in message
+    warnings = originals.ingest(rows)["warnings"]
+    assert (
+        "the labels hold no cell in any of the 4 sections with role train: only "
+        "background is learnt from them"
+    ) in warnings
 
 
 def test_single_sections_without_a_cell_are_a_warning(originals):

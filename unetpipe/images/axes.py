@@ -3,6 +3,7 @@
 Of a time series one time point is read, which the sheet's column `time` names.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,35 @@ Czyx = tuple[int, int, int, int]
 
 # Letters that tifffile gives to axes of which nothing is known.
 UNKNOWN = "iq"
+
+
+DIMENSIONS = {
+    "t": ("t", "time", "timepoint", "frame", "frames"),
+    "c": ("c", "ch", "channel", "channels", "band", "bands"),
+    "z": ("z", "depth", "plane", "planes", "section", "sections", "slice", "slices"),
+    "y": ("y", "row", "rows", "height"),
+    "x": ("x", "col", "cols", "column", "columns", "width"),
+    "s": ("s", "rgb", "rgba", "sample", "samples"),
+}
+LETTERS = {name: letter for letter, names in DIMENSIONS.items() for name in names}
+
+
+def letters_of(names: Sequence[Any]) -> str:
+    """Return the letters of axes that a file names; of names that mean none, ``q``.
+
+    Empty where they do not tell which axes are y and x.
+
+    Examples
+    --------
+    >>> letters_of(["channel", "Y", "x"]), letters_of(["dim_0", "y", "x"])
+    ('cyx', 'qyx')
+    >>> letters_of(["dim_0", "dim_1", "dim_2"])
+    ''
+    """
+    letters = [LETTERS.get(str(name).strip().lower(), "q") for name in names]
+    known = [letter for letter in letters if letter != "q"]
+    is_clear = {"y", "x"} <= set(known) and len(set(known)) == len(known)
+    return "".join(letters) if is_clear else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +84,20 @@ class AxisPlan:
             return 0
         return self.file_shape[self.letters.index("s")]
 
-    def index(self, start: int, stop: int) -> Index:
-        """Return the box of the file that holds sections ``start`` to ``stop``."""
+    def index(
+        self,
+        start: int,
+        stop: int,
+        rows: slice | None = None,
+        columns: slice | None = None,
+    ) -> Index:
+        """Return the box of the file that holds sections ``start`` to ``stop``.
+
+        Without ``rows`` and ``columns``, whole slices, all of them.
+        """
         chosen = {"z": slice(start, stop), "t": slice(self.time, self.time + 1)}
+        chosen |= {"y": rows} if rows else {}
+        chosen |= {"x": columns} if columns else {}
         if self.channels is not None:
             chosen["c"] = slice(min(self.channels), max(self.channels) + 1)
         return tuple(
@@ -70,7 +111,7 @@ class AxisPlan:
         rest = [k for k, axis in enumerate(self.letters) if axis in "t1"]
         block = block.transpose([*map(self.letters.index, wanted), *rest])
         num_z = block.shape[wanted.index("z")] if "z" in wanted else 1
-        block = block.reshape(-1, num_z, *self.shape[2:])
+        block = block.reshape(-1, num_z, *block.shape[len(wanted) - 2 : len(wanted)])
         if self.channels is not None:
             block = block[[c - min(self.channels) for c in self.channels]]
         return block

@@ -4,12 +4,12 @@ from itertools import islice
 from pathlib import Path
 
 from unetpipe.errors import DataError
-from unetpipe.images.arrays import Hdf5Source, ZarrSource
 from unetpipe.images.channel_files import open_channel_files
 from unetpipe.images.files import (
     FILE_AXIS,
     HDF5_CELL,
     SECTION_SUFFIXES,
+    TIFF_SUFFIXES,
     find_files,
     first_found,
     is_zarr,
@@ -17,11 +17,13 @@ from unetpipe.images.files import (
     sections_of,
     without_hidden,
 )
+from unetpipe.images.hdf5 import Hdf5Source
 from unetpipe.images.id_map import MappedSource
 from unetpipe.images.mask_files import MaskFiles
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import open_tiff
+from unetpipe.images.zarr_store import ZarrSource
 
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -98,10 +100,10 @@ def _open(
     if len(paths) == 1 and path.is_dir():
         if is_zarr(path):
             return ZarrSource(path)
-        return SequenceSource(sections_of(path), colours=colours)
+        return _open_sections(sections_of(path), cell, colours)
     if len(paths) == 1 and HDF5_CELL.match(path.name):
         return _open_hdf5(path, dataset)
-    if len(paths) == 1 and path.suffix.lower() in (".tif", ".tiff"):
+    if len(paths) == 1 and path.suffix.lower() in TIFF_SUFFIXES:
         return open_tiff(path, colours=bool(colours))
     if path.suffix.lower() in (".gz", ".zip", ".tar"):
         raise DataError(
@@ -114,6 +116,31 @@ def _open(
             f"{'sections' if len(paths) > 1 else 'an image'}; use TIFF, PNG, HDF5 as "
             "file.h5:dataset, OME-Zarr, or a folder or pattern of PNG or TIFF sections"
         )
+    return _open_sections(paths, cell, colours)
+
+
+def _open_sections(paths: list[Path], cell: str, colours: bool | None) -> ImageSource:
+    """Open files of one section each, or all files of one OME-TIFF."""
+    if len(paths) > 1 and paths[0].suffix.lower() in TIFF_SUFFIXES:
+        first = open_tiff(paths[0], colours=bool(colours))
+        if len(first.files) > 1:
+            named, members = (
+                {path.resolve() for path in files} for files in (paths, first.files)
+            )
+            if named == members:
+                return first
+            first.close()
+            about = (
+                "some are missing: name all of them, or any one"
+                if named < members
+                else "others are among them: give each image a row of its own in the "
+                "sheet, and name any one of its files"
+            )
+            raise DataError(
+                f"{cell!r} names {len(named)} files, but {paths[0]} and "
+                f"{len(members) - 1} more make up one image; {about}"
+            )
+        first.close()
     return SequenceSource(paths, colours=colours)
 
 

@@ -49,7 +49,9 @@ class ChannelFiles(ImageSource):
                     f"{source.files[0]}, but channel {names[0]} is {first.shape} "
                     f"{first.dtype} in {first.files[0]}; save all channels alike"
                 )
-        self.dtype, self.voxel_size_nm = first.dtype, first.voxel_size_nm
+        self.dtype, self.voxel_size = first.dtype, first.voxel_size
+        self.remarks = first.remarks
+        self.granule = (1, *first.granule) if first.granule else ()
         self.shape = (len(channels), *first.shape)
         self.axes = f"c{first.axes}"
         is_named = not all(name.isdecimal() for name in names)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.images.archive_kind import archive_kind
@@ -13,11 +14,18 @@ SourceKind = Literal["phantom", "url", "archive", "folder"]
 PHANTOM = "phantom:cells"
 PROTOCOLS = ("http", "https")
 SECTION_SUFFIXES = (".png", ".tif", ".tiff")
+# Slides, microscopes and large files are TIFF by other names.
+TIFF_SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".scn", ".ndpi", ".qptiff"),
+    *(".bif", ".lsm", ".stk"),
+)
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 
 # Parts of a file's name that count channels, or sections.
 FILE_AXIS = re.compile(r"<([cz])>")
+# How letters with accents are written: as one character, or as two.
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 Numbered = dict[int, Path]
 
@@ -84,7 +92,8 @@ def first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
 
 
 def _find(pattern: str, root: Path) -> list[Path]:
-    path = root / Path(pattern).expanduser()
+    path = as_spelled(root / Path(pattern).expanduser())
+    check_link(path)
     if path.exists():
         return [path]
     if FILE_AXIS.search(pattern):
@@ -95,8 +104,13 @@ def _find(pattern: str, root: Path) -> list[Path]:
         return []
     parts = Path(pattern).expanduser().parts
     first = next(k for k, part in enumerate(parts) if re.search(r"[*?\[]", part))
-    base = root.joinpath(*parts[:first])
-    found = without_hidden(base.glob(str(Path(*parts[first:]))), base)
+    base = as_spelled(root.joinpath(*parts[:first]))
+    rest = str(Path(*parts[first:]))
+    spelled = {normalize(form, rest) for form in FORMS} | {rest}
+    matching = {path for pattern in spelled for path in base.glob(pattern)}
+    found = without_hidden(matching, base)
+    for path in found:
+        check_link(path)
     return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
 
 
@@ -127,6 +141,38 @@ def _as_regular(pattern: str) -> str:
     return re.sub(r"^\(\?s:(.*)\)\\[zZ]$", r"\1", translate(pattern), flags=re.DOTALL)
 
 
+def as_spelled(path: Path) -> Path:
+    """Return the path as the disk spells it.
+
+    The same letter with an accent may be one character or two; systems differ in what
+    they write, and show both alike.
+    """
+    if path.exists() or path.is_symlink() or path.parent == path:
+        return path
+    parent = as_spelled(path.parent)
+    wanted = normalize("NFC", path.name)
+    if parent.is_dir() and not wanted.isascii():
+        for entry in parent.iterdir():
+            if normalize("NFC", entry.name) == wanted:
+                return entry
+    return parent / path.name
+
+
+def check_link(path: Path) -> None:
+    """Refuse a link to nothing: data that were never fetched.
+
+    Raises
+    ------
+    DataError
+        With the link and where it points.
+    """
+    if path.is_symlink() and not path.exists():
+        raise DataError(
+            f"{path} is a link to {path.readlink()}, which is not there; fetch the "
+            "content (git annex get, datalad get), or remove the link"
+        )
+
+
 def without_hidden(paths: Iterable[Path], root: Path) -> list[Path]:
     """Leave out what file managers and archivers hide below the root."""
     return [
@@ -144,8 +190,10 @@ def sections_of(folder: Path) -> list[Path]:
     files = [
         path
         for path in without_hidden(folder.iterdir(), folder)
-        if path.is_file() and path.suffix.lower() in SECTION_SUFFIXES
+        if path.suffix.lower() in SECTION_SUFFIXES and not path.is_dir()
     ]
+    for path in files:
+        check_link(path)
     kinds = sorted({path.suffix.lower() for path in files})
     if len(kinds) > 1:
         raise DataError(

@@ -61,7 +61,7 @@ class FrameSource(ImageSource):
             )
         self.dtype = np.promote_types(labels.dtype, np.uint32)
         self.shape, self.axes = (len(frames), *labels.shape[1:]), labels.axes
-        self.is_palette, self.voxel_size_nm = labels.is_palette, labels.voxel_size_nm
+        self.is_palette, self.voxel_size = labels.is_palette, labels.voxel_size
         if unlabelled is None or (unlabelled < 0 and self.dtype.kind == "u"):
             unlabelled = LARGEST_ID
         self.unlabelled = unlabelled
@@ -158,7 +158,7 @@ def spread_frames(
     source = FrameSource(two, [n for n in frames if n is not None], unlabelled)
     labels.close()
     plan = AxisPlan(labels.plan.letters, source.shape)
-    return ImageReader(source, plan, num_threads=1)
+    return ImageReader(source, plan, num_threads=1, is_labels=True)
 
 
 def are_numbered(numbers: Sequence[int | None]) -> bool:

@@ -43,7 +43,8 @@ class MappedSource(ImageSource):
             )
         self._source, self._name = pieces, name
         self.shape, self.axes = pieces.shape, pieces.axes
-        self.voxel_size_nm, self.files = pieces.voxel_size_nm, pieces.files
+        self.voxel_size, self.files = pieces.voxel_size, pieces.files
+        self.remarks, self.granule = pieces.remarks, pieces.granule
         fits = int(self._ids.max(initial=0)) < 2**32
         self.dtype = np.dtype(np.uint32 if fits else np.uint64)
 

@@ -1,20 +1,35 @@
-"""Units of length as files write them, in nanometres."""
+"""Lengths as files write them, in nanometres, and only those that can be true."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-NM_PER_UNIT = {
-    1e-3: ("pm", "picometer", "picometre"),
-    0.1: ("å", "angstrom", "ångström"),
-    1.0: ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
-    1e3: (
-        *("µm", "μm", "um", "\\u00b5m", "micron", "microns"),  # two letters look alike
-        *("micrometer", "micrometre", "micrometers", "micrometres"),
-    ),
-    1e6: ("mm", "millimeter", "millimetre", "millimeters", "millimetres"),
-    1e7: ("cm", "centimeter", "centimetre", "centimeters", "centimetres"),
-    2.54e7: ("in", "inch", "inches"),
-    1e9: ("m", "meter", "metre", "meters", "metres"),
+VoxelSize = tuple[float, float, float]
+
+PREFIXES = {
+    "": ("", 1e9),
+    **{"deca": ("da", 1e10), "hecto": ("h", 1e11), "kilo": ("k", 1e12)},
+    **{"mega": ("M", 1e15), "giga": ("G", 1e18), "tera": ("T", 1e21)},
+    **{"deci": ("d", 1e8), "centi": ("c", 1e7), "milli": ("m", 1e6)},
+    **{"micro": ("µ", 1e3), "nano": ("n", 1.0), "pico": ("p", 1e-3)},
+    **{"femto": ("f", 1e-6), "atto": ("a", 1e-9)},
 }
+"""Prefix of the metre -> its symbol, and the nanometres of such a metre."""
+
+SYMBOLS = {f"{symbol}m": nm for symbol, nm in PREFIXES.values()}
+NAMES = {
+    f"{prefix}{metre}": nm
+    for prefix, (_, nm) in PREFIXES.items()
+    for metre in ("meter", "metre", "meters", "metres")
+} | {
+    **dict.fromkeys(("μm", "um", "\\u00b5m", "micron", "microns"), 1e3),
+    **dict.fromkeys(("å", "angstrom", "angstroms", "ångström"), 0.1),
+    **dict.fromkeys(("in", "inch", "inches", '"'), 2.54e7),
+    **dict.fromkeys(("thou", "mil"), 2.54e4),
+    **dict.fromkeys(("ft", "foot", "feet"), 3.048e8),
+}
+"""What is not told apart by capital letters: names, and letters that look alike."""
 
 
 def nm_per_unit(unit: Any) -> float | None:
@@ -22,8 +37,125 @@ def nm_per_unit(unit: Any) -> float | None:
 
     Examples
     --------
-    >>> nm_per_unit("Micrometer"), nm_per_unit("pixel")
-    (1000.0, None)
+    >>> nm_per_unit("Micrometer"), nm_per_unit("dm"), nm_per_unit("pixel")
+    (1000.0, 100000000.0, None)
     """
-    wanted = str(unit).strip().lower()
-    return next((nm for nm, names in NM_PER_UNIT.items() if wanted in names), None)
+    wanted = str(unit).strip()
+    lower = wanted.lower()
+    # `Mm` is a megametre, but `UM` and `MM` are what a keyboard makes of µm and mm.
+    return SYMBOLS.get(wanted) or NAMES.get(lower) or SYMBOLS.get(lower)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSize:
+    """The size of a voxel as far as a file tells it.
+
+    Attributes
+    ----------
+    zyx_nm : tuple
+        Along z, y, x; None where the file says nothing that can be true.
+    found_in : str
+        Where the file says so, such as ``OME-XML``.
+    doubts : tuple of str
+        What it says and cannot be true.
+    """
+
+    zyx_nm: tuple[float | None, float | None, float | None] = (None, None, None)
+    found_in: str = ""
+    doubts: tuple[str, ...] = ()
+
+    def complete(self, num_sections: int) -> tuple[VoxelSize | None, tuple[str, ...]]:
+        """Return the size of a voxel with what is missing filled in, and what to say.
+
+        Pixels are square, and voxels cubes, until the file says otherwise; of a single
+        section nobody asks how thick it is.
+
+        Examples
+        --------
+        >>> FoundSize((None, 4.0, 4.0), "OME-XML").complete(1)
+        ((4.0, 4.0, 4.0), ())
+        >>> FoundSize((None, None, 4.0), "OME-XML").complete(9)[1]
+        ('OME-XML tells the voxel size along x alone: z and y are taken as 4 nm too',)
+        """
+        z, y, x = self.zyx_nm
+        known = [n for n, size in zip("zyx", self.zyx_nm, strict=True) if size]
+        side = x or y
+        if side is None:
+            alone = (
+                (f"{self.found_in} tells the voxel size along z alone, not y and x",)
+                if z
+                else ()
+            )
+            return None, (*self.doubts, *alone)
+        filled = [n for n in "zyx" if n not in known and (n, num_sections) != ("z", 1)]
+        taken = (
+            (
+                f"{self.found_in} tells the voxel size along {' and '.join(known)} "
+                f"alone: {' and '.join(filled)} {'are' if len(filled) > 1 else 'is'} "
+                f"taken as {side:g} nm too",
+            )
+            if filled
+            else ()
+        )
+        return (z or side, y or side, x or side), (*self.doubts, *taken)
+
+    def times(self, factors: Sequence[float]) -> "FoundSize":
+        """Return the size of larger voxels: so many times along z, y, x."""
+        z, y, x = (
+            size * factor if size else None
+            for size, factor in zip(self.zyx_nm, factors, strict=True)
+        )
+        return FoundSize((z, y, x), self.found_in, self.doubts)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all three sizes are known."""
+        return None not in self.zyx_nm
+
+
+class Lengths:
+    """Reads the lengths of one file, and remembers what cannot be true.
+
+    Parameters
+    ----------
+    found_in : str
+        Where they stand, for messages.
+    """
+
+    def __init__(self, found_in: str) -> None:
+        self.found_in = found_in
+        self.doubts: list[str] = []
+
+    def read(self, name: str, value: Any, unit: Any) -> float | None:
+        """Return a length in nm; None if there is none, or none that can be true.
+
+        Parameters
+        ----------
+        name : str
+            What the file calls it.
+        value : Any
+            As the file has it; None: it has none.
+        unit : Any
+            Of this value, of no other.
+        """
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        nm = nm_per_unit(unit)
+        if nm is None:
+            return None  # pixels, or a unit of something else: nothing is claimed
+        try:
+            length = float(value) * nm
+        except (TypeError, ValueError):
+            length = 0.0
+        if not (isfinite(length) and length > 0):
+            self.doubts.append(
+                f"{self.found_in} says {name} = {value} {unit}, which cannot be true "
+                "and is not believed"
+            )
+            return None
+        return length
+
+    def found(self, zyx: Sequence[float | None]) -> FoundSize:
+        """Return what was found along z, y, x."""
+        z, y, x = zyx
+        return FoundSize((z, y, x), self.found_in, tuple(self.doubts))

@@ -5,13 +5,13 @@ of several series. One of them is to be named.
 """
 
 from dataclasses import dataclass
-from math import isfinite
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from unetpipe.errors import DataError
-from unetpipe.images.lengths import nm_per_unit
-from unetpipe.images.source import VoxelSize
+from unetpipe.images.axes import LETTERS
+from unetpipe.images.lengths import FoundSize, Lengths, nm_per_unit
 
 LISTED = 5
 
@@ -22,27 +22,33 @@ class GroupDescription:
 
     Attributes
     ----------
+    path : Path
+        Folder of the image: of one inside, where a group holds but one.
     array : zarr array
-        Of the full resolution.
+        Of one level.
     level : str
-        Its path in the group.
+        Its path in the image.
+    number : int
+        Of the level; 0: full resolution.
     axes : str
         One letter an axis.
-    voxel_size_nm : (z, y, x) or None
-        If the metadata say so, with units.
+    voxel_size : FoundSize
+        As far as the metadata say so, with units.
     channels : tuple of str
         Their names, if there are any.
     """
 
+    path: Path
     array: Any
     level: str
+    number: int
     axes: str
-    voxel_size_nm: VoxelSize | None
+    voxel_size: FoundSize
     channels: tuple[str, ...]
 
 
-def describe_group(path: Path, group: Any) -> GroupDescription:
-    """Return the one image of a group.
+def describe_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
+    """Return one level of the one image of a group.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def describe_group(path: Path, group: Any) -> GroupDescription:
         if "bioformats2raw.layout" in about:
             series = sorted(key for key in group.group_keys() if key.isdecimal())
             if len(series) == 1:
-                return describe_group(path / series[0], group[series[0]])
+                return describe_group(path / series[0], group[series[0]], level)
             raise DataError(
                 f"{path} holds {len(series)} images; name one in the sheet, "
                 f"{path.name}/N with N from {_listing(series)}"
@@ -66,26 +72,69 @@ def describe_group(path: Path, group: Any) -> GroupDescription:
             f"{path} is a Zarr group without `multiscales`; name an array in it: "
             f"{', '.join(sorted(group.array_keys())) or 'it has none'}"
         )
-    image = images[0]
-    level = image["datasets"][0]
+    levels = images[0]["datasets"]
+    if level and level >= len(levels):
+        raise DataError(
+            f"{path} has {len(levels)} resolution level{'s' * (len(levels) > 1)}, but "
+            f"level is {level} in the sheet; write 0 to {len(levels) - 1}"
+        )
+    return _describe(path, group, about, level)
+
+
+def describe_level(path: Path, group: Any, inside: str) -> GroupDescription | None:
+    """Return what a group says of one of its arrays; None if it says nothing.
+
+    Parameters
+    ----------
+    path : Path
+        Of the group.
+    group : zarr group
+        Perhaps of an image.
+    inside : str
+        Path of the array in the group.
+    """
+    attributes: Any = dict(group.attrs)
+    about = attributes.get("ome", attributes)
+    images = about.get("multiscales") or [{}]
+    paths = [
+        str(level.get("path")).strip("/") for level in images[0].get("datasets", ())
+    ]
+    if inside not in paths:
+        return None
+    return _describe(path, group, about, paths.index(inside))
+
+
+def _describe(path: Path, group: Any, about: Any, number: int) -> GroupDescription:
+    image = about["multiscales"][0]
+    level = image["datasets"][number]
     array = group[level["path"]]
     # Versions 0.1 and 0.2 name no axes and have all five; 0.3 has names alone.
     axes = image.get("axes") or list("tczyx")
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
-    letters = "".join(axis["name"].lower() for axis in axes)
+    named = [_axis_name(axis) for axis in axes]
+    # An axis of one strange letter can be named in the sheet.
+    letters = "".join(LETTERS.get(n, n if len(n) == 1 else "") for n in named)
     if len(letters) != array.ndim or len(axes) != array.ndim:
         names = ", ".join(str(axis["name"]) for axis in axes)
         raise DataError(
             f"{path} names the axes {names}, but its array has the shape "
-            f"{array.shape}; axes of one letter each are read: t, c, z, y, x"
+            f"{array.shape}; axes that are read: t, c, z, y, x"
         )
     return GroupDescription(
+        path,
         array,
         str(level["path"]),
+        number,
         letters,
-        _voxel_size(axes, [level, image]),
+        _voxel_size(letters, axes, [level, image]),
         _channel_names(about),
     )
+
+
+def _axis_name(axis: dict[str, Any]) -> str:
+    """Return what an axis is called; of channels and time the type tells it too."""
+    kind = str(axis.get("type", "")).lower()
+    return kind if kind in ("channel", "time") else str(axis["name"]).strip().lower()
 
 
 def _refuse_many(path: Path, about: Any) -> None:
@@ -105,9 +154,10 @@ def _refuse_many(path: Path, about: Any) -> None:
         )
 
 
-def _voxel_size(axes: list[dict[str, Any]], scaled: list[Any]) -> VoxelSize | None:
+def _voxel_size(
+    letters: str, axes: list[dict[str, Any]], scaled: list[Any]
+) -> FoundSize:
     """Return the size from the scales of the level and of the whole image."""
-    size = [nm_per_unit(axis.get("unit")) or 0.0 for axis in axes]
     transforms = [
         transform["scale"]
         for part in scaled
@@ -115,13 +165,20 @@ def _voxel_size(axes: list[dict[str, Any]], scaled: list[Any]) -> VoxelSize | No
         if transform.get("type") == "scale"
     ]
     if not transforms:
-        return None
-    for scale in transforms:
-        size = [s * float(factor) for s, factor in zip(size, scale, strict=True)]
-    named = {axis["name"].lower(): s for axis, s in zip(axes, size, strict=True)}
-    z, y, x = (named.get(axis, named.get("x", 0.0)) for axis in "zyx")
-    is_sane = min(z, y, x) > 0 and isfinite(z + y + x)
-    return (z, y, x) if is_sane else None
+        return FoundSize()
+    lengths = Lengths("OME-Zarr")
+    found: dict[str, float | None] = {}
+    columns = zip(*transforms, strict=True)
+    for letter, factors, axis in zip(letters, columns, axes, strict=True):
+        if letter in "zyx":
+            unit, scale = axis.get("unit"), prod(map(float, factors))
+            is_sane = lengths.read(f"scale of {letter}", scale, unit)
+            found[letter] = (
+                prod(map(float, factors), start=nm_per_unit(unit) or 0.0)
+                if is_sane
+                else None
+            )
+    return lengths.found([found.get(letter) for letter in "zyx"])
 
 
 def _channel_names(about: Any) -> tuple[str, ...]:

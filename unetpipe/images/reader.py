@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images.arrays import ZarrSource
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell, open_mask_files
 from unetpipe.images.channel_files import ChannelFiles
+from unetpipe.images.lengths import VoxelSize
 from unetpipe.images.selection import choose_channels
 from unetpipe.images.sequence import SequenceSource
-from unetpipe.images.source import ImageSource, VoxelSize
+from unetpipe.images.source import ImageSource
+from unetpipe.images.zarr_store import ZarrSource
 from unetpipe.tiling.boxes import Zyx
+
+COMPARED_BYTES = 1 << 26  # of a colour image, compared at once
 
 
 class ImageReader:
@@ -37,13 +40,16 @@ class ImageReader:
         Sections that are decoded at once.
     keep_colours : bool
         A colour image keeps its colours, also where all samples are equal.
+    is_labels : bool
+        The voxels are ids: floating-point ones that are whole numbers become integers.
 
     Attributes
     ----------
     plan : AxisPlan
         What the axes of the file mean.
     dtype : dtype
-        Of the voxels, in the machine's byte order; 1-bit images are uint8.
+        Of the voxels, in the machine's byte order; 1-bit images are uint8, labels
+        that are stored as floating-point numbers int64.
     """
 
     def __init__(
@@ -53,16 +59,18 @@ class ImageReader:
         num_threads: int,
         *,
         keep_colours: bool = False,
+        is_labels: bool = False,
     ) -> None:
         self.source, self.plan = source, plan
         self._keep_colours = keep_colours
-        is_bool = source.dtype.kind == "b"
-        self.dtype = np.dtype(np.uint8) if is_bool else source.dtype
+        stored = {"b": np.uint8, "f": np.int64 if is_labels else source.dtype}
+        self.dtype = np.dtype(stored.get(source.dtype.kind, source.dtype))
         self._pool = (
             ThreadPoolExecutor(num_threads, "read") if num_threads > 1 else None
         )
         self._colours: int | None = None
         self._channels: list[int] | None = None
+        self._alphas: dict[int, Any] = {}
         if plan.num_samples > 1:
             self._choose_samples()
 
@@ -81,8 +89,32 @@ class ImageReader:
 
     @property
     def voxel_size_nm(self) -> VoxelSize | None:
-        """Size of a voxel (z, y, x), if the file says so."""
-        return self.source.voxel_size_nm
+        """Size of a voxel (z, y, x), if the file says so.
+
+        What it leaves open is filled in: ``remarks`` say how.
+        """
+        return self.source.voxel_size.complete(self.zyx[0])[0]
+
+    @property
+    def voxel_size_from(self) -> str:
+        """Where the file says so, such as ``OME-XML``; empty: nowhere."""
+        return self.source.voxel_size.found_in
+
+    @property
+    def is_size_known(self) -> bool:
+        """Whether the file tells the size along every axis that has voxels."""
+        is_flat = self.zyx[0] == 1 and self.voxel_size_nm is not None
+        return self.source.voxel_size.is_whole or is_flat
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the headers leave open or say wrongly, in words."""
+        return (*self.source.remarks, *self.size_remarks)
+
+    @property
+    def size_remarks(self) -> tuple[str, ...]:
+        """What is doubtful about the size of a voxel."""
+        return self.source.voxel_size.complete(self.zyx[0])[1]
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -104,8 +136,13 @@ class ImageReader:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What was read."""
-        return self.source.files
+        """Every file that voxels lie in, and those that describe them."""
+        return self.source.all_files()
+
+    @property
+    def recorded(self) -> tuple[Path, ...]:
+        """What a record lists: files, or a folder for all files in it."""
+        return self.source.recorded()
 
     def where(self, section: int) -> str:
         """Name the file of a section, for messages."""
@@ -128,21 +165,71 @@ class ImageReader:
         DataError
             If a file is damaged; the message names file and page.
         """
+        return self.read_box(start, stop, out=out)
+
+    def read_box(
+        self,
+        start: int,
+        stop: int,
+        rows: slice | None = None,
+        columns: slice | None = None,
+        *,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Return a box of sections ``start`` to ``stop``, shape (c, z, y, x).
+
+        Parameters
+        ----------
+        start, stop : int
+            Sections of the image.
+        rows, columns : slice, optional
+            Whole, and in range; else all of them.
+        out : array, optional
+            Where to put them.
+
+        Raises
+        ------
+        DataError
+            If a file is damaged; the message names file and page.
+        """
+        _, height, width = self.zyx
+        rows, columns = rows or slice(0, height), columns or slice(0, width)
         if out is None:
-            out = np.empty((self.shape[0], stop - start, *self.zyx[1:]), self.dtype)
+            inside = (rows.stop - rows.start, columns.stop - columns.start)
+            out = np.empty((self.shape[0], stop - start, *inside), self.dtype)
         into = out
 
         def fill(section: int) -> None:
-            into[:, section - start] = self._read(section, section + 1)[:, 0]
+            box = self._read(section, section + 1, rows, columns)
+            into[:, section - start] = box[:, 0]
 
         if not self.source.by_section:
-            into[...] = self._read(start, stop)
+            into[...] = self._read(start, stop, rows, columns)
         elif self._pool is None:
             for section in range(start, stop):
                 fill(section)
         else:
             list(self._pool.map(fill, range(start, stop)))
         return out
+
+    @property
+    def granule(self) -> Zyx:
+        """Length along z, y, x of what is decoded at once."""
+        if not self.source.granule:
+            return (1, *self.zyx[1:])
+        pairs = zip(self.plan.letters, self.source.granule, strict=True)
+        length = dict(pairs)
+        z, y, x = (
+            min(length.get(a, 1), n) for a, n in zip("zyx", self.zyx, strict=True)
+        )
+        return z, y, x
+
+    def band_rows(self, num_bytes: int) -> int:
+        """Return how many rows of a section have so many bytes: whole granules."""
+        _, high, _ = self.granule
+        num_channels, _, height, width = self.plan.shape
+        row = width * num_channels * self.dtype.itemsize
+        return min(height, max(1, num_bytes // (row * high)) * high)
 
     def close(self) -> None:
         """Close files and threads."""
@@ -161,35 +248,77 @@ class ImageReader:
     ) -> None:
         self.close()
 
-    def _read(self, start: int, stop: int) -> NDArray[Any]:
-        block = self.plan.arrange(self.source.read(self.plan.index(start, stop)))
+    def _read(self, start: int, stop: int, rows: slice, columns: slice) -> NDArray[Any]:
+        index = self.plan.index(start, stop, rows, columns)
+        block = self.plan.arrange(self.source.read(index))
+        if block.dtype.kind == "f" and self.dtype.kind == "i":
+            self._check_whole(block, start)
         block = block.astype(self.dtype, copy=False)
         return block if self._channels is None else self._select(block, start)
 
+    def _check_whole(self, block: NDArray[Any], section: int) -> None:
+        """Refuse ids that are no whole numbers, or that the type cannot tell apart."""
+        with np.errstate(invalid="ignore"):
+            is_whole = block == np.rint(block)
+        wrong = ~(is_whole & np.isfinite(block))
+        if wrong.any():
+            raise DataError(
+                f"labels are {block.dtype} and hold {block[wrong].flat[0]} in "
+                f"{self.where(section)}; label ids are integers: give annotations, not "
+                "probabilities"
+            )
+        exact = 2 ** (np.finfo(block.dtype).nmant + 1)
+        largest = np.abs(block).max(initial=0)
+        if largest > exact:
+            raise DataError(
+                f"labels are {block.dtype} and hold {largest:.0f} in "
+                f"{self.where(section)}; beyond {exact} such numbers stand for several "
+                "ids: save the ids as integers"
+            )
+
     def _choose_samples(self) -> None:
         """Decide by the first section which samples of a colour image count."""
-        block = self.plan.arrange(self.source.read(self.plan.index(0, 1)))
-        if self.plan.num_samples != len(block):
+        num_samples = self.plan.num_samples
+        if self.plan.shape[0] != num_samples:
             raise DataError(
                 f"{self.where(0)} has channels and colours (shape "
                 f"{self.plan.file_shape}); save it without colours"
             )
-        self._colours = len(block) - (len(block) in (2, 4))
-        grey = all(np.array_equal(block[0], c) for c in block[1 : self._colours])
-        is_one = self._colours == 1 or (grey and not self._keep_colours)
+        self._colours = num_samples - (num_samples in (2, 4))
+        is_one = self._is_grey() and not self._keep_colours
         self._channels = [0] if is_one else list(range(self._colours))
-        self._select(block, 0)
+
+    def _is_grey(self) -> bool:
+        """Tell whether all colours of the first section are equal, band by band."""
+        height, step = self.zyx[1], self.band_rows(COMPARED_BYTES)
+        is_grey = True
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            block = self.plan.arrange(self.source.read(self.plan.index(0, 1, rows)))
+            self._check_alpha(block[self._colours :], 0)
+            colours = block[: self._colours]
+            is_grey &= all(np.array_equal(colours[0], c) for c in colours[1:])
+            if not is_grey and len(block) == self._colours:
+                break
+        return is_grey
+
+    def _check_alpha(self, alpha: NDArray[Any], section: int) -> None:
+        """Refuse transparency that is not the same in all that is read of a section."""
+        if not alpha.size:
+            return
+        low, high = alpha.min().item(), alpha.max().item()
+        before = self._alphas.setdefault(section, low)
+        if not low == high == before:
+            raise DataError(
+                f"{self.where(section)} has varying transparency (alpha "
+                f"{min(low, before)} to {max(high, before)}); save it without, or "
+                "write axes with c to keep it as a channel"
+            )
 
     def _select(self, block: NDArray[Any], section: int) -> NDArray[Any]:
         """Return the samples that count, after checking that the others do not."""
         assert self._channels is not None
-        alpha = block[self._colours :]
-        if alpha.size and alpha.min() != alpha.max():
-            raise DataError(
-                f"{self.where(section)} has varying transparency (alpha {alpha.min()} "
-                f"to {alpha.max()}); save it without, or write axes with c to keep it "
-                "as a channel"
-            )
+        self._check_alpha(block[self._colours :], section)
         used = block[self._channels]
         if len(self._channels) == 1 and any(
             not np.array_equal(used[0], c) for c in block[1 : self._colours]
@@ -253,7 +382,17 @@ def open_image(
         name = str(source.files[0])
         plan = interpret_axes(source.shape, source.axes, axes, name, time)
         plan = choose_channels(plan, channels, source.channel_names, name)
-        return ImageReader(source, plan, num_threads, keep_colours=has_palette)
+        if source.is_unwritten and not is_labels:
+            raise DataError(
+                f"{name} holds no voxels: none of its chunks is there under the names "
+                "that its metadata give; copy the whole store, with all folders, or "
+                "write it again"
+            )
+        return ImageReader(
+            *(source, plan, num_threads),
+            keep_colours=has_palette,
+            is_labels=is_labels and not has_palette,
+        )
     except BaseException:
         source.close()
         raise

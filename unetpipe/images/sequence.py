@@ -44,7 +44,7 @@ class SequenceSource(ImageSource):
     ) -> None:
         self.files, self._colours = tuple(files), colours
         first = open_section(files[0], colours=colours)
-        self.dtype, self.voxel_size_nm = first.dtype, first.voxel_size_nm
+        self.dtype, self.voxel_size = first.dtype, first.voxel_size
         self.is_palette = first.is_palette
         first.close()
         shape, axes = self._check_alike(first)
@@ -53,6 +53,7 @@ class SequenceSource(ImageSource):
         self.shape = (len(files), *shape)
         # A letter that a file does not know may stand for anything but sections.
         self.axes = f"z{axes}"
+        self.granule = (1, *first.granule[: len(shape)]) if first.granule else ()
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box of the sequence."""

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
-
-VoxelSize = tuple[float, float, float]
+from unetpipe.images.lengths import FoundSize
 
 # Beyond this many bytes a file must not promise more than so many times its own size.
 BOMB_BYTES, BOMB_RATIO = 1 << 28, 200
@@ -27,12 +26,19 @@ class ImageSource(ABC):
         In the machine's byte order.
     axes : str
         One letter for each axis as far as the file says so: see ``interpret_axes``.
-    voxel_size_nm : (z, y, x) or None
-        If the file says so.
+    voxel_size : FoundSize
+        As far as the file says so.
     channel_names : tuple of str
         Of all channels, if the file names them.
     files : tuple of Path
         What was read, to be hashed.
+    remarks : tuple of str
+        What is allowed but worth knowing, as far as the headers tell.
+    granule : tuple of int
+        Lengths of what is decoded at once, along the axes of the file; empty: sections
+        as wholes.
+    is_unwritten : bool
+        Whether nothing was ever written: all voxels are what the file fills in.
     by_section : bool
         Whether sections are best read one by one, each in its own thread.
     is_palette : bool
@@ -42,11 +48,15 @@ class ImageSource(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axes: str = ""
-    voxel_size_nm: VoxelSize | None = None
+    voxel_size: FoundSize = FoundSize()
     channel_names: tuple[str, ...] = ()
     files: tuple[Path, ...]
+    remarks: tuple[str, ...] = ()
+    granule: tuple[int, ...] = ()
     by_section: bool = False
     is_palette: bool = False
+
+    is_unwritten: bool = False
 
     @abstractmethod
     def read(self, index: Index) -> NDArray[Any]:
@@ -57,6 +67,14 @@ class ImageSource(ABC):
         DataError
             If the file is damaged; the message names file and page.
         """
+
+    def all_files(self) -> tuple[Path, ...]:
+        """Return every file that voxels lie in, and those that describe them."""
+        return self.files
+
+    def recorded(self) -> tuple[Path, ...]:
+        """Return what a record lists: files, or a folder for all files in it."""
+        return self.all_files()
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """Close what is open."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from math import prod
@@ -11,33 +11,50 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import zarr
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
-from unetpipe.images.lengths import nm_per_unit
-from unetpipe.images.source import ImageSource, VoxelSize, check_promise
+from unetpipe.images.lengths import FoundSize
+from unetpipe.images.source import ImageSource, check_promise
+from unetpipe.images.tiff_metadata import (
+    check_members,
+    missing_plane,
+    ome_channel_names,
+    tiff_voxel_size,
+)
 
 logger = logging.getLogger(__name__)
 
+SLIDES = ("svs", "scn", "ndpi", "philips", "bif", "qpi", "avs")  # of slide scanners
+
 
 class TiffSource(ImageSource):
-    """The one image of a TIFF file.
+    """The one image of a TIFF file, or of a set of files that know of each other.
 
     Pages that were written one by one, each as an image of its own, are stacked when
     they are alike. Two TIFF facts shape this class: tifffile returns fewer pages for a
     truncated file without a word, and one open file shared by threads returns wrong
-    pixels; so promises are compared with what is there, and each thread opens the file.
+    pixels; so promises are compared with what is there, and each thread opens the file,
+    or all read through tifffile's Zarr view, which guards the file.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF file; of an OME-TIFF in several files any of them.
+    level : int
+        Of a pyramid; 0: full resolution.
     """
 
     by_section = True
 
-    def __init__(self, path: Path) -> None:
-        self.files = (path,)
-        self._path = path
+    def __init__(self, path: Path, *, level: int = 0) -> None:
+        self._path, self._level = path, level
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: list[tifffile.TiffFile] = []
+        self._view: Any = None
         try:
             self._describe()
         except BaseException:
@@ -50,13 +67,28 @@ class TiffSource(ImageSource):
             return self._read_contiguous(index)
         num_outer = len(self.shape) - len(self._page_shape)
         outer, inner = index[:num_outer], index[num_outer:]
+        is_whole = all(
+            i.stop - i.start == n for i, n in zip(inner, self._page_shape, strict=True)
+        )
+        if not self._is_stacked and (len(self.files) > 1 or not is_whole):
+            return self._read_view(index)
         lengths = tuple(i.stop - i.start for i in outer)
         out = np.empty((*lengths, *(i.stop - i.start for i in inner)), self.dtype)
         grid = np.arange(self._num_pages).reshape(self.shape[:num_outer])[outer]
         pages = self._pages()
         for place in product(*map(range, lengths)):
-            out[place] = self._decode(pages, int(grid[place]))[inner]
+            number = int(grid[place])
+            if is_whole:
+                out[place] = self._decode(pages, number)
+            else:
+                out[place] = self._read_page_view(number, inner)
         return out
+
+    def where(self, section: int) -> str:
+        """Name the file, or the files, and the section."""
+        more = len(self.files) - 1
+        others = f" and {more} more files" if more else ""
+        return f"{self._path}{others}, section {section}"
 
     def close(self) -> None:
         """Close the file in all threads."""
@@ -65,6 +97,7 @@ class TiffSource(ImageSource):
                 handle.close()
             self._open.clear()
             self._local = threading.local()
+            self._view = None
 
     def _handle(self) -> tifffile.TiffFile:
         handle = getattr(self._local, "handle", None)
@@ -78,20 +111,32 @@ class TiffSource(ImageSource):
     def _pages(self) -> Any:
         """Return the pages of this thread's handle, in the order of the array."""
         handle = self._handle()
-        return handle.pages if self._is_stacked else handle.series[0].pages
+        return handle.pages if self._is_stacked else self._series(handle).pages
+
+    def _series(self, handle: tifffile.TiffFile) -> Any:
+        """Return the image of the file, at the level that is read."""
+        series = own_series(handle)[0]
+        if self._level >= len(series.levels):
+            raise DataError(
+                f"{self._path} has {len(series.levels)} resolution level"
+                f"{'s' if len(series.levels) > 1 else ''}, but level is {self._level} "
+                f"in the sheet; write 0 to {len(series.levels) - 1}"
+            )
+        return series.levels[self._level]
 
     def _describe(self) -> None:
         """Find shape, axes and layout, and compare what is promised with the file."""
         with _errors_raise(self._path) as about:
             handle = self._handle()
             about.append(f"{len(handle.pages)} pages found")
-            every = handle.series
+            check_members(self._path, handle)
+            every = own_series(handle)
             if not every:
                 raise DataError(f"{self._path} holds no image; give another file")
             self._is_stacked = len(every) > 1
             if self._is_stacked:
-                self._check_alike(handle)
-            series = every[0]
+                self._check_alike(handle, every)
+            series = self._series(handle)
             self._page_shape = tuple(series.keyframe.shape)
             self.dtype = np.dtype(series.dtype).newbyteorder("=")
             self.shape, self.axes = tuple(series.shape), series.axes.lower()
@@ -100,14 +145,24 @@ class TiffSource(ImageSource):
                 self.axes = f"q{self.axes}"
             self._offset = None if self._is_stacked else series.dataoffset
             self._byteorder = handle.byteorder
-            self.voxel_size_nm = _voxel_size(handle)
-            self.channel_names = _channel_names(handle)
+            self.voxel_size = tiff_voxel_size(handle, own_series(handle)[0])
+            if self._level:
+                self.voxel_size = self._coarsen(own_series(handle)[0])
+            self.channel_names = ome_channel_names(handle, series)
             self.table = _colour_table(handle.pages.first)
+            self.files = (self._path,)
             self._check_size(handle, series)
 
-    def _check_alike(self, handle: tifffile.TiffFile) -> None:
+    def _coarsen(self, full: Any) -> FoundSize:
+        """Return the voxel size of a level: as much larger as it has fewer voxels."""
+        length = dict(zip(self.axes, self.shape, strict=True))
+        whole = dict(zip(full.axes.lower(), full.shape, strict=True))
+        factors = [whole.get(a, 1) / length.get(a, 1) for a in "zyx"]
+        return self.voxel_size.times(factors)
+
+    def _check_alike(self, handle: tifffile.TiffFile, every: Sequence[Any]) -> None:
         """Refuse several images in one file, unless each is one page like the first."""
-        described = [(tuple(s.shape), str(s.dtype)) for s in handle.series]
+        described = [(tuple(s.shape), str(s.dtype)) for s in every]
         if len(set(described)) > 1 or len(handle.pages) != len(described):
             listing = "; ".join(f"{s} {d}" for s, d in dict.fromkeys(described))
             raise DataError(
@@ -121,12 +176,13 @@ class TiffSource(ImageSource):
     def _check_size(self, handle: tifffile.TiffFile, series: Any) -> None:
         size = self._path.stat().st_size
         promised = prod(self.shape) * self.dtype.itemsize
-        check_promise(str(self._path), promised, size)
         if self._offset is not None:
+            check_promise(str(self._path), promised, size)
             if self._offset + promised > size:
                 raise self._truncated(
                     f"it promises {promised} bytes of voxels from byte {self._offset}"
                 )
+            self.granule = (*[1] * (len(self.shape) - 1), self.shape[-1])
             return
         pages = handle.pages if self._is_stacked else series.pages
         self._num_pages = prod(self.shape) // max(1, prod(self._page_shape))
@@ -139,25 +195,57 @@ class TiffSource(ImageSource):
             raise self._truncated(
                 f"it promises {self._num_pages} pages and has {len(pages)}"
             )
+        sizes: dict[Path, int] = {self._path: size}
+        num_empty = num_segments = 0
         for number, page in enumerate(pages):
-            self._check_page(number, page, size)
+            if page is None:
+                raise missing_plane(self._path, handle, number)
+            name = page.parent.filehandle.name
+            path = self._path if name == self._path.name else self._path.parent / name
+            if path not in sizes:
+                sizes[path] = path.stat().st_size
+            num_empty += self._check_page(number, page, path, sizes[path])
+            num_segments += len(page.databytecounts)
+        self.files = tuple(sizes)
+        if not num_empty:  # of absent tiles nobody knows how many there may honestly be
+            check_promise(str(self._path), promised, sum(sizes.values()))
+        self._note_empty(num_empty, num_segments)
+        segment = series.keyframe.chunks
+        self.granule = (*[1] * (len(self.shape) - len(segment)), *segment)
 
-    def _check_page(self, number: int, page: Any, size: int) -> None:
-        if page is None:
-            raise self._truncated(f"page {number} is missing")
+    def _check_page(self, number: int, page: Any, path: Path, size: int) -> int:
+        """Return how many strips or tiles are declared empty; refuse those cut off."""
         ends = zip(page.dataoffsets, page.databytecounts, strict=True)
+        num_empty = 0
         for offset, count in ends:
-            if not count or offset + count > size:
-                raise self._truncated(
-                    f"page {number} has {count} bytes of pixels at byte {offset}"
+            num_empty += not count
+            if count and offset + count > size:
+                raise _truncated_at(
+                    path,
+                    size,
+                    f"page {number} has {count} bytes of pixels at byte {offset}",
                 )
+        return num_empty
+
+    def _note_empty(self, num_empty: int, num_segments: int) -> None:
+        """Tell of strips or tiles without a byte, which the format allows: they are 0.
+
+        A file that has no other was never filled.
+        """
+        if num_empty and num_empty == num_segments:
+            raise DataError(
+                f"{self._path} holds no pixels: each of its {num_segments} strips or "
+                "tiles is declared empty, as of a file that was created and never "
+                "filled; write it again"
+            )
+        if num_empty:
+            self.remarks = (
+                f"{self._path}: {num_empty} of {num_segments} strips or tiles are "
+                "declared empty and read as 0",
+            )
 
     def _truncated(self, what: str) -> DataError:
-        size = self._path.stat().st_size
-        return DataError(
-            f"{self._path} is truncated or corrupt: {what}, but the file ends at byte "
-            f"{size}; copy or download it again"
-        )
+        return _truncated_at(self._path, self._path.stat().st_size, what)
 
     def _read_contiguous(self, index: Index) -> NDArray[Any]:
         # Mapped anew for each box: mapped pages of the file count as memory.
@@ -175,6 +263,50 @@ class TiffSource(ImageSource):
             values = np.asarray(pages[number].asarray(maxworkers=1))
         return values.reshape(self._page_shape).astype(self.dtype, copy=False)
 
+    def _read_view(self, index: Index) -> NDArray[Any]:
+        """Read strips or tiles, of whatever file, by tifffile's Zarr view."""
+        with _errors_raise(self._path):
+            with self._lock:
+                if self._view is None:
+                    handle = tifffile.TiffFile(self._path)
+                    self._open.append(handle)
+                    store = own_series(handle)[0].aszarr(level=self._level)
+                    self._view = zarr.open_array(store, mode="r", zarr_format=2)
+            return np.asarray(self._view[index]).astype(self.dtype, copy=False)
+
+    def _read_page_view(self, number: int, index: Index) -> NDArray[Any]:
+        """Read strips or tiles of one page that is an image of its own."""
+        with _errors_raise(self._path, f", page {number},"):
+            page: Any = self._handle().pages[number]
+            view = zarr.open_array(page.aszarr(), mode="r", zarr_format=2)
+            return np.asarray(view[index]).astype(self.dtype, copy=False)
+
+
+def own_series(handle: tifffile.TiffFile) -> list[Any]:
+    """Return the images of a file, without those that only other files hold.
+
+    Of a pyramid, its label, overview and thumbnail are left out.
+    """
+    every = list(handle.series)
+    own = [
+        series
+        for series in every
+        if any(p is not None and p.parent is handle for p in series.pages)
+    ]
+    every = own or every
+    is_slide = every[:1] and every[0].kind in SLIDES
+    if is_slide or (every[:1] and every[0].is_pyramidal):
+        others = [s for s in every[1:] if s.is_pyramidal]
+        return every[:1] if is_slide or not others else every
+    return every
+
+
+def _truncated_at(path: Path, size: int, what: str) -> DataError:
+    return DataError(
+        f"{path} is truncated or corrupt: {what}, but the file ends at byte "
+        f"{size}; copy or download it again"
+    )
+
 
 class ColouredTiff(ImageSource):
     """A TIFF of indices into a palette, seen as the colours: (..., y, x, s)."""
@@ -183,7 +315,8 @@ class ColouredTiff(ImageSource):
 
     def __init__(self, indices: TiffSource, table: NDArray[np.uint8]) -> None:
         self._indices, self._table = indices, table
-        self.files, self.voxel_size_nm = indices.files, indices.voxel_size_nm
+        self.files, self.voxel_size = indices.files, indices.voxel_size
+        self.remarks, self.granule = indices.remarks, (*indices.granule, 3)
         self.shape, self.axes = (*indices.shape, 3), f"{indices.axes}s"
         self.dtype, self.is_palette = np.dtype(np.uint8), True
 
@@ -197,9 +330,9 @@ class ColouredTiff(ImageSource):
         self._indices.close()
 
 
-def open_tiff(path: Path, *, colours: bool = False) -> ImageSource:
+def open_tiff(path: Path, *, colours: bool = False, level: int = 0) -> ImageSource:
     """Open a TIFF file; with ``colours``, a palette's colours and not its indices."""
-    source = TiffSource(path)
+    source = TiffSource(path, level=level)
     if colours and source.table is not None:
         return ColouredTiff(source, source.table)
     return source
@@ -246,51 +379,3 @@ def _colour_table(page: Any) -> NDArray[np.uint8] | None:
         return None
     table = np.asarray(page.colormap).T
     return (table >> 8).astype(np.uint8) if table.dtype.itemsize > 1 else table
-
-
-def _voxel_size(handle: tifffile.TiffFile) -> VoxelSize | None:
-    """Return (z, y, x) in nm from OME or ImageJ metadata."""
-    if handle.is_ome:
-        return _voxel_size_ome(handle)
-    if not handle.is_imagej:
-        return None
-    about = handle.imagej_metadata or {}
-    unit = nm_per_unit(about.get("unit", ""))
-    tags = handle.pages.first.tags
-    if unit is None or "XResolution" not in tags or "YResolution" not in tags:
-        return None
-    (nx, dx), (ny, dy) = tags["XResolution"].value, tags["YResolution"].value
-    if not (nx and ny and dx and dy):
-        return None
-    z = float(about.get("spacing", dx / nx))
-    return abs(z) * unit or 1.0, unit * dy / ny, unit * dx / nx
-
-
-def _ome_pixels(handle: tifffile.TiffFile) -> dict[str, Any]:
-    images = tifffile.xml2dict(handle.ome_metadata or "<OME/>").get("OME", {})
-    image = images.get("Image", {})
-    image = image[0] if isinstance(image, list) else image
-    pixels: dict[str, Any] = image.get("Pixels", {})
-    return pixels
-
-
-def _channel_names(handle: tifffile.TiffFile) -> tuple[str, ...]:
-    """Return the names of all channels from OME metadata, or nothing."""
-    if not handle.is_ome:
-        return ()
-    channels = _ome_pixels(handle).get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    names = tuple(str(channel.get("Name", "")) for channel in channels)
-    return names if all(names) else ()
-
-
-def _voxel_size_ome(handle: tifffile.TiffFile) -> VoxelSize | None:
-    pixels = _ome_pixels(handle)
-    sizes = []
-    for axis in "ZYX":
-        unit = nm_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        value = pixels.get(f"PhysicalSize{axis}", pixels.get("PhysicalSizeX"))
-        if unit is None or not value:
-            return None
-        sizes.append(float(value) * unit)
-    return sizes[0], sizes[1], sizes[2]

@@ -9,6 +9,7 @@ from unetpipe.images.sequence import SequenceSource
 from unetpipe.ingestion.label_kinds import check_label_dtype
 
 LISTED = 10  # sections named in a message
+SAMPLE_BYTES = 1 << 26  # of floating-point labels
 
 
 def check_image_dtype(image: ImageReader) -> None:
@@ -28,7 +29,7 @@ def check_image_dtype(image: ImageReader) -> None:
 
 
 def check_label_values(labels: ImageReader) -> None:
-    """Refuse labels that are no integers.
+    """Refuse labels that are no whole numbers, as far as the first section tells.
 
     Raises
     ------
@@ -38,6 +39,8 @@ def check_label_values(labels: ImageReader) -> None:
     if labels.dtype.kind not in "iu":
         sample = labels.read_sections(0, 1)
         check_label_dtype(labels.dtype, sample, labels.where(0))
+    elif labels.source.dtype.kind == "f":
+        labels.read_box(0, 1, slice(0, labels.band_rows(SAMPLE_BYTES)))
 
 
 def check_alike(
@@ -95,7 +98,9 @@ def check_pixels(
 
 
 def check_annotated(foreground: list[int], sections: dict[str, list[int]]) -> list[str]:
-    """Refuse a volume without a cell to learn from, and warn of empty sections.
+    """Warn of sections without a cell: background alone is worth learning, too.
+
+    Whether any volume of a run holds a cell is asked where all are known, in training.
 
     Parameters
     ----------
@@ -109,20 +114,16 @@ def check_annotated(foreground: list[int], sections: dict[str, list[int]]) -> li
     list of str
         Warnings.
 
-    Raises
-    ------
-    DataError
-        If there is training, and no cell in any section of it.
     """
     warnings = []
     for role, numbers in sections.items():
         empty = [z for z in numbers if not foreground[z]]
         if role == "train" and empty and len(empty) == len(numbers):
-            raise DataError(
+            warnings.append(
                 f"the labels hold no cell in any of the {len(numbers)} sections with "
-                "role train; annotate some, or give the rows the role predict"
+                "role train: only background is learnt from them"
             )
-        if role != "predict" and empty:
+        elif role != "predict" and empty:
             some = ", ".join(map(str, empty[:LISTED]))
             some += ", ..." if len(empty) > LISTED else ""
             warnings.append(

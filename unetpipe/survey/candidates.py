@@ -99,10 +99,13 @@ def _tell_apart(names: list[Name]) -> tuple[list[Name], list[Name], list[str]]:
 def _read_headers(
     names: Sequence[Name], root: Path
 ) -> tuple[dict[str, Header], list[str]]:
-    headers, notes = {}, []
+    headers, notes, others = {}, [], set[str]()
     for name in names:
+        if name.path in others:  # another file of an image that is known
+            continue
         try:
-            headers[name.path] = read_header(write_cell(name.path), root)
+            header = headers[name.path] = read_header(write_cell(name.path), root)
+            others.update(header.others)
         except (DataError, OSError) as error:
             notes.append(f"{name.path} is left out: {error}")
     return headers, notes

@@ -6,8 +6,8 @@ from os import walk
 from pathlib import Path
 
 from unetpipe.errors import DataError
-from unetpipe.images.arrays import list_datasets
 from unetpipe.images.files import SECTION_SUFFIXES, is_zarr, natural_key
+from unetpipe.images.hdf5 import list_datasets
 from unetpipe.survey.names import read_name
 
 HDF5_ENDINGS = tuple(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
 from unetpipe.images.cells import open_cell
-from unetpipe.images.source import VoxelSize
+from unetpipe.images.lengths import VoxelSize
 from unetpipe.ingestion.agreement import check_image_dtype
 from unetpipe.survey.cells import write_cell
 
@@ -44,6 +44,8 @@ class Header:
         Time points, each a volume of its own.
     note : str
         What is not certain.
+    others : tuple of str
+        Further files, below the root, that its voxels lie in.
     """
 
     shape: tuple[int, int, int, int]
@@ -53,6 +55,7 @@ class Header:
     axes: str = ""
     num_times: int = 1
     note: str = ""
+    others: tuple[str, ...] = ()
 
 
 def read_header(cell: str, root: Path, labels: str = "") -> Header:
@@ -91,7 +94,7 @@ def read_header(cell: str, root: Path, labels: str = "") -> Header:
         note = (
             f"shape {shape}, the file says {said} of its axes: {axes} is taken, {why}"
         )
-        return replace(header, note=note)
+        return replace(header, note="; ".join(filter(None, (note, header.note))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,16 @@ def _read(cell: str, root: Path, axes: str, time: int | None) -> Header:
             for letter in image.plan.letters.replace("s", "c")
             if letter in "yx" or length.get(letter, 1) > 1
         )
-        size = image.voxel_size_nm
-        return Header(image.shape, letters, str(image.dtype), size, axes)
+        size = image.voxel_size_nm if image.is_size_known else None
+        return Header(
+            *(image.shape, letters, str(image.dtype), size, axes),
+            note="; ".join(image.remarks),
+            others=tuple(
+                path.relative_to(root).as_posix()
+                for path in image.source.files[1:]
+                if path.is_relative_to(root)
+            ),
+        )
 
 
 def _read_times(cell: str, root: Path, shape: tuple[int, ...], said: str) -> Header:

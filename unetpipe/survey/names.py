@@ -122,7 +122,7 @@ def read_name(path: str) -> Name:
     >>> name.is_labels, name.split, name.stem_key, name.number
     (True, 'train', 'cell-007', 7)
     """
-    *folders, last = PurePosixPath(path).parts
+    *folders, last = PurePosixPath(normalize("NFC", path)).parts
     stem, _ = split_suffix(last)
     splits, keys, spoken = [], [], ""
     for folder in folders:

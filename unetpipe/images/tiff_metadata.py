@@ -1,0 +1,146 @@
+"""What TIFF says beside its pixels: OME-XML, ImageJ, slide scanners."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import tifffile
+
+from unetpipe.errors import DataError
+from unetpipe.images.lengths import FoundSize, Lengths
+
+LISTED = 5  # files named in a message
+IMAGEJ_STEP = 1.0  # between sections, in units of the file: what ImageJ never writes
+SECTION_AXES = "zqi"
+
+
+def tiff_voxel_size(handle: tifffile.TiffFile, series: Any) -> FoundSize:
+    """Return what OME-XML, ImageJ or a slide scanner says of the size of a voxel."""
+    if handle.is_ome:
+        return _ome_size(handle, series)
+    if handle.is_imagej:
+        return _imagej_size(handle, series)
+    if handle.is_svs:
+        return _svs_size(handle)
+    return FoundSize()
+
+
+def ome_channel_names(handle: tifffile.TiffFile, series: Any) -> tuple[str, ...]:
+    """Return the names of all channels from OME-XML, or nothing."""
+    if not handle.is_ome:
+        return ()
+    channels = _ome_pixels(handle, series).get("Channel", [])
+    channels = channels if isinstance(channels, list) else [channels]
+    names = tuple(str(channel.get("Name", "")) for channel in channels)
+    return names if all(names) else ()
+
+
+def check_members(path: Path, handle: tifffile.TiffFile) -> None:
+    """Refuse OME-XML that leads out of its folder: it could name any file.
+
+    Raises
+    ------
+    DataError
+        With the name.
+    """
+    folder = path.parent.resolve()
+    for name in _member_names(handle):
+        if not (folder / name).resolve().parent.is_relative_to(folder):
+            raise DataError(
+                f"{path} keeps pixels in {name!r}, outside its folder, which could be "
+                "any file of this computer; put all files of the image into one folder "
+                "and correct its OME-XML"
+            )
+
+
+def missing_plane(path: Path, handle: tifffile.TiffFile, number: int) -> DataError:
+    """Return an error that names the files of an image that are not there."""
+    names = _member_names(handle)
+    missing = [name for name in names if not (path.parent / name).is_file()]
+    if missing:
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        are = "are" if len(missing) > 1 else "is"
+        return DataError(
+            f"{path} holds some planes of an image in {len(names) + 1} files, of which "
+            f"{', '.join(missing[:LISTED])}{more} {are} not beside it; put all files "
+            "of the image there under these names, or save the planes that are there "
+            "as a stack of their own"
+        )
+    return DataError(
+        f"{path} is truncated or corrupt: page {number} is missing; copy it again, or, "
+        "if the recording was cut short, save the planes that are there as a stack of "
+        "their own"
+    )
+
+
+def _member_names(handle: tifffile.TiffFile) -> list[str]:
+    """Return the other files that OME-XML names, in its order."""
+    text = handle.ome_metadata if handle.is_ome else None
+    try:
+        root = ElementTree.fromstring(text or "<OME/>")
+    except ElementTree.ParseError:
+        return []
+    own, known = root.get("UUID"), {handle.filename.lower()}
+    names = {
+        uuid.get("FileName", ""): None
+        for uuid in _elements(root, "UUID")
+        if not own or uuid.text != own
+    }
+    return [name for name in names if name and name.lower() not in known]
+
+
+def _elements(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
+    return (e for e in root.iter() if str(e.tag).rpartition("}")[2] == name)
+
+
+def _ome_pixels(handle: tifffile.TiffFile, series: Any) -> dict[str, Any]:
+    """Return what OME-XML says of an image: of one with the name of the series."""
+    about = tifffile.xml2dict(handle.ome_metadata or "<OME/>").get("OME", {})
+    images = about.get("Image", {}) if isinstance(about, dict) else {}
+    images = images if isinstance(images, list) else [images]
+    named = [image for image in images if image.get("Name") == series.name]
+    pixels = (named or images)[0].get("Pixels", {})
+    return pixels if isinstance(pixels, dict) else {}
+
+
+def _ome_size(handle: tifffile.TiffFile, series: Any) -> FoundSize:
+    pixels, lengths = _ome_pixels(handle, series), Lengths("OME-XML")
+    return lengths.found(
+        [
+            lengths.read(
+                f"PhysicalSize{axis}",
+                pixels.get(f"PhysicalSize{axis}"),
+                pixels.get(f"PhysicalSize{axis}Unit", "µm"),
+            )
+            for axis in "ZYX"
+        ]
+    )
+
+
+def _imagej_size(handle: tifffile.TiffFile, series: Any) -> FoundSize:
+    """Return the size as ImageJ takes it from its own files.
+
+    It leaves out what it takes for granted: a distance of sections of exactly 1, and
+    the units along y and z where they are that of x.
+    """
+    about, lengths = handle.imagej_metadata or {}, Lengths("ImageJ")
+    unit, tags = about.get("unit", ""), handle.pages.first.tags
+    sides = []
+    for axis, key, own in (("y", "YResolution", "yunit"), ("x", "XResolution", "unit")):
+        pixels, length = tags[key].value if key in tags else (0, 0)
+        side = length / pixels if pixels else None
+        sides.append(lengths.read(f"{axis} side", side, about.get(own, unit)))
+    count = dict(zip(series.axes.lower(), series.shape, strict=True))
+    is_stack = any(count.get(axis, 1) > 1 for axis in SECTION_AXES)
+    step = about.get("spacing", IMAGEJ_STEP if is_stack and any(sides) else None)
+    step = abs(step) if isinstance(step, int | float) else step
+    z = lengths.read("spacing", step, about.get("zunit", unit))
+    return lengths.found([z, *sides])
+
+
+def _svs_size(handle: tifffile.TiffFile) -> FoundSize:
+    lengths = Lengths("the slide's description")
+    about = tifffile.tifffile.svs_description_metadata(handle.pages.first.description)
+    side = lengths.read("MPP", about.get("MPP"), "µm")
+    return lengths.found([None, side, side])

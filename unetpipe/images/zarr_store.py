@@ -1,0 +1,217 @@
+"""OME-Zarr images, levels of them, and plain Zarr arrays of either format."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError, UnetpipeError
+from unetpipe.images.axes import Index, letters_of
+from unetpipe.images.files import check_link, is_zarr
+from unetpipe.images.ngff_metadata import (
+    GroupDescription,
+    describe_group,
+    describe_level,
+)
+from unetpipe.images.source import ImageSource
+
+LARGEST_CHUNK_BYTES = 1 << 25  # of a store that is used where it is
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+MOST_PARENTS = 3  # between an array and the group that describes it
+
+
+class ZarrSource(ImageSource):
+    """One level of an OME-Zarr image (0.1 to 0.5), or a plain Zarr array.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of an image, or of an array inside of one: that keeps what the image
+        says of it.
+    level : int
+        Of an image's pyramid; 0: full resolution.
+
+    Attributes
+    ----------
+    level : str or None
+        Path of the level in its store; None for a plain array.
+    """
+
+    level: str | None = None
+
+    def __init__(self, path: Path, *, level: int = 0) -> None:
+        self._path = path
+        try:
+            node: Any = zarr.open(path, mode="r")
+            if isinstance(node, zarr.Group):
+                node = self._adopt(describe_group(path, node, level))
+            else:
+                self._describe_array(path, node)
+            self._array: Any = node
+            self.shape = self._array.shape
+            self.dtype = self._array.dtype.newbyteorder("=")
+        except UnetpipeError:
+            raise
+        except Exception as error:  # whatever its metadata hold
+            raise DataError(
+                f"{path} is not a Zarr store of images that can be read "
+                f"({type(error).__name__}: {error}); write or copy it again"
+            ) from error
+        self.files = tuple(p for m in METADATA for p in sorted(path.rglob(m)))
+        self.granule = tuple(self._array.chunks)
+        self._folder = _folder_of(self._array)
+        self._find_chunks()
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box of the array."""
+        try:
+            return np.asarray(self._array[index], self.dtype)
+        except Exception as error:  # codecs raise their own
+            raise DataError(
+                f"{self._path} cannot be read at {[(i.start, i.stop) for i in index]} "
+                f"({type(error).__name__}: {error}); copy or write it again"
+            ) from error
+
+    def where(self, section: int) -> str:
+        """Name the store and the section."""
+        return f"{self._path}, section {section}"
+
+    def all_files(self) -> tuple[Path, ...]:
+        """Return metadata and the files of all chunks."""
+        return (*self.files, *sorted(self._chunk_files()))
+
+    def recorded(self) -> tuple[Path, ...]:
+        """Return metadata, and the folder of all chunks: there may be millions."""
+        return (*self.files, self._folder)
+
+    def warnings(self) -> list[str]:
+        """Say how many chunks are not there."""
+        pairs = zip(self.shape, self._array.shards or self._array.chunks, strict=True)
+        expected = prod(-(-length // chunk) for length, chunk in pairs)
+        found = sum(1 for _ in self._chunk_files())
+        if found >= expected:
+            return []
+        return [
+            f"{self._folder}: {expected - found} of {expected} chunks are not there "
+            f"and read as {self._array.fill_value}: were they written?"
+        ]
+
+    def _adopt(self, found: GroupDescription) -> Any:
+        self.axes, self.level, self._path = found.axes, found.level, found.path
+        self.voxel_size, self.channel_names = found.voxel_size, found.channels
+        self._number = found.number
+        return found.array
+
+    def _describe_array(self, path: Path, array: Any) -> None:
+        """Learn of an array from its own names, or from the image around it."""
+        for parent in list(path.parents)[:MOST_PARENTS]:
+            if not is_zarr(parent):
+                continue
+            group = zarr.open(parent, mode="r")
+            inside = path.relative_to(parent).as_posix()
+            if isinstance(group, zarr.Group) and (
+                found := describe_level(parent, group, inside)
+            ):
+                self.axes, self.voxel_size = found.axes, found.voxel_size
+                self.channel_names = found.channels
+                return
+        self.axes = _dimension_letters(array)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the store is as our own: nothing would be gained by a copy."""
+        size = prod(self._array.chunks) * self.dtype.itemsize
+        return (
+            (self.level, self.axes) == ("0", "czyx")
+            and self._array.dtype.isnative
+            and self._array.dtype.kind in "iuf"
+            and size <= LARGEST_CHUNK_BYTES
+            and not self.remarks
+        )
+
+    @property
+    def path(self) -> Path:
+        """The image's folder."""
+        return self._path
+
+    def _find_chunks(self) -> None:
+        """See that there are chunks under the names that the metadata give.
+
+        Many stores keep their chunks in folders and do not say so, or say so and do
+        not: read as they say, they hold nothing.
+        """
+        if any(True for _ in self._chunk_files()):
+            return
+        other = _other_separator(self._array)
+        there = [] if other is None else list(_first(_chunk_files(other, self._folder)))
+        if there:
+            self.remarks = (
+                f"{self._folder}: its metadata promise chunks named "
+                f"{_example(self._array)}; they are named {_example(other)}, and read",
+            )
+            self._array = other
+        else:
+            self.is_unwritten = True
+
+    def _chunk_files(self) -> Iterator[Path]:
+        return _chunk_files(self._array, self._folder)
+
+
+def _dimension_letters(array: Any) -> str:
+    """Return the letters of dimension names: Zarr v3's own, or those of xarray."""
+    names = getattr(array.metadata, "dimension_names", None)
+    names = names or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    return letters_of(names) if len(names) == array.ndim else ""
+
+
+def _folder_of(array: Any) -> Path:
+    return Path(str(array.store_path.store.root), str(array.store_path.path))
+
+
+def _example(array: Any) -> str:
+    return str(array.metadata.encode_chunk_key((0,) * array.ndim))
+
+
+def _other_separator(array: Any) -> Any:
+    """Return the array as if its chunks' names were written the other way."""
+    about = array.metadata
+    if about.zarr_format == 2:
+        separator = "." if about.dimension_separator == "/" else "/"
+        about = replace(about, dimension_separator=separator)
+    else:
+        encoding = about.chunk_key_encoding
+        separator = "." if encoding.separator == "/" else "/"
+        about = replace(
+            about,
+            chunk_key_encoding={
+                "name": encoding.name,
+                "configuration": {"separator": separator},
+            },
+        )
+    return zarr.Array(zarr.AsyncArray(metadata=about, store_path=array.store_path))
+
+
+def _chunk_files(array: Any, folder: Path) -> Iterator[Path]:
+    """Yield the files whose names are those of chunks, in any order."""
+    example = re.sub(r"\d+", r"\\d+", re.escape(_example(array)))
+    pattern = re.compile(example)
+    for root, _, names in os.walk(folder):
+        inside = Path(root).relative_to(folder)
+        for name in names:
+            if name not in METADATA and pattern.fullmatch((inside / name).as_posix()):
+                path = Path(root) / name
+                check_link(path)  # Zarr takes a link to nothing for a chunk of zeros
+                yield path
+
+
+def _first(paths: Iterator[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield path
+        return
