@@ -715,3 +715,48 @@ def test_masks_of_single_objects_are_stored_as_instances(originals):
     assert record["labels"]["num_ids"] == 12
     (warning,) = record["warnings"]
     assert "masks overlap in 6 of 6 sections, 600 voxels" in warning
+
+
+def test_an_image_of_one_grey_value_is_a_warning(originals):
+    originals.tiff("image.tif", np.full_like(IMAGE, 7))
+    (warning,) = originals.ingest()["warnings"]
+    assert warning.startswith("the image holds the value 7 everywhere; see whether")
+
+
+def test_a_channel_of_one_grey_value_is_a_warning(originals):
+    both = np.stack([IMAGE, np.zeros_like(IMAGE)])
+    originals.tiff("image.tif", both, ome=True, metadata={"axes": "CZYX"})
+    (warning,) = originals.ingest()["warnings"]
+    assert warning.startswith("channel 1 of the image holds the value 0 everywhere")
+
+
+def test_a_size_that_is_doubtful_is_a_warning_unless_the_sheet_tells_it(originals):
+    about = {"axes": "ZYX", "PhysicalSizeX": -0.1, "PhysicalSizeY": 0.1}
+    originals.tiff("image.tif", IMAGE, ome=True, metadata=about)
+    record = originals.ingest()
+    assert record["voxel_size_nm"] == [100, 100, 100]
+    doubt, taken = record["warnings"]
+    assert "PhysicalSizeX = -0.1 µm, which cannot be true" in doubt
+    assert "along y alone: z and x are taken as 100 nm too" in taken
+    rows = originals.rows(voxel_size_nm="50,4,4")
+    assert all(
+        "cannot be true" not in text for text in originals.ingest(rows)["warnings"]
+    )
+
+
+def test_all_files_of_an_image_are_recorded_with_their_hashes(originals):
+    chunks = (1, 1, 32, 32)
+    group = zarr.create_group(originals.root / "a.zarr", zarr_format=2)
+    group.create_array("0", data=IMAGE[None], chunks=chunks)
+    axes = [{"name": n, "type": "channel" if n == "c" else "space"} for n in "czyx"]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    rows = originals.rows(image="a.zarr")
+    first = originals.ingest(rows)["image"]["files"]
+    assert [file["path"] for file in first][-1] == "a.zarr/0"
+    assert first[-1]["num_files"] == 6 * 2 * 2 + 2
+    (originals.root / "a.zarr/0/0.5.1.1").write_bytes(
+        (originals.root / "a.zarr/0/0.4.1.1").read_bytes()
+    )
+    second = originals.ingest(rows)["image"]["files"]
+    assert second[:-1] == first[:-1]
+    assert second[-1]["sha256"] != first[-1]["sha256"]

@@ -1,5 +1,7 @@
 """Check that image, labels, sheet and checksums agree with each other."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from unetpipe.errors import DataError
@@ -7,6 +9,7 @@ from unetpipe.images import ImageReader
 from unetpipe.images.frames import are_numbered, count_offset
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.ingestion.label_kinds import check_label_dtype
+from unetpipe.tiling.intensity import IntensityStatistics
 
 LISTED = 10  # sections named in a message
 SAMPLE_BYTES = 1 << 26  # of floating-point labels
@@ -77,6 +80,34 @@ def check_alike(
             f"{labels.zyx} in {labels.files[0]}; they must be alike, voxel on voxel: "
             "correct the sheet (image, labels, axes) or the files"
         )
+
+
+def describe_constant(
+    statistics: Sequence[IntensityStatistics], names: Sequence[str]
+) -> list[str]:
+    """Warn of channels that hold one grey value everywhere: there is nothing to see.
+
+    Parameters
+    ----------
+    statistics : sequence of IntensityStatistics
+        Of each channel.
+    names : sequence of str
+        Of the channels; empty: they have none.
+    """
+    constant = [
+        c for c, s in enumerate(statistics) if s.count > 1 and s.minimum == s.maximum
+    ]
+    if len(constant) == len(statistics) == 1:
+        return [
+            f"the image holds the value {statistics[0].minimum:g} everywhere; see "
+            "whether the file is the right one, and was copied whole"
+        ]
+    return [
+        f"channel {names[c] if names else c} of the image holds the value "
+        f"{statistics[c].minimum:g} everywhere; leave it out by the column channels, "
+        "or see whether the file was copied whole"
+        for c in constant
+    ]
 
 
 def check_pixels(

@@ -211,7 +211,7 @@ class Layers:
 
 def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
     """Return what decides the shards: files, what is read and how, and the grid."""
-    stats = [(str(path), path.stat()) for path in reader.files]
+    stats = [(str(path), path.stat()) for path in reader.source.files]
     return {
         "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats],
         "axes": reader.plan.letters,

@@ -1,5 +1,6 @@
 """Open one volume's originals as its rows of the sheet say, and check them."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -93,6 +94,8 @@ def choose_voxel_size(
 ) -> tuple[tuple[float, float, float], str]:
     """Return the voxel size and who says so: the sheet, else the file, else nobody."""
     of_sheet, of_file = row.voxel_size_nm, image.voxel_size_nm
+    if of_sheet is None:
+        warnings += image.size_remarks
     if of_sheet is None and of_file is None:
         return UNKNOWN_SIZE, "nobody"
     if of_sheet is None or of_file is None:
@@ -108,13 +111,20 @@ def choose_voxel_size(
 
 
 def list_files(paths: Sequence[Path], originals: Manifest) -> tuple[OriginalFile, ...]:
-    """Return path, size and sha256 of what was read; known checksums are not redone."""
+    """Return path, size and sha256 of what was read; known checksums are not redone.
+
+    Of a folder, whose files may be millions, the number of files and the sha256 of
+    their names and sha256.
+    """
     root = Path(originals.root)
     known = {file.path: file for file in originals.files}
     listing = []
     for path in paths:
         inside = path.is_relative_to(root)
         name = (path.relative_to(root) if inside else path).as_posix()
+        if path.is_dir():
+            listing.append(_sum_folder(path, name))
+            continue
         size = path.stat().st_size
         if name in known and known[name].size == size:
             listing.append(known[name])
@@ -122,6 +132,18 @@ def list_files(paths: Sequence[Path], originals: Manifest) -> tuple[OriginalFile
             file = OriginalFile(path=name, size=size, sha256=hash_file(path))
             listing.append(file)
     return tuple(listing)
+
+
+def _sum_folder(folder: Path, name: str) -> OriginalFile:
+    digest, total, count = hashlib.sha256(), 0, 0
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+        inside = path.relative_to(folder).as_posix()
+        digest.update(f"{inside}\0{hash_file(path)}\n".encode())
+        total += path.stat().st_size
+        count += 1
+    return OriginalFile(
+        path=name, size=total, sha256=digest.hexdigest(), num_files=count
+    )
 
 
 def _num_threads() -> int:

@@ -16,6 +16,7 @@ from unetpipe.ingestion.agreement import (
     check_annotated,
     check_pixels,
     compare_numbers,
+    describe_constant,
 )
 from unetpipe.ingestion.copying import (
     CopiedImage,
@@ -195,13 +196,15 @@ class _Coming:
             self.partial = self.stack.enter_context(partial_folder(self.stores.image))
         what = f"volume {self.order.volume}: image"
         check_memory(image, self.layout, image.dtype, what)
-        files = self._hash(image.files)
+        files = self._hash(image.recorded)
         if self.stores.layers and self.stores.has_layers:
             layers = Layers(image, self.layout, self.stores.layers)
             found, self.layers_home = layers.assemble(self.partial), layers.home
         else:
             found = copy_image(image, self.partial, self.layout, nan_policy=policy)
         check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
+        self.warnings += [*image.source.remarks, *image.source.warnings()]
+        self.warnings += describe_constant(found.statistics, image.channel_names)
         for channel, statistics in enumerate(found.statistics):
             if warning := statistics.warning():
                 self.warnings.append(f"channel {channel} of the image: {warning}")
@@ -232,7 +235,7 @@ class _Coming:
         )
         what = f"volume {order.volume}: labels"
         check_memory(labels, self.layout, annotation.dtype, what)
-        files = self._hash(labels.files)
+        files = self._hash(labels.recorded)
         written = copy_labels(labels, partial, self.layout, annotation)
         self._add_levels(partial, is_labels=True)
         self.problems.texts += annotation.problems()
@@ -241,7 +244,7 @@ class _Coming:
         with self.problems:
             self.warnings += check_annotated(annotation.foreground, roles)
         self.warnings += annotation.warnings()
-        self.warnings += labels.source.warnings()
+        self.warnings += [*labels.source.remarks, *labels.source.warnings()]
         return StoredLabels(
             store=store,
             content_sha256=written.content_sha256,

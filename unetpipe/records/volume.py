@@ -15,11 +15,16 @@ LabelKind = Literal["instances", "binary", "classes"]
 
 
 class OriginalFile(Value):
-    """A file as it was read: where, how many bytes, and their hash."""
+    """A file as it was read: where, how many bytes, and their hash.
+
+    The chunks of a Zarr array are one entry: their folder, and the hash of all names
+    and hashes in it.
+    """
 
     path: str
     size: int
     sha256: str
+    num_files: int | None = None
 
 
 class Manifest(Record):

@@ -75,7 +75,8 @@ def ingest_part(
         layers = Layers(image, layout, folder)
         numbers = share(layers.num_layers, part, ingest.parts)
         num_written = layers.copy(numbers)
-        files = [image.files[i] for i in share(len(image.files), part, ingest.parts)]
+        recorded = image.recorded
+        files = [recorded[i] for i in share(len(recorded), part, ingest.parts)]
         IngestedPart(
             part=part,
             num_parts=ingest.parts,

@@ -15,6 +15,7 @@ def collect_warnings(run: Run) -> list[str]:
         for name, volume in run.volumes.items()
         for text in _of_volume(volume)
     ]
+    found += twins(run.volumes)
     network = run.network
     told = network.training.warnings if network.training else ()
     found += [f"{network.name}: {text}" for text in told]
@@ -27,6 +28,21 @@ def collect_warnings(run: Run) -> list[str]:
         for text in _of_result(result)
     ]
     return found
+
+
+def twins(volumes: Mapping[str, IngestedVolume]) -> list[str]:
+    """Return which volumes hold the same voxels: one image under several names."""
+    alike: dict[str, list[str]] = {}
+    for name, volume in volumes.items():
+        if volume.image.pixel_sha256:
+            key = f"{volume.dtype}{volume.shape}{volume.image.pixel_sha256}"
+            alike.setdefault(key, []).append(name)
+    return [
+        f"{' and '.join(names)} hold the same voxels: what is learnt from one is known "
+        "of the other; keep one of them, or correct the sheet"
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def leaks(

@@ -1,0 +1,31 @@
+"""What the page tells as odd."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.records.volume import IngestedVolume, StoredImage
+from unetpipe.report.page.warnings import twins
+
+
+def volume(name, pixels, dtype="uint8"):
+    image = StoredImage(store=Path(name), content_sha256="c", pixel_sha256=pixels)
+    return IngestedVolume(
+        **{"volume": name, "shape": (1, 8, 8), "num_channels": 1, "dtype": dtype},
+        **{"voxel_size_nm": (1, 1, 1), "labels": None, "image": image},
+        statistics=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "names"),
+    [("aba", [("0", "2")]), ("abc", []), ("aabb", [("0", "1"), ("2", "3")])],
+)
+def test_volumes_of_equal_voxels_are_told(pixels, names):
+    volumes = {str(k): volume(str(k), p) for k, p in enumerate(pixels)}
+    told = [" and ".join(pair) + " hold the same voxels" for pair in names]
+    assert [text.split(":")[0] for text in twins(volumes)] == told
+
+
+def test_equal_bytes_of_another_type_are_no_twins():
+    assert twins({"a": volume("a", "x"), "b": volume("b", "x", "int8")}) == []
