@@ -81,3 +81,49 @@ def test_channels_of_several_sizes_are_refused_by_name(tmp_path):
     write(tmp_path / "x_1.tif", VOXELS[1, 0, :4])
     with pytest.raises(DataError, match=r"channel 1 is .*x_1\.tif, but channel 0"):
         read("x_<c>.tif", tmp_path)
+
+
+def masks(tmp_path, **places):
+    for name, (y, x) in places.items():
+        mask = np.zeros((6, 5), np.uint8)
+        mask[y, x] = 255
+        write(tmp_path / name / "a.png", mask)
+
+
+def test_masks_of_classes_become_class_numbers_in_the_order_of_the_list(tmp_path):
+    masks(
+        tmp_path,
+        mito=(slice(0, 3), slice(0, 3)),
+        er=(slice(2, 5), slice(2, 4)),
+        image=(slice(0, 6), slice(0, 5)),
+    )
+    with open_image("<c:er,mito,golgi>/a.png", tmp_path, is_labels=True) as labels:
+        classes = labels.read_sections(0, 1)
+        absent, overlap = labels.source.warnings()
+        assert {path.parent.name for path in labels.files} == {"er", "mito"}
+    expected = np.zeros((1, 1, 6, 5), np.uint8)
+    expected[..., 2:5, 2:4] = 1
+    expected[..., 0:3, 0:3] = 2
+    np.testing.assert_array_equal(classes, expected)
+    assert "there is no mask of golgi beside" in absent
+    assert "overlap in 1 voxels; of er, mito, golgi the later" in overlap
+    with pytest.raises(DataError, match="lists 3 channels, but there are files of er"):
+        open_image("<c:er,mito,golgi>/a.png", tmp_path)
+
+
+def test_the_same_word_may_stand_in_folder_and_file(tmp_path):
+    for name in ("er", "mito"):
+        write(tmp_path / name / f"a_{name}.png", np.eye(6, 5, dtype=np.uint8))
+    write(tmp_path / "er" / "a_mito.png", np.eye(6, 5, dtype=np.uint8))
+    found = find_files("<c:er,mito>/a_<c:er,mito>.png", tmp_path)
+    assert [path.name for path in found] == ["a_er.png", "a_mito.png"]
+
+
+def test_a_mask_of_a_class_with_several_values_is_refused_by_name(tmp_path):
+    masks(tmp_path, er=(slice(0, 2), slice(0, 2)))
+    write(tmp_path / "mito" / "a.png", np.arange(30, dtype=np.uint8).reshape(6, 5))
+    with (
+        open_image("<c:er,mito>/a.png", tmp_path, is_labels=True) as labels,
+        pytest.raises(DataError, match=r"mito/a\.png holds the values 1 to 29"),
+    ):
+        labels.read_sections(0, 1)

@@ -126,7 +126,8 @@ class Row(Section):
     ``sections`` is None for all of them, else sorted section numbers from 0. ``time``
     and ``voxel_size_nm`` are None where the file is to say it, ``channels`` is empty.
     ``unlabelled`` is the label id of voxels that nobody annotated, or None. The files
-    of an ``optional`` row may be missing in a local folder.
+    of an ``optional`` row may be missing in a local folder. ``well`` and ``field`` tell
+    where on a plate the volume lies; nothing depends on them.
 
     Each field takes a cell's text or its value.
     """
@@ -146,6 +147,8 @@ class Row(Section):
     label_kind: Annotated[str, _one_of("label_kind", LABEL_KINDS)] = Field("instances")
     unlabelled: Annotated[int | None, _of_text(_read_unlabelled)] = None
     optional: Annotated[bool, _of_text(_read_optional)] = False
+    well: str = ""
+    field: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> "Row":

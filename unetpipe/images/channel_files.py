@@ -5,20 +5,30 @@
     a_z<z>_ch<c>.tif        a_z00_ch00.tif  a_z00_ch01.tif  a_z01_ch00.tif ...
     imagesTr/x_<c>.tif      imagesTr/x_0000.tif  imagesTr/x_0001.tif
     cells_<c>.png           cells_DAPI.png  cells_GFP.png
+    <c:er,mito>/a.png       er/a.png  mito/a.png
 
-``<z>`` stands for a number, ``<c>`` for a number or a word. Every channel must have
-every section.
+``<z>`` stands for a number, ``<c>`` for a number or a word, in natural order, or for
+the words that it lists, in theirs. Every channel must have every section. As labels,
+files of channels are masks of the classes 1, 2, ...; one that is not there is a class
+that does not occur.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
-from unetpipe.images.files import SECTION_SUFFIXES, name_pattern, natural_key
+from unetpipe.images.files import (
+    FILE_AXIS,
+    SECTION_SUFFIXES,
+    listed_channels,
+    name_pattern,
+    natural_key,
+)
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import open_tiff
@@ -35,12 +45,20 @@ class ChannelFiles(ImageSource):
         Alike; their axes follow the channel's.
     names : sequence of str
         Of the channels, as the files' names have them.
+    listed : sequence of str
+        All that there should be; none: no others are known.
     """
 
     by_section = True
 
-    def __init__(self, channels: Sequence[ImageSource], names: Sequence[str]) -> None:
-        first, self._channels = channels[0], tuple(channels)
+    def __init__(
+        self,
+        channels: Sequence[ImageSource],
+        names: Sequence[str],
+        listed: Sequence[str] = (),
+    ) -> None:
+        first, self.channels = channels[0], tuple(channels)
+        self.names, self.listed = tuple(names), tuple(listed or names)
         self.files = tuple(path for source in channels for path in source.files)
         for name, source in zip(names, channels, strict=True):
             if (source.shape, source.dtype) != (first.shape, first.dtype):
@@ -59,16 +77,16 @@ class ChannelFiles(ImageSource):
 
     def read(self, index: Index) -> NDArray[np.generic]:
         """Return a box of the channels."""
-        chosen = self._channels[index[0]]
+        chosen = self.channels[index[0]]
         return np.stack([source.read(index[1:]) for source in chosen])
 
     def where(self, section: int) -> str:
         """Name the file of a section, in the first channel."""
-        return self._channels[0].where(section)
+        return self.channels[0].where(section)
 
     def complete(self, axes: str) -> str:
         """Return what the sheet says of each file's axes, with those of the files."""
-        is_series = isinstance(self._channels[0], SequenceSource)
+        is_series = isinstance(self.channels[0], SequenceSource)
         missing = "".join(
             axis for axis in ("cz" if is_series else "c") if axis not in axes
         )
@@ -76,8 +94,65 @@ class ChannelFiles(ImageSource):
 
     def close(self) -> None:
         """Close the files of all channels."""
-        for source in self._channels:
+        for source in self.channels:
             source.close()
+
+
+class ClassFiles(ImageSource):
+    """Classes, one mask each, as sections of class numbers, (z, y, x).
+
+    Class k is the k-th mask; where masks overlap, the later class has the voxels.
+    """
+
+    by_section = True
+
+    def __init__(self, masks: ChannelFiles) -> None:
+        self._masks = masks
+        self.files, self.dtype = masks.files, np.dtype(np.uint8)
+        self.voxel_size, self.granule = masks.voxel_size, masks.granule[1:]
+        self.shape, self.axes = masks.shape[1:], masks.axes[1:]
+        self._classes = [masks.listed.index(name) + 1 for name in masks.names]
+        self._overlap = 0
+
+    def read(self, index: Index) -> NDArray[np.uint8]:
+        """Return a box of the classes."""
+        classes = np.zeros([i.stop - i.start for i in index], np.uint8)
+        for number, source in zip(self._classes, self._masks.channels, strict=True):
+            values = source.read(index)
+            mask = values != 0
+            inside = values[mask]
+            if inside.size and inside.min() != inside.max():
+                raise DataError(
+                    f"the mask {source.files[0]} holds the values {inside.min()} to "
+                    f"{inside.max()} beside 0; a mask of a class holds 0 and one other"
+                )
+            self._overlap += int(np.count_nonzero(classes[mask]))
+            classes[mask] = number
+        return classes
+
+    def where(self, section: int) -> str:
+        """Name the file of a section, of the first class."""
+        return self._masks.where(section)
+
+    def warnings(self) -> list[str]:
+        """Say which classes have no file, and where masks overlap."""
+        absent = [n for n in self._masks.listed if n not in self._masks.names]
+        found = []
+        if absent:
+            found.append(
+                f"there is no mask of {', '.join(absent)} beside {self.files[0]}; the "
+                "class is taken not to occur"
+            )
+        if self._overlap:
+            found.append(
+                f"masks of classes overlap in {self._overlap} voxels; of "
+                f"{', '.join(self._masks.listed)} the later has them"
+            )
+        return found
+
+    def close(self) -> None:
+        """Close the files of all classes."""
+        self._masks.close()
 
 
 def open_channel_files(
@@ -90,7 +165,7 @@ def open_channel_files(
     paths : sequence of Path
         That exist.
     cell : str
-        With ``<c>``, ``<z>`` or both, once each.
+        With ``<c>``, ``<z>`` or both.
     colours : bool, optional
         As ``open_section`` takes it.
 
@@ -106,7 +181,7 @@ def open_channel_files(
             f"{cell!r} names {wrong[0]}; files of channels or sections are TIFF or PNG"
         )
     grid = _arrange(paths, cell)
-    if "<c>" not in cell:
+    if "<c" not in cell:
         return SequenceSource(grid[""], colours=colours)
     channels: list[ImageSource] = []
     for files in grid.values():
@@ -118,7 +193,7 @@ def open_channel_files(
         if source is not None:
             source.close()
         channels.append(SequenceSource(files, is_grey=True))
-    return ChannelFiles(channels, list(grid))
+    return ChannelFiles(channels, list(grid), listed_channels(cell))
 
 
 def _arrange(paths: Sequence[Path], cell: str) -> dict[str, list[Path]]:
@@ -126,7 +201,7 @@ def _arrange(paths: Sequence[Path], cell: str) -> dict[str, list[Path]]:
     pattern = name_pattern(cell)
     found: dict[tuple[str, str], Path] = {}
     for path in paths:
-        match = pattern.search(path.as_posix())
+        match = pattern.search(normalize("NFC", path.as_posix()))
         assert match is not None, path  # they were found by it
         place = match.groupdict().get("c") or "", match.groupdict().get("z") or ""
         if place in found:
@@ -135,7 +210,9 @@ def _arrange(paths: Sequence[Path], cell: str) -> dict[str, list[Path]]:
                 "section; name each file once"
             )
         found[place] = path
-    channels = sorted({c for c, _ in found}, key=natural_key)
+    present = {c for c, _ in found}
+    listed = [name for name in listed_channels(cell) if name in present]
+    channels = listed or sorted(present, key=natural_key)
     sections = sorted({z for _, z in found}, key=natural_key)
     missing = [(c, z) for c in channels for z in sections if (c, z) not in found]
     if missing:
@@ -147,3 +224,8 @@ def _arrange(paths: Sequence[Path], cell: str) -> dict[str, list[Path]]:
             "section"
         )
     return {c: [found[c, z] for z in sections] for c in channels}
+
+
+def _fill(cell: str, channel: str, section: str) -> str:
+    """Return the name of one file."""
+    return FILE_AXIS.sub(lambda m: section if m[1] == "z" else channel, cell)

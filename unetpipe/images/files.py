@@ -22,8 +22,8 @@ TIFF_SUFFIXES = (
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 
-# Parts of a file's name that count channels, or sections.
-FILE_AXIS = re.compile(r"<([cz])>")
+# Parts of a path that tell channels, or sections, apart; or list the channels.
+FILE_AXIS = re.compile(r"<(z|c(?::[^<>/]+)?)>")
 # How letters with accents are written: as one character, or as two.
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
@@ -99,7 +99,7 @@ def _find(pattern: str, root: Path) -> list[Path]:
     if FILE_AXIS.search(pattern):
         looks_like = name_pattern(pattern)
         found = _find(FILE_AXIS.sub("*", pattern), root)
-        return [path for path in found if looks_like.search(path.as_posix())]
+        return [p for p in found if looks_like.search(normalize("NFC", p.as_posix()))]
     if not re.search(r"[*?\[]", pattern):
         return []
     parts = Path(pattern).expanduser().parts
@@ -120,20 +120,36 @@ def name_pattern(cell: str) -> re.Pattern[str]:
     Parameters
     ----------
     cell : str
-        With ``<c>``, which stands for a number or a word, ``<z>`` for a number.
+        With ``<z>``, which stands for a number, ``<c>`` for a number or a word, or
+        ``<c:er,mito>`` for one of those words.
 
     Examples
     --------
     >>> name_pattern("a_z<z>_<c>.tif").search("/data/a_z07_DAPI.tif").groupdict()
     {'z': '07', 'c': 'DAPI'}
     """
-    parts = FILE_AXIS.split(cell)
-    texts = [_as_regular(text) for text in parts[::2]]
-    groups = [
-        r"(?P<z>\d+)" if axis == "z" else r"(?P<c>[^/]+?)" for axis in parts[1::2]
-    ]
-    middle = "".join(g + t for g, t in zip(groups, texts[1:], strict=True))
-    return re.compile(f"(?:^|/){texts[0]}{middle}$")
+    parts = FILE_AXIS.split(normalize("NFC", cell))
+    looks_like = _as_regular(parts[0])
+    for axis, text in zip(parts[1::2], parts[2::2], strict=True):
+        name, _, listed = axis.partition(":")
+        words = "|".join(map(re.escape, listed.split(","))) or r"[^/]+?"
+        group = rf"(?P<{name}>\d+)" if name == "z" else f"(?P<c>{words})"
+        if f"(?P<{name}>" in looks_like:
+            group = f"(?P={name})"
+        looks_like += group + _as_regular(text)
+    return re.compile(f"(?:^|/){looks_like}$")
+
+
+def listed_channels(cell: str) -> list[str]:
+    """Return the channels that a cell lists, in this order; none where it does not.
+
+    Examples
+    --------
+    >>> listed_channels("masks/<c:er,mito>/a.png")
+    ['er', 'mito']
+    """
+    axes = (axis.partition(":") for axis in FILE_AXIS.findall(cell))
+    return next((listed.split(",") for _, _, listed in axes if listed), [])
 
 
 def _as_regular(pattern: str) -> str:

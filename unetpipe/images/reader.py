@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell, open_mask_files
-from unetpipe.images.channel_files import ChannelFiles
+from unetpipe.images.channel_files import ChannelFiles, ClassFiles
 from unetpipe.images.lengths import VoxelSize
 from unetpipe.images.selection import choose_channels
 from unetpipe.images.sequence import SequenceSource
@@ -375,8 +375,16 @@ def open_image(
             axes = _axes_of_labels(axes, len(source.shape))
         if is_labels and _count_times(source, axes) == 1:
             time = None
-        if axes and isinstance(source, ChannelFiles):
-            axes = source.complete(axes)
+        if isinstance(source, ChannelFiles):
+            axes = source.complete(axes) if axes else ""
+            if is_labels:
+                source, axes = ClassFiles(source), axes.removeprefix("c")
+            elif len(source.names) < len(source.listed):
+                raise DataError(
+                    f"{cell!r} lists {len(source.listed)} channels, but there are "
+                    f"files of {', '.join(source.names)} alone; add the others, or "
+                    "list less"
+                )
         if axes and "z" not in axes and isinstance(source, SequenceSource):
             axes = f"z{axes}"
         name = str(source.files[0])

@@ -8,9 +8,14 @@ from unetpipe.errors import DataError
 from unetpipe.images.files import natural_key, number_of
 from unetpipe.survey.cells import write_cell, write_folder, write_series
 from unetpipe.survey.headers import Header, read_header
+from unetpipe.survey.label_folders import (
+    find_drawings,
+    join_classes,
+    leave_out_views,
+)
 from unetpipe.survey.names import Name, read_name
 from unetpipe.survey.pairs import Candidate, list_briefly, pair_names
-from unetpipe.survey.series import SeriesFinder
+from unetpipe.survey.series import SeriesFinder, join_channels, join_sections
 
 
 def make_candidates(
@@ -27,20 +32,25 @@ def make_candidates(
     images : str
         ``independent``, ``stack``, or ``auto``: what numbered files of one size are.
     """
-    pictures, labels, notes = _tell_apart([read_name(path) for path in paths])
+    pictures, labels, classes, notes = _sort_names(
+        [read_name(path) for path in paths], root
+    )
     headers, more = _read_headers(pictures, root)
     notes += more
     pictures = [name for name in pictures if name.path in headers]
-    found, used, more = pair_names(pictures, labels)
+    found, used, more = pair_names(pictures, [*labels, *classes])
     notes += more
     finder = SeriesFinder(root, images, headers)
     series, single = finder.find(pictures)
     notes += finder.notes()
-    free = [name for name in labels if name.path not in used]
+    free = [name for name in [*labels, *classes] if name.path not in used]
     without = [group for group in series if not any(n.path in found for n in group)]
     rivals = Counter(_shape_of_series(group, headers) for group in without)
     rivals.update(headers[n.path].shape[1:] for n in single if n.path not in found)
     candidates = []
+    is_of_classes = {name.path for name in classes}
+    if classes:  # which are joined image by image
+        series, single = [], [n for group in [*series, single] for n in group]
     for group in series:
         own, more = _candidates_of_series(group, found, free, headers, rivals, root)
         candidates += own
@@ -53,7 +63,8 @@ def make_candidates(
         )
     for name in single:
         pair = (found[name.path],) if name.path in found else ()
-        candidates.append(Candidate((name.path,), pair, name.split))
+        kind = "classes" if is_of_classes & set(pair) else ""
+        candidates.append(Candidate((name.path,), pair, name.split, kind))
     taken = {path for candidate in candidates for path in candidate.labels}
     stray = [name.path for name in free if name.path not in taken]
     if stray:
@@ -62,6 +73,28 @@ def make_candidates(
             f"{list_briefly(stray)}; give image and labels the same name"
         )
     return candidates, notes
+
+
+def _sort_names(
+    names: Sequence[Name], root: Path
+) -> tuple[list[Name], list[Name], list[Name], list[str]]:
+    """Return images, labels, labels of a folder a class, and notes.
+
+    Names say what is what; where they do not, what the files hold.
+    """
+    images = [name for name in names if not name.is_labels]
+    labels = [name for name in names if name.is_labels]
+    images, drawn, notes = find_drawings(images, labels, root)
+    images, labels, more = _tell_apart([*images, *labels, *drawn])
+    notes += more
+    labels, more = leave_out_views(labels, root)
+    notes += more
+    labels, classes, more = join_classes(labels, root)
+    notes += more
+    images, more = join_channels(images)
+    if any("<z>" in name.path for name in images):
+        labels = join_sections(labels)
+    return images, labels, classes, notes + more
 
 
 def _tell_apart(names: list[Name]) -> tuple[list[Name], list[Name], list[str]]:

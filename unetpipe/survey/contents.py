@@ -1,9 +1,12 @@
 """What lies in a folder, and what inside its HDF5 files and OME-Zarr."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from os import walk
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from unetpipe.errors import DataError
 from unetpipe.images.files import SECTION_SUFFIXES, is_zarr, natural_key
@@ -18,10 +21,27 @@ CONVERTED = {
     **dict.fromkeys((".czi", ".nd2", ".lif", ".lsm", ".oib", ".vsi"), "OME-TIFF"),
     **dict.fromkeys((".jpg", ".jpeg", ".bmp", ".gif", ".npy"), "TIFF or PNG"),
     **dict.fromkeys((".nii", ".nii.gz", ".mrc", ".rec", ".nrrd"), "TIFF"),
+    **dict.fromkeys((".ims", ".n5"), "OME-Zarr"),
     **dict.fromkeys((".zip", ".tar", ".tgz"), "a folder: unpack it"),
 }
 # A table of a piece's object has two columns.
 TABLE_COLUMNS = 2
+
+
+ROI = "ROI"
+OF_ROIS = (
+    "ROIs of ImageJ, which are outlines and no image: draw them into a label image (in "
+    "Fiji: ROI Manager, then LaRoMe, ROIs to Label image) and save it as TIFF"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a plate: where it lies, its well, and its number in the well."""
+
+    path: str
+    well: str
+    field: str
 
 
 @dataclass(slots=True)
@@ -36,6 +56,8 @@ class Contents:
         OME-Zarr folders.
     hdf5 : list of str
         HDF5 files.
+    fields : list of Field
+        Of plates, which are OME-Zarr folders of many images.
     notes : list of str
         What lies there and cannot be read.
     """
@@ -43,6 +65,7 @@ class Contents:
     files: list[str] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
     hdf5: list[str] = field(default_factory=list)
+    fields: list[Field] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,39 +87,134 @@ def list_contents(folder: Path) -> Contents:
             continue
         seen.add(here.resolve())
         inside = here.relative_to(folder)
-        if here != folder and is_zarr(here):
-            found.stores.append(inside.as_posix())
+        if is_zarr(here):
+            fields = list_fields(here, inside.as_posix())
+            found.fields += fields
+            if fields or (here != folder and _is_one_image(here)):
+                found.stores += [] if fields else [inside.as_posix()]
+                folders.clear()
+                continue
+        if _is_n5(here):
+            others[".n5"] += 1
             folders.clear()
             continue
         folders[:] = [n for n in folders if not n.startswith(".") and n != "__MACOSX"]
         for name in files:
-            if name.startswith("."):
-                continue
-            path, ending = (inside / name).as_posix(), name.lower()
-            if ending.endswith(SECTION_SUFFIXES):
-                found.files.append(path)
-            elif ending.endswith(HDF5_ENDINGS):
-                found.hdf5.append(path)
-            else:
-                others.update(e for e in CONVERTED if ending.endswith(e))
-    if is_zarr(folder):
+            if not name.startswith("."):
+                _sort(found, others, here / name, (inside / name).as_posix())
+    if is_zarr(folder) and not (found.fields or found.stores):
         raise DataError(
             f"{folder} is one OME-Zarr; name the folder that holds it, {folder.parent}"
         )
-    found.notes = [
-        f"{count} {ending} file{'s' * (count > 1)} cannot be read: convert to "
-        f"{CONVERTED[ending]}"
-        for ending, count in sorted(others.items())
-    ]
+    found.notes = [_say(*item) for item in sorted(others.items())]
+    if found.fields:
+        wells = {(item.path.split("/")[0], item.well) for item in found.fields}
+        found.notes.append(
+            f"a plate: {len(found.fields)} fields in {len(wells)} wells, each a volume"
+        )
     for paths in (found.files, found.stores, found.hdf5):
         paths.sort(key=natural_key)
-    if not (found.files or found.stores or found.hdf5):
+    if not (found.files or found.stores or found.hdf5 or found.fields):
         more = f"; {'; '.join(found.notes)}" if found.notes else ""
         raise DataError(
             f"{folder} holds no TIFF, PNG, HDF5 or OME-Zarr{more}; name the folder "
             "that holds the images"
         )
     return found
+
+
+def list_fields(place: Path, path: str) -> list[Field]:
+    """Return the fields of a plate, of a row of its wells, or of a well; else none.
+
+    Parameters
+    ----------
+    place : Path
+        A Zarr folder.
+    path : str
+        The same as the sheet is to write it, ``.`` for the source itself.
+    """
+    about = read_attributes(place)
+    inside = "" if path == "." else f"{path}/"
+    if wells := about.get("plate", {}).get("wells"):
+        paths = [well["path"] for well in wells]
+        return [
+            found
+            for well in sorted(paths, key=natural_key)
+            for found in _fields_of_well(place / well, f"{inside}{well}", well)
+        ]
+    if "well" in about:
+        return _fields_of_well(place, path, "/".join(place.parts[-2:]))
+    return []
+
+
+def _fields_of_well(place: Path, path: str, well: str) -> list[Field]:
+    images = read_attributes(place).get("well", {}).get("images", [])
+    inside, name = "" if path == "." else f"{path}/", well.replace("/", "")
+    return [Field(f"{inside}{i['path']}", name, str(i["path"])) for i in images]
+
+
+def _is_one_image(place: Path) -> bool:
+    """Tell whether a Zarr folder is an array or an image, not a group of others."""
+    if (place / ".zarray").is_file():
+        return True
+    about = read_attributes(place)
+    if "multiscales" in about or about.get("node_type") == "array":
+        return True
+    children = [p for p in place.iterdir() if p.name.isdecimal() and is_zarr(p)]
+    # Bioformats wraps even a single image.
+    return "bioformats2raw.layout" in about and len(children) == 1
+
+
+def read_attributes(place: Path) -> dict[str, Any]:
+    """Return the attributes of a Zarr group or array of either format."""
+    for name in (".zattrs", "zarr.json"):
+        try:
+            about = json.loads((place / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(about, dict):
+            own = about.get("attributes", {}) if name == "zarr.json" else about
+            return {"node_type": about.get("node_type"), **own, **own.get("ome", {})}
+    return {}
+
+
+def _is_n5(place: Path) -> bool:
+    try:
+        return "n5" in json.loads((place / "attributes.json").read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _sort(found: Contents, others: Counter[str], place: Path, path: str) -> None:
+    """Put a file where it belongs by its ending."""
+    ending = place.name.lower()
+    if ending.endswith(SECTION_SUFFIXES):
+        found.files.append(path)
+    elif ending.endswith(HDF5_ENDINGS):
+        found.hdf5.append(path)
+    elif ending.endswith(".roi") or (ending.endswith(".zip") and _holds_rois(place)):
+        others[ROI] += 1
+    else:
+        others.update(e for e in CONVERTED if ending.endswith(e))
+
+
+def _holds_rois(path: Path) -> bool:
+    try:
+        with ZipFile(path) as archive:
+            return any(name.lower().endswith(".roi") for name in archive.namelist())
+    except (BadZipFile, OSError):
+        return False
+
+
+def _say(ending: str, count: int) -> str:
+    """Return what is to be done with files that are passed over."""
+    some = f"{count} file{'s' * (count > 1)}"
+    if ending == ROI:
+        return f"{some} (.roi, RoiSet.zip) hold{'s' * (count == 1)} {OF_ROIS}"
+    return (
+        f"{some.replace(' ', f' {ending} ', 1)} cannot be read: convert to "
+        f"{CONVERTED[ending]}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,8 @@ class Kind:
         ``labels.threshold`` of a mask of many values.
     unlabelled : int or None
         Of the sheet: the value of what nobody annotated.
+    class_names : tuple of str
+        Of the classes, as far as they are known.
     """
 
     label_kind: str
@@ -195,6 +197,7 @@ class Kind:
     num_classes: int = 2
     threshold: int | None = None
     unlabelled: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> dict[str, int | None] | None:

@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
+from unetpipe.config.fields import ENDLESS
 from unetpipe.config.layout import TAKEN_BY_NETWORK
+from unetpipe.images.files import FILE_AXIS
 
 LABEL_WORDS = frozenset(
     [
@@ -32,6 +34,16 @@ LABEL_WORDS = frozenset(
         "annots",
         "instance",
         "instances",
+        "manual",
+        "manuals",
+        "drawn",
+        "drawing",
+        "drawings",
+        "expert",
+        "observer",
+        "annotator",
+        "rater",
+        "ho",
     ]
 )
 IMAGE_WORDS = frozenset(
@@ -53,6 +65,13 @@ IMAGE_WORDS = frozenset(
         "volume",
         "maps",
     ]
+)
+# Who drew the labels: beside these words a number tells nothing of the image.
+ANNOTATORS = frozenset(("manual", "expert", "observer", "annotator", "rater", "ho"))
+ORDINAL = re.compile(r"^(1st|2nd|3rd|[4-9]th|first|second|third)$")
+# What tells channels and sections apart in a joined name, with its mark.
+JOINED = re.compile(
+    rf"[-_. ]*(?:channel|slice|plane|ch|c|w|z)?[-_]?{FILE_AXIS.pattern}", re.IGNORECASE
 )
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -122,11 +141,11 @@ def read_name(path: str) -> Name:
     >>> name.is_labels, name.split, name.stem_key, name.number
     (True, 'train', 'cell-007', 7)
     """
-    *folders, last = PurePosixPath(normalize("NFC", path)).parts
+    *folders, last = PurePosixPath(JOINED.sub("", normalize("NFC", path))).parts
     stem, _ = split_suffix(last)
     splits, keys, spoken = [], [], ""
     for folder in folders:
-        words = _words(folder)
+        words = words_of(folder)
         known = set(words)
         if known & LABEL_WORDS:
             spoken = "labels"
@@ -138,7 +157,7 @@ def read_name(path: str) -> Name:
             if known & NNUNET_SPLITS.keys() and known & IMAGE_WORDS:
                 stem = NNUNET_CHANNEL.sub("", stem)
         keys.append(_key(words))
-    words = _words(stem)
+    words = words_of(stem)
     ends = [word for word in (words[:1] + words[-1:]) if word in SPLIT_WORDS]
     numbers = re.findall(r"\d+", stem)
     return Name(
@@ -168,12 +187,12 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 def says_nothing_else(text: str) -> bool:
     """Return whether a name says image or labels, and nothing more."""
-    return not set(_words(text)) - IMAGE_WORDS - LABEL_WORDS
+    return not set(words_of(text)) - IMAGE_WORDS - LABEL_WORDS
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Return the words of a name in lower case; a number at a word's end is a word."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", normalize("NFC", text))
     pieces = re.findall(r"[^\W_]+", apart)
     return [
         word.lower()
@@ -182,8 +201,27 @@ def _words(text: str) -> list[str]:
     ]
 
 
+def _without_annotator(words: Sequence[str]) -> list[str]:
+    """Leave out which of several people drew the labels.
+
+    Examples
+    --------
+    >>> _without_annotator(["21", "manual", "1"]), _without_annotator(["1st", "ho"])
+    (['21', 'manual'], ['ho'])
+    """
+    pairs = zip(["", *words], words, strict=False)
+    return [
+        word
+        for before, word in pairs
+        if not ORDINAL.match(word)
+        and not (word.isdecimal() and len(word) < 3 and before in ANNOTATORS)
+    ]
+
+
 def _key(words: Sequence[str]) -> str:
     unspoken = LABEL_WORDS | IMAGE_WORDS | SPLIT_WORDS.keys()
+    if ANNOTATORS & set(words):
+        words = _without_annotator(words)
     rest = [word for word in words if word not in unspoken]
     if len(rest) < len(words):
         rest = [w for w in rest if w not in NNUNET_SPLITS]
@@ -265,7 +303,7 @@ def _number_twins(names: list[str]) -> list[str]:
     taken: set[str] = set()
     unique = []
     for name in names:
-        chosen, number = name[:LONGEST_NAME].rstrip("-._"), 2
+        chosen, number = ENDLESS.sub(r"\1", name[:LONGEST_NAME].rstrip("-._")), 2
         stem = chosen
         while chosen.casefold() in taken:
             chosen, number = f"{stem}-{number}", number + 1

@@ -29,6 +29,8 @@ class Candidate:
         How the sheet names the labels, where their files alone do not tell.
     is_held : bool
         Whether one of these sequences is tested on while others train.
+    name, well, field : str
+        Of a field of a plate: what to call it, and where it lies; else empty.
     """
 
     images: tuple[str, ...]
@@ -38,6 +40,9 @@ class Candidate:
     is_sequence: bool = False
     labels_cell: str = ""
     is_held: bool = False
+    name: str = ""
+    well: str = ""
+    field: str = ""
 
 
 def list_briefly(paths: Iterable[str], most: int = 4) -> str:

@@ -3,19 +3,30 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from unetpipe.images.files import natural_key
-from unetpipe.survey.cells import write_series
+from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, compare_neighbours
-from unetpipe.survey.names import Name, read_name
+from unetpipe.survey.names import Name, read_name, split_suffix, words_of
 from unetpipe.survey.pairs import Candidate, list_briefly
 
 FRAME = re.compile(r"^((?:.*/)?\d{2,})/t\d+\.tiff?$", re.IGNORECASE)
 ANNOTATION = re.compile(r"^((?:.*/)?\d{2,})_(GT|ST)/SEG/man_seg\D*\d+.*\.tiff?$")
 COMPANION = re.compile(r"^((?:.*/)?\d{2,})_[A-Z_]+/")  # also 01_RES, 01_ERR_SEG, TRA
 FEWEST_SECTIONS = 2
+MOST_CHANNELS = 8
+# Channels and sections in names: a_z00_ch01, x_0001 (nnU-Net), x_DAPI.
+CHANNEL = re.compile(r"(?<=[^A-Za-z])(?:channel|ch|c|w)[-_]?(\d{1,2})(?!\d)", re.I)
+LETTER = re.compile(r"(?<=[^A-Za-z])[cw][-_]?<c>", re.IGNORECASE)
+NNUNET, NNUNET_FOLDER = re.compile(r"_(\d{4})$"), {"tr", "ts"}
+STAIN = re.compile(
+    r"(?<=[^A-Za-z])(dapi|hoechst|gfp|yfp|cfp|rfp|mcherry|fitc|tritc|cy[357]|bf|phase)"
+    r"(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+SECTION = re.compile(r"((?<=[^A-Za-z])(?:z|slice|plane)[-_]?)(\d+)(?!.*\d*/)", re.I)
 
 
 def find_sequences(
@@ -119,6 +130,70 @@ def find_mask_folders(
 def _share_names(image: str, labels: Sequence[str]) -> bool:
     key = read_name(image).stem_key
     return bool(key) and all(read_name(p).stem_key.startswith(key) for p in labels)
+
+
+def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
+    """Return names in which files of channels, and of their sections, are one.
+
+    ::
+
+        a_z00_ch00.tif a_z00_ch01.tif ...     a_z<z>_ch<c>.tif
+        imagesTr/x_0000.tif x_0001.tif        imagesTr/x_<c>.tif
+        x_DAPI.tif x_GFP.tif                  x_<c>.tif
+
+    All groups must have the same channels, and all of their sections.
+    """
+    groups: dict[str, list[tuple[str, Name]]] = defaultdict(list)
+    for name in names:
+        cell, channel = _cell_of_channel(name)
+        if cell:
+            groups[cell].append((channel, name))
+    sets = {cell: frozenset(c for c, _ in own) for cell, own in groups.items()}
+    joined: dict[str, Name] = {}
+    for cell, own in groups.items():
+        channels = sets[cell]
+        alike = [other for other, found in sets.items() if found == channels]
+        # A single letter may count cells as well as channels.
+        is_sure = len(alike) > 1 or "<z>" in cell or not LETTER.search(cell)
+        is_whole = len(own) % len(channels) == 0 and 1 < len(channels) <= MOST_CHANNELS
+        if is_whole and is_sure:
+            joined |= {name.path: read_name(cell) for _, name in own}
+    if not joined:
+        return list(names), []
+    kept = [name for name in names if name.path not in joined]
+    cells = list(dict.fromkeys(name.path for name in joined.values()))
+    numbers = sorted({len(sets[cell]) for cell in cells})
+    note = (
+        f"{len(joined)} files are the channels of {len(cells)} images in files of "
+        f"their own ({', '.join(map(str, numbers))} each), and are joined: "
+        f"{list_briefly(cells, 2)}"
+    )
+    return kept + [read_name(cell) for cell in cells], [note]
+
+
+def join_sections(names: Sequence[Name]) -> list[Name]:
+    """Return names in which files of the sections of labels are one."""
+    groups: dict[str, list[Name]] = defaultdict(list)
+    for name in names:
+        groups[SECTION.sub(r"\1<z>", write_cell(name.path))].append(name)
+    return [
+        replace(read_name(cell), is_labels=True) if len(own) > 1 else own[0]
+        for cell, own in groups.items()
+    ]
+
+
+def _cell_of_channel(name: Name) -> tuple[str, str]:
+    """Return the cell in which a file is one channel, and which; or nothing twice."""
+    folder, _, last = write_cell(name.path).rpartition("/")
+    stem, suffix = split_suffix(last)
+    is_nnunet = NNUNET_FOLDER & set(words_of(folder)) and name.says_image
+    match = NNUNET.search(stem) if is_nnunet else None
+    match = match or CHANNEL.search(stem) or STAIN.search(stem)
+    if match is None or match.start(1) == 0:
+        return "", ""
+    rest = f"{stem[: match.start(1)]}<c>{stem[match.end(1) :]}"
+    rest = SECTION.sub(r"\1<z>", rest)
+    return f"{folder}{'/' * bool(folder)}{rest}{suffix}", match[1]
 
 
 @dataclass(slots=True)

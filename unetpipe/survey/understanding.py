@@ -1,14 +1,20 @@
 """Everything that is found out about a folder, one thing after the other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unetpipe.errors import DataError
+from unetpipe.images.files import listed_channels
 from unetpipe.ingestion.palette import choose_palette
 from unetpipe.runtime.machine import has_cuda_driver, num_processors
 from unetpipe.survey.candidates import make_candidates
-from unetpipe.survey.contents import list_contents, look_into_hdf5, look_into_zarr
+from unetpipe.survey.contents import (
+    Field,
+    list_contents,
+    look_into_hdf5,
+    look_into_zarr,
+)
 from unetpipe.survey.counts import count_labels, make_prints, object_diameter
 from unetpipe.survey.label_kinds import Kind, Tally, judge
 from unetpipe.survey.names import read_name
@@ -168,8 +174,22 @@ def _find_candidates(folder: Path, images: str) -> tuple[list[Candidate], list[s
             candidates.append(Candidate((inside.image,), (inside.labels,), split))
         else:
             loose.append(inside.image or inside.labels)
+    candidates += [_take_field(folder, field) for field in contents.fields]
     more_candidates, more = make_candidates(loose, folder, images)
     return candidates + more_candidates, notes + more
+
+
+def _take_field(folder: Path, found: Field) -> Candidate:
+    """Return the candidate of one field of a plate."""
+    inside = look_into_zarr(folder, found.path)
+    plate = found.path.split("/")[0] if ".zarr" in found.path else ""
+    return Candidate(
+        (inside.image,),
+        (inside.labels,) if inside.labels else (),
+        name=f"{plate.removesuffix('.zarr')}/{found.well}-{found.field}",
+        well=found.well,
+        field=found.field,
+    )
 
 
 def _keep_one_kind(volumes: list[Found]) -> tuple[list[Found], list[str]]:
@@ -199,12 +219,22 @@ def _judge_labels(
         said = "ids of the Cell Tracking Challenge"
         if annotated[0].kind == "masks":
             said = "one file for each object"
-        if wanted not in ("auto", "instances"):
+        if annotated[0].kind == "classes":
+            names = listed_channels(annotated[0].labels)
+            said = f"a folder of masks for each class: {', '.join(names)}"
+        if wanted not in ("auto", annotated[0].kind) and not (
+            wanted == "instances" and annotated[0].kind == "masks"
+        ):
             raise DataError(
                 f"--label-kind {wanted}: the layout of {folder} says {said}; leave the "
                 "option out, or move the files into two folders, images and labels"
             )
-        return Kind(annotated[0].kind, said), tally, filled, notes
+        kind = Kind(annotated[0].kind, said)
+        if kind.label_kind == "classes":
+            kind = replace(
+                kind, class_names=("none", *names), num_classes=len(names) + 1
+            )
+        return kind, tally, filled, notes
     is_independent = all(len(volume.annotated) == 1 for volume in annotated)
     kind = judge(tally, is_independent=is_independent, wanted=wanted)
     if wanted != "auto" and not kind.label_kind:

@@ -8,11 +8,11 @@ import numpy as np
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, open_image, open_masks
-from unetpipe.images.files import find_files, natural_key, number_of
+from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.contents import HDF5_ENDINGS
 from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.names import choose_names
+from unetpipe.survey.names import JOINED, choose_names
 from unetpipe.survey.pairs import Candidate, list_briefly
 
 
@@ -36,6 +36,8 @@ class Found:
         Whether its split is one between sequences.
     time : int or None
         Time point.
+    well, field : str
+        Of a plate, or nothing.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Found:
     kind: str = ""
     is_held: bool = False
     time: int | None = None
+    well: str = ""
+    field: str = ""
 
     @property
     def num_sections(self) -> int:
@@ -126,19 +130,24 @@ def _expand(candidates: Iterable[Candidate], root: Path) -> list[Candidate]:
         if is_flat:
             expanded.append(candidate)
             continue
-        labels = {number_of(Path(path)): path for path in candidate.labels}
+        numbered = zip(_numbers(candidate.labels), candidate.labels, strict=True)
+        labels = dict(numbered)
+        frames = zip(_numbers(candidate.images), candidate.images, strict=True)
         expanded += [
             replace(
                 candidate, images=(path,), labels=(labels[number],), is_sequence=False
             )
-            for path in candidate.images
-            if (number := number_of(Path(path))) in labels
+            for number, path in frames
+            if number in labels
         ]
     return expanded
 
 
 def _naming_path(candidate: Candidate) -> str:
-    path = PurePosixPath(candidate.images[0].split(":")[0])
+    if candidate.name:
+        return candidate.name
+    joined = JOINED.sub("", candidate.images[0])
+    path = PurePosixPath(joined.split(":")[0])
     return str(path.parent if len(candidate.images) > 1 else path)
 
 
@@ -153,10 +162,12 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
     if header.note:
         notes.append(f"{name}: {header.note}")
     volume = Found(
-        *(name, image, "", len(candidate.images), header),
+        *(name, image, "", _count_files(candidate, image, root), header),
         split=candidate.split,
         kind=candidate.kind,
         is_held=candidate.is_held,
+        well=candidate.well,
+        field=candidate.field,
     )
     if not labels:
         return volume, notes
@@ -165,6 +176,15 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
     except (UnetpipeError, OSError) as error:
         return volume, [*notes, f"{name}: its labels are left out: {error}"]
     return replace(volume, labels=labels, annotated=annotated), notes
+
+
+def _numbers(paths: Sequence[str]) -> list[int | None]:
+    return numbers_of([Path(path) for path in paths])
+
+
+def _count_files(candidate: Candidate, image: str, root: Path) -> int:
+    is_joined = FILE_AXIS.search(image)
+    return len(find_files(image, root)) if is_joined else len(candidate.images)
 
 
 def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int, ...]:
@@ -196,8 +216,8 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
             )
     if is_whole:
         return tuple(range(volume.num_sections))
-    places = {number_of(Path(p)): k for k, p in enumerate(candidate.images)}
-    return tuple(sorted(places[number_of(Path(p))] for p in candidate.labels))
+    places = {n: k for k, n in enumerate(_numbers(candidate.images))}
+    return tuple(sorted(places[number] for number in _numbers(candidate.labels)))
 
 
 def _cell(paths: Sequence[str], root: Path) -> str:
@@ -227,11 +247,12 @@ def _at_times(volume: Found) -> list[Found]:
 
 
 def _of_one_channel_count(found: list[Found]) -> tuple[list[Found], list[str]]:
-    """Keep the volumes with the commonest number of channels: a run has one."""
+    """Keep the volumes with as many channels as most annotated ones: a run has one."""
     counts = [volume.header.shape[0] for volume in found]
     if len(set(counts)) < 2:
         return found, []
-    most = max(sorted(set(counts)), key=counts.count)
+    learnt = [v.header.shape[0] for v in found if v.annotated]
+    most = max(sorted(set(counts)), key=lambda n: (learnt.count(n), counts.count(n)))
     left = [volume for volume in found if volume.header.shape[0] != most]
     note = (
         f"{len(left)} volumes are left out: they have not {most} channel"

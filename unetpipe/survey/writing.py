@@ -14,7 +14,14 @@ from unetpipe.survey.volumes import Found
 
 WIDTH = 88
 COLUMNS = ("volume", "image", "labels", "sections", "role")
-NEEDED = ("axes", "time", "label_kind", "unlabelled")  # only where a row says something
+NEEDED = (
+    "axes",
+    "time",
+    "label_kind",
+    "unlabelled",
+    "well",
+    "field",
+)  # only where a row says something
 MOST_LINES = 12  # beyond, volumes that are alike share a line
 HEADER = (
     *("volume", "files", "axes", "shape (c,z,y,x)", "dtype", "voxel size (nm)"),
@@ -87,6 +94,9 @@ def write_configuration(
         )
         lines += ["labels:", "  palette:"]
         lines += [f'    "{key}": {number}' for key, number in kind.palette.items()]
+    if kind.class_names:
+        lines += ["", *_comment(f"Labels: {kind.why}."), "labels:"]
+        lines += [f"  {write_pair('class_names', list(kind.class_names))}"]
     if kind.threshold is not None:
         lines += ["", *_comment(f"Labels: {kind.why}.")]
         lines += ["labels:", f"  threshold: {kind.threshold}"]
@@ -122,6 +132,8 @@ def _as_cells(row: RoleRow, kind: Kind) -> dict[str, str]:
         "voxel_size_nm": "",
         "time": "" if volume.time is None else str(volume.time),
         "label_kind": (volume.kind or kind.label_kind) if is_read else "",
+        "well": volume.well,
+        "field": volume.field,
         "unlabelled": (
             str(kind.unlabelled) if is_read and kind.unlabelled is not None else ""
         ),

@@ -1,0 +1,281 @@
+"""Layouts that strangers bring: what is image or labels, and what belongs together."""
+
+import json
+import zipfile
+from itertools import product
+from unicodedata import normalize
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from tests.survey.strangers import (
+    draw_curves,
+    draw_discs,
+    photograph,
+    write,
+    write_organelles,
+    write_two_channels,
+    write_vessels,
+)
+from unetpipe.errors import DataError
+from unetpipe.images import open_image
+from unetpipe.survey.counts import count_labels
+from unetpipe.survey.understanding import understand
+
+
+def look(folder, images="auto", label_kind="auto"):
+    return understand(folder, "m", images, label_kind)
+
+
+def pairs(found):
+    return {row.volume.image: row.volume.labels for row in found.rows}
+
+
+def said(found, words):
+    return [note for note in found.notes if words in note]
+
+
+def blank(seed):
+    return photograph(np.random.default_rng(seed), dark=np.zeros((64, 64)))
+
+
+def test_drawings_are_paired_and_the_field_of_view_is_not(tmp_path):
+    write_vessels(tmp_path)
+    found = look(tmp_path)
+    expected = {
+        f"training/images/{n}_training.tif": f"training/1st_manual/{n}_manual1.png"
+        for n in range(21, 29)
+    }
+    expected |= {f"test/images/{n:02}_test.tif": "" for n in range(1, 5)}
+    assert pairs(found) == expected
+    assert found.kind.label_kind == "binary"
+    assert said(found, "mask: one large area, nearly the same for all images")
+    assert said(found, "2nd_manual/21_manual2.png would fit too")
+
+
+@pytest.mark.parametrize("place", ["1st_manual", "vessels", "Vessel drawings"])
+def test_drawings_are_labels_whatever_their_folder_is_called(tmp_path, place):
+    for k in range(6):
+        rng = np.random.default_rng(k)
+        mask = draw_curves(rng)
+        grey = photograph(rng, dark=mask)
+        coloured = np.stack([grey, grey // 2, grey // 3], -1)
+        write(tmp_path / "photos" / f"p{k}.tif", coloured)
+        write(tmp_path / place / f"p{k}.tif", np.uint8(255 * mask))
+    found = look(tmp_path)
+    assert pairs(found) == {f"photos/p{k}.tif": f"{place}/p{k}.tif" for k in range(6)}
+    assert found.kind.label_kind == "binary"
+
+
+def test_drawings_without_a_partner_do_not_oust_the_photographs(tmp_path):
+    """More drawings than photographs, of another number of channels."""
+    for k in range(4):
+        rng = np.random.default_rng(k)
+        mask = draw_curves(rng)
+        grey = photograph(rng, dark=mask)
+        coloured = np.stack([grey, grey // 2, grey // 3], -1)
+        write(tmp_path / "images" / f"eye{k}.tif", coloured)
+        for who in ("a", "b"):
+            write(tmp_path / f"drawn by {who}" / f"x{k}{who}.tif", np.uint8(mask))
+    found = look(tmp_path)
+    assert set(pairs(found)) == {f"images/eye{k}.tif" for k in range(4)}
+    assert said(found, "8 label files without an image")
+
+
+def test_ids_in_a_folder_without_a_word_are_labels(tmp_path):
+    for k in range(5):
+        rng = np.random.default_rng(k)
+        ids = draw_discs(rng, 40, 6, 12)
+        write(tmp_path / "dic" / f"{k}.tif", photograph(rng, dark=ids > 0))
+        write(tmp_path / "cells" / f"{k}.tif", ids)
+    found = look(tmp_path)
+    assert pairs(found) == {f"dic/{k}.tif": f"cells/{k}.tif" for k in range(5)}
+    assert found.kind.label_kind == "instances"
+
+
+def test_a_folder_a_class_is_said_and_joined(tmp_path):
+    write_organelles(tmp_path)
+    found = look(tmp_path)
+    cell = "em/<c:mito,nucleus,vesicle>/a{}.png"
+    assert pairs(found) == {f"em/images/a{k}.png": cell.format(k) for k in range(10)}
+    assert (found.kind.label_kind, found.kind.num_classes) == ("classes", 4)
+    assert found.kind.class_names == ("none", "mito", "nucleus", "vesicle")
+    assert said(found, "hold a class each, and are joined: 1 mito, 2 nucleus")
+    assert (
+        "class_names: [none, mito, nucleus, vesicle]" in found.write("m", "f", "s")[1]
+    )
+    with open_image(cell.format(0), tmp_path, is_labels=True) as labels:
+        classes = labels.read_sections(0, 1)[0, 0]
+        for number, name in enumerate(("mito", "nucleus", "vesicle"), 1):
+            with open_image(f"em/{name}/a0.png", tmp_path) as mask:
+                drawn = mask.read_sections(0, 1)[0, 0] > 0
+            np.testing.assert_array_equal(classes == number, drawn)
+
+
+def test_masks_that_two_people_drew_are_not_two_classes(tmp_path):
+    for k in range(5):
+        rng = np.random.default_rng(k)
+        mask = draw_discs(rng, 8, 8, 14) > 0
+        write(tmp_path / "images" / f"{k}.tif", photograph(rng, dark=mask))
+        for who in ("labels_anna", "labels_bert"):
+            write(tmp_path / who / f"{k}.tif", np.uint8(np.roll(mask, 1, 0)))
+    found = look(tmp_path)
+    assert pairs(found) == {f"images/{k}.tif": f"labels_anna/{k}.tif" for k in range(5)}
+
+
+def test_channels_of_nnunet_are_joined_and_labels_kept(tmp_path):
+    write_two_channels(tmp_path)
+    found = look(tmp_path)
+    assert pairs(found)["imagesTr/cell_003_<c>.png"] == "labelsTr/cell_003.png"
+    assert pairs(found)["imagesTs/cell_102_<c>.png"] == "labelsTs/cell_102.png"
+    assert len(pairs(found)) == 12
+    assert {row.volume.header.shape for row in found.rows} == {(2, 1, 192, 192)}
+    assert said(found, "24 files are the channels of 12 images")
+    (tmp_path / "imagesTr/cell_004_0001.png").unlink()
+    broken = look(tmp_path)
+    assert "imagesTr/cell_004_<c>.png" not in pairs(broken)
+
+
+@pytest.mark.parametrize("labels", ["labels/a{}_z{:02}.tif", "labels/a{}.tif"])
+def test_files_by_channel_and_section_are_one_volume(tmp_path, labels):
+    rng = np.random.default_rng(0)
+    ids = np.stack([draw_discs(rng, 20, 5, 9) for _ in range(5)])
+    for k, z, c in product(range(2), range(5), range(2)):
+        path = tmp_path / "raw" / f"a{k}_z{z:02}_ch{c:02}.tif"
+        write(path, photograph(rng, dark=ids[z] > 0))
+    for k in range(2):
+        if "z" in labels:
+            for z in range(5):
+                write(tmp_path / labels.format(k, z), ids[z])
+        else:
+            (tmp_path / "labels").mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / labels.format(k), ids)
+    found = look(tmp_path)
+    name = labels.replace("{:02}", "<z>")
+    assert pairs(found) == {
+        f"raw/a{k}_z<z>_ch<c>.tif": name.format(k) for k in range(2)
+    }
+    assert {row.volume.header.shape for row in found.rows} == {(2, 5, 192, 192)}
+
+
+def test_numbered_cells_are_not_channels(tmp_path):
+    for k in range(12):
+        write(
+            tmp_path / f"exp_c{k}.tif",
+            photograph(np.random.default_rng(k), dark=np.zeros((64, 64))),
+        )
+    found = look(tmp_path)
+    assert len(found.rows) == 12
+
+
+def test_stains_name_channels(tmp_path):
+    rng = np.random.default_rng(0)
+    for k, stain in product(range(3), ("DAPI", "GFP")):
+        section = photograph(rng, dark=np.zeros((64, 64 + k)))
+        write(tmp_path / f"well{k}_{stain}.tif", section)
+    found = look(tmp_path)
+    assert list(pairs(found)) == [f"well{k}_<c>.tif" for k in range(3)]
+    with open_image("well0_<c>.tif", tmp_path) as image:
+        assert image.channel_names == ("DAPI", "GFP")
+
+
+def write_plate(folder, rows="AB", columns="12", fields="01", labels=False):
+    plate = zarr.open_group(folder / "p.zarr", mode="w", zarr_format=2)
+    wells = [f"{row}/{column}" for row, column in product(rows, columns)]
+    plate.attrs["plate"] = {"wells": [{"path": well} for well in wells]}
+    rng = np.random.default_rng(0)
+    for well in wells:
+        group = plate.require_group(well)
+        group.attrs["well"] = {"images": [{"path": field} for field in fields]}
+        for field in fields:
+            ids = draw_discs(rng, 9, 5, 9)
+            values = {field: photograph(rng, dark=ids > 0)}
+            values |= {f"{field}/labels/nuclei": ids} if labels else {}
+            for place, section in values.items():
+                image = group.require_group(place)
+                image.create_array("0", data=section[None])
+                axes = [{"name": n, "type": "space"} for n in "zyx"]
+                about = {"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}
+                image.attrs["multiscales"] = [about]
+
+
+@pytest.mark.parametrize("place", ["", "p.zarr"])
+def test_a_plate_becomes_a_row_a_field(tmp_path, place):
+    write_plate(tmp_path)
+    found = look(tmp_path / place)
+    inside = "" if place else "p.zarr/"
+    assert list(pairs(found)) == [
+        f"{inside}{row}/{column}/{field}"
+        for row, column, field in product("AB", "12", "01")
+    ]
+    text = found.write("m", "f", "s")[0]
+    header, *lines = [line for line in text.splitlines() if line[0] != "#"]
+    columns = header.split("\t")
+    wells = [dict(zip(columns, line.split("\t"), strict=True)) for line in lines]
+    assert [(w["well"], w["field"]) for w in wells] == list(
+        product(["A1", "A2", "B1", "B2"], "01")
+    )
+    assert said(found, "a plate: 8 fields in 4 wells")
+
+
+def test_a_row_of_a_plate_is_read_too_and_labels_of_fields_are_found(tmp_path):
+    write_plate(tmp_path, labels=True)
+    found = look(tmp_path / "p.zarr" / "A")
+    assert pairs(found) == {
+        f"{column}/{field}": f"{column}/{field}/labels/nuclei"
+        for column, field in product("12", "01")
+    }
+    assert found.kind.label_kind == "instances"
+
+
+def test_what_other_programs_keep_is_named(tmp_path):
+    write(
+        tmp_path / "a.tif",
+        photograph(np.random.default_rng(0), dark=np.zeros((64, 64))),
+    )
+    with zipfile.ZipFile(tmp_path / "a_RoiSet.zip", "w") as archive:
+        archive.writestr("0001.roi", b"Iout" + bytes(60))
+    (tmp_path / "v.n5" / "raw").mkdir(parents=True)
+    (tmp_path / "v.n5" / "attributes.json").write_text(json.dumps({"n5": "2.0.0"}))
+    with h5py.File(tmp_path / "b.ims", "w") as file:
+        file["DataSet"] = np.zeros((8, 8), np.uint8)
+    notes = look(tmp_path).notes
+    assert any("RoiSet.zip) holds ROIs of ImageJ" in note for note in notes)
+    assert any("1 .n5 file cannot be read" in note for note in notes)
+    assert any(".ims" in note for note in notes) or "b.ims" in pairs(look(tmp_path))
+    (tmp_path / "a.tif").unlink()
+    with pytest.raises(DataError, match="ROIs of ImageJ"):
+        look(tmp_path)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_marks_are_compared_as_one_reads_them(tmp_path, forms):
+    for k in range(5):
+        rng = np.random.default_rng(k)
+        ids = draw_discs(rng, 20, 5, 9)
+        name = f"Zelle_ä{k}.tif"
+        write(
+            tmp_path / "images" / normalize(forms[0], name),
+            photograph(rng, dark=ids > 0),
+        )
+        write(tmp_path / "masks" / normalize(forms[1], name), ids)
+    found = look(tmp_path)
+    assert all(row.volume.labels for row in found.rows)
+    assert len(found.rows) == 5
+    for form in ("NFC", "NFD"):
+        for cell in ("masks/Zelle_ä1.tif", "masks/Zelle_ä1*"):
+            with open_image(normalize(form, cell), tmp_path) as image:
+                assert len(image.files) == 1
+
+
+def test_what_is_seen_of_joined_classes_is_what_is_counted(tmp_path):
+    write_organelles(tmp_path)
+    found = look(tmp_path)
+    volumes = [row.volume for row in found.rows]
+    tally, filled, notes = count_labels(volumes, tmp_path)
+    assert set(tally.voxels) == {0, 1, 2, 3}
+    assert set(filled) == {volume.name for volume in volumes}
+    assert notes == []
