@@ -23,6 +23,7 @@ NOTEBOOK = {
     "label_components": "unetpipe.segmentation.thresholds",
     "load_trained": "unetpipe.network.notebook",
     "match_instances": "unetpipe.metrics.instances",
+    "open_image": "unetpipe.images.notebook",
     "open_volume": "unetpipe.storage.volumes",
     "rand_scores": "unetpipe.metrics.rand",
     "read_record": "unetpipe.runtime.files",

@@ -322,3 +322,10 @@ def test_empty_columns_of_a_spreadsheet_are_passed_over() -> None:
     assert "'more' stands in a column without a name; name it" in text
     text = problems("a\ta.tif\t\tpredict\tmore", header=header)
     assert "5 cells under 4 columns; remove what is too much" in text
+
+
+def test_a_level_is_a_number() -> None:
+    sheet = parse_sheet("volume\timage\trole\tlevel\na\ta.zarr\tpredict\t2\n")
+    assert sheet.rows[0].level == 2
+    with pytest.raises(ConfigError, match="level is 'coarse'; use the number"):
+        parse_sheet("volume\timage\trole\tlevel\na\ta.zarr\tpredict\tcoarse\n")

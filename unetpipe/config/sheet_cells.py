@@ -89,6 +89,15 @@ def _read_time(text: str) -> int:
     return int(text)
 
 
+def _read_level(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,2}", text):
+        raise ConfigError(
+            f"level is {text!r}; use the number of a level of the image's pyramid, 0 "
+            "for full resolution"
+        )
+    return int(text)
+
+
 def _read_channels(text: str) -> tuple[str, ...]:
     channels = tuple(filter(None, map(str.strip, text.split(","))))
     if len(set(channels)) < len(channels):
@@ -141,6 +150,7 @@ class Row(Section):
     axes: Annotated[str, _of_text(_check_axes)] = ""
     time: Annotated[int | None, _of_text(_read_time)] = None
     channels: Annotated[tuple[str, ...], _of_text(_read_channels)] = ()
+    level: Annotated[int, _of_text(_read_level)] = 0
     voxel_size_nm: Annotated[
         tuple[float, float, float] | None, _of_text(_read_voxel_size)
     ] = None

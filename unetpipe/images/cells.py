@@ -30,7 +30,9 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 MAPPED_TO = "->"  # between the dataset of pieces and the table of their objects
 
 
-def open_cell(cell: str, root: Path, *, colours: bool | None = None) -> ImageSource:
+def open_cell(
+    cell: str, root: Path, *, colours: bool | None = None, level: int = 0
+) -> ImageSource:
     """Open what a cell of the sheet names.
 
     Parameters
@@ -46,17 +48,28 @@ def open_cell(cell: str, root: Path, *, colours: bool | None = None) -> ImageSou
     colours : bool, optional
         Of files with a palette, give the colours, or the numbers of its entries; None:
         of PNG the colours, of TIFF the entries.
+    level : int
+        Of a pyramid; 0: full resolution.
 
     Raises
     ------
     DataError
-        If nothing is there, or what is there is no image.
+        If nothing is there, or what is there is no image, or has no such level.
     """
     found = first_found(cell, root)
     if not found:
         raise _not_found(cell, root)
     if FILE_AXIS.search(found[1]):
         return open_channel_files(found[0], found[1], colours=colours)
+    if level and (path := found[0][0]).suffix.lower() in TIFF_SUFFIXES:
+        return open_tiff(path, colours=bool(colours), level=level)
+    if level and is_zarr(path):
+        return ZarrSource(path, level=level)
+    if level:
+        raise DataError(
+            f"{cell!r} has no pyramid, but level is {level} in the sheet; levels are "
+            "of OME-Zarr and of TIFF: leave level empty"
+        )
     return _open(*found, colours)
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.zarr_store import ZarrSource
 from unetpipe.tiling.boxes import Zyx
+
+if TYPE_CHECKING:
+    import dask.array
 
 COMPARED_BYTES = 1 << 26  # of a colour image, compared at once
 
@@ -231,6 +235,13 @@ class ImageReader:
         row = width * num_channels * self.dtype.itemsize
         return min(height, max(1, num_bytes // (row * high)) * high)
 
+    @cached_property
+    def dask(self) -> "dask.array.Array":
+        """The image as a lazy array (c, z, y, x), as long as it is open."""
+        from unetpipe.images.lazy import to_dask  # dask takes a while to import
+
+        return to_dask(self)
+
     def close(self) -> None:
         """Close files and threads."""
         if self._pool is not None:
@@ -337,6 +348,7 @@ def open_image(
     axes: str = "",
     time: int | None = None,
     channels: Sequence[str] = (),
+    level: int = 0,
     is_labels: bool = False,
     has_palette: bool = False,
     num_threads: int = 1,
@@ -355,6 +367,8 @@ def open_image(
         Time point to read; None: the only one.
     channels : sequence of str
         Names or numbers of the channels to read; empty: all.
+    level : int
+        Of a pyramid; 0: full resolution. Labels may lie at this scale alone.
     is_labels : bool
         The file holds ids: ``axes``, which describe the image, may have a channel more;
         of a file with a palette the numbers of its entries are read; of ``time`` only a
@@ -369,7 +383,13 @@ def open_image(
     DataError
         If it is not there, cannot be read, or its axes are unclear.
     """
-    source = open_cell(cell, root, colours=has_palette if is_labels else None)
+    colours = has_palette if is_labels else None
+    try:
+        source = open_cell(cell, root, colours=colours, level=level)
+    except DataError:
+        if not (is_labels and level):
+            raise
+        source = open_cell(cell, root, colours=colours)
     try:
         if is_labels:
             axes = _axes_of_labels(axes, len(source.shape))

@@ -52,6 +52,11 @@ class ZarrSource(ImageSource):
             node: Any = zarr.open(path, mode="r")
             if isinstance(node, zarr.Group):
                 node = self._adopt(describe_group(path, node, level))
+            elif level:
+                raise DataError(
+                    f"{path} is one array, but level is {level} in the sheet; name "
+                    "the image around it, or leave level empty"
+                )
             else:
                 self._describe_array(path, node)
             self._array: Any = node

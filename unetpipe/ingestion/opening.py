@@ -38,6 +38,7 @@ def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
         axes=row.axes,
         time=row.time,
         channels=row.channels,
+        level=row.level,
         num_threads=_num_threads(),
     )
     stack.enter_context(image)
@@ -72,6 +73,7 @@ def open_originals(
                     root,
                     axes=row.axes,
                     time=row.time,
+                    level=row.level,
                     is_labels=True,
                     has_palette=has_colours,
                     num_threads=threads,

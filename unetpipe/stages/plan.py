@@ -344,7 +344,11 @@ def _from_record(ingest: dict[str, Any]) -> Volume:
 def _from_header(row: Row, root: Path) -> Volume:
     """Return what a file's header says; its voxels are not read."""
     with open_image(
-        row.image, root, axes=row.axes, time=row.time, channels=row.channels
+        *(row.image, root),
+        axes=row.axes,
+        time=row.time,
+        channels=row.channels,
+        level=row.level,
     ) as image:
         return Volume(
             row.volume,

@@ -17,14 +17,14 @@ rule download_dataset:
     conda:
         "../envs/unetpipe.yaml"
     params:
-        source=CONFIG.source,
+        source=lambda wildcards: CONFIG.source,  # braces in a path are no wildcards
         source_sha256=CONFIG.source_sha256,
         largest_download_gb=CONFIG.largest_download_gb,
         phantom=section("phantom"),
         destination=subpath(output.manifest, parent=True),
         code=fingerprint("unetpipe.stages.download_dataset"),
     message:
-        f"Fetching {CONFIG.source}"
+        "Fetching " + CONFIG.source.replace("{", "{{").replace("}", "}}")
     script:
         "../../scripts/download_dataset.py"
 

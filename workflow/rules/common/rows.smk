@@ -26,7 +26,9 @@ def rows_of_volume(wildcards):
 
 def plain_row(row):
     """Return what a row says of its voxels, as plain values."""
-    return row.model_dump(mode="json", exclude={"optional"})
+    # A column that says nothing is no reason to do anything again.
+    unsaid = set() if row.level else {"level"}
+    return row.model_dump(mode="json", exclude={"optional", *unsaid})
 
 
 def local_originals(wildcards):
