@@ -279,3 +279,27 @@ def test_what_is_seen_of_joined_classes_is_what_is_counted(tmp_path):
     assert set(tally.voxels) == {0, 1, 2, 3}
     assert set(filled) == {volume.name for volume in volumes}
     assert notes == []
+
+
+def test_drawings_beside_a_folder_of_labels_are_left_out_and_said(tmp_path):
+    for k in range(5):
+        rng = np.random.default_rng(k)
+        ids = draw_discs(rng, 20, 6, 12)
+        write(tmp_path / "raw" / f"{k:02}.tif", photograph(rng, dark=ids > 0))
+        write(tmp_path / "labels" / f"labels{k:08}.tif", ids)
+        write(tmp_path / "membranes" / f"{k:02}.tif", np.uint8(ids == 0))
+    found = look(tmp_path, images="stack")
+    assert pairs(found) == {"raw/*.tif": "labels/*.tif"}
+    assert said(found, "membranes: left out, because by name they are neither")
+
+
+def test_drawings_beside_a_field_of_view_alone_are_labels(tmp_path):
+    for k in range(5):
+        rng = np.random.default_rng(k)
+        mask = draw_curves(rng)
+        write(tmp_path / "images" / f"{k}.tif", photograph(rng, dark=mask))
+        write(tmp_path / "vessels" / f"{k}.tif", np.uint8(mask))
+        write(tmp_path / "mask" / f"{k}.tif", np.uint8(np.ones_like(mask)))
+    assert pairs(look(tmp_path)) == {
+        f"images/{k}.tif": f"vessels/{k}.tif" for k in range(5)
+    }

@@ -8,11 +8,7 @@ from unetpipe.errors import DataError
 from unetpipe.images.files import natural_key, number_of
 from unetpipe.survey.cells import write_cell, write_folder, write_series
 from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.label_folders import (
-    find_drawings,
-    join_classes,
-    leave_out_views,
-)
+from unetpipe.survey.label_folders import join_classes, tell_labels
 from unetpipe.survey.names import Name, read_name
 from unetpipe.survey.pairs import Candidate, list_briefly, pair_names
 from unetpipe.survey.series import SeriesFinder, join_channels, join_sections
@@ -84,10 +80,8 @@ def _sort_names(
     """
     images = [name for name in names if not name.is_labels]
     labels = [name for name in names if name.is_labels]
-    images, drawn, notes = find_drawings(images, labels, root)
-    images, labels, more = _tell_apart([*images, *labels, *drawn])
-    notes += more
-    labels, more = leave_out_views(labels, root)
+    images, labels, notes = tell_labels(images, labels, root)
+    images, labels, more = _tell_apart([*images, *labels])
     notes += more
     labels, classes, more = join_classes(labels, root)
     notes += more

@@ -38,33 +38,45 @@ PLAIN = re.compile(r"^[\w -]+$")
 Masks = Mapping[str, Sequence[Name]]
 
 
-def find_drawings(
+def tell_labels(
     images: Sequence[Name], labels: Sequence[Name], root: Path
 ) -> tuple[list[Name], list[Name], list[str]]:
-    """Return images, and what was drawn though no name says labels; and notes.
+    """Return images, labels, and notes; names come first, then what files hold.
 
     A folder whose name says neither holds labels if all its files look drawn, other
-    folders hold images that do not, and no labels that say so bear the same names.
+    folders hold images that do not, and nothing beside it says that it holds labels but
+    fields of view.
     """
-    taken = {name.stem_key for name in labels}
+    drawn = _find_drawings(images, root)
+    kept, notes = leave_out_views([*labels, *drawn], root)
+    named = {PurePosixPath(n.folder).parent for n in kept if n in labels}
+    chosen = [n for n in kept if n in drawn and _place(n) not in named]
+    folders = dict.fromkeys(name.folder for name in chosen)
+    if folders:
+        notes.append(
+            f"{list_briefly(folders)}: the files look drawn (few values, flat areas), "
+            "so they are taken as labels, though no name says so"
+        )
+    own = {name.path for name in chosen}
+    views = {name.path for name in drawn} - {name.path for name in kept}
+    rest = [n for n in images if n.path not in own | views]
+    return rest, [*(n for n in kept if n in labels), *chosen], notes
+
+
+def _place(name: Name) -> PurePosixPath:
+    return PurePosixPath(name.folder).parent
+
+
+def _find_drawings(images: Sequence[Name], root: Path) -> list[Name]:
+    """Return what was drawn though no name says labels."""
     folders = _by_folder(images)
-    open_to_doubt = [
-        folder
-        for folder, own in folders.items()
-        if not own[0].says_image and not taken & {name.stem_key for name in own}
-    ]
+    open_to_doubt = [f for f, own in folders.items() if not own[0].says_image]
     if len(folders) < 2:
-        return list(images), [], []
+        return []
     drawn = [f for f in open_to_doubt if look_drawn(folders[f], root)]
     if not drawn or len(drawn) == len(folders):
-        return list(images), [], []
-    labels = [replace(n, is_labels=True) for f in drawn for n in folders[f]]
-    kept = [name for name in images if name.folder not in drawn]
-    note = (
-        f"{list_briefly(drawn)}: the files look drawn (few values, flat areas), so "
-        "they are taken as labels, though no name says so"
-    )
-    return kept, labels, [note]
+        return []
+    return [replace(n, is_labels=True) for f in drawn for n in folders[f]]
 
 
 def leave_out_views(labels: Sequence[Name], root: Path) -> tuple[list[Name], list[str]]:
