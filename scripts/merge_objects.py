@@ -4,14 +4,17 @@ from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.runtime.logs import log_to
+from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.merge_objects import merge_objects
 
 log_to(Path(snakemake.log[0]))
 merge_objects(
-    prediction=Path(snakemake.input.prediction),
-    model_json=Path(snakemake.input.model_json),
-    ingest=Path(snakemake.input.ingest),
-    segmentation=SegmentationConfig(**snakemake.params.segmentation),
-    folder=Path(snakemake.params.folder),
+    inputs=SegmentationInputs(
+        prediction=Path(snakemake.input.prediction),
+        model_json=Path(snakemake.input.model_json),
+        ingest=Path(snakemake.input.ingest),
+        settings=SegmentationConfig(**snakemake.params.segmentation),
+        folder=Path(snakemake.params.folder),
+    ),
     record=Path(snakemake.output.record),
 )

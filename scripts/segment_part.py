@@ -4,15 +4,18 @@ from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.runtime.logs import log_to
+from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.segment_part import segment_part
 
 log_to(Path(snakemake.log[0]))
 segment_part(
-    prediction=Path(snakemake.input.prediction),
-    model_json=Path(snakemake.input.model_json),
-    ingest=Path(snakemake.input.ingest),
-    segmentation=SegmentationConfig(**snakemake.params.segmentation),
-    folder=Path(snakemake.params.folder),
+    inputs=SegmentationInputs(
+        prediction=Path(snakemake.input.prediction),
+        model_json=Path(snakemake.input.model_json),
+        ingest=Path(snakemake.input.ingest),
+        settings=SegmentationConfig(**snakemake.params.segmentation),
+        folder=Path(snakemake.params.folder),
+    ),
     part=int(snakemake.wildcards.part),
     record=Path(snakemake.output.record),
 )

@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 NOTEBOOK = {
     "ContingencyTable": "unetpipe.metrics.contingency",
     "compute_border_term": "unetpipe.targets.weight_map",
-    "label_components": "unetpipe.segmentation.thresholds",
+    "label_components": "unetpipe.segmentation.components",
     "load_trained": "unetpipe.network.notebook",
     "match_instances": "unetpipe.metrics.instances",
     "open_image": "unetpipe.images.notebook",

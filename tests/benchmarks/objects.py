@@ -19,7 +19,7 @@ from tests.benchmarks.fresh import measure_fresh
 from tests.benchmarks.settings import Settings
 from unetpipe.config import SegmentationConfig
 from unetpipe.runtime.files import write_record
-from unetpipe.segmentation.passes import Segmentation
+from unetpipe.segmentation.passes import Segmentation, SegmentationInputs
 from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
@@ -92,17 +92,15 @@ def measure(settings: Settings) -> list[Figure]:
 def make_objects(folder: Path, home: Path | None = None) -> Path:
     """Make objects of a stored prediction block by block; return their store."""
     settings = SegmentationConfig(threshold=THRESHOLD, connectivity="3d")
-    work = Segmentation(
+    inputs = SegmentationInputs(
         prediction=folder / "prediction.json",
         model_json=folder / "model.json",
         ingest=folder / "ingest.json",
-        settings=settings.model_dump(mode="json"),
+        settings=settings,
         folder=home or folder,
     )
-    blocks = range(work.home.num_blocks)
-    work.label(blocks)
-    work.merge()
-    work.relabel(blocks)
+    work = Segmentation(inputs)
+    work.run()
     return work.home.objects_store
 
 

@@ -15,7 +15,7 @@ from unetpipe.segmentation.choice import (
     ObjectRule,
     ObjectSearch,
 )
-from unetpipe.segmentation.thresholds import label_components
+from unetpipe.segmentation.components import label_components
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.tiling.quantised import threshold_mask
 

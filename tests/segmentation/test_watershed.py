@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from unetpipe.segmentation.thresholds import label_components
+from unetpipe.segmentation.components import label_components
 from unetpipe.segmentation.watershed import STEPS_PER_VOXEL, SeedRule
 from unetpipe.tiling.boxes import grid_cell, iterate_grid, whole_volume
 

@@ -8,7 +8,7 @@ import numpy as np
 from unetpipe.config import EvaluationConfig
 from unetpipe.records.metrics import Metrics
 from unetpipe.runtime.files import read_record, write_record
-from unetpipe.segmentation.thresholds import label_components
+from unetpipe.segmentation.components import label_components
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
 from unetpipe.storage.volumes import (
     create_labels_group,

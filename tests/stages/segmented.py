@@ -5,6 +5,7 @@ import numpy as np
 
 from unetpipe.config import SegmentationConfig
 from unetpipe.runtime.files import read_record, write_record
+from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.merge_objects import merge_objects
 from unetpipe.stages.relabel_part import relabel_part
@@ -61,13 +62,14 @@ class Segmented:
 
     @property
     def common(self):
-        return {
-            "prediction": self.predicted / "prediction.json",
-            "model_json": self.predicted / "model.json",
-            "ingest": self.predicted / "ingest.json",
-            "segmentation": self.settings,
-            "folder": self.folder,
-        }
+        inputs = SegmentationInputs(
+            prediction=self.predicted / "prediction.json",
+            model_json=self.predicted / "model.json",
+            ingest=self.predicted / "ingest.json",
+            settings=self.settings,
+            folder=self.folder,
+        )
+        return {"inputs": inputs}
 
     @property
     def records(self):

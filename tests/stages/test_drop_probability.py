@@ -12,6 +12,7 @@ from unetpipe.errors import IntegrityError
 from unetpipe.evaluation.scored_volume import ScoredVolume
 from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
+from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.drop_probability import drop_probability
 from unetpipe.stages.finish_segmentation import finish_segmentation
@@ -39,11 +40,13 @@ class Dropped(Chain):
     def segment(self, **settings) -> dict:
         record = self.folder / "segmentation.json"
         finish_segmentation(
-            prediction=self.folder / "prediction.json",
-            model_json=self.model_json,
-            ingest=self.ingest,
-            segmentation=SegmentationConfig(**settings),
-            folder=self.folder,
+            SegmentationInputs(
+                prediction=self.folder / "prediction.json",
+                model_json=self.model_json,
+                ingest=self.ingest,
+                settings=SegmentationConfig(**settings),
+                folder=self.folder,
+            ),
             parts=[],
             record=record,
         )

@@ -23,7 +23,7 @@ from unetpipe.images import open_image
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.passes import ARITHMETIC
-from unetpipe.segmentation.store import SegmentationHome
+from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.storage.receipts import inspect_files
 from unetpipe.storage.volumes import open_volume, shard_path
@@ -288,7 +288,7 @@ def test_no_scratch_files_are_left(stored, tmp_path, monkeypatch):
     _, predicted = stored
     run = Segmented(predicted, tmp_path / "run", parts=2)
     with monkeypatch.context() as killed:
-        killed.setattr(SegmentationHome, "tidy", lambda _: 1 / 0)
+        killed.setattr(SegmentationStore, "tidy", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run.run()
     assert list((tmp_path / "run").glob("segmentation-*/scratch-*"))

@@ -13,6 +13,7 @@ from unetpipe.network.devices import describe_device
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
+from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import _Again, verify
 from unetpipe.storage.keeping import keep_network
@@ -71,11 +72,13 @@ def verified(tmp_path, make_volume, make_model, monkeypatch) -> Verified:
     chain = Chain(tmp_path / "run", ingest, make_model())
     chain.run()
     finish_segmentation(
-        prediction=chain.folder / "prediction.json",
-        model_json=chain.model_json,
-        ingest=ingest,
-        segmentation=SegmentationConfig(),
-        folder=chain.folder,
+        SegmentationInputs(
+            prediction=chain.folder / "prediction.json",
+            model_json=chain.model_json,
+            ingest=ingest,
+            settings=SegmentationConfig(),
+            folder=chain.folder,
+        ),
         parts=[],
         record=chain.folder / "segmentation.json",
     )

@@ -1,7 +1,7 @@
 """Objects of a volume: the steps that make them, and the whole."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -76,6 +76,10 @@ class FinishedObjects(Record):
     """Of the objects, by format."""
     files_sha256: dict[str, str]
     """Of all shards of ``mask`` and of ``objects``."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what is known, as the record of the whole has it."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class StepSummary(Value):

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.segmentation.components import label_runs, plane_runs
+from unetpipe.segmentation.components import (
+    Connectivity,
+    face_pairs,
+    label_runs,
+    plane_runs,
+)
 from unetpipe.segmentation.runs import OWN, STORED, Runs, Sums, paint_runs, sum_runs
-from unetpipe.segmentation.thresholds import Connectivity, face_pairs
 from unetpipe.tiling.boxes import Roi, Zyx
 
 # The kind of a component is the class of its voxels, or:

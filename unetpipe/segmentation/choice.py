@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from unetpipe.metrics.cell_tracking import keep_results, match_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
-from unetpipe.segmentation.thresholds import Connectivity, label_components
+from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.tiling.quantised import threshold_mask
 

@@ -1,11 +1,10 @@
 """What objects are made of: the class of each voxel, and its stored probability."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.records.prediction import Outputs
+from unetpipe.records.segmentation import ObjectSettings
 from unetpipe.segmentation.thresholds import choose_classes
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling.boxes import Roi
@@ -21,19 +20,19 @@ class ClassSource:
     ----------
     outputs : Outputs
         The stores of the prediction.
-    settings : dict
+    settings : ObjectSettings
         Of the segmentation, choices filled in: ``threshold`` and ``flood_threshold``
         with two classes; with more ``class_thresholds`` and ``object_classes``.
     """
 
-    def __init__(self, outputs: Outputs, settings: dict[str, Any]) -> None:
-        self._threshold: float = settings["threshold"]
-        flooded = settings["flood_threshold"]
+    def __init__(self, outputs: Outputs, settings: ObjectSettings) -> None:
+        self._threshold = settings.threshold
+        flooded = settings.flood_threshold
         self._flood_threshold = min(
             self._threshold, self._threshold if flooded is None else flooded
         )
-        self._chosen = settings["object_classes"]
-        self._class_thresholds = settings["class_thresholds"]
+        self._chosen = settings.object_classes
+        self._class_thresholds = settings.class_thresholds
         self._probability = open_volume(outputs.probability.store)
         self._classes = None
         if outputs.classes:

@@ -1,4 +1,6 @@
-"""Connected components of runs: rows are joined run by run, not voxel by voxel.
+"""Connected components, of voxels and of runs, and what touches across faces.
+
+Runs are joined row by row, not voxel by voxel:
 
 ::
 
@@ -10,12 +12,77 @@ Runs are few and each is looked at once for each neighbouring row: that takes ha
 time of labelling every voxel and encoding the labels, and no memory for them.
 """
 
+from typing import Any, Literal
+
+import cc3d
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.segmentation.runs import Runs, encode_runs
 from unetpipe.tiling.boxes import Zyx
+
+Connectivity = Literal["2d", "3d"]
+
+
+def label_components(
+    mask: NDArray[Any], connectivity: Connectivity
+) -> tuple[NDArray[np.uint32], int]:
+    """Label the components of a block: ids from 1, faces connect.
+
+    Parameters
+    ----------
+    mask : bool or uint8 array, shape (z, y, x)
+        Foreground of the block, or classes: voxels of different classes stay apart.
+    connectivity : "2d" or "3d"
+        Within each section, or across sections too.
+
+    Returns
+    -------
+    labels : uint32 array, shape (z, y, x)
+    count : int
+        Number of components; ids are 1 to count.
+    """
+    if connectivity == "3d":
+        return _components(mask, 6)
+    labels = np.zeros(mask.shape, np.uint32)
+    count = 0
+    for z, section in enumerate(mask):
+        found, number = _components(section, 4)
+        labels[z] = np.where(found > 0, found + np.uint32(count), 0)
+        count += number
+    return labels, count
+
+
+def _components(
+    mask: NDArray[Any], connectivity: Literal[4, 6]
+) -> tuple[NDArray[np.uint32], int]:
+    labels: Any
+    labels, count = cc3d.connected_components(
+        mask, connectivity=connectivity, return_N=True, out_dtype=np.uint32
+    )
+    return labels, int(count)
+
+
+def face_pairs(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the pairs of ids that touch across the face between two blocks.
+
+    Parameters
+    ----------
+    before, after : integer arrays of equal shape
+        Ids of the last plane of one block and the first plane of the next.
+
+    Returns
+    -------
+    uint64 array, shape (n, 2)
+        Unique pairs; background does not count.
+    """
+    touching = (before > 0) & (after > 0)
+    one, two = (ids[touching].astype(np.uint64) for ids in (before, after))
+    if max(one.max(initial=0), two.max(initial=0)) < 2**32:  # sorts much faster
+        both = np.unique((one << np.uint64(32)) | two)
+        return np.stack([both >> np.uint64(32), both & np.uint64(2**32 - 1)], axis=1)
+    return np.unique(np.stack([one, two], axis=1), axis=0)
 
 
 def label_runs(

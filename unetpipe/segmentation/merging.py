@@ -1,5 +1,8 @@
 """One table of all blocks' components: what touches is one, holes are filled.
 
+``join_components`` is pure; ``LabelledBlocks`` keeps what it needs of each block on the
+disk, so that only the table lies in memory.
+
 ::
 
     block 0  1 1 . 2 | 1 1  block 1      ids 1, 2 and 3 (= 1 of block 1)
@@ -10,16 +13,48 @@ y, then x): they do not depend on the blocks.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from unetpipe.segmentation.block_labels import HOLE, Pairs
-from unetpipe.segmentation.runs import FIRST, HIGH, LOW, NOWHERE, VOXELS, Sums, add_sums
-from unetpipe.segmentation.thresholds import Connectivity
-from unetpipe.tiling.boxes import Zyx
+from unetpipe.segmentation.block_files import BlockFiles
+from unetpipe.segmentation.block_labels import (
+    HOLE,
+    LabelledBlock,
+    Pairs,
+    connected_axes,
+    face_name,
+)
+from unetpipe.segmentation.components import Connectivity, pairs_of_runs
+from unetpipe.segmentation.runs import (
+    FIRST,
+    HIGH,
+    LOW,
+    NOWHERE,
+    VOXELS,
+    Runs,
+    Sums,
+    add_sums,
+    pack_runs,
+    paint_runs,
+    runs_of_sections,
+    unpack_runs,
+)
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+    grid_index,
+    grid_number,
+    grid_shape,
+    iterate_grid,
+)
+
+PACKED = ("gaps", "lengths", "ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +74,184 @@ class Objects:
     table: NDArray[np.uint64]
     kinds: NDArray[np.uint8]
     sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The objects of some blocks, and where each block's components stand.
+
+    Attributes
+    ----------
+    objects : Objects
+    offsets : int64 array, shape (blocks + 1,)
+        Components before each block.
+    num_foreground : int
+        Voxels of objects before any filter.
+    """
+
+    objects: Objects
+    offsets: NDArray[np.int64]
+    num_foreground: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBlocks:
+    """Blocks whose components are numbered, on the disk.
+
+    Attributes
+    ----------
+    files : BlockFiles
+        One file a block.
+    volume_shape, block : (z, y, x)
+        Of the volume and of its blocks.
+    connectivity : "2d" or "3d"
+        Whether components reach across sections.
+    """
+
+    files: BlockFiles
+    volume_shape: Zyx
+    block: Zyx
+    connectivity: Connectivity
+
+    @property
+    def counts(self) -> Zyx:
+        """Blocks along each axis."""
+        return grid_shape(self.volume_shape, self.block)
+
+    def index(self, number: int) -> Zyx:
+        """Return where a block lies in the grid of blocks."""
+        return grid_index(number, self.counts)
+
+    def number(self, index: Zyx) -> int:
+        """Return the number of a block."""
+        return grid_number(index, self.counts)
+
+    def roi(self, number: int) -> Roi:
+        """Return the voxels of a block."""
+        return grid_cell(self.index(number), self.block, self.volume_shape)
+
+    def is_missing(self, number: int) -> bool:
+        """Return whether a block is not labelled, or its file is not whole."""
+        return self.files.problem(self.index(number)) is not None
+
+    def save(self, number: int, block: LabelledBlock) -> None:
+        """Keep what later steps need of a labelled block."""
+        faces = {face_name(*face): runs for face, runs in block.faces.items()}
+        arrays: dict[str, NDArray[Any]] = {
+            **dict(zip(PACKED, pack_runs(block.runs), strict=True)),
+            "kinds": block.kinds,
+            "sums": block.sums,
+            "inside": block.inside,
+            "num_foreground": np.array([block.num_foreground]),
+        }
+        self.files.save(self.index(number), arrays | faces)
+
+    def read(self, number: int) -> tuple[Runs, NDArray[np.uint8]]:
+        """Return the runs of a labelled block, and the kinds of its components."""
+        kinds, *packed = self.files.read(self.index(number), "kinds", *PACKED)
+        return unpack_runs(*packed), kinds
+
+    def paint(
+        self, box: Roi, ids: "FinalIds", *, with_kinds: bool = False
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+        """Return final ids in a box of several blocks, and kinds if they are wanted."""
+        painted = np.zeros(box.shape, np.uint64)
+        kinds = np.zeros(box.shape if with_kinds else (0, 0, 0), np.uint8)
+        for index in iterate_grid(box, self.block):
+            number = self.number(index)
+            block = self.roi(number)
+            shared = block.intersect(box)
+            into = shared.relative_to(box.start).slices
+            sections, *plane = shared.relative_to(block.start).slices
+            runs, own_kinds = self.read(number)
+            runs = runs_of_sections(runs, sections, block.shape)
+            shape = (sections.stop - sections.start, *block.shape[1:])
+            inside = (slice(None), *plane)
+            painted[into] = paint_runs(runs, ids.of_block(number), shape)[inside]
+            if with_kinds:
+                table = np.concatenate([np.zeros(1, np.uint8), own_kinds])
+                kinds[into] = paint_runs(runs, table, shape)[inside]
+        return painted, kinds
+
+    def merge(self, blocks: range, *, smallest: int, largest_hole: int) -> Merged:
+        """Find the final id of each component of consecutive blocks.
+
+        Reads sums and faces, block by block. Memory: some 300 bytes a component, and
+        the runs of faces whose other side is still to come.
+
+        Parameters
+        ----------
+        blocks : range
+            All blocks, or whole layers of them where sections stand apart.
+        smallest, largest_hole : int
+            Of ``join_components``.
+        """
+        axes = connected_axes(self.connectivity)
+        faces = [(axis, side) for axis in axes for side in (0, 1)]
+        names = ("kinds", "sums", "inside", "num_foreground")
+        waiting: dict[tuple[int, Zyx], tuple[Runs, np.uint64]] = {}
+        all_kinds, all_sums, pairs = [], [], [np.zeros((0, 2), np.uint64)]
+        offsets, foreground = [0], 0
+        for number in blocks:
+            index, offset = self.index(number), np.uint64(offsets[-1])
+            kinds, sums, inside, counted, *planes = self.files.read(
+                index, *names, *(face_name(*face) for face in faces)
+            )
+            all_kinds.append(kinds)
+            all_sums.append(sums)
+            pairs.append(inside + offset)
+            foreground += int(counted[0])
+            for (axis, side), runs in zip(faces, planes, strict=True):
+                after = _beside(index, axis)
+                if side == 1 and after[axis] < self.counts[axis]:
+                    waiting[axis, after] = runs, offset
+                if side == 0 and index[axis] > 0:
+                    before, offset_before = waiting.pop((axis, index))
+                    both = np.array([offset_before, offset])
+                    pairs.append(pairs_of_runs(before, runs) + both)
+            offsets.append(offsets[-1] + len(kinds))
+        objects = join_components(
+            np.concatenate(all_kinds),
+            np.concatenate(all_sums),
+            np.concatenate(pairs),
+            volume_shape=self.volume_shape,
+            connectivity=self.connectivity,
+            smallest=smallest,
+            largest_hole=largest_hole,
+        )
+        return Merged(objects, np.array(offsets), foreground)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalIds:
+    """What the components of blocks are called in the end.
+
+    Attributes
+    ----------
+    table : uint64 array, shape (components + 1,)
+        As ``Objects`` has it; it may lie on the disk.
+    offsets : int64 array, shape (blocks + 1,)
+        Components before each block.
+    first : int
+        Number of the first block.
+    """
+
+    table: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+    first: int = 0
+
+    def of_block(self, number: int) -> NDArray[np.uint64]:
+        """Return the final id of each component of a block; entry 0 is 0."""
+        place = number - self.first
+        low, high = self.offsets[place : place + 2]
+        ids = np.zeros(high - low + 1, np.uint64)
+        ids[1:] = self.table[low + 1 : high + 1]
+        return ids
+
+
+def _beside(index: Zyx, axis: int) -> Zyx:
+    """Return the block after a block along an axis."""
+    return as_zyx(i + (a == axis) for a, i in enumerate(index))
 
 
 def join_components(

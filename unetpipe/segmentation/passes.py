@@ -11,7 +11,10 @@ which the last pass floods.
 """
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,28 +22,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.config import SegmentationConfig
+from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
+from unetpipe.records.segmentation import (
+    FinishedObjects,
+    ObjectSettings,
+    SegmentationIdentity,
+    SegmentedPart,
+)
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.fingerprints import code_fingerprint
-from unetpipe.runtime.machine import GIB
+from unetpipe.runtime.locks import claim
+from unetpipe.runtime.machine import GIB, peak_rss_bytes
 from unetpipe.runtime.progress import Progress
 from unetpipe.runtime.signals import TIME_IS_UP, check_finished, told_to_stop
 from unetpipe.segmentation.block_labels import HOLE, label_block
-from unetpipe.segmentation.block_merge import (
-    ONCE,
-    FinalIds,
-    merge_blocks,
-    read_labelled,
-    read_objects,
-    save_labelled,
-)
 from unetpipe.segmentation.classes import ClassSource
-from unetpipe.segmentation.runs import Sums, paint_runs
-from unetpipe.segmentation.store import SegmentationHome
+from unetpipe.segmentation.merging import FinalIds
+from unetpipe.segmentation.runs import paint_runs
+from unetpipe.segmentation.store import SegmentationStore
+from unetpipe.segmentation.table import describe_objects, write_table
 from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.segmentation.watershed_blocks import WatershedPass
+from unetpipe.storage.dropping import check_kept
 from unetpipe.tiling.boxes import Zyx, as_zyx
 
 log = logging.getLogger(__name__)
@@ -50,12 +57,37 @@ BYTES_PER_VOXEL = {"components": 20, "watershed": 80}  # of a block with its hal
 ARITHMETIC = tuple(
     f"unetpipe.segmentation.{name}"
     for name in (
-        *("block_labels", "components", "merging", "block_merge", "runs"),
+        *("block_labels", "components", "merging", "runs"),
         *("watershed", "watershed_blocks", "classes", "thresholds"),
     )
 )
 UNSAID = {"choose_by", "parts", "block_shards"}  # change no stored bit
-Settings = dict[str, Any]
+ONCE: Zyx = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationInputs:
+    """What every step of a segmentation is told.
+
+    Attributes
+    ----------
+    prediction : Path
+        ``prediction.json`` of the finished prediction.
+    model_json : Path
+        Holds what was chosen on the validation rows.
+    ingest : Path
+        ``ingest.json``, for the voxel size.
+    settings : SegmentationConfig
+        How objects are made, and in how many parts.
+    folder : Path
+        Where the folder ``segmentation-<id>`` of this recipe lies.
+    """
+
+    prediction: Path
+    model_json: Path
+    ingest: Path
+    settings: SegmentationConfig
+    folder: Path
 
 
 class Segmentation:
@@ -63,62 +95,50 @@ class Segmentation:
 
     Parameters
     ----------
-    prediction, model_json, ingest : Path
-        Records of the finished prediction, of the network, and of the volume.
-    settings : dict
-        The configuration's section ``segmentation``, complete.
-    folder : Path
-        Where the folder ``segmentation-<id>`` of this recipe lies.
+    inputs : SegmentationInputs
 
     Attributes
     ----------
-    home : SegmentationHome
+    home : SegmentationStore
         Stores, receipts, scratch files.
-    settings : dict
-        The same, with what was chosen on the validation rows.
+    settings : ObjectSettings
+        With what was chosen on the validation rows.
     threshold_source : str
         Who chose the threshold.
     """
 
-    def __init__(
-        self,
-        *,
-        prediction: Path,
-        model_json: Path,
-        ingest: Path,
-        settings: Settings,
-        folder: Path,
-    ) -> None:
-        predicted, volume = Prediction.read(prediction), IngestedVolume.read(ingest)
+    def __init__(self, inputs: SegmentationInputs) -> None:
+        predicted = Prediction.read(inputs.prediction)
+        voxel_size_nm = IngestedVolume.read(inputs.ingest).voxel_size_nm
         self.volume = predicted.volume
-        chosen = Model.read(model_json).thresholds
-        self.settings, self.threshold_source = fill_choices(settings, chosen)
-        z, y, x = volume.voxel_size_nm
-        identity = {
-            "prediction": predicted.identity_sha256,
-            "content": predicted.content_sha256,
-            "settings": {k: v for k, v in self.settings.items() if k not in UNSAID},
-            "voxel_size_nm": [z, y, x],
-            "code": code_fingerprint(
+        filled, self.threshold_source = fill_choices(
+            inputs.settings.model_dump(mode="json"),
+            Model.read(inputs.model_json).thresholds,
+        )
+        said = {key: value for key, value in filled.items() if key not in UNSAID}
+        self.settings = ObjectSettings.model_validate(said)
+        identity = SegmentationIdentity(
+            prediction=predicted.identity_sha256,
+            content=predicted.content_sha256,
+            settings=self.settings,
+            voxel_size_nm=voxel_size_nm,
+            code=code_fingerprint(
                 *ARITHMETIC,
                 rooms=("unetpipe.segmentation", "unetpipe.tiling"),
                 without=("unetpipe.segmentation.store",),
             ),
-        }
-        block_shards = as_zyx(settings["block_shards"])
-        self.home = SegmentationHome(
-            folder, predicted.geometry, block_shards, (z, y, x), identity
+        )
+        self.home = SegmentationStore(
+            inputs.folder,
+            predicted.geometry,
+            as_zyx(inputs.settings.block_shards),
+            identity,
         )
         self._source = ClassSource(predicted.outputs, self.settings)
         self._ids: FinalIds | None = None
         self._watershed: WatershedPass | None = None
-        if settings["method"] == "watershed":
-            rule = SeedRule(
-                settings["connectivity"],
-                self.settings["seed_distance_vox"],
-                settings["seed_reach_vox"],
-                (z, y, x),
-            )
+        if self.settings.method == "watershed":
+            rule = SeedRule.of(self.settings, voxel_size_nm)
             self._watershed = WatershedPass(self.home, self._source, rule)
 
     @property
@@ -128,7 +148,7 @@ class Segmentation:
         if self._watershed is not None:
             total = self._watershed.rule.halo.total
             block = as_zyx(n + h for n, h in zip(block, total, strict=True))
-        return BASE_BYTES + BYTES_PER_VOXEL[self.settings["method"]] * prod(block)
+        return BASE_BYTES + BYTES_PER_VOXEL[self.settings.method] * prod(block)
 
     def label(self, blocks: range) -> int:
         """Label those blocks that are not labelled yet; return how many.
@@ -139,7 +159,7 @@ class Segmentation:
             if not any(self.home.lacks_shards(b) for b in blocks):
                 return 0
             self.home.reopen()
-        todo = [b for b in blocks if self.home.labelled.problem(self._index(b))]
+        todo = [b for b in blocks if self.home.labelled.is_missing(b)]
         self._visit(todo, self._label, "labelling")
         return len(todo)
 
@@ -148,13 +168,20 @@ class Segmentation:
         if self.home.finished is not None:
             return
         if self.home.merged.problem(ONCE):
-            merge_blocks(
-                self.home,
-                connectivity=self.settings["connectivity"],
-                smallest=self.settings["smallest_object_vox"],
-                largest_hole=self.settings["largest_hole_vox"],
+            merged = self.home.labelled.merge(
+                range(self.home.geometry.num_blocks),
+                smallest=self.settings.smallest_object_vox,
+                largest_hole=self.settings.largest_hole_vox,
             )
-        kinds, _, _ = read_objects(self.home)
+            arrays: dict[str, NDArray[Any]] = {
+                "offsets": merged.offsets,
+                "table": merged.objects.table,
+                "kinds": merged.objects.kinds,
+                "sums": merged.objects.sums,
+                "num_foreground": np.array([merged.num_foreground]),
+            }
+            self.home.merged.save(ONCE, arrays)
+        (kinds,) = self.home.merged.read(ONCE, "kinds")
         self.home.create_stores(len(kinds))
 
     def relabel(self, blocks: range) -> int:
@@ -163,16 +190,31 @@ class Segmentation:
         self._visit(todo, self._relabel, "writing objects")
         return len(todo)
 
-    def collect(self) -> tuple[NDArray[np.uint8], Sums, dict[str, Any]]:
-        """Return classes and sums of the objects, and numbers for the record."""
-        kinds, sums, foreground = read_objects(self.home)
-        numbers: dict[str, Any] = {
-            "num_objects": len(kinds),
-            "num_foreground_voxels": foreground,
-        }
+    def run(self) -> None:
+        """Do all steps that are not done yet."""
+        blocks = range(self.home.geometry.num_blocks)
+        self.label(blocks)
+        self.merge()
+        self.relabel(blocks)
+
+    def finish(self) -> FinishedObjects:
+        """Write the table of objects, and declare the segmentation whole."""
+        kinds, sums, foreground = self.home.merged.read(
+            ONCE, "kinds", "sums", "num_foreground"
+        )
+        seams: dict[str, Any] = {}
         if self._watershed is not None:
-            sums, numbers["seams"] = self._watershed.collect(len(kinds))
-        return kinds, sums, numbers
+            sums, seams["seams"] = self._watershed.collect(len(kinds))
+        table = describe_objects(kinds, sums, self.home.identity.voxel_size_nm)
+        finished = FinishedObjects(
+            num_objects=len(kinds),
+            num_foreground_voxels=int(foreground[0]),
+            **seams,
+            table=write_table(table, self.home.path),
+            files_sha256=self.home.hash_files(),
+        )
+        self.home.finish(finished)
+        return finished
 
     def _visit(self, blocks: list[int], do: Callable[[int], None], about: str) -> None:
         """Do something with each block; a stop takes effect after the one in flight."""
@@ -191,13 +233,10 @@ class Segmentation:
                 bar.update()
                 check_finished(stop, bar.done, len(blocks))
 
-    def _index(self, number: int) -> Zyx:
-        return self.home.block_index(number)
-
     def _label(self, number: int) -> None:
         roi, largest_hole = (
-            self.home.geometry.block_roi(number),
-            self.settings["largest_hole_vox"],
+            self.home.labelled.roi(number),
+            self.settings.largest_hole_vox,
         )
         values: NDArray[Any]
         if self._watershed is not None:
@@ -213,30 +252,31 @@ class Segmentation:
             stored,
             roi,
             self.home.geometry.volume_shape,
-            self.settings["connectivity"],
+            self.settings.connectivity,
             num_foreground=foreground,
             largest_hole=largest_hole,
         )
-        save_labelled(self.home, number, block)
+        self.home.labelled.save(number, block)
 
     def _is_unwritten(self, number: int) -> bool:
         has_sums = (
             self._watershed is None
             or self.home.finished is not None
-            or self.home.flooded.problem(self._index(number)) is None
+            or self.home.flooded.problem(self.home.labelled.index(number)) is None
         )
         return not has_sums or self.home.lacks_shards(number)
 
     def _relabel(self, number: int) -> None:
         if self._ids is None:
-            self._ids = FinalIds(self.home)
-        roi = self.home.geometry.block_roi(number)
+            (offsets,) = self.home.merged.read(ONCE, "offsets")
+            self._ids = FinalIds(self.home.merged.map(ONCE, "table"), offsets)
+        roi = self.home.labelled.roi(number)
         dtype = self.home.shards.arrays["objects"].dtype
         if self._watershed is not None:
             objects = self._watershed.flood(number, self._ids).astype(dtype)
             self.home.write_block(number, self._source.shown(roi), objects)
             return
-        runs, kinds = read_labelled(self.home, number)
+        runs, kinds = self.home.labelled.read(number)
         ids = self._ids.of_block(number).astype(dtype)
         objects = paint_runs(runs, ids, roi.shape)
         if self._source.is_binary:
@@ -245,3 +285,63 @@ class Segmentation:
         else:
             mask = self._source.shown(roi)
         self.home.write_block(number, mask, objects)
+
+
+@contextmanager
+def at_work_on(
+    record: Path, inputs: SegmentationInputs, *, must_be_alone: bool
+) -> Iterator[Segmentation]:
+    """Yield a ``Segmentation`` whose step no other process is at work on.
+
+    Parameters
+    ----------
+    record : Path
+        What the step will write; names its claim.
+    inputs : SegmentationInputs
+    must_be_alone : bool
+        False where two processes would write the same bytes.
+    """
+    check_kept(Prediction.read(inputs.prediction).outputs.probability.store)
+    path = record.with_name(f".{record.stem}.claim")
+    with claim(path, str(record), must_be_alone=must_be_alone):
+        yield Segmentation(inputs)
+
+
+def finish_part(
+    step: Callable[[Segmentation, range], int],
+    inputs: SegmentationInputs,
+    *,
+    part: int,
+    record: Path,
+) -> None:
+    """Do one step for the blocks of one part, and write the part's record, last.
+
+    Parameters
+    ----------
+    step : callable
+        ``Segmentation.label`` or ``.relabel``: skips blocks that are done, and returns
+        how many were not.
+    inputs : SegmentationInputs
+    part : int
+        Which of the parts, from 0.
+    record : Path
+        Where to write.
+    """
+    began = time.monotonic()
+    with at_work_on(record, inputs, must_be_alone=False) as work:
+        num_parts = inputs.settings.parts
+        blocks = work.home.geometry.blocks_of_part(part, num_parts)
+        num_computed = step(work, blocks)
+        num_kept = len(blocks) - num_computed
+        log.info("part %d: %d blocks done, %d kept", part, num_computed, num_kept)
+        SegmentedPart(
+            part=part,
+            num_parts=num_parts,
+            identity_sha256=work.home.identity_sha256,
+            blocks=(blocks.start, blocks.stop),
+            num_computed=num_computed,
+            num_kept=num_kept,
+            projected_peak_rss_bytes=work.projected_bytes,
+            peak_rss_bytes=peak_rss_bytes(),
+            circumstances=Circumstances.here(seconds=time.monotonic() - began),
+        ).write(record)

@@ -26,6 +26,9 @@ COLUMNS = (
     "first",
 )
 VOXELS, OWN, STORED, SUM, LOW, HIGH, FIRST = 0, 1, 2, 3, 6, 9, 12
+SUM_Z, SUM_Y, SUM_X = SUM, SUM + 1, SUM + 2
+LOW_Z, LOW_Y, LOW_X = LOW, LOW + 1, LOW + 2
+HIGH_Z, HIGH_Y, HIGH_X = HIGH, HIGH + 1, HIGH + 2
 NOWHERE = np.iinfo(np.int64).max
 Sums = NDArray[np.int64]
 
@@ -58,6 +61,16 @@ def paint_runs(runs: Runs, table: NDArray[Any], shape: tuple[int, ...]) -> NDArr
     painted = np.zeros(shape, table.dtype)
     _paint(runs, table, painted.reshape(-1))
     return painted
+
+
+def runs_of_sections(runs: Runs, sections: slice, shape: tuple[int, ...]) -> Runs:
+    """Return the runs of some sections of a block, as if there were no others."""
+    area = shape[1] * shape[2]
+    low, high = sections.start * area, sections.stop * area
+    first, last = np.searchsorted(runs[:, 0], (low, high))
+    chosen: Runs = runs[first:last].copy()
+    chosen[:, 0] -= np.uint32(low)
+    return chosen
 
 
 def pack_runs(
@@ -195,19 +208,19 @@ def _sum(runs, stored, shape, origin, volume_shape, sums):  # type: ignore[no-un
         total = 0
         for place in range(start, start + length):
             total += stored[place]
-        of = sums[np.int64(runs[run, 2]) - 1]
+        own = sums[np.int64(runs[run, 2]) - 1]
         at_z, at_y, at_x = z + origin[0], y + origin[1], start - row + origin[2]
-        if of[0] == 0:
-            of[6] = at_z
-            of[12] = (at_z * volume_shape[1] + at_y) * volume_shape[2] + at_x
-        of[0] += length
-        of[1] += length
-        of[2] += total
-        of[3] += at_z * length
-        of[4] += at_y * length
-        of[5] += at_x * length + length * (length - 1) // 2
-        of[7] = min(of[7], at_y)
-        of[8] = min(of[8], at_x)
-        of[9] = at_z + 1
-        of[10] = max(of[10], at_y + 1)
-        of[11] = max(of[11], at_x + length)
+        if own[VOXELS] == 0:
+            own[LOW_Z] = at_z
+            own[FIRST] = (at_z * volume_shape[1] + at_y) * volume_shape[2] + at_x
+        own[VOXELS] += length
+        own[OWN] += length
+        own[STORED] += total
+        own[SUM_Z] += at_z * length
+        own[SUM_Y] += at_y * length
+        own[SUM_X] += at_x * length + length * (length - 1) // 2
+        own[LOW_Y] = min(own[LOW_Y], at_y)
+        own[LOW_X] = min(own[LOW_X], at_x)
+        own[HIGH_Z] = at_z + 1
+        own[HIGH_Y] = max(own[HIGH_Y], at_y + 1)
+        own[HIGH_X] = max(own[HIGH_X], at_x + length)

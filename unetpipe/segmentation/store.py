@@ -10,7 +10,6 @@
         scratch-<id>/            labelled/, merged/, flooded/: files of blocks
 """
 
-import logging
 import shutil
 from dataclasses import replace
 from math import prod
@@ -22,9 +21,11 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.runtime.files import ListHash, hash_of, read_record, write_record
+from unetpipe.records.segmentation import FinishedObjects, SegmentationIdentity
+from unetpipe.runtime.files import ListHash, hash_of
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.segmentation.block_files import BlockFiles
+from unetpipe.segmentation.merging import LabelledBlocks
 from unetpipe.storage.receipted import ReceiptedStore
 from unetpipe.storage.volumes import (
     create_labels_group,
@@ -32,25 +33,14 @@ from unetpipe.storage.volumes import (
     is_store,
     open_volume,
 )
-from unetpipe.tiling.boxes import (
-    Halo,
-    Roi,
-    Zyx,
-    as_zyx,
-    grid_index,
-    grid_number,
-    grid_shape,
-    whole_volume,
-)
+from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry
-
-log = logging.getLogger(__name__)
 
 LARGEST_BLOCK = 2**32  # voxels; runs are counted in 32 bits
 LABELLED, MERGED, FLOODED = "labelled", "merged", "flooded"
 
 
-class SegmentationHome:
+class SegmentationStore:
     """The folder of one recipe for one volume.
 
     Parameters
@@ -61,9 +51,7 @@ class SegmentationHome:
         Of the prediction.
     block_shards : (z, y, x)
         Shards that one block spans.
-    voxel_size_nm : (z, y, x)
-        Size of a voxel.
-    identity : dict
+    identity : SegmentationIdentity
         What decides the stored bits.
 
     Raises
@@ -77,8 +65,10 @@ class SegmentationHome:
         The same with the blocks of the segmentation.
     identity_sha256 : str
         Hash of the identity.
-    labelled, merged, flooded : BlockFiles
-        What passes leave for the next.
+    labelled : LabelledBlocks
+        Components of blocks.
+    merged, flooded : BlockFiles
+        What else passes leave for the next.
     """
 
     def __init__(
@@ -86,47 +76,28 @@ class SegmentationHome:
         folder: Path,
         geometry: PredictionGeometry,
         block_shards: Zyx,
-        voxel_size_nm: tuple[float, float, float],
-        identity: dict[str, Any],
+        identity: SegmentationIdentity,
     ) -> None:
         shards = zip(geometry.shard, block_shards, strict=True)
         self.geometry = replace(geometry, block=as_zyx(n * k for n, k in shards))
         _check_size(self.geometry, block_shards)
-        self.voxel_size_nm, self.identity = voxel_size_nm, identity
-        self.identity_sha256 = hash_of(identity)
+        self.identity, self.identity_sha256 = identity, hash_of(identity.to_json())
         self.path = folder / f"segmentation-{self.identity_sha256[:8]}"
         self.store = self.path / "segmentation.ome.zarr"
         self.objects_store = self.store / "labels" / "objects"
-        self.receipts = self.path / "receipts"
         cut = hash_of([self.identity_sha256, self.geometry.block])
-        self.scratch = self.path / f"scratch-{cut[:8]}"
-        self._circumstances = Circumstances.here()
-        self.labelled, self.merged, self.flooded = (
-            BlockFiles(self.scratch / name, cut) for name in (LABELLED, MERGED, FLOODED)
+        labelled, self.merged, self.flooded = (
+            BlockFiles(self.path / f"scratch-{cut[:8]}" / name, cut)
+            for name in (LABELLED, MERGED, FLOODED)
         )
+        self.labelled = LabelledBlocks(
+            labelled,
+            self.geometry.volume_shape,
+            self.geometry.block,
+            identity.settings.connectivity,
+        )
+        self._circumstances = Circumstances.here()
         self._shards: ReceiptedStore | None = None
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks of the volume."""
-        return self.geometry.num_blocks
-
-    @property
-    def block_counts(self) -> Zyx:
-        """Blocks along each axis."""
-        return grid_shape(self.geometry.volume_shape, self.geometry.block)
-
-    def block_index(self, number: int) -> Zyx:
-        """Return where a block lies in the grid of blocks."""
-        return grid_index(number, self.block_counts)
-
-    def block_number(self, index: Zyx) -> int:
-        """Return the number of a block."""
-        return grid_number(index, self.block_counts)
-
-    def grow(self, roi: Roi, halo: Halo) -> Roi:
-        """Return a box with its halo, clipped to the volume."""
-        return roi.grow(halo).intersect(whole_volume(self.geometry.volume_shape))
 
     @property
     def shards(self) -> ReceiptedStore:
@@ -137,7 +108,10 @@ class SegmentationHome:
                 "objects": open_volume(self.objects_store, mode="r+"),
             }
             self._shards = ReceiptedStore(
-                self.geometry, self.receipts, arrays, self.identity_sha256
+                self.geometry,
+                self.path / "receipts",
+                arrays,
+                self.identity_sha256,
             )
         return self._shards
 
@@ -149,8 +123,8 @@ class SegmentationHome:
             "shape": self.geometry.volume_shape,
             "chunk": self.geometry.chunk,
             "shard": self.geometry.shard,
-            "voxel_size_nm": self.voxel_size_nm,
-            "attributes": {"identity": self.identity},
+            "voxel_size_nm": self.identity.voxel_size_nm,
+            "attributes": {"identity": self.identity.to_json()},
         }
         with partial_folder(self.store) as staging:
             # Viewers would show a mask of 0 and 1 as a black image.
@@ -193,13 +167,13 @@ class SegmentationHome:
         return {name: digest.hexdigest() for name, digest in total.items()}
 
     @property
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> FinishedObjects | None:
         """What was recorded at the end; None before."""
-        return read_record(self._finished) if self._finished.exists() else None
+        return FinishedObjects.read_if_there(self._finished)
 
-    def finish(self, summary: dict[str, Any]) -> None:
+    def finish(self, summary: FinishedObjects) -> None:
         """Declare the segmentation whole."""
-        write_record(self._finished, summary)
+        summary.write(self._finished)
 
     def tidy(self) -> None:
         """Drop what only the passes needed, and what a killed one has left."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
+from unetpipe.records.segmentation import WrittenFile
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.segmentation.runs import HIGH, LOW, OWN, STORED, SUM, VOXELS, Sums
 
@@ -55,7 +56,7 @@ def _arrow(column: NDArray[np.generic]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
-def write_table(table: pa.Table, folder: Path) -> dict[str, dict[str, str]]:
+def write_table(table: pa.Table, folder: Path) -> dict[str, WrittenFile]:
     """Write ``objects.parquet`` and ``objects.csv``; return their paths and hashes."""
     packed, text = io.BytesIO(), io.BytesIO()
     parquet.write_table(table, packed)
@@ -64,5 +65,5 @@ def write_table(table: pa.Table, folder: Path) -> dict[str, dict[str, str]]:
     for kind, content in (("parquet", packed), ("csv", text)):
         path = folder / f"objects.{kind}"
         write_bytes_atomic(path, content.getvalue())
-        written[kind] = {"path": str(path), "sha256": hash_file(path)}
+        written[kind] = WrittenFile(path=path, sha256=hash_file(path))
     return written

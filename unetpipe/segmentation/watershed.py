@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, generate_binary_structure
 from skimage.segmentation import watershed
 
-from unetpipe.segmentation.thresholds import Connectivity, label_components
+from unetpipe.records.segmentation import ObjectSettings
+from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.tiling.boxes import Halo, as_zyx
 from unetpipe.tiling.quantised import threshold_mask
 
@@ -63,6 +64,16 @@ class SeedRule:
         """What a block must see of the seeds, to flood its own voxels."""
         z = self.reach if self.connectivity == "3d" else 0
         return Halo((z, self.reach, self.reach), (z, self.reach, self.reach))
+
+    @classmethod
+    def of(
+        cls, settings: ObjectSettings, voxel_size: tuple[float, float, float]
+    ) -> "SeedRule":
+        """Return the rule of some settings, with their choices filled in."""
+        distance, reach = settings.seed_distance_vox, settings.seed_reach_vox
+        assert distance is not None
+        assert reach is not None
+        return cls(settings.connectivity, distance, reach, voxel_size)
 
     @property
     def halo(self) -> Halo:

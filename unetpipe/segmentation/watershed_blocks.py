@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.records.segmentation import BlockSeams
 from unetpipe.segmentation.block_labels import connected_axes, face_name
-from unetpipe.segmentation.block_merge import FinalIds, read_labelled
 from unetpipe.segmentation.classes import ClassSource
 from unetpipe.segmentation.components import plane_runs
+from unetpipe.segmentation.merging import FinalIds
 from unetpipe.segmentation.runs import Sums, add_sums, encode_runs, paint_runs, sum_runs
-from unetpipe.segmentation.store import SegmentationHome
+from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.segmentation.watershed import SeedRule
-from unetpipe.tiling.boxes import Roi, Zyx, iterate_grid
+from unetpipe.tiling.boxes import Halo, Roi, Zyx, whole_volume
 
 
 class WatershedPass:
@@ -20,7 +21,7 @@ class WatershedPass:
 
     Parameters
     ----------
-    home : SegmentationHome
+    home : SegmentationStore
     source : ClassSource
         Mask and region of each class.
     rule : SeedRule
@@ -28,13 +29,13 @@ class WatershedPass:
     """
 
     def __init__(
-        self, home: SegmentationHome, source: ClassSource, rule: SeedRule
+        self, home: SegmentationStore, source: ClassSource, rule: SeedRule
     ) -> None:
         self.home, self.source, self.rule = home, source, rule
 
     def seeds(self, roi: Roi) -> tuple[NDArray[np.uint8], int]:
         """Return the class of each seed voxel of a block, and its foreground's size."""
-        seen = self.home.grow(roi, self.rule.halo)
+        seen = self._grow(roi, self.rule.halo)
         inside = roi.relative_to(seen.start).slices
         classes, _, region = self.source.read_region(seen)
         seeds = np.zeros(roi.shape, np.uint8)
@@ -46,11 +47,11 @@ class WatershedPass:
     def flood(self, number: int, ids: FinalIds) -> NDArray[np.uint64]:
         """Return the objects of a block; keep their sums, and how its edges look."""
         roi = self.home.geometry.block_roi(number)
-        seen = self.home.grow(roi, self.rule.halo)
-        near = self.home.grow(roi, self.rule.flood_halo)
+        seen = self._grow(roi, self.rule.halo)
+        near = self._grow(roi, self.rule.flood_halo)
         cut = near.relative_to(seen.start).slices
         classes, stored, region = self.source.read_region(seen)
-        seeds, kinds = self._seeds_near(near, ids)
+        seeds, kinds = self.home.labelled.paint(near, ids, with_kinds=True)
         flooded = np.zeros(near.shape, np.uint64)
         for class_ in self.source.object_classes(region):
             height = self.rule.height(classes == class_, stored)[cut]
@@ -64,7 +65,7 @@ class WatershedPass:
         self._keep(number, roi, inside, flooded, stored[cut][inside.slices])
         return flooded[inside.slices]
 
-    def collect(self, num_objects: int) -> tuple[Sums, dict[str, int]]:
+    def collect(self, num_objects: int) -> tuple[Sums, BlockSeams]:
         """Return the sums of all objects, and where floods of neighbours differ.
 
         Beside each face between blocks lies a plane that both have flooded. Voxels of
@@ -73,10 +74,10 @@ class WatershedPass:
         """
         sums, owners = [], []
         compared = differing = 0
-        for number in range(self.home.num_blocks):
-            index = self.home.block_index(number)
-            ids, of_block = self.home.flooded.read(index, "ids", "sums")
-            sums.append(of_block)
+        for number in range(self.home.geometry.num_blocks):
+            index = self.home.labelled.index(number)
+            ids, own = self.home.flooded.read(index, "ids", "sums")
+            sums.append(own)
             owners.append(ids[1:].astype(np.int64) - 1)
             for axis in self._axes:
                 if index[axis] > 0:
@@ -84,29 +85,16 @@ class WatershedPass:
                     compared += int(np.count_nonzero((ours > 0) | (theirs > 0)))
                     differing += int(np.count_nonzero(ours != theirs))
         total = add_sums(np.concatenate(sums), np.concatenate(owners), num_objects)
-        return total, {"voxels_compared": compared, "voxels_differing": differing}
+        seams = BlockSeams(voxels_compared=compared, voxels_differing=differing)
+        return total, seams
 
     @property
     def _axes(self) -> range:
         return connected_axes(self.rule.connectivity)
 
-    def _seeds_near(
-        self, near: Roi, ids: FinalIds
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-        """Return final ids and classes of the seeds in a box of several blocks."""
-        seeds = np.zeros(near.shape, np.uint64)
-        classes = np.zeros(near.shape, np.uint8)
-        for index in iterate_grid(near, self.home.geometry.block):
-            number = self.home.block_number(index)
-            block = self.home.geometry.block_roi(number)
-            runs, kinds = read_labelled(self.home, number)
-            shared = block.intersect(near)
-            into = shared.relative_to(near.start).slices
-            out_of = shared.relative_to(block.start).slices
-            seeds[into] = paint_runs(runs, ids.of_block(number), block.shape)[out_of]
-            table = np.concatenate([np.zeros(1, np.uint8), kinds])
-            classes[into] = paint_runs(runs, table, block.shape)[out_of]
-        return seeds, classes
+    def _grow(self, roi: Roi, halo: Halo) -> Roi:
+        """Return a box with its halo, clipped to the volume."""
+        return roi.grow(halo).intersect(whole_volume(self.home.geometry.volume_shape))
 
     def _keep(
         self,
@@ -137,13 +125,13 @@ class WatershedPass:
         for axis, plane_ids in beyond.items():
             arrays[f"ids_{axis}"], beside = _compact(plane_ids)
             arrays[face_name(axis, 1)] = encode_runs(np.take(beside, 0, axis=axis))
-        self.home.flooded.save(self.home.block_index(number), arrays)
+        self.home.flooded.save(self.home.labelled.index(number), arrays)
 
     def _rims(
         self, number: int, axis: int
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return a block's first plane, as itself and as the block before floods it."""
-        index = self.home.block_index(number)
+        index = self.home.labelled.index(number)
         shape = self.home.geometry.block_roi(number).shape
         plane = tuple(n for a, n in enumerate(shape) if a != axis)
         before = list(index)

@@ -117,7 +117,7 @@ def evaluate_prediction(
         peak_rss_bytes=peak_rss_bytes(),
         circumstances=Circumstances.here(),
     )
-    write_with_copy(record, scores.to_json(), Path(volume.segmented["store"]).parent)
+    write_with_copy(record, scores, Path(volume.segmented["store"]).parent)
     for role in counts.roles:
         log.info("%s sections: %s", role, _brief(scores, role))
     log.info("all scores, and those of the baselines: %s", record)

@@ -27,7 +27,7 @@ from unetpipe.segmentation.choice import (
     ObjectScore,
     ObjectSearch,
 )
-from unetpipe.segmentation.thresholds import label_components
+from unetpipe.segmentation.components import label_components
 from unetpipe.targets.annotated import Piece
 from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.boxes import whole_volume

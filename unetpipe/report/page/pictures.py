@@ -27,7 +27,7 @@ from unetpipe.report.page.figures import (
 )
 from unetpipe.report.page.mistakes import Mistake
 from unetpipe.report.page.run import Result
-from unetpipe.segmentation.thresholds import label_components
+from unetpipe.segmentation.components import label_components
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.volumes import open_volume
 from unetpipe.targets.weight_map import separate_touching
