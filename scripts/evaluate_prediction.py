@@ -3,15 +3,18 @@
 from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
+from unetpipe.evaluation.scored_volume import EvaluationInputs
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
 
 log_to(Path(snakemake.log[0]))
 evaluate_prediction(
-    prediction=Path(snakemake.input.prediction),
-    segmentation=Path(snakemake.input.segmentation),
-    ingest=Path(snakemake.input.ingest),
-    model_json=Path(snakemake.input.model_json),
+    inputs=EvaluationInputs(
+        prediction=Path(snakemake.input.prediction),
+        segmentation=Path(snakemake.input.segmentation),
+        ingest=Path(snakemake.input.ingest),
+        model_json=Path(snakemake.input.model_json),
+    ),
     rows=snakemake.params.rows,
     evaluation=EvaluationConfig(**snakemake.params.evaluation),
     picture=Path(snakemake.output.picture),

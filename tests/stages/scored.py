@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from unetpipe.config import EvaluationConfig
+from unetpipe.evaluation.scored_volume import EvaluationInputs
 from unetpipe.records.metrics import Metrics
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.components import label_components
@@ -133,10 +134,12 @@ class Scored:
     def evaluate(self, *rows, **settings) -> dict[str, Any]:
         """Score rows like ("test", [0, 1]); without any, all sections are test."""
         evaluate_prediction(
-            prediction=self.folder / "prediction.json",
-            segmentation=self.folder / "segmentation.json",
-            ingest=self.folder / "ingest.json",
-            model_json=self.folder / "model.json",
+            inputs=EvaluationInputs(
+                prediction=self.folder / "prediction.json",
+                segmentation=self.folder / "segmentation.json",
+                ingest=self.folder / "ingest.json",
+                model_json=self.folder / "model.json",
+            ),
             rows=[
                 {"role": role, "sections": sections}
                 for role, sections in rows or [("test", None)]

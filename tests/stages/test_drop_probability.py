@@ -40,7 +40,7 @@ class Dropped(Chain):
     def segment(self, **settings) -> dict:
         record = self.folder / "segmentation.json"
         finish_segmentation(
-            SegmentationInputs(
+            inputs=SegmentationInputs(
                 prediction=self.folder / "prediction.json",
                 model_json=self.model_json,
                 ingest=self.ingest,

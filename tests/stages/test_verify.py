@@ -72,7 +72,7 @@ def verified(tmp_path, make_volume, make_model, monkeypatch) -> Verified:
     chain = Chain(tmp_path / "run", ingest, make_model())
     chain.run()
     finish_segmentation(
-        SegmentationInputs(
+        inputs=SegmentationInputs(
             prediction=chain.folder / "prediction.json",
             model_json=chain.model_json,
             ingest=ingest,

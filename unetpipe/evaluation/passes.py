@@ -32,8 +32,6 @@ from unetpipe.metrics.value_counts import otsu_level
 from unetpipe.records.metrics import Role, Seams
 from unetpipe.storage.volumes import read_roi
 from unetpipe.tiling.boxes import grid_cell
-from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     working = max(80 * isbi_scores, 150 * (baselines and volume.has_instances))
     whole = section * (depth * together + working) if working else 0
     box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
-    shard = prod(volume.predicted["geometry"]["shard"]) * volume.probability.shape[0]
+    shard = prod(volume.records.prediction.geometry.shard) * volume.probability.shape[0]
     return int(BASE_BYTES + max(whole, box, 12 * shard))
 
 
@@ -192,9 +190,9 @@ def _maps(
     yield "unet", box.probability(number)
     if baseline is None:
         return
-    statistics = volume.volume["statistics"][0]
+    statistics = volume.statistics
     grey = box.grey[box.index(number)].astype(np.float32)
-    shade = (grey - statistics["mean"]) / (SHADES * statistics["std"])
+    shade = (grey - statistics.mean) / (SHADES * statistics.std)
     shade = 0.5 + (shade if baseline.bright else -shade)
     yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
     yield "constant", np.full(grey.shape, 0.5, np.float32)
@@ -244,9 +242,9 @@ def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
 
 def measure_seams(volume: ScoredVolume) -> Seams:
     """Compare jumps of probability across tile, block, part faces with those inside."""
-    geometry = PredictionGeometry.from_json(volume.predicted["geometry"])
-    pooling_grid = UNetSpec.from_json(volume.model["spec"]).pooling_grid
-    num_parts = max(1, len(volume.predicted["parts"]))
+    geometry = volume.records.prediction.geometry
+    pooling_grid = volume.records.model.spec.pooling_grid
+    num_parts = max(1, len(volume.records.prediction.parts))
     jumps = SeamJumps(geometry, pooling_grid, num_parts)
     shards = choose_shards(geometry)
     for index in shards:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.errors import DataError
 from unetpipe.evaluation.baselines import GreyScale
 from unetpipe.images.frames import read_frame
 from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.metrics import Role
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import ChannelStatistics, IngestedVolume, StoredLabels
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.targets.weight_map import separate_touching
@@ -24,8 +30,65 @@ from unetpipe.tiling.quantised import as_probability
 BOX_VOX = 512  # along y and x, of boxes that may be of any size
 MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
 
-Record = dict[str, Any]
 Mask = NDArray[np.bool_]
+
+
+class ScoredRow(TypedDict):
+    """A row of the sheet, as the workflow tells it; sections None: all of them."""
+
+    role: Role
+    sections: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationInputs:
+    """The records of what is scored, and of the network that made it.
+
+    Attributes
+    ----------
+    prediction, segmentation, ingest, model_json : Path
+    """
+
+    prediction: Path
+    segmentation: Path
+    ingest: Path
+    model_json: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRecords:
+    """The records of a volume, and of a network that predicted and segmented it."""
+
+    prediction: Prediction
+    segmentation: Segmentation
+    volume: IngestedVolume
+    model: Model
+
+    @classmethod
+    def read(cls, inputs: EvaluationInputs) -> ScoredRecords:
+        """Read all four."""
+        return cls(
+            Prediction.read(inputs.prediction),
+            Segmentation.read(inputs.segmentation),
+            IngestedVolume.read(inputs.ingest),
+            Model.read(inputs.model_json),
+        )
+
+    @property
+    def labels(self) -> StoredLabels:
+        """The labels to score against.
+
+        Raises
+        ------
+        DataError
+            If the volume has none.
+        """
+        if self.volume.labels is None:
+            raise DataError(
+                f"volume {self.volume.volume} has no labels, so there is nothing to "
+                "score against; give it labels, or the role predict"
+            )
+        return self.volume.labels
 
 
 class ScoredVolume:
@@ -33,9 +96,8 @@ class ScoredVolume:
 
     Parameters
     ----------
-    predicted, segmented, volume, model : dict
-        The records ``prediction.json``, ``segmentation.json``, ``ingest.json`` and
-        ``model.json``.
+    records : ScoredRecords
+        Of the volume and the network.
     field_of_interest : int or str
         Voxels at the edge of a section that nobody annotated, or the name of a data
         set of the Cell Tracking Challenge.
@@ -48,52 +110,55 @@ class ScoredVolume:
 
     def __init__(
         self,
-        predicted: Record,
-        segmented: Record,
-        volume: Record,
-        model: Record,
+        records: ScoredRecords,
         field_of_interest: int | str = 0,
     ) -> None:
-        self.predicted, self.segmented, self.model = predicted, segmented, model
-        self.volume = volume
-        self.shape = as_zyx(volume["shape"])
+        labels = records.labels
+        self.records, self.stored_labels = records, labels
+        self.shape = records.volume.shape
         self.border_vox = field_border_vox(field_of_interest)
         check_field(self.shape[1:], self.border_vox)
-        self.num_classes = int(model["num_classes"])
-        self.has_instances = volume["labels"]["label_kind"] == "instances"
-        self.unlabelled: int | None = volume["labels"]["unlabelled"]
-        self.image = open_volume(Path(volume["image"]["store"]))
-        self.labels = open_volume(Path(volume["labels"]["store"]))
-        stored = Path(predicted["outputs"]["probability"]["store"])
+        self.num_classes = records.model.spec.num_classes
+        self.ndim = records.model.spec.ndim
+        self.has_instances = labels.label_kind == "instances"
+        self.unlabelled = labels.unlabelled
+        self.image = open_volume(records.volume.image.store)
+        self.labels = open_volume(labels.store)
+        stored = records.prediction.outputs.probability.store
         check_kept(stored)
         self.probability = open_volume(stored)
-        self.classes = open_volume(Path(segmented["store"]))
-        self.objects = open_volume(Path(segmented["objects"]))
+        self.classes = open_volume(records.segmentation.store)
+        self.objects = open_volume(records.segmentation.objects)
 
     @property
     def name(self) -> str:
         """Of the volume in the sheet."""
-        return str(self.volume["volume"])
+        return self.records.volume.volume
+
+    @property
+    def statistics(self) -> ChannelStatistics:
+        """Of the grey values of the first channel."""
+        return self.records.volume.statistics[0]
 
     @property
     def grey_scale(self) -> GreyScale:
         """The range of grey values of the first channel."""
-        statistics = self.volume["statistics"][0]
+        low, high = self.statistics.minimum, self.statistics.maximum
         is_integer = self.image.dtype.kind in "iu"
-        return GreyScale(statistics["minimum"], statistics["maximum"], is_integer)
+        return GreyScale(low or 0.0, high or 0.0, is_integer)
 
     @property
     def objects_span_sections(self) -> bool:
         """Whether an object may lie in several sections."""
-        return bool(self.segmented["identity"]["settings"]["connectivity"] == "3d")
+        return self.records.segmentation.identity.settings.connectivity == "3d"
 
-    def sections(self, row: Record) -> list[int]:
+    def sections(self, row: ScoredRow) -> list[int]:
         """Return the section numbers of a row of the sheet."""
         if row["sections"] is None:
             return list(range(self.shape[0]))
         return list(row["sections"])
 
-    def roles(self, rows: list[Record]) -> dict[Role, list[int]]:
+    def roles(self, rows: list[ScoredRow]) -> dict[Role, list[int]]:
         """Return the sections of each role that is scored, of rows of the sheet."""
         scored: tuple[Role, ...] = ("validate", "test")
         roles = {
@@ -204,7 +269,7 @@ class ScoredBox:
         labels = read_roi(self.volume.labels, grown)
         if self.volume.unlabelled is not None:
             labels[labels == self.volume.unlabelled] = 0
-        if self.volume.model["spec"]["ndim"] == 2:
+        if self.volume.ndim == 2:
             separated = np.stack([separate_touching(section) for section in labels])
         else:
             separated = separate_touching(labels)
@@ -219,7 +284,7 @@ class ScoredBox:
 
         Frames of the Cell Tracking Challenge have them, annotated or not.
         """
-        paths = self.volume.volume["labels"].get("markers")
+        paths = self.volume.stored_labels.markers
         if not paths or paths[number] is None:
             return None
         return read_frame(Path(paths[number]), self.roi.slices[1:])
@@ -256,7 +321,7 @@ class ScoredBox:
 
     def _grown(self) -> tuple[Roi, Roi]:
         """Return the box with a voxel around it, and where it lies in that."""
-        reach = (0 if self.volume.model["spec"]["ndim"] == 2 else 1, 1, 1)
+        reach = (0 if self.volume.ndim == 2 else 1, 1, 1)
         start = as_zyx(
             max(0, a - r) for a, r in zip(self.roi.start, reach, strict=True)
         )

@@ -140,8 +140,8 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
         left_out=sorted(left_out),
         baseline=baseline,
         has_constant=evaluation.baselines,
-        threshold=volume.segmented["threshold"] if is_binary else None,
-        model_thresholds=volume.model.get("thresholds", {}),
+        threshold=volume.records.segmentation.threshold if is_binary else None,
+        model_thresholds=volume.records.model.thresholds,
         border_vox=volume.border_vox,
     )
 

@@ -95,6 +95,33 @@ class ObjectChoice:
     seed_distance_vox: float | None = None
 
 
+@dataclass(slots=True)
+class Candidate:
+    """One way to make objects, and how these compare with the true ones so far.
+
+    Attributes
+    ----------
+    threshold, smallest_object_vox, seed_distance_vox
+        As ``ObjectChoice`` has them.
+    jaccard : float
+        Sum over the true objects of all sections.
+    hits, objects : int
+        Objects that were found; true and found ones together.
+    """
+
+    threshold: float
+    smallest_object_vox: int
+    seed_distance_vox: float | None = None
+    jaccard: float = 0.0
+    hits: int = 0
+    objects: int = 0
+
+    @property
+    def f1(self) -> float:
+        """F1 of all sections; 1 where there is no object, true or found."""
+        return 2 * self.hits / self.objects if self.objects else 1.0
+
+
 class ObjectSearch:
     """Scores objects of one section after the other, made in many ways.
 
@@ -102,20 +129,28 @@ class ObjectSearch:
     ----------
     rule : ObjectRule
         How objects are made, as far as that is not to be chosen.
+
+    Attributes
+    ----------
+    ways : list of list of Candidate
+        Candidates that differ only by which objects are too small stand together:
+        their objects are made once.
     """
 
     def __init__(self, rule: ObjectRule) -> None:
         self.rule = rule
         smallest, distance = rule.smallest_object_vox, rule.seed_distance_vox
-        self.thresholds = THRESHOLDS
-        self.sizes = SMALLEST_SIZES if smallest is None else (smallest,)
-        self.distances: tuple[float | None, ...] = (None,)
+        thresholds: Sequence[float] = THRESHOLDS
+        sizes: Sequence[int] = SMALLEST_SIZES if smallest is None else (smallest,)
+        distances: Sequence[float | None] = (None,)
         if rule.method == "watershed":
-            self.thresholds = FEWER_THRESHOLDS
-            self.sizes = (smallest or 0,)
-            self.distances = SEED_DISTANCES if distance is None else (distance,)
-        shape = len(self.thresholds), len(self.sizes) * len(self.distances)
-        self._jaccard, self._hits, self._objects = (np.zeros(shape) for _ in range(3))
+            thresholds, sizes = FEWER_THRESHOLDS, (smallest or 0,)
+            distances = SEED_DISTANCES if distance is None else (distance,)
+        self.ways = [
+            [Candidate(threshold, size, depth) for size in sizes]
+            for threshold in thresholds
+            for depth in distances
+        ]
         self._truth_sizes: list[NDArray[np.int64]] = []
         self._has_f1 = True
 
@@ -153,26 +188,29 @@ class ObjectSearch:
         Of equal ones that with the better other score is taken, then the smaller size
         or depth, then the threshold nearer to 0.5.
         """
-        scores = {"seg": self._seg(), "f1": self._f1()}
-        other = scores["f1" if by == "seg" else "seg"]
         best: ObjectChoice | None = None
-        best_key = (-inf,) * 4
-        for t, threshold in enumerate(self.thresholds):
-            for s in self._allowed():
-                if not isfinite(scores[by][t, s]):
-                    continue
-                second = other[t, s] if isfinite(other[t, s]) else 0.0
-                far = abs(threshold - 0.5)
-                key = (round(scores[by][t, s], 12), round(second, 12), -s, -far)
-                if key > best_key:
-                    best_key = key
-                    best = ObjectChoice(
-                        threshold,
-                        self.sizes[s % len(self.sizes)],
-                        float(scores["seg"][t, s]),
-                        float(scores["f1"][t, s]),
-                        self.distances[s // len(self.sizes)],
-                    )
+        best_key = (-inf,) * 5
+        for candidate in self._allowed():
+            scores = {"seg": self._seg(candidate), "f1": self._f1(candidate)}
+            if not isfinite(scores[by]):
+                continue
+            other = scores["f1" if by == "seg" else "seg"]
+            key = (
+                round(scores[by], 12),
+                round(other, 12) if isfinite(other) else 0.0,
+                -(candidate.seed_distance_vox or 0.0),
+                -float(candidate.smallest_object_vox),
+                -abs(candidate.threshold - 0.5),
+            )
+            if key > best_key:
+                best_key = key
+                best = ObjectChoice(
+                    candidate.threshold,
+                    candidate.smallest_object_vox,
+                    scores["seg"],
+                    scores["f1"],
+                    candidate.seed_distance_vox,
+                )
         return best
 
     def _add_image(
@@ -192,7 +230,8 @@ class ObjectSearch:
         self._has_f1 &= has_f1
         true, sizes = ContingencyTable.from_arrays(truth, truth).truth_sizes()
         self._truth_sizes.append(sizes[true != 0])
-        for t, s, ids in self._tried(stored, voxel_size):
+        for candidates in self.ways:
+            ids = self._make(candidates[0], stored, voxel_size)
             whole = ContingencyTable.from_arrays(truth, ids)
             inside, void = whole, None
             if has_f1 and not is_complete:
@@ -200,60 +239,58 @@ class ObjectSearch:
                 nothing = np.zeros_like(ids)
                 void = ContingencyTable.from_arrays(nothing, ids, where=unknown)
             found, voxels = whole.result_sizes()
-            is_cut = self.rule.method == "watershed"  # sizes are of its seeds
-            for k, smallest in enumerate((0,) if is_cut else self.sizes, s):
+            for candidate in candidates:
+                is_cut = self.rule.method == "watershed"  # sizes are of its seeds
+                smallest = 0 if is_cut else candidate.smallest_object_vox
                 kept = found[voxels >= smallest]
                 references = match_references(keep_results(whole, kept))
-                self._jaccard[t, k] += references.jaccard.sum()
+                candidate.jaccard += float(references.jaccard.sum())
                 if has_f1:
                     matches = match_instances(
                         keep_results(inside, kept),
                         void=None if void is None else keep_results(void, kept),
                     )
-                    self._hits[t, k] += matches.num_hits()
-                    self._objects[t, k] += matches.num_truth + matches.num_result
+                    candidate.hits += matches.num_hits()
+                    candidate.objects += matches.num_truth + matches.num_result
 
-    def _tried(
-        self, stored: NDArray[np.uint8], voxel_size: tuple[float, float, float]
-    ) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """Yield objects made in all ways: threshold, first column of scores, ids."""
-        rule = self.rule
-        for t, threshold in enumerate(self.thresholds):
-            for d, distance in enumerate(self.distances):
-                if distance is None:
-                    ids, _ = label_components(threshold_mask(stored, threshold), "3d")
-                    yield t, d, ids
-                    continue
-                seeds = SeedRule(
-                    rule.connectivity, distance, rule.seed_reach_vox, voxel_size
-                )
-                flood = rule.flood_threshold
-                yield (
-                    t,
-                    d,
-                    seeds.objects(
-                        stored,
-                        threshold,
-                        threshold if flood is None else min(threshold, flood),
-                        self.sizes[0],
-                    ),
-                )
+    def _make(
+        self,
+        candidate: Candidate,
+        stored: NDArray[np.uint8],
+        voxel_size: tuple[float, float, float],
+    ) -> NDArray[Any]:
+        """Return the objects of a candidate, those that are too small included."""
+        rule, threshold = self.rule, candidate.threshold
+        if candidate.seed_distance_vox is None:
+            return label_components(threshold_mask(stored, threshold), "3d")[0]
+        seeds = SeedRule(
+            rule.connectivity,
+            candidate.seed_distance_vox,
+            rule.seed_reach_vox,
+            voxel_size,
+        )
+        flood = rule.flood_threshold
+        return seeds.objects(
+            stored,
+            threshold,
+            threshold if flood is None else min(threshold, flood),
+            candidate.smallest_object_vox,
+        )
 
-    def _seg(self) -> NDArray[np.float64]:
+    def _seg(self, candidate: Candidate) -> float:
         num_truth = sum(sizes.size for sizes in self._truth_sizes)
-        return self._jaccard / num_truth if num_truth else np.full_like(self._hits, nan)
+        return candidate.jaccard / num_truth if num_truth else nan
 
-    def _f1(self) -> NDArray[np.float64]:
-        f1 = np.full_like(self._hits, nan)
-        if self._has_f1 and self._truth_sizes:
-            f1[:] = 1.0
-            np.divide(2 * self._hits, self._objects, out=f1, where=self._objects > 0)
-        return f1
+    def _f1(self, candidate: Candidate) -> float:
+        return candidate.f1 if self._has_f1 and self._truth_sizes else nan
 
-    def _allowed(self) -> Sequence[int]:
-        """Return which sizes may be chosen: none that threatens true objects."""
-        if len(self.sizes) == 1 or not self._truth_sizes:
-            return range(len(self.distances))
-        true = np.concatenate(self._truth_sizes)
-        usual = float(np.median(true)) if true.size else 0.0
-        return [s for s, n in enumerate(self.sizes) if n <= LARGEST_SHARE * usual]
+    def _allowed(self) -> Iterator[Candidate]:
+        """Yield what may be chosen: no size that threatens true objects."""
+        usual = inf
+        if len(self.ways[0]) > 1 and self._truth_sizes:
+            true = np.concatenate(self._truth_sizes)
+            usual = float(np.median(true)) if true.size else 0.0
+        for candidates in self.ways:
+            for candidate in candidates:
+                if candidate.smallest_object_vox <= LARGEST_SHARE * usual:
+                    yield candidate

@@ -2,13 +2,18 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.passes import measure_seams, project_memory
 from unetpipe.evaluation.score_rows import definitions_of
-from unetpipe.evaluation.scored_volume import ScoredVolume
+from unetpipe.evaluation.scored_volume import (
+    EvaluationInputs,
+    ScoredRecords,
+    ScoredRow,
+    ScoredVolume,
+)
 from unetpipe.evaluation.tables import (
     calibrations,
     count,
@@ -19,11 +24,11 @@ from unetpipe.evaluation.tables import (
     voxel_tables,
 )
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.metrics import Metrics, Role, SectionScores
+from unetpipe.records.metrics import Definition, Metrics, Role, SectionScores, Table
 from unetpipe.report.catalogue import SCORES
 from unetpipe.report.page.charts import standalone
 from unetpipe.report.page.plots import plot_seams
-from unetpipe.runtime.files import read_record, write_bytes_atomic
+from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.storage.keeping import write_with_copy
 
@@ -34,11 +39,8 @@ SHOWN_SECTIONS = 3
 
 def evaluate_prediction(
     *,
-    prediction: Path,
-    segmentation: Path,
-    ingest: Path,
-    model_json: Path,
-    rows: list[dict[str, Any]],
+    inputs: EvaluationInputs,
+    rows: list[ScoredRow],
     evaluation: EvaluationConfig,
     picture: Path,
     sections: Path,
@@ -53,10 +55,10 @@ def evaluate_prediction(
 
     Parameters
     ----------
-    prediction, segmentation, ingest, model_json : Path
+    inputs : EvaluationInputs
         Records.
-    rows : list of dict
-        ``{"role": "validate" | "test", "sections": list or None}`` of this volume.
+    rows : list of ScoredRow
+        Of this volume.
     evaluation : EvaluationConfig
         Which scores and baselines.
     picture : Path
@@ -73,13 +75,7 @@ def evaluate_prediction(
         If the field of interest leaves nothing of a section.
     """
     began = time.monotonic()
-    volume = ScoredVolume(
-        read_record(prediction),
-        read_record(segmentation),
-        read_record(ingest),
-        read_record(model_json),
-        evaluation.field_of_interest_vox,
-    )
+    volume = ScoredVolume(ScoredRecords.read(inputs), evaluation.field_of_interest_vox)
     projected = project_memory(
         volume, isbi_scores=evaluation.isbi_scores, baselines=evaluation.baselines
     )
@@ -91,18 +87,14 @@ def evaluate_prediction(
     ranked = rank_sections(tables)
     SectionScores(
         volume=volume.name,
-        definitions=definitions_of(
-            row.metric for table in tables for row in table.rows
-        ),
+        definitions=_defined(tables),
         rows=tuple(describe_sections(counts)),
         circumstances=Circumstances.here(),
     ).write(sections)
     scores = Metrics(
         volume=volume.name,
         schema_version=1,
-        definitions=definitions_of(
-            row.metric for table in (*tables, *objects) for row in table.rows
-        ),
+        definitions=_defined((*tables, *objects)),
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
         left_out=tuple(counts.left_out),
         tables=tables,
@@ -117,10 +109,14 @@ def evaluate_prediction(
         peak_rss_bytes=peak_rss_bytes(),
         circumstances=Circumstances.here(),
     )
-    write_with_copy(record, scores, Path(volume.segmented["store"]).parent)
+    write_with_copy(record, scores, volume.records.segmentation.home)
     for role in counts.roles:
         log.info("%s sections: %s", role, _brief(scores, role))
     log.info("all scores, and those of the baselines: %s", record)
+
+
+def _defined(tables: Iterable[Table]) -> dict[str, Definition]:
+    return definitions_of(row.metric for table in tables for row in table.rows)
 
 
 def _brief(scores: Metrics, role: Role) -> str:

@@ -21,8 +21,8 @@ LISTED = 20  # shards that are not whole
 
 
 def finish_segmentation(
-    inputs: SegmentationInputs,
     *,
+    inputs: SegmentationInputs,
     parts: list[Path],
     record: Path,
     with_pyramid: bool = True,

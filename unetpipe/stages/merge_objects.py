@@ -12,7 +12,7 @@ from unetpipe.segmentation.passes import SegmentationInputs, at_work_on
 log = logging.getLogger(__name__)
 
 
-def merge_objects(inputs: SegmentationInputs, *, record: Path) -> None:
+def merge_objects(*, inputs: SegmentationInputs, record: Path) -> None:
     """Merge the components of all blocks, and create the empty stores.
 
     Only faces and sums of the blocks are read.

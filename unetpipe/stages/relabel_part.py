@@ -5,7 +5,7 @@ from pathlib import Path
 from unetpipe.segmentation.passes import Segmentation, SegmentationInputs, finish_part
 
 
-def relabel_part(inputs: SegmentationInputs, *, part: int, record: Path) -> None:
+def relabel_part(*, inputs: SegmentationInputs, part: int, record: Path) -> None:
     """Write mask and objects of the blocks of one part that are not whole yet.
 
     Parameters

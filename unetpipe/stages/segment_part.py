@@ -5,7 +5,7 @@ from pathlib import Path
 from unetpipe.segmentation.passes import Segmentation, SegmentationInputs, finish_part
 
 
-def segment_part(inputs: SegmentationInputs, *, part: int, record: Path) -> None:
+def segment_part(*, inputs: SegmentationInputs, part: int, record: Path) -> None:
     """Label the blocks of one part that have no valid receipt yet.
 
     Parameters
