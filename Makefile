@@ -30,7 +30,7 @@ MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
 # One worker a processor; the tests of a file share what they have built.
 PYTEST := pytest --numprocesses auto --dist loadfile
 
-.PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu fix schema clean
+.PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu gpu-check fix schema clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' Makefile
@@ -98,6 +98,10 @@ bench: venv ## Measure speed, memory and exactness; ONLY="engine memory" for som
 # Takes the Python that is there and asks for no network: for machines lent for minutes.
 bench-gpu: ## The same on CUDA in less than 8 minutes
 	$(PYTHON) -m tests.benchmarks --device cuda --minutes 6 $(ONLY)
+
+# Results first, then figures; --device cpu --quick tries the command itself.
+gpu-check: ## Prove on a first GPU that results are right, in less than 8 minutes
+	$(PYTHON) -m tests.gpu_check $(ONLY)
 
 fix: venv ## Format, and mend what the linters can mend
 	ruff check --fix .
