@@ -9,7 +9,8 @@ import termios
 
 import pytest
 
-from unetpipe.runtime.progress import Progress, describe_seconds
+from unetpipe.runtime.progress import Progress
+from unetpipe.runtime.text import describe_seconds
 
 JOB = """
 import logging, sys
@@ -69,7 +70,8 @@ def test_lines_come_after_some_seconds_only(caplog, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (121, "2 min"), (7201, "2.0 h")]
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (121, "2 min 1 s"), (7201, "2 h 0 min")],
 )
 def test_lengths_of_time_are_said_in_their_own_unit(seconds, text) -> None:
     assert describe_seconds(seconds) == text

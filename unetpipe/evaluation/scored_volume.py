@@ -177,11 +177,11 @@ class ScoredVolume:
             inside = [z for z in numbers if start <= z < stop]
             for y in range(0, self.shape[1] if inside else 0, step[0]):
                 for x in range(0, self.shape[2], step[1]):
-                    end = (
+                    far = (
                         min(y + step[0], self.shape[1]),
                         min(x + step[1], self.shape[2]),
                     )
-                    yield ScoredBox(self, inside, Roi((start, y, x), (stop, *end)))
+                    yield ScoredBox(self, inside, Roi((start, y, x), (stop, *far)))
 
     def whole_sections(self, numbers: list[int]) -> Iterator[ScoredBox]:
         """Yield some sections whole, one or a few at a time."""

@@ -257,11 +257,11 @@ def _jumps(
         Of several classes half the sum over them, which for two is the jump of either.
     voxels : int64 array, shape (strips,)
     """
-    begin = [slice(None)] * 4
+    region = [slice(None)] * 4
     for other in range(3):
         if other != axis and shard.start[other] > 0:
-            begin[1 + other] = slice(1, None)
-    values = stored[tuple(begin)].astype(np.int16)
+            region[1 + other] = slice(1, None)
+    values = stored[tuple(region)].astype(np.int16)
     jumps = np.abs(np.diff(values, axis=1 + axis)).sum(axis=0, dtype=np.int32)
     voxels = np.ones((1, 1, 1), np.int64)
     if not jumps.size:

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from unetpipe.runtime.text import describe_seconds
+
 Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
@@ -93,18 +95,3 @@ def track(items: Sequence[Item], about: str, unit: str) -> Iterator[Item]:
         for item in items:
             yield item
             progress.update()
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a length of time as people say it.
-
-    Examples
-    --------
-    >>> describe_seconds(42), describe_seconds(4000), describe_seconds(200_000)
-    ('42 s', '67 min', '55.6 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

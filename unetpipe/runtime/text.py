@@ -1,6 +1,7 @@
 """Tables and quantities for people who read them in a terminal."""
 
 from collections.abc import Sequence
+from math import isinf
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -41,3 +42,42 @@ def describe_quantity(value: float, unit: str, *, base: int = 1000) -> str:
     if base == 1024 and not prefix:
         return f"{size:.0f} B"
     return f"{size:.3g} {PREFIXES[prefix]}{unit}".rstrip()
+
+
+def describe_seconds(seconds: float | None) -> str:
+    """Return a length of time as people say it; nothing if nobody knows it.
+
+    Examples
+    --------
+    >>> describe_seconds(0.42), describe_seconds(75), describe_seconds(8000)
+    ('0.42 s', '1 min 15 s', '2 h 13 min')
+    """
+    if seconds is None:
+        return ""
+    if isinf(seconds):
+        return "unknown time"
+    if seconds < 60:
+        return f"{seconds:.2f} s" if 0 < seconds < 0.1 else f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def in_words(number: float) -> str:
+    """Return a count as one would say it.
+
+    Examples
+    --------
+    >>> in_words(31030658), in_words(485682), in_words(898)
+    ('31 million', '486 thousand', '898')
+    """
+    for limit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= limit:
+            return f"{number / limit:.3g} {word}"
+    return f"{number / 1e3:.3g} thousand" if number >= 1e4 else f"{number:,.0f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 section``, ``3 sections``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

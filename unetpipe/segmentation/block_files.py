@@ -49,15 +49,15 @@ class BlockFiles:
 
     def save(self, index: Zyx, arrays: dict[str, NDArray[Any]]) -> None:
         """Write a block's file, then its receipt."""
-        about, pieces, offset = {}, [], 0
+        about, contents, offset = {}, [], 0
         for name, array in arrays.items():
-            piece = array.tobytes()
-            about[name] = (array.dtype.str, array.shape, offset, crc32(piece))
-            pieces.append(_pad(piece))
-            offset += len(pieces[-1])
+            voxels = array.tobytes()
+            about[name] = (array.dtype.str, array.shape, offset, crc32(voxels))
+            contents.append(_pad(voxels))
+            offset += len(contents[-1])
         head = json.dumps(about).encode()
         head = _pad(len(head).to_bytes(LENGTH_BYTES, "little") + head)
-        content = b"".join([head, *pieces])
+        content = b"".join([head, *contents])
         write_bytes_atomic(self._path(index), content)
         receipt = FilesReceipt(
             files={FILE: hashlib.sha256(content).hexdigest()}, identity=self.identity

@@ -20,8 +20,7 @@ from unetpipe.runtime.files import (
     write_record,
 )
 from unetpipe.runtime.machine import GIB, choose_threads, has_cuda_driver
-from unetpipe.runtime.progress import describe_seconds
-from unetpipe.runtime.text import describe_quantity, format_table
+from unetpipe.runtime.text import describe_quantity, describe_seconds, format_table
 from unetpipe.tiling.boxes import as_zyx
 from unetpipe.tiling.forecast import (
     Forecast,

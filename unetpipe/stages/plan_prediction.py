@@ -25,8 +25,7 @@ from unetpipe.records.probe import Probe
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.machine import check_free_disk
-from unetpipe.runtime.progress import describe_seconds
-from unetpipe.runtime.text import describe_quantity
+from unetpipe.runtime.text import describe_quantity, describe_seconds
 from unetpipe.storage.ngff import name_classes
 from unetpipe.storage.predictions import PredictionHome
 from unetpipe.tiling.boxes import grid_shape

@@ -10,8 +10,7 @@ from unetpipe.report.run_state import (
     record_state,
     training_state,
 )
-from unetpipe.runtime.progress import describe_seconds
-from unetpipe.runtime.text import describe_quantity, format_table
+from unetpipe.runtime.text import describe_quantity, describe_seconds, format_table
 
 HEADER = ("network", "volume", "step", "state", "done", "rate", "left", "")
 

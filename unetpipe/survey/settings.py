@@ -11,7 +11,7 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
-from unetpipe.runtime.progress import describe_seconds
+from unetpipe.runtime.text import describe_seconds
 from unetpipe.survey.label_kinds import Kind
 from unetpipe.survey.suggestions import FEWEST_STEPS, VolumePrint, choose_rate, suggest
 from unetpipe.tiling.boxes import Zyx, as_zyx

@@ -17,15 +17,8 @@ from unetpipe.report.page.comparison import (
 )
 from unetpipe.report.page.members import told_of_members
 from unetpipe.report.page.pictures import Picture, SectionViewer
-from unetpipe.report.page.text import (
-    METRICS,
-    PLAIN_NAMES,
-    count,
-    format_score,
-    format_seconds,
-    in_words,
-    metric_label,
-)
+from unetpipe.report.page.text import METRICS, PLAIN_NAMES, format_score, metric_label
+from unetpipe.runtime.text import count, describe_seconds, in_words
 
 Shown = dict[str, Any]
 
@@ -179,7 +172,7 @@ def _show_network(compared: Compared, metrics: Sequence[str]) -> Shown:
     if members := network.description.members:
         told = told_of_members(len(members), num_parameters)
     if network.training and network.training.steps is not None:
-        seconds = format_seconds(network.training.seconds)
+        seconds = describe_seconds(network.training.seconds)
         told += f", {network.training.steps:,} steps, {seconds}"
     if network.adoption:
         told += f"; from {network.adoption.folder}"

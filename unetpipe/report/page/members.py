@@ -10,8 +10,8 @@ from unetpipe.report.page.text import (
     format_score,
     format_sections,
     format_threshold,
-    in_words,
 )
+from unetpipe.runtime.text import in_words
 
 MOST_VOLUMES = 2  # whose sections are listed
 

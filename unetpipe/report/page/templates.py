@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unetpipe.report.page.text import count, format_seconds, in_words
+from unetpipe.runtime.text import count, describe_seconds, in_words
 
 
 def render(template: str, page: dict[str, Any]) -> bytes:
@@ -29,7 +29,7 @@ def render(template: str, page: dict[str, Any]) -> bytes:
     environment.filters |= {
         "in_words": in_words,
         "count": count,
-        "duration": format_seconds,
+        "duration": describe_seconds,
     }
     return environment.get_template(template).render(page).encode()
 

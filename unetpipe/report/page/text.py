@@ -91,63 +91,6 @@ def format_threshold(threshold: float | None) -> str:
     return "" if threshold is None else f"{threshold:.3g}"
 
 
-def format_seconds(seconds: float | None) -> str:
-    """Return a duration in the unit that suits it.
-
-    Examples
-    --------
-    >>> format_seconds(0.42), format_seconds(75), format_seconds(8000)
-    ('0.42 s', '1 min 15 s', '2 h 13 min')
-    """
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds >= 0.1 else f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def in_words(number: float) -> str:
-    """Return a count as one would say it.
-
-    Examples
-    --------
-    >>> in_words(31030658), in_words(485682), in_words(898)
-    ('31 million', '486 thousand', '898')
-    """
-    for limit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if number >= limit:
-            return f"{number / limit:.3g} {word}"
-    return f"{number / 1e3:.3g} thousand" if number >= 1e4 else f"{number:,.0f}"
-
-
-def format_bytes(number: float) -> str:
-    """Return an amount of memory or disk.
-
-    Examples
-    --------
-    >>> format_bytes(10485760), format_bytes(0)
-    ('10.5 MB', '0 B')
-    """
-    return format_quantity(number, "B")
-
-
-def format_quantity(number: float, unit: str = "") -> str:
-    """Return a large number with its prefix, and a space after the digits.
-
-    Examples
-    --------
-    >>> format_quantity(31030658, "FLOP"), format_quantity(7)
-    ('31 MFLOP', '7 ')
-    """
-    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g} {prefix}{unit}"
-    return f"{number:.3g} {unit}"
-
-
 def format_shape(shape: Iterable[float]) -> str:
     """Return lengths along z, y, x: ``30 × 512 × 512``."""
     return " \N{MULTIPLICATION SIGN} ".join(f"{n:g}" for n in shape)
@@ -168,8 +111,3 @@ def format_sections(numbers: Sequence[int]) -> str:
         else:
             ranges.append([number, number])
     return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in ranges)
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 section``, ``3 sections``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

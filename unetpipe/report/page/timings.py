@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.text import count, format_bytes, format_seconds, in_words
+from unetpipe.runtime.text import count, describe_quantity, describe_seconds, in_words
 
 Shown = dict[str, Any]
 
@@ -100,13 +100,13 @@ def _show_rule(rule: str, jobs: list[Job], sizes: dict[Path, int]) -> Shown:
     return {
         "rule": rule,
         "num_jobs": len(jobs),
-        "time": format_seconds(seconds),
+        "time": describe_seconds(seconds),
         "hours": f"{seconds / 3600:.3g}",
         "rate": in_words(voxels / seconds) if voxels and seconds else "",
-        "disk": format_bytes(disk) if disk else "",
+        "disk": describe_quantity(disk, "B") if disk else "",
         "note": jobs[0].note if len(jobs) == 1 else "",
         "jobs": [
-            {"of": job.of, "time": format_seconds(job.seconds), "note": job.note}
+            {"of": job.of, "time": describe_seconds(job.seconds), "note": job.note}
             for job in jobs
             if len(jobs) > 1
         ],

@@ -30,16 +30,13 @@ from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
     PLAIN_NAMES,
-    format_bytes,
-    format_quantity,
     format_range,
     format_score,
-    format_seconds,
     format_sections,
     format_shape,
     format_threshold,
-    in_words,
 )
+from unetpipe.runtime.text import describe_quantity, describe_seconds, in_words
 
 Shown = dict[str, Any]
 Sizes = list[list[int]]  # of true and of found objects
@@ -244,7 +241,7 @@ def _facts_of_training(network: Network) -> Iterator[tuple[str, str]]:
     if training and training.resumed_at:
         yield "Resumed after step", ", ".join(f"{s:,}" for s in training.resumed_at)
     if training and training.seconds is not None:
-        yield "Time", format_seconds(training.seconds)
+        yield "Time", describe_seconds(training.seconds)
 
 
 def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
@@ -266,7 +263,7 @@ def _facts_of_prediction(result: Result) -> Iterator[tuple[str, str]]:
     yield "Chunk", format_shape(geometry.chunk)
     yield "Shard", format_shape(geometry.shard)
     yield "Block", format_shape(geometry.block)
-    work = f"{projected.num_tiles:,} tiles, {format_quantity(projected.flop, 'FLOP')}"
+    work = f"{projected.num_tiles:,} tiles, {describe_quantity(projected.flop, 'FLOP')}"
     if probe:
         share = 100 * probe.tile_efficiency
         work += f", of which {share:.0f} % would be needed without halos"
@@ -274,12 +271,12 @@ def _facts_of_prediction(result: Result) -> Iterator[tuple[str, str]]:
     yield "Precision", f"{plan.precision} on {', '.join(result.devices)}"
     yield "Threads", str(plan.threads)
     took = sum(part.seconds for part in parts)
-    hours = format_seconds(3600 * projected.hours)
-    yield "Time of all parts", f"{format_seconds(took)}, {hours} projected"
+    hours = describe_seconds(3600 * projected.hours)
+    yield "Time of all parts", f"{describe_seconds(took)}, {hours} projected"
     peaks = [part.peak_rss_bytes for part in parts]
     if peaks:
         yield (
             "Memory",
-            f"{format_bytes(max(peaks))} at most, "
-            f"{format_bytes(projected.peak_rss_bytes)} projected",
+            f"{describe_quantity(max(peaks), 'B')} at most, "
+            f"{describe_quantity(projected.peak_rss_bytes, 'B')} projected",
         )

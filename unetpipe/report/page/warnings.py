@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from unetpipe.records.metrics import Metrics
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.text import count, format_range, format_sections
+from unetpipe.report.page.text import format_range, format_sections
+from unetpipe.runtime.text import count
 
 
 def collect_warnings(run: Run) -> list[str]:
