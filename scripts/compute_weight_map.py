@@ -15,4 +15,5 @@ compute_weight_map(
     border_store=Path(snakemake.params.border_store),
     target_store=Path(snakemake.params.target_store),
     record=Path(snakemake.output.record),
+    field_of_interest=snakemake.params.field_of_interest,
 )

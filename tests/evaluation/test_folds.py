@@ -19,7 +19,7 @@ from unetpipe.records.metrics import SectionTerms
 def scored(probability, cells):
     scores = ThresholdScores(with_warping=True)
     for number, (section, mask) in enumerate(zip(probability, cells, strict=True)):
-        scores.add(number, section, mask)
+        scores.add(number, section, mask, mask)
     return scores.curves()
 
 

@@ -9,6 +9,7 @@ from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.runtime.files import read_record
+from unetpipe.stages.compute_weight_map import compute_weight_map
 from unetpipe.storage.volumes import open_volume, shard_path, shard_shape
 from unetpipe.targets.weight_map import (
     compute_border_term,
@@ -174,3 +175,27 @@ def test_instances_need_two_classes(tmp_path):
 def test_a_volume_without_labels_is_refused(tmp_path, make_volume):
     with pytest.raises(DataError, match=r"volume vol has no labels.*role predict"):
         weigh(make_volume((2, 16, 16)))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_rim_that_nobody_annotated_weighs_nothing(tmp_path, ndim):
+    labels = draw_instances((2, 50, 60))
+    record = ingest(tmp_path / "vol", labels)
+    compute_weight_map(
+        ingest=record,
+        weight_map=WeightMapConfig(),
+        num_classes=2,
+        ndim=ndim,
+        border_store=tmp_path / "border.zarr",
+        target_store=tmp_path / "target.zarr",
+        record=tmp_path / "weight_map.json",
+        field_of_interest=9,
+    )
+    target = np.asarray(open_volume(tmp_path / "target.zarr")[...])
+    border = np.asarray(open_volume(tmp_path / "border.zarr")[...])
+    known = np.zeros(labels.shape, bool)
+    known[:, 9:-9, 9:-9] = True
+    assert ((target != 255) == known).all()
+    assert (border[~known] == 0).all()
+    counts = np.array(read_record(tmp_path / "weight_map.json")["class_counts"])
+    assert counts.sum() == known.sum()

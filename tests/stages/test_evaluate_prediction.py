@@ -67,7 +67,7 @@ def by_chunk(cells, tmp_path_factory):
         rows = ("validate", [0, 1]), ("test", [2, 3, 4])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("unetpipe.evaluation.scored_volume.BOX_VOX", 16)
-            records.append(scored.evaluate(*rows, field_of_interest_vox=5))
+            records.append(scored.evaluate(*rows, field_of_interest_vox=0))
     return records
 
 
@@ -77,10 +77,10 @@ def test_scores_do_not_depend_on_chunks(by_chunk, key):
 
 
 def test_voxels_are_scored_as_in_memory(by_chunk, cells):
-    _, truth, probability = cells
+    labels, truth, probability = cells
     stored = probability.astype(np.float32)
     whole = score_stack(stored[2:], truth[2:])
-    for metric in ("pixel_error", "rand_error", "v_rand", "v_info"):
+    for metric in ("rand_error", "v_rand", "v_info"):
         row = find_row(by_chunk[0]["tables"], "test", "unet", metric)
         assert row["best"]["score"] == getattr(whole, metric).best().score
     warped = collect_warping(
@@ -89,7 +89,8 @@ def test_voxels_are_scored_as_in_memory(by_chunk, cells):
     row = find_row(by_chunk[0]["tables"], "test", "unet", "warping_error")
     assert row["best"]["score"] == warped.warping_error.best().score
     mask = stored > 0.5
-    scores = class_scores(confusion_matrix(truth[2:], mask[2:], 2))
+    drawn = (labels[2:] > 0).astype(np.uint8)
+    scores = class_scores(confusion_matrix(drawn, mask[2:], 2))
     row = find_row(by_chunk[0]["tables"], "test", "unet", "dice_class_1")
     assert row["chosen"]["score"] == pytest.approx(scores.dice[1], abs=1e-12)
 
@@ -175,7 +176,7 @@ def test_the_record_says_what_was_scored(by_chunk):
     assert sorted(record["sections_best"] + record["sections_worst"]) == sorted(
         2 * [2, 3, 4]
     )
-    assert record["objects"][1]["field_border_vox"] == 5
+    assert record["objects"][1]["field_border_vox"] == 0
     assert sum(record["objects"][1]["sizes"]["unet"]["truth"]) == len(
         {(z, i) for z in (2, 3, 4) for i in np.unique(drawn_cells()[z]) if i}
     )
@@ -369,3 +370,37 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, mode):
     assert many - few < 25 * 2**20
     record = read_record(tmp_path / "128" / "metrics.json")
     assert many < record["projected_peak_rss_bytes"] < 3 * many
+
+
+def test_overlap_is_scored_against_the_annotation_as_drawn(tmp_path):
+    """Cells that touch: the borders that training puts between them are no truth."""
+    labels = np.zeros((1, 32, 32), np.uint32)
+    for number, x in enumerate(range(0, 32, 4)):
+        labels[0, 4:28, x : x + 4] = number + 1
+    probability = (labels > 0).astype(float)
+    record = Scored(tmp_path / "run", probability, labels, kind="instances").evaluate()
+    for metric in ("dice_class_1", "iou_class_1", "recall_class_1"):
+        row = find_row(record["tables"], "test", "unet", metric)
+        assert row["chosen"]["score"] == 1, metric
+        assert "as it was drawn" in row["definition"]
+    row = find_row(record["tables"], "test", "unet", "pixel_error")
+    assert row["best"]["score"] == 0
+    rand = find_row(record["tables"], "test", "unet", "rand_error")
+    assert rand["best"]["score"] > 0.5, "the cells are merged, and that is seen"
+
+
+def test_the_rim_that_nobody_annotated_counts_for_no_score(tmp_path):
+    labels = np.zeros((1, 64, 64), np.uint32)
+    labels[0, 20:40, 20:40] = 1
+    probability = (labels > 0).astype(float)
+    probability[0, :6, :] = 1
+    scored = Scored(tmp_path / "run", probability, labels, kind="instances")
+    record = scored.evaluate(field_of_interest_vox=8)
+    for metric in ("dice_class_1", "f1", "ctc_seg", "ctc_det"):
+        tables = record["tables"] if metric.startswith("dice") else record["objects"]
+        assert find_row(tables, "test", "unet", metric)["chosen"]["score"] == 1
+    assert find_row(record["tables"], "test", "unet", "v_rand")["best"]["score"] == 1
+    assert record["left_out"] == []
+    whole = scored.evaluate()
+    row = find_row(whole["tables"], "test", "unet", "dice_class_1")
+    assert row["chosen"]["score"] < 0.8

@@ -169,8 +169,8 @@ class EvaluationConfig(Section):
     """Score a constant map, the grey values, and a watershed beside the network."""
     field_of_interest_vox: Annotated[int, Field(ge=0)] | FieldOfInterest = 0
     """Cell Tracking Challenge: voxels at the edge of a frame that are not annotated, or
-    the name of a data set of the challenge; objects that lie there alone do not count.
-    """
+    the name of a data set of the challenge. They weigh nothing in training and count
+    for no score; of what reaches into the field SEG sees all."""
 
 
 class VerifyConfig(Section):

@@ -118,7 +118,7 @@ def count_voxels(
     for box in volume.boxes(numbers):
         for number in box.numbers:
             z = box.index(number)
-            truth, unknown = box.truth[z], box.unknown[z]
+            truth, unknown = box.drawn[z], box.unknown[z]
             pixels.add(number, box.stored[z], truth, unknown)
             if counts_grey:
                 pixels.add_grey(number, grey_scale.levels(box.grey[z]), truth, unknown)
@@ -145,7 +145,7 @@ def _count_probabilities(box: ScoredBox, pixels: PixelCounts) -> None:
         stored = box.class_probability(class_)
         for number in box.numbers:
             z = box.index(number)
-            pixels.add_probability(class_, stored[z], box.truth[z], box.unknown[z])
+            pixels.add_probability(class_, stored[z], box.drawn[z], box.unknown[z])
 
 
 def score_sections(
@@ -179,7 +179,8 @@ def score_sections(
                 of_name = scores.setdefault(
                     name, ThresholdScores(with_warping=with_warping)
                 )
-                of_name.add(number, probability[inside], box.truth[z][inside] > 0)
+                cells, drawn = (a[z][inside] > 0 for a in (box.truth, box.drawn))
+                of_name.add(number, probability[inside], cells, drawn)
     return scores, left_out
 
 

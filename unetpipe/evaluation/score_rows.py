@@ -37,8 +37,12 @@ def _defined(
 
 _IMAGE = "an image is a section, or the volume where objects span sections"
 
+_DRAWN = "against the annotation as it was drawn"
+
 METRICS = {
-    "pixel_error": _defined("1 - F of cell pixels, all sections pooled", "lower", ISBI),
+    "pixel_error": _defined(
+        f"1 - F of cell pixels, all sections pooled; {_DRAWN}", "lower", ISBI
+    ),
     "rand_error": _defined(
         "1 - F of the foreground-restricted Rand index, borders as predicted, "
         "predicted border pixels as singletons, all sections pooled",
@@ -65,15 +69,21 @@ METRICS = {
         "all pixels that still differ after warping", "lower", WARPING
     ),
     "iou": _defined(
-        "TP / (TP + FP + FN) of voxels, all sections pooled", "higher", JACCARD
+        f"TP / (TP + FP + FN) of voxels, all sections pooled; {_DRAWN}",
+        "higher",
+        JACCARD,
     ),
     "dice": _defined(
-        "2 TP / (2 TP + FP + FN) of voxels, all sections pooled", "higher", DICE
+        f"2 TP / (2 TP + FP + FN) of voxels, all sections pooled; {_DRAWN}",
+        "higher",
+        DICE,
     ),
     "precision": _defined(
-        "TP / (TP + FP) of voxels, all sections pooled", "higher", ""
+        f"TP / (TP + FP) of voxels, all sections pooled; {_DRAWN}", "higher", ""
     ),
-    "recall": _defined("TP / (TP + FN) of voxels, all sections pooled", "higher", ""),
+    "recall": _defined(
+        f"TP / (TP + FN) of voxels, all sections pooled; {_DRAWN}", "higher", ""
+    ),
     "average_precision": _defined(
         "TP / (TP + FP + FN) of objects, mean over IoU > 0.50, 0.55, ... 0.95, then "
         f"mean over images, 1 where both are empty; {_IMAGE}",

@@ -261,8 +261,15 @@ class ScoredBox:
         return np.where(self._unlabelled, zero, self._labels)
 
     @cached_property
+    def drawn(self) -> NDArray[np.uint8]:
+        """Class of each voxel as it was annotated, 0 where unknown."""
+        if not self.volume.has_instances:
+            return self.instances.astype(np.uint8)
+        return (self.instances > 0).astype(np.uint8)
+
+    @cached_property
     def truth(self) -> NDArray[np.uint8]:
-        """Class that the network should have predicted, 0 where unknown."""
+        """Class that the network learns, with borders between cells that touch."""
         if not self.volume.has_instances:
             return self.instances.astype(np.uint8)
         grown, inside = self._grown()

@@ -34,11 +34,18 @@ class ThresholdScores:
         self._with_warping = with_warping
 
     def add(
-        self, number: int, probability: NDArray[np.float32], cells: NDArray[np.bool_]
+        self,
+        number: int,
+        probability: NDArray[np.float32],
+        cells: NDArray[np.bool_],
+        drawn: NDArray[np.bool_],
     ) -> None:
-        """Score one section, shape (y, x), probability of cell in [0, 1]."""
+        """Score one section, shape (y, x), probability of cell in [0, 1].
+
+        ``cells`` are apart from each other; ``drawn`` is what was annotated.
+        """
         self.numbers.append(number)
-        self._isbi.append(score_section(probability, cells))
+        self._isbi.append(score_section(probability, cells, drawn=drawn))
         if self._with_warping:
             self._warping.append(warp_section(probability, cells))
 

@@ -89,6 +89,7 @@ def score_section(
     cells: NDArray[np.integer[Any] | np.bool_],
     *,
     thresholds: Scores = THRESHOLDS,
+    drawn: NDArray[np.bool_] | None = None,
 ) -> IsbiSection:
     """Score one section at every threshold.
 
@@ -99,6 +100,9 @@ def score_section(
     cells : bool or integer array, shape (y, x)
         Not 0 inside cells, 0 on membranes: the challenge's binary labels.
     thresholds : float64 array, shape (thresholds,)
+    drawn : bool array, shape (y, x), optional
+        The cells as they were annotated, where ``cells`` has borders put between those
+        that touch: pixels are counted against it.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def score_section(
     pixels, rand, thinned_rand, v_info = [], [], [], []
     for threshold in thresholds:
         mask = proposal > threshold
-        pixels.append(_count_pixels(mask, foreground))
+        pixels.append(_count_pixels(mask, foreground if drawn is None else drawn))
         table = ContingencyTable.from_arrays(
             truth, label_components(mask), where=foreground
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError
+from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.records.weight_map import StoredMap, WeightMap
@@ -42,6 +43,7 @@ def compute_weight_map(
     border_store: Path,
     target_store: Path,
     record: Path,
+    field_of_interest: int | str = 0,
 ) -> None:
     """Compute what the loss needs of one volume's labels, block by block.
 
@@ -60,6 +62,8 @@ def compute_weight_map(
         voxel, uint8 (z, y, x), 255 = unlabelled. Old ones are replaced.
     record : Path
         ``weight_map.json``, written last.
+    field_of_interest : int or str
+        ``evaluation.field_of_interest_vox``: what lies at the edge is not annotated.
 
     Raises
     ------
@@ -76,6 +80,8 @@ def compute_weight_map(
             "column labels of the sheet, or give it the role predict"
         )
     labels = open_volume(volume.labels.store)
+    border = field_border_vox(field_of_interest)
+    check_field(as_zyx(labels.shape)[1:], border)
     with ExitStack() as stack:
         partial = {
             "border_term": stack.enter_context(partial_folder(border_store)),
@@ -100,6 +106,7 @@ def compute_weight_map(
             ndim=ndim,
             w0=weight_map.w0 if weight_map.enabled else 0.0,
             sigma_vox=weight_map.sigma_vox,
+            field_border_vox=border,
         )
         weigher.check_memory(f"volume {volume.volume}: weight map")
         try:

@@ -121,6 +121,8 @@ class Weigher:
         2: each section by itself.
     w0, sigma_vox : float
         Of the border term; without w0 it is 0 everywhere.
+    field_border_vox : int
+        Voxels at the edges along y and x that nobody annotated.
     """
 
     def __init__(
@@ -134,7 +136,9 @@ class Weigher:
         ndim: int,
         w0: float,
         sigma_vox: float,
+        field_border_vox: int = 0,
     ) -> None:
+        self.field_border_vox = field_border_vox
         self.annotation, self.border, self.target = annotation, border, target
         self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
         self.w0, self.sigma_vox = w0, sigma_vox
@@ -262,6 +266,7 @@ class Weigher:
         except DataError as error:
             where = f"section {roi.start[0]}" if self.ndim == 2 else f"at {roi.start}"
             raise DataError(f"{where}: {error}") from error
+        target[:, ~self._is_in_field(roi)] = UNLABELLED
         border = np.zeros(roi.shape, np.float32)
         if self.w0:
             border = compute_border_term(
@@ -275,6 +280,15 @@ class Weigher:
             np.stack([count_classes(s, self.num_classes) for s in target]),
             [np.unique(section[section > 0]) for section in cells[inside]],
         )
+
+    def _is_in_field(self, roi: Roi) -> NDArray[np.bool_]:
+        """Return which voxels of a box anybody annotated, shape (y, x)."""
+        y, x = (
+            (np.arange(a, b) >= self.field_border_vox)
+            & (np.arange(a, b) < n - self.field_border_vox)
+            for a, b, n in zip(roi.start[1:], roi.stop[1:], self.shape[1:], strict=True)
+        )
+        return np.asarray(y[:, None] & x)
 
     def _store(self, array: zarr.Array[Any], roi: Roi, voxels: NDArray[Any]) -> None:
         shard = shard_shape(array)

@@ -25,6 +25,7 @@ rule compute_weight_map:
         weight_map=stored_weight_map(),
         num_classes=CONFIG.network.num_classes,
         ndim=CONFIG.network.ndim,
+        field_of_interest=CONFIG.evaluation.field_of_interest_vox,
         border_store=f"{VOLUME}/border_term.ome.zarr",
         target_store=f"{VOLUME}/target.ome.zarr",
         code=fingerprint("unetpipe.stages.compute_weight_map"),
