@@ -15,6 +15,7 @@ train_unet(
     weight_map=config.WeightMapConfig(**snakemake.params.weight_map),
     segmentation=config.SegmentationConfig(**snakemake.params.segmentation),
     average=snakemake.params.average,
+    precision=snakemake.params.precision,
     state=Path(snakemake.params.state),
     model=Path(snakemake.output.model),
     model_json=Path(snakemake.output.model_json),

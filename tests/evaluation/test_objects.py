@@ -251,5 +251,8 @@ def test_markers_of_the_rim_count_for_nothing():
     counts.add(0, np.zeros_like(markers), result, ~np.zeros_like(field), field)
     counts.add_markers(0, markers, result, field)
     assert score(counts, "ctc_det") == 1
-    counts.add_markers(0, 0 * markers, 0 * result + 5, field)
-    assert score(counts, "ctc_det") < 1
+    result[20:24, 5:9] = 7
+    counts = ObjectCounts(by_section=True)
+    counts.add(0, np.zeros_like(markers), result, ~np.zeros_like(field), field)
+    counts.add_markers(0, markers, result, field)
+    assert score(counts, "ctc_det") == pytest.approx(0.9)

@@ -142,7 +142,7 @@ def scored():
     probability = np.clip(cells + 0.35 * rng.standard_normal(cells.shape), 0, 1)
     scores = ThresholdScores(with_warping=True)
     for z, (p, c) in enumerate(zip(probability, cells, strict=True)):
-        scores.add(z, p.astype(np.float32), c)
+        scores.add(z, p.astype(np.float32), c, c)
     return scores.curves(), score_stack(probability.astype(np.float32), cells)
 
 

@@ -116,24 +116,26 @@ class SegmentationConfig(Section):
     """Objects within each section, or across sections; voxels connect by faces."""
     object_classes: tuple[int, ...] | None = None
     """With more than two classes: those whose voxels make objects; null: all but 0."""
-    method: Literal["components", "watershed"] = "components"
-    """``components``: foreground voxels that connect are one object. ``watershed``:
-    objects that touch are cut where they are thin, and grow into what
-    ``flood_threshold`` allows."""
-    seed_distance_vox: Positive | Literal["auto"] = 3.0
+    method: Literal["auto", "components", "watershed"] = "auto"
+    """auto: what makes the better objects of the validation rows, where ``choose_by``
+    is seg or f1, else components. ``components``: foreground voxels that connect are
+    one object. ``watershed``: objects that touch are cut where they are thin, and grow
+    into what ``flood_threshold`` allows."""
+    seed_distance_vox: Positive | Literal["auto"] = "auto"
     """With ``watershed``: what lies deeper in the foreground is the core of an object,
     so necks thinner than twice this are cut; in lengths of the shortest voxel edge;
-    auto: chosen together with the threshold, where ``choose_by`` is seg or f1."""
+    auto: chosen together with the threshold, where ``choose_by`` is seg or f1; else 3.
+    """
     seed_reach_vox: Count = 16
     """With ``watershed``: steps, voxel to voxel, that an object grows from its core;
     what is thinner for longer is an object of its own."""
     flood_threshold: Fraction | None = None
     """With ``watershed``: foreground probability above which an object may grow; 0:
     everywhere; null: ``threshold``."""
-    smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
+    smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Objects of fewer voxels are dropped, with ``watershed`` cores of fewer, before
-    others grow; auto, of components: chosen together with the threshold, where
-    ``choose_by`` is seg or f1."""
+    others grow; auto, of components: chosen on the validation rows, with the threshold
+    or after it, by the score of objects; 0 without any."""
     largest_hole_vox: Annotated[int, Field(ge=0)] = 0
     """With ``components``: background of up to so many voxels inside one object is
     filled; what touches a face of the volume (with 2d: of the section) is no hole."""
@@ -148,12 +150,6 @@ class SegmentationConfig(Section):
             raise ConfigError(
                 f"largest_hole_vox is {self.largest_hole_vox} with method watershed, "
                 "which looks for no holes; use 0, or method components"
-            )
-        if self.method == "watershed" and self.smallest_object_vox == "auto":
-            raise ConfigError(
-                "smallest_object_vox is auto with method watershed, where "
-                "seed_distance_vox can be auto; write a number of voxels, or method "
-                "components"
             )
         return self
 

@@ -147,13 +147,3 @@ class Config(Section):
                     f"{key} is {value}, which needs two classes, but "
                     f"network.num_classes is {num_classes}; use auto or dice"
                 )
-        chosen = metric if by == "auto" else by
-        if self.segmentation.smallest_object_vox == "auto" and chosen not in (
-            "seg",
-            "f1",
-        ):
-            raise ConfigError(
-                "segmentation.smallest_object_vox is auto, but no score of objects "
-                "chooses; set segmentation.choose_by to seg or f1, or give a number of "
-                "voxels"
-            )

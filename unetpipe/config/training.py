@@ -132,7 +132,11 @@ class TrainingConfig(Section):
     ``validate_every: auto`` those every 500 steps count."""
     validation_metric: Literal["auto", "v_rand", "seg", "f1", "dice", "loss"] = "auto"
     """What chooses the checkpoint: V_Rand; SEG or F1 of objects (with two classes);
-    mean Dice or the loss. auto: v_rand for two classes, dice for more."""
+    mean Dice or the loss. auto: what the
+    annotations ask for: dice for several classes and for masks without ids, f1 for
+    objects with ids, v_rand where cells fill the sections, seg where no background is
+    annotated. v_rand chooses together with the Dice of the foreground, seg with f1,
+    since alone they do not see what is found in the background."""
     averaging: Literal["none", "ema", "swa"] = "none"
     """Average the weights over the steps and score the mean as well, each time; the
     better of the two may become the result. ``ema``: exponentially fading; ``swa``:

@@ -14,6 +14,7 @@ from unetpipe.errors import DataError
 
 Scores = NDArray[np.float64]
 
+_SAME_SCORE = 1e-12
 _SAME_THRESHOLD = 1e-9  # 0.1 added eight times is 0.7999999999999999
 
 
@@ -119,11 +120,11 @@ class ThresholdCurve:
         )
 
     def best(self) -> ThresholdScore:
-        """Find the best pooled score; the lowest threshold wins a draw."""
+        """Find the best pooled score; of a draw the threshold nearest to 0.5 wins."""
         if np.isnan(self.pooled).all():
             return ThresholdScore(math.nan, math.nan)
-        pick = np.nanargmax if self.higher_is_better else np.nanargmin
-        index = int(pick(self.pooled))
+        sign = 1.0 if self.higher_is_better else -1.0
+        index = pick_threshold(self.thresholds, sign * self.pooled)
         return ThresholdScore(float(self.thresholds[index]), float(self.pooled[index]))
 
     def at(self, threshold: float) -> float:
@@ -151,6 +152,16 @@ class ThresholdCurve:
                 f"use one of {self.thresholds.round(6).tolist()}"
             )
         return index
+
+
+def pick_threshold(thresholds: Scores, scores: Scores) -> int:
+    """Return where the highest score lies; of a draw, nearest to a threshold of 0.5.
+
+    Both have shape (thresholds,); scores may be NaN, but not all of them.
+    """
+    is_best = scores >= np.nanmax(scores) - _SAME_SCORE
+    distance = np.where(is_best, np.abs(thresholds - 0.5).round(9), np.inf)
+    return int(distance.argmin())
 
 
 def _terms_of_mean(per_section: Scores) -> Scores:

@@ -5,13 +5,15 @@
     probability --threshold--> mask --components--> objects --smallest--> objects kept
 
 Every threshold is tried with every smallest size, or with every depth at which a
-watershed cuts; the pair that scores best is chosen.
+watershed cuts; the pair that scores best is chosen. Objects are those of the units that
+the rule is applied to: sections, or with connectivity 3d all that follow each other.
 SEG of the Cell Tracking Challenge asks only about annotated cells, so it may be used
-where not all cells are annotated; F1 needs known background too.
+where not all cells are annotated; F1 needs known background too. Where both are known
+SEG chooses together with F1, half each: alone it would not see false objects.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite, nan
 from typing import Any, Literal
 
@@ -29,9 +31,10 @@ ObjectScore = Literal["seg", "f1"]
 
 # Of the foreground probability; stored values are 1/255 apart.
 THRESHOLDS = tuple(k / 20 for k in range(1, 20))
-# Objects of fewer voxels are dropped; none that is larger than half of what is usual.
+# Objects of fewer voxels are dropped; a size is at most half of small true objects.
 SMALLEST_SIZES = (0, *(2**k for k in range(2, 17)))
 LARGEST_SHARE = 0.5
+FEW_TRUE_OBJECTS = 0.05  # of which a size may drop none: the smallest in twenty
 # For a watershed, which takes longer.
 FEWER_THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 SEED_DISTANCES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -47,8 +50,8 @@ class ObjectRule:
         Within each section, or across sections.
     smallest_object_vox : int or None
         Objects of fewer voxels are dropped; None: to be chosen, of components.
-    method : "components" or "watershed"
-        What makes objects.
+    method : "auto", "components" or "watershed"
+        What makes objects; auto: to be chosen.
     seed_distance_vox : float or None
         With a watershed: how deep the cores of objects lie; None: to be chosen.
     seed_reach_vox : int
@@ -59,10 +62,14 @@ class ObjectRule:
 
     connectivity: Connectivity = "2d"
     smallest_object_vox: int | None = 0
-    method: Literal["components", "watershed"] = "components"
+    method: Literal["auto", "components", "watershed"] = "components"
     seed_distance_vox: float | None = 3.0
     seed_reach_vox: int = 16
     flood_threshold: float | None = None
+
+    def with_method(self, method: Literal["components", "watershed"]) -> "ObjectRule":
+        """Return the same rule for one of the two methods."""
+        return replace(self, method=method)
 
     def to_json(self) -> dict[str, Any]:
         """Return what matters of it for its method."""
@@ -86,6 +93,8 @@ class ObjectChoice:
         Scores over all sections; NaN where undefined.
     seed_distance_vox : float or None
         With a watershed: how deep the cores of objects lie.
+    num_found, num_true : int
+        Objects that are made, and that are annotated.
     """
 
     threshold: float
@@ -93,6 +102,14 @@ class ObjectChoice:
     seg: float
     f1: float
     seed_distance_vox: float | None = None
+    num_found: int = 0
+    num_true: int = 0
+
+    @property
+    def score(self) -> float:
+        """What chooses where SEG is asked for: the mean of both, as far as known."""
+        known = [value for value in (self.seg, self.f1) if isfinite(value)]
+        return sum(known) / len(known) if known else nan
 
 
 @dataclass(slots=True)
@@ -107,6 +124,8 @@ class Candidate:
         Sum over the true objects of all sections.
     hits, objects : int
         Objects that were found; true and found ones together.
+    found : int
+        Objects that were made.
     """
 
     threshold: float
@@ -115,6 +134,7 @@ class Candidate:
     jaccard: float = 0.0
     hits: int = 0
     objects: int = 0
+    found: int = 0
 
     @property
     def f1(self) -> float:
@@ -129,6 +149,8 @@ class ObjectSearch:
     ----------
     rule : ObjectRule
         How objects are made, as far as that is not to be chosen.
+    thresholds : sequence of float, optional
+        To try; by default all.
 
     Attributes
     ----------
@@ -137,18 +159,21 @@ class ObjectSearch:
         their objects are made once.
     """
 
-    def __init__(self, rule: ObjectRule) -> None:
+    def __init__(
+        self, rule: ObjectRule, thresholds: Sequence[float] | None = None
+    ) -> None:
         self.rule = rule
         smallest, distance = rule.smallest_object_vox, rule.seed_distance_vox
-        thresholds: Sequence[float] = THRESHOLDS
+        grid: Sequence[float] = THRESHOLDS
         sizes: Sequence[int] = SMALLEST_SIZES if smallest is None else (smallest,)
         distances: Sequence[float | None] = (None,)
         if rule.method == "watershed":
-            thresholds, sizes = FEWER_THRESHOLDS, (smallest or 0,)
+            grid, sizes = FEWER_THRESHOLDS, (smallest or 0,)
             distances = SEED_DISTANCES if distance is None else (distance,)
+        self.thresholds = tuple(thresholds or grid)
         self.ways = [
             [Candidate(threshold, size, depth) for size in sizes]
-            for threshold in thresholds
+            for threshold in self.thresholds
             for depth in distances
         ]
         self._truth_sizes: list[NDArray[np.int64]] = []
@@ -191,26 +216,30 @@ class ObjectSearch:
         best: ObjectChoice | None = None
         best_key = (-inf,) * 5
         for candidate in self._allowed():
-            scores = {"seg": self._seg(candidate), "f1": self._f1(candidate)}
-            if not isfinite(scores[by]):
+            choice = ObjectChoice(
+                candidate.threshold,
+                candidate.smallest_object_vox,
+                self._seg(candidate),
+                self._f1(candidate),
+                candidate.seed_distance_vox,
+                candidate.found,
+                sum(sizes.size for sizes in self._truth_sizes),
+            )
+            chooses, other = choice.f1, choice.seg
+            if by == "seg":
+                chooses = choice.score if isfinite(choice.seg) else nan
+                other = choice.f1
+            if not isfinite(chooses):
                 continue
-            other = scores["f1" if by == "seg" else "seg"]
             key = (
-                round(scores[by], 12),
+                round(chooses, 12),
                 round(other, 12) if isfinite(other) else 0.0,
                 -(candidate.seed_distance_vox or 0.0),
                 -float(candidate.smallest_object_vox),
                 -abs(candidate.threshold - 0.5),
             )
             if key > best_key:
-                best_key = key
-                best = ObjectChoice(
-                    candidate.threshold,
-                    candidate.smallest_object_vox,
-                    scores["seg"],
-                    scores["f1"],
-                    candidate.seed_distance_vox,
-                )
+                best_key, best = key, choice
         return best
 
     def _add_image(
@@ -243,6 +272,7 @@ class ObjectSearch:
                 is_cut = self.rule.method == "watershed"  # sizes are of its seeds
                 smallest = 0 if is_cut else candidate.smallest_object_vox
                 kept = found[voxels >= smallest]
+                candidate.found += int(np.count_nonzero(kept))
                 references = match_references(keep_results(whole, kept))
                 candidate.jaccard += float(references.jaccard.sum())
                 if has_f1:
@@ -286,11 +316,11 @@ class ObjectSearch:
 
     def _allowed(self) -> Iterator[Candidate]:
         """Yield what may be chosen: no size that threatens true objects."""
-        usual = inf
+        small = inf
         if len(self.ways[0]) > 1 and self._truth_sizes:
             true = np.concatenate(self._truth_sizes)
-            usual = float(np.median(true)) if true.size else 0.0
+            small = float(np.quantile(true, FEW_TRUE_OBJECTS)) if true.size else 0.0
         for candidates in self.ways:
             for candidate in candidates:
-                if candidate.smallest_object_vox <= LARGEST_SHARE * usual:
+                if candidate.smallest_object_vox <= LARGEST_SHARE * small:
                     yield candidate

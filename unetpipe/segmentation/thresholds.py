@@ -19,8 +19,9 @@ def fill_choices(
     Parameters
     ----------
     settings : mapping
-        Of the configuration: ``threshold`` None, ``smallest_object_vox`` "auto" and
-        ``seed_distance_vox`` "auto" are to be filled in.
+        Of the configuration: ``threshold`` None, ``method`` "auto",
+        ``smallest_object_vox`` "auto" and ``seed_distance_vox`` "auto" are to be
+        filled in.
     thresholds : mapping
         Of the model: ``segmentation``, ``smallest_object_vox``,
         ``seed_distance_vox``, ``class_1`` ... as far as they were chosen.
@@ -46,6 +47,12 @@ def fill_choices(
     smallest = settings["smallest_object_vox"]
     if smallest == "auto":
         smallest = int(thresholds.get("smallest_object_vox", 0))
+    method = settings.get("method", "components")
+    if method == "auto":
+        is_cut = "seed_distance_vox" in thresholds and not settings.get(
+            "largest_hole_vox"
+        )
+        method = "watershed" if is_cut else "components"
     distance = settings.get("seed_distance_vox")
     if distance == "auto":
         distance = float(thresholds.get("seed_distance_vox", DEFAULT_SEED_DISTANCE))
@@ -57,6 +64,7 @@ def fill_choices(
     filled = {
         **settings,
         "threshold": chosen,
+        **({"method": method} if "method" in settings else {}),
         "smallest_object_vox": smallest,
         **({} if distance is None else {"seed_distance_vox": distance}),
         "class_thresholds": of_classes or None,

@@ -18,7 +18,12 @@ from unetpipe.config import (
     WeightMapConfig,
 )
 from unetpipe.network.determinism import algorithms
-from unetpipe.network.devices import check_step_memory, choose_device, name_device
+from unetpipe.network.devices import (
+    check_step_memory,
+    choose_device,
+    has_arithmetic,
+    name_device,
+)
 from unetpipe.network.unet import UNet
 from unetpipe.network.weights import pack_weights, unpack_weights
 from unetpipe.runtime.files import (
@@ -65,6 +70,7 @@ def train_unet(
     history: Path,
     record: Path,
     average: int | list[int] = 1,
+    precision: str = "fp32",
 ) -> None:
     """Train a network on the training rows; choose it on the validation rows.
 
@@ -91,6 +97,8 @@ def train_unet(
         Orientations that prediction averages over, as ``prediction.average`` names
         them: thresholds are chosen from probabilities that are averaged alike. The
         checkpoint is chosen without averaging, which would take as many times longer.
+    precision : str
+        Of the prediction: thresholds are chosen from what it will compute.
 
     Raises
     ------
@@ -115,7 +123,7 @@ def train_unet(
             "record": record,
         }
         launch(
-            {"rows": rows, "average": average}
+            {"rows": rows, "average": average, "precision": precision}
             | {name: s.model_dump(mode="json") for name, s in sections.items()}
             | {name: str(path) for name, path in paths.items()},
             processes=training.processes,
@@ -210,9 +218,12 @@ def train_unet(
             return
         began_writing = time.monotonic()
         orientations = choose_orientations(average)
-        if validator and done.best and len(orientations) > 1:
-            done.best = _judge_averaged(
-                done.best, UNet(spec), checkpoints, validator, orientations
+        notes: tuple[str, ...] = ()
+        if validator and done.best:
+            done.best, notes = _choose_objects(
+                *(done.best, UNet(spec), checkpoints, validator),
+                precision if has_arithmetic(device, precision) else "fp32",
+                orientations,
             )
         _write_model(
             done,
@@ -227,6 +238,7 @@ def train_unet(
                     **recipe.identity,
                     "weight_map": weight_map.model_dump(mode="json"),
                     "thresholds_average": list(orientations),
+                    "thresholds_precision": precision,
                 },
             },
         )
@@ -248,7 +260,7 @@ def train_unet(
                 "output": list(spec.output_shape(patch)),
                 "class_counts": recipe.train_rows.class_counts.tolist(),
                 "class_weights": recipe.class_weights.tolist(),
-                "warnings": recipe.warnings,
+                "warnings": [*recipe.warnings, *notes],
                 "circumstances": circumstances(
                     device=name_device(device),
                     threads=threads,
@@ -278,23 +290,30 @@ def _choose_threads(
     return share
 
 
-def _judge_averaged(
+def _choose_objects(
     best: Best,
     network: UNet,
     checkpoints: Checkpoints,
     validator: Validator,
+    precision: str,
     orientations: tuple[int, ...],
-) -> Best:
-    """Return the best checkpoint with thresholds for averaged probabilities."""
+) -> tuple[Best, tuple[str, ...]]:
+    """Return the best checkpoint with the rule for objects, and what is odd about it.
+
+    Nothing of it is part of what was trained: with other settings for objects the same
+    checkpoint is only looked at again.
+    """
     network.load_state_dict(unpack_weights(checkpoints.read_best(best)))
-    judged = validator.score(network, orientations=orientations)
+    judged = validator.choose(network, precision, orientations=orientations)
     log.info(
-        "averaged over %d orientations: %s, thresholds %s, on the validation rows",
-        len(orientations),
+        "on the validation rows, as prediction computes: %s, chosen %s",
         judged.scores,
         judged.thresholds,
     )
-    return replace(best, thresholds=judged.thresholds, scores=judged.scores)
+    for note in judged.notes:
+        log.warning("%s", note)
+    chosen = replace(best, thresholds=judged.thresholds, scores=judged.scores)
+    return chosen, judged.notes
 
 
 def _write_model(

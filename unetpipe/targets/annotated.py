@@ -127,12 +127,18 @@ class Rows:
         Hashes and sections: what the trained bits depend on.
     empty_sections : list of str
         Sections that hold background only.
+    has_ids : bool
+        Whether labels tell cells apart.
+    cells_per_section : float
+        Ids, or components of the foreground, in a section that has any.
     """
 
     volumes: list[AnnotatedVolume]
     class_counts: NDArray[np.int64]
     identity: list[dict[str, Any]]
     empty_sections: list[str]
+    has_ids: bool = False
+    cells_per_section: float = 0.0
 
 
 def check_rows(train: Rows, validate: Rows) -> None:

@@ -44,6 +44,7 @@ def load_rows(
         another number of classes.
     """
     found = Rows([], np.zeros(num_classes, np.int64), [], [])
+    cells: list[int] = []
     for row in rows:
         if row["role"] != role:
             continue
@@ -55,6 +56,7 @@ def load_rows(
         numbers = tuple(sorted(sections))
         counts = _counts_of(numbers, volume, weights, num_classes)
         found.class_counts[:] += counts.sum(axis=0)
+        cells += [weights.num_cells[z] for z in numbers if weights.num_cells[z]]
         annotated = _open_annotated(volume, weights, numbers, counts)
         found.volumes.append(
             annotated if with_border else replace(annotated, border=None)
@@ -76,7 +78,11 @@ def load_rows(
             for z, of_section in zip(numbers, counts, strict=True)
             if not of_section[1:].any()
         )
-    return found
+    return replace(
+        found,
+        has_ids=any(v.instances is not None for v in found.volumes),
+        cells_per_section=sum(cells) / len(cells) if cells else 0.0,
+    )
 
 
 def _counts_of(

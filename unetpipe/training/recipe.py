@@ -5,7 +5,7 @@ What is ``auto`` is chosen here, and what decides the trained bits has its name 
 
 import logging
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from unetpipe.config import (
     WeightMapConfig,
 )
 from unetpipe.errors import ConfigError
+from unetpipe.metrics.for_labels import Metric, metric_for_labels
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.choice import ObjectRule
 from unetpipe.targets.annotated import Rows, check_rows, warnings_about
@@ -28,8 +29,6 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.averaging import Averaging
 from unetpipe.training.journal import check_board
 from unetpipe.training.optimiser import Optimisation
-from unetpipe.training.validation import choose_metric, choose_threshold_metric
-from unetpipe.training.validation_metrics import Metric
 
 log = logging.getLogger(__name__)
 
@@ -119,14 +118,14 @@ def plan_training(
     class_weights = np.ones(num_classes, np.float32)
     if weight_map.class_balance:
         class_weights = balance_classes(train_rows.class_counts)
-    metric = choose_metric(training.validation_metric, num_classes)
+    metric = _choose_metric(training.validation_metric, train_rows)
     objects = _object_rule(segmentation)
     identity = {
         "spec": spec.to_json(),
         "initialization": network.initialization,
         "optimisation": _identity_of(optimisation),
         "validation_metric": metric,
-        "choosing": _choosing(segmentation, metric, objects, num_classes),
+        "connectivity": objects.connectivity if metric in ("seg", "f1") else None,
         "threads": training.threads,
         "seed": training.seed,
         "deterministic": training.deterministic,
@@ -164,6 +163,19 @@ def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
         check_board()
 
 
+def _choose_metric(wanted: Metric | Literal["auto"], rows: Rows) -> Metric:
+    """Return the metric that is wanted, or that the annotations ask for."""
+    if wanted != "auto":
+        return wanted
+    suited = metric_for_labels(
+        rows.class_counts.tolist(),
+        has_ids=rows.has_ids,
+        cells_per_section=rows.cells_per_section,
+    )
+    log.info("training.validation_metric is %s: %s", suited.metric, suited.why)
+    return suited.metric
+
+
 def _optimisation_of(training: TrainingConfig) -> Optimisation:
     values = training.model_dump()
     averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
@@ -190,22 +202,6 @@ def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
         segmentation.seed_reach_vox,
         segmentation.flood_threshold,
     )
-
-
-def _choosing(
-    segmentation: SegmentationConfig,
-    metric: Metric,
-    objects: ObjectRule,
-    num_classes: int,
-) -> dict[str, Any]:
-    """Return what chooses thresholds, and how objects are made if their score does."""
-    by = choose_threshold_metric(
-        segmentation.choose_by, metric, num_classes=num_classes
-    )
-    found: dict[str, Any] = {"by": by}
-    if {by, metric} & {"seg", "f1"}:
-        found |= objects.to_json()
-    return found
 
 
 def _identity_of(optimisation: Optimisation) -> dict[str, Any]:

@@ -5,8 +5,8 @@ be stored, so that they mean the same when a prediction is read back.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import Any, Literal
 
@@ -14,13 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unetpipe.metrics.choosing import notes_on_number
+from unetpipe.metrics.for_labels import Metric
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
-from unetpipe.segmentation.choice import ObjectRule
+from unetpipe.segmentation.choice import ObjectRule, ObjectScore
 from unetpipe.targets.annotated import AnnotatedVolume, Piece
 from unetpipe.tiling.boxes import whole_volume
 from unetpipe.tiling.grids import candidate_strides, plan_geometry
-from unetpipe.training.validation_metrics import Metric, make_judge
+from unetpipe.training.validation_metrics import ObjectJudge, chosen_by, make_judge
+
+VALIDATION = "the validation rows"
+BESIDE = (-0.2, -0.1, 0.0, 0.1, 0.2)  # thresholds of a watershed
+LEAST_GAIN = 0.01  # by which a watershed must be better than components
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +41,15 @@ class ValidationScore:
         Where the score was reached, if it depends on one.
     thresholds, scores : dict
         Best threshold of each metric, and the score there.
+    notes : tuple of str
+        What may be a mistake in the choice.
     """
 
     score: float
     threshold: float | None
     thresholds: dict[str, float]
     scores: dict[str, float]
-
-
-def choose_metric(wanted: Metric | Literal["auto"], k: int) -> Metric:
-    """Return the metric for ``k`` classes: v_rand for two, dice for more."""
-    if wanted == "auto":
-        return "v_rand" if k == 2 else "dice"
-    return wanted
+    notes: tuple[str, ...] = ()
 
 
 def choose_threshold_metric(
@@ -132,18 +134,15 @@ class Validator:
         orientations : sequence of int
             Over which probabilities are averaged; see ``unetpipe.tiling.orientations``.
         """
-        predictor = TilePredictor(
-            deepcopy(network),
-            precision=self._precision,
-            device=self._device,
-            orientations=orientations,
-        )
+        predictor = self._predictor(network, orientations)
         judges = {
             metric: make_judge(
                 metric,
                 network.spec.num_classes,
                 class_weights=self._class_weights,
-                objects=self._objects,
+                objects=self._objects.with_method(
+                    "watershed" if self._objects.method == "watershed" else "components"
+                ),
             )
             for metric in dict.fromkeys([self.metric, self.choose_by or self.metric])
         }
@@ -153,6 +152,9 @@ class Validator:
                 for judge in judges.values():
                     judge.add(piece, stored, classes)
         verdicts = {metric: judge.verdict() for metric, judge in judges.items()}
+        rank = verdicts[self.metric].rank
+        if self.metric == "loss":
+            rank = verdicts["loss"].scores["loss"]
         scores: dict[str, float] = {}
         thresholds: dict[str, float] = {}
         for verdict in verdicts.values():
@@ -162,10 +164,87 @@ class Validator:
         if self.choose_by:
             chosen = _defined(verdicts[self.choose_by].chosen)
         return ValidationScore(
-            score=scores[self.metric],
+            score=rank,
             threshold=chosen.get("segmentation"),
             thresholds=_defined(thresholds) | chosen,
             scores=_defined(scores),
+            notes=verdicts[self.choose_by or self.metric].notes,
+        )
+
+    def choose(
+        self, network: UNet, precision: str, *, orientations: Sequence[int] = (0,)
+    ) -> ValidationScore:
+        """Return scores and the whole rule that makes objects of a prediction.
+
+        Thresholds are chosen as prediction computes. Where objects have ids, a
+        watershed is tried too, at thresholds beside the best one of components; where
+        voxels choose the threshold, F1 of the objects chooses their smallest size.
+
+        Parameters
+        ----------
+        network : UNet
+        precision : str
+            Of the prediction.
+        orientations : sequence of int
+            Over which it averages.
+        """
+        pieces = [p for v in self._volumes for p in v.pieces(network.spec.ndim)]
+        if precision != self._precision:
+            same = copy(self)
+            same._precision = precision
+            return same.choose(network, precision, orientations=orientations)
+        found = self.score(network, orientations=orientations)
+        threshold = found.thresholds.get("segmentation")
+        if network.spec.num_classes > 2 or threshold is None:
+            return found
+        predictor = self._predictor(network, orientations)
+
+        def judged(rule: ObjectRule, thresholds: Sequence[float]) -> ObjectJudge:
+            judge = ObjectJudge(by, rule, thresholds)
+            for piece in pieces:
+                judge.add(piece, *self._predict(predictor, piece))
+            return judge
+
+        by: ObjectScore = "seg" if self.choose_by == "seg" else "f1"
+        if self.choose_by not in ("seg", "f1"):
+            if self._objects.smallest_object_vox is not None:
+                return found
+            best = judged(self._objects.with_method("components"), [threshold]).best()
+            if best is None:
+                return found
+            notes = notes_on_number(best.num_found, best.num_true, VALIDATION)
+            return replace(
+                found,
+                thresholds=found.thresholds | chosen_by(best),
+                scores=found.scores | _defined({"f1": best.f1}),
+                notes=(*found.notes, *notes),
+            )
+        if not self._may_cut or self._objects.method != "auto":
+            return found
+        near = sorted({round(min(0.9, max(0.1, threshold + d)), 2) for d in BESIDE})
+        cut = judged(self._objects.with_method("watershed"), near).verdict()
+        if not isfinite(cut.rank) or cut.rank <= found.score + LEAST_GAIN:
+            return found
+        return replace(
+            found,
+            score=cut.rank,
+            threshold=cut.chosen["segmentation"],
+            thresholds=found.thresholds | cut.thresholds | cut.chosen,
+            scores=found.scores | _defined(cut.scores),
+            notes=notes_on_number(*cut.numbers, VALIDATION),
+        )
+
+    @property
+    def _may_cut(self) -> bool:
+        """Whether annotations tell objects apart that touch."""
+        return any(volume.instances is not None for volume in self._volumes)
+
+    def _predictor(self, network: UNet, orientations: Sequence[int]) -> TilePredictor:
+        return TilePredictor(
+            deepcopy(network),
+            precision=self._precision,
+            device=self._device,
+            orientations=orientations,
         )
 
     def _predict(

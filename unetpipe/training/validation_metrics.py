@@ -8,10 +8,14 @@ seg, f1  objects            objects made in many ways   threshold, size or depth
 dice     voxels             counts of stored values     a threshold for each class
 loss     voxels             probability of the truth    nothing
 =======  =================  ==========================  =========================
+
+V_Rand and SEG do not see what is found where there is no cell, so they never choose
+alone: V_Rand chooses together with Dice, SEG with F1, half each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +23,14 @@ from numpy.typing import NDArray
 from unetpipe.errors import ConfigError
 
 # By module: through the package a change of any metric would retrain networks.
+from unetpipe.metrics.choosing import FLAT, notes_on_number
+from unetpipe.metrics.curves import pick_threshold
+from unetpipe.metrics.for_labels import Metric
 from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.segmentation.choice import (
     THRESHOLDS,
+    ObjectChoice,
     ObjectRule,
     ObjectScore,
     ObjectSearch,
@@ -33,7 +41,6 @@ from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.boxes import whole_volume
 from unetpipe.tiling.quantised import threshold_mask
 
-Metric = Literal["v_rand", "seg", "f1", "dice", "loss"]
 Stored = NDArray[np.uint8]
 
 # Metrics of the ISBI challenge whose best threshold the model remembers.
@@ -50,17 +57,26 @@ class Verdict:
     ----------
     scores : dict
         Of the network, NaN where undefined.
+    rank : float
+        What chooses the checkpoint if this judge is asked; NaN where undefined.
     thresholds : dict
         Best threshold of each score that depends on one.
     chosen : dict
         What segmentation should use if this judge is asked: ``segmentation`` (a
         threshold), ``smallest_object_vox``, ``seed_distance_vox``, ``class_1`` ...
         (thresholds of classes).
+    notes : tuple of str
+        What may be a mistake in the choice.
+    numbers : (int, int)
+        Objects that were found, and that are annotated; of judges of objects.
     """
 
     scores: dict[str, float]
+    rank: float
     thresholds: dict[str, float]
     chosen: dict[str, float]
+    notes: tuple[str, ...] = ()
+    numbers: tuple[int, int] = (0, 0)
 
 
 class Judge(Protocol):
@@ -112,25 +128,120 @@ class CurveJudge:
             self._sections.append(score_section(probability, target == 1))
 
     def verdict(self) -> Verdict:
-        """Return the four scores, and the threshold that is best for V_Rand."""
+        """Return the four scores and Dice, and the threshold that is best for both.
+
+        Notes
+        -----
+        # DEPARTS: the challenge takes the best V_Rand; one cell a section has a V_Rand
+        of 1 where all is foreground.
+        """
         curves = collect_curves(self._sections)
         best = {name: getattr(curves, name).best() for name in THRESHOLDED}
+        dice = 1 - curves.pixel_error.pooled
+        both = (curves.v_rand.pooled + dice) / 2
+        scores = {name: found.score for name, found in best.items()}
+        thresholds = {name: found.threshold for name, found in best.items()}
+        if np.isnan(both).all():
+            return Verdict(scores, float("nan"), thresholds, {})
+        index = pick_threshold(curves.v_rand.thresholds, both)
+        chosen = float(curves.v_rand.thresholds[index])
         return Verdict(
-            scores={name: found.score for name, found in best.items()},
-            thresholds={name: found.threshold for name, found in best.items()},
-            chosen={"segmentation": best["v_rand"].threshold},
+            scores=scores
+            | {
+                "v_rand": float(curves.v_rand.pooled[index]),
+                "dice": float(dice[index]),
+            },
+            rank=float(both[index]),
+            thresholds=thresholds | {"v_rand": chosen},
+            chosen={"segmentation": chosen},
+            notes=notes_on_grid(curves.v_rand.thresholds, both, index),
         )
+
+
+def notes_on_grid(
+    thresholds: Sequence[float] | NDArray[np.float64],
+    scores: NDArray[np.float64],
+    index: int,
+) -> tuple[str, ...]:
+    """Say that a choice lies at the end of what was tried, or that all was alike."""
+    defined = scores[np.isfinite(scores)]
+    if defined.size > 1 and np.ptp(defined) < FLAT:
+        return (
+            f"the score that chooses the threshold is {defined.mean():.4g} at all of "
+            "them: it cannot choose one",
+        )
+    if index in (0, len(thresholds) - 1):
+        return (
+            f"the threshold chosen on the validation rows, {thresholds[index]:.2g}, is "
+            "the last that was tried: the probabilities may be poorly calibrated, or "
+            "the validation rows unlike the others",
+        )
+    return ()
 
 
 class ObjectJudge:
     """SEG and F1 of objects, over thresholds and smallest sizes."""
 
-    def __init__(self, by: ObjectScore, rule: ObjectRule) -> None:
+    def __init__(
+        self,
+        by: ObjectScore,
+        rule: ObjectRule,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
         self._by = by
-        self._search = ObjectSearch(rule)
+        self._search = ObjectSearch(rule, thresholds)
+        # With connectivity 3d: pieces of a volume that follow each other, not judged.
+        self._waiting: list[tuple[Piece, Stored]] = []
 
     def add(self, piece: Piece, stored: Stored, classes: Stored | None) -> None:
-        """See one piece."""
+        """See one piece; an object may go on in the next one."""
+        if self._search.rule.connectivity == "2d":
+            self._judge(piece, stored)
+            return
+        if self._waiting:
+            last = self._waiting[-1][0]
+            if last.volume is not piece.volume or last.stop != piece.start:
+                self._judge_waiting()
+        self._waiting.append((piece, stored))
+
+    def best(self) -> ObjectChoice | None:
+        """Return the best way to make objects; None where the score is undefined."""
+        self._judge_waiting()
+        return self._search.best(self._by)
+
+    def verdict(self) -> Verdict:
+        """Return SEG and F1 where the one asked for is best."""
+        best = self.best()
+        nan = float("nan")
+        if best is None:
+            return Verdict({"seg": nan, "f1": nan}, nan, {}, {})
+        return Verdict(
+            scores={"seg": best.seg, "f1": best.f1},
+            rank=best.f1 if self._by == "f1" else best.score,
+            thresholds={self._by: best.threshold},
+            chosen=chosen_by(best),
+            numbers=(best.num_found, best.num_true),
+            notes=(
+                *notes_on_grid(
+                    self._search.thresholds,
+                    np.empty(0),
+                    self._search.thresholds.index(best.threshold),
+                ),
+                *notes_on_number(best.num_found, best.num_true, "the validation rows"),
+            ),
+        )
+
+    def _judge_waiting(self) -> None:
+        if not self._waiting:
+            return
+        first, last = self._waiting[0][0], self._waiting[-1][0]
+        known = sum(piece.num_known for piece, _ in self._waiting)
+        whole = Piece(first.volume, first.start, last.stop, known)
+        stored = np.concatenate([stored for _, stored in self._waiting], axis=1)
+        self._waiting = []
+        self._judge(whole, stored)
+
+    def _judge(self, piece: Piece, stored: Stored) -> None:
         target = _read_target(piece)
         unknown = target == UNLABELLED
         instances = piece.volume.instances
@@ -138,28 +249,19 @@ class ObjectJudge:
             truth, _ = label_components(target == 1, self._search.rule.connectivity)
         else:
             truth = piece.read(instances, whole_volume(piece.shape))
-            if piece.volume.unlabelled is not None:
-                unknown = truth == piece.volume.unlabelled
         size = piece.volume.voxel_size_nm
         self._search.add(stored[0], truth, unknown, voxel_size=size)
 
-    def verdict(self) -> Verdict:
-        """Return SEG and F1 where the one asked for is best."""
-        best = self._search.best(self._by)
-        if best is None:
-            nan = float("nan")
-            return Verdict({"seg": nan, "f1": nan}, {}, {})
-        chosen = {
-            "segmentation": best.threshold,
-            "smallest_object_vox": float(best.smallest_object_vox),
-        }
-        if best.seed_distance_vox is not None:
-            chosen["seed_distance_vox"] = best.seed_distance_vox
-        return Verdict(
-            scores={"seg": best.seg, "f1": best.f1},
-            thresholds={self._by: best.threshold},
-            chosen=chosen,
-        )
+
+def chosen_by(best: ObjectChoice) -> dict[str, float]:
+    """Return a way to make objects as networks remember it."""
+    chosen = {
+        "segmentation": best.threshold,
+        "smallest_object_vox": float(best.smallest_object_vox),
+    }
+    if best.seed_distance_vox is not None:
+        chosen["seed_distance_vox"] = best.seed_distance_vox
+    return chosen
 
 
 class VoxelJudge:
@@ -178,10 +280,11 @@ class VoxelJudge:
         if classes is None:
             classes = (stored[0] > 127).astype(np.uint8)
         unknown = target == UNLABELLED
+        learnt, target = target, _as_drawn(piece, target)
         self._confusion += confusion_matrix(
             target, classes, self._num_classes, unlabelled=unknown
         )
-        energy, weight = _stored_loss(stored, target, self._class_weights)
+        energy, weight = _stored_loss(stored, learnt, self._class_weights)
         self._energy, self._weight = self._energy + energy, self._weight + weight
         for k in range(1, self._num_classes):
             channel = stored[0 if len(stored) == 1 else k]
@@ -192,36 +295,69 @@ class VoxelJudge:
                 )
 
     def verdict(self) -> Verdict:
-        """Return mean Dice and loss, and the threshold that is best for each class."""
+        """Return Dice and loss, and the threshold that is best for each class.
+
+        With two classes Dice is that of the foreground at the chosen threshold, with
+        more the mean over the classes that are annotated, background aside, of the most
+        probable class.
+        """
         best = {
             k: _best_dice_threshold(self._counts[k])
             for k in range(1, self._num_classes)
             if self._counts[k, 1].any()
         }
+        each = class_scores(self._confusion).dice
         if self._num_classes == 2:
             chosen = {"segmentation": best[1]} if best else {}
+            dice = _dice_at(self._counts[1], best[1]) if best else float("nan")
         else:
             chosen = {f"class_{k}": threshold for k, threshold in best.items()}
+            dice = float(np.mean([each[k] for k in best])) if best else float("nan")
+        loss = self._energy / self._weight if self._weight else float("nan")
         return Verdict(
-            scores={
-                "dice": class_scores(self._confusion).mean_dice,
-                "loss": self._energy / self._weight if self._weight else float("nan"),
-            },
+            scores={"dice": dice, "loss": loss},
+            rank=dice,
             thresholds={},
             chosen=chosen,
+            notes=self._notes(best),
         )
+
+    def _notes(self, best: dict[int, float]) -> tuple[str, ...]:
+        predicted = self._confusion.sum(axis=0)
+        if self._num_classes > 2:
+            return tuple(
+                f"class {k} is annotated in the validation rows and never predicted"
+                for k in best
+                if not predicted[k]
+            )
+        if not best:
+            return ()
+        counts = self._counts[1]
+        scores = np.array([_dice_at(counts, t) for t in THRESHOLDS])
+        return notes_on_grid(THRESHOLDS, scores, THRESHOLDS.index(best[1]))
+
+
+def _dice_at(counts: NDArray[np.int64], threshold: float) -> float:
+    """Return Dice of a class, of voxels by truth and stored value: (2, 256)."""
+    above = threshold_mask(np.arange(256, dtype=np.uint8), threshold)
+    hits, false = int(counts[1, above].sum()), int(counts[0, above].sum())
+    return 2 * hits / (hits + false + int(counts[1].sum()))
 
 
 def _best_dice_threshold(counts: NDArray[np.int64]) -> float:
     """Return the threshold of the best Dice; of equal ones, that nearest to 0.5."""
-    levels = np.arange(256, dtype=np.uint8)
+    scores = np.array([_dice_at(counts, threshold) for threshold in THRESHOLDS])
+    return THRESHOLDS[pick_threshold(np.array(THRESHOLDS), scores)]
 
-    def rank(threshold: float) -> tuple[float, float]:
-        above = threshold_mask(levels, threshold)
-        hits, false = int(counts[1, above].sum()), int(counts[0, above].sum())
-        return 2 * hits / (hits + false + int(counts[1].sum())), -abs(threshold - 0.5)
 
-    return max(THRESHOLDS, key=rank)
+def _as_drawn(piece: Piece, target: Stored) -> Stored:
+    """Return the classes as they were annotated, without the borders put between."""
+    volume = piece.volume
+    if volume.instances is None:
+        return target
+    ids = piece.read(volume.instances, whole_volume(piece.shape))
+    is_cell = (ids != 0) & (target == 0)
+    return np.where(is_cell, np.uint8(1), target)
 
 
 def _read_target(piece: Piece) -> Stored:

@@ -94,6 +94,7 @@ rule train_unet:
         weight_map=section_of_network("weight_map"),
         segmentation=choosing_of_network,
         average=section("prediction")["average"],
+        precision=section("prediction")["precision"],
         state=f"{MODEL}/state",
         code=fingerprint("unetpipe.stages.train_unet"),
     message:

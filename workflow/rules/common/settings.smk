@@ -90,15 +90,8 @@ def section_of_network(name):
 def choosing_of_network(wildcards):
     """Return what training must know of segmentation: what chooses thresholds."""
     settings = NETWORKS[wildcards.model].config
-    keys = {"choose_by"}
-    if {settings.training.validation_metric, settings.segmentation.choose_by} & {
-        "seg",
-        "f1",
-    }:
-        keys |= {"connectivity", "smallest_object_vox"}
-        if settings.segmentation.method == "watershed":
-            keys |= {"method", "seed_distance_vox"}
-            keys |= {"seed_reach_vox", "flood_threshold"}
+    keys = {"choose_by", "connectivity", "smallest_object_vox", "method"}
+    keys |= {"seed_distance_vox", "seed_reach_vox", "flood_threshold"}
     return settings.segmentation.model_dump(mode="json", include=keys)
 
 

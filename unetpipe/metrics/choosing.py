@@ -1,0 +1,30 @@
+"""When a choice, or what came of it, looks like a mistake."""
+
+FLAT = 1e-3  # scores that differ by less choose nothing
+FACTOR = 3.0  # found against true objects
+
+
+def notes_on_number(num_found: int, num_true: int, where: str) -> tuple[str, ...]:
+    """Say that found and true objects differ by more than a factor of three.
+
+    Parameters
+    ----------
+    num_found, num_true : int
+        Objects that were made, and that were annotated.
+    where : str
+        Of what, for the sentence.
+
+    Examples
+    --------
+    >>> notes_on_number(30, 10, "the test sections")
+    ()
+    """
+    if num_true and num_true / FACTOR <= num_found <= num_true * FACTOR:
+        return ()
+    if not num_true and not num_found:
+        return ()
+    return (
+        f"{num_found} objects are found in {where}, where {num_true} are annotated; "
+        "segmentation.smallest_object_vox drops small ones, segmentation.method: "
+        "watershed cuts those that touch",
+    )
