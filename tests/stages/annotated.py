@@ -43,6 +43,7 @@ def ingest(
         "volume": folder.name,
         "shape": list(labels.shape),
         "num_channels": len(image),
+        "dtype": str(image.dtype),
         "voxel_size_nm": [50.0, 4.0, 4.0],
         "voxel_size_from": "sheet",
         "image": {
@@ -52,8 +53,11 @@ def ingest(
         "statistics": [IntensityStatistics.of(c).to_json() for c in image],
         "labels": {
             "store": str(folder / "labels.ome.zarr"),
+            "content_sha256": hashlib.sha256(labels.tobytes()).hexdigest(),
+            "dtype": str(labels.dtype),
             "label_kind": kind,
             "unlabelled": unlabelled,
+            "num_ids": len(np.unique(labels)),
         },
     }
     write_record(folder / "ingest.json", record)
