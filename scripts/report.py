@@ -7,7 +7,6 @@ from unetpipe.stages.report import report
 
 log_to(Path(snakemake.log[0]))
 report(
-    name=snakemake.params.name,
     config=snakemake.params.config,
     manifest=Path(snakemake.input.manifest),
     ingests=list(map(Path, snakemake.input.ingests)),

@@ -513,7 +513,6 @@ def arguments(folder: Path) -> dict[str, Any]:
     names = ("probe", "plan", "prediction", "segmentation", "metrics")
     unet = folder / "unet"
     return {
-        "name": "made-up",
         "config": {"name": "made-up", "network": {"base_channels": 4}},
         "manifest": folder / "manifest.json",
         "ingests": [folder / name / "ingest.json" for name in ("brain", "liver")],

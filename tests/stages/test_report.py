@@ -154,7 +154,7 @@ def test_visible_seams_are_a_warning_and_a_table(text) -> None:
 
 
 def test_names_from_outside_are_escaped(run) -> None:
-    run["name"] = "<i>&"
+    run["config"]["name"] = "<i>&"
     run["training"] |= {"model": "<script>x"}
     page = write(run)
     assert "&lt;b&gt;zip&lt;/b&gt;" in page

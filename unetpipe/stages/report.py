@@ -32,7 +32,6 @@ ONLY_MODEL = "unet"  # its page needs no name beside the run's
 
 def report(
     *,
-    name: str,
     config: dict[str, Any],
     manifest: Path,
     ingests: list[Path],
@@ -46,10 +45,8 @@ def report(
 
     Parameters
     ----------
-    name : str
-        Of the run.
     config : dict
-        The whole configuration, as plain values.
+        The whole configuration, as plain values; ``name`` is the run's.
     manifest : Path
         ``manifest.json`` of the source.
     ingests, weight_maps : list of Path
@@ -76,7 +73,7 @@ def report(
     results = [read_result(files, is_kept=is_kept) for files in predictions]
     volumes = map(IngestedVolume.read, ingests)
     run = Run(
-        name,
+        config["name"],
         Manifest.read(manifest),
         {volume.volume: volume for volume in volumes},
         tuple(map(WeightMap.read, weight_maps)),

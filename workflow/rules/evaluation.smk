@@ -197,7 +197,6 @@ rule report:
     conda:
         "../envs/unetpipe.yaml"
     params:
-        name=CONFIG.name,
         config=configuration_of,
         training=training_files,
         predictions=predictions_of,
