@@ -712,7 +712,7 @@ def test_reasons_stand_above_the_settings_and_an_hour_is_the_limit(
 
 
 @pytest.mark.parametrize(
-    ("width", "metric", "is_scored"), [(6, "f1", False), (11, "auto", True)]
+    ("width", "metric", "is_scored"), [(6, "f1", False), (11, "v_rand", True)]
 )
 def test_objects_in_a_background_are_not_scored_as_membranes(
     make, folder, width, metric, is_scored

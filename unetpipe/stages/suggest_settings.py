@@ -14,6 +14,7 @@ from unetpipe.runtime.files import (
     write_bytes_atomic,
     write_record,
 )
+from unetpipe.survey.settings import compare_with_sheet
 from unetpipe.survey.suggestions import (
     Suggestion,
     VolumePrint,
@@ -77,6 +78,7 @@ def suggest_settings(
     found = suggest(prints, spec, settings, choose_patch(training.patch, spec, shapes))
     has_validation = any(row["role"] == "validate" for row in rows)
     notes = remarks(prints, spec, has_validation=has_validation)
+    notes += compare_with_sheet(found, network, shapes, channels)
     text = yaml.safe_dump(as_nested(found), sort_keys=False) if as_nested(found) else ""
     for line in [*_table(found), *notes]:
         log.info("%s", line)

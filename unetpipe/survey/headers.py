@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +127,39 @@ def compare_neighbours(paths: Sequence[str], root: Path) -> Likeness | None:
     return Likeness(float(np.mean(near)), float(np.mean(far)), bool(is_series))
 
 
+def correlate_sections(
+    cell: str, root: Path, sections: Sequence[int], *, axes: str = ""
+) -> float | None:
+    """Return how alike neighbours among some sections of an image are, on average.
+
+    Parameters
+    ----------
+    cell : str
+        Of the image.
+    root : Path
+        Folder of the originals.
+    sections : sequence of int
+        Rising; a few pairs of those that follow each other are compared.
+    axes : str
+        What the sheet must say of the axes.
+
+    Returns
+    -------
+    float or None
+        Mean correlation; None where no two sections are neighbours.
+    """
+    pairs = [a for a, b in pairwise(sections) if b == a + 1]
+    if not pairs:
+        return None
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, COMPARED // 2).astype(int))
+    found = []
+    with open_image(cell, root, axes=axes) as image:
+        for k in chosen.tolist():
+            one, two = image.read_sections(pairs[k], pairs[k] + 2)[0]
+            found.append(_correlate(_shrink(one), _shrink(two)))
+    return float(np.mean(found))
+
+
 def _read(cell: str, root: Path, axes: str, time: int | None) -> Header:
     with open_image(cell, root, axes=axes, time=time) as image:
         check_image_dtype(image)
@@ -187,9 +222,14 @@ def _shape_of(labels: str, root: Path) -> tuple[int, ...]:
 
 
 def _thumb(path: str, root: Path) -> NDArray[np.float64]:
-    """Return a small copy of the first section, its mean 0 and deviation 1."""
+    """Return a small copy of the first section of a file."""
     with open_image(write_cell(path), root) as image:
-        section = image.read_sections(0, 1)[0, 0].astype(np.float64)
+        return _shrink(image.read_sections(0, 1)[0, 0])
+
+
+def _shrink(given: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a small copy of a section, its mean 0 and deviation 1."""
+    section = given.astype(np.float64)
     steps = [max(1, n // THUMB) for n in section.shape]
     small = section[: steps[0] * THUMB, : steps[1] * THUMB]
     rows, columns = (n // s for n, s in zip(small.shape, steps, strict=True))

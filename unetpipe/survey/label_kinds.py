@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import cc3d
@@ -65,7 +66,8 @@ class Tally:
     places : int
         Sections in which each value occurs, summed; the same.
     touching : int
-        Pairs of neighbouring voxels with two values that are not 0.
+        Of the places, those in which the value lies within two voxels of another one
+        that is not 0.
     num_sections : int
         How many were read.
     images : list of frozenset
@@ -154,11 +156,23 @@ class Tally:
             meet = differ & (one > 0) & (two > 0)
             beside[first] |= meet
             beside[second] |= meet
-            self.touching += int(np.count_nonzero(meet))
+        self.touching += _count_touching(number)
         for counter, chosen in ((self.inside, inside), (self.beside, beside)):
             counts = np.bincount(number[chosen], minlength=len(values) + 1)[1:]
             for k in np.flatnonzero(counts).tolist():
                 counter[values[k]] += int(counts[k])
+
+
+def _count_touching(number: NDArray[np.uint32]) -> int:
+    """Return how many values other than 0 lie within two voxels of another one."""
+    touching = np.zeros(int(number.max()) + 1, bool)
+    for axis, step in product((0, 1), (1, 2)):
+        one = np.take(number, np.arange(number.shape[axis] - step), axis)
+        two = np.take(number, np.arange(step, number.shape[axis]), axis)
+        meet = (one != two) & (one > 0) & (two > 0)
+        touching[one[meet]] = True
+        touching[two[meet]] = True
+    return int(np.count_nonzero(touching))
 
 
 def _name_unlabelled(dtype: np.dtype[Any]) -> int | None:

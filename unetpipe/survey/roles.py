@@ -9,10 +9,29 @@ from unetpipe.survey.volumes import Found
 
 # Of five blocks in turn one validates and one is tested on, so that both lie all over.
 CYCLE = ("train", "train", "validate", "train", "test")
+# Sections that correlate by so much hardly differ; with fewer there is no room between.
+ALIKE, FEWEST_IN_BLOCKS = 0.9, 10
 CYCLES = 5  # as many as there may be: blocks of several sections in long stacks
 FEW = {1: ("train",), 2: ("train", "validate"), 3: ("train", "validate", "test")}
 FEW |= {4: ("train", "validate", "train", "test")}
 MANY = 5  # annotated volumes, from which on whole volumes change roles
+
+
+def split_in_blocks(count: int, *, has_tests: bool = False) -> tuple[str, ...]:
+    """Return roles of sections that are all alike: one block each, a section apart.
+
+    Examples
+    --------
+    >>> split_in_blocks(10)[4:]
+    ('train', '', 'validate', 'validate', '', 'test')
+    """
+    tests = 0 if has_tests else max(1, count // 5)
+    validates = max(1, count // 5)
+    gaps = 1 if has_tests else 2
+    trains = count - tests - validates - gaps
+    blocks = [("train", trains), ("", 1), ("validate", validates)]
+    blocks += [] if has_tests else [("", 1), ("test", tests)]
+    return tuple(role for role, length in blocks for _ in range(length))
 
 
 def share_roles(
@@ -73,7 +92,9 @@ class RoleRow:
 
 
 def assign_roles(
-    volumes: Sequence[Found], filled: Mapping[str, int]
+    volumes: Sequence[Found],
+    filled: Mapping[str, int],
+    likeness: Mapping[str, float],
 ) -> tuple[list[RoleRow], list[str]]:
     """Return the rows of the sheet, and how roles were found.
 
@@ -83,6 +104,8 @@ def assign_roles(
         In the order of the sheet.
     filled : mapping
         Volume -> voxels of objects, as far as it is known.
+    likeness : mapping
+        Volume -> correlation of neighbouring sections, as far as it is known.
     """
     notes = []
     empty = [v.name for v in volumes if v.annotated and filled.get(v.name) == 0]
@@ -108,14 +131,10 @@ def assign_roles(
         notes.append(f"{len(rest)} annotated images share the roles: {_count(shared)}")
     else:
         for volume in rest:
-            count = len(volume.annotated)
-            sections[volume.name] = share_roles(
-                count, in_blocks=True, has_tests=has_tests
+            sections[volume.name], note = _share_sections(
+                volume, likeness.get(volume.name), has_tests=has_tests
             )
-            notes.append(
-                f"{volume.name}: its {count} annotated section{'s' * (count > 1)} "
-                f"share the roles, in turns: {_count(sections[volume.name])}"
-            )
+            notes.append(note)
     rows = []
     for volume in volumes:
         if volume.name in sections:
@@ -130,6 +149,29 @@ def assign_roles(
             everything = tuple(range(volume.num_sections))
             rows.append(RoleRow(volume, everything, "predict"))
     return rows, notes + _warn(rows)
+
+
+def _share_sections(
+    volume: Found, likeness: float | None, *, has_tests: bool
+) -> tuple[tuple[str, ...], str]:
+    """Return the roles of one volume's annotated sections, and how they were shared."""
+    count = len(volume.annotated)
+    about = f"{volume.name}: its {count} annotated section{'s' * (count > 1)} share the"
+    alike = "" if likeness is None else f" (neighbours correlate by {likeness:.2f})"
+    if likeness is not None and likeness >= ALIKE and count >= FEWEST_IN_BLOCKS:
+        roles = split_in_blocks(count, has_tests=has_tests)
+        return roles, (
+            f"{about} roles in blocks, a section apart: {_count(roles)}; neighbours "
+            f"are too much alike{alike} to train on one and to test on the next"
+        )
+    roles = share_roles(count, in_blocks=True, has_tests=has_tests)
+    note = f"{about} roles, in turns: {_count(roles)}"
+    if len(set(roles)) > 1:
+        note += (
+            f"; they are scored beside those that train{alike}: another volume would "
+            "tell more of others"
+        )
+    return roles, note
 
 
 def _by_split(annotated: Sequence[Found]) -> tuple[dict[str, str], list[str]]:

@@ -11,9 +11,17 @@ from unetpipe.config import (
     TrainingConfig,
     WeightMapConfig,
 )
+from unetpipe.metrics.for_labels import metric_for_labels
+from unetpipe.runtime.machine import has_cuda_driver, num_processors
 from unetpipe.runtime.text import describe_seconds
 from unetpipe.survey.label_kinds import Kind
-from unetpipe.survey.suggestions import FEWEST_STEPS, VolumePrint, choose_rate, suggest
+from unetpipe.survey.suggestions import (
+    FEWEST_STEPS,
+    Suggestion,
+    VolumePrint,
+    choose_rate,
+    suggest,
+)
 from unetpipe.tiling.boxes import Zyx, as_zyx
 from unetpipe.tiling.forecast import assume_rate, training_flop
 from unetpipe.tiling.patch_size import choose_patch
@@ -22,7 +30,14 @@ LONGEST_ON_CPU = 3600.0  # seconds of training
 NARROWEST = 16
 SMALL_PATCH: Zyx = (1, 412, 412)  # what the project's own small trainings take
 ISOTROPIC = 3.0
-MOSTLY_BACKGROUND = 0.5  # of the voxels
+MANY_TOUCH = 0.1  # of the objects, from which on they are cut apart
+SPECK = 1 / 20  # of the size of an object
+MEANINGS = {
+    "v_rand": "V_Rand, which sees membranes",
+    "f1": "F1 of the objects",
+    "seg": "SEG of the objects that are annotated",
+    "dice": "Dice of the voxels",
+}
 ONE_PART_VOXELS = 1 << 23  # predicted by one job
 
 
@@ -81,12 +96,49 @@ def choose_settings(
         if s.is_change and s.key not in left_to_defaults
     }
     if not has_gpu:
-        wanted |= _shorten(wanted, network, sections, num_channels, num_threads)
+        wanted |= shorten(wanted, network, sections, num_channels, num_threads)
     else:
         why = "a GPU computes it several times as fast"
         for key in ("training.precision", "prediction.precision"):
             wanted[key] = Setting(key, "bf16", why)
     return list(wanted.values())
+
+
+def compare_with_sheet(
+    found: Sequence[Suggestion],
+    network: NetworkConfig,
+    shapes: Sequence[Zyx],
+    num_channels: int,
+) -> list[str]:
+    """Say where ``make_sheet`` proposes something else than these suggestions, and why.
+
+    Parameters
+    ----------
+    found : sequence of Suggestion
+        For a machine with a GPU, of volumes that are ingested.
+    network : NetworkConfig
+        As configured.
+    shapes : sequence of (z, y, x)
+        Of what is trained on.
+    num_channels : int
+        Of the images.
+    """
+    said = []
+    wanted = {s.key: Setting(s.key, s.suggested, s.why) for s in found}
+    sections = [(1, *shape[1:]) for shape in shapes]
+    shorter = shorten(wanted, network, sections, num_channels, num_processors())
+    if shorter and not has_cuda_driver():
+        keys = ", ".join(f"{key} {own.value}" for key, own in shorter.items())
+        said.append(
+            "scripts/make_sheet.py proposes less where it finds no GPU, for an hour of "
+            f"training ({keys}); what is suggested here takes a GPU, or patience"
+        )
+    if wanted["network.ndim"].value == 3:
+        said.append(
+            "scripts/make_sheet.py proposes network.ndim 2, sections by themselves, "
+            "which is fast and never wrong; 3 may do better here"
+        )
+    return said
 
 
 def describe_ndim(voxel_size_nm: tuple[float, float, float] | None, depth: int) -> str:
@@ -103,8 +155,10 @@ def describe_ndim(voxel_size_nm: tuple[float, float, float] | None, depth: int) 
     return ""
 
 
-def choose_scores(prints: Sequence[VolumePrint], kind: Kind) -> list[Setting]:
-    """Return how objects that lie in a background are scored: not as membranes are.
+def choose_scores(
+    prints: Sequence[VolumePrint], kind: Kind, touching: float
+) -> list[Setting]:
+    """Return what chooses the network, and how objects are told apart and counted.
 
     Parameters
     ----------
@@ -112,31 +166,72 @@ def choose_scores(prints: Sequence[VolumePrint], kind: Kind) -> list[Setting]:
         Of what is trained on.
     kind : Kind
         Of the labels.
+    touching : float
+        Share of the objects that touch others.
     """
-    if kind.label_kind not in ("instances", "masks"):
-        return []
-    share = sum(v.class_counts[0] for v in prints) / sum(
-        sum(v.class_counts) for v in prints
+    counts = [sum(own) for own in zip(*(v.class_counts for v in prints), strict=True)]
+    num_sections = sum(v.num_sections for v in prints)
+    cells = sum(v.num_cells for v in prints)
+    has_ids = kind.label_kind in ("instances", "masks")
+    suited = metric_for_labels(
+        counts, has_ids=has_ids, cells_per_section=cells / max(1, num_sections)
     )
-    if share < MOSTLY_BACKGROUND:
-        return []
-    why = (
-        f"{share:.0%} of the voxels are background: F1 of the objects chooses "
-        "checkpoint, threshold and smallest object; V_Rand is for membranes"
-    )
-    return [
-        Setting("training.validation_metric", "f1", why),
-        Setting("segmentation.smallest_object_vox", "auto", why),
-        Setting("evaluation.isbi_scores", False, "these scores are for membranes"),
-    ]
+    why = f"{suited.why}: {MEANINGS[suited.metric]} chooses checkpoint and threshold"
+    found = [Setting("training.validation_metric", suited.metric, why)]
+    if suited.metric in ("f1", "seg"):
+        found += choose_objects(touching)
+    elif suited.metric == "dice" and kind.label_kind == "binary" and cells:
+        size = sum(v.cell_voxels for v in prints) / cells
+        smallest = max(1, round(size * SPECK))
+        found.append(
+            Setting(
+                "segmentation.smallest_object_vox",
+                smallest,
+                f"pieces have {size:.0f} voxels on average; what is smaller than a "
+                f"{round(1 / SPECK)}th of that is taken for a speck",
+            )
+        )
+    if suited.metric != "v_rand":
+        why = "these scores are for membranes between cells"
+        found.append(Setting("evaluation.isbi_scores", False, why))
+    return found
 
 
-def choose_challenge(folder: str) -> list[Setting]:
-    """Return what the Cell Tracking Challenge scores by."""
-    why = "the challenge's own score chooses checkpoint, threshold and smallest object"
+def choose_objects(touching: float) -> list[Setting]:
+    """Return how objects are told apart: those that touch are cut where they are thin.
+
+    Parameters
+    ----------
+    touching : float
+        Share of the objects that touch others.
+    """
+    if touching >= MANY_TOUCH:
+        why = (
+            f"{touching:.0%} of the objects touch others: they are cut where they are "
+            "thin, at a depth that the validation rows choose"
+        )
+        return [
+            Setting("segmentation.method", "watershed", why),
+            Setting("segmentation.seed_distance_vox", "auto", why),
+        ]
+    why = "the score of objects chooses below which size they are specks, too"
+    return [Setting("segmentation.smallest_object_vox", "auto", why)]
+
+
+def choose_challenge(folder: str, touching: float) -> list[Setting]:
+    """Return what the Cell Tracking Challenge scores by.
+
+    Parameters
+    ----------
+    folder : str
+        Whose name may be that of a data set.
+    touching : float
+        Share of the objects that touch others.
+    """
+    why = "the challenge's own score chooses checkpoint and threshold"
     found = [
         Setting("training.validation_metric", "seg", why),
-        Setting("segmentation.smallest_object_vox", "auto", why),
+        *choose_objects(touching),
     ]
     known = next(
         (n for n in get_args(FieldOfInterest) if n.casefold() in folder.casefold()),
@@ -156,14 +251,28 @@ def choose_parts(shapes: Sequence[Zyx]) -> list[Setting]:
     return [Setting("prediction.parts", 1, why)]
 
 
-def _shorten(
+def shorten(
     wanted: Mapping[str, Setting],
     network: NetworkConfig,
     sections: Sequence[Zyx],
     num_channels: int,
     num_threads: int,
 ) -> dict[str, Setting]:
-    """Return a narrower network, or fewer steps, so that it is trained in an hour."""
+    """Return a narrower network, or fewer steps, so that it is trained in an hour.
+
+    Parameters
+    ----------
+    wanted : mapping
+        Key -> setting, of what would be proposed with a GPU.
+    network : NetworkConfig
+        What counts where it proposes nothing.
+    sections : sequence of (z, y, x)
+        Shapes of what is trained on.
+    num_channels : int
+        Of the images.
+    num_threads : int
+        Processors.
+    """
     rate = assume_rate("cpu", num_threads)
 
     def value(key: str, default: Any) -> Any:

@@ -16,10 +16,11 @@ from unetpipe.survey.contents import (
     look_into_zarr,
 )
 from unetpipe.survey.counts import count_labels, make_prints, object_diameter
+from unetpipe.survey.headers import correlate_sections
 from unetpipe.survey.label_kinds import Kind, Tally, judge
 from unetpipe.survey.names import read_name
 from unetpipe.survey.pairs import Candidate, list_briefly
-from unetpipe.survey.roles import RoleRow, assign_roles
+from unetpipe.survey.roles import MANY, RoleRow, assign_roles
 from unetpipe.survey.series import find_mask_folders, find_sequences
 from unetpipe.survey.settings import (
     Setting,
@@ -120,7 +121,7 @@ def understand(folder: Path, name: str, images: str, label_kind: str) -> Underst
     notes += more
     if not kind.label_kind:
         volumes = [v.without_labels() for v in volumes]
-    rows, more = assign_roles(volumes, filled)
+    rows, more = assign_roles(volumes, filled, compare_sections(volumes, folder))
     notes += more
     settings: list[Setting] = []
     diameter = None
@@ -134,12 +135,15 @@ def understand(folder: Path, name: str, images: str, label_kind: str) -> Underst
             has_gpu=has_cuda_driver(),
             num_threads=num_processors(),
         )
-        settings += [] if is_challenge else choose_scores(prints, kind)
+        touching = tally.touching / max(1, tally.places)
+        settings += (
+            choose_challenge(str(folder), touching)
+            if is_challenge
+            else choose_scores(prints, kind, touching)
+        )
         diameter = object_diameter(tally, kind)
     shapes = [v.header.shape[1:] for v in volumes]
     settings += choose_parts(shapes)
-    if is_challenge:
-        settings += choose_challenge(str(folder))
     sizes = {v.header.voxel_size_nm for v in volumes}
     if None in sizes:
         notes.append(
@@ -190,6 +194,23 @@ def _take_field(folder: Path, found: Field) -> Candidate:
         well=found.well,
         field=found.field,
     )
+
+
+def compare_sections(volumes: Sequence[Found], folder: Path) -> dict[str, float]:
+    """Return how alike neighbouring annotated sections of volumes are."""
+    found = {}
+    for volume in volumes:
+        if len(volume.annotated) < MANY or volume.header.num_times > 1:
+            continue
+        try:
+            likeness = correlate_sections(
+                volume.image, folder, volume.annotated, axes=volume.header.axes
+            )
+        except (DataError, OSError):
+            continue  # ingesting tells what is wrong
+        if likeness is not None:
+            found[volume.name] = likeness
+    return found
 
 
 def _keep_one_kind(volumes: list[Found]) -> tuple[list[Found], list[str]]:
