@@ -150,9 +150,9 @@ def test_one_stack_shares_its_sections_and_keeps_its_voxel_size(make, folder):
     write(folder / "cortex_labels.tif", np.stack([ids()] * 12))
     made = make()
     assert [(row.role, row.sections) for row in made.sheet.rows] == [
-        ("train", (0, 1, 3, 5, 6, 8, 10, 11)),
-        ("validate", (2, 7)),
-        ("test", (4, 9)),
+        ("train", (0, 1, 2, 3, 4, 5)),
+        ("validate", (7, 8)),
+        ("test", (10, 11)),
     ]
     assert "50,10,10 (file)" in made.printed
     assert "objects are about 10 voxels (102 nm) wide" in made.printed
