@@ -1,6 +1,7 @@
 """Slabs are read ahead and written whole, whatever the threads do."""
 
 import errno
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 from unetpipe.images import ImageReader
 from unetpipe.images.axes import AxisPlan
 from unetpipe.images.source import ImageSource
-from unetpipe.ingestion.slabs import finish_writing, read_slabs, start_writing
+from unetpipe.ingestion import slabs
+from unetpipe.ingestion.slabs import (
+    VoxelHash,
+    finish_writing,
+    read_boxes,
+    start_writing,
+)
 from unetpipe.storage.volumes import create_volume
 
 
@@ -42,7 +49,8 @@ def stack(depth, side=11):
 def test_slabs_are_the_sections_in_order(depth, num_threads, by_section):
     voxels = stack(depth)
     with reader_of(voxels, by_section, num_threads) as reader:
-        found = [(start, slab.copy()) for start, slab in read_slabs(reader, 4, "test")]
+        boxes = read_boxes(reader, (4, 8, 8), "test")
+        found = [(box.origin[0], box.voxels.copy()) for box in boxes]
         assert reader.source.largest == (1 if by_section else min(4, depth))
     assert [start for start, _ in found] == list(range(0, depth, 4))
     np.testing.assert_array_equal(np.concatenate([s for _, s in found], 1)[0], voxels)
@@ -51,8 +59,8 @@ def test_slabs_are_the_sections_in_order(depth, num_threads, by_section):
 def test_slabs_share_the_memory_of_two():
     with reader_of(stack(20)) as reader:
         bases = {
-            slab.__array_interface__["data"][0]
-            for _, slab in read_slabs(reader, 4, "test")
+            box.voxels.__array_interface__["data"][0]
+            for box in read_boxes(reader, (4, 8, 8), "test")
         }
     assert len(bases) == 2
 
@@ -61,10 +69,10 @@ def test_a_slab_may_be_changed_while_the_next_is_read():
     voxels = stack(12)
     seen = []
     with reader_of(voxels) as reader:
-        for start, slab in read_slabs(reader, 4, "test"):
-            seen.append(slab[0].copy())
-            slab[...] = 0
-            assert start == 4 * (len(seen) - 1)
+        for box in read_boxes(reader, (4, 8, 8), "test"):
+            seen.append(box.voxels[0].copy())
+            box.voxels[...] = 0
+            assert box.origin == (4 * (len(seen) - 1), 0, 0)
     np.testing.assert_array_equal(np.concatenate(seen), voxels)
 
 
@@ -81,7 +89,7 @@ def test_writing_a_slab_writes_its_layer_of_shards(tmp_path):
     with ThreadPoolExecutor(3) as threads:
         for start in (0, 4):
             finish_writing(
-                start_writing(array, start, voxels[start : start + 4], threads)
+                start_writing(array, (start, 0, 0), voxels[start : start + 4], threads)
             )
     np.testing.assert_array_equal(array[...], voxels)
 
@@ -101,6 +109,55 @@ def test_the_first_error_of_a_thread_is_raised(tmp_path, monkeypatch):
 
     monkeypatch.setattr("unetpipe.ingestion.slabs.store_shard", fail)
     with ThreadPoolExecutor(1) as threads:
-        writing = start_writing(array, 0, np.zeros((4, 8, 8), np.uint8), threads)
+        writing = start_writing(
+            array, (0, 0, 0), np.zeros((4, 8, 8), np.uint8), threads
+        )
         with pytest.raises(OSError, match="Disk quota exceeded"):
             finish_writing(writing)
+
+
+class Channels(Stack):
+    """Channels before sections, all cut anywhere."""
+
+    def read(self, index):
+        return self.voxels[index]
+
+
+@pytest.mark.parametrize("most", [1, 900, 3000, 10_000, 1 << 20])
+@pytest.mark.parametrize("shape", [(1, 1, 37, 41), (1, 6, 37, 41), (3, 6, 37, 41)])
+@pytest.mark.parametrize("by_section", [True, False])
+def test_boxes_of_any_size_give_the_same_voxels_and_hash(
+    tmp_path, monkeypatch, most, shape, by_section
+):
+    monkeypatch.setattr(slabs, "BOX_BYTES", most)
+    voxels = np.random.default_rng(0).integers(0, 999, shape).astype(">u2")
+    source = Channels(voxels, by_section)
+    source.dtype = np.dtype(np.uint16)
+    found = np.zeros(shape, np.uint16)
+    expected = hashlib.sha256()
+    for section in np.moveaxis(voxels, 1, 0):
+        expected.update(np.ascontiguousarray(section, "<u2").data)
+    given = VoxelHash(hashlib.sha256(), shape, tmp_path)
+    with ImageReader(source, AxisPlan("czyx", shape), 2) as reader:
+        boxes = 0
+        for box in read_boxes(reader, (4, 8, 16), "test"):
+            z, y, x = box.origin
+            assert (z % 4, y % 8, x % 16) == (0, 0, 0)
+            _, deep, high, wide = box.voxels.shape
+            found[:, z : z + deep, y : y + high, x : x + wide] = box.voxels
+            given.add(box)
+            boxes += 1
+    np.testing.assert_array_equal(found, voxels)
+    assert given.hexdigest() == expected.hexdigest()
+    assert list(tmp_path.iterdir()) == []
+    layers = -(-shape[1] // 4)
+    assert (boxes == layers) == (most >= voxels[:, :4].nbytes)
+
+
+def test_a_box_is_no_larger_than_asked_unless_it_is_one_shard():
+    shape, shard = (2, 30, 5000, 7000), (8, 1024, 1024)
+    one = 2 * 8 * 1024 * 1024
+    for most in (1, one, 3 * one, 7 * one, 40 * one):
+        for rows, columns in slabs.cut_slab(shape, shard, 1, most):
+            size = 16 * (rows.stop - rows.start) * (columns.stop - columns.start)
+            assert size <= max(most, one)

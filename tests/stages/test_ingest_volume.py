@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -760,3 +761,39 @@ def test_all_files_of_an_image_are_recorded_with_their_hashes(originals):
     second = originals.ingest(rows)["image"]["files"]
     assert second[:-1] == first[:-1]
     assert second[-1]["sha256"] != first[-1]["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_sections_read_in_boxes_make_the_same_stores_and_record(
+    originals, monkeypatch, kind, tile
+):
+    ingest = IngestConfig(chunk=(2, 8, 8), shard=(4, 16, 16))
+    rng = np.random.default_rng(0)
+    image = (rng.random((6, 40, 50)) * 250).astype(kind)
+    originals.tiff("image.tif", image, tile=tile, compression="zlib", metadata=None)
+    rows = originals.rows(axes="zyx")
+    whole = originals.ingest(rows, config=ingest)
+    voxels, labels = originals.image(), originals.labels()
+    monkeypatch.setattr("unetpipe.ingestion.slabs.BOX_BYTES", 1)
+    boxes = originals.ingest(rows, config=ingest)
+    np.testing.assert_array_equal(originals.image(), voxels)
+    np.testing.assert_array_equal(originals.labels(), labels)
+    for record in (whole, boxes):
+        del record["circumstances"]
+    assert boxes == whole
+
+
+def test_nan_is_found_and_replaced_in_boxes_too(originals, monkeypatch):
+    ingest = IngestConfig(chunk=(2, 8, 8), shard=(4, 16, 16), nan_policy="replace")
+    image = IMAGE.astype(np.float32)
+    image[3, 30, 41] = np.nan
+    originals.tiff("image.tif", image, metadata=None)
+    rows = originals.rows(axes="zyx")
+    whole = originals.ingest(rows, config=ingest)
+    monkeypatch.setattr("unetpipe.ingestion.slabs.BOX_BYTES", 1)
+    boxes = originals.ingest(rows, config=ingest)
+    assert boxes["image"] == whole["image"]
+    shutil.rmtree(originals.results)
+    refused = originals.refuse(rows, config=IngestConfig())
+    assert "the first at z, y, x = 3, 30, 41" in refused

@@ -51,6 +51,8 @@ class ImageReader:
     ----------
     plan : AxisPlan
         What the axes of the file mean.
+    num_threads : int
+        Sections that are decoded at once.
     dtype : dtype
         Of the voxels, in the machine's byte order; 1-bit images are uint8, labels
         that are stored as floating-point numbers int64.
@@ -66,7 +68,7 @@ class ImageReader:
         is_labels: bool = False,
     ) -> None:
         self.source, self.plan = source, plan
-        self._keep_colours = keep_colours
+        self._keep_colours, self.num_threads = keep_colours, num_threads
         stored = {"b": np.uint8, "f": np.int64 if is_labels else source.dtype}
         self.dtype = np.dtype(stored.get(source.dtype.kind, source.dtype))
         self._pool = (

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import ImageReader
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.slabs import (
+    Box,
+    VoxelHash,
+    cut_slab,
     finish_writing,
     num_slab_threads,
-    read_slabs,
+    read_boxes,
     start_writing,
 )
 from unetpipe.storage.ngff import Rgba, colour_classes, name_channels
@@ -38,6 +42,10 @@ from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
 from unetpipe.tiling.intensity import IntensityStatistics
 
 logger = logging.getLogger(__name__)
+
+PIECE_VOXELS = 1 << 20  # that are measured at once, by each thread
+BYTES_MEASURING = 24  # for each of these
+SIDE_READ = 1024  # voxels along y and x, where nothing is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +112,28 @@ def copy_image(
     layout = layout.clip(reader.zyx)
     is_replacing = nan_policy == "replace" and reader.dtype.kind == "f"
     totals, first_nan = [IntensityStatistics()] * reader.shape[0], ""
-    given = hashlib.sha256()
-    stored = given  # until a voxel is replaced
+    spool = None if store is None else store.parent
+    given = VoxelHash(hashlib.sha256(), reader.shape, spool)
+    stored = given
+    if is_replacing:
+        stored = VoxelHash(hashlib.sha256(), reader.shape, spool)
     with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
         means = _channel_means(reader, layout, threads) if is_replacing else None
         array = None if store is None else create_image(reader, store, layout)
-        for start, slab in read_slabs(reader, layout.shard[0], "image"):
-            measured = measure_sections(slab, threads)
+        for box in read_boxes(reader, layout.shard, "image"):
+            measured = measure_sections(box.voxels, threads)
             totals = sum_sections(totals, measured)
             nan = [z for z, m in enumerate(measured) if any(s.num_nan for s in m)]
             if nan and not first_nan:
-                first_nan = describe_nan(slab[:, nan[0]], start + nan[0], reader)
-                stored, array = given.copy(), array if is_replacing else None
-            if means is not None and first_nan:
-                update_hash(given, slab)
-                _replace(slab, nan, means)
+                first_nan = describe_nan(box, nan[0], reader)
+                array = array if is_replacing else None
+            if means is not None:
+                given.add(box)
+                _replace(box.voxels, nan, means)
             writing: list[Future[None]] = []
             if array is not None:
-                writing = start_writing(array, start, slab, threads)
-            update_hash(stored, slab)
+                writing = start_writing(array, box.origin, box.voxels, threads)
+            stored.add(box)
             finish_writing(writing)
     num_nan = sum(s.num_nan for s in totals)
     if num_nan and not is_replacing:
@@ -154,16 +165,19 @@ def copy_labels(
         is_labels=True,
         colours=_choose_colours(annotation),
     )
-    given, stored = hashlib.sha256(), hashlib.sha256()
+    given = VoxelHash(hashlib.sha256(), reader.shape, store.parent)
+    stored = VoxelHash(hashlib.sha256(), (1, *reader.zyx), store.parent)
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
-        for start, slab in read_slabs(reader, layout.shard[0], "labels"):
-            hashing = threads.submit(update_hash, given, slab)
+        for box in read_boxes(reader, layout.shard, "labels"):
+            hashing = threads.submit(given.add, box)
+            slab, (start, y, x) = box.voxels, box.origin
             out = np.empty(slab.shape[1:], annotation.dtype)
             for z in range(len(out)):
                 section = slab[0, z] if annotation.palette is None else slab[:, z]
-                out[z] = annotation.translate(section, reader.where(start + z))
-            writing = start_writing(array, start, out, threads)
-            update_hash(stored, out[None])
+                where = reader.where(start + z)
+                out[z] = annotation.translate(section, where, (start + z, y, x))
+            writing = start_writing(array, box.origin, out, threads)
+            stored.add(box, out[None])
             finish_writing([hashing, *writing])
     return CopiedLabels(stored.hexdigest(), given.hexdigest())
 
@@ -180,17 +194,23 @@ def largest_value(reader: ImageReader, depth: int) -> int:
     """Return the largest id that labels can hold; 64-bit ones are read to find out."""
     if reader.dtype.itemsize <= 4:
         return int(np.iinfo(reader.dtype).max)
-    return max(int(slab.max()) for _, slab in read_slabs(reader, depth, "largest id"))
+    shard = as_zyx((depth, *(min(SIDE_READ, n) for n in reader.zyx[1:])))
+    return max(int(b.voxels.max()) for b in read_boxes(reader, shard, "largest id"))
 
 
 def check_memory(
-    reader: ImageReader, layout: Layout, stored: np.dtype[Any], what: str
+    reader: ImageReader,
+    layout: Layout,
+    stored: np.dtype[Any],
+    what: str,
+    *,
+    is_labels: bool = False,
 ) -> int:
     """Log how much memory copying takes at most, and refuse too much.
 
-    Two slabs as read (three where files are not read section by section), one as
-    stored; for each thread a section being read and a shard being encoded; 64-bit
-    copies of sections being counted (of integers, hardly any).
+    Two boxes as read, of labels one as stored; what the file's parts are decoded to
+    before they are put into a box; for each thread a shard being encoded; copies of
+    sections being counted (of integers, hardly any).
 
     Parameters
     ----------
@@ -202,6 +222,8 @@ def check_memory(
         Of the store.
     what : str
         For the message.
+    is_labels : bool
+        They are translated on the way.
 
     Returns
     -------
@@ -214,16 +236,15 @@ def check_memory(
         If that is more than is free.
     """
     layout = layout.clip(reader.zyx)
-    section = prod(reader.shape) // reader.zyx[0]
-    slab = section * layout.shard[0]
+    rows, columns = cut_slab(reader.shape, layout.shard, reader.dtype.itemsize)[0]
+    section = reader.shape[0] * rows.stop * columns.stop
+    box = section * layout.shard[0]
     shard = prod(layout.shard) * reader.shape[0]
-    num_slabs = 2 if reader.source.by_section else 3
-    needed = slab * (num_slabs * reader.dtype.itemsize + stored.itemsize)
+    needed: int = box * (2 * reader.dtype.itemsize + is_labels * stored.itemsize)
     threads = num_slab_threads()
-    needed += threads * (
-        2 * shard * stored.itemsize + 4 * section * reader.dtype.itemsize
-    )
-    needed += 24 * section * (threads if reader.dtype.kind == "f" else 1)
+    needed += _decoded_voxels(reader, box, section, rows.stop) * reader.dtype.itemsize
+    needed += 2 * threads * shard * stored.itemsize
+    needed += BYTES_MEASURING * min(section, PIECE_VOXELS) * threads
     free = psutil.virtual_memory().available
     logger.info("%s: at most %d MB of memory", what, needed >> 20)
     if needed > free:
@@ -233,6 +254,20 @@ def check_memory(
             "make ingest.shard (and ingest.chunk) smaller along z, or use more memory"
         )
     return needed
+
+
+def _decoded_voxels(reader: ImageReader, box: int, section: int, rows: int) -> int:
+    """Return how many voxels are decoded at once, before they are put into a box.
+
+    Files that are read section by section are so in some threads; a page that is
+    packed as a whole is decoded as a whole, however little of it is wanted.
+    """
+    if not reader.source.by_section:
+        return box
+    deep, high, wide = reader.granule
+    is_whole = high > rows
+    page = reader.shape[0] * high * max(wide, 1) if is_whole else section
+    return int(reader.num_threads * max(section, page * deep))
 
 
 def create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
@@ -266,9 +301,19 @@ def measure_sections(
     """Return the statistics of each section's channels."""
 
     def measure(section: NDArray[Any]) -> list[IntensityStatistics]:
-        return [IntensityStatistics.of(channel) for channel in section]
+        return [_measure(np.ravel(channel)) for channel in section]
 
     return list(threads.map(measure, np.moveaxis(slab, 1, 0)))
+
+
+def _measure(voxels: NDArray[Any]) -> IntensityStatistics:
+    """Measure piece by piece: the sums are exact, and the copies stay small."""
+    pieces = range(0, voxels.size, PIECE_VOXELS)
+    return reduce(
+        IntensityStatistics.__add__,
+        (IntensityStatistics.of(voxels[k : k + PIECE_VOXELS]) for k in pieces),
+        IntensityStatistics(),
+    )
 
 
 def sum_sections(
@@ -285,8 +330,8 @@ def _channel_means(
 ) -> NDArray[Any]:
     """Return the mean of each channel's finite voxels, shape (c, 1, 1)."""
     totals = [IntensityStatistics()] * reader.shape[0]
-    for _, slab in read_slabs(reader, layout.shard[0], "mean"):
-        totals = sum_sections(totals, measure_sections(slab, threads))
+    for box in read_boxes(reader, layout.shard, "mean"):
+        totals = sum_sections(totals, measure_sections(box.voxels, threads))
     empty = [c for c, total in enumerate(totals) if not total.count]
     if empty:
         raise DataError(
@@ -296,9 +341,10 @@ def _channel_means(
     return np.array([t.mean for t in totals], reader.dtype).reshape(-1, 1, 1)
 
 
-def describe_nan(section: NDArray[Any], z: int, reader: ImageReader) -> str:
-    """Return where the first voxel of a section lies that is not finite."""
-    c, y, x = (int(i) for i in np.argwhere(~np.isfinite(section))[0])
+def describe_nan(box: Box, section: int, reader: ImageReader) -> str:
+    """Return where the first voxel of a box's section lies that is not finite."""
+    c, y, x = (int(i) for i in np.argwhere(~np.isfinite(box.voxels[:, section]))[0])
+    z, y, x = (a + b for a, b in zip(box.origin, (section, y, x), strict=True))
     channel = f", channel {c}" if reader.shape[0] > 1 else ""
     return f"z, y, x = {z}, {y}, {x}{channel} ({reader.where(z)})"
 
@@ -309,10 +355,3 @@ def _replace(slab: NDArray[Any], sections: list[int], means: NDArray[Any]) -> No
         section = slab[:, z]
         bad = ~np.isfinite(section)
         section[bad] = np.broadcast_to(means, section.shape)[bad]
-
-
-def update_hash(digest: Any, slab: NDArray[Any]) -> None:
-    """Add voxels to a hash: section by section, each (c, y, x), little-endian."""
-    little = slab.dtype.newbyteorder("<")
-    for section in np.moveaxis(slab, 1, 0):
-        digest.update(np.ascontiguousarray(section, little).data)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.ingestion.palette import UNLABELLED, Palette, name_colour
+from unetpipe.tiling.boxes import Zyx
 
 LISTED = 8  # values named in a message
 FLAGGED_IDS = 1 << 24  # ids below are ticked off in an array, larger ones collected
@@ -67,17 +68,23 @@ class AnnotationReader:
         self.foreground: list[int] = []  # voxels of each section
         self.background = 0  # voxels in all sections
         self._ids = _IdSet()
-        self._negative: list[str] = []
-        self._beyond: list[str] = []
-        self._strange: list[str] = []
+        # By section: its first mistake.
+        self._negative: dict[str, str] = {}
+        self._beyond: dict[str, str] = {}
+        self._strange: dict[str, str] = {}
 
     @property
     def num_ids(self) -> int:
         """Distinct ids, background and unlabelled apart."""
         return len(self._ids)
 
-    def translate(self, section: NDArray[np.integer], where: str) -> NDArray[Any]:
-        """Return one section as it is stored.
+    def translate(
+        self,
+        section: NDArray[np.integer],
+        where: str,
+        origin: Zyx | None = None,
+    ) -> NDArray[Any]:
+        """Return one section as it is stored, or a piece of one.
 
         Parameters
         ----------
@@ -85,19 +92,23 @@ class AnnotationReader:
             As given; with a palette (c, y, x): grey values, or red, green, blue.
         where : str
             Its file, for messages.
+        origin : (z, y, x), optional
+            Of the piece in the volume; None: the next section, as a whole.
         """
+        origin = origin or (len(self.foreground), 0, 0)
+        self.foreground += [0] * (origin[0] + 1 - len(self.foreground))
         if self.palette is not None:
-            section, known = self._look_up(self.palette, section, where)
+            section, known = self._look_up(self.palette, section, where, origin)
         else:
             known = np.ones(section.shape, bool)
             if self.unlabelled is not None:
                 known = section != self.unlabelled
         cells = known & (section != 0)
         ids = section[cells]
-        self.foreground.append(int(ids.size))
+        self.foreground[origin[0]] += int(ids.size)
         self.background += int(np.count_nonzero(known)) - int(ids.size)
         if ids.size and int(ids.min()) < 0:
-            self._negative.append(f"{where} (smallest {ids.min()})")
+            self._negative.setdefault(where, f"{where} (smallest {ids.min()})")
             ids = ids[ids > 0]
         self._ids.add(ids)
         if self.kind == "instances":
@@ -108,7 +119,7 @@ class AnnotationReader:
         if self.kind == "classes":
             if ids.size and int(ids.max()) >= self.num_classes:
                 values = np.unique(ids[ids >= self.num_classes])
-                self._beyond.append(f"{where} ({_listing(values)})")
+                self._beyond.setdefault(where, f"{where} ({_listing(values)})")
             stored = section.astype(self.dtype)
         else:
             stored = cells.astype(self.dtype)
@@ -116,7 +127,7 @@ class AnnotationReader:
         return stored
 
     def _look_up(
-        self, palette: Palette, section: NDArray[np.integer], where: str
+        self, palette: Palette, section: NDArray[np.integer], where: str, origin: Zyx
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Return the classes of one section, and which voxels are annotated."""
         classes, strange = palette.translate(section)
@@ -126,10 +137,12 @@ class AnnotationReader:
             strange &= ~unknown
         if strange.any():
             y, x = (int(i) for i in np.argwhere(strange)[0])
-            z, count = len(self.foreground), int(np.count_nonzero(strange))
-            self._strange.append(
-                f"{name_colour(section[:, y, x])} in {where} at z, y, x = {z}, {y}, "
-                f"{x} ({count} voxel{'s' * (count > 1)} of the section)"
+            colour, count = name_colour(section[:, y, x]), int(np.sum(strange))
+            z, y, x = (a + b for a, b in zip(origin, (0, y, x), strict=True))
+            self._strange.setdefault(
+                where,
+                f"{colour} in {where} at z, y, x = {z}, {y}, {x} "
+                f"({count} voxel{'s' * (count > 1)} of the section)",
             )
         return classes, classes != UNLABELLED
 
@@ -238,9 +251,9 @@ class _IdSet:
         return np.concatenate([small, self._large])[:count]
 
 
-def _first(places: list[str]) -> str:
-    more = len(places) - 1
-    return places[0] + (f" and {more} more section{'s' * (more > 1)}" if more else "")
+def _first(places: dict[str, str]) -> str:
+    first, more = next(iter(places.values())), len(places) - 1
+    return first + (f" and {more} more section{'s' * (more > 1)}" if more else "")
 
 
 def _listing(values: NDArray[Any]) -> str:

@@ -19,7 +19,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,15 @@ from unetpipe.ingestion.copying import (
     measure_sections,
     show_range,
     sum_sections,
-    update_hash,
 )
-from unetpipe.ingestion.slabs import num_slab_threads, read_slabs, shards_of_slab
+from unetpipe.ingestion.slabs import (
+    Box,
+    VoxelHash,
+    cut_slab,
+    num_slab_threads,
+    read_boxes,
+    shards_of_box,
+)
 from unetpipe.records.receipts import LayerReceipt, SectionSums
 from unetpipe.runtime.files import hash_file, hash_of, link_or_copy, sync_folder
 from unetpipe.runtime.fingerprints import code_fingerprint
@@ -88,8 +94,12 @@ class Layers:
         with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
             todo = [n for n in numbers if not self._is_whole(n, array, threads)]
             log.info("%d of %d layers to copy", len(todo), len(numbers))
-            for start, slab in read_slabs(self._reader, self._depth, "image", todo):
-                self._copy(start, slab, array, threads)
+            shard, layer = self._layout.shard, _Layer()
+            for box in read_boxes(self._reader, shard, "image", todo):
+                self._copy(box, layer, array, threads)
+                if box.is_last:
+                    self._finish(box.origin[0] // self._depth, layer)
+                    layer = _Layer()
         return len(todo)
 
     def assemble(self, store: Path | None) -> CopiedImage:
@@ -115,9 +125,10 @@ class Layers:
             array = create_image(self._reader, store, self._layout)
             _link_shards(open_volume(self._store), array, self._grid())
             show_range(store, self._reader, totals)
-        digest = hashlib.sha256()
-        for slab in self._slabs(store):
-            update_hash(digest, slab)
+        folder = self.home if store is None else store.parent
+        digest = VoxelHash(hashlib.sha256(), self._reader.shape, folder)
+        for box in self._boxes(store):
+            digest.add(box)
         return CopiedImage(digest.hexdigest(), digest.hexdigest(), tuple(totals))
 
     def _open(self) -> zarr.Array[Any] | None:
@@ -139,25 +150,32 @@ class Layers:
 
     def _copy(
         self,
-        start: int,
-        slab: NDArray[Any],
+        box: Box,
+        layer: "_Layer",
         array: zarr.Array[Any] | None,
         threads: ThreadPoolExecutor,
     ) -> None:
-        measured = measure_sections(slab, threads)
-        _check_finite(slab, start, measured, self._reader)
+        measured = measure_sections(box.voxels, threads)
+        _check_finite(box, measured, self._reader)
         writing = {}
         if array is not None:
-            for index, voxels in shards_of_slab(array, start, slab):
+            for index, voxels in shards_of_box(array, box.origin, box.voxels):
                 writing[_name(index)] = threads.submit(
                     write_shard, array, index, voxels
                 )
-        files = {name: shard.result() for name, shard in writing.items()}
+        layer.files |= {name: shard.result() for name, shard in writing.items()}
+        if not layer.sections:
+            layer.sections = measured
+        else:
+            pairs = zip(layer.sections, measured, strict=True)
+            layer.sections = [sum_sections(before, [own]) for before, own in pairs]
+
+    def _finish(self, number: int, layer: "_Layer") -> None:
         LayerReceipt(
             identity=self._identity,
-            files=files,
-            sections=tuple(tuple(map(_sums, section)) for section in measured),
-        ).write(self._receipt(start // self._depth))
+            files=layer.files,
+            sections=tuple(tuple(map(_sums, section)) for section in layer.sections),
+        ).write(self._receipt(number))
 
     def _is_whole(
         self, number: int, array: zarr.Array[Any] | None, threads: ThreadPoolExecutor
@@ -188,25 +206,36 @@ class Layers:
     def _receipt(self, number: int) -> Path:
         return self.home / "receipts" / f"{number}.json"
 
-    def _slabs(self, store: Path | None) -> Iterator[NDArray[Any]]:
-        """Yield what is stored, in order of z, each slab read while one is used."""
+    def _boxes(self, store: Path | None) -> Iterator[Box]:
+        """Yield what is stored, in order of z, each box read while one is used."""
+        reader, shard = self._reader, self._layout.shard
         if store is None:
-            for _, slab in read_slabs(self._reader, self._depth, "hash"):
-                yield slab
+            yield from read_boxes(reader, shard, "hash")
             return
         array = open_volume(store)
+        cuts = cut_slab(reader.shape, shard, reader.dtype.itemsize)
+        todo = [(n * self._depth, *cut) for n in range(self.num_layers) for cut in cuts]
 
-        def read(number: int) -> NDArray[Any]:
-            start = number * self._depth
-            return np.asarray(array[:, start : start + self._depth])
+        def read(place: int) -> NDArray[Any]:
+            start, rows, columns = todo[place]
+            return np.asarray(array[:, start : start + self._depth, rows, columns])
 
         with ThreadPoolExecutor(1, "slab") as ahead:
             coming = ahead.submit(read, 0)
-            for number in range(self.num_layers):
-                slab = coming.result()
-                if number + 1 < self.num_layers:
-                    coming = ahead.submit(read, number + 1)
-                yield slab
+            for place, (start, rows, columns) in enumerate(todo):
+                voxels = coming.result()
+                if place + 1 < len(todo):
+                    coming = ahead.submit(read, place + 1)
+                is_last = (place + 1) % len(cuts) == 0
+                yield Box((start, rows.start, columns.start), voxels, is_last)
+
+
+@dataclass
+class _Layer:
+    """What is known of a layer while its boxes are written."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    sections: list[list[IntensityStatistics]] = field(default_factory=list)
 
 
 def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
@@ -226,8 +255,7 @@ def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
 
 
 def _check_finite(
-    slab: NDArray[Any],
-    start: int,
+    box: Box,
     measured: list[list[IntensityStatistics]],
     reader: ImageReader,
 ) -> None:
@@ -235,10 +263,11 @@ def _check_finite(
     if not any(counts):
         return
     z = next(z for z, count in enumerate(counts) if count)
+    start = box.origin[0]
     raise DataError(
         f"sections {start} to {start + len(counts) - 1} of the image hold "
         f"{sum(counts)} NaN or infinite voxels, the first at "
-        f"{describe_nan(slab[:, z], start + z, reader)}; mend the file, or set "
+        f"{describe_nan(box, z, reader)}; mend the file, or set "
         "ingest.parts: 1 and ingest.nan_policy: replace to put the channel's mean"
     )
 

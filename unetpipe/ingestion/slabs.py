@@ -5,11 +5,22 @@
     file    s0 s1 s2 s3 | s4 s5 s6 s7 | s8        sections
             slab          slab          slab
     store   [shard][shard][shard]...              each slab: one layer of shards
+
+A slab of large sections is read and written in boxes, each some whole shards of its
+layer, so that memory grows with no axis of the volume::
+
+    +-------+-------+---+
+    | box 0 | box 1 | 2 |      rows of shards; of very wide sections, parts of rows
+    +-------+-------+---+
+    | box 3 | ...
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import zarr
@@ -22,6 +33,7 @@ from unetpipe.storage.volumes import shard_shape, store_shard
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_cell, iterate_grid
 
 MOST_THREADS = 8
+BOX_BYTES = 1 << 27  # of a slab that are read at once, or one shard
 
 
 def num_slab_threads() -> int:
@@ -29,85 +41,215 @@ def num_slab_threads() -> int:
     return min(num_processors(), MOST_THREADS)
 
 
-def read_slabs(
-    reader: ImageReader, depth: int, about: str, numbers: Sequence[int] | None = None
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield each slab, shape (c, z, y, x), with the number of its first section.
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Some whole shards of a layer, as they were read.
+
+    Attributes
+    ----------
+    origin : (z, y, x)
+        Its first voxel in the volume.
+    voxels : array, shape (c, z, y, x)
+        May be changed; gone when the next box is asked for.
+    is_last : bool
+        Of its slab.
+    """
+
+    origin: Zyx
+    voxels: NDArray[Any]
+    is_last: bool
+
+
+def cut_slab(
+    shape: tuple[int, int, int, int], shard: Zyx, itemsize: int, most: int | None = None
+) -> list[tuple[slice, slice]]:
+    """Return rows and columns of the boxes of a slab: all of it, if it is small.
+
+    Parameters
+    ----------
+    shape : (c, z, y, x)
+        Of the image.
+    shard : (z, y, x)
+        Of the store, no larger than the image needs.
+    itemsize : int
+        Bytes of a voxel.
+    most : int, optional
+        Bytes of a box, if one shard is not more already.
+
+    Examples
+    --------
+    >>> cut_slab((1, 8, 512, 512), (8, 256, 256), 1, most=1 << 21)
+    [(slice(0, 512, None), slice(0, 512, None))]
+    >>> boxes = cut_slab((1, 8, 512, 512), (8, 256, 256), 1, most=1 << 20)
+    >>> [rows for rows, _ in boxes]
+    [slice(0, 256, None), slice(256, 512, None)]
+    """
+    most = BOX_BYTES if most is None else most
+    num_channels, depth, height, width = shape
+    column = num_channels * min(depth, shard[0]) * itemsize
+    if column * height * width <= most:
+        return [(slice(0, height), slice(0, width))]
+    high = shard[1] * max(1, most // (column * shard[1] * width))
+    wide = width
+    if column * shard[1] * width > most:
+        wide = shard[2] * max(1, most // (column * shard[1] * shard[2]))
+    return [
+        (slice(top, min(top + high, height)), slice(left, min(left + wide, width)))
+        for top in range(0, height, high)
+        for left in range(0, width, wide)
+    ]
+
+
+def read_boxes(
+    reader: ImageReader, shard: Zyx, about: str, numbers: Sequence[int] | None = None
+) -> Iterator[Box]:
+    """Yield the boxes of each slab in order.
 
     ``about`` names the reading where progress is shown; ``numbers`` are those of the
     slabs to read, else all.
 
-    The next one is read meanwhile, into the memory of the one before: a slab may be
-    changed, and is gone when the next is asked for.
+    The next box is read meanwhile, into the memory of the one before.
     """
-    num_sections = reader.zyx[0]
+    num_channels, num_sections = reader.shape[:2]
+    depth = shard[0]
     if numbers is None:
         numbers = range(-(-num_sections // depth))
-    shape = (reader.shape[0], min(depth, num_sections), *reader.zyx[1:])
-    memory = [np.empty(shape, reader.dtype) for _ in range(min(2, len(numbers)))]
+    cuts = cut_slab(reader.shape, shard, reader.dtype.itemsize)
+    todo = [(number * depth, *cut) for number in numbers for cut in cuts]
+    rows, columns = cuts[0]
+    largest = num_channels * min(depth, num_sections) * rows.stop * columns.stop
+    memory = [np.empty(largest, reader.dtype) for _ in range(min(2, len(todo)))]
 
     def read(place: int) -> NDArray[Any]:
-        start = numbers[place] * depth
+        start, rows, columns = todo[place]
         stop = min(start + depth, num_sections)
-        slab = memory[place % 2][:, : stop - start]
-        reader.read_sections(start, stop, out=slab)
-        return slab
+        shape = (stop - start, rows.stop - rows.start, columns.stop - columns.start)
+        size = num_channels * shape[0] * shape[1] * shape[2]
+        voxels = memory[place % 2][:size].reshape(num_channels, *shape)
+        return reader.read_box(start, stop, rows, columns, out=voxels)
 
     total = sum(min(depth, num_sections - number * depth) for number in numbers)
     with (
         ThreadPoolExecutor(1, "slab") as ahead,
         Progress(about, total, "section") as progress,
     ):
-        coming = ahead.submit(read, 0) if numbers else None
-        for place, number in enumerate(numbers):
+        coming = ahead.submit(read, 0) if todo else None
+        for place, (start, rows, columns) in enumerate(todo):
             assert coming is not None
-            slab = coming.result()
-            if place + 1 < len(numbers):
+            voxels = coming.result()
+            if place + 1 < len(todo):
                 coming = ahead.submit(read, place + 1)
-            yield number * depth, slab
-            progress.update(slab.shape[1])
+            is_last = (place + 1) % len(cuts) == 0
+            yield Box((start, rows.start, columns.start), voxels, is_last)
+            if is_last:
+                progress.update(voxels.shape[1])
 
 
-def shards_of_slab(
-    array: zarr.Array[Any], start: int, slab: NDArray[Any]
+class VoxelHash:
+    """Adds voxels to a hash section by section, each (c, y, x), however they are cut.
+
+    The voxels of a slab in several boxes wait in a nameless file until the slab is
+    whole; that file is as large as a slab, and gone with the process.
+
+    Parameters
+    ----------
+    digest : hash
+        Of ``hashlib``.
+    shape : (c, z, y, x)
+        Of the image.
+    folder : Path or None
+        On the disk that has room for a slab; None: where temporary files are.
+    """
+
+    def __init__(
+        self, digest: Any, shape: tuple[int, int, int, int], folder: Path | None
+    ) -> None:
+        self.digest, self._shape, self._folder = digest, shape, folder
+        self._spool: IO[bytes] | None = None
+
+    def add(self, box: Box, voxels: NDArray[Any] | None = None) -> None:
+        """Add a box; with ``voxels``, what has become of its own: (c, z, y, x)."""
+        voxels = box.voxels if voxels is None else voxels
+        little = voxels.dtype.newbyteorder("<")
+        _, y, x = box.origin
+        num_channels, num_sections = voxels.shape[:2]
+        is_in_order = voxels.shape[3] == self._shape[3] and (
+            num_channels * num_sections == 1
+        )
+        if ((y, x) == (0, 0) and box.is_last) or is_in_order:
+            for section in np.moveaxis(voxels, 1, 0):
+                self.digest.update(np.ascontiguousarray(section, little).data)
+            return
+        if self._spool is None:
+            self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+        _, _, height, width = self._shape
+        for z in range(num_sections):
+            for c in range(num_channels):
+                piece = np.ascontiguousarray(voxels[c, z], little)
+                first = ((z * num_channels + c) * height + y) * width + x
+                lines = [piece] if piece.shape[1] == width else piece
+                for k, line in enumerate(lines):
+                    self._spool.seek((first + k * width) * little.itemsize)
+                    self._spool.write(line.data)
+        if box.is_last:
+            size = num_sections * num_channels * height * width * little.itemsize
+            self._spool.seek(0)
+            while size:
+                content = self._spool.read(min(size, 1 << 22))
+                self.digest.update(content)
+                size -= len(content)
+            self._spool.close()
+            self._spool = None
+
+    def hexdigest(self) -> str:
+        """Return the hash of what was added."""
+        return str(self.digest.hexdigest())
+
+
+def shards_of_box(
+    array: zarr.Array[Any], origin: Zyx, voxels: NDArray[Any]
 ) -> Iterator[tuple[Zyx, NDArray[Any]]]:
-    """Yield (index, voxels) of each shard of the layer that a slab covers.
+    """Yield (index, voxels) of each shard that a box covers.
 
     Parameters
     ----------
     array : zarr array, (z, y, x) or (c, z, y, x)
         Tells the grid of shards.
-    start : int
-        First section of the slab: where a layer of shards begins.
-    slab : array, shape (z, y, x) or (c, z, y, x)
-        The voxels of the whole layer.
+    origin : (z, y, x)
+        First voxel of the box: where shards begin.
+    voxels : array, shape (z, y, x) or (c, z, y, x)
+        All of these shards, clipped to the volume.
     """
     shape, shard = as_zyx(array.shape[-3:]), shard_shape(array)
-    layer = Roi((start, 0, 0), (start + slab.shape[-3], *shape[1:]))
-    for index in iterate_grid(layer, shard):
-        inside = grid_cell(index, shard, shape).relative_to((start, 0, 0)).slices
-        yield index, slab[(..., *inside)]
+    lengths = voxels.shape[-3:]
+    stop = as_zyx(first + length for first, length in zip(origin, lengths, strict=True))
+    for index in iterate_grid(Roi(origin, stop), shard):
+        inside = grid_cell(index, shard, shape).relative_to(origin).slices
+        yield index, voxels[(..., *inside)]
 
 
 def start_writing(
-    array: zarr.Array[Any], start: int, slab: NDArray[Any], threads: ThreadPoolExecutor
+    array: zarr.Array[Any],
+    origin: Zyx,
+    voxels: NDArray[Any],
+    threads: ThreadPoolExecutor,
 ) -> list[Future[None]]:
-    """Have threads write the layer of shards that a slab covers.
+    """Have threads write the shards that a box covers.
 
     Parameters
     ----------
     array : zarr array, (z, y, x) or (c, z, y, x)
         To be written.
-    start : int
-        First section of the slab: where a layer of shards begins.
-    slab : array, shape (z, y, x) or (c, z, y, x)
-        Must stay as it is until ``finish_writing`` has returned.
+    origin : (z, y, x)
+        First voxel of the box: where shards begin.
+    voxels : array, shape (z, y, x) or (c, z, y, x)
+        Must stay as they are until ``finish_writing`` has returned.
     threads : ThreadPoolExecutor
         What does it.
     """
     return [
-        threads.submit(_store, array, index, voxels)
-        for index, voxels in shards_of_slab(array, start, slab)
+        threads.submit(_store, array, index, part)
+        for index, part in shards_of_box(array, origin, voxels)
     ]
 
 

@@ -234,7 +234,7 @@ class _Coming:
             palette=order.palette,
         )
         what = f"volume {order.volume}: labels"
-        check_memory(labels, self.layout, annotation.dtype, what)
+        check_memory(labels, self.layout, annotation.dtype, what, is_labels=True)
         files = self._hash(labels.recorded)
         written = copy_labels(labels, partial, self.layout, annotation)
         self._add_levels(partial, is_labels=True)
