@@ -2,23 +2,24 @@
 
 from pathlib import Path
 
-from unetpipe.config import IngestConfig
+from unetpipe.ingestion.volume import VolumeOrder, VolumeStores
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.ingest_volume import ingest_volume
 
 log_to(Path(snakemake.log[0]))
+asked, record = snakemake.params, Path(snakemake.output.record)
+names = ("rows", "ingest", "num_classes", "palette", "pixel_sha256")
+order = {name: asked[name] for name in names}
 ingest_volume(
     manifest=Path(snakemake.input.manifest),
-    volume=snakemake.wildcards.volume,
-    rows=snakemake.params.rows,
-    pixel_sha256=snakemake.params.pixel_sha256,
-    ingest=IngestConfig(**snakemake.params.ingest),
-    num_classes=snakemake.params.num_classes,
-    palette=snakemake.params.palette,
-    image_store=Path(snakemake.params.image_store),
-    labels_store=Path(snakemake.params.labels_store),
-    with_pyramid=snakemake.params.with_pyramid,
+    order=VolumeOrder(volume=snakemake.wildcards.volume, **order),
+    stores=VolumeStores(
+        Path(asked.image_store),
+        Path(asked.labels_store),
+        record.parent / "pyramids",
+        with_pyramid=asked.with_pyramid,
+        layers=Path(asked.parts_folder),
+    ),
     parts=[Path(path) for path in snakemake.input.parts],
-    parts_folder=Path(snakemake.params.parts_folder),
-    record=Path(snakemake.output.record),
+    record=record,
 )

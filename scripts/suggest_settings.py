@@ -5,10 +5,11 @@ from pathlib import Path
 from unetpipe import config
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.suggest_settings import suggest_settings
+from unetpipe.targets.annotated import AnnotatedRow
 
 log_to(Path(snakemake.log[0]))
 suggest_settings(
-    rows=snakemake.params.rows,
+    rows=[AnnotatedRow(**row) for row in snakemake.params.rows],
     network=config.NetworkConfig(**snakemake.params.network),
     training=config.TrainingConfig(**snakemake.params.training),
     weight_map=config.WeightMapConfig(**snakemake.params.weight_map),

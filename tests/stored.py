@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.records.whole import whole
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import hash_file, write_record
 from unetpipe.storage.volumes import create_volume, open_volume, write_shard
@@ -67,7 +68,7 @@ def make_volume(tmp_path):
                 "label_kind": "binary",
                 "unlabelled": 255,
             }
-        write_record(folder / "ingest.json", record)
+        write_record(folder / "ingest.json", whole("ingest", record))
         return folder / "ingest.json"
 
     return make

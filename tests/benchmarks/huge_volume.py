@@ -4,10 +4,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 from unetpipe.config import PredictionConfig
-from unetpipe.runtime.files import write_record
+from unetpipe.runtime.files import circumstances, write_record
 from unetpipe.stages.plan_prediction import plan_prediction
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.intensity import IntensityStatistics
 from unetpipe.tiling.tile_choice import rank_tiles
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -35,7 +36,7 @@ def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
             "dtype": "uint8",
             "voxel_size_nm": [8.0, 8.0, 8.0],
             "image": {"store": str(folder / "none"), "content_sha256": "0" * 64},
-            "statistics": [{"mean": 128.0, "std": 30.0}],
+            "statistics": [IntensityStatistics(1, 128, 17284).to_json()],
             "labels": None,
         },
     )
@@ -59,6 +60,10 @@ def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
             "projected_activation_bytes": 4 * 2**30,
             "peak_bytes": 4 * 2**30,
             "flip_fraction": 0.0,
+            "voxels_per_second": 1.0,
+            "memory_budget_bytes": MEMORY_BYTES,
+            "projected_efficiency": 1.0,
+            "circumstances": circumstances(),
         },
     )
     with patch("unetpipe.stages.plan_prediction.check_free_disk"):

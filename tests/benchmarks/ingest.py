@@ -21,10 +21,10 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import VOXEL_SIZE_NM, describe_tiff, draw_sections
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio
+from tests.stages.ingested import ingest_volume
 from unetpipe.config import IngestConfig
 from unetpipe.runtime.files import write_record
 from unetpipe.runtime.machine import num_processors
-from unetpipe.stages.ingest_volume import ingest_volume
 from unetpipe.storage.volumes import create_volume, open_volume
 from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
 

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.fresh import measure_fresh
 from tests.benchmarks.settings import Settings
+from tests.records.whole import whole
 from unetpipe.config import SegmentationConfig
 from unetpipe.runtime.files import write_record
 from unetpipe.segmentation.passes import Segmentation, SegmentationInputs
@@ -179,16 +180,15 @@ def _store(folder: Path, shape: Zyx, shard: Zyx) -> Path:
         roi = grid_cell(index, shard, shape)
         write_shard(array, index, voxels[roi.slices][None])
     geometry = dict.fromkeys(("stride", "input_shape", "shard", "block"), shard)
-    write_record(
-        folder / "prediction.json",
-        {
-            "volume": folder.name,
-            "identity_sha256": folder.name,
-            "content_sha256": "",
-            "geometry": {"volume_shape": shape, "chunk": chunk, **geometry},
-            "outputs": {"probability": {"store": str(store)}},
-        },
-    )
-    write_record(folder / "ingest.json", {"voxel_size_nm": [10.0, 10.0, 10.0]})
-    write_record(folder / "model.json", {"thresholds": {}})
+    record = {
+        "volume": folder.name,
+        "identity_sha256": folder.name,
+        "content_sha256": "",
+        "geometry": {"volume_shape": shape, "chunk": chunk, **geometry},
+        "outputs": {"probability": {"store": str(store)}},
+    }
+    write_record(folder / "prediction.json", whole("prediction", record))
+    sizes = {"voxel_size_nm": [10.0, 10.0, 10.0]}
+    write_record(folder / "ingest.json", whole("ingest", sizes))
+    write_record(folder / "model.json", whole("model", {"thresholds": {}}))
     return folder

@@ -24,6 +24,7 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.checkpoints import Checkpoints
 from unetpipe.training.history import read_history
+from unetpipe.training.journal import Place
 from unetpipe.training.loop import train
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.sampling import Batch, Patch, PatchSampler
@@ -90,7 +91,7 @@ class Loops:
                 checkpoint_every=10**6,
             ),
             class_weights=torch.ones(2),
-            device=self.settings.device,
+            place=Place(self.settings.device),
         )
         rows = read_history(checkpoints.folder / "history.csv")
         shutil.rmtree(folder)

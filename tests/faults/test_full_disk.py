@@ -8,13 +8,13 @@ import pytest
 import tifffile
 
 from tests.stages.annotated import draw_instances, ingest
+from tests.stages.ingested import ingest_volume
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from tests.stages.test_train_unet import TRAINING, Training, rows_of
 from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import ResourceError
 from unetpipe.runtime.files import read_record, write_record
-from unetpipe.stages.ingest_volume import ingest_volume
 from unetpipe.storage.volumes import open_volume
 
 pytestmark = pytest.mark.faults

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.records.prediction import PredictionPlan
+from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.report.run_state import (
     clock_of,
     prediction_state,
@@ -80,9 +80,11 @@ def test_a_part_that_ended_with_an_error_is_failed_and_says_why(tmp_path):
 
 def test_a_finished_prediction_is_done_unless_it_is_of_another_recipe(tmp_path):
     planned(tmp_path)
-    write_record(tmp_path / "prediction.json", {"identity_sha256": "a"})
+    prediction = Prediction.read(PLAN.with_name("prediction.json"))
+    of_plan = prediction.model_copy(update={"identity_sha256": "a"})
+    of_plan.write(tmp_path / "prediction.json")
     assert predicting(tmp_path).state == "done"
-    write_record(tmp_path / "prediction.json", {"identity_sha256": "b"})
+    prediction.write(tmp_path / "prediction.json")
     assert predicting(tmp_path).state == "waiting"
     assert predicting(tmp_path / "elsewhere") is None
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.records.whole import whole
 from tests.stored import store_volume
 from unetpipe.config import WeightMapConfig
 from unetpipe.runtime.files import write_record
@@ -60,7 +61,7 @@ def ingest(
             "num_ids": len(np.unique(labels)),
         },
     }
-    write_record(folder / "ingest.json", record)
+    write_record(folder / "ingest.json", whole("ingest", record))
     return folder / "ingest.json"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.records.whole import whole
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.scored_volume import EvaluationInputs
 from unetpipe.records.metrics import Metrics
@@ -102,7 +103,6 @@ class Scored:
             "prediction": {
                 "outputs": {"probability": {"store": str(folder / "probability")}},
                 "geometry": geometry.to_json(),
-                "parts": [{"part": 0}, {"part": 1}],
             },
             "segmentation": {
                 "store": str(folder / "segmentation"),
@@ -129,7 +129,7 @@ class Scored:
             },
         }
         for name, record in records.items():
-            write_record(folder / f"{name}.json", record)
+            write_record(folder / f"{name}.json", whole(name, record))
 
     def evaluate(self, *rows, **settings) -> dict[str, Any]:
         """Score rows like ("test", [0, 1]); without any, all sections are test."""

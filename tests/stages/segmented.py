@@ -3,6 +3,7 @@
 import cc3d
 import numpy as np
 
+from tests.records.whole import whole
 from unetpipe.config import SegmentationConfig
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.passes import SegmentationInputs
@@ -47,9 +48,10 @@ def store_prediction(
         "geometry": {"volume_shape": shape, **geometry},
         "outputs": {n: {"store": str(folder / f"{n}.ome.zarr")} for n in outputs},
     }
-    write_record(folder / "prediction.json", record)
-    write_record(folder / "ingest.json", {"voxel_size_nm": voxel_size_nm})
-    write_record(folder / "model.json", {"thresholds": {}})
+    write_record(folder / "prediction.json", whole("prediction", record))
+    ingest = whole("ingest", {"voxel_size_nm": voxel_size_nm})
+    write_record(folder / "ingest.json", ingest)
+    write_record(folder / "model.json", whole("model", {"thresholds": {}}))
     return folder
 
 

@@ -10,7 +10,9 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from tests.records.whole import whole
 from tests.stages.ctc import drawn_sequence, write_sequence
+from tests.stages.ingested import ingest_volume
 from tests.stages.scored import Scored, find_row, store
 from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import parse_sheet
@@ -20,7 +22,6 @@ from unetpipe.images.frames import read_frame
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.ctc import TrackIds, name_masks, name_result_folder
 from unetpipe.stages.export_ctc import export_ctc
-from unetpipe.stages.ingest_volume import ingest_volume
 from unetpipe.storage.volumes import open_volume
 
 
@@ -35,10 +36,12 @@ def scores_of(result, gold):
 def export(folder, objects, files, volume="vol"):
     """Write objects, (z, y, x), as a segmentation, and export it."""
     store(folder / "objects", objects, is_labels=True, chunk=(2, 256, 256))
-    write_record(folder / "segmentation.json", {"objects": str(folder / "objects")})
-    image = {"files": [{"path": path} for path in files]}
+    segmentation = whole("segmentation", {"objects": str(folder / "objects")})
+    write_record(folder / "segmentation.json", segmentation)
+    told = {"size": 1, "sha256": "1"}
+    image = {"files": [{"path": path, **told} for path in files]}
     ingest = {"volume": volume, "shape": list(objects.shape), "image": image}
-    write_record(folder / "ingest.json", ingest)
+    write_record(folder / "ingest.json", whole("ingest", ingest))
     export_ctc(
         segmentation=folder / "segmentation.json",
         ingest=folder / "ingest.json",

@@ -6,6 +6,7 @@ import pytest
 import yaozarrs
 import zarr
 
+from tests.records.whole import whole
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
 from unetpipe.storage import ngff04
@@ -79,7 +80,7 @@ def results(tmp_path):
         },
     }
     for name, record in records.items():
-        write_record(tmp_path / f"{name}.json", record)
+        write_record(tmp_path / f"{name}.json", whole(name, record))
     return tmp_path
 
 

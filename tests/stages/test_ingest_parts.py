@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.faults.injected import forked, wait_until_ended
+from tests.stages.ingested import ingest_volume
 from tests.stages.test_ingest_volume import Originals
 from unetpipe.config import IngestConfig
 from unetpipe.errors import DataError
 from unetpipe.ingestion import layers as ingestion_parts
 from unetpipe.stages.ingest_part import ingest_part
-from unetpipe.stages.ingest_volume import ingest_volume
 
 LAYOUT = {"chunk": (1, 16, 16), "shard": (2, 32, 32)}
 VOLATILE = ("circumstances",)

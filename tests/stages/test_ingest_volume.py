@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yaozarrs import validate_zarr_store
 
+from tests.stages.ingested import ingest_volume
 from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import open_image
-from unetpipe.stages import ingest_volume as stage
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.intensity import IntensityStatistics
 
@@ -66,7 +66,7 @@ class Originals:
     def ingest(
         self, rows=None, *, pixels=None, config=SMALL, num_classes=2, palette=None
     ):
-        stage.ingest_volume(
+        ingest_volume(
             manifest=self.folder / "manifest.json",
             volume="a",
             rows=self.rows() if rows is None else rows,
@@ -576,7 +576,7 @@ MEASURE = """
 import json, logging, resource, sys
 from pathlib import Path
 from unetpipe.config import IngestConfig
-from unetpipe.stages.ingest_volume import ingest_volume
+from tests.stages.ingested import ingest_volume
 
 logging.basicConfig(level=logging.INFO)
 folder, rows = Path(sys.argv[1]), json.loads(sys.argv[2])

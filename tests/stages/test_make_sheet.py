@@ -25,6 +25,7 @@ from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.stages.suggest_settings import suggest_settings
 from unetpipe.survey import settings, understanding
 from unetpipe.survey.headers import compare_neighbours
+from unetpipe.targets.annotated import AnnotatedRow
 
 SIZE = 48
 
@@ -760,7 +761,7 @@ def test_a_sheet_proposes_what_the_suggestions_say(make, folder, tmp_path, monke
         files = {"ingest": str(path), "weight_map": str(weigh(path))}
         rows.append({**files, "sections": None, "role": row.role})
     suggest_settings(
-        rows=rows,
+        rows=[AnnotatedRow(**row) for row in rows],
         network=made.config.network,
         training=made.config.training,
         weight_map=made.config.weight_map,

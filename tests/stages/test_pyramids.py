@@ -8,11 +8,11 @@ import tifffile
 import zarr
 from yaozarrs import validate_zarr_store
 
+from tests.stages.ingested import ingest_volume
 from unetpipe.config import IngestConfig
 from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.finish_pyramid import finish_pyramid
-from unetpipe.stages.ingest_volume import ingest_volume
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 60_000, (3, 2, 50, 70), np.uint16)

@@ -18,6 +18,7 @@ from unetpipe.report.page.suggestions import show_suggestions
 from unetpipe.report.page.templates import render
 from unetpipe.runtime.files import read_record
 from unetpipe.stages.suggest_settings import suggest_settings
+from unetpipe.targets.annotated import AnnotatedRow
 
 
 def suggest(folder, labels, **more):
@@ -25,8 +26,8 @@ def suggest(folder, labels, **more):
     both = {"ingest": str(path), "weight_map": str(weigh(path))}
     suggest_settings(
         rows=[
-            {**both, "sections": [0, 1, 2], "role": "train"},
-            {**both, "sections": [3], "role": "validate"},
+            AnnotatedRow(**both, sections=(0, 1, 2), role="train"),
+            AnnotatedRow(**both, sections=(3,), role="validate"),
         ],
         network=NetworkConfig(),
         training=TrainingConfig(),

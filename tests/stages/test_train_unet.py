@@ -21,17 +21,18 @@ from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.runtime.fingerprints import code_fingerprint
-from unetpipe.stages.train_unet import _choose_threads, train_unet
+from unetpipe.stages.train_unet import train_unet
 from unetpipe.targets.rows import load_rows
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.checkpoints import TrainingState
 from unetpipe.training.distributed import ALONE
 from unetpipe.training.history import read_history
 from unetpipe.training.optimiser import Optimisation
+from unetpipe.training.order import TrainingFiles, TrainingOrder
 from unetpipe.training.recipe import ARITHMETIC, plan_training
+from unetpipe.training.session import choose_threads
 from unetpipe.training.validation import Validator
 
-STAGE = "unetpipe.stages.train_unet"
 NETWORK = NetworkConfig(depth=1, base_channels=3)
 TRAINING = TrainingConfig(
     steps=8, validate_every=4, checkpoint_every=3, momentum=0.9, threads=1
@@ -51,25 +52,22 @@ class Training:
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
 
     def __call__(self, **more):
-        sections = {
-            name: getattr(self, name)
-            for name in (
-                "network",
-                "training",
-                "augmentation",
-                "weight_map",
-                "segmentation",
-            )
-        }
-        train_unet(
+        order = TrainingOrder(
             rows=self.rows,
+            network=self.network,
+            training=self.training,
+            augmentation=self.augmentation,
+            weight_map=self.weight_map,
+            segmentation=self.segmentation,
+        ).model_copy(update=more)
+        files = TrainingFiles(
             state=self.folder / "state",
             model=self.folder / "model.safetensors",
             model_json=self.folder / "model.json",
             history=self.folder / "history.csv",
             record=self.folder / "train.json",
-            **(sections | more),
         )
+        train_unet(order=order, files=files)
         return self
 
     @property
@@ -292,9 +290,9 @@ def test_how_often_state_is_saved_is_not_part_of_the_recipe(done):
 def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch):
     """Other threads, other bits: auto means what it meant when training began."""
     training = Training(tmp_path / "unet", rows)
-    monkeypatch.setattr(f"{STAGE}.num_processors", lambda: 1)
+    monkeypatch.setattr("unetpipe.training.session.num_processors", lambda: 1)
     training(**with_training(threads="auto"))
-    monkeypatch.setattr(f"{STAGE}.num_processors", lambda: 2)
+    monkeypatch.setattr("unetpipe.training.session.num_processors", lambda: 2)
     training(**with_training(threads="auto", steps=9))
     assert training.record["circumstances"]["threads"] == 1
     assert torch.get_num_threads() == 1
@@ -315,9 +313,9 @@ def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch
 def test_beside_a_gpu_two_threads_draw(
     monkeypatch, device, processors, saved, expected
 ):
-    monkeypatch.setattr(f"{STAGE}.num_processors", lambda: processors)
+    monkeypatch.setattr("unetpipe.training.session.num_processors", lambda: processors)
     state = TrainingState(1, {}, {}, threads=5, device=saved)
-    found = _choose_threads(
+    found = choose_threads(
         TrainingConfig(), ALONE, None if saved is None else state, torch.device(device)
     )
     assert found == expected
@@ -373,7 +371,12 @@ def test_each_optimizer_has_its_usual_momentum(rows, preset, optimizer, momentum
     config = check_config({"preset": preset, "training": {"optimizer": optimizer}})
     names = ("training", "augmentation", "weight_map", "segmentation")
     sections = {name: getattr(config, name) for name in names}
-    recipe = plan_training(rows, network=NETWORK, **sections)
+    order = TrainingOrder(rows=rows, network=NETWORK, **sections)
+    opened = [
+        load_rows(order.rows, role, NETWORK.num_classes, with_border=True)
+        for role in ("train", "validate")
+    ]
+    recipe = plan_training(*opened, order)
     assert recipe.identity["optimisation"]["momentum"] == momentum
     assert recipe.identity["optimisation"]["optimizer"] == optimizer
 

@@ -209,7 +209,9 @@ def test_a_record_of_another_version_is_named(verified):
     record = read_record(path)
     del record["identity_sha256"]
     write_record(path, record)
-    assert f"{path} lacks 'identity_sha256'" in verified.complaint(blocks=0)
+    said = verified.complaint(blocks=0)
+    assert f"{path} is not the record of a segmentation" in said
+    assert "identity_sha256 is missing" in said
 
 
 def test_nothing_finished_is_no_error_and_says_so(tmp_path, caplog):

@@ -20,6 +20,7 @@ from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     set_channels,
+    set_colours,
     set_windows,
     write_shard,
 )
@@ -56,7 +57,8 @@ def test_two_validators_accept_images_with_labels_of_both_kinds(tmp_path, kind, 
     path = create(tmp_path / "i.ome.zarr", dtype, channels=name_channels(names))
     labels = create_labels_group(path, ("objects", "classes"))
     create(labels / "objects", "uint64", is_labels=True)
-    create(labels / "classes", is_labels=True, colours=colour_classes(4, 255))
+    create(labels / "classes", is_labels=True)
+    set_colours(labels / "classes", colour_classes(4, 255))
     yaozarrs.validate_zarr_store(path)
     group = zarr.open_group(path, mode="r")
     image = ome_zarr_models.open_ome_zarr(group, version="0.5")

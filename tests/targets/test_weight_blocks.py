@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.records.whole import whole
 from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError, ResourceError
@@ -224,7 +225,7 @@ def test_memory_is_bounded_whatever_the_section(tmp_path):
             "unlabelled": None,
         }
         record = {"volume": name, "labels": labels, "voxel_size_nm": [1, 1, 1]}
-        (folder / "ingest.json").write_text(json.dumps(record))
+        (folder / "ingest.json").write_text(json.dumps(whole("ingest", record)))
     done = subprocess.run(
         [
             sys.executable,

@@ -25,6 +25,7 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.checkpoints import Checkpoints
 from unetpipe.training.history import read_history
+from unetpipe.training.journal import Place
 from unetpipe.training.loop import Interrupted, train
 from unetpipe.training.optimiser import Optimisation, learning_rate_at
 from unetpipe.training.sampling import PatchSampler
@@ -94,7 +95,7 @@ class Run:
             self.checkpoints,
             optimisation,
             class_weights=torch.from_numpy(weights),
-            device=CPU,
+            place=Place(CPU),
             state=self.checkpoints.load_state(last_step=optimisation.steps),
         )
 

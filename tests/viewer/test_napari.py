@@ -17,12 +17,18 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from tests.records.whole import whole
 from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
 from unetpipe.storage.ngff import colour_classes, name_classes
 from unetpipe.storage.pyramid import build_pyramid
-from unetpipe.storage.volumes import create_labels_group, create_volume, write_shard
+from unetpipe.storage.volumes import (
+    create_labels_group,
+    create_volume,
+    set_colours,
+    write_shard,
+)
 
 if find_spec("napari") is None or find_spec("napari_ome_zarr") is None:
     pytest.skip(
@@ -56,7 +62,8 @@ def stores(tmp_path_factory):
     inside = (cells > 0).astype(np.uint8)
     made = {"image": store(folder / "image.ome.zarr", image[None], channels=("image",))}
     labels = create_labels_group(made["image"], ("annotated",))
-    store(labels / "annotated", inside, is_labels=True, colours=colour_classes(2))
+    store(labels / "annotated", inside, is_labels=True)
+    set_colours(labels / "annotated", colour_classes(2))
     made["probability"] = store(
         folder / "probability.ome.zarr",
         255 * inside[None],
@@ -76,7 +83,7 @@ def stores(tmp_path_factory):
         "segmentation": {"objects": str(objects), "identity": {}},
     }
     for name, record in records.items():
-        write_record(folder / f"{name}.json", record)
+        write_record(folder / f"{name}.json", whole(name, record))
     export_ngff04(
         **{name: folder / f"{name}.json" for name in records},
         levels=(0, 1),

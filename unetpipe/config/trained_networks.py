@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpipe.errors import ConfigError, UnetpipeError
-from unetpipe.runtime.files import read_record
-from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.errors import ConfigError, DataError, UnetpipeError
+from unetpipe.records.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +128,14 @@ def _read(name: str, given: str) -> Adopted:
     for file in ("model.json", "model.safetensors"):
         if not (folder / file).is_file():
             raise ConfigError(f"{given} holds no {file}; {_where(folder)}")
-    description = read_record(folder / "model.json")
     try:
-        spec = UNetSpec.from_json(description["spec"])
-        str(description["weights_sha256"])
-    except (KeyError, TypeError) as error:
+        description = Model.read(folder / "model.json")
+    except DataError as error:
         raise ConfigError(
             f"{folder / 'model.json'} does not describe a network of this package "
-            f"({type(error).__name__}: {error}); name a folder that train_unet wrote"
+            f"({error}); name a folder that train_unet wrote"
         ) from None
-    network = spec.to_json()
+    network = description.spec.to_json()
     del network["in_channels"]  # those of the image
     return Adopted(name, str(folder), network)
 

@@ -37,7 +37,7 @@ from unetpipe.ingestion.slabs import (
     start_writing,
 )
 from unetpipe.storage.ngff import Rgba, colour_classes, name_channels
-from unetpipe.storage.volumes import create_volume, set_windows
+from unetpipe.storage.volumes import create_volume, set_colours, set_windows
 from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
 from unetpipe.tiling.intensity import IntensityStatistics
 
@@ -163,8 +163,9 @@ def copy_labels(
         shard=layout.shard,
         voxel_size_nm=layout.voxel_size_nm,
         is_labels=True,
-        colours=_choose_colours(annotation),
     )
+    if colours := _choose_colours(annotation):
+        set_colours(store, colours)
     given = VoxelHash(hashlib.sha256(), reader.shape, store.parent)
     stored = VoxelHash(hashlib.sha256(), (1, *reader.zyx), store.parent)
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:

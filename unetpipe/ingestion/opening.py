@@ -47,7 +47,7 @@ def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
 
 
 def open_originals(
-    sheet: list[Row],
+    sheet: Sequence[Row],
     root: Path,
     palette: Palette | None,
     problems: Problems,

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unetpipe.config import IngestConfig
+from pydantic import Field
+
+from unetpipe.config import IngestConfig, Section
 from unetpipe.config.sheet import Row
 from unetpipe.images import ImageReader
 from unetpipe.images.frames import FrameSource
@@ -29,7 +31,7 @@ from unetpipe.ingestion.copying import (
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
-from unetpipe.ingestion.palette import Palette
+from unetpipe.ingestion.palette import Palette, choose_palette
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.volume import (
     ChannelStatistics,
@@ -50,35 +52,21 @@ log = logging.getLogger(__name__)
 Files = tuple[OriginalFile, ...]
 
 
-@dataclass(frozen=True)
-class VolumeOrder:
-    """What a user says of one volume.
-
-    Attributes
-    ----------
-    volume : str
-        Its name, for messages.
-    rows : list of Row
-        Of the sheet.
-    originals : Manifest
-        Where its files are, and which have been hashed already.
-    ingest : IngestConfig
-        Chunk, shard, and what to do with NaN.
-    num_classes : int
-        Ids of ``classes`` labels must be smaller.
-    palette : Palette or None
-        Class of each colour or grey value of ``classes`` labels.
-    pixel_sha256 : dict
-        Checksums to insist on, of the voxels of ``image`` and ``labels``.
-    """
+class VolumeOrder(Section):
+    """What sheet and configuration say of one volume."""
 
     volume: str
-    rows: list[Row]
-    originals: Manifest
+    rows: tuple[Row, ...]
+    """Of the sheet."""
     ingest: IngestConfig
+    """Chunk, shard, and what to do with NaN."""
     num_classes: int
-    palette: Palette | None
-    pixel_sha256: dict[str, str]
+    """Ids of ``classes`` labels must be smaller."""
+    palette: dict[str, int | None] | None = None
+    """Class of each colour or grey value of labels; None: values are classes."""
+    pixel_sha256: dict[str, str] = Field(default_factory=dict)
+    """Checksums to insist on, of the voxels of ``image`` and ``labels`` as the files
+    hold them: section by section, (c, y, x) in C order, little-endian."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +76,18 @@ class VolumeStores:
     Attributes
     ----------
     image, labels : Path
-        OME-Zarr stores; the labels may lie inside the image's store.
+        OME-Zarr stores; the second only if the volume has labels. An image that is an
+        OME-Zarr as our own (c, z, y, x; small chunks) is used where it is. Labels may
+        lie inside the image's store (``image.ome.zarr/labels/annotated``), so that
+        viewers show both; if that is used where it is, ``labels.ome.zarr`` beside it.
     pyramids : Path
         Folder of the receipts of their coarser levels.
     with_pyramid : bool
-        Write the coarser levels now; else only their empty arrays are made.
+        Write the coarser levels now; else only their empty arrays are made, and
+        ``coarsen_part`` and ``finish_pyramid`` fill them.
     layers : Path or None
         Where other jobs store the image's layers of shards; what is not needed there
         any longer is removed.
-    has_layers : bool
-        Whether they have.
     """
 
     image: Path
@@ -105,14 +95,26 @@ class VolumeStores:
     pyramids: Path
     with_pyramid: bool = True
     layers: Path | None = None
-    has_layers: bool = False
 
 
-def bring_in(order: VolumeOrder, stores: VolumeStores) -> IngestedVolume:
+def bring_in(
+    order: VolumeOrder, originals: Manifest, stores: VolumeStores, *, has_layers: bool
+) -> IngestedVolume:
     """Check one volume, and store its image and labels.
 
     Stores are built under a ``.partial`` name and renamed when all are whole; those of
     an earlier sheet that are not used any more are removed.
+
+    Parameters
+    ----------
+    order : VolumeOrder
+        What the user says of it.
+    originals : Manifest
+        Where its files are, and which have been hashed already.
+    stores : VolumeStores
+        Where it goes.
+    has_layers : bool
+        Whether other jobs have stored the image's layers.
 
     Raises
     ------
@@ -123,15 +125,16 @@ def bring_in(order: VolumeOrder, stores: VolumeStores) -> IngestedVolume:
     """
     problems = Problems(f"volume {order.volume}")
     with ExitStack() as stack:
-        root = Path(order.originals.root)
-        image, labels = open_originals(order.rows, root, order.palette, problems, stack)
-        coming = _Coming(order, stores, problems, stack)
+        palette = choose_palette(order.palette, order.rows[0].label_kind)
+        root = Path(originals.root)
+        image, labels = open_originals(order.rows, root, palette, problems, stack)
+        coming = _Coming(order, originals, stores, palette, problems, stack)
         voxel_size_nm, said_by = coming.lay_out(image)
         stored: StoredImage | None = None
         stored_labels: StoredLabels | None = None
         found = CopiedImage("", "", ())
         with problems:
-            stored, found = coming.store_image(image)
+            stored, found = coming.store_image(image, has_layers=has_layers)
         with problems:
             if labels is not None:
                 stored_labels = coming.store_labels(labels, image)
@@ -165,7 +168,9 @@ class _Coming:
     """One volume on its way into its stores."""
 
     order: VolumeOrder
+    originals: Manifest
     stores: VolumeStores
+    palette: Palette | None
     problems: Problems
     stack: ExitStack
     warnings: list[str] = field(default_factory=list)
@@ -187,7 +192,9 @@ class _Coming:
         self.layout = Layout(ingest.chunk, ingest.shard, size_nm)
         return size_nm, said_by
 
-    def store_image(self, image: ImageReader) -> tuple[StoredImage, CopiedImage]:
+    def store_image(
+        self, image: ImageReader, *, has_layers: bool
+    ) -> tuple[StoredImage, CopiedImage]:
         """Copy and measure the image, unless its store can be used where it is."""
         policy = self.order.ingest.nan_policy
         is_changing = policy == "replace" and image.dtype.kind == "f"
@@ -197,7 +204,7 @@ class _Coming:
         what = f"volume {self.order.volume}: image"
         check_memory(image, self.layout, image.dtype, what)
         files = self._hash(image.recorded)
-        if self.stores.layers and self.stores.has_layers:
+        if self.stores.layers and has_layers:
             layers = Layers(image, self.layout, self.stores.layers)
             found, self.layers_home = layers.assemble(self.partial), layers.home
         else:
@@ -231,7 +238,7 @@ class _Coming:
             unlabelled=frames.unlabelled if frames else row.unlabelled,
             num_classes=order.num_classes,
             largest=largest_value(labels, self.layout.shard[0]),
-            palette=order.palette,
+            palette=self.palette,
         )
         what = f"volume {order.volume}: labels"
         check_memory(labels, self.layout, annotation.dtype, what, is_labels=True)
@@ -258,7 +265,7 @@ class _Coming:
         )
 
     def _hash(self, files: Sequence[Path]) -> "Future[Files]":
-        return self._hashing.submit(list_files, files, self.order.originals)
+        return self._hashing.submit(list_files, files, self.originals)
 
     def _place_labels(self, store: Path) -> tuple[Path, Path]:
         """Return the labels' store, and where it is made."""
@@ -326,7 +333,7 @@ def _remove_layers(folder: Path, used: Path | None) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _sections_of_roles(rows: list[Row], num_sections: int) -> dict[str, list[int]]:
+def _sections_of_roles(rows: Sequence[Row], num_sections: int) -> dict[str, list[int]]:
     """Return which sections have which role, over all rows of a volume."""
     roles: dict[str, set[int]] = {}
     for row in rows:

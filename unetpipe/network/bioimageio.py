@@ -7,6 +7,7 @@ reference library test a package in an environment of its own.
 import hashlib
 import io
 import zipfile
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,37 @@ PAPER = {
 Files = dict[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a package says of its model.
+
+    Attributes
+    ----------
+    name, authors, licence : str, tuple of str, str
+        Of the model; the licence as an SPDX identifier.
+    class_names : list of str
+        Of the output's channels.
+    num_channels : int
+        Of the image.
+    timestamp : str
+        When it was written, ISO 8601.
+    """
+
+    name: str
+    authors: tuple[str, ...]
+    licence: str
+    class_names: list[str]
+    num_channels: int
+    timestamp: str
+
+
 def describe_model(
     files: Files,
+    card: ModelCard,
     *,
-    name: str,
-    authors: tuple[str, ...],
-    licence: str,
-    class_names: list[str],
-    num_channels: int,
     tile_rule: dict[str, int],
     architecture: dict[str, Any],
     versions: dict[str, Any],
-    timestamp: str,
 ) -> dict[str, Any]:
     """Return the content of ``rdf.yaml``.
 
@@ -45,22 +65,37 @@ def describe_model(
         Name -> content: ``weights.pt``, ``weights.torchscript.pt``, perhaps
         ``weights.onnx``, ``same_size.py``, ``test_input.npy``, ``test_output.npy``,
         ``README.md``, ``cover.png``.
-    name, authors, licence : str, tuple of str, str
-        Of the model; the licence as an SPDX identifier.
-    class_names : list of str
-        Of the output's channels.
-    num_channels : int
-        Of the image.
+    card : ModelCard
+        Name, authors, channels.
     tile_rule : dict
-        ``min``, ``step``, ``halo``: see ``exporting.tile_rule``.
+        ``min``, ``step``, ``halo``: see ``formats.tile_rule``.
     architecture : dict
         ``callable`` and ``kwargs`` of the network in ``same_size.py``.
     versions : dict
         ``torch``, and ``opset`` of the ONNX file.
-    timestamp : str
-        When it was written, ISO 8601.
     """
-    size = {"min": tile_rule["min"], "step": tile_rule["step"]}
+    return {
+        "format_version": FORMAT_VERSION,
+        "type": "model",
+        "name": card.name,
+        "description": "A U-Net, trained by unetpipe; its output is as large as its "
+        "input.",
+        "authors": [{"name": author} for author in card.authors],
+        "cite": [PAPER],
+        "license": card.licence,
+        "tags": ["unet", "segmentation", "2d", "pytorch"],
+        "documentation": "README.md",
+        "covers": ["cover.png"],
+        "timestamp": card.timestamp,
+        "inputs": [_describe_image(files, card.num_channels, tile_rule)],
+        "outputs": [_describe_probability(files, card.class_names, tile_rule["halo"])],
+        "weights": _describe_weights(files, architecture, versions),
+    }
+
+
+def _describe_weights(
+    files: Files, architecture: dict[str, Any], versions: dict[str, Any]
+) -> dict[str, Any]:
     weights: dict[str, Any] = {
         "pytorch_state_dict": {
             **_file(files, "weights.pt"),
@@ -79,62 +114,52 @@ def describe_model(
             "opset_version": versions["opset"],
             "parent": "pytorch_state_dict",
         }
-    channels = [f"channel{c}" for c in range(num_channels)]
+    return weights
+
+
+def _describe_image(
+    files: Files, num_channels: int, tile_rule: dict[str, int]
+) -> dict[str, Any]:
+    size = {"min": tile_rule["min"], "step": tile_rule["step"]}
     inside = {"type": "space", "size": size, "concatenable": True}
+    channels = [f"channel{c}" for c in range(num_channels)]
     return {
-        "format_version": FORMAT_VERSION,
-        "type": "model",
-        "name": name,
-        "description": "A U-Net, trained by unetpipe; its output is as large as its "
-        "input.",
-        "authors": [{"name": author} for author in authors],
-        "cite": [PAPER],
-        "license": licence,
-        "tags": ["unet", "segmentation", "2d", "pytorch"],
-        "documentation": "README.md",
-        "covers": ["cover.png"],
-        "timestamp": timestamp,
-        "inputs": [
-            {
-                "id": "image",
-                "description": "Grey values as the microscope gave them.",
-                "axes": [
-                    {"type": "batch"},
-                    {"type": "channel", "channel_names": channels},
-                    *({**inside, "id": axis} for axis in "yx"),
-                ],
-                "data": {"type": "float32"},
-                "test_tensor": _file(files, "test_input.npy"),
-                "preprocessing": [
-                    {
-                        "id": "zero_mean_unit_variance",
-                        "kwargs": {"axes": ["y", "x"]},
-                    }
-                ],
-            }
+        "id": "image",
+        "description": "Grey values as the microscope gave them.",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": channels},
+            *({**inside, "id": axis} for axis in "yx"),
         ],
-        "outputs": [
-            {
-                "id": "probability",
-                "description": "Probability of each class, or of the foreground.",
-                "axes": [
-                    {"type": "batch"},
-                    {"type": "channel", "channel_names": class_names},
-                    *(
-                        {
-                            "type": "space",
-                            "id": axis,
-                            "size": {"tensor_id": "image", "axis_id": axis},
-                            "halo": tile_rule["halo"],
-                        }
-                        for axis in "yx"
-                    ),
-                ],
-                "data": {"type": "float32", "range": [0.0, 1.0]},
-                "test_tensor": _file(files, "test_output.npy"),
-            }
+        "data": {"type": "float32"},
+        "test_tensor": _file(files, "test_input.npy"),
+        "preprocessing": [
+            {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"]}}
         ],
-        "weights": weights,
+    }
+
+
+def _describe_probability(
+    files: Files, class_names: list[str], halo: int
+) -> dict[str, Any]:
+    return {
+        "id": "probability",
+        "description": "Probability of each class, or of the foreground.",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": class_names},
+            *(
+                {
+                    "type": "space",
+                    "id": axis,
+                    "size": {"tensor_id": "image", "axis_id": axis},
+                    "halo": halo,
+                }
+                for axis in "yx"
+            ),
+        ],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+        "test_tensor": _file(files, "test_output.npy"),
     }
 
 

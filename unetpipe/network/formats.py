@@ -42,8 +42,7 @@ def wrapper_arguments(spec: UNetSpec) -> dict[str, Any]:
     shape = as_zyx(n + t for n, t in zip(grid, halo.total, strict=True))
     output, start = spec.output_shape(shape), spec.output_offset
     return {
-        "in_channels": spec.in_channels,
-        "out_channels": spec.out_channels,
+        "channels": [spec.in_channels, spec.out_channels],
         "widths": [spec.channels(level) for level in range(spec.depth + 1)],
         "pooling": [list(p[1:]) for p in spec.pooling],
         "crops": _crops(spec, shape),
@@ -51,7 +50,6 @@ def wrapper_arguments(spec: UNetSpec) -> dict[str, Any]:
         "cuts": [[start[k], output[k] - grid[k] - start[k]] for k in (1, 2)],
         "padding": int(spec.padding == "same"),
         "has_norm": spec.normalization == "batch",
-        "is_sigmoid": spec.head == "sigmoid",
     }
 
 

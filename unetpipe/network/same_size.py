@@ -18,8 +18,8 @@ class SameSizeUNet(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels : int
-        Channels of the image and of the last layer.
+    channels : (of the image, of the last layer)
+        With one of the last layer a sigmoid makes probabilities, else a softmax.
     widths : sequence of int
         Feature channels of each level.
     pooling : sequence of (y, x)
@@ -34,14 +34,11 @@ class SameSizeUNet(nn.Module):
         Of the 3x3 convolutions: 0 or 1.
     has_norm : bool
         Batch normalisation after each convolution.
-    is_sigmoid : bool
-        Sigmoid instead of softmax.
     """
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        channels: Sequence[int],
         widths: Sequence[int],
         pooling: Sequence[Sequence[int]],
         crops: Sequence[Sequence[int]],
@@ -49,7 +46,6 @@ class SameSizeUNet(nn.Module):
         cuts: Sequence[Sequence[int]],
         padding: int,
         has_norm: bool,
-        is_sigmoid: bool,
     ) -> None:
         super().__init__()
         self.depth = len(pooling)
@@ -59,8 +55,8 @@ class SameSizeUNet(nn.Module):
         self.sides = [int(n) for n in (left, right, top, bottom)]
         (top, bottom), (left, right) = cuts
         self.cuts = [-int(n) for n in (left, right, top, bottom)]
-        self.is_sigmoid = bool(is_sigmoid)
-        inputs = [in_channels, *widths[:-1]]
+        self.is_sigmoid = int(channels[1]) == 1
+        inputs = [int(channels[0]), *widths[:-1]]
 
         def block(a: int, b: int) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -82,7 +78,7 @@ class SameSizeUNet(nn.Module):
             for i in levels
         )
         self.merge = nn.ModuleList(block(2 * widths[i], widths[i]) for i in levels)
-        self.out = nn.Conv2d(widths[0], out_channels, 1)
+        self.out = nn.Conv2d(widths[0], int(channels[1]), 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return probabilities (n, k, y, x) of normalised grey values (n, c, y, x)."""

@@ -39,17 +39,20 @@ class TrainedFrom(Value):
     optimisation: dict[str, Any] | None = None
     validation_metric: str | None = None
     choosing: dict[str, Any] | None = None
+    connectivity: str | None = None
     threads: int | str | None = None
     seed: int | None = None
     deterministic: bool | None = None
     augmentation: dict[str, Any] | None = None
     patch: Zyx | None = None
+    foreground_fraction: Any = None
     class_weights: tuple[float, ...] | None = None
     train_rows: tuple[LearntRow, ...] = Field((), alias="train")
     validate_rows: tuple[LearntRow, ...] = Field((), alias="validate")
     code: str | dict[str, str] | None = None
     weight_map: dict[str, Any] | None = None
     thresholds_average: tuple[int, ...] | None = None
+    thresholds_precision: str | None = None
 
     def rows(self, role: Literal["train", "validate"]) -> tuple[LearntRow, ...]:
         """Return the rows that the network has learnt from, or was chosen by."""

@@ -69,7 +69,7 @@ class Output(Value):
     """A store to fill."""
 
     store: Path
-    channels: tuple[str, ...] | None
+    channels: tuple[str, ...] | None = None
     """Names of the probabilities; None: classes."""
 
 

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
@@ -52,3 +52,11 @@ class Training(Record):
         if self.model is None and not self.adopted:
             raise ValueError("it tells of no network, neither trained nor adopted")
         return self
+
+
+class FormerRecipe(Record):
+    """``recipe.json``: what the name of a folder of training states stands for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    WHAT = "the recipe of a training"

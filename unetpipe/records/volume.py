@@ -32,11 +32,11 @@ class Manifest(Record):
 
     WHAT = "the manifest of a download"
 
-    source: str
-    kind: str
+    source: str = ""
+    kind: str = "folder"
     """``archive``, ``folder`` or ``phantom``."""
     root: str
-    files: tuple[OriginalFile, ...]
+    files: tuple[OriginalFile, ...] = ()
     """None of a folder that is used where it is: its files are hashed as they are
     read."""
     circumstances: Circumstances | None = None

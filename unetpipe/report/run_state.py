@@ -10,19 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from unetpipe.errors import DataError
-from unetpipe.runtime.files import read_record
+from unetpipe.records import Record
+from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.runtime.locks import is_held
 from unetpipe.runtime.logs import last_error
-from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.training.history import read_history
 
 # Without a sign of life for so long a job that holds no claim is not running.
 SECONDS_OF_SILENCE = 120.0
 # The rate is that of the newest receipts and steps.
 NEWEST = 100
+
+Kind = TypeVar("Kind", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +139,14 @@ def prediction_state(
     network, volume : str
         Their names.
     """
-    planned = _read(folder / "plan.json")
+    planned = _read(PredictionPlan, folder / "plan.json")
     if planned is None:
         return None
-    geometry = PredictionGeometry.from_json(planned["geometry"])
-    total = geometry.num_shards
-    finished = _read(folder / "prediction.json")
-    if finished and finished["identity_sha256"] == planned["identity_sha256"]:
+    geometry, total = planned.geometry, planned.geometry.num_shards
+    finished = _read(Prediction, folder / "prediction.json")
+    if finished and finished.identity_sha256 == planned.identity_sha256:
         return StepState(network, volume, "predict_part", "done", total, total, "shard")
-    times = sorted(_receipt_times(Path(planned["receipts"])))
+    times = sorted(_receipt_times(planned.receipts))
     newest = times[-NEWEST:]
     rate, left = None, None
     if len(newest) > 1 and newest[-1] > newest[0]:
@@ -202,9 +203,9 @@ def _modified(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(kind: type[Kind], path: Path) -> Kind | None:
     """Return a record, None where it is not there or just being replaced."""
     try:
-        return read_record(path)
+        return kind.read(path)
     except DataError:
         return None

@@ -32,6 +32,7 @@ from unetpipe.storage.volumes import (
     create_volume,
     is_store,
     open_volume,
+    set_attributes,
 )
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry
@@ -124,17 +125,15 @@ class SegmentationStore:
             "chunk": self.geometry.chunk,
             "shard": self.geometry.shard,
             "voxel_size_nm": self.identity.voxel_size_nm,
-            "attributes": {"identity": self.identity.to_json()},
         }
         with partial_folder(self.store) as staging:
             # Viewers would show a mask of 0 and 1 as a black image.
             create_volume(staging, dtype="uint8", is_labels=True, **grids)
-            create_volume(
-                create_labels_group(staging, ("objects",)) / "objects",
-                dtype="uint32" if num_objects < 2**32 else "uint64",
-                is_labels=True,
-                **grids,
-            )
+            objects = create_labels_group(staging, ("objects",)) / "objects"
+            dtype = "uint32" if num_objects < 2**32 else "uint64"
+            create_volume(objects, dtype=dtype, is_labels=True, **grids)
+            for store in (staging, objects):
+                set_attributes(store, {"identity": self.identity.to_json()})
 
     def write_block(
         self, number: int, mask: NDArray[np.uint8], objects: NDArray[Any]

@@ -4,16 +4,13 @@ import logging
 import time
 from pathlib import Path
 
-from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.runtime.files import (
-    circumstances,
-    hash_file,
-    read_record,
-    write_bytes_atomic,
-    write_record,
-)
+from unetpipe.errors import ConfigError
+from unetpipe.network.weights import check_weights
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.training import Adoption, Training
+from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.storage.keeping import keep_network
-from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.history import HEADER
 
 log = logging.getLogger(__name__)
@@ -52,31 +49,30 @@ def adopt_network(
     began = time.monotonic()
     source, told = folder / "model.safetensors", folder / "train.json"
     described = (folder / "model.json").read_bytes()
-    description = read_record(folder / "model.json")
-    spec = UNetSpec.from_json(description["spec"])
+    description = Model.read(folder / "model.json")
+    spec = description.spec
     if spec.num_classes != num_classes:
         raise ConfigError(
             f"the network in {folder} has {spec.num_classes} classes, "
             f"network.num_classes is {num_classes}; remove the key: a trained network "
             "brings its own"
         )
-    found = hash_file(source)
-    if found != description["weights_sha256"]:
-        raise IntegrityError(
-            f"{source} has sha256 {found}, its model.json says "
-            f"{description['weights_sha256']}; the file is damaged or replaced: "
-            "restore it, or name another network with the key `trained`"
-        )
+    remedy = "restore it, or name another network with the key `trained`"
+    check_weights(source, description, remedy)
     write_bytes_atomic(model, source.read_bytes())
     write_bytes_atomic(model_json, described)
     course = folder / "history.csv"
     write_bytes_atomic(
         history, course.read_bytes() if course.exists() else HEADER.encode()
     )
-    trained = read_record(told) if told.exists() else {}
-    made = circumstances(seconds=time.monotonic() - began)
-    here = {"folder": str(folder), "path": str(folder.resolve()), "circumstances": made}
-    places = [here, *trained.get("adopted", [])]  # the newest first
-    write_record(record, {"circumstances": made} | trained | {"adopted": places})
+    made = Circumstances.here(seconds=time.monotonic() - began)
+    here = Adoption(folder=str(folder), path=str(folder.resolve()), circumstances=made)
+    trained = Training.read_if_there(told)
+    if trained is None:
+        trained = Training(circumstances=made, adopted=(here,))
+    else:
+        places = (here, *trained.adopted)  # the newest first
+        trained = trained.model_copy(update={"adopted": places})
+    trained.write(record)
     keep_network(record.parent)
-    log.info("%s is the network of %s (%s)", model, folder, found[:8])
+    log.info("%s is the network of %s (%s)", model, folder, description.weights_sha256)

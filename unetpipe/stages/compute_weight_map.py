@@ -90,17 +90,20 @@ def compute_weight_map(
         scratch = border_store.with_name("components.zarr.partial")
         shutil.rmtree(scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        annotation = Annotation(
+            labels,
+            kind=volume.labels.label_kind,
+            unlabelled=volume.labels.unlabelled,
+            border_class=weight_map.border_class,
+        )
+        border, target = (
+            _create_like(labels, partial[name], dtype, volume, ndim)
+            for name, dtype in (("border_term", np.float32), ("target", np.uint8))
+        )
         weigher = Weigher(
-            Annotation(
-                labels,
-                kind=volume.labels.label_kind,
-                unlabelled=volume.labels.unlabelled,
-                border_class=weight_map.border_class,
-            ),
-            border=_create_like(
-                labels, partial["border_term"], np.float32, volume, ndim
-            ),
-            target=_create_like(labels, partial["target"], np.uint8, volume, ndim),
+            annotation,
+            border=border,
+            target=target,
             scratch=scratch,
             num_classes=num_classes,
             ndim=ndim,
@@ -115,14 +118,7 @@ def compute_weight_map(
             raise DataError(f"volume {volume.volume}, {error}") from error
         content = {k: hash_sections(open_volume(path)) for k, path in partial.items()}
     if not any(num_cells) and weight_map.enabled:
-        log.warning(
-            "volume %s has no cells, so its border term is 0 everywhere; check "
-            "label_kind%s",
-            volume.volume,
-            " and weight_map.border_class"
-            if volume.labels.label_kind == "classes"
-            else "",
-        )
+        _warn_of_no_cells(volume)
     WeightMap(
         volume=volume.volume,
         border_term=StoredMap(
@@ -179,3 +175,13 @@ def _weigh_all(weigher: Weigher, num_classes: int) -> tuple[list[list[int]], lis
 
 def _count_distinct(ids: list[NDArray[Any]]) -> int:
     return int(np.unique(np.concatenate(ids)).size)
+
+
+def _warn_of_no_cells(volume: IngestedVolume) -> None:
+    has_classes = volume.labels is not None and volume.labels.label_kind == "classes"
+    log.warning(
+        "volume %s has no cells, so its border term is 0 everywhere; check "
+        "label_kind%s",
+        volume.volume,
+        " and weight_map.border_class" if has_classes else "",
+    )

@@ -5,7 +5,11 @@ import time
 from pathlib import Path
 
 from unetpipe.images.files import number_of
-from unetpipe.runtime.files import circumstances, hash_file, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.exports import CtcResult, WrittenFile
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.staging import staged_folder
 from unetpipe.segmentation.ctc import (
     TrackIds,
@@ -39,12 +43,12 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
         If one frame holds more objects than 16 bits can number.
     """
     began = time.monotonic()
-    segmented, volume = read_record(segmentation), read_record(ingest)
-    images = [file["path"] for file in volume["image"]["files"]]
-    num_frames = int(volume["shape"][0])
-    target = folder / name_result_folder(volume["volume"], images)
+    segmented, volume = Segmentation.read(segmentation), IngestedVolume.read(ingest)
+    images = [file.path for file in volume.image.files]
+    num_frames = volume.shape[0]
+    target = folder / name_result_folder(volume.volume, images)
     names = name_masks(images, num_frames)
-    objects = open_volume(Path(segmented["objects"]))
+    objects = open_volume(segmented.objects)
     ids = TrackIds()
     with staged_folder(target) as staging:
         for z, frame in iterate_sections(objects, range(num_frames)):
@@ -60,19 +64,16 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
                 "frame, and there is no res_track.txt",
                 ids.num_objects,
             )
-    write_record(
-        record,
-        {
-            "volume": volume["volume"],
-            "folder": str(target),
-            "num_frames": num_frames,
-            "num_objects": ids.num_objects,
-            "ids_are_unique": ids.are_unique,
-            "files": [
-                {"path": path.name, "sha256": hash_file(path)}
-                for path in sorted(target.iterdir())
-            ],
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    CtcResult(
+        volume=volume.volume,
+        folder=target,
+        num_frames=num_frames,
+        num_objects=ids.num_objects,
+        ids_are_unique=ids.are_unique,
+        files=tuple(
+            WrittenFile(path=path.name, sha256=hash_file(path))
+            for path in sorted(target.iterdir())
+        ),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     log.info("%d objects of %d frames in %s", ids.num_objects, num_frames, target)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unetpipe.config import ExportConfig
 from unetpipe.errors import ConfigError
 from unetpipe.network import same_size
-from unetpipe.network.bioimageio import Files, as_npy, describe_model, pack
+from unetpipe.network.bioimageio import Files, ModelCard, as_npy, describe_model, pack
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.formats import (
     OPSET,
@@ -26,14 +26,15 @@ from unetpipe.network.formats import (
     wrap,
     wrapper_arguments,
 )
+from unetpipe.network.unet import UNet
 from unetpipe.network.weights import load_network
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.exports import ModelPackage, TileRule
 from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import (
-    circumstances,
     hash_file,
     write_bytes_atomic,
-    write_record,
 )
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling.boxes import Roi
@@ -95,61 +96,68 @@ def export_model(
             "programs cannot open as one; export one of its members"
         )
     spec = network.spec
-    wrapper, rule = wrap(network), tile_rule(spec)
+    rule = tile_rule(spec)
     image = _test_image(IngestedVolume.read(ingest), section, rule)
-    normalised = torch.from_numpy(_normalise(image))
-    with torch.no_grad():
-        probability = wrapper(normalised).numpy()
-    state = io.BytesIO()
-    torch.save(wrapper.state_dict(), state)
-    files: Files = {
-        "weights.pt": state.getvalue(),
-        "weights.torchscript.pt": script(wrapper, normalised, rule["step"]),
-        "same_size.py": inspect.getsource(same_size).encode(),
-        "test_input.npy": as_npy(image),
-        "test_output.npy": as_npy(probability),
-        "README.md": _documentation(name, description).encode(),
-        "cover.png": _cover(image, probability),
-    }
-    if has_onnx():
-        files["weights.onnx"] = to_onnx(wrapper, normalised, rule["step"])
-    else:
-        log.warning(
-            "the package has no ONNX file: install the extra with "
-            "`pip install -e .[export]` and repeat"
-        )
+    files = _pack_files(network, image, rule["step"], _documentation(name, description))
     now = datetime.now(UTC)
     content = pack(
         files,
         describe_model(
             files,
-            name=name,
-            authors=export.authors,
-            licence=export.licence or "",
-            class_names=_class_names(spec),
-            num_channels=spec.in_channels,
+            ModelCard(
+                name=name,
+                authors=export.authors,
+                licence=export.licence or "",
+                class_names=_class_names(spec),
+                num_channels=spec.in_channels,
+                timestamp=now.isoformat(timespec="seconds"),
+            ),
             tile_rule=rule,
             architecture={
                 "callable": same_size.SameSizeUNet.__name__,
                 "kwargs": wrapper_arguments(spec),
             },
             versions={"torch": torch.__version__.split("+")[0], "opset": OPSET},
-            timestamp=now.isoformat(timespec="seconds"),
         ),
     )
     write_bytes_atomic(package, content)
-    write_record(
-        record,
-        {
-            "package": str(package),
-            "package_sha256": hash_file(package),
-            "weights_sha256": description.weights_sha256,
-            "files": {key: len(value) for key, value in files.items()},
-            "tile_rule": rule,
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    ModelPackage(
+        package=package,
+        package_sha256=hash_file(package),
+        weights_sha256=description.weights_sha256,
+        files={key: len(value) for key, value in files.items()},
+        tile_rule=TileRule(**rule),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     log.info("%s holds %.1f MB", package, len(content) / 1e6)
+
+
+def _pack_files(
+    network: UNet, image: NDArray[np.float32], step: int, documentation: str
+) -> Files:
+    """Return the package's files: weights, test image and answer, documentation."""
+    wrapper, normalised = wrap(network), torch.from_numpy(_normalise(image))
+    with torch.no_grad():
+        probability = wrapper(normalised).numpy()
+    state = io.BytesIO()
+    torch.save(wrapper.state_dict(), state)
+    files: Files = {
+        "weights.pt": state.getvalue(),
+        "weights.torchscript.pt": script(wrapper, normalised, step),
+        "same_size.py": inspect.getsource(same_size).encode(),
+        "test_input.npy": as_npy(image),
+        "test_output.npy": as_npy(probability),
+        "README.md": documentation.encode(),
+        "cover.png": _cover(image, probability),
+    }
+    if has_onnx():
+        files["weights.onnx"] = to_onnx(wrapper, normalised, step)
+    else:
+        log.warning(
+            "the package has no ONNX file: install the extra with "
+            "`pip install -e .[export]` and repeat"
+        )
+    return files
 
 
 def _test_image(

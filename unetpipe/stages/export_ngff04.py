@@ -5,7 +5,12 @@ import shutil
 import time
 from pathlib import Path
 
-from unetpipe.runtime.files import circumstances, hash_of, read_record, write_record
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.exports import NgffCopy
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.locks import claim
 from unetpipe.storage.dropping import check_kept
@@ -44,22 +49,17 @@ def export_ngff04(
         Where to write ``ngff04.json``, last.
     """
     began = time.monotonic()
-    volume, predicted = read_record(ingest), read_record(prediction)
-    segmented = read_record(segmentation)
-    check_kept(Path(predicted["outputs"]["probability"]["store"]))
+    volume, predicted = IngestedVolume.read(ingest), Prediction.read(prediction)
+    segmented = Segmentation.read(segmentation)
+    probability = predicted.outputs.probability.store
+    check_kept(probability)
     sources = {
-        "image.ome.zarr": (
-            volume["image"]["store"],
-            hash_of(volume["image"]["content_sha256"]),
-        ),
+        "image.ome.zarr": (volume.image.store, hash_of(volume.image.content_sha256)),
         "image.ome.zarr/labels/objects": (
-            segmented["objects"],
-            hash_of(segmented["identity"]),
+            segmented.objects,
+            hash_of(segmented.identity.to_json()),
         ),
-        "probability.ome.zarr": (
-            predicted["outputs"]["probability"]["store"],
-            hash_of(predicted["content_sha256"]),
-        ),
+        "probability.ome.zarr": (probability, hash_of(predicted.content_sha256)),
     }
     identity = hash_of(
         {
@@ -75,27 +75,21 @@ def export_ngff04(
         if not target.exists():
             staging = folder / f"{target.name}.partial"
             for name, (store, digest) in sources.items():
+                told = receipts / name
                 copy_store(
-                    Path(store),
-                    staging / name,
-                    levels,
-                    receipts=receipts / name,
-                    identity=digest,
+                    store, staging / name, levels, receipts=told, identity=digest
                 )
             copy_labels_group(staging / "image.ome.zarr", ("objects",))
             staging.rename(target)
         shutil.rmtree(receipts, ignore_errors=True)
-    write_record(
-        record,
-        {
-            "volume": volume["volume"],
-            "folder": str(target),
-            "stores": sorted(sources),
-            "levels_copied": {
-                name: choose_levels(Path(store), levels)
-                for name, (store, _) in sources.items()
-            },
-            "circumstances": circumstances(seconds=time.monotonic() - began),
+    NgffCopy(
+        volume=volume.volume,
+        folder=target,
+        stores=tuple(sorted(sources)),
+        levels_copied={
+            name: tuple(choose_levels(store, levels))
+            for name, (store, _) in sources.items()
         },
-    )
-    log.info("NGFF 0.4 of %s in %s", volume["volume"], target)
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
+    log.info("NGFF 0.4 of %s in %s", volume.volume, target)

@@ -7,6 +7,7 @@ from pathlib import Path
 from unetpipe.errors import IntegrityError
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.prediction import (
+    Outputs,
     PartSummary,
     PredictedPart,
     Prediction,
@@ -75,23 +76,14 @@ def finish_prediction(
         )
     _sweep_partial_files(outputs.home)
     take_back(outputs.home)
-    pyramids = [
-        PyramidJob(
-            store=store,
-            is_labels=name == "classes",
-            content_sha256=made.content_sha256,
-            receipts=outputs.home / "pyramids" / name,
-        )
-        for name, store in outputs.stores.items()
-    ]
+    pyramids = _list_pyramids(outputs, made.content_sha256)
     for job in pyramids:
         create_levels(job.store)
         if with_pyramid:
             finish_levels(job)
     if len(made.devices) > 1:
-        log.warning(
-            "predicted on more than one kind of device: %s", sorted(made.devices)
-        )
+        devices = sorted(made.devices)
+        log.warning("predicted on more than one kind of device: %s", devices)
     whole = Prediction(
         volume=planned.volume,
         outputs=outputs,
@@ -105,7 +97,7 @@ def finish_prediction(
         num_shards_skipped=made.num_skipped,
         tiles=dict(made.tiles),
         shard_grid=grid_shape(geometry.volume_shape, geometry.shard),
-        pyramids=tuple(pyramids),
+        pyramids=pyramids,
         devices=tuple(sorted(made.devices)),
         hosts=tuple(sorted(made.hosts)),
         parts=tuple(PartSummary.of(PredictedPart.read(part)) for part in parts),
@@ -115,6 +107,19 @@ def finish_prediction(
     write_with_copy(record, whole, outputs.home)
     log.info(
         "%d shards verified, written on %s", made.num_shards, ", ".join(whole.hosts)
+    )
+
+
+def _list_pyramids(outputs: Outputs, content_sha256: str) -> tuple[PyramidJob, ...]:
+    """Return what later jobs need to make the coarser levels."""
+    return tuple(
+        PyramidJob(
+            store=store,
+            is_labels=name == "classes",
+            content_sha256=content_sha256,
+            receipts=outputs.home / "pyramids" / name,
+        )
+        for name, store in outputs.stores.items()
     )
 
 

@@ -9,17 +9,17 @@ from typing import Any
 from safetensors.numpy import load_file
 from safetensors.numpy import save as save_safetensors
 
-from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.runtime.files import (
-    circumstances,
-    hash_file,
-    read_record,
-    write_bytes_atomic,
-    write_record,
-)
+from unetpipe.errors import ConfigError
+from unetpipe.network.weights import check_weights
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import LearntRow, Member, Model, TrainedFrom
+from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.storage.keeping import keep_network
 
 log = logging.getLogger(__name__)
+
+# What an ensemble has of its first member.
+TOLD = {"num_classes", "normalisation"}
 
 
 def join_networks(
@@ -54,75 +54,73 @@ def join_networks(
         If a weights file is not the one that its description was written for.
     """
     began = time.monotonic()
-    described = [read_record(path) for path in model_jsons]
+    described = [Model.read(path) for path in model_jsons]
     _check_alike(dict(zip(names, described, strict=True)))
     weights: dict[str, Any] = {}
-    for number, (path, description) in enumerate(zip(models, described, strict=True)):
-        found = hash_file(path)
-        if found != description["weights_sha256"]:
-            raise IntegrityError(
-                f"{path} has sha256 {found}, its model.json says "
-                f"{description['weights_sha256']}; the file is damaged or replaced: "
-                "delete it and repeat the same command"
-            )
+    for number, (path, member) in enumerate(zip(models, described, strict=True)):
+        check_weights(path, member, "delete it and repeat the same command")
         weights |= {f"members.{number}.{k}": v for k, v in load_file(path).items()}
     write_bytes_atomic(model, save_safetensors(weights))
     first = described[0]
-    write_record(
-        model_json,
-        {key: first[key] for key in ("num_classes", "normalisation") if key in first}
-        | {
-            "spec": first["spec"],
-            "num_members": len(names),
-            "members": [
-                {"name": name, "weights_sha256": description["weights_sha256"]}
-                for name, description in zip(names, described, strict=True)
-            ],
-            "weights_sha256": hash_file(model),
-            **_learnt(described),
-            "thresholds": _median_thresholds(described),
-            "thresholds_are": "medians over the members",
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    known = {name: getattr(first, name) for name in TOLD & first.model_fields_set}
+    learnt = _learnt(described)
+    if learnt is not None:
+        known["recipe"] = learnt
+    Model(
+        **known,
+        spec=first.spec,
+        num_members=len(names),
+        members=tuple(
+            Member(name=name, weights_sha256=member.weights_sha256)
+            for name, member in zip(names, described, strict=True)
+        ),
+        weights_sha256=hash_file(model),
+        thresholds=_median_thresholds(described),
+        thresholds_are="medians over the members",
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(model_json)
     keep_network(model.parent)
     log.info("%s holds %s", model, ", ".join(names))
 
 
-def _check_alike(described: dict[str, dict[str, Any]]) -> None:
+def _check_alike(described: dict[str, Model]) -> None:
     """Refuse members whose halos, classes or channels may differ."""
     for name, description in described.items():
-        if "num_members" in description:
+        if description.is_ensemble:
             raise ConfigError(
                 f"{name} is an ensemble itself; an ensemble takes single networks: "
                 "name its members instead"
             )
     (first, reference), *others = described.items()
     for name, description in others:
-        mine, theirs = description["spec"], reference["spec"]
-        differing = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
+        mine, theirs = description.spec.to_json(), reference.spec.to_json()
+        differing = sorted(key for key in mine if mine[key] != theirs[key])
         if differing:
             raise ConfigError(
                 f"{name} has another architecture than {first}: {differing[0]} is "
-                f"{mine.get(differing[0])}, not {theirs.get(differing[0])}; an "
+                f"{mine[differing[0]]}, not {theirs[differing[0]]}; an "
                 "ensemble takes networks of one architecture: train them anew with "
                 "the same configuration, or set ensemble: false"
             )
 
 
-def _learnt(described: list[dict[str, Any]]) -> dict[str, Any]:
+def _learnt(described: list[Model]) -> TrainedFrom | None:
     """Return what members learnt from and were chosen by, if it is known of all."""
-    if not all("recipe" in one for one in described):
-        return {}
-    rows: dict[str, list[Any]] = {"train": [], "validate": []}
+    if any(one.recipe is None for one in described):
+        return None
+    train_rows: dict[str, LearntRow] = {}
+    validate_rows: dict[str, LearntRow] = {}
     for one in described:
-        for role, known in rows.items():
-            known += [row for row in one["recipe"].get(role, ()) if row not in known]
-    return {"recipe": rows}
+        train_rows |= {repr(row): row for row in one.learnt("train")}
+        validate_rows |= {repr(row): row for row in one.learnt("validate")}
+    return TrainedFrom(
+        train_rows=tuple(train_rows.values()),
+        validate_rows=tuple(validate_rows.values()),
+    )
 
 
-def _median_thresholds(described: list[dict[str, Any]]) -> dict[str, float]:
+def _median_thresholds(described: list[Model]) -> dict[str, float]:
     """Return the medians, each a member's own, of thresholds that all members have."""
-    chosen: list[dict[str, float]] = [d.get("thresholds", {}) for d in described]
+    chosen = [one.thresholds for one in described]
     shared = set.intersection(*(set(one) for one in chosen))
     return {name: median_low(one[name] for one in chosen) for name in sorted(shared)}

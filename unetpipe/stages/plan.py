@@ -13,11 +13,13 @@ from unetpipe.config import Config, NetworkConfig, PredictionConfig, TrainingCon
 from unetpipe.config.sheet import Row
 from unetpipe.errors import DataError, ResourceError, UnetpipeError
 from unetpipe.images import open_image
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.probe import Probe
+from unetpipe.records.run_plan import Disk, PlannedVolume, RunPlan
+from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.runtime.files import (
-    circumstances,
-    read_record,
     write_bytes_atomic,
-    write_record,
 )
 from unetpipe.runtime.machine import GIB, choose_threads, has_cuda_driver
 from unetpipe.runtime.text import describe_quantity, describe_seconds, format_table
@@ -32,7 +34,6 @@ from unetpipe.tiling.forecast import (
     measured_rate,
     training_flop,
 )
-from unetpipe.tiling.grids import PredictionGeometry
 from unetpipe.training.history import read_history
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,8 @@ def plan(
     table = planner.table()
     print(table)
     write_bytes_atomic(record.with_suffix(".txt"), f"{table}\n".encode())
-    made = circumstances(seconds=time.monotonic() - began)
-    write_record(record, planner.to_json() | {"circumstances": made})
+    made = Circumstances.here(seconds=time.monotonic() - began)
+    planner.as_record(made).write(record)
     if planner.problems:
         raise DataError("\n  ".join(["problems of volumes:", *planner.problems]))
     if planner.needed_bytes > planner.free_bytes:
@@ -145,7 +146,7 @@ class _Planner:
         record = self.results / "volumes" / name / "ingest.json"
         try:
             if record.exists():
-                self.known[name] = _from_record(read_record(record))
+                self.known[name] = _from_record(IngestedVolume.read(record))
             elif self.config.source.startswith("phantom:"):
                 self.known[name] = Volume(
                     name, self.config.phantom.shape, 1, 1, "configuration"
@@ -184,7 +185,7 @@ class _Planner:
                 continue
             volume = self.known[name]
             folder = self.results / model / name
-            probe = _read(folder / "probe.json")
+            probe = Probe.read_if_there(folder / "probe.json")
             spec = NetworkConfig(**network["network"]).spec(volume.num_channels)
             forecast = forecast_prediction(
                 volume,
@@ -231,20 +232,21 @@ class _Planner:
             lines.append("what the mask or the grey values leave out is not known yet")
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        return {
-            "volumes": [asdict(volume) for volume in self.known.values()],
-            "missing": self.missing,
-            "problems": self.problems,
-            "trainings": [asdict(training) for training in self.trainings],
-            "predictions": [
+    def as_record(self, circumstances: Circumstances) -> RunPlan:
+        """Return all of it."""
+        return RunPlan(
+            volumes=tuple(PlannedVolume(**asdict(v)) for v in self.known.values()),
+            missing=self.missing,
+            problems=tuple(self.problems),
+            trainings=tuple(asdict(training) for training in self.trainings),
+            predictions=tuple(
                 {"model": model, "volume": name} | forecast.to_json()
                 for model, name, forecast in self.predictions
-            ],
-            "num_jobs": self.num_jobs,
-            "disk": {"needed_bytes": self.needed_bytes, "free_bytes": self.free_bytes},
-        }
+            ),
+            num_jobs=self.num_jobs,
+            disk=Disk(needed_bytes=self.needed_bytes, free_bytes=self.free_bytes),
+            circumstances=circumstances,
+        )
 
     def _add_training(self, network: dict[str, Any]) -> None:
         self.num_jobs += 1
@@ -296,11 +298,17 @@ class _Planner:
 
     def _rate(self, folder: Path) -> Rate:
         """Return the rate of this prediction, or else of another one of the run."""
-        if probe := _read(folder / "probe.json"):
-            return measured_rate(probe, _read(folder / "prediction.json"))
+        if probe := Probe.read_if_there(folder / "probe.json"):
+            done = Prediction.read_if_there(folder / "prediction.json")
+            parts = [
+                (part.num_tiles, part.seconds_computing)
+                for part in (done.parts if done else ())
+            ]
+            return measured_rate(probe.flop_per_tile, probe.seconds_per_tile, parts)
         others = sorted(self.results.glob("*/*/probe.json"), key=_modified)
         if others:
-            rate = measured_rate(read_record(others[-1]), None)
+            probe = Probe.read(others[-1])
+            rate = measured_rate(probe.flop_per_tile, probe.seconds_per_tile)
             return Rate(rate.flop_per_second, f"probe of {others[-1].parent.name}")
         settings = self.config.prediction
         return assume_rate(_device(settings.device), choose_threads(settings.threads))
@@ -310,8 +318,8 @@ class _Planner:
         folder = Path(self.config.source).expanduser()
         if folder.is_dir():
             return folder
-        manifest = _read(self.manifest)
-        return Path(manifest["root"]) if manifest else None
+        manifest = Manifest.read_if_there(self.manifest)
+        return Path(manifest.root) if manifest else None
 
     def _row(self, model: str, name: str, forecast: Forecast) -> tuple[str, ...]:
         volume = self.known[name]
@@ -330,12 +338,12 @@ class _Planner:
         )
 
 
-def _from_record(ingest: dict[str, Any]) -> Volume:
+def _from_record(ingest: IngestedVolume) -> Volume:
     return Volume(
-        ingest["volume"],
-        as_zyx(ingest["shape"]),
-        ingest["num_channels"],
-        np.dtype(ingest["dtype"]).itemsize,
+        ingest.volume,
+        ingest.shape,
+        ingest.num_channels,
+        np.dtype(ingest.dtype).itemsize,
         "record",
     )
 
@@ -358,18 +366,13 @@ def _from_header(row: Row, root: Path) -> Volume:
         )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return read_record(path) if path.exists() else None
-
-
 def _share_done(folder: Path) -> float:
     """Return how much of a planned prediction lies on the disk already."""
-    planned = _read(folder / "plan.json")
+    planned = PredictionPlan.read_if_there(folder / "plan.json")
     if planned is None:
         return 0.0
-    geometry = PredictionGeometry.from_json(planned["geometry"])
-    done = sum(1 for _ in Path(planned["receipts"]).rglob("*.json"))
-    return min(1.0, done / geometry.num_shards)
+    done = sum(1 for _ in planned.receipts.rglob("*.json"))
+    return min(1.0, done / planned.geometry.num_shards)
 
 
 def _device(wanted: str) -> str:

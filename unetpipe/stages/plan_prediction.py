@@ -79,11 +79,8 @@ def plan_prediction(
         If a store of this name was made from another recipe.
     """
     began = time.monotonic()
-    volume, model, probed = (
-        IngestedVolume.read(ingest),
-        Model.read(model_json),
-        Probe.read(probe),
-    )
+    volume, model = IngestedVolume.read(ingest), Model.read(model_json)
+    probed = Probe.read(probe)
     _check_flips(probed, prediction)
     geometry = plan_geometry(
         volume.shape, probed.stride, model.spec, block_shards=prediction.block_shards
@@ -100,13 +97,7 @@ def plan_prediction(
     )
     num_tiles = _count_tiles(geometry, rules, kept)
     projected = _project(geometry, model, probed, volume, num_tiles, prediction.parts)
-    if home.path.exists():
-        home.restore()
-    else:
-        check_free_disk(folder, projected.disk_bytes / LEAST_COMPRESSION)
-        home.tell_differences()
-        home.create(None if kept is None else _as_npy(kept))
-    home.name_channels()
+    _create(home, projected, kept)
     PredictionPlan(
         volume=volume.volume,
         ingest=ingest,
@@ -135,6 +126,19 @@ def plan_prediction(
         describe_seconds(3600 * projected.hours),
         describe_quantity(projected.disk_bytes, "iB", base=1024),
     )
+
+
+def _create(
+    home: PredictionHome, projected: Projected, kept: NDArray[np.bool_] | None
+) -> None:
+    """Create the stores, or what is missing of them."""
+    if home.path.exists():
+        home.restore()
+    else:
+        check_free_disk(home.folder, projected.disk_bytes / LEAST_COMPRESSION)
+        home.tell_differences()
+        home.create(None if kept is None else _as_npy(kept))
+    home.name_channels()
 
 
 def _check_flips(probed: Probe, prediction: PredictionConfig) -> None:

@@ -18,8 +18,13 @@ from unetpipe.network.weights import load_network
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.verification import (
+    BlockAgain,
+    FoundProblem,
+    PredictionAgain,
+    Verification,
+)
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.runtime.files import circumstances, write_record
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.progress import Progress
 from unetpipe.storage.predictions import PredictionStore
@@ -103,14 +108,11 @@ def verify(
         findings += found
     if not finished:
         log.warning("there is no finished prediction to verify yet; run %s", command)
-    write_record(
-        record,
-        {
-            "findings": [asdict(finding) for finding in findings],
-            "predictions": summaries,
-            "circumstances": circumstances(seconds=time.monotonic() - began),
-        },
-    )
+    Verification(
+        findings=tuple(FoundProblem(**asdict(finding)) for finding in findings),
+        predictions=tuple(summaries),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    ).write(record)
     if findings:
         listed = "\n  ".join(map(str, findings))
         count = f"{len(findings)} problem{'s' if len(findings) > 1 else ''}"
@@ -125,30 +127,28 @@ def _tried(record: Path, check: Any, *arguments: Any) -> list[Finding]:
         found: list[Finding] = check(*arguments)
     except UnetpipeError as error:
         return [Finding(str(error), commands.again(record))]
-    except KeyError as error:
-        what = f"{record} lacks {error}: another version of the package wrote it"
-        return [Finding(what, commands.again(record))]
     return found
 
 
 def _verify_one(
     paths: dict[str, str], settings: VerifyConfig, commands: Commands
-) -> tuple[dict[str, Any], list[Finding]]:
+) -> tuple[PredictionAgain, list[Finding]]:
     """Verify one prediction and what was made of it."""
     record, segmentation = Path(paths["prediction"]), Path(paths["segmentation"])
-    summary: dict[str, Any] = {"prediction": str(record), "num_shards": 0, "blocks": []}
+    num_shards, blocks = 0, tuple[BlockAgain, ...]()
     try:
         checked, findings = verify_prediction(record, commands)
-        summary["num_shards"] = checked.num_shards
+        num_shards = checked.num_shards
         if not findings:
             compared = _Again(paths).compare(settings)
-            summary["blocks"] = [asdict(block) for block in compared]
+            blocks = tuple(BlockAgain(**asdict(block)) for block in compared)
             findings += judge_blocks(record, compared, commands)
     except UnetpipeError as error:
         findings = [Finding(f"{record}: {error}", commands.again(record))]
     if segmentation.exists():
         findings += _tried(segmentation, verify_segmentation, segmentation, commands)
-    return summary, findings
+    again = PredictionAgain(prediction=record, num_shards=num_shards, blocks=blocks)
+    return again, findings
 
 
 class _Again:

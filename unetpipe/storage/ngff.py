@@ -112,7 +112,6 @@ def describe_labels(
     name: str,
     voxel_size_nm: Voxel,
     *,
-    colours: Mapping[int, Rgba] | None,
     is_inside_image: bool,
 ) -> dict[str, Any]:
     """Return the metadata of labels of one level, (z, y, x).
@@ -123,23 +122,27 @@ def describe_labels(
         For people.
     voxel_size_nm : (z, y, x)
         Physical size of a voxel.
-    colours : mapping of int to rgba, optional
-        Of all ids but 0. Without it (objects have too many ids) viewers choose.
     is_inside_image : bool
         Whether the labels lie in an image's ``labels`` group, two folders further in.
     """
     about = _describe(name, voxel_size_nm, has_channels=False)
-    label: dict[str, Any] = {}
-    if colours:
-        label["colors"] = [
-            {"label-value": value, "rgba": list(rgba)}
-            for value, rgba in sorted(colours.items())
-        ]
-    if is_inside_image:
-        label["source"] = {"image": "../../"}
+    label = {"source": {"image": "../../"}} if is_inside_image else {}
     about["image-label"] = label
     v05.LabelImage.model_validate(about)
     return about
+
+
+def colour_labels(about: dict[str, Any], colours: Mapping[int, Rgba]) -> None:
+    """Say in the metadata of labels which colours ids but 0 have.
+
+    Without it (objects have too many ids) viewers choose.
+    """
+    coloured = [
+        {"label-value": value, "rgba": list(rgba)}
+        for value, rgba in sorted(colours.items())
+    ]
+    about["image-label"] = {"colors": coloured} | about["image-label"]
+    v05.LabelImage.model_validate(about)
 
 
 def describe_labels_group(names: Sequence[str]) -> dict[str, Any]:

@@ -43,7 +43,9 @@ from unetpipe.storage.volumes import (
     open_volume,
     read_attributes,
     read_roi,
+    set_attributes,
     set_channels,
+    set_colours,
 )
 from unetpipe.tiling.blocks import BlockPrediction, BlockVoxels, source_roi
 from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
@@ -177,9 +179,10 @@ class PredictionHome:
             voxel_size_nm=self.voxel_size_nm,
             channels=None if is_labels else self.outputs.probability.channels,
             is_labels=is_labels,
-            colours=colour_classes(len(self.channels)),
-            attributes={"identity": self.identity.to_json()},
         )
+        if is_labels:
+            set_colours(store, colour_classes(len(self.channels)))
+        set_attributes(store, {"identity": self.identity.to_json()})
 
 
 class PredictionStore:

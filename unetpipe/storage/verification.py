@@ -16,8 +16,9 @@ from unetpipe.errors import UnetpipeError
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
+from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.runtime.files import hash_file, hash_of, read_record
+from unetpipe.runtime.files import hash_file, hash_of
 from unetpipe.runtime.progress import Progress
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.keeping import kept_networks
@@ -332,14 +333,10 @@ def verify_segmentation(record: Path, commands: Commands) -> list[Finding]:
     commands : Commands
         For the remedies.
     """
-    segmented = read_record(record)
+    segmented = Segmentation.read(record)
     geometry = Prediction.read(record.with_name("prediction.json")).geometry
-    store = Path(segmented["store"])
-    arrays = {
-        "mask": open_volume(store),
-        "objects": open_volume(Path(segmented["objects"])),
-    }
-    identity = segmented["identity_sha256"]
+    store, identity = segmented.store, segmented.identity_sha256
+    arrays = {"mask": open_volume(store), "objects": open_volume(segmented.objects)}
     receipts = store.parent / "receipts"
     checked = ReceiptedStore(geometry, receipts, arrays, identity).check()
     if not checked.problems:

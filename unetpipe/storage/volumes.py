@@ -22,6 +22,7 @@ from unetpipe.runtime.machine import enough_disk
 from unetpipe.storage.ngff import (
     Channel,
     Rgba,
+    colour_labels,
     describe_channels,
     describe_image,
     describe_labels,
@@ -51,8 +52,6 @@ def create_volume(
     voxel_size_nm: tuple[float, float, float],
     channels: Sequence[str | Channel] | None = None,
     is_labels: bool = False,
-    colours: Mapping[int, Rgba] | None = None,
-    attributes: dict[str, Any] | None = None,
 ) -> zarr.Array[Any]:
     """Create an empty NGFF 0.5 store with its full-resolution array.
 
@@ -70,30 +69,19 @@ def create_volume(
         Adds a leading c axis. Without it the array is (z, y, x).
     is_labels : bool
         Mark the image as labels (``image-label``).
-    colours : mapping of int to rgba, optional
-        Of all labels but 0; without it viewers choose.
-    attributes : dict, optional
-        Recipe and the like, stored under ``unetpipe``.
     """
     if path.exists():
         raise DataError(f"{path} exists already; remove it or use another name")
     name = path.name.split(".")[0]
     if is_labels:
         is_inside_image = path.parent.name == "labels"
-        about = describe_labels(
-            name, voxel_size_nm, colours=colours, is_inside_image=is_inside_image
-        )
+        about = describe_labels(name, voxel_size_nm, is_inside_image=is_inside_image)
     else:
         shown = None if channels is None else tuple(map(_as_channel, channels))
         about = describe_image(name, voxel_size_nm, dtype=dtype, channels=shown)
     with enough_disk(path, "the empty store"):
         group = zarr.create_group(path, zarr_format=3)
-        group.attrs.update(
-            {
-                "ome": about,
-                "unetpipe": attributes or {},
-            }
-        )
+        group.attrs.update({"ome": about, "unetpipe": {}})
         count = () if channels is None else (len(channels),)
         single = () if channels is None else (1,)
         return group.create_array(
@@ -126,6 +114,19 @@ def set_channels(path: Path, channels: Sequence[Channel]) -> None:
     describe_channels(about, channels, open_volume(path).dtype)
     if about != before:
         group.attrs["ome"] = about
+
+
+def set_colours(path: Path, colours: Mapping[int, Rgba]) -> None:
+    """Have viewers show labels in these colours: of all but 0; others they choose."""
+    group = zarr.open_group(path, mode="r+")
+    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    colour_labels(about, colours)
+    group.attrs["ome"] = about
+
+
+def set_attributes(path: Path, attributes: dict[str, Any]) -> None:
+    """Note the recipe of a store and the like, under ``unetpipe``."""
+    zarr.open_group(path, mode="r+").attrs["unetpipe"] = attributes
 
 
 def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
@@ -162,7 +163,7 @@ def is_store(path: Path) -> bool:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Return what ``create_volume`` was given as ``attributes``."""
+    """Return what ``set_attributes`` has noted."""
     try:
         group = zarr.open_group(path, mode="r")
     except (FileNotFoundError, ValueError) as error:

@@ -1,14 +1,27 @@
 """Annotated volumes, and the pieces of them that a network may see at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError, DataError
+from unetpipe.records import Value
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.intensity import Statistic, mirror_source, mirror_take, normalise
+
+
+class AnnotatedRow(Value):
+    """A row of the sheet to learn from, or to choose by."""
+
+    ingest: Path
+    weight_map: Path
+    """Records of its volume."""
+    sections: tuple[int, ...] | None
+    """Numbers; None: all."""
+    role: str
 
 
 class ArrayLike(Protocol):

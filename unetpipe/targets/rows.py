@@ -1,5 +1,6 @@
 """The sheet's training and validation rows: opened, checked, described."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from unetpipe.records.weight_map import WeightMap
 from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.machine import GIB
 from unetpipe.storage.volumes import open_volume
-from unetpipe.targets.annotated import AnnotatedVolume, ArrayLike, Rows
+from unetpipe.targets.annotated import (
+    AnnotatedRow,
+    AnnotatedVolume,
+    ArrayLike,
+    Rows,
+)
 from unetpipe.tiling.intensity import mean_and_std
 
 # Volumes of fewer bytes are read once, larger ones patch by patch.
@@ -21,15 +27,14 @@ LARGEST_IN_MEMORY = 2 * GIB
 
 
 def load_rows(
-    rows: list[dict[str, Any]], role: str, num_classes: int, *, with_border: bool
+    rows: Sequence[AnnotatedRow], role: str, num_classes: int, *, with_border: bool
 ) -> Rows:
     """Open the volumes of one role.
 
     Parameters
     ----------
-    rows : list of dict
-        ``ingest`` and ``weight_map`` (paths of records), ``sections`` (numbers, None
-        for all) and ``role``.
+    rows : sequence of AnnotatedRow
+        Of the sheet.
     role : "train" or "validate"
         Rows in other roles are left out.
     num_classes : int
@@ -46,14 +51,12 @@ def load_rows(
     found = Rows([], np.zeros(num_classes, np.int64), [], [])
     cells: list[int] = []
     for row in rows:
-        if row["role"] != role:
+        if row.role != role:
             continue
-        volume = IngestedVolume.read(Path(row["ingest"]))
-        weights = WeightMap.read(Path(row["weight_map"]))
-        sections = row["sections"]
-        if sections is None:
-            sections = range(volume.shape[0])
-        numbers = tuple(sorted(sections))
+        volume = IngestedVolume.read(row.ingest)
+        weights = WeightMap.read(row.weight_map)
+        whole = row.sections is None
+        numbers = tuple(sorted(range(volume.shape[0]) if whole else row.sections or ()))
         counts = _counts_of(numbers, volume, weights, num_classes)
         found.class_counts[:] += counts.sum(axis=0)
         cells += [weights.num_cells[z] for z in numbers if weights.num_cells[z]]

@@ -6,9 +6,9 @@ Before anything was measured the rate is assumed, and said to be.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
-from unetpipe.tiling.boxes import Zyx, as_zyx
+from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.part_memory import project_part
@@ -133,12 +133,36 @@ class Wanted:
     roi: Sequence[Sequence[int]] | None = None
 
 
+class ProbedTile(Protocol):
+    """The tile that a probe has chosen, as its record says."""
+
+    @property
+    def stride(self) -> Zyx:
+        """What it keeps."""
+
+    @property
+    def orientations(self) -> tuple[int, ...]:
+        """That are averaged."""
+
+    @property
+    def projected_activation_bytes(self) -> int:
+        """Of one tile."""
+
+    @property
+    def batch_tiles(self) -> int:
+        """Tiles in one forward pass."""
+
+    @property
+    def device(self) -> str:
+        """That ran it."""
+
+
 def forecast_prediction(
     volume: Volume,
     spec: UNetSpec,
     wanted: Wanted,
     rate: Rate,
-    probe: dict[str, Any] | None = None,
+    probe: "ProbedTile | None" = None,
     num_members: int = 1,
 ) -> Forecast:
     """Return what a prediction takes.
@@ -153,16 +177,16 @@ def forecast_prediction(
         Of the configuration.
     rate : Rate
         Of the device.
-    probe : dict, optional
+    probe : ProbedTile, optional
         ``probe.json``; without it the tile is chosen as the probe would choose it if
         its largest one ran.
     num_members : int
         Networks of an ensemble.
     """
     if probe:
-        stride, orientations = as_zyx(probe["stride"]), tuple(probe["orientations"])
-        activation, batch = probe["projected_activation_bytes"], probe["batch_tiles"]
-        device = probe["device"].partition(" ")[0]
+        stride, orientations = probe.stride, probe.orientations
+        activation, batch = probe.projected_activation_bytes, probe.batch_tiles
+        device = probe.device.partition(" ")[0]
     else:
         orientations, batch, device = (
             choose_orientations(wanted.average),
@@ -219,14 +243,22 @@ def assume_rate(device: str, threads: int) -> Rate:
     return Rate(per_second * threads, f"assumed for {threads} threads")
 
 
-def measured_rate(probe: dict[str, Any], prediction: dict[str, Any] | None) -> Rate:
-    """Return the FLOP a second of a probe, or of the parts that followed it."""
-    parts = prediction["parts"] if prediction else []
-    tiles = sum(part["num_tiles"] for part in parts)
-    seconds = sum(part["seconds_computing"] for part in parts)
+def measured_rate(
+    flop_per_tile: int, seconds_per_tile: float, parts: Sequence[tuple[int, float]] = ()
+) -> Rate:
+    """Return the FLOP a second of a probe, or of the parts that followed it.
+
+    Parameters
+    ----------
+    flop_per_tile, seconds_per_tile
+        Of the probe.
+    parts : sequence of (tiles, seconds)
+        Of each part.
+    """
+    tiles, seconds = (sum(part[k] for part in parts) for k in (0, 1))
     if tiles and seconds:
-        return Rate(tiles * probe["flop_per_tile"] / seconds, "last receipts")
-    return Rate(probe["flop_per_tile"] / probe["seconds_per_tile"], "probe")
+        return Rate(tiles * flop_per_tile / seconds, "last receipts")
+    return Rate(flop_per_tile / seconds_per_tile, "probe")
 
 
 def training_flop(

@@ -26,11 +26,10 @@ from torch import Tensor
 
 from unetpipe.errors import IdentityError, IntegrityError
 from unetpipe.network.weights import pack_weights
+from unetpipe.records.training import FormerRecipe
 from unetpipe.runtime.files import (
     hash_of,
-    read_record,
     write_bytes_atomic,
-    write_record,
 )
 
 log = logging.getLogger(__name__)
@@ -126,7 +125,7 @@ class Checkpoints:
         recipe = self.folder / "recipe.json"
         if not recipe.exists():
             _log_differences(folder, identity)
-            write_record(recipe, identity)
+            FormerRecipe(**identity).write(recipe)
         for torn in self.folder.glob(".*"):  # a kill while writing leaves its half
             torn.unlink()
 
@@ -274,7 +273,7 @@ def _unpack_state(content: bytes) -> dict[str, Any]:
 
 def _log_differences(folder: Path, identity: dict[str, Any]) -> None:
     for other in sorted(folder.glob("*/recipe.json")):
-        lines = describe_differences(read_record(other), identity)
+        lines = describe_differences(FormerRecipe.read(other).to_json(), identity)
         log.info(
             "another recipe than %s, so training begins anew: %s",
             other.parent.name,

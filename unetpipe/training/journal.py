@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
@@ -38,6 +39,25 @@ class Board(Protocol):
 
     def flush(self) -> None:
         """Show what was added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a network is trained, by whom, and what shows its course.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where to compute.
+    team : Team
+        The processes that share each step's patches; the first one validates and saves.
+    board : Board or None
+        Shows losses and scores.
+    """
+
+    device: torch.device
+    team: Team = ALONE
+    board: Board | None = None
 
 
 def check_board() -> None:

@@ -32,7 +32,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from unetpipe import errors
-from unetpipe.runtime.files import read_record, write_record
+from unetpipe.records.team import TeamCall, TeamFailure
 from unetpipe.runtime.logs import log_file
 
 # Time to finish a step and save it before the launcher kills.
@@ -77,18 +77,16 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     failure = folder / "failure.json"
     failure.unlink(missing_ok=True)
-    log = log_file()
-    call = {
-        "arguments": arguments,
-        "log": str(log) if log else None,
-        "failure": str(failure),
-        "processes": processes,
-        "nodes": nodes,
-        "endpoint": "localhost:0" if nodes == 1 else _free_endpoint(),
-        "run_id": uuid4().hex,
-    }
     path = folder / "call.json"
-    write_record(path, call)
+    TeamCall(
+        arguments=arguments,
+        log=log_file(),
+        failure=failure,
+        processes=processes,
+        nodes=nodes,
+        endpoint="localhost:0" if nodes == 1 else _free_endpoint(),
+        run_id=uuid4().hex,
+    ).write(path)
     try:
         if nodes == 1:
             run_agent(path)
@@ -100,19 +98,19 @@ def launch(
 
 def run_agent(path: Path) -> None:
     """Start the workers of this node and wait for them."""
-    call = read_record(path)
-    nodes = call["nodes"]
+    call = TeamCall.read(path)
+    nodes = call.nodes
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_STOP))
     handlers = {name: signal.getsignal(getattr(signal, name)) for name in STOP_SIGNALS}
     with tempfile.TemporaryDirectory(prefix="unetpipe-team-") as scratch:
         config = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
-            nproc_per_node=call["processes"],
+            nproc_per_node=call.processes,
             logs_specs=DefaultLogsSpecs(log_dir=scratch),
-            run_id=call["run_id"],
+            run_id=call.run_id,
             rdzv_backend="c10d",
-            rdzv_endpoint=call["endpoint"],
+            rdzv_endpoint=call.endpoint,
             local_addr="localhost" if nodes == 1 else None,
             max_restarts=0,
             signals_to_handle=",".join(STOP_SIGNALS),
@@ -169,11 +167,11 @@ def _reason(failure: Path, error: Exception) -> Exception:
             f"a process of the training ended without a word: {_brief(error)}; repeat "
             "the command to go on from the last saved state"
         )
-    said = read_record(failure)
-    kind = vars(errors).get(said["kind"])
+    said = TeamFailure.read(failure)
+    kind = vars(errors).get(said.kind)
     if kind is None:
-        return RuntimeError(f"{said['kind']}: {said['message']}")
-    raised: Exception = kind(said["message"])
+        return RuntimeError(f"{said.kind}: {said.message}")
+    raised: Exception = kind(said.message)
     return raised
 
 

@@ -20,8 +20,8 @@ from unetpipe.runtime.signals import TIME_IS_UP, told_to_stop
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.averaging import AveragedWeights
 from unetpipe.training.checkpoints import Checkpoints, TrainingState
-from unetpipe.training.distributed import ALONE, Team
-from unetpipe.training.journal import Board, Journal, show_progress
+from unetpipe.training.distributed import Team
+from unetpipe.training.journal import Journal, Place, show_progress
 from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.training.optimiser import Optimisation, learning_rate_at, make_optimizer
 from unetpipe.training.sampling import Batch, Patch, PatchSampler
@@ -43,10 +43,8 @@ def train(
     optimisation: Optimisation,
     *,
     class_weights: Tensor,
-    device: torch.device,
+    place: Place,
     state: TrainingState | None = None,
-    team: Team = ALONE,
-    board: Board | None = None,
 ) -> TrainingState:
     """Train a network, going on from a state if there is one.
 
@@ -64,14 +62,10 @@ def train(
         The optimiser, its schedule, and how often to validate and save.
     class_weights : float32 tensor, shape (k,)
         w_c of eq. (2).
-    device : torch.device
-        Where to compute.
+    place : Place
+        Device and team.
     state : TrainingState, optional
         From ``checkpoints.load_state``.
-    team : Team
-        The processes that share each step's patches; the first one validates and saves.
-    board : Board, optional
-        Shows losses and scores.
 
     Returns
     -------
@@ -86,19 +80,11 @@ def train(
     DataError
         If the loss is no longer finite.
     """
-    o = optimisation
+    o, device, team = optimisation, place.device, place.team
     network.to(device, memory_format=_layout(network)).train()  # type: ignore[call-overload]
-    optimizer = make_optimizer(network.parameters(), o)
-    averaged = AveragedWeights(o.averaging)
-    if state is not None:
-        network.load_state_dict(state.network)
-        optimizer.load_state_dict(state.optimizer)
-        averaged = AveragedWeights(o.averaging, state.averaged, state.num_averaged)
-    journal = Journal(
-        *(network, optimizer, averaged, validator, checkpoints, state),
-        team=team,
-        board=board,
-    )
+    optimizer, averaged = _go_on(network, o, state)
+    parts = (network, optimizer, averaged, validator, checkpoints, state)
+    journal = Journal(*parts, team=team, board=place.board)
     team.agree_on_step(journal.step)
     # Of all patches of an average step, whichever process has them.
     step_weight = o.batch_size * sampler.average_weight(class_weights.numpy())
@@ -124,12 +110,11 @@ def train(
             if team.is_first:
                 averaged.update(network, step + 1)
             journal.record(step + 1, loss, rate)
-            is_stale = False
-            if o.is_scored_after(step + 1):
+            is_scored = o.is_scored_after(step + 1)
+            if is_scored:
                 journal.validate()
-                is_stale = _is_stale(journal, o, team)
-            is_stopped = team.any(stop.is_set())
-            if is_stopped:
+            is_stale = is_scored and _is_stale(journal, o, team)
+            if is_stopped := team.any(stop.is_set()):
                 journal.save()
             journal.save_if_due(o.checkpoint_every)
             if team.is_first:
@@ -153,6 +138,19 @@ def _drawn(
     """Draw patches in the sampler's thread, ready for their way to the device."""
     patches = sampler.batch(step, indices)
     return [p.pinned() for p in patches] if device.type == "cuda" else patches
+
+
+def _go_on(
+    network: UNet, optimisation: Optimisation, state: TrainingState | None
+) -> tuple[torch.optim.Optimizer, AveragedWeights]:
+    """Load a state, if there is one; return the optimiser and the mean of weights."""
+    optimizer = make_optimizer(network.parameters(), optimisation)
+    if state is None:
+        return optimizer, AveragedWeights(optimisation.averaging)
+    network.load_state_dict(state.network)
+    optimizer.load_state_dict(state.optimizer)
+    mean = state.averaged, state.num_averaged
+    return optimizer, AveragedWeights(optimisation.averaging, *mean)
 
 
 def _backward(

@@ -10,13 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.config import (
-    AugmentationConfig,
-    NetworkConfig,
-    SegmentationConfig,
-    TrainingConfig,
-    WeightMapConfig,
-)
+from unetpipe.config import SegmentationConfig, TrainingConfig
 from unetpipe.errors import ConfigError
 from unetpipe.metrics.for_labels import Metric, metric_for_labels
 from unetpipe.runtime.fingerprints import code_fingerprint
@@ -29,6 +23,7 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.averaging import Averaging
 from unetpipe.training.journal import check_board
 from unetpipe.training.optimiser import Optimisation
+from unetpipe.training.order import TrainingOrder
 
 log = logging.getLogger(__name__)
 
@@ -81,29 +76,23 @@ class TrainingRecipe:
 
 
 def plan_training(
-    train_rows: Rows,
-    validate_rows: Rows,
-    *,
-    network: NetworkConfig,
-    training: TrainingConfig,
-    augmentation: AugmentationConfig,
-    weight_map: WeightMapConfig,
-    segmentation: SegmentationConfig,
+    train_rows: Rows, validate_rows: Rows, order: TrainingOrder
 ) -> TrainingRecipe:
-    """Open the rows, and choose what the configuration leaves open.
+    """Choose what the configuration leaves open; open nothing.
 
     Parameters
     ----------
-    rows : list of dict
-        As ``train_unet`` takes them.
-    network, training, augmentation, weight_map, segmentation : config sections
-        The rest of the recipe.
+    train_rows, validate_rows : Rows
+        Opened: those to learn from, those to choose by.
+    order : TrainingOrder
+        Sections of the configuration.
 
     Raises
     ------
     DataError, ConfigError
         If rows, classes or patch do not fit.
     """
+    network, training, segmentation = order.network, order.training, order.segmentation
     num_classes = network.num_classes
     check_rows(train_rows, validate_rows)
     _check_choices(training, has_validation=bool(validate_rows.volumes))
@@ -116,7 +105,7 @@ def plan_training(
     check_normalised(spec, patch, training.batch_size)
     optimisation = _optimisation_of(training)
     class_weights = np.ones(num_classes, np.float32)
-    if weight_map.class_balance:
+    if order.weight_map.class_balance:
         class_weights = balance_classes(train_rows.class_counts)
     metric = _choose_metric(training.validation_metric, train_rows)
     objects = _object_rule(segmentation)
@@ -129,7 +118,7 @@ def plan_training(
         "threads": training.threads,
         "seed": training.seed,
         "deterministic": training.deterministic,
-        "augmentation": augmentation.model_dump(mode="json"),
+        "augmentation": order.augmentation.model_dump(mode="json"),
         "patch": list(patch),
         "foreground_fraction": training.foreground_fraction,
         "class_weights": class_weights.tolist(),

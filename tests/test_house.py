@@ -1,0 +1,144 @@
+"""Habits of the house: short functions, few arguments, records that are types."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "unetpipe"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES = 60
+MOST_ARGUMENTS = 8
+# What reads or writes JSON outside `records/` and `runtime/`, and why it is no record.
+NO_RECORDS = {
+    "images/hdf5.py": "tags in files of other programs",
+    "segmentation/block_files.py": "the index inside a scratch file",
+    "report/page/views.py": "values to be shown as YAML",
+}
+RAW = {"read_record", "write_record"}
+DUMPS = {"to_json", "model_dump"}
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def lines_of_code(function: ast.FunctionDef, source: list[str]) -> int:
+    """Count lines from ``def`` on, without docstrings, comments and empty lines."""
+    told: set[int] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            told |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    last = function.end_lineno or function.lineno
+    return sum(
+        bool(text := source[number - 1].strip()) and not text.startswith("#")
+        for number in range(function.lineno, last + 1)
+        if number not in told
+    )
+
+
+def num_arguments(function: ast.FunctionDef) -> int:
+    given = function.args
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    return sum(argument.arg not in ("self", "cls") for argument in named)
+
+
+def is_public(function: ast.FunctionDef) -> bool:
+    return not function.name.startswith("_") or function.name == "__init__"
+
+
+def too_long(path: Path) -> list[str]:
+    source = path.read_text().splitlines()
+    return [
+        f"{path.name}: {function.name} has {count} lines"
+        for function in functions(ast.parse("\n".join(source)))
+        if (count := lines_of_code(function, source)) > MOST_LINES
+    ]
+
+
+def too_many_arguments(path: Path) -> list[str]:
+    return [
+        f"{path.name}: {function.name} takes {count} arguments"
+        for function in functions(ast.parse(path.read_text()))
+        if is_public(function) and (count := num_arguments(function)) > MOST_ARGUMENTS
+    ]
+
+
+def raw_records(path: Path) -> list[str]:
+    """Return where a module handles records as plain dictionaries.
+
+    What ``Record.read`` returns has no items, and mypy refuses to subscript it. What is
+    left are files read or written past the types, and dumps of records that somebody
+    subscripts.
+    """
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and called(node) in RAW:
+            found.append(f"line {node.lineno}: {called(node)}")
+        if isinstance(node, ast.Name) and node.id in RAW:
+            found.append(f"line {node.lineno}: {node.id}")
+        if (
+            isinstance(node, ast.Call)
+            and called(node) in ("load", "loads")
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value) == "json"
+        ):
+            found.append(f"line {node.lineno}: json.{called(node)}")
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Call)
+            and called(node.value) in DUMPS
+        ):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return sorted(set(found))
+
+
+def called(call: ast.Call) -> str:
+    function = call.func
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_function_fits_a_screen(path: Path) -> None:
+    assert too_long(path) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_public_function_takes_few_arguments(path: Path) -> None:
+    assert too_many_arguments(path) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_records_are_read_and_written_as_types(path: Path) -> None:
+    place = path.relative_to(PACKAGE)
+    if place.parts[0] in ("records", "runtime") or place.as_posix() in NO_RECORDS:
+        return
+    assert raw_records(path) == []
+
+
+def test_what_is_no_record_still_is_none() -> None:
+    assert all(raw_records(PACKAGE / name) for name in NO_RECORDS)
+
+
+def test_the_checks_can_fail(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    arguments = ", ".join(f"a{number}" for number in range(MOST_ARGUMENTS + 1))
+    body = "\n".join(f"    b{number} = {number}" for number in range(MOST_LINES))
+    path.write_text(f'def long({arguments}):\n    """Say."""\n    # why\n{body}\n')
+    assert too_long(path) == ["module.py: long has 61 lines"]
+    assert too_many_arguments(path) == ["module.py: long takes 9 arguments"]
+    path.write_text(
+        "import json\n"
+        "a = json.loads(text)\n"
+        "b = list(map(read_record, paths))\n"
+        "c = Model.read(path).to_json()['spec']\n"
+        "d = Model.read(path).to_json()\n"
+    )
+    assert raw_records(path) == [
+        "line 2: json.loads",
+        "line 3: read_record",
+        "line 4: Model.read(path).to_json()['spec']",
+    ]

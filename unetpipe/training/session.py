@@ -1,0 +1,238 @@
+"""One training from where it was left to its end, by one process of the team."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+import torch
+
+from unetpipe.config import TrainingConfig
+from unetpipe.network.determinism import algorithms
+from unetpipe.network.devices import (
+    check_step_memory,
+    choose_device,
+    has_arithmetic,
+)
+from unetpipe.network.unet import UNet
+from unetpipe.network.weights import pack_weights, unpack_weights
+from unetpipe.runtime.locks import claim
+from unetpipe.runtime.machine import num_processors
+from unetpipe.tiling.orientations import choose_orientations
+from unetpipe.training.augmentation import Augmentation
+from unetpipe.training.checkpoints import Best, Checkpoints, TrainingState
+from unetpipe.training.distributed import Team, check_team, joined_team
+from unetpipe.training.journal import Place, open_board
+from unetpipe.training.loop import train
+from unetpipe.training.order import TrainingOrder
+from unetpipe.training.recipe import TrainingRecipe
+from unetpipe.training.sampling import PatchSampler
+from unetpipe.training.validation import Validator
+
+log = logging.getLogger(__name__)
+
+THREADS_BESIDE_GPU = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training has come to.
+
+    Attributes
+    ----------
+    state : TrainingState
+        After the last step.
+    best : Best or None
+        The checkpoint that is the result; None: the last weights are.
+    checkpoints : Checkpoints
+        The state folder.
+    place : Place
+        Device and team.
+    threads : int
+        Of each process.
+    notes : tuple of str
+        What is odd about how objects are made, logged already.
+    """
+
+    state: TrainingState
+    best: Best | None
+    checkpoints: Checkpoints
+    place: Place
+    threads: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """After which the weights of the result were taken."""
+        return self.best.step if self.best else self.state.step
+
+    def pack(self) -> bytes:
+        """Return the weights of the result as the bytes of a safetensors file."""
+        if self.best:
+            return self.checkpoints.read_best(self.best)
+        return pack_weights(self.state.network)
+
+
+@contextmanager
+def trained(
+    order: TrainingOrder, recipe: TrainingRecipe, folder: Path
+) -> Iterator[Trained]:
+    """Train as a recipe says, and yield the result while nobody else may train it.
+
+    Parameters
+    ----------
+    order : TrainingOrder
+        Threads, device and the like, which are no part of the recipe.
+    recipe : TrainingRecipe
+        From ``plan_training``.
+    folder : Path
+        Of the training state: repeating the call goes on from there.
+
+    Raises
+    ------
+    ConfigError, ResourceError
+        Before training begins, if team or memory do not fit.
+    Interrupted
+        After SIGTERM, SIGINT or SIGUSR1, with the state saved.
+    """
+    training = order.training
+    with ExitStack() as stack:
+        team, device = stack.enter_context(joined_team(choose_device(training.device)))
+        stack.enter_context(algorithms(deterministic=training.deterministic))
+        _check_fits(recipe, training, team, device)
+        if team.is_first:
+            path = folder.with_name(f".{folder.name}.claim")
+            stack.enter_context(claim(path, f"the training in {folder}"))
+        checkpoints = Checkpoints(folder, recipe.identity, is_writer=team.is_first)
+        saved = checkpoints.load_state(last_step=training.steps)
+        threads = choose_threads(training, team, saved, device)
+        torch.set_num_threads(threads)
+        log.info(
+            "training %s on %s, %d processes of %d threads: patch %s, class weights "
+            "%s, %s",
+            checkpoints.folder.name,
+            device.type,
+            team.size,
+            threads,
+            recipe.patch,
+            recipe.class_weights.round(3).tolist(),
+            f"going on after step {saved.step}" if saved else "from the beginning",
+        )
+        board = None
+        if training.tensorboard and team.is_first:
+            curves = checkpoints.folder / "tensorboard"
+            first = saved.step if saved else 0
+            board = stack.enter_context(open_board(curves, first))
+        place = Place(device, team, board)
+        validator = _open_validator(order, recipe, device)
+        torch.manual_seed(training.seed)
+        state = train(
+            UNet(recipe.spec, initialization=order.network.initialization),
+            _open_sampler(order, recipe),
+            validator,
+            checkpoints,
+            recipe.optimisation,
+            class_weights=torch.from_numpy(recipe.class_weights),
+            place=place,
+            state=saved,
+        )
+        best, notes = state.best, tuple[str, ...]()
+        if team.is_first and validator and best:
+            network = UNet(recipe.spec)
+            best, notes = _choose_objects(order, best, network, checkpoints, validator)
+        yield Trained(state, best, checkpoints, place, threads, notes)
+
+
+def choose_threads(
+    training: TrainingConfig,
+    team: Team,
+    saved: TrainingState | None,
+    device: torch.device,
+) -> int:
+    """Return the threads of each process; a resumed training keeps those it had."""
+    if training.threads != "auto":
+        return training.threads
+    share = max(1, num_processors() // team.local_size)
+    if device.type == "cuda":
+        # Processors only draw patches, in small steps that many threads slow down.
+        return min(THREADS_BESIDE_GPU, share)
+    if saved and saved.processes == team.size and saved.device in ("", device.type):
+        return saved.threads  # as it began: other threads, other bits
+    return share
+
+
+def _check_fits(
+    recipe: TrainingRecipe, training: TrainingConfig, team: Team, device: torch.device
+) -> None:
+    """Raise ConfigError or ResourceError unless team and memory fit a step."""
+    check_team(recipe.spec, training.batch_size, team.size)
+    check_step_memory(
+        recipe.spec,
+        recipe.patch,
+        len(team.share(training.batch_size)),
+        device,
+        is_adaptive=training.optimizer == "adamw",
+        is_averaged=training.averaging != "none",
+        is_team=team.size > 1,
+    )
+
+
+def _open_validator(
+    order: TrainingOrder, recipe: TrainingRecipe, device: torch.device
+) -> Validator | None:
+    if not recipe.validate_rows.volumes:
+        return None
+    log.info("%s", recipe.optimisation.describe_validations())
+    return Validator(
+        recipe.validate_rows.volumes,
+        recipe.metric,
+        class_weights=recipe.class_weights,
+        precision=order.training.precision,
+        device=device,
+        largest_input=2 * prod(recipe.patch),
+        choose_by=order.segmentation.choose_by,
+        objects=recipe.objects,
+    )
+
+
+def _open_sampler(order: TrainingOrder, recipe: TrainingRecipe) -> PatchSampler:
+    return PatchSampler(
+        recipe.train_rows.volumes,
+        recipe.spec,
+        recipe.patch,
+        Augmentation(**order.augmentation.model_dump()),
+        seed=order.training.seed,
+        foreground_fraction=order.training.foreground_fraction,
+    )
+
+
+def _choose_objects(
+    order: TrainingOrder,
+    best: Best,
+    network: UNet,
+    checkpoints: Checkpoints,
+    validator: Validator,
+) -> tuple[Best, tuple[str, ...]]:
+    """Return the best checkpoint with the rule for objects, and what is odd about it.
+
+    Nothing of it is part of what was trained: with other settings for objects the same
+    checkpoint is only looked at again.
+    """
+    network.load_state_dict(unpack_weights(checkpoints.read_best(best)))
+    precision, device = order.precision, choose_device(order.training.device)
+    judged = validator.choose(
+        network,
+        precision if has_arithmetic(device, precision) else "fp32",
+        orientations=choose_orientations(order.average),
+    )
+    log.info(
+        "on the validation rows, as prediction computes: %s, chosen %s",
+        judged.scores,
+        judged.thresholds,
+    )
+    for note in judged.notes:
+        log.warning("%s", note)
+    chosen = replace(best, thresholds=judged.thresholds, scores=judged.scores)
+    return chosen, judged.notes
