@@ -15,7 +15,10 @@ NO_RECORDS = {
     "images/hdf5.py": "tags in files of other programs",
     "segmentation/block_files.py": "the index inside a scratch file",
     "report/page/views.py": "values to be shown as YAML",
+    "survey/contents.py": "metadata of other programs' stores",
 }
+# Rooms where somebody is at work.
+EXEMPT = {("reader.py", "open_image"), ("report.py", "report")}
 RAW = {"read_record", "write_record"}
 DUMPS = {"to_json", "model_dump"}
 
@@ -61,7 +64,9 @@ def too_many_arguments(path: Path) -> list[str]:
     return [
         f"{path.name}: {function.name} takes {count} arguments"
         for function in functions(ast.parse(path.read_text()))
-        if is_public(function) and (count := num_arguments(function)) > MOST_ARGUMENTS
+        if is_public(function)
+        and (path.name, function.name) not in EXEMPT
+        and (count := num_arguments(function)) > MOST_ARGUMENTS
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe.records import Record
 from unetpipe.runtime.files import read_record, write_bytes_atomic, write_record
 from unetpipe.storage.keeping import (
     NETWORK_FILES,
@@ -16,6 +17,12 @@ from unetpipe.storage.keeping import (
 from unetpipe.tiling.unet_spec import UNetSpec
 
 ONE, TWO = "1a2b3c4d" + "0" * 56, "5e6f7a8b" + "0" * 56
+
+
+class Numbered(Record):
+    WHAT = "a numbered record"
+
+    number: int
 
 
 def finish(folder: Path, digest: str, **more) -> None:
@@ -137,7 +144,8 @@ def test_networks_of_versions_that_kept_none_are_kept_before_a_run(tmp_path):
 def test_a_record_has_a_copy_beside_its_store_that_the_next_one_leaves(tmp_path):
     record = tmp_path / "prediction.json"
     for number in (1, 2):
-        write_with_copy(record, {"number": number}, tmp_path / f"prediction-{number}")
+        values = Numbered(number=number)
+        write_with_copy(record, values, tmp_path / f"prediction-{number}")
     assert read_record(record) == {"number": 2}
     assert read_record(tmp_path / "prediction-1" / "prediction.json") == {"number": 1}
 

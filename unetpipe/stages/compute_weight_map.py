@@ -15,7 +15,7 @@ from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError
 from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.volume import IngestedVolume, StoredLabels
 from unetpipe.records.weight_map import StoredMap, WeightMap
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.storage.volumes import (
@@ -90,18 +90,12 @@ def compute_weight_map(
         scratch = border_store.with_name("components.zarr.partial")
         shutil.rmtree(scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        annotation = Annotation(
-            labels,
-            kind=volume.labels.label_kind,
-            unlabelled=volume.labels.unlabelled,
-            border_class=weight_map.border_class,
-        )
         border, target = (
             _create_like(labels, partial[name], dtype, volume, ndim)
             for name, dtype in (("border_term", np.float32), ("target", np.uint8))
         )
         weigher = Weigher(
-            annotation,
+            _annotation(volume.labels, labels, weight_map),
             border=border,
             target=target,
             scratch=scratch,
@@ -116,19 +110,29 @@ def compute_weight_map(
             class_counts, num_cells = _weigh_all(weigher, num_classes)
         except DataError as error:
             raise DataError(f"volume {volume.volume}, {error}") from error
-        content = {k: hash_sections(open_volume(path)) for k, path in partial.items()}
+        content = [hash_sections(open_volume(path)) for path in partial.values()]
     if not any(num_cells) and weight_map.enabled:
         _warn_of_no_cells(volume)
+    border_sha256, target_sha256 = content
     WeightMap(
         volume=volume.volume,
-        border_term=StoredMap(
-            store=border_store, content_sha256=content["border_term"]
-        ),
-        target=StoredMap(store=target_store, content_sha256=content["target"]),
+        border_term=StoredMap(store=border_store, content_sha256=border_sha256),
+        target=StoredMap(store=target_store, content_sha256=target_sha256),
         class_counts=tuple(map(tuple, class_counts)),
         num_cells=tuple(num_cells),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
+
+
+def _annotation(
+    stored: StoredLabels, labels: zarr.Array[Any], weight_map: WeightMapConfig
+) -> Annotation:
+    return Annotation(
+        labels,
+        kind=stored.label_kind,
+        unlabelled=stored.unlabelled,
+        border_class=weight_map.border_class,
+    )
 
 
 def _create_like(

@@ -15,16 +15,10 @@ import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from unetpipe.records import Record
 from unetpipe.records.model import Model
-from unetpipe.runtime.files import (
-    hash_file,
-    link_or_copy,
-    sync_folder,
-    write_record,
-)
+from unetpipe.runtime.files import hash_file, link_or_copy, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +83,7 @@ def kept_networks(folder: Path) -> list[Path]:
     )
 
 
-def write_with_copy(path: Path, record: Record | dict[str, Any], home: Path) -> None:
+def write_with_copy(path: Path, record: Record, home: Path) -> None:
     """Write a record, and first a copy into the folder that it describes.
 
     The record is overwritten by that of the next store; the copy by none but its own,
@@ -104,9 +98,8 @@ def write_with_copy(path: Path, record: Record | dict[str, Any], home: Path) -> 
     home : Path
         Folder of the store.
     """
-    values = record.to_json() if isinstance(record, Record) else record
-    write_record(home / path.name, values)
-    write_record(path, values)
+    record.write(home / path.name)
+    record.write(path)
 
 
 def _publish(home: Path, paths: list[Path]) -> None:
