@@ -45,3 +45,13 @@ def partial_folder(destination: Path) -> Iterator[Path]:
             sync_folder(destination.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield where something may lie for a while; what a killed job left there goes."""
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,6 @@
 """Rule compute_weight_map: from labels to training target and border term."""
 
 import logging
-import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedVolume, StoredLabels
 from unetpipe.records.weight_map import StoredMap, WeightMap
-from unetpipe.runtime.staging import partial_folder
+from unetpipe.runtime.staging import partial_folder, scratch_folder
 from unetpipe.storage.volumes import (
     create_volume,
     hash_sections,
@@ -80,16 +79,15 @@ def compute_weight_map(
             "column labels of the sheet, or give it the role predict"
         )
     labels = open_volume(volume.labels.store)
-    border = field_border_vox(field_of_interest)
-    check_field(as_zyx(labels.shape)[1:], border)
+    rim = field_border_vox(field_of_interest)
+    check_field(as_zyx(labels.shape)[1:], rim)
     with ExitStack() as stack:
         partial = {
             "border_term": stack.enter_context(partial_folder(border_store)),
             "target": stack.enter_context(partial_folder(target_store)),
         }
         scratch = border_store.with_name("components.zarr.partial")
-        shutil.rmtree(scratch, ignore_errors=True)
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        stack.enter_context(scratch_folder(scratch))
         border, target = (
             _create_like(labels, partial[name], dtype, volume, ndim)
             for name, dtype in (("border_term", np.float32), ("target", np.uint8))
@@ -103,7 +101,7 @@ def compute_weight_map(
             ndim=ndim,
             w0=weight_map.w0 if weight_map.enabled else 0.0,
             sigma_vox=weight_map.sigma_vox,
-            field_border_vox=border,
+            field_border_vox=rim,
         )
         weigher.check_memory(f"volume {volume.volume}: weight map")
         try:
