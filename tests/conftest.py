@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.processor_time import (  # noqa: F401
+    pytest_runtest_logstart,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from tests.stored import make_model, make_volume  # noqa: F401
 
 # Machines are shared: a slow example is no failure. The same cases in every run.
