@@ -10,21 +10,24 @@ from pathlib import Path
 import pytest
 
 from unetpipe.errors import ResourceError
+from unetpipe.runtime import locks
 from unetpipe.runtime.locks import claim
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from unetpipe.runtime.locks import claim
 with claim(Path(sys.argv[1]), "work"):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
 """
 
 
-def hold(path: Path, seconds: float) -> subprocess.Popen[str]:
+def hold(path: Path) -> subprocess.Popen[str]:
+    """Start a process that holds a claim until it reads a line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path), str(seconds)],
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -41,9 +44,13 @@ def test_a_claim_names_its_holder_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_another_process_waits_until_the_first_has_ended(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with hold(tmp_path / "claim", 1) as first:
+    def end_first(_: float) -> None:
+        first.communicate("go on\n")
+
+    monkeypatch.setattr(locks.time, "sleep", end_first)
+    with hold(tmp_path / "claim") as first:
         with claim(tmp_path / "claim", "the part"):
             assert first.wait() == 0
         said = f"process {first.pid} on {socket.gethostname()} is at work on the part"
@@ -51,7 +58,7 @@ def test_another_process_waits_until_the_first_has_ended(
 
 
 def test_a_claim_ends_with_a_killed_process(tmp_path: Path) -> None:
-    with hold(tmp_path / "claim", 60) as first:
+    with hold(tmp_path / "claim") as first:
         first.kill()
         assert first.wait() == -signal.SIGKILL
     assert (tmp_path / "claim").exists()
@@ -65,7 +72,7 @@ def test_who_must_be_alone_is_refused_with_the_holder_and_the_remedy(
 ) -> None:
     monkeypatch.setattr("unetpipe.runtime.locks.SECONDS_TO_WAIT", 0)
     path = tmp_path / "claim"
-    with hold(path, 60) as first:
+    with hold(path) as first:
         with (
             pytest.raises(
                 ResourceError, match=rf"process {first.pid} on .* at work on x.* delete"

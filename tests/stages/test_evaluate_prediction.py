@@ -362,6 +362,7 @@ def peak_of(folder, num_sections, mode):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["boxes", "sections"])
 def test_memory_does_not_grow_with_the_volume(tmp_path, mode):
     """Sixteen times the sections: the arrays alone would take 80 MB more."""

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from unetpipe.errors import (
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
+from unetpipe.runtime import locks
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import open_volume, shard_path
@@ -272,7 +272,10 @@ predict_part(plan=Path(folder) / "plan.json", model=Path(model),
 """
 
 
-@pytest.mark.parametrize("fatal", [1, 25, 90])
+@pytest.mark.parametrize(
+    "fatal",
+    [25, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 90))],
+)
 def test_a_killed_part_resumes_at_block_level(chain, fatal, monkeypatch):
     small_shards(monkeypatch)
     run = chain(parts=1)
@@ -306,10 +309,11 @@ def test_a_full_disk_is_refused_before_the_store_is_created(chain, monkeypatch):
     ("shape", "spec", "settings"),
     [
         (SHAPE, UNetSpec(base_channels=4, depth=2), {}),
-        (
+        pytest.param(
             (3, 560, 600),
             UNetSpec(base_channels=12, num_classes=3),
             {"stride": None, "precision": "bf16", "largest_flip_fraction": 1},
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -357,19 +361,30 @@ def test_a_store_that_was_deleted_is_filled_again(chain, discoverer, monkeypatch
     assert np.array_equal(run.voxels(), expected)
 
 
-def test_a_second_job_on_the_same_part_waits_and_computes_nothing(chain, caplog):
+def paused(run):
+    """Start a job that waits before its first tile, and return it when it waits."""
+    waiting = 'len(calls) > 1 or print("waiting", flush=True) or sys.stdin.readline()'
+    code = KILLED.replace("calls.append(1)", f"calls.append(1); {waiting}")
+    arguments = [run.folder, run.model, run.model_json, 0]
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout.readline() == "waiting\n"
+    return job
+
+
+def test_a_second_job_on_the_same_part_waits_and_computes_nothing(
+    chain, caplog, monkeypatch
+):
     run = chain(parts=1)
     run.plan()
-    arguments = [run.folder, run.model, run.model_json, 0]
-    code = KILLED.replace("calls.append(1)", "calls.append(1); time.sleep(0.4)")
-    first = subprocess.Popen(
-        [sys.executable, "-c", f"import time\n{code}", *map(str, arguments)]
-    )
-    while not list((run.folder / "parts").glob(".0.claim")):
-        assert first.poll() is None
-        time.sleep(0.01)
-    second = run.part(0)
-    assert first.wait() == 0
+    with paused(run) as first, monkeypatch.context() as patch:
+        patch.setattr(locks.time, "sleep", lambda _: first.communicate("go on\n"))
+        second = run.part(0)
+    assert first.returncode == 0
     assert "is at work on part 0 of" in caplog.text
     assert second["num_computed"] == 0
     assert list((run.folder / "parts").iterdir()) == [run.folder / "parts" / "0.json"]
@@ -379,15 +394,21 @@ def test_a_second_job_on_the_same_part_waits_and_computes_nothing(chain, caplog)
 
 def test_jobs_that_cannot_wait_write_the_same_shards_side_by_side(chain, monkeypatch):
     small_shards(monkeypatch)
-    monkeypatch.setattr("unetpipe.runtime.locks.SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr(locks, "SECONDS_TO_WAIT", 0)
     run = chain(parts=1)
     run.plan()
-    arguments = [run.folder, run.model, run.model_json, 0]
-    first = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)])
-    while not list((run.folder / "parts").glob(".0.claim")):
-        assert first.poll() is None
-        time.sleep(0.01)
-    assert run.part(0)["num_computed"] > 0
-    assert first.wait() == 0
+    original, calls = TilePredictor.quantised, []
+
+    def releasing(self, *args, **kwargs):
+        if not calls:
+            first.stdin.write("go on\n")
+            first.stdin.flush()
+        calls.append(1)
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, paused(run) as first:
+        patch.setattr(TilePredictor, "quantised", releasing)
+        assert run.part(0)["num_computed"] > 0
+    assert first.returncode == 0
     run.finish()
     assert np.array_equal(run.voxels(), chain("other").run())

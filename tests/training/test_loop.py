@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,51 +307,54 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, monkey
     assert run.losses == whole.losses
 
 
-LONG = replace(QUICK, steps=90, validate_every=40, checkpoint_every=3)
-
-
-class Slow(PatchSampler):
-    """Leaves time to be killed in, also where the processors have much to do."""
-
-    def batch(self, step, indices):
-        time.sleep(0.02)
-        return super().batch(step, indices)
+LONG = replace(QUICK, steps=40, validate_every=20, checkpoint_every=3)
+# At which change of a file each of some processes is killed, one after the other.
+MOMENTS = random.Random(2015).sample(range(1, 30), 4)
+KILLED = textwrap.dedent(
+    """
+    import os, sys
+    from pathlib import Path
+    import torch
+    from tests.killing import kill_at_change
+    from tests.training import test_loop as t
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    run = t.Run(folder, metric="loss")
+    for moment in t.MOMENTS:
+        child = os.fork()
+        if not child:
+            kill_at_change(moment, below=folder)
+            run(t.LONG)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        states = sorted(folder.glob("*/state-*"))
+        print(code, states[-1].name.split("-")[1] if states else 0)
+    """
+)
 
 
 def test_sigkill_at_any_moment_loses_nothing(tmp_path):
-    """A process is killed twice; what it leaves goes on to the same bits."""
-    program = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        import torch
-        from tests.training import test_loop as t
-        torch.set_num_threads(1)
-        run = t.Run(Path(sys.argv[1]), metric="loss", sampler_class=t.Slow)
-        run(t.LONG)
-        """
-    )
+    """Processes are killed one after another; what they leave goes on to the same."""
     folder = tmp_path / "killed"
-
-    def newest_step():
-        states = sorted(folder.glob("*/state-*"))
-        return int(states[-1].name.split("-")[1]) if states else 0
-
-    left = []
-    for num_steps in sorted(random.Random(os.getpid()).sample(range(1, 60), 2)):
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(folder)], cwd=Path.cwd()
-        )
-        target = newest_step() + num_steps
-        while newest_step() < target:
-            assert process.poll() is None
-            time.sleep(0.007)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        left.append(newest_step())
+    folder.mkdir()
+    said = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder)],
+        cwd=Path(__file__).resolve().parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    codes, left = zip(
+        *(map(int, line.split()) for line in said.splitlines()), strict=True
+    )
+    assert set(codes) == {-signal.SIGKILL}
+    assert len(codes) == len(MOMENTS)
+    # Where nothing new was saved, the resumption is forgotten too.
+    begun_at = sorted(set(left) - {0})
+    assert len(begun_at) > 1
     run, whole = (Run(path, metric="loss") for path in (folder, tmp_path / "whole"))
     found, expected = run(LONG), whole(LONG)
-    assert found.resumed_at == left
+    assert found.resumed_at == begun_at
     assert run.losses == whole.losses
     assert_same_weights(found, expected)
     assert found.best == expected.best

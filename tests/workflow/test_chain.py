@@ -40,7 +40,13 @@ CONFIGS = sorted(
 )
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(name, marks=[] if name == "isbi2012" else pytest.mark.slow)
+        for name in CONFIGS
+    ],
+)
 def test_every_shipped_config_passes_a_dry_run(fresh, config):
     done = fresh.snakemake("--dry-run", "--quiet", "rules", config=config)
     for rule in CHAIN:
@@ -209,6 +215,7 @@ def test_a_missing_source_stops_before_anything_is_written(fresh):
     assert not (fresh.folder / "resources/tiny/manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_killing_snakemake_loses_nothing(fresh, finished):
     """SIGKILL to the whole run, twice; the same command, and nothing else, finishes."""
     for rule in ("train_unet", "finish_prediction"):
@@ -296,6 +303,7 @@ def test_a_lock_that_may_be_anothers_is_kept_and_explained(finished):
         assert expected in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_clock_that_was_a_day_wrong_redoes_and_stops_nothing(finished, days):
     """Results dated a day off are up to date, and what is then missing can be made."""
@@ -330,6 +338,7 @@ def test_a_new_date_of_a_script_reruns_nothing_but_an_edit_does(finished):
         script.write_text(before)
 
 
+@pytest.mark.slow
 def test_lint_finds_nothing(fresh):
     if shutil.which("snakemake", path=fresh.environment["PATH"]) is None:
         pytest.fail("snakemake is not on the path")
@@ -337,6 +346,7 @@ def test_lint_finds_nothing(fresh):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_workflow_reports_itself_with_captions_and_categories(finished):
     finished.snakemake("--report", "report.zip")
     with zipfile.ZipFile(finished.folder / "report.zip") as archive:
@@ -355,6 +365,7 @@ def test_the_workflow_reports_itself_with_captions_and_categories(finished):
     ]
 
 
+@pytest.mark.slow
 def test_an_earlier_run_is_compared_with(finished):
     text = (finished.folder / "config/tiny.yaml").read_text()
     changed = text.replace("name: tiny", "name: next\ncompare: [results/tiny/unet]")
@@ -372,6 +383,7 @@ def test_an_earlier_run_is_compared_with(finished):
     assert "Nothing to be done" in finished.snakemake(config="next").stderr
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_folds_is_joined_once_and_scored_where_no_member_learnt(fresh):
     rows = [
         ("0", "train", "1"),
@@ -403,6 +415,7 @@ def test_an_ensemble_of_folds_is_joined_once_and_scored_where_no_member_learnt(f
     assert "no row without a fold in the role predict or test" in refused.stdout
 
 
+@pytest.mark.slow
 def test_an_image_is_stored_in_parts_and_then_rests(fresh, finished):
     with (fresh.folder / "config/tiny.yaml").open("a") as config:
         config.write("ingest: {chunk: [1, 64, 64], shard: [1, 64, 64], parts: 2}\n")
