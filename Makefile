@@ -18,11 +18,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 FAST := not slow and not gpu and not cluster and not faults
 # Hard limits: a Snakemake that waits for ever must not take all of CI's time.
+SLOW_SECONDS ?= 1500
 SLURM_SECONDS ?= 1200
 FAULT_SECONDS ?= 5400
 # Random moments at which a prediction and a training are killed.
 KILLS ?= 10
-# The rest of README's table, which `make check` runs too.
+# The rest of README's table, which `make check` and `make slow` run too.
 MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
   tests/stages/test_prediction.py tests/stages/test_train_unet.py \
   tests/stages/test_ingest_parts.py \
@@ -53,8 +54,9 @@ check: venv ## Format, lint, types, import contracts, workflow lint, audit, test
 	.ci/audit
 	$(PYTEST) -m "$(FAST)"
 
-slow: venv ## Run the tests that take minutes
-	pytest -m "slow and not gpu and not cluster and not faults"
+slow: venv ## Run the tests that take minutes, and all variants of quick ones
+	timeout --signal INT --kill-after 60 $(SLOW_SECONDS) \
+	  $(PYTEST) -m "slow and not gpu and not cluster and not faults"
 
 # Starts a controller and four nodes on this machine; root, and Debian for the packages.
 test-slurm: venv ## Run the chain through a real SLURM on this machine
@@ -67,7 +69,7 @@ faults: venv ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
 	UNETPIPE_KILLS=$(KILLS) timeout --signal INT --kill-after 60 $(FAULT_SECONDS) \
 	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0 \
 	  tests/faults tests/cluster
-	$(if $(ONLY),,pytest -m "$(FAST)" $(MORE_FAULTS))
+	$(if $(ONLY),,pytest -m "not gpu and not cluster and not faults" $(MORE_FAULTS))
 
 # napari brings many packages, and a plugin for pytest: an environment of its own, which
 # sees what is in the usual one.

@@ -38,6 +38,39 @@ def store_volume(path, voxels, *, channels=None, is_labels=False):
         write_shard(array, index, voxels[..., z, y, x])
 
 
+def store_ingested(folder, image, labels=None, *, kind="binary", unlabelled=255):
+    """Store image and labels as the ingest rule does; return its record's path."""
+    folder = Path(folder)
+    names = tuple(f"c{i}" for i in range(len(image)))
+    store_volume(folder / "image.ome.zarr", image, channels=names)
+    record = {
+        "volume": folder.name,
+        "shape": list(image.shape[1:]),
+        "num_channels": len(image),
+        "dtype": str(image.dtype),
+        "voxel_size_nm": [50.0, 4.0, 4.0],
+        "voxel_size_from": "sheet",
+        "image": {
+            "store": str(folder / "image.ome.zarr"),
+            "content_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        },
+        "statistics": [IntensityStatistics.of(c).to_json() for c in image],
+        "labels": None,
+    }
+    if labels is not None:
+        store_volume(folder / "labels.ome.zarr", labels, is_labels=True)
+        record["labels"] = {
+            "store": str(folder / "labels.ome.zarr"),
+            "content_sha256": hashlib.sha256(labels.tobytes()).hexdigest(),
+            "dtype": str(labels.dtype),
+            "label_kind": kind,
+            "unlabelled": unlabelled,
+            "num_ids": len(np.unique(labels)),
+        }
+    write_record(folder / "ingest.json", whole("ingest", record))
+    return folder / "ingest.json"
+
+
 @pytest.fixture
 def make_volume(tmp_path):
     """Return a function that stores an ingested volume and returns its record."""
@@ -45,31 +78,7 @@ def make_volume(tmp_path):
     def make(shape, *, channels=1, seed=0, labels=None, name="vol") -> Path:
         rng = np.random.default_rng(seed)
         image = rng.integers(0, 256, (channels, *shape)).astype(np.uint8)
-        folder = tmp_path / "volumes" / name
-        names = tuple(f"c{i}" for i in range(channels))
-        store_volume(folder / "image.ome.zarr", image, channels=names)
-        record = {
-            "volume": name,
-            "shape": list(shape),
-            "num_channels": channels,
-            "dtype": "uint8",
-            "voxel_size_nm": [50.0, 4.0, 4.0],
-            "image": {
-                "store": str(folder / "image.ome.zarr"),
-                "content_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-            },
-            "statistics": [IntensityStatistics.of(c).to_json() for c in image],
-            "labels": None,
-        }
-        if labels is not None:
-            store_volume(folder / "labels.ome.zarr", labels, is_labels=True)
-            record["labels"] = {
-                "store": str(folder / "labels.ome.zarr"),
-                "label_kind": "binary",
-                "unlabelled": 255,
-            }
-        write_record(folder / "ingest.json", whole("ingest", record))
-        return folder / "ingest.json"
+        return store_ingested(tmp_path / "volumes" / name, image, labels)
 
     return make
 

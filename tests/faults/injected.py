@@ -2,9 +2,10 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.killing import count_changes, kill_at_change
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -28,21 +29,29 @@ def wait_until_ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kill_after(work: Callable[[], object], seconds: float) -> bool:
-    """Do the work in a child and kill it so long after; return whether it was hit."""
-    child = forked(work)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    code = wait_until_ended(child)
+def kill_at(work: Callable[[], object], change: int, *, below: Path) -> bool:
+    """Do the work in a child that is killed at a change of files; was it reached?"""
+
+    def doomed() -> None:
+        kill_at_change(change, below=below)
+        work()
+
+    code = wait_until_ended(forked(doomed))
     assert code in (0, -signal.SIGKILL), "it failed by itself"
     return code != 0
 
 
-def duration(work: Callable[[], object]) -> float:
-    """Return how long undisturbed work takes in a child."""
-    began = time.monotonic()
-    assert wait_until_ended(forked(work)) == 0
-    return time.monotonic() - began
+def num_changes(work: Callable[[], object], *, below: Path) -> int:
+    """Return how many changes of files undisturbed work makes, in a child."""
+    told = Path(f"{below}.changes")
+
+    def counted() -> None:
+        count = count_changes(below)
+        work()
+        told.write_text(str(count[0]))
+
+    assert wait_until_ended(forked(counted)) == 0
+    return int(told.read_text())
 
 
 class Tally:

@@ -15,8 +15,13 @@ from unetpipe.runtime.files import read_record
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
-def killed_run(project: Project, seconds: float) -> bool:
-    """Start the chain, kill all its processes so long after; was it still running?"""
+def num_files(project: Project) -> int:
+    return sum(len(files) for _, _, files in os.walk(project.folder))
+
+
+def killed_run(project: Project, num_new: int) -> bool:
+    """Start the chain, kill all of it after so many new files; was it still running?"""
+    enough = num_files(project) + num_new
     run = subprocess.Popen(
         project.command("--quiet", "all"),
         cwd=project.folder,
@@ -25,18 +30,20 @@ def killed_run(project: Project, seconds: float) -> bool:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    time.sleep(seconds)
-    os.killpg(run.pid, signal.SIGKILL)
+    while run.poll() is None and num_files(project) < enough:
+        time.sleep(0.01)
+    if run.poll() is None:
+        os.killpg(run.pid, signal.SIGKILL)
     return run.wait() == -signal.SIGKILL
 
 
 def test_a_chain_interrupted_20_times_gives_the_bits_of_one_that_never_was(tmp_path):
     undisturbed = Project(tmp_path / "undisturbed")
-    began = time.monotonic()
+    before = num_files(undisturbed)
     undisturbed.snakemake()
-    longest = time.monotonic() - began
+    made = num_files(undisturbed) - before
     disturbed, rng = Project(tmp_path / "disturbed"), random.Random(20)
-    hits = [killed_run(disturbed, rng.uniform(0, longest / 5)) for _ in range(20)]
+    hits = [killed_run(disturbed, rng.randint(1, made // 20)) for _ in range(20)]
     assert sum(hits) >= 15
     disturbed.snakemake()
     assert "Nothing to be done" in disturbed.snakemake().stderr

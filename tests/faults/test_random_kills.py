@@ -1,4 +1,4 @@
-"""kill -9 at random moments: equal bits, and no more redone than was under way."""
+"""kill -9 at moments drawn from seeds: equal bits, little redone."""
 
 import os
 import random
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.faults.injected import Tally, duration, kill_after
+from tests.faults.injected import Tally, kill_at, num_changes
 from tests.stages.annotated import draw_instances, ingest
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from tests.stages.test_train_unet import TRAINING, Training, rows_of
@@ -37,13 +37,16 @@ class Prediction:
     def __call__(self):
         self.chain.part(0)
 
-    def time(self):
-        """Return how long the whole part takes; nothing of it counts afterwards."""
-        seconds = duration(self)
+    def length(self):
+        """Return the changes of files of a whole part; none counts afterwards."""
+        changes = num_changes(self, below=self.chain.folder)
         shutil.rmtree(self.receipts)
         self.receipts.mkdir()
         self.tally.clear()
-        return seconds
+        return changes
+
+    def kill_at(self, change):
+        return kill_at(self, change, below=self.chain.folder)
 
     def check(self, num_kills):
         """Finish; compare the voxels, and what was computed more than once."""
@@ -65,11 +68,14 @@ class Network:
         self.disturbed = Training(folder / "disturbed", rows, training=STEPS)
         self.tally = Tally(folder / "tally")
 
-    def time(self):
-        seconds = duration(self.undisturbed)
+    def length(self):
+        changes = num_changes(self.undisturbed, below=self.undisturbed.folder)
         assert self.tally.count() == STEPS.steps
         self.tally.clear()
-        return seconds
+        return changes
+
+    def kill_at(self, change):
+        return kill_at(self.disturbed, change, below=self.disturbed.folder)
 
     def check(self, num_kills):
         """Finish; compare weights, thresholds and losses; count the steps redone."""
@@ -109,29 +115,27 @@ def count_calls(monkeypatch, owner, name, tally):
 
 @pytest.mark.parametrize("seed", range(NUM_KILLS))
 def test_a_part_killed_at_a_random_moment_gives_the_same_bits(prediction, seed):
-    longest = prediction.time()
-    hit = kill_after(prediction, random.Random(seed).uniform(0, longest))
+    length = prediction.length()
+    hit = prediction.kill_at(random.Random(seed).randint(1, length))
     prediction.check(num_kills=int(hit))
 
 
 @pytest.mark.parametrize("seed", range(NUM_KILLS))
 def test_a_training_killed_at_a_random_moment_gives_the_same_bits(network, seed):
-    longest = network.time()
-    hit = kill_after(network.disturbed, random.Random(seed).uniform(0, longest))
+    length = network.length()
+    hit = network.kill_at(random.Random(seed).randint(1, length))
     network.check(num_kills=int(hit))
 
 
 def test_a_part_interrupted_20_times_gives_the_same_bits(prediction):
-    longest, rng = prediction.time(), random.Random(20)
-    hits = [kill_after(prediction, rng.uniform(0, longest / 5)) for _ in range(20)]
+    length, rng = prediction.length(), random.Random(20)
+    hits = [prediction.kill_at(rng.randint(1, length // 10)) for _ in range(20)]
     assert sum(hits) > 5
     prediction.check(num_kills=sum(hits))
 
 
 def test_a_training_interrupted_20_times_gives_the_same_bits(network):
-    longest, rng = network.time(), random.Random(20)
-    hits = [
-        kill_after(network.disturbed, rng.uniform(0, longest / 5)) for _ in range(20)
-    ]
+    length, rng = network.length(), random.Random(20)
+    hits = [network.kill_at(rng.randint(1, length // 10)) for _ in range(20)]
     assert sum(hits) > 5
     network.check(num_kills=sum(hits))

@@ -1,7 +1,8 @@
-"""How fast a section is scored, and how much faster than plain Python.
+"""How much a section's scores cost, as ratios to plain code.
 
-``pytest -s tests/metrics/test_speed.py`` prints the figures. Times are of one
-core; both sides of the ratio score the same section in the same process.
+``pytest -s tests/metrics/test_speed.py`` prints the figures. Both sides of a ratio run
+in the same process, in processor seconds of which the least of three counts: a busy
+machine slows both alike.
 """
 
 import time
@@ -14,7 +15,8 @@ from tests.metrics.test_warping import classify_slowly, map_of, warp_slowly
 from unetpipe.metrics.isbi import score_section
 from unetpipe.metrics.warping import warp_section
 
-SECONDS_ALLOWED = 2.0
+# Of one core: 65 and more than 1,000.
+MOST_BLURS = 400.0
 LEAST_RATIO = 20.0
 
 
@@ -27,9 +29,13 @@ def noisy_section(size):
 
 
 def seconds_of(function):
-    began = time.process_time()
-    result = function()
-    return time.process_time() - began, result
+    """Return the least processor seconds of three calls, and the result."""
+    seconds = []
+    for _ in range(3):
+        began = time.process_time()
+        result = function()
+        seconds.append(time.process_time() - began)
+    return min(seconds), result
 
 
 def score(probability, cells):
@@ -42,15 +48,17 @@ def compiled():
     score(*noisy_section(32))
 
 
-def test_a_section_is_scored_at_all_thresholds_in_less_than_two_seconds():
+def test_a_section_is_scored_at_all_thresholds_in_the_time_of_some_blurs():
     probability, cells = noisy_section(512)
     scoring, _ = seconds_of(lambda: score_section(probability, cells))
     warping, _ = seconds_of(lambda: warp_section(probability, cells))
+    blur, _ = seconds_of(lambda: ndimage.gaussian_filter(probability, 1.0))
     print(
         f"\n512 x 512, one core: pixel, Rand, V_Rand and V_Info at 11 thresholds "
-        f"{scoring:.2f} s, warping error at 9 thresholds {warping:.2f} s"
+        f"{scoring:.2f} s, warping error at 9 thresholds {warping:.2f} s, "
+        f"{(scoring + warping) / blur:.0f} blurs"
     )
-    assert scoring + warping < SECONDS_ALLOWED
+    assert scoring + warping < MOST_BLURS * blur
 
 
 def test_warping_is_many_times_faster_than_a_plain_loop():

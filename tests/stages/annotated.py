@@ -1,16 +1,12 @@
 """Ingested volumes with labels that a small network can learn."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from tests.records.whole import whole
-from tests.stored import store_volume
+from tests.stored import store_ingested
 from unetpipe.config import WeightMapConfig
-from unetpipe.runtime.files import write_record
 from unetpipe.stages.compute_weight_map import compute_weight_map
-from unetpipe.tiling.intensity import IntensityStatistics
 
 
 def draw_instances(shape=(4, 50, 60), seed=0):
@@ -31,38 +27,12 @@ def ingest(
     folder, labels, *, kind="instances", unlabelled=None, image=None, channels=1
 ):
     """Store image and labels as the ingest rule does; return its record's path."""
-    folder = Path(folder)
     if image is None:
         rng = np.random.default_rng(1)
         known = np.where(labels == unlabelled, 0, labels) if unlabelled else labels
         grey = (known > 0) * 120 + rng.normal(60, 15, (channels, *labels.shape))
         image = grey.clip(0, 255).astype(np.uint8)
-    names = tuple(f"c{i}" for i in range(len(image)))
-    store_volume(folder / "image.ome.zarr", image, channels=names)
-    store_volume(folder / "labels.ome.zarr", labels, is_labels=True)
-    record = {
-        "volume": folder.name,
-        "shape": list(labels.shape),
-        "num_channels": len(image),
-        "dtype": str(image.dtype),
-        "voxel_size_nm": [50.0, 4.0, 4.0],
-        "voxel_size_from": "sheet",
-        "image": {
-            "store": str(folder / "image.ome.zarr"),
-            "content_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-        },
-        "statistics": [IntensityStatistics.of(c).to_json() for c in image],
-        "labels": {
-            "store": str(folder / "labels.ome.zarr"),
-            "content_sha256": hashlib.sha256(labels.tobytes()).hexdigest(),
-            "dtype": str(labels.dtype),
-            "label_kind": kind,
-            "unlabelled": unlabelled,
-            "num_ids": len(np.unique(labels)),
-        },
-    }
-    write_record(folder / "ingest.json", whole("ingest", record))
-    return folder / "ingest.json"
+    return store_ingested(folder, image, labels, kind=kind, unlabelled=unlabelled)
 
 
 def weigh(path, *, config=None, num_classes=2, ndim=2):
