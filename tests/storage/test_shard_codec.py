@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from unetpipe.errors import ResourceError
 from unetpipe.storage.shard_codec import MISSING, ShardFormat
 from unetpipe.storage.volumes import (
+    _decodable,
     create_volume,
     open_volume,
+    read_roi,
     shard_path,
     store_shard,
     write_shard,
 )
-from unetpipe.tiling.boxes import iterate_grid, whole_volume
+from unetpipe.tiling.boxes import Roi, iterate_grid, whole_volume
 
 DTYPES = ["uint8", "int16", ">u2", "uint32", "uint64", "float32", "float64"]
 sides = st.integers(1, 3)
@@ -184,3 +186,98 @@ def test_a_temporary_name_is_one_that_finishing_sweeps(tmp_path, monkeypatch):
     monkeypatch.setattr("unetpipe.runtime.files.os.fsync", look)
     store_shard(array, (0, 0, 0), np.zeros((1, 4, 4), np.uint8))
     assert len(seen) == 1
+
+
+@settings(max_examples=60)
+@given(data=st.data(), dtype=st.sampled_from(DTYPES), channels=st.integers(0, 3))
+def test_any_box_is_decoded_as_zarr_does(data, dtype, channels, tmp_path_factory):
+    chunk = data.draw(st.tuples(sides, sides, sides))
+    shard = tuple(c * data.draw(sides) for c in chunk)
+    shape = data.draw(st.tuples(*[st.integers(1, 9)] * 3))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    lead = (channels,) if channels else ()
+    voxels = rng.integers(0, 200, (*lead, *shape)).astype(dtype)
+    array = fill(tmp_path_factory.mktemp("store") / "a.zarr", voxels, chunk, shard)
+    assert _decodable(array)
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    stop = tuple(
+        data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)
+    )
+    roi = Roi(start, stop)
+    if data.draw(st.booleans()):  # a shard that is not there reads as 0
+        shard_path(array, (0, 0, 0)).unlink()
+    expected = np.asarray(array[(..., *roi.slices)])
+    found = read_roi(array, roi)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+VOXELS = np.arange(2 * 8 * 8 * 8, dtype=np.uint16).reshape(2, 8, 8, 8)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    return fill(tmp_path / "a.zarr", VOXELS, (2, 4, 4), (4, 8, 8))
+
+
+def test_only_the_chunks_of_a_box_are_read(stored, monkeypatch):
+    lengths, real = [], os.pread
+
+    def pread(descriptor, length, offset):
+        lengths.append(length)
+        return real(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    read_roi(stored, Roi((2, 0, 0), (4, 4, 8)))
+    assert len(lengths) == 1 + 2 * 2  # the index; two channels of two chunks
+
+
+@pytest.mark.parametrize("damage", ["truncated", "index", "chunk"])
+def test_a_damaged_shard_is_an_error_as_before(stored, damage):
+    path = shard_path(stored, (0, 0, 0))
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    else:
+        content[-6 if damage == "index" else 3] ^= 255
+    path.write_bytes(content)
+    box = Roi((0, 0, 0), (4, 8, 8))
+    with pytest.raises(Exception) as of_zarr:  # noqa: PT011
+        np.asarray(stored[(..., *box.slices)])
+    with pytest.raises(of_zarr.type) as ours:
+        read_roi(stored, box)
+    assert str(ours.value) == str(of_zarr.value)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"chunks": (1, 4, 4, 4)},
+        {"chunks": (1, 4, 4, 4), "shards": (1, 8, 8, 8)},
+        {"chunks": (1, 4, 4, 4), "shards": (2, 8, 8, 8), "fill_value": 7},
+        {"chunks": (1, 4, 4, 4), "shards": (2, 8, 8, 8), "compressors": None},
+        {"chunks": (1, 4, 4, 4), "zarr_format": 2},
+        {
+            "chunks": (1, 4, 4, 4),
+            "shards": (2, 8, 8, 8),
+            "chunk_key_encoding": {"name": "default", "separator": "."},
+        },
+    ],
+    ids=["no shards", "channels apart", "fill value", "raw", "version 2", "dots"],
+)
+def test_what_others_store_otherwise_is_left_to_zarr(tmp_path, made):
+    usual = (
+        {"compressors": zarr.codecs.ZstdCodec()} if "zarr_format" not in made else {}
+    )
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=VOXELS.shape, dtype=VOXELS.dtype, **(usual | made)
+    )
+    array[:, :4] = VOXELS[:, :4]
+    assert _decodable(array) is None
+    box = Roi((1, 2, 3), (7, 8, 8))
+    np.testing.assert_array_equal(read_roi(array, box), array[(..., *box.slices)])
+
+
+def test_a_box_beyond_the_array_is_cut_as_zarr_cuts_it(stored):
+    box = Roi((6, 0, 0), (12, 8, 9))
+    assert read_roi(stored, box).shape == (2, 2, 8, 8)

@@ -1,4 +1,4 @@
-"""Encode a shard: many compressed chunks in one file, and the index that finds them.
+"""Shards, encoded and decoded: many compressed chunks in one file, and their index.
 
 ::
 
@@ -9,9 +9,12 @@ https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/v1.0.html
 zarr-python writes it too, but takes twice the time, most of it in one thread.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -64,6 +67,63 @@ class ShardFormat:
         checksum = int(google_crc32c.value(table)).to_bytes(4, "little")
         return [*pieces, table, checksum]
 
+    def decode(self, path: Path, inside: tuple[slice, ...], out: NDArray[Any]) -> None:
+        """Fill an array with a part of a shard's file, chunk by chunk.
+
+        Only the chunks that hold some of it are read. One thread does it in less than
+        half the time that zarr-python takes with several.
+
+        Parameters
+        ----------
+        path : Path
+            The file of the shard; where there is none, ``out`` is filled with 0.
+        inside : tuple of slice
+            Which voxels of the shard.
+        out : array
+            Of the shape of ``inside``.
+
+        Raises
+        ------
+        ValueError, RuntimeError, OSError
+            If the file is damaged.
+        """
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            out[...] = 0
+            return
+        with file:
+            index = self._read_index(file.fileno(), os.fstat(file.fileno()).st_size)
+            chunk = np.empty(self.chunk, self.dtype.newbyteorder("<"))
+            decompress = Zstd().decode
+            reach = (
+                range(part.start // c, -(-part.stop // c))
+                for part, c in zip(inside, self.chunk, strict=True)
+            )
+            for place in product(*reach):
+                of_chunk, of_out = _overlap(place, self.chunk, inside)
+                offset, length = (int(number) for number in index[place])
+                if (offset, length) == (MISSING, MISSING):
+                    out[of_out] = 0
+                    continue
+                packed = os.pread(file.fileno(), length, offset)
+                if len(packed) != length:
+                    raise ValueError(f"{path} ends within chunk {place}")
+                decompress(packed, out=chunk)
+                out[of_out] = chunk[of_chunk]
+
+    def _read_index(self, descriptor: int, size: int) -> NDArray[np.uint64]:
+        """Return offset and length of each chunk."""
+        counts = tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
+        length = 16 * prod(counts) + 4
+        if size < length:
+            raise ValueError(f"a shard of {size} bytes is shorter than its index")
+        stored = os.pread(descriptor, length, size - length)
+        table, checksum = stored[:-4], int.from_bytes(stored[-4:], "little")
+        if int(google_crc32c.value(table)) != checksum:
+            raise ValueError("the index of a shard does not fit its checksum")
+        return np.frombuffer(table, "<u8").reshape(*counts, 2)
+
     def _chunks(
         self, voxels: NDArray[Any]
     ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
@@ -82,3 +142,15 @@ class ShardFormat:
             whole = np.zeros(self.chunk, little)
             whole[tuple(map(slice, part.shape))] = part
             yield place, whole
+
+
+def _overlap(
+    place: tuple[int, ...], chunk: tuple[int, ...], inside: tuple[slice, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return which voxels of a chunk are wanted, and where they belong."""
+    of_chunk, of_out = [], []
+    for i, c, part in zip(place, chunk, inside, strict=True):
+        start, stop = max(i * c, part.start), min((i + 1) * c, part.stop)
+        of_chunk.append(slice(start - i * c, stop - i * c))
+        of_out.append(slice(start - part.start, stop - part.start))
+    return tuple(of_chunk), tuple(of_out)

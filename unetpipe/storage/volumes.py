@@ -6,6 +6,7 @@ labels and masks (z, y, x). Its metadata is created once; workers only open it.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from zarr.codecs import ZstdCodec
+from zarr.codecs import (
+    BytesCodec,
+    Crc32cCodec,
+    Endian,
+    ShardingCodec,
+    ShardingCodecIndexLocation,
+    ZstdCodec,
+)
+from zarr.storage import LocalStore
 
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.runtime.files import write_bytes_atomic
@@ -35,7 +44,11 @@ from unetpipe.tiling.boxes import (
     Zyx,
     as_zyx,
     grid_cell,
+    iterate_grid,
+    whole_volume,
 )
+
+log = logging.getLogger(__name__)
 
 # Comparing every chunk with the fill value costs more than compressing it, and a shard
 # without a file could not be told from a lost one.
@@ -173,8 +186,62 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def read_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
-    """Read a box of voxels, all channels: shape (z, y, x) or (c, z, y, x)."""
+    """Read a box of voxels, all channels: shape (z, y, x) or (c, z, y, x).
+
+    What is stored as ``create_volume`` asks for is decoded here, everything else by
+    zarr; a damaged file too, whose errors are known.
+    """
+    form = _decodable(array)
+    if (
+        form is not None
+        and roi.intersect(whole_volume(as_zyx(array.shape[-3:]))) == roi
+    ):
+        try:
+            return _read_shards(array, form, roi)
+        except (OSError, ValueError, RuntimeError) as error:
+            log.debug("left to zarr: %s", error)
     return np.asarray(array[(..., *roi.slices)])
+
+
+def _read_shards(array: zarr.Array[Any], form: ShardFormat, roi: Roi) -> NDArray[Any]:
+    count = array.shape[:-3]
+    shard, shape = shard_shape(array), as_zyx(array.shape[-3:])
+    voxels = np.empty((*count, *roi.shape), array.dtype)
+    for index in iterate_grid(roi, shard):
+        cell = grid_cell(index, shard, shape)
+        part = cell.intersect(roi)
+        channels = tuple(slice(0, n) for n in count)
+        inside = (*channels, *part.relative_to(cell.start).slices)
+        out = voxels[(*channels, *part.relative_to(roi.start).slices)]
+        form.decode(shard_path(array, index), inside, out)
+    return voxels
+
+
+def _decodable(array: zarr.Array[Any]) -> ShardFormat | None:
+    """Return how shards are encoded, if it is as ``create_volume`` has them encoded."""
+    metadata: Any = array.metadata
+    if not isinstance(array.store, LocalStore) or metadata.zarr_format != 3:
+        return None
+    codecs = metadata.codecs
+    if len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
+        return None
+    (sharding,) = codecs
+    kinds = [tuple(map(type, c)) for c in (sharding.codecs, sharding.index_codecs)]
+    is_usual = (
+        kinds == [(BytesCodec, ZstdCodec), (BytesCodec, Crc32cCodec)]
+        and sharding.index_location is ShardingCodecIndexLocation.end
+        and all(
+            c[0].endian in (None, Endian.little)
+            for c in (sharding.codecs, sharding.index_codecs)
+        )
+        and metadata.fill_value == 0
+        and metadata.chunk_key_encoding.name == "default"
+        and metadata.chunk_key_encoding.separator == "/"
+        and array.dtype.kind in "biuf"
+    )
+    shards = array.shards or ()
+    has_all_channels = shards[:-3] == array.shape[:-3]
+    return _shard_format(array) if is_usual and has_all_channels else None
 
 
 def iterate_sections(
