@@ -212,3 +212,23 @@ def test_bits_are_compared_on_the_kind_of_device_that_made_them(
 ):
     cuda(sees=sees)
     assert device_like(described).type == kind
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "gpus", "expected"),
+    [
+        ("auto", "auto", 4, 4),
+        ("auto", "cuda", 4, 4),
+        ("auto", "cpu", 4, 16),
+        ("auto", "auto", 0, 16),
+        ("auto", "auto", 1, 16),
+        ("auto", "auto", 64, 1),
+        (5, "auto", 4, 5),
+    ],
+)
+def test_jobs_of_several_gpus_share_the_processors(
+    monkeypatch, wanted, device, gpus, expected
+):
+    monkeypatch.setattr(machine, "num_gpus", lambda: gpus)
+    monkeypatch.setattr(machine, "num_processors", lambda: 16)
+    assert machine.job_threads(wanted, device) == expected

@@ -57,6 +57,25 @@ def choose_threads(wanted: int | Literal["auto"]) -> int:
     return num_processors() if wanted == "auto" else wanted
 
 
+def job_threads(wanted: int | Literal["auto"], device: str) -> int:
+    """Return the processors that a job of a rule asks for.
+
+    With several GPUs its share of them, so that as many jobs fit the machine at once.
+    What torch takes is another matter: plans fix it, because bits depend on it.
+
+    Parameters
+    ----------
+    wanted : int or "auto"
+        Threads of the configuration.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    """
+    if wanted != "auto":
+        return wanted
+    jobs = 1 if device == "cpu" else max(1, num_gpus())
+    return max(1, num_processors() // jobs)
+
+
 def peak_rss_bytes() -> int:
     """Return the largest resident memory that this process has had.
 

@@ -11,7 +11,7 @@ from unetpipe.config.checked_run import check_run
 from unetpipe.config import NAME_PATTERN
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.errors import UnetpipeError
-from unetpipe.runtime.machine import num_processors
+from unetpipe.runtime.machine import job_threads
 from unetpipe.images.files import find_files
 from unetpipe.report.page.templates import templates_version
 from unetpipe.runtime.files import read_record
@@ -107,9 +107,9 @@ def one_of(names):
 
 
 def threads_of(name):
-    """Return the threads that torch takes in a section of the configuration."""
-    wanted = getattr(CONFIG, name).threads
-    return num_processors() if wanted == "auto" else wanted
+    """Return the processors that a job of a section of the configuration asks for."""
+    section = getattr(CONFIG, name)
+    return job_threads(section.threads, section.device)
 
 
 def grows(amount):
