@@ -90,8 +90,8 @@ class StoredLabels(Value):
     content_sha256: str
     pixel_sha256: str | None = None
     files: tuple[OriginalFile, ...] = ()
-    markers: tuple[str, ...] | None = None
-    """Files with a mark for each object, of Cell Tracking volumes."""
+    markers: tuple[str | None, ...] | None = None
+    """Of each frame of a Cell Tracking volume the file with a mark for each object."""
     dtype: str
     label_kind: LabelKind
     unlabelled: int | None
