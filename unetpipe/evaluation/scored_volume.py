@@ -292,9 +292,10 @@ class ScoredBox:
         Frames of the Cell Tracking Challenge have them, annotated or not.
         """
         paths = self.volume.stored_labels.markers
-        if not paths or paths[number] is None:
+        path = paths[number] if paths else None
+        if path is None:
             return None
-        return read_frame(Path(paths[number]), self.roi.slices[1:])
+        return read_frame(Path(path), self.roi.slices[1:])
 
     def index(self, number: int) -> int:
         """Return where a section lies in the arrays."""

@@ -1,7 +1,5 @@
 """What a run would take, before it is started: ``plan.json`` of a run."""
 
-from typing import Any
-
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.tiling.boxes import Zyx
@@ -24,6 +22,36 @@ class Disk(Value):
     free_bytes: int
 
 
+class PlannedTraining(Value):
+    """What the training of one network takes; validation is not counted."""
+
+    model: str
+    steps: int
+    flop: int
+    seconds: float
+    rate_from: str
+
+
+class PlannedPrediction(Value):
+    """What one prediction takes; the fields are those of the forecast."""
+
+    model: str
+    volume: str
+    stride: Zyx
+    num_tiles: int
+    num_blocks: int
+    num_shards: int
+    num_parts: int
+    num_files: int
+    flop: int
+    bytes_read: int
+    bytes_written: int
+    peak_rss_bytes: int
+    disk_bytes: float
+    seconds: float
+    rate_from: str
+
+
 class RunPlan(Record):
     """``plan.json`` of a run."""
 
@@ -32,10 +60,8 @@ class RunPlan(Record):
     volumes: tuple[PlannedVolume, ...]
     missing: dict[str, str]
     problems: tuple[str, ...]
-    trainings: tuple[dict[str, Any], ...]
-    """What each network takes to train."""
-    predictions: tuple[dict[str, Any], ...]
-    """``model`` and ``volume``, and the forecast."""
+    trainings: tuple[PlannedTraining, ...]
+    predictions: tuple[PlannedPrediction, ...]
     num_jobs: int
     disk: Disk
     circumstances: Circumstances

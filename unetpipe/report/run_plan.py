@@ -1,0 +1,399 @@
+"""What a run takes, known from records, headers and shapes: before it, or half-way.
+
+::
+
+    look_at_volumes     rows of the sheet  -> how large each volume is
+    plan_run            volumes, networks  -> RunPlan
+    as_table            RunPlan            -> lines for people
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+
+from unetpipe.config import Config, NetworkConfig, TrainingConfig
+from unetpipe.config.sheet import Row
+from unetpipe.errors import UnetpipeError
+from unetpipe.images import open_image
+from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.probe import Probe
+from unetpipe.records.run_plan import (
+    Disk,
+    PlannedPrediction,
+    PlannedTraining,
+    PlannedVolume,
+    RunPlan,
+)
+from unetpipe.records.volume import IngestedVolume, Manifest
+from unetpipe.runtime.machine import choose_threads, has_cuda_driver
+from unetpipe.runtime.text import describe_quantity, describe_seconds, format_table
+from unetpipe.tiling.forecast import (
+    Forecast,
+    Rate,
+    Volume,
+    Wanted,
+    assume_rate,
+    forecast_prediction,
+    measured_rate,
+    training_flop,
+)
+from unetpipe.training.history import read_history
+
+HEADER = (
+    *("network", "volume", "known from", "voxels", "tile", "blocks", "FLOP"),
+    *("read", "write", "memory", "disk", "time", "rate from"),
+)
+JOBS_OF_RUN = 2  # download_dataset, report
+JOBS_OF_PREDICTION = 5  # beside its parts
+
+
+class WantedVolume(TypedDict):
+    """A volume of the sheet: its rows, and whether a network learns from it."""
+
+    rows: list[dict[str, Any]]
+    is_trained_on: bool
+
+
+class WantedNetwork(TypedDict):
+    """A network: its name, its sections of the configuration, and its volumes."""
+
+    model: str
+    network: dict[str, Any]
+    training: dict[str, Any]
+    volumes: list[str]
+    trained_on: list[str]
+    members: NotRequired[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Where a run keeps its files.
+
+    Attributes
+    ----------
+    results : Path
+        Folder of the run.
+    manifest : Path
+        Of the originals, if they are here.
+    command : str
+        With which the user runs Snakemake.
+    """
+
+    results: Path
+    manifest: Path
+    command: str
+
+    @property
+    def free_bytes(self) -> int:
+        """Room on the disk of the results."""
+        folders = (self.results, *self.results.absolute().parents)
+        return shutil.disk_usage(next(p for p in folders if p.exists())).free
+
+    def originals(self, config: Config) -> Path | None:
+        """Return the folder of the originals, if they are here."""
+        folder = Path(config.source).expanduser()
+        if folder.is_dir():
+            return folder
+        manifest = Manifest.read_if_there(self.manifest)
+        return Path(manifest.root) if manifest else None
+
+
+@dataclass(slots=True)
+class KnownVolumes:
+    """How large volumes are, as far as anybody can tell.
+
+    Attributes
+    ----------
+    known : dict
+        Name -> volume.
+    missing : dict
+        Name -> why it is not known.
+    problems : list of str
+        What has to be mended before the run.
+    needed_bytes : float
+        What is still to be stored.
+    """
+
+    known: dict[str, Volume] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    needed_bytes: float = 0.0
+
+
+def look_at_volumes(
+    config: Config, volumes: Sequence[WantedVolume], files: RunFiles
+) -> KnownVolumes:
+    """Find out how large volumes are: from records, else from headers of files."""
+    found = KnownVolumes()
+    for wanted in volumes:
+        rows = [Row(**row) for row in wanted["rows"]]
+        name = rows[0].volume
+        record = files.results / "volumes" / name / "ingest.json"
+        try:
+            volume = _look_at(config, rows[0], files, record)
+        except (UnetpipeError, OSError) as error:
+            found.problems.append(f"volume {name}: {error}")
+            found.missing[name] = "cannot be read, see below"
+            continue
+        if volume is None:
+            found.missing[name] = f"not here yet: {files.command} -- {files.manifest}"
+            continue
+        found.known[name] = volume
+        for problem in _problems_of_sections(rows, volume.shape[0]):
+            if problem not in found.problems:  # folds repeat sections
+                found.problems.append(problem)
+        if not record.exists():
+            found.needed_bytes += volume.bytes_to_store(
+                has_labels=bool(rows[0].labels), is_trained_on=wanted["is_trained_on"]
+            )
+    return found
+
+
+def plan_run(
+    config: Config,
+    volumes: Sequence[WantedVolume],
+    networks: Sequence[WantedNetwork],
+    files: RunFiles,
+) -> RunPlan:
+    """Return what a whole run takes, less what lies on the disk already."""
+    began = time.monotonic()
+    found = look_at_volumes(config, volumes, files)
+    trainings, predictions = [], []
+    needed_bytes = found.needed_bytes
+    for network in networks:
+        folder = files.results / network["model"]
+        if training := _plan_training(network, found.known, folder):
+            trainings.append(training)
+        for name in network["volumes"]:
+            if name in found.known:
+                forecast = _forecast(config, network, found.known[name], folder / name)
+                predictions.append(_planned(network["model"], name, forecast))
+                if not (folder / name / "segmentation.json").exists():
+                    done = _share_done(folder / name)
+                    needed_bytes += forecast.disk_bytes * (1 - done)
+    return RunPlan(
+        volumes=tuple(PlannedVolume(**asdict(v)) for v in found.known.values()),
+        missing=found.missing,
+        problems=tuple(found.problems),
+        trainings=tuple(trainings),
+        predictions=tuple(predictions),
+        num_jobs=_count_jobs(config, volumes, networks),
+        disk=Disk(needed_bytes=needed_bytes, free_bytes=files.free_bytes),
+        circumstances=Circumstances.here(seconds=time.monotonic() - began),
+    )
+
+
+def as_table(plan: RunPlan, config: Config, results: Path) -> str:
+    """Return a plan as lines for people."""
+    settings, volumes = config.prediction, {v.name: v for v in plan.volumes}
+    rows = [_row(one, volumes[one.volume]) for one in plan.predictions]
+    rows += [
+        ("", name, why, *[""] * (len(HEADER) - 3)) for name, why in plan.missing.items()
+    ]
+    seconds = sum(one.seconds for one in plan.predictions)
+    files = sum(one.num_files for one in plan.predictions)
+    shared, parts = "", settings.parts
+    if parts > 1:
+        shared = f" in {parts} parts a volume, {describe_seconds(seconds / parts)} if "
+        shared += "all of them run at once"
+    lines = [format_table(HEADER, rows), ""]
+    lines += [
+        f"training {one.model}: {one.steps} steps, "
+        f"{describe_quantity(one.flop, 'FLOP')}, {describe_seconds(one.seconds)} "
+        f"({one.rate_from}), validation not counted"
+        for one in plan.trainings
+    ]
+    lines += [
+        f"predicting: {describe_seconds(seconds)} of computing{shared}",
+        f"jobs: {plan.num_jobs}, a second or two each besides; files: about {files}",
+        f"disk: about {_bytes(plan.disk.needed_bytes)} still needed, "
+        f"{_bytes(plan.disk.free_bytes)} free in {results}",
+    ]
+    if settings.mask or settings.empty_value is not None:
+        lines.append("what the mask or the grey values leave out is not known yet")
+    return "\n".join(lines)
+
+
+def _look_at(config: Config, row: Row, files: RunFiles, record: Path) -> Volume | None:
+    """Return what is known of a volume; None if its originals are not here yet."""
+    if record.exists():
+        return _from_record(IngestedVolume.read(record))
+    if config.source.startswith("phantom:"):
+        return Volume(row.volume, config.phantom.shape, 1, 1, "configuration")
+    root = files.originals(config)
+    return _from_header(row, root) if root else None
+
+
+def _problems_of_sections(rows: Sequence[Row], num_sections: int) -> list[str]:
+    problems = []
+    for row in rows:
+        try:
+            row.section_numbers(num_sections)
+        except UnetpipeError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _count_jobs(
+    config: Config,
+    volumes: Sequence[WantedVolume],
+    networks: Sequence[WantedNetwork],
+) -> int:
+    """Count the jobs of a whole run."""
+    parts, predicting = config.ingest.parts, config.prediction.parts
+    ingesting = sum(1 + parts * (parts > 1) + v["is_trained_on"] for v in volumes)
+    training = sum(
+        1 + len(n["volumes"]) * (JOBS_OF_PREDICTION + predicting) for n in networks
+    )
+    return JOBS_OF_RUN + ingesting + training
+
+
+def _plan_training(
+    network: WantedNetwork, known: dict[str, Volume], folder: Path
+) -> PlannedTraining | None:
+    """Return what a network's training takes; None where nobody knows its volumes."""
+    seen = [known[name] for name in network["trained_on"] if name in known]
+    if not seen:
+        return None
+    settings = TrainingConfig(**network["training"])
+    spec = NetworkConfig(**network["network"]).spec(seen[0].num_channels)
+    sections = [(1, *v.shape[1:]) if spec.ndim == 2 else v.shape for v in seen]
+    flop = training_flop(spec, settings.patch, settings.batch_size, sections)
+    histories = sorted(folder.glob("state/*/history.csv"), key=_modified)
+    rows = read_history(histories[-1]) if histories else []
+    if rows:
+        seconds = rows[-1].seconds / rows[-1].step * settings.steps
+        rate_from = "its own history"
+    else:
+        threads = choose_threads(settings.threads)
+        rate = assume_rate(_device(settings.device), threads)
+        seconds = settings.steps * flop / rate.flop_per_second
+        rate_from = rate.known_from
+    return PlannedTraining(
+        model=network["model"],
+        steps=settings.steps,
+        flop=settings.steps * flop,
+        seconds=seconds,
+        rate_from=rate_from,
+    )
+
+
+def _forecast(
+    config: Config, network: WantedNetwork, volume: Volume, folder: Path
+) -> Forecast:
+    """Return what a prediction takes, whose records lie in a folder, or will."""
+    settings = config.prediction
+    wanted = Wanted(
+        precision=settings.precision,
+        device=_device(settings.device),
+        memory_gb=None if settings.memory_gb == "auto" else settings.memory_gb,
+        stride=settings.stride,
+        average=settings.average,
+        block_shards=settings.block_shards,
+        num_parts=settings.parts,
+        roi=settings.roi,
+    )
+    return forecast_prediction(
+        volume,
+        NetworkConfig(**network["network"]).spec(volume.num_channels),
+        wanted,
+        _rate(config, folder),
+        Probe.read_if_there(folder / "probe.json"),
+        num_members=len(network.get("members", ())) or 1,
+    )
+
+
+def _rate(config: Config, folder: Path) -> Rate:
+    """Return the rate of this prediction, or else of another one of the run."""
+    if probe := Probe.read_if_there(folder / "probe.json"):
+        done = Prediction.read_if_there(folder / "prediction.json")
+        parts = [
+            (part.num_tiles, part.seconds_computing)
+            for part in (done.parts if done else ())
+        ]
+        return measured_rate(probe.flop_per_tile, probe.seconds_per_tile, parts)
+    others = sorted(folder.parents[1].glob("*/*/probe.json"), key=_modified)
+    if others:
+        probe = Probe.read(others[-1])
+        rate = measured_rate(probe.flop_per_tile, probe.seconds_per_tile)
+        return Rate(rate.flop_per_second, f"probe of {others[-1].parent.name}")
+    settings = config.prediction
+    return assume_rate(_device(settings.device), choose_threads(settings.threads))
+
+
+def _planned(model: str, volume: str, forecast: Forecast) -> PlannedPrediction:
+    return PlannedPrediction(model=model, volume=volume, **forecast.to_json())
+
+
+def _row(planned: PlannedPrediction, volume: PlannedVolume) -> tuple[str, ...]:
+    return (
+        *(planned.model, planned.volume, volume.known_from),
+        "x".join(map(str, volume.shape)),
+        "x".join(map(str, planned.stride)),
+        str(planned.num_blocks),
+        describe_quantity(planned.flop, "FLOP"),
+        _bytes(planned.bytes_read),
+        _bytes(planned.bytes_written),
+        _bytes(planned.peak_rss_bytes),
+        _bytes(planned.disk_bytes),
+        describe_seconds(planned.seconds),
+        planned.rate_from,
+    )
+
+
+def _from_record(ingest: IngestedVolume) -> Volume:
+    return Volume(
+        ingest.volume,
+        ingest.shape,
+        ingest.num_channels,
+        np.dtype(ingest.dtype).itemsize,
+        "record",
+    )
+
+
+def _from_header(row: Row, root: Path) -> Volume:
+    """Return what a file's header says; its voxels are not read."""
+    with open_image(
+        *(row.image, root),
+        axes=row.axes,
+        time=row.time,
+        channels=row.channels,
+        level=row.level,
+    ) as image:
+        return Volume(
+            row.volume,
+            image.zyx,
+            image.shape[0],
+            image.dtype.itemsize,
+            "file header",
+        )
+
+
+def _share_done(folder: Path) -> float:
+    """Return how much of a planned prediction lies on the disk already."""
+    planned = PredictionPlan.read_if_there(folder / "plan.json")
+    if planned is None:
+        return 0.0
+    done = sum(1 for _ in planned.receipts.rglob("*.json"))
+    return min(1.0, done / planned.geometry.num_shards)
+
+
+def _device(wanted: str) -> str:
+    """Return the kind of device, without loading torch."""
+    if wanted == "auto":
+        return "cuda" if has_cuda_driver() else "cpu"
+    return wanted
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _bytes(count: float) -> str:
+    return describe_quantity(count, "iB", base=1024)
