@@ -303,3 +303,22 @@ def test_drawings_beside_a_field_of_view_alone_are_labels(tmp_path):
     assert pairs(look(tmp_path)) == {
         f"images/{k}.tif": f"vessels/{k}.tif" for k in range(5)
     }
+
+
+@pytest.mark.parametrize("place", ["2nd_manual", "training/2nd_manual"])
+def test_the_folder_that_the_user_names_holds_the_labels(tmp_path, place):
+    write_vessels(tmp_path)
+    found = understand(tmp_path, "m", "auto", "auto", place)
+    learnt = {image: labels for image, labels in pairs(found).items() if labels}
+    assert learnt == {
+        f"training/images/{n}_training.tif": f"training/2nd_manual/{n}_manual2.png"
+        for n in range(21, 29)
+    }
+    assert len(found.rows) == 12
+    assert said(found, "left out, because the labels are said to be in")
+
+
+def test_a_folder_of_labels_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    write_vessels(tmp_path)
+    with pytest.raises(DataError, match=r"--labels drawn: no such folder .*1st_manual"):
+        understand(tmp_path, "m", "auto", "auto", "drawn")

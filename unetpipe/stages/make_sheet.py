@@ -20,6 +20,7 @@ def make_sheet(
     config_dir: Path = Path("config"),
     images: Literal["auto", "independent", "stack"] = "auto",
     label_kind: Literal["auto", "instances", "binary", "classes"] = "auto",
+    labels: Path | None = None,
     force: bool = False,
 ) -> None:
     """Read a folder, write ``<name>.tsv`` and ``<name>.yaml``, and say why.
@@ -39,6 +40,9 @@ def make_sheet(
         one volume; ``auto`` compares neighbours.
     label_kind : {"auto", "instances", "binary", "classes"}
         What values of labels mean; ``auto`` judges by what they hold.
+    labels : Path, optional
+        The folder that holds the labels, in ``folder``: its path or its name; None: by
+        names, and by what files hold.
     force : bool
         Overwrite files that are there.
 
@@ -59,7 +63,7 @@ def make_sheet(
             f"{' and '.join(there)} exist{'s' * (len(there) == 1)}; choose another "
             "--name, or overwrite with --force"
         )
-    found = understand(folder, name, images, label_kind)
+    found = understand(folder, name, images, label_kind, _inside(labels, folder))
     texts = found.write(name, str(folder), sheet.as_posix())
     parse_sheet(texts[0], str(sheet))
     check_config(yaml.safe_load(texts[1]), str(config))
@@ -79,3 +83,12 @@ def make_sheet(
             f"name a trained network with the key trained in {config}, then\n"
             f"  snakemake --configfile {config}         # run it"
         )
+
+
+def _inside(labels: Path | None, folder: Path) -> str:
+    """Return the folder of labels as it is called inside the other one."""
+    if labels is None:
+        return ""
+    whole = labels.expanduser().absolute()
+    is_inside = whole.is_dir() and whole.is_relative_to(folder)
+    return (whole.relative_to(folder) if is_inside else labels).as_posix()

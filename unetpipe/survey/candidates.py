@@ -8,14 +8,14 @@ from unetpipe.errors import DataError
 from unetpipe.images.files import natural_key, number_of
 from unetpipe.survey.cells import write_cell, write_folder, write_series
 from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.label_folders import join_classes, tell_labels
+from unetpipe.survey.label_folders import join_classes, take_folder, tell_labels
 from unetpipe.survey.names import Name, read_name
 from unetpipe.survey.pairs import Candidate, list_briefly, pair_names
 from unetpipe.survey.series import SeriesFinder, join_channels, join_sections
 
 
 def make_candidates(
-    paths: Iterable[str], root: Path, images: str
+    paths: Iterable[str], root: Path, images: str, labels: str = ""
 ) -> tuple[list[Candidate], list[str]]:
     """Return candidates of all files, and notes on what is unclear.
 
@@ -27,19 +27,21 @@ def make_candidates(
         Folder of the originals.
     images : str
         ``independent``, ``stack``, or ``auto``: what numbered files of one size are.
+    labels : str
+        The folder that the user says holds the labels, or nothing.
     """
-    pictures, labels, classes, notes = _sort_names(
-        [read_name(path) for path in paths], root
+    pictures, drawn, classes, notes = _sort_names(
+        [read_name(path) for path in paths], root, labels
     )
     headers, more = _read_headers(pictures, root)
     notes += more
     pictures = [name for name in pictures if name.path in headers]
-    found, used, more = pair_names(pictures, [*labels, *classes])
+    found, used, more = pair_names(pictures, [*drawn, *classes])
     notes += more
     finder = SeriesFinder(root, images, headers)
     series, single = finder.find(pictures)
     notes += finder.notes()
-    free = [name for name in [*labels, *classes] if name.path not in used]
+    free = [name for name in [*drawn, *classes] if name.path not in used]
     without = [group for group in series if not any(n.path in found for n in group)]
     rivals = Counter(_shape_of_series(group, headers) for group in without)
     rivals.update(headers[n.path].shape[1:] for n in single if n.path not in found)
@@ -72,19 +74,24 @@ def make_candidates(
 
 
 def _sort_names(
-    names: Sequence[Name], root: Path
+    names: Sequence[Name], root: Path, said: str
 ) -> tuple[list[Name], list[Name], list[Name], list[str]]:
     """Return images, labels, labels of a folder a class, and notes.
 
-    Names say what is what; where they do not, what the files hold.
+    What the user says counts; else names say what is what; where they do not, what the
+    files hold.
     """
     images = [name for name in names if not name.is_labels]
     labels = [name for name in names if name.is_labels]
-    images, labels, notes = tell_labels(images, labels, root)
-    images, labels, more = _tell_apart([*images, *labels])
-    notes += more
-    labels, classes, more = join_classes(labels, root)
-    notes += more
+    classes: list[Name] = []
+    if said:
+        images, labels, notes = take_folder(names, said)
+    else:
+        images, labels, notes = tell_labels(images, labels, root)
+        images, labels, more = _tell_apart([*images, *labels])
+        notes += more
+        labels, classes, more = join_classes(labels, root)
+        notes += more
     images, more = join_channels(images)
     if any("<z>" in name.path for name in images):
         labels = join_sections(labels)

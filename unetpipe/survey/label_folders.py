@@ -38,6 +38,50 @@ PLAIN = re.compile(r"^[\w -]+$")
 Masks = Mapping[str, Sequence[Name]]
 
 
+def take_folder(
+    names: Sequence[Name], said: str
+) -> tuple[list[Name], list[Name], list[str]]:
+    """Return images, the labels in the folder that the user names, and notes.
+
+    Parameters
+    ----------
+    names : sequence of Name
+        Of all files.
+    said : str
+        Path of a folder, or the name that several folders bear.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder.
+    """
+    wanted = PurePosixPath(said).parts
+    labels, others = [], []
+    for name in names:
+        parts = PurePosixPath(name.path).parts[:-1]
+        starts = [k for k in range(len(parts)) if parts[k : k + len(wanted)] == wanted]
+        if starts:
+            start, rest = starts[0], PurePosixPath(name.path).parts
+            plain = (*rest[:start], "labels", *rest[start + len(wanted) :])
+            read = read_name("/".join(plain))
+            labels.append(replace(read, path=name.path, is_labels=True))
+        else:
+            others.append(name)
+    if not labels:
+        folders = list_briefly(dict.fromkeys(name.folder for name in names))
+        raise DataError(
+            f"--labels {said}: no such folder holds images; there are {folders}"
+        )
+    left = [name for name in others if name.is_labels]
+    notes = []
+    if left:
+        folders = list_briefly(dict.fromkeys(name.folder for name in left))
+        notes.append(
+            f"{folders}: left out, because the labels are said to be in {said}"
+        )
+    return [name for name in others if not name.is_labels], labels, notes
+
+
 def tell_labels(
     images: Sequence[Name], labels: Sequence[Name], root: Path
 ) -> tuple[list[Name], list[Name], list[str]]:

@@ -91,7 +91,9 @@ class Understood:
         return facts
 
 
-def understand(folder: Path, name: str, images: str, label_kind: str) -> Understood:
+def understand(
+    folder: Path, name: str, images: str, label_kind: str, labels: str = ""
+) -> Understood:
     """Return what lies in a folder, and which settings suit it.
 
     Parameters
@@ -102,13 +104,15 @@ def understand(folder: Path, name: str, images: str, label_kind: str) -> Underst
         Of the run: of a volume that has no name of its own, too.
     images, label_kind : str
         What the user says of both; ``auto``: nothing.
+    labels : str
+        The folder that the user says holds the labels, or nothing.
 
     Raises
     ------
     DataError
         If nothing can be read.
     """
-    candidates, notes = _find_candidates(folder, images)
+    candidates, notes = _find_candidates(folder, images, labels)
     volumes, more = find_volumes(candidates, folder, name)
     notes += more
     if not volumes:
@@ -155,14 +159,18 @@ def understand(folder: Path, name: str, images: str, label_kind: str) -> Underst
     return Understood(rows, kind, settings, diameter, notes)
 
 
-def _find_candidates(folder: Path, images: str) -> tuple[list[Candidate], list[str]]:
+def _find_candidates(
+    folder: Path, images: str, labels: str
+) -> tuple[list[Candidate], list[str]]:
     """Return what may become volumes, layout by layout."""
     contents = list_contents(folder)
-    notes = contents.notes
-    sequences, left, more = find_sequences(contents.files)
-    notes += more
-    with_masks, left, more = find_mask_folders(left)
-    notes += more
+    notes, left = contents.notes, contents.files
+    sequences, with_masks = list[Candidate](), list[Candidate]()
+    if not labels:
+        sequences, left, more = find_sequences(left)
+        notes += more
+        with_masks, left, more = find_mask_folders(left)
+        notes += more
     candidates = [*sequences, *with_masks]
     loose = list(left)
     for path in contents.hdf5 + contents.stores:
@@ -179,7 +187,7 @@ def _find_candidates(folder: Path, images: str) -> tuple[list[Candidate], list[s
         else:
             loose.append(inside.image or inside.labels)
     candidates += [_take_field(folder, field) for field in contents.fields]
-    more_candidates, more = make_candidates(loose, folder, images)
+    more_candidates, more = make_candidates(loose, folder, images, labels)
     return candidates + more_candidates, notes + more
 
 
