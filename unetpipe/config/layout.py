@@ -86,7 +86,7 @@ class Layout:
         self.segmentation = f"{predicted}/segmentation.json"
         self.metrics = f"{predicted}/metrics.json"
         self.section_scores = f"{predicted}/section_scores.json"
-        self.seams = f"{predicted}/seams.png"
+        self.seams = f"{predicted}/seams.svg"
         self.ctc = f"{predicted}/ctc.json"
         self.ngff04 = f"{predicted}/ngff04.json"
         # Coarser levels: place is volumes/<volume> or <model>/<volume>.

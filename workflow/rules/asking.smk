@@ -15,28 +15,22 @@ one: so they run whenever they are asked.
 rule verify:
     """Read every shard, compute some blocks again, and tell what mends a difference."""
     log:
-        f"{LOGS}/verify.log",
+        PATHS.log("verify"),
     conda:
         "../envs/unetpipe.yaml"
-    threads: threads_of("prediction")
+    threads: RUNS.threads("prediction")
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=1440,
     params:
-        volumes=[f"{RESULTS}/volumes/{volume}/ingest.json" for volume in SHEET.volumes],
-        networks=[
-            {
-                "model": f"{RESULTS}/{model}/model.safetensors",
-                "model_json": f"{RESULTS}/{model}/model.json",
-            }
-            for model in (*NETWORKS, *ENSEMBLES)
-        ],
-        predictions=verified_predictions(),
-        settings=section("verify"),
+        volumes=expand(PATHS.ingest, volume=RUN.sheet.volumes),
+        networks=SHOWN.verified_networks(),
+        predictions=SHOWN.verified_predictions(),
+        settings=RUNS.section("verify"),
         num_parts=CONFIG.prediction.parts,
-        command=own_command(),
-        record=f"{RESULTS}/verify.json",
+        command=typed_command(),
+        record=PATHS.verified,
         code=fingerprint("unetpipe.stages.verify"),
     message:
         "Comparing what is stored with its records"
@@ -47,18 +41,18 @@ rule verify:
 rule plan:
     """Tell what the run takes, and refuse what cannot fit on the disk."""
     log:
-        f"{LOGS}/plan.log",
+        PATHS.log("plan"),
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
         config=CONFIG.model_dump(mode="json"),
-        volumes=described_volumes(),
-        networks=described_networks(),
-        manifest=MANIFEST,
-        results=RESULTS,
-        command=own_command(),
-        record=f"{RESULTS}/plan.json",
+        volumes=SHOWN.described_volumes(),
+        networks=SHOWN.described_networks(),
+        manifest=PATHS.manifest,
+        results=PATHS.results,
+        command=typed_command(),
+        record=PATHS.run_plan,
         code=fingerprint("unetpipe.stages.plan"),
     message:
         "Planning the whole run"
@@ -69,23 +63,15 @@ rule plan:
 rule status:
     """Tell how far a run is; with --nolock while it goes on."""
     log:
-        f"{LOGS}/status.log",
+        PATHS.log("status"),
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        volumes=list(SHEET.volumes),
-        networks=[
-            {
-                "model": network["model"],
-                "steps": network["training"]["steps"],
-                "volumes": network["volumes"],
-                "rule": network["rule"],
-            }
-            for network in described_networks()
-        ],
-        results=RESULTS,
-        logs=LOGS,
+        volumes=list(RUN.sheet.volumes),
+        networks=SHOWN.watched_networks(),
+        results=PATHS.results,
+        logs=PATHS.logs,
         code=fingerprint("unetpipe.stages.status"),
     message:
         "Reading how far the run is"

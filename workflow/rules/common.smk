@@ -1,9 +1,105 @@
-"""What the rules look up, by topic; no rule is here."""
+"""The run as checked, and Snakemake's side of what the rules look up.
+
+Everything that needs no Snakemake is in the package, where it is typed and tested:
+`config/layout.py` has every path, `config/lookups.py` and `config/described.py` what
+rules ask about the run.
+"""
+
+import inspect
+import re
+import sys
+
+from snakemake.cli import parse_config
+from snakemake.exceptions import WorkflowError
+
+from unetpipe.config import NAME_PATTERN
+from unetpipe.config.checked_run import check_run
+from unetpipe.config.described import Described
+from unetpipe.config.layout import Layout
+from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups
+from unetpipe.errors import UnetpipeError
+from unetpipe.report.page.templates import templates_version
+from unetpipe.runtime.command import own_command
+from unetpipe.runtime.fingerprints import code_fingerprint, script_fingerprint
 
 
-include: "common/settings.smk"
-include: "common/rows.smk"
-include: "common/predictions.smk"
-include: "common/pages.smk"
-include: "common/asked.smk"
-include: "common/endings.smk"
+def checked_run():
+    """Return what a run is made of, or end with all that is wrong, and nothing else.
+
+    An exception would be framed by the places in these files where it passed.
+    """
+    try:
+        files = [str(path) for path in workflow.configfiles]
+        return check_run(config, files, find=given_or_own, place=placed)
+    except UnetpipeError as error:
+        logger.error(str(error))
+        sys.exit(1)
+
+
+RUN = checked_run()
+if workflow.is_main_process:  # jobs would say it again
+    for line in RUN.left_out.values():
+        logger.warning(line)
+CONFIG, NETWORKS, ENSEMBLES = RUN.config, RUN.networks, RUN.ensembles
+PATHS = Layout(CONFIG.name, placed)
+RUNS = Lookups(RUN, PATHS)
+SHOWN = Described(RUNS)
+
+
+wildcard_constraints:
+    volume=NAME_PATTERN.strip("^$"),
+    model=NAME_PATTERN.strip("^$"),
+    part=r"\d+",
+    place=r"[^/]+/[^/]+",
+    kind="ingest|prediction|segmentation",
+
+
+def by_name(ask, *given):
+    """Return an input function: a lookup by the wildcards that its arguments name."""
+    names = [*inspect.signature(ask).parameters][len(given) :]
+
+    def found(wildcards):
+        try:
+            return ask(*given, *(getattr(wildcards, name) for name in names))
+        except UnetpipeError as error:
+            raise WorkflowError(str(error)) from None
+
+    return found
+
+
+def fingerprint(stage, *modules):
+    """Return the fingerprint of a rule's script, its stage and what they compute with.
+
+    Snakemake would go by the date of the script, which every checkout changes.
+    """
+    script = own_file(f"scripts/{stage.split('.')[-1]}.py")
+    return f"{code_fingerprint(stage, *modules)}-{script_fingerprint(script)}"
+
+
+def one_of(names):
+    """Return a regular expression for these names; none of them: it matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def grows(amount):
+    """Return a resource that grows with each attempt: MB or minutes."""
+
+    def scaled(wildcards, attempt):
+        return amount * attempt
+
+    return scaled
+
+
+def memory_of_part(wildcards, attempt):
+    """Return the projected memory of a part, more after each failure."""
+    return RUNS.planned_memory_mb(wildcards.model, wildcards.volume) * attempt
+
+
+def typed_command():
+    """Return what the user types in a shell to run this workflow so configured."""
+    return own_command(
+        Path(workflow.main_snakefile),
+        workflow.overwrite_configfiles,
+        workflow.config_settings.config or {},
+        parse_config,
+    )

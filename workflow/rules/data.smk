@@ -8,11 +8,11 @@ OUT  resources/<name>/manifest.json, results/<name>/volumes/<volume>/ingest.json
 rule download_dataset:
     """Fetch the originals, check them, unpack them safely."""
     output:
-        manifest=MANIFEST,
+        manifest=PATHS.manifest,
     log:
-        f"{LOGS}/download_dataset.log",
+        PATHS.log("download_dataset"),
     benchmark:
-        f"{BENCHMARKS}/download_dataset.tsv"
+        PATHS.benchmark("download_dataset")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
@@ -20,7 +20,7 @@ rule download_dataset:
         source=lambda wildcards: CONFIG.source,  # braces in a path are no wildcards
         source_sha256=CONFIG.source_sha256,
         largest_download_gb=CONFIG.largest_download_gb,
-        phantom=section("phantom"),
+        phantom=RUNS.section("phantom"),
         destination=subpath(output.manifest, parent=True),
         code=fingerprint("unetpipe.stages.download_dataset"),
     message:
@@ -34,21 +34,21 @@ rule ingest_part:
     input:
         manifest=rules.download_dataset.output.manifest,
     output:
-        record=f"{INGESTED}/parts/{{part}}.json",
+        record=PATHS.ingest_part,
     log:
-        f"{LOGS}/ingest_part/{{volume}}/{{part}}.log",
+        PATHS.log("ingest_part", "volume", "part"),
     benchmark:
-        f"{BENCHMARKS}/ingest_part/{{volume}}/{{part}}.tsv"
+        PATHS.benchmark("ingest_part", "volume", "part")
     conda:
         "../envs/unetpipe.yaml"
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
     params:
-        row=lambda wildcards: rows_of_volume(wildcards)[0],
-        originals=local_originals,
-        ingest=section("ingest"),
-        folder=INGESTED,
+        row=by_name(RUNS.cells_of_volume),
+        originals=by_name(RUNS.local_originals),
+        ingest=RUNS.section("ingest"),
+        folder=PATHS.ingested_parts,
         code=fingerprint("unetpipe.stages.ingest_part"),
     message:
         "Storing part {wildcards.part} of volume {wildcards.volume}"
@@ -60,29 +60,32 @@ rule ingest_volume:
     """Store one volume and its labels as chunked, sharded OME-Zarr."""
     input:
         manifest=rules.download_dataset.output.manifest,
-        parts=ingested_parts(),
+        parts=RUNS.ingested_parts(),
     output:
-        record=f"{VOLUME}/ingest.json",
+        record=PATHS.ingest,
     log:
-        f"{LOGS}/ingest_volume/{{volume}}.log",
+        PATHS.log("ingest_volume", "volume"),
     benchmark:
-        f"{BENCHMARKS}/ingest_volume/{{volume}}.tsv"
+        PATHS.benchmark("ingest_volume", "volume")
     conda:
         "../envs/unetpipe.yaml"
     resources:
         mem_mb=grows(4000),
         runtime=grows(120),
     params:
-        rows=rows_of_volume,
-        originals=local_originals,
-        pixel_sha256=lambda wildcards: CONFIG.pixel_sha256.get(wildcards.volume, {}),
-        ingest=section("ingest"),
+        # These cells decide the stores. Sections and roles are only checked: a parameter
+        # that is derived from the input makes no later run store the volume anew.
+        cells=by_name(RUNS.cells_of_volume),
+        rows=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume),
+        originals=by_name(RUNS.local_originals),
+        pixel_sha256=by_name(RUNS.pixel_sha256),
+        ingest=RUNS.section("ingest"),
         num_classes=CONFIG.network.num_classes,
         palette=CONFIG.labels.classes,
-        image_store=f"{VOLUME}/image.ome.zarr",
-        labels_store=f"{VOLUME}/image.ome.zarr/labels/annotated",
+        image_store=PATHS.image_store,
+        labels_store=PATHS.labels_store,
         with_pyramid=CONFIG.pyramid.parts == 1,
-        parts_folder=INGESTED,
+        parts_folder=PATHS.ingested_parts,
         code=fingerprint("unetpipe.stages.ingest_volume"),
     message:
         "Storing volume {wildcards.volume}"

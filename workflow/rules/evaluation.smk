@@ -17,27 +17,27 @@ rule evaluate_prediction:
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,
     output:
-        record=f"{PREDICTED}/metrics.json",
+        record=PATHS.metrics,
         picture=report(
-            f"{PREDICTED}/seams.svg",
+            PATHS.seams,
             caption="../report/evaluate_prediction.rst",
             category="Scores",
             subcategory="Seams",
             labels={"network": "{model}", "volume": "{volume}"},
         ),
-        sections=f"{PREDICTED}/section_scores.json",
+        sections=PATHS.section_scores,
     log:
-        f"{LOGS}/evaluate_prediction/{{model}}/{{volume}}.log",
+        PATHS.log("evaluate_prediction", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/evaluate_prediction/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("evaluate_prediction", "model", "volume")
     conda:
         "../envs/unetpipe.yaml"
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
     params:
-        rows=scored_rows,
-        evaluation=section("evaluation"),
+        rows=by_name(RUNS.scored_rows),
+        evaluation=RUNS.section("evaluation"),
         code=fingerprint("unetpipe.stages.evaluate_prediction"),
     message:
         "Scoring {wildcards.model} on {wildcards.volume}"
@@ -48,26 +48,26 @@ rule evaluate_prediction:
 rule compare_networks:
     """Put the scores of variants, folds and seeds side by side."""
     input:
-        metrics=compared(rules.evaluate_prediction.output.record),
-        sections=compared(rules.evaluate_prediction.output.sections),
+        metrics=SHOWN.compared(PATHS.metrics),
+        sections=SHOWN.compared(PATHS.section_scores),
     output:
         record=report(
-            f"{RESULTS}/comparison.json",
+            PATHS.comparison,
             caption="../report/compare_networks.rst",
             category="Scores",
             subcategory="Tables",
             labels={"table": "variants, folds, seeds"},
         ),
     log:
-        f"{LOGS}/compare_networks.log",
+        PATHS.log("compare_networks"),
     benchmark:
-        f"{BENCHMARKS}/compare_networks.tsv"
+        PATHS.benchmark("compare_networks")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        networks=scored_networks(),
-        variants=compared_variants(),
+        networks=SHOWN.scored_networks(),
+        variants=SHOWN.compared_variants(),
         code=fingerprint("unetpipe.stages.compare_networks"),
     message:
         "Comparing the networks"
@@ -81,11 +81,11 @@ rule export_ctc:
         segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
     output:
-        record=f"{PREDICTED}/ctc.json",
+        record=PATHS.ctc,
     log:
-        f"{LOGS}/export_ctc/{{model}}/{{volume}}.log",
+        PATHS.log("export_ctc", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/export_ctc/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("export_ctc", "model", "volume")
     conda:
         "../envs/unetpipe.yaml"
     resources:
@@ -103,26 +103,26 @@ rule export_ctc:
 rule collect_metrics:
     """Put all scores of the run into one table."""
     input:
-        metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
-        pooled=[rules.compare_networks.output.record] if are_networks_compared() else [],
+        metrics=RUNS.predicted(PATHS.metrics, *SCORED_ROLES),
+        pooled=SHOWN.comparison(),
     output:
         table=report(
-            f"{RESULTS}/metrics.csv",
+            PATHS.table,
             caption="../report/collect_metrics.rst",
             category="Scores",
             subcategory="Tables",
             labels={"table": "all scores"},
         ),
     log:
-        f"{LOGS}/collect_metrics.log",
+        PATHS.log("collect_metrics"),
     benchmark:
-        f"{BENCHMARKS}/collect_metrics.tsv"
+        PATHS.benchmark("collect_metrics")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
         name=CONFIG.name,
-        metrics=[p for p in prediction_files() if p["metrics"]],
+        metrics=SHOWN.scored_files(),
         code=fingerprint("unetpipe.stages.collect_metrics"),
     message:
         "Collecting the scores"
@@ -133,36 +133,31 @@ rule collect_metrics:
 rule collect_catalogue:
     """List every result of the run, former ones too: where, of what, how good."""
     input:
-        segmentations=predicted(
-            rules.finish_segmentation.output.record, "validate", "test", "predict"
-        ),
-        metrics=predicted(rules.evaluate_prediction.output.record, "validate", "test"),
-        pyramids=lambda wildcards: pyramids(),
-        probabilities=lambda wildcards: probabilities(),
-        pages=lambda wildcards: pages_before_dropping(),
+        segmentations=RUNS.predicted(PATHS.segmentation),
+        metrics=RUNS.predicted(PATHS.metrics, *SCORED_ROLES),
+        pyramids=lambda wildcards: RUNS.pyramids(),
+        probabilities=lambda wildcards: RUNS.probabilities(),
+        pages=lambda wildcards: RUNS.pages_before_dropping(),
     output:
         table=report(
-            f"{RESULTS}/catalogue.csv",
+            PATHS.catalogue,
             caption="../report/collect_catalogue.rst",
             category="Reports",
             labels={"page": "catalogue of results"},
         ),
-        packed=f"{RESULTS}/catalogue.parquet",
+        packed=PATHS.packed_catalogue,
     log:
-        f"{LOGS}/collect_catalogue.log",
+        PATHS.log("collect_catalogue"),
     benchmark:
-        f"{BENCHMARKS}/collect_catalogue.tsv"
+        PATHS.benchmark("collect_catalogue")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
         name=CONFIG.name,
         results=subpath(output.table, parent=True),
-        wanted=[
-            {"model": model, "volume": volume}
-            for model, volume in predicted_pairs("validate", "test", "predict")
-        ],
-        left_over=left_over_results,
+        wanted=SHOWN.wanted(),
+        left_over=lambda wildcards: RUNS.left_over_results(),
         code=fingerprint("unetpipe.stages.collect_catalogue"),
     message:
         "Listing all results"
@@ -174,32 +169,30 @@ rule report:
     """Put a network and what it made on one page that opens without a network."""
     input:
         manifest=rules.download_dataset.output.manifest,
-        ingests=reported_volumes(
-            rules.ingest_volume.output.record, "train", "validate", "test", "predict"
-        ),
-        suggestions=suggested(rules.suggest_settings.output.record),
-        weight_maps=training_records("weight_map"),
-        training=trained_files,
-        segmentations=reported("segmentation"),
-        metrics=reported("metrics"),
+        ingests=by_name(SHOWN.reported_volumes),
+        suggestions=by_name(SHOWN.suggestions_of),
+        weight_maps=by_name(RUNS.training_records, "weight_map"),
+        training=by_name(SHOWN.training_records),
+        segmentations=by_name(SHOWN.reported, "segmentation"),
+        metrics=by_name(SHOWN.reported, "metrics"),
     output:
         page=report(
-            f"{MODEL}/report.html",
+            PATHS.page,
             caption="../report/report.rst",
             category="Reports",
             labels={"page": "network {model}"},
         ),
     log:
-        f"{LOGS}/report/{{model}}.log",
+        PATHS.log("report", "model"),
     benchmark:
-        f"{BENCHMARKS}/report/{{model}}.tsv"
+        PATHS.benchmark("report", "model")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        config=configuration_of,
-        training=training_files,
-        predictions=predictions_of,
+        config=by_name(SHOWN.configuration_of),
+        training=by_name(SHOWN.training_files),
+        predictions=by_name(SHOWN.prediction_files),
         code=fingerprint("unetpipe.stages.report"),
         templates=templates_version(),
     message:
@@ -211,29 +204,27 @@ rule report:
 rule report_run:
     """Write the page to read first: several networks side by side, or the only one."""
     input:
-        pages=expand(rules.report.output.page, model=[*NETWORKS, *ENSEMBLES]),
-        ingests=expand(rules.ingest_volume.output.record, volume=SHEET.volumes),
-        compared=(
-            [rules.compare_networks.output.record] if are_networks_compared() else []
-        ),
-        earlier=earlier_records(),
+        pages=expand(PATHS.page, model=[*NETWORKS, *ENSEMBLES]),
+        ingests=expand(PATHS.ingest, volume=RUN.sheet.volumes),
+        compared=SHOWN.comparison(),
+        earlier=SHOWN.earlier_records(),
     output:
         page=report(
-            f"{RESULTS}/report.html",
+            PATHS.run_page,
             caption="../report/report_run.rst",
             category="Reports",
             labels={"page": "the page to read first"},
         ),
     log:
-        f"{LOGS}/report_run.log",
+        PATHS.log("report_run"),
     benchmark:
-        f"{BENCHMARKS}/report_run.tsv"
+        PATHS.benchmark("report_run")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
         name=CONFIG.name,
-        models=compared_models(),
+        models=SHOWN.compared_models(),
         code=fingerprint("unetpipe.stages.report_run"),
         templates=templates_version(),
     message:

@@ -12,20 +12,20 @@ rule probe_prediction:
         model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
     output:
-        record=f"{PREDICTED}/probe.json",
+        record=PATHS.probe,
     log:
-        f"{LOGS}/probe_prediction/{{model}}/{{volume}}.log",
+        PATHS.log("probe_prediction", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/probe_prediction/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("probe_prediction", "model", "volume")
     conda:
         "../envs/unetpipe.yaml"
-    threads: threads_of("prediction")
+    threads: RUNS.threads("prediction")
     resources:
         gpu=1,
         mem_mb=grows(8000),
         runtime=grows(30),
     params:
-        prediction=section(
+        prediction=RUNS.section(
             "prediction", without=("parts", "block_shards", "keep_probability")
         ),
         code=fingerprint("unetpipe.stages.probe_prediction"),
@@ -42,16 +42,16 @@ rule plan_prediction:
         model_json=rules.train_unet.output.model_json,
         probe=rules.probe_prediction.output.record,
     output:
-        record=f"{PREDICTED}/plan.json",
+        record=PATHS.plan,
     log:
-        f"{LOGS}/plan_prediction/{{model}}/{{volume}}.log",
+        PATHS.log("plan_prediction", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/plan_prediction/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("plan_prediction", "model", "volume")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        prediction=section("prediction", without=("keep_probability",)),
+        prediction=RUNS.section("prediction", without=("keep_probability",)),
         class_names=CONFIG.labels.class_names,
         folder=subpath(output.record, parent=True),
         code=fingerprint(
@@ -70,17 +70,17 @@ rule predict_part:
         model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
     output:
-        record=f"{PREDICTED}/parts/{{part}}.json",
+        record=PATHS.predicted_part,
     log:
-        f"{LOGS}/predict_part/{{model}}/{{volume}}/{{part}}.log",
+        PATHS.log("predict_part", "model", "volume", "part"),
     benchmark:
-        f"{BENCHMARKS}/predict_part/{{model}}/{{volume}}/{{part}}.tsv"
+        PATHS.benchmark("predict_part", "model", "volume", "part")
     conda:
         "../envs/unetpipe.yaml"
-    threads: threads_of("prediction")
+    threads: RUNS.threads("prediction")
     resources:
         gpu=1,
-        mem_mb=planned_memory_mb,
+        mem_mb=memory_of_part,
         runtime=720,
     params:
         code=fingerprint("unetpipe.stages.predict_part"),
@@ -94,16 +94,14 @@ rule finish_prediction:
     """Verify every shard and add the pyramid."""
     input:
         plan=rules.plan_prediction.output.record,
-        parts=[
-            f"{PREDICTED}/parts/{part}.json" for part in range(CONFIG.prediction.parts)
-        ],
+        parts=RUNS.parts(PATHS.predicted_part, "prediction"),
     output:
-        record=f"{PREDICTED}/prediction.json",
-        marker=f"{PREDICTED}/probability.json",
+        record=PATHS.prediction,
+        marker=PATHS.probability,
     log:
-        f"{LOGS}/finish_prediction/{{model}}/{{volume}}.log",
+        PATHS.log("finish_prediction", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/finish_prediction/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("finish_prediction", "model", "volume")
     conda:
         "../envs/unetpipe.yaml"
     resources:
@@ -116,119 +114,3 @@ rule finish_prediction:
         "Verifying the prediction of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/finish_prediction.py"
-
-
-rule segment_part:
-    """Number the components of one part's blocks."""
-    input:
-        prediction=rules.finish_prediction.output.record,
-        probability=rules.finish_prediction.output.marker,
-        model_json=rules.train_unet.output.model_json,
-        ingest=rules.ingest_volume.output.record,
-    output:
-        record=f"{PREDICTED}/segment/{{part}}.json",
-    log:
-        f"{LOGS}/segment_part/{{model}}/{{volume}}/{{part}}.log",
-    benchmark:
-        f"{BENCHMARKS}/segment_part/{{model}}/{{volume}}/{{part}}.tsv"
-    conda:
-        "../envs/unetpipe.yaml"
-    resources:
-        mem_mb=grows(4000),
-        runtime=grows(240),
-    params:
-        segmentation=section("segmentation"),
-        folder=subpath(output.record, ancestor=2),
-        code=fingerprint("unetpipe.stages.segment_part"),
-    message:
-        "Labelling part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
-    script:
-        "../../scripts/segment_part.py"
-
-
-rule merge_objects:
-    """Find which components of all blocks are one object."""
-    input:
-        prediction=rules.finish_prediction.output.record,
-        probability=rules.finish_prediction.output.marker,
-        model_json=rules.train_unet.output.model_json,
-        ingest=rules.ingest_volume.output.record,
-        labelled=segmentation_parts("segment"),
-    output:
-        record=f"{PREDICTED}/segment/merge.json",
-    log:
-        f"{LOGS}/merge_objects/{{model}}/{{volume}}.log",
-    benchmark:
-        f"{BENCHMARKS}/merge_objects/{{model}}/{{volume}}.tsv"
-    conda:
-        "../envs/unetpipe.yaml"
-    resources:
-        mem_mb=grows(8000),
-        runtime=grows(240),
-    params:
-        segmentation=section("segmentation"),
-        folder=subpath(output.record, ancestor=2),
-        code=fingerprint("unetpipe.stages.merge_objects"),
-    message:
-        "Merging the objects of {wildcards.volume} by {wildcards.model}"
-    script:
-        "../../scripts/merge_objects.py"
-
-
-rule relabel_part:
-    """Write mask and objects of one part's blocks."""
-    input:
-        prediction=rules.finish_prediction.output.record,
-        probability=rules.finish_prediction.output.marker,
-        model_json=rules.train_unet.output.model_json,
-        ingest=rules.ingest_volume.output.record,
-        merged=rules.merge_objects.output.record,
-    output:
-        record=f"{PREDICTED}/relabel/{{part}}.json",
-    log:
-        f"{LOGS}/relabel_part/{{model}}/{{volume}}/{{part}}.log",
-    benchmark:
-        f"{BENCHMARKS}/relabel_part/{{model}}/{{volume}}/{{part}}.tsv"
-    conda:
-        "../envs/unetpipe.yaml"
-    resources:
-        mem_mb=grows(4000),
-        runtime=grows(240),
-    params:
-        segmentation=section("segmentation"),
-        folder=subpath(output.record, ancestor=2),
-        code=fingerprint("unetpipe.stages.relabel_part"),
-    message:
-        "Writing the objects of part {wildcards.part} of {wildcards.volume}"
-    script:
-        "../../scripts/relabel_part.py"
-
-
-rule finish_segmentation:
-    """Verify the objects, add pyramids and table; with one part, do all steps."""
-    input:
-        prediction=rules.finish_prediction.output.record,
-        probability=rules.finish_prediction.output.marker,
-        model_json=rules.train_unet.output.model_json,
-        ingest=rules.ingest_volume.output.record,
-        parts=steps_of_segmentation(),
-    output:
-        record=f"{PREDICTED}/segmentation.json",
-    log:
-        f"{LOGS}/finish_segmentation/{{model}}/{{volume}}.log",
-    benchmark:
-        f"{BENCHMARKS}/finish_segmentation/{{model}}/{{volume}}.tsv"
-    conda:
-        "../envs/unetpipe.yaml"
-    resources:
-        mem_mb=grows(8000),
-        runtime=grows(240),
-    params:
-        segmentation=section("segmentation"),
-        folder=subpath(output.record, parent=True),
-        with_pyramid=CONFIG.pyramid.parts == 1,
-        code=fingerprint("unetpipe.stages.finish_segmentation"),
-    message:
-        "Finishing the objects of {wildcards.volume} by {wildcards.model}"
-    script:
-        "../../scripts/finish_segmentation.py"

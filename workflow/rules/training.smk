@@ -11,23 +11,23 @@ rule compute_weight_map:
     input:
         ingest=rules.ingest_volume.output.record,
     output:
-        record=f"{VOLUME}/weight_map.json",
+        record=PATHS.weight_map,
     log:
-        f"{LOGS}/compute_weight_map/{{volume}}.log",
+        PATHS.log("compute_weight_map", "volume"),
     benchmark:
-        f"{BENCHMARKS}/compute_weight_map/{{volume}}.tsv"
+        PATHS.benchmark("compute_weight_map", "volume")
     conda:
         "../envs/unetpipe.yaml"
     resources:
         mem_mb=grows(4000),
         runtime=grows(120),
     params:
-        weight_map=stored_weight_map(),
+        weight_map=RUNS.stored_weight_map(),
         num_classes=CONFIG.network.num_classes,
         ndim=CONFIG.network.ndim,
         field_of_interest=CONFIG.evaluation.field_of_interest_vox,
-        border_store=f"{VOLUME}/border_term.ome.zarr",
-        target_store=f"{VOLUME}/target.ome.zarr",
+        border_store=PATHS.border_store,
+        target_store=PATHS.target_store,
         code=fingerprint("unetpipe.stages.compute_weight_map"),
     message:
         "Weighing the borders of {wildcards.volume}"
@@ -38,23 +38,23 @@ rule compute_weight_map:
 rule suggest_settings:
     """Say which settings the annotated sections suggest, and why; apply none."""
     input:
-        ingest=first_training_records("ingest"),
-        weight_map=first_training_records("weight_map"),
+        ingest=RUNS.first_training_records("ingest"),
+        weight_map=RUNS.first_training_records("weight_map"),
     output:
-        record=f"{RESULTS}/suggestions.json",
-        snippet=f"{RESULTS}/suggestions.yaml",
+        record=PATHS.suggestions,
+        snippet=PATHS.suggested_settings,
     log:
-        f"{LOGS}/suggest_settings.log",
+        PATHS.log("suggest_settings"),
     benchmark:
-        f"{BENCHMARKS}/suggest_settings.tsv"
+        PATHS.benchmark("suggest_settings")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        rows=rows_to_train(next(iter(NETWORKS))),
-        network=section("network"),
-        training=section("training"),
-        weight_map=section("weight_map"),
+        rows=RUNS.rows_to_train(next(iter(NETWORKS))),
+        network=RUNS.section("network"),
+        training=RUNS.section("training"),
+        weight_map=RUNS.section("weight_map"),
         code=fingerprint("unetpipe.stages.suggest_settings"),
     message:
         "Measuring what the annotations suggest"
@@ -65,37 +65,37 @@ rule suggest_settings:
 rule train_unet:
     """Train one network; an interrupted training goes on from its last checkpoint."""
     input:
-        ingest=training_records("ingest"),
-        weight_map=training_records("weight_map"),
+        ingest=by_name(RUNS.training_records, "ingest"),
+        weight_map=by_name(RUNS.training_records, "weight_map"),
     output:
-        model=f"{MODEL}/model.safetensors",
-        model_json=f"{MODEL}/model.json",
-        history=f"{MODEL}/history.csv",
-        record=f"{MODEL}/train.json",
+        model=PATHS.weights,
+        model_json=PATHS.model,
+        history=PATHS.history,
+        record=PATHS.training,
     log:
-        f"{LOGS}/train_unet/{{model}}.log",
+        PATHS.log("train_unet", "model"),
     benchmark:
-        f"{BENCHMARKS}/train_unet/{{model}}.tsv"
+        PATHS.benchmark("train_unet", "model")
     wildcard_constraints:
-        model=one_of([name for name in NETWORKS if name not in ADOPTED]),
+        model=one_of([name for name in NETWORKS if name not in RUNS.adopted]),
     conda:
         "../envs/unetpipe.yaml"
-    threads: threads_of("training") * CONFIG.training.processes
+    threads: RUNS.threads("training") * CONFIG.training.processes
     resources:
         gpu=CONFIG.training.processes * CONFIG.training.nodes,
         nodes=CONFIG.training.nodes,
         mem_mb=grows(8000 * CONFIG.training.processes),
         runtime=1440,
     params:
-        rows=training_rows,
-        network=section_of_network("network"),
-        training=section_of_network("training"),
-        augmentation=section_of_network("augmentation"),
-        weight_map=section_of_network("weight_map"),
-        segmentation=choosing_of_network,
-        average=section("prediction")["average"],
-        precision=section("prediction")["precision"],
-        state=f"{MODEL}/state",
+        rows=by_name(RUNS.rows_to_train),
+        network=by_name(RUNS.section_of_network, "network"),
+        training=by_name(RUNS.section_of_network, "training"),
+        augmentation=by_name(RUNS.section_of_network, "augmentation"),
+        weight_map=by_name(RUNS.section_of_network, "weight_map"),
+        segmentation=by_name(RUNS.choosing),
+        average=RUNS.section("prediction")["average"],
+        precision=RUNS.section("prediction")["precision"],
+        state=PATHS.training_state,
         code=fingerprint("unetpipe.stages.train_unet"),
     message:
         f"Training {{wildcards.model}} for {CONFIG.training.steps} steps"
@@ -106,24 +106,24 @@ rule train_unet:
 rule adopt_network:
     """Take over a network that was trained earlier or elsewhere, as it is."""
     input:
-        model=ancient(adopted_file("model.safetensors")),
-        model_json=adopted_file("model.json"),
+        model=ancient(by_name(RUNS.adopted_file, "model.safetensors")),
+        model_json=by_name(RUNS.adopted_file, "model.json"),
     output:
-        model=f"{MODEL}/model.safetensors",
-        model_json=f"{MODEL}/model.json",
-        history=f"{MODEL}/history.csv",
-        record=f"{MODEL}/train.json",
+        model=PATHS.weights,
+        model_json=PATHS.model,
+        history=PATHS.history,
+        record=PATHS.training,
     log:
-        f"{LOGS}/adopt_network/{{model}}.log",
+        PATHS.log("adopt_network", "model"),
     benchmark:
-        f"{BENCHMARKS}/adopt_network/{{model}}.tsv"
+        PATHS.benchmark("adopt_network", "model")
     wildcard_constraints:
-        model=one_of(ADOPTED),
+        model=one_of(RUNS.adopted),
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        folder=lambda wildcards: ADOPTED[wildcards.model],
+        folder=lambda wildcards: RUNS.adopted[wildcards.model],
         num_classes=CONFIG.network.num_classes,
         code=fingerprint("unetpipe.stages.adopt_network"),
     message:
@@ -135,22 +135,22 @@ rule adopt_network:
 rule join_networks:
     """Join all folds and seeds of a variant into one network."""
     input:
-        models=members(rules.train_unet.output.model),
-        model_jsons=members(rules.train_unet.output.model_json),
+        models=by_name(RUNS.members, PATHS.weights),
+        model_jsons=by_name(RUNS.members, PATHS.model),
     output:
-        model=f"{MODEL}/model.safetensors",
-        model_json=f"{MODEL}/model.json",
+        model=PATHS.weights,
+        model_json=PATHS.model,
     log:
-        f"{LOGS}/join_networks/{{model}}.log",
+        PATHS.log("join_networks", "model"),
     benchmark:
-        f"{BENCHMARKS}/join_networks/{{model}}.tsv"
+        PATHS.benchmark("join_networks", "model")
     wildcard_constraints:
         model=one_of(ENSEMBLES),
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        names=lambda wildcards: list(ENSEMBLES[wildcards.model].members),
+        names=by_name(RUNS.member_names),
         code=fingerprint("unetpipe.stages.join_networks"),
     message:
         "Joining the networks of {wildcards.model}"
@@ -163,14 +163,14 @@ rule export_model:
     input:
         model=rules.train_unet.output.model,
         model_json=rules.train_unet.output.model_json,
-        ingest=lambda wildcards: example_row(wildcards)["ingest"],
+        ingest=lambda wildcards: RUNS.example_row(wildcards.model)["ingest"],
     output:
-        package=f"{MODEL}/bioimageio.zip",
-        record=f"{MODEL}/export.json",
+        package=PATHS.package,
+        record=PATHS.export,
     log:
-        f"{LOGS}/export_model/{{model}}.log",
+        PATHS.log("export_model", "model"),
     benchmark:
-        f"{BENCHMARKS}/export_model/{{model}}.tsv"
+        PATHS.benchmark("export_model", "model")
     wildcard_constraints:
         model=one_of(NETWORKS),
     conda:
@@ -179,9 +179,9 @@ rule export_model:
         mem_mb=4000,
         runtime=30,
     params:
-        section=lambda wildcards: (example_row(wildcards)["sections"] or [0])[0],
+        section=by_name(RUNS.example_section),
         name=f"unetpipe {CONFIG.name}",
-        export=section("export_model"),
+        export=RUNS.section("export_model"),
         code=fingerprint("unetpipe.stages.export_model"),
     message:
         "Packing {wildcards.model} for other programs"

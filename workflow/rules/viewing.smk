@@ -8,26 +8,18 @@ With export_ngff04: results/<name>/<model>/<volume>/{ngff04.json,ngff04-<id>/}
 With prediction.keep_probability: false: results/<name>/<model>/<volume>/dropped.json
 """
 
-STORES = f"{RESULTS}/{{place}}/{{kind}}"
-PYRAMIDS = f"{RESULTS}/{{place}}/pyramids/{{kind}}"
-
-
-wildcard_constraints:
-    place=r"[^/]+/[^/]+",
-    kind="ingest|prediction|segmentation",
-
 
 rule coarsen_part:
     """Write one part's blocks of the coarser levels."""
     input:
-        source=f"{STORES}.json",
-        probability=marker_of_kind,
+        source=PATHS.pyramid_source,
+        probability=by_name(RUNS.probability_of),
     output:
-        record=f"{PYRAMIDS}/{{part}}.json",
+        record=PATHS.pyramid_part,
     log:
-        f"{LOGS}/coarsen_part/{{place}}/{{kind}}/{{part}}.log",
+        PATHS.log("coarsen_part", "place", "kind", "part"),
     benchmark:
-        f"{BENCHMARKS}/coarsen_part/{{place}}/{{kind}}/{{part}}.tsv"
+        PATHS.benchmark("coarsen_part", "place", "kind", "part")
     conda:
         "../envs/unetpipe.yaml"
     resources:
@@ -45,15 +37,15 @@ rule coarsen_part:
 rule finish_pyramid:
     """Write the last levels and name all of them for viewers."""
     input:
-        source=f"{STORES}.json",
-        probability=marker_of_kind,
-        parts=[f"{PYRAMIDS}/{part}.json" for part in range(CONFIG.pyramid.parts)],
+        source=PATHS.pyramid_source,
+        probability=by_name(RUNS.probability_of),
+        parts=RUNS.parts(PATHS.pyramid_part, "pyramid"),
     output:
-        record=f"{STORES}-pyramid.json",
+        record=PATHS.pyramid,
     log:
-        f"{LOGS}/finish_pyramid/{{place}}/{{kind}}.log",
+        PATHS.log("finish_pyramid", "place", "kind"),
     benchmark:
-        f"{BENCHMARKS}/finish_pyramid/{{place}}/{{kind}}.tsv"
+        PATHS.benchmark("finish_pyramid", "place", "kind")
     conda:
         "../envs/unetpipe.yaml"
     resources:
@@ -74,13 +66,13 @@ rule export_ngff04:
         prediction=rules.finish_prediction.output.record,
         probability=rules.finish_prediction.output.marker,
         segmentation=rules.finish_segmentation.output.record,
-        pyramids=pyramids_of_pair,
+        pyramids=by_name(RUNS.pyramids_of),
     output:
-        record=f"{PREDICTED}/ngff04.json",
+        record=PATHS.ngff04,
     log:
-        f"{LOGS}/export_ngff04/{{model}}/{{volume}}.log",
+        PATHS.log("export_ngff04", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/export_ngff04/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("export_ngff04", "model", "volume")
     conda:
         "../envs/unetpipe.yaml"
     resources:
@@ -101,24 +93,22 @@ rule drop_probability:
     input:
         prediction=rules.finish_prediction.output.record,
         segmentation=rules.finish_segmentation.output.record,
-        metrics=scores_of_pair,
-        exported=exports_of_pair,
-        pyramids=pyramids_of_pair,
-        pages=ancient(pages_of_model),
+        metrics=by_name(RUNS.scores_of),
+        exported=by_name(RUNS.exports_of),
+        pyramids=by_name(RUNS.pyramids_of),
+        pages=ancient(by_name(RUNS.pages_of)),
     output:
-        record=f"{PREDICTED}/dropped.json",
+        record=PATHS.dropped,
     log:
-        f"{LOGS}/drop_probability/{{model}}/{{volume}}.log",
+        PATHS.log("drop_probability", "model", "volume"),
     benchmark:
-        f"{BENCHMARKS}/drop_probability/{{model}}/{{volume}}.tsv"
+        PATHS.benchmark("drop_probability", "model", "volume")
     localrule: True
     conda:
         "../envs/unetpipe.yaml"
     params:
-        marker=f"{PREDICTED}/probability.json",
-        parts=[
-            f"{PREDICTED}/parts/{part}.json" for part in range(CONFIG.prediction.parts)
-        ],
+        marker=PATHS.probability,
+        parts=RUNS.parts(PATHS.predicted_part, "prediction"),
         code=fingerprint("unetpipe.stages.drop_probability"),
     message:
         "Dropping the probability of {wildcards.volume} by {wildcards.model}"

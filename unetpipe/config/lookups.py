@@ -1,0 +1,342 @@
+"""What the workflow asks about a run: rows, networks, files and settings, by name.
+
+Names of volumes and networks go in; plain values come out, as a rule's parameters hold
+them: what decides its output, and no more.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unetpipe.config.checked_run import CheckedRun
+from unetpipe.config.layout import Layout
+from unetpipe.config.networks import Joined, Network
+from unetpipe.config.sheet import OF_ROW, Row
+from unetpipe.errors import DataError, UnetpipeError
+from unetpipe.images.files import find_files
+from unetpipe.runtime.files import read_record
+from unetpipe.runtime.machine import job_threads
+
+Values = dict[str, Any]
+Pair = tuple[str, str]  # network and volume
+
+PREDICTED_ROLES = ("validate", "test", "predict")
+SCORED_ROLES = ("validate", "test")
+UNPLANNED_BYTES = 4 * 2**30
+# A job on a cluster holds two Snakemakes besides its own process.
+SNAKEMAKE_MB = 300
+
+
+class Lookups:
+    """Answers from configuration, sheet and networks of a checked run.
+
+    Attributes
+    ----------
+    models : dict
+        Networks and ensembles, by name.
+    adopted : dict
+        Folders of the networks that are not trained here, by name.
+    """
+
+    def __init__(self, run: CheckedRun, layout: Layout) -> None:
+        self.run, self.layout = run, layout
+        self.config, self.sheet = run.config, run.sheet
+        self.networks, self.ensembles = run.networks, run.ensembles
+        self.models: dict[str, Network | Joined] = {**run.networks, **run.ensembles}
+        self.adopted = {
+            name: str(Path(network.folder).expanduser())
+            for name, network in run.networks.items()
+            if network.folder
+        }
+
+    # Settings
+
+    def section(self, name: str, without: Iterable[str] = ()) -> Values:
+        """Return one section of the configuration."""
+        values: Values = getattr(self.config, name).model_dump(
+            mode="json", exclude=set(without)
+        )
+        return values
+
+    def section_of_network(self, name: str, model: str) -> Values:
+        """Return one section of the configuration of a network."""
+        settings = getattr(self.networks[model].config, name)
+        values: Values = settings.model_dump(mode="json")
+        return values
+
+    def choosing(self, model: str) -> Values:
+        """Return what training must know of segmentation: what chooses thresholds."""
+        keys = {"choose_by", "connectivity", "smallest_object_vox", "method"}
+        keys |= {"seed_distance_vox", "seed_reach_vox", "flood_threshold"}
+        segmentation = self.networks[model].config.segmentation
+        return segmentation.model_dump(mode="json", include=keys)
+
+    def stored_weight_map(self) -> Values:
+        """Return how border terms are stored: with borders if a network wants them."""
+        wanted = any(n.config.weight_map.enabled for n in self.networks.values())
+        return self.section("weight_map") | {"enabled": wanted}
+
+    def threads(self, name: str) -> int:
+        """Return the processors that a job of a section of the configuration asks for."""
+        section = getattr(self.config, name)
+        return job_threads(section.threads, section.device)
+
+    # Rows of the sheet
+
+    def rows_of_network(self, model: str, *roles: str) -> tuple[Row, ...]:
+        """Return the rows of the sheet that a network uses in these roles.
+
+        An ensemble uses those without a fold: each other section may have taught a
+        member. A network that is not trained here has no use for rows to train on.
+        """
+        if self.adopted:
+            roles = tuple(role for role in roles if role != "train")
+        if model in self.ensembles:
+            return self.sheet.of_fold("", *_of_ensemble(roles))
+        return self.sheet.of_fold(self.networks[model].fold, *roles)
+
+    def rows_of_volume(self, volume: str) -> list[Values]:
+        """Return a volume's rows of the sheet."""
+        rows = self.sheet.of_volume(volume)
+        return [row.model_dump(mode="json", exclude={"optional"}) for row in rows]
+
+    def cells_of_volume(self, volume: str) -> Values:
+        """Return what the sheet says of a volume's files: what decides its stores."""
+        unstored = {*OF_ROW, "optional"}
+        row = self.sheet.of_volume(volume)[0]
+        if not row.level:  # a column that says nothing is no reason to do it again
+            unstored.add("level")
+        return row.model_dump(mode="json", exclude=unstored)
+
+    def local_originals(self, volume: str) -> dict[str, list[int]]:
+        """Return size and date of a volume's files where the source is a local folder.
+
+        As parameters, not as inputs: dates of two machines are then never compared,
+        only whether a file is still the one that was read.
+
+        Raises
+        ------
+        DataError
+            If a folder that the sheet names cannot be read as a sequence.
+        """
+        root = Path(self.config.source).expanduser()
+        if not root.is_dir():
+            return {}
+        row = self.sheet.of_volume(volume)[0]
+        cells = filter(None, (row.image, row.labels))
+        try:
+            paths = [path for cell in cells for path in find_files(cell, root)]
+        except UnetpipeError as error:
+            raise DataError(f"volume {row.volume}: {error}") from None
+        return {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
+
+    def pixel_sha256(self, volume: str) -> dict[Any, str]:
+        """Return the checksums that a volume's voxels must have."""
+        return dict(self.config.pixel_sha256.get(volume, {}))
+
+    def located_rows(self, model: str, *roles: str) -> list[Values]:
+        """Return where the sections lie that a network has in these roles."""
+        return [
+            {
+                "ingest": self.layout.ingest.format(volume=row.volume),
+                "weight_map": self.layout.weight_map.format(volume=row.volume),
+                "sections": row.sections,
+                "role": row.role,
+            }
+            for row in self.rows_of_network(model, *roles)
+        ]
+
+    def rows_to_train(self, model: str) -> list[Values]:
+        """Return where a network's training and validation sections lie."""
+        if model in self.adopted:
+            return []
+        return self.located_rows(model, "train", "validate")
+
+    def example_row(self, model: str) -> Values:
+        """Return the first row that a network learns from, or else that it predicts."""
+        met = self.located_rows(model, *PREDICTED_ROLES)
+        return [*self.rows_to_train(model), *met][0]
+
+    def example_section(self, model: str) -> int:
+        """Return a section that a network knows."""
+        section: int = (self.example_row(model)["sections"] or [0])[0]
+        return section
+
+    def training_records(self, name: str, model: str) -> list[str]:
+        """Return a record of each volume that a network learns from."""
+        return sorted({row[name] for row in self.rows_to_train(model)})
+
+    def first_training_records(self, name: str) -> list[str]:
+        """Return a record of each volume that the first network learns from."""
+        return self.training_records(name, next(iter(self.networks)))
+
+    def scored_rows(self, model: str, volume: str) -> list[Values]:
+        """Return the sections of a volume on which a network is scored."""
+        return [
+            {"role": row.role, "sections": row.sections}
+            for row in self.rows_of_network(model, *SCORED_ROLES)
+            if row.volume == volume
+        ]
+
+    def annotated_volumes(self) -> list[str]:
+        """Return the volumes that some network learns from."""
+        if self.adopted:
+            return []
+        rows = [r for r in self.sheet.rows if r.role in ("train", "validate")]
+        return list(dict.fromkeys(row.volume for row in rows))
+
+    # Predictions
+
+    def trained_pairs(self, *roles: str) -> list[Pair]:
+        """Return the predictions by networks that are no ensembles."""
+        return [
+            (model, volume)
+            for model, network in self.networks.items()
+            for volume in self.sheet.volumes_of(network.fold, *roles)
+        ]
+
+    def predicted_pairs(self, *roles: str) -> list[Pair]:
+        """Return all predictions in these roles; in all roles, where none is named."""
+        roles = roles or PREDICTED_ROLES
+        return self.trained_pairs(*roles) + [
+            (model, volume)
+            for model in self.ensembles
+            for volume in self.sheet.volumes_of("", *_of_ensemble(roles))
+        ]
+
+    def predicted(self, pattern: str, *roles: str) -> list[str]:
+        """Fill a path pattern with every network and volume in these roles."""
+        return _fill(pattern, self.predicted_pairs(*roles))
+
+    def members(self, pattern: str, model: str) -> list[str]:
+        """Return a file of each member of an ensemble."""
+        return [pattern.format(model=m) for m in self.ensembles[model].members]
+
+    def member_names(self, model: str) -> list[str]:
+        """Return the names of an ensemble's members."""
+        return list(self.ensembles[model].members)
+
+    def adopted_file(self, name: str, model: str) -> str:
+        """Return a file of a network that is not trained here."""
+        return f"{self.adopted[model]}/{name}"
+
+    def planned_memory_mb(self, model: str, volume: str) -> int:
+        """Return the projected memory of a part; unplanned, an assumption."""
+        plan = Path(self.layout.plan.format(model=model, volume=volume))
+        planned = UNPLANNED_BYTES
+        if plan.exists():
+            planned = read_record(plan)["projected"]["peak_rss_bytes"]
+        return planned // 2**20 + SNAKEMAKE_MB
+
+    # Steps that are left out, or have several parts
+
+    def parts(self, pattern: str, section: str) -> list[str]:
+        """Return the records of all parts of a step; the other wildcards stay."""
+        count: int = getattr(self.config, section).parts
+        return [pattern.replace("{part}", str(part)) for part in range(count)]
+
+    def ingested_parts(self) -> list[str]:
+        """Return the records of an image's parts, if they have jobs of their own."""
+        if self.config.ingest.parts == 1:
+            return []
+        return self.parts(self.layout.ingest_part, "ingest")
+
+    def steps_of_segmentation(self) -> list[str]:
+        """Return the records of all steps that have jobs of their own."""
+        if self.config.segmentation.parts == 1:
+            return []
+        return [
+            *self.parts(self.layout.segmented_part, "segmentation"),
+            self.layout.merged,
+            *self.parts(self.layout.relabelled_part, "segmentation"),
+        ]
+
+    def exported_models(self) -> list[str]:
+        """Return the records of all exported networks, if any are wanted."""
+        if not self.config.export_model.enabled:
+            return []
+        return [self.layout.export.format(model=model) for model in self.networks]
+
+    def exports(self) -> list[str]:
+        """Return the records of all copies of results in other formats."""
+        layout, config = self.layout, self.config
+        wanted = [layout.ctc] * config.export_ctc
+        wanted += [layout.ngff04] * bool(config.export_ngff04)
+        return [path for record in wanted for path in self.predicted(record)]
+
+    def probability_of(self, kind: str, place: str) -> list[str]:
+        """Return the record that a probability is there, if it is coarsened."""
+        if kind != "prediction":
+            return []
+        return [f"{self.layout.results}/{place}/{Path(self.layout.probability).name}"]
+
+    def scores_of(self, model: str, volume: str) -> list[str]:
+        """Return the scores of a prediction, if it is scored."""
+        is_scored = (model, volume) in self.predicted_pairs(*SCORED_ROLES)
+        return _fill(self.layout.metrics, [(model, volume)] * is_scored)
+
+    def exports_of(self, model: str, volume: str) -> list[str]:
+        """Return the records of what is exported of a prediction's probability."""
+        is_wanted = bool(self.config.export_ngff04)
+        return _fill(self.layout.ngff04, [(model, volume)] * is_wanted)
+
+    def pages_of(self, model: str) -> list[str]:
+        """Return the pages that show a network's probabilities."""
+        return [self.layout.page.format(model=model), self.layout.run_page]
+
+    def pages_before_dropping(self) -> list[str]:
+        """Return the page that probabilities wait for as for something ancient.
+
+        If the page is made anew, Snakemake overlooks every reason of what is behind
+        them, such as a row that was removed. What names the page itself is made anew
+        with it.
+        """
+        kept = self.config.prediction.keep_probability
+        return [] if kept else [self.layout.run_page]
+
+    def probabilities(self) -> list[str]:
+        """Return the records that probabilities are there, or were dropped."""
+        kept = self.config.prediction.keep_probability
+        return self.predicted(self.layout.probability if kept else self.layout.dropped)
+
+    def pyramids_of(self, model: str, volume: str) -> list[str]:
+        """Return the records of the pyramids of a prediction and its image, if any."""
+        return self._pyramids([volume], [(model, volume)])
+
+    def pyramids(self) -> list[str]:
+        """Return the records of all pyramids that have jobs of their own."""
+        return self._pyramids(self.sheet.volumes, self.predicted_pairs())
+
+    def _pyramids(self, volumes: Iterable[str], pairs: Iterable[Pair]) -> list[str]:
+        if self.config.pyramid.parts == 1:
+            return []
+        places = [(f"volumes/{volume}", "ingest") for volume in volumes]
+        places += [
+            (f"{model}/{volume}", kind)
+            for model, volume in pairs
+            for kind in ("prediction", "segmentation")
+        ]
+        return [self.layout.pyramid.format(place=p, kind=kind) for p, kind in places]
+
+    def left_over_results(self) -> list[str]:
+        """Return where results lie that sheet and configuration ask for no more.
+
+        No job makes any, so a run does not change them; whoever deletes them does.
+        """
+        results = self.layout.results
+        asked = {Path(results, *pair) for pair in self.predicted_pairs()}
+        found = {
+            path.parent
+            for kind in ("prediction", "segmentation")
+            for path in Path(results).glob(f"*/*/{kind}-*")
+        }
+        return sorted(str(path) for path in found - asked)
+
+
+def _of_ensemble(roles: Iterable[str]) -> tuple[str, ...]:
+    """Return the roles of an ensemble: its members chose on validation sections."""
+    return tuple(role for role in roles if role != "validate")
+
+
+def _fill(pattern: str, pairs: Iterable[Pair]) -> list[str]:
+    return [pattern.format(model=model, volume=volume) for model, volume in pairs]

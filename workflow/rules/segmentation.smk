@@ -1,0 +1,121 @@
+"""From probability to objects, block by block.
+
+IN   results/<name>/<model>/<volume>/prediction.json
+OUT  results/<name>/<model>/<volume>/segmentation.json
+"""
+
+
+rule segment_part:
+    """Number the components of one part's blocks."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+    output:
+        record=PATHS.segmented_part,
+    log:
+        PATHS.log("segment_part", "model", "volume", "part"),
+    benchmark:
+        PATHS.benchmark("segment_part", "model", "volume", "part")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        segmentation=RUNS.section("segmentation"),
+        folder=subpath(output.record, ancestor=2),
+        code=fingerprint("unetpipe.stages.segment_part"),
+    message:
+        "Labelling part {wildcards.part} of {wildcards.volume} with {wildcards.model}"
+    script:
+        "../../scripts/segment_part.py"
+
+
+rule merge_objects:
+    """Find which components of all blocks are one object."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+        labelled=RUNS.parts(PATHS.segmented_part, "segmentation"),
+    output:
+        record=PATHS.merged,
+    log:
+        PATHS.log("merge_objects", "model", "volume"),
+    benchmark:
+        PATHS.benchmark("merge_objects", "model", "volume")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        segmentation=RUNS.section("segmentation"),
+        folder=subpath(output.record, ancestor=2),
+        code=fingerprint("unetpipe.stages.merge_objects"),
+    message:
+        "Merging the objects of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/merge_objects.py"
+
+
+rule relabel_part:
+    """Write mask and objects of one part's blocks."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+        merged=rules.merge_objects.output.record,
+    output:
+        record=PATHS.relabelled_part,
+    log:
+        PATHS.log("relabel_part", "model", "volume", "part"),
+    benchmark:
+        PATHS.benchmark("relabel_part", "model", "volume", "part")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        segmentation=RUNS.section("segmentation"),
+        folder=subpath(output.record, ancestor=2),
+        code=fingerprint("unetpipe.stages.relabel_part"),
+    message:
+        "Writing the objects of part {wildcards.part} of {wildcards.volume}"
+    script:
+        "../../scripts/relabel_part.py"
+
+
+rule finish_segmentation:
+    """Verify the objects, add pyramids and table; with one part, do all steps."""
+    input:
+        prediction=rules.finish_prediction.output.record,
+        probability=rules.finish_prediction.output.marker,
+        model_json=rules.train_unet.output.model_json,
+        ingest=rules.ingest_volume.output.record,
+        parts=RUNS.steps_of_segmentation(),
+    output:
+        record=PATHS.segmentation,
+    log:
+        PATHS.log("finish_segmentation", "model", "volume"),
+    benchmark:
+        PATHS.benchmark("finish_segmentation", "model", "volume")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        segmentation=RUNS.section("segmentation"),
+        folder=subpath(output.record, parent=True),
+        with_pyramid=CONFIG.pyramid.parts == 1,
+        code=fingerprint("unetpipe.stages.finish_segmentation"),
+    message:
+        "Finishing the objects of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/finish_segmentation.py"
