@@ -77,7 +77,7 @@ class Lookups:
         return self.section("weight_map") | {"enabled": wanted}
 
     def threads(self, name: str) -> int:
-        """Return the processors that a job of a section of the configuration asks for."""
+        """Return the processors that a job of a section asks for."""
         section = getattr(self.config, name)
         return job_threads(section.threads, section.device)
 
