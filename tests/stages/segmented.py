@@ -46,7 +46,10 @@ def store_prediction(
         "identity_sha256": "p",
         "content_sha256": "c",
         "geometry": {"volume_shape": shape, **geometry},
-        "outputs": {n: {"store": str(folder / f"{n}.ome.zarr")} for n in outputs},
+        "outputs": {
+            n: {"store": str(folder / f"{n}.ome.zarr"), "channels": None}
+            for n in outputs
+        },
     }
     write_record(folder / "prediction.json", whole("prediction", record))
     ingest = whole("ingest", {"voxel_size_nm": voxel_size_nm})
