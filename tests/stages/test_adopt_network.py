@@ -7,9 +7,10 @@ import pytest
 from tests.stages.reported import trained
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, DataError, IntegrityError
-from unetpipe.report.page.summary import collect_warnings, summarise
+from unetpipe.report.page.summary import summarise
 from unetpipe.report.page.timings import describe_machines, list_jobs
 from unetpipe.report.page.views import show_training
+from unetpipe.report.page.warnings import collect_warnings
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.adopt_network import adopt_network
 from unetpipe.stages.join_networks import join_networks

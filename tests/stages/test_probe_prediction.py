@@ -11,14 +11,9 @@ from tests.oracles import assert_agree, one_pass, predict_volume
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from unetpipe.errors import ResourceError
 from unetpipe.network.devices import has_arithmetic
+from unetpipe.network.flips import num_places, spread_tiles
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.network.tile_trials import (
-    Measured,
-    choose_batch,
-    first_that_runs,
-    num_places,
-    spread_tiles,
-)
+from unetpipe.network.tile_trials import Measured, choose_batch, first_that_runs
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record

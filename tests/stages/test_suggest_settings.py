@@ -14,8 +14,8 @@ from unetpipe.config import (
     check_config,
 )
 from unetpipe.errors import DataError
-from unetpipe.report.page.suggestions import show_suggestions
 from unetpipe.report.page.templates import render
+from unetpipe.report.page.views import show_suggestions
 from unetpipe.runtime.files import read_record
 from unetpipe.stages.suggest_settings import suggest_settings
 from unetpipe.targets.annotated import AnnotatedRow

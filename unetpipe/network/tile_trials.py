@@ -1,45 +1,43 @@
-"""Real forward passes before a prediction: what fits, how fast, which labels flip."""
+"""Real forward passes before a prediction: which tile fits, and how fast it is."""
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
-from math import ceil, prod
-from typing import Any
+from math import prod
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from unetpipe.config import PredictionConfig
 from unetpipe.errors import ResourceError
-from unetpipe.network.devices import is_out_of_memory
+from unetpipe.network.devices import activation_budget, is_out_of_memory
+from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.transfer import Arrays, choose_lane
-from unetpipe.runtime.machine import peak_rss_bytes
-from unetpipe.tiling.blocks import source_roi
-from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.intensity import Statistic
-from unetpipe.tiling.quantised import threshold_mask
-from unetpipe.tiling.tile_choice import LARGEST_MAP_VALUES, TileCandidate
+from unetpipe.network.unet import UNet
+from unetpipe.runtime.machine import GIB, peak_rss_bytes
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.orientations import check_stride
+from unetpipe.tiling.tile_choice import (
+    CPU_MEMORY_GB,
+    LARGEST_MAP_VALUES,
+    TileCandidate,
+    project_tile,
+    rank_tiles,
+)
 
 log = logging.getLogger(__name__)
 
 NUM_TIMED = 2
 # Choosing algorithms, recording a graph, replaying it; then until clocks have risen.
 NUM_FIRST_ON_GPU, SECONDS_TIMED_ON_GPU = 3, 1.0
+NUM_RECORDED = 10
 # A batch for a GPU; more voxels at once no longer make it faster, but need memory.
 FULL_BATCH_VOXELS = 2**22
 LARGEST_BATCH = 16
-# Labels are compared at a block's worth of tiles, or at so many tiles and voxels if
-# that is more than such a part of the volume.
-ENOUGH_PLACES = 4
-ENOUGH_VOXELS = 2**20
-ENOUGH_SHARE = 0.01
-# Spreads points evenly in three dimensions, any number of them (Roberts 2018).
-SPREAD = (0.8191725134, 0.6710436067, 0.5497004779)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,112 +147,189 @@ def measure_tile(
     return Measured(seconds, peak)
 
 
-def spread_tiles(geometry: PredictionGeometry, within: Roi) -> Iterator[Roi]:
-    """Yield tiles of a box, the central one first, then evenly spread, none twice.
-
-    They are clipped to the volume.
-    """
-    counts = grid_shape(geometry.volume_shape, geometry.stride)
-    low = as_zyx(a // s for a, s in zip(within.start, geometry.stride, strict=True))
-    high = as_zyx(
-        min(-(-b // s), n)
-        for b, s, n in zip(within.stop, geometry.stride, counts, strict=True)
-    )
-    lengths = [max(1, b - a) for a, b in zip(low, high, strict=True)]
-    seen: set[Zyx] = set()
-    for i in range(8 * prod(lengths)):
-        index = as_zyx(
-            a + int((0.5 + i * step) % 1 * n)
-            for a, n, step in zip(low, lengths, SPREAD, strict=True)
-        )
-        if index in seen:
-            continue
-        seen.add(index)
-        start = as_zyx(i * s for i, s in zip(index, geometry.stride, strict=True))
-        stop = as_zyx(a + s for a, s in zip(start, geometry.stride, strict=True))
-        yield Roi(start, stop).intersect(whole_volume(geometry.volume_shape))
-
-
-def num_places(geometry: PredictionGeometry) -> int:
-    """Return at how many tiles labels are compared."""
-    per_block = prod(
-        b // s for b, s in zip(geometry.block, geometry.stride, strict=True)
-    )
-    enough = max(
-        ENOUGH_PLACES,
-        ceil(ENOUGH_SHARE * geometry.num_tiles),
-        ceil(ENOUGH_VOXELS / prod(geometry.stride)),
-    )
-    return min(per_block, enough, geometry.num_tiles)
-
-
 @dataclass(frozen=True, slots=True)
-class RegionPredictor:
-    """Predicts any box of a stored volume, tile by tile.
+class ChosenTile:
+    """The tile that runs, what it took, and what became of the others.
 
     Attributes
     ----------
-    read : function
-        Returns the voxels (c, z, y, x) of a box of the volume.
-    mean, std : float arrays, shape (c,)
-        Intensity statistics of the whole volume.
+    predictor : TilePredictor
+        That ran it.
+    candidate : TileCandidate
+        The tile.
+    batch : int
+        Tiles in one forward pass.
+    measured : Measured
+        What the passes took.
+    voxels_per_second : float
+        Kept voxels of the volume.
+    budget_bytes : int
+        Memory that activations may take.
+    outcomes : list of (TileCandidate, str)
+        The first candidates, and what came of each.
     """
 
-    read: Callable[[Roi], NDArray[Any]]
-    mean: Statistic
-    std: Statistic
-
-    def __call__(
-        self, predictor: TilePredictor, geometry: PredictionGeometry, region: Roi
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Return probabilities and classes as they would be stored."""
-        tiles = tuple(geometry.tiles(region))
-        seen = source_roi(tiles, predictor.halo, geometry.volume_shape)
-        return predictor.predict_block(
-            self.read(seen),
-            seen.start,
-            region,
-            geometry,
-            mean=self.mean,
-            std=self.std,
-        )
+    predictor: TilePredictor
+    candidate: TileCandidate
+    batch: int
+    measured: Measured
+    voxels_per_second: float
+    budget_bytes: int
+    outcomes: list[tuple[TileCandidate, str]]
 
 
-def flip_fractions(
-    predict: RegionPredictor,
-    reduced: tuple[TilePredictor, PredictionGeometry],
-    exact: tuple[TilePredictor, PredictionGeometry],
-    places: Sequence[Roi],
-    threshold: float,
-) -> list[float]:
-    """Return for each place the share of voxels whose label the precision flips.
+@dataclass(frozen=True, slots=True)
+class TileTrials:
+    """Tries which tile runs on a device, the most useful first.
 
-    A label is: above the threshold, or with more classes the most probable class.
+    Attributes
+    ----------
+    shape : (z, y, x)
+        Of the volume.
+    network : UNet or Ensemble
+        With its weights.
+    device : torch.device
+        Where to compute.
+    precision : str
+        That the device has arithmetic for.
+    orientations : tuple of int
+        That are averaged.
+    prediction : PredictionConfig
+        Memory bound, stride and batch, if somebody has chosen them.
     """
-    return [
-        _flip_fraction(
-            predict(*reduced, place), predict(*exact, place), threshold=threshold
+
+    shape: Zyx
+    network: UNet | Ensemble
+    device: torch.device
+    precision: str
+    orientations: tuple[int, ...]
+    prediction: PredictionConfig
+
+    def choose_tile(self) -> "ChosenTile":
+        """Return the predictor, the tile and batch that run, and what they took.
+
+        Raises
+        ------
+        ResourceError
+            If no legal tile fits the memory; the message says what was tried.
+        """
+        budget = self._budget_bytes()
+        ranked = self._ranked()
+        fitting = [c for c in ranked if c.tile_bytes <= budget]
+        if self.prediction.stride is not None:
+            fitting = ranked  # somebody knows better than the projection
+        if not fitting:
+            smallest = min(c.tile_bytes for c in ranked)
+            raise ResourceError(
+                f"no tile fits {budget / GIB:g} GiB of memory, the smallest needs "
+                f"{smallest / GIB:.3g}; raise prediction.memory_gb or use a network "
+                "of fewer base_channels"
+            )
+        predictor = self._predictor(is_compiled=self.prediction.compile)
+        if predictor.is_compiled and not self._works(predictor, fitting[-1]):
+            predictor = self._predictor()
+        channels = self.network.spec.in_channels
+        wanted = self.prediction.batch_tiles
+        batches = (
+            choose_batch(c, budget, self.device.type) if wanted == "auto" else wanted
+            for c in fitting
         )
-        for place in places
-    ]
+        candidate, batch, measured, failed = first_that_runs(
+            zip(fitting, batches, strict=True),
+            lambda c, n: measure_tile(predictor, c.stride, channels, n),
+        )
+        tried = {c.stride: "out of memory" for c in failed}
+        tried[candidate.stride] = "chosen"
+        kept = prod(self.shape) / (
+            plan_geometry(self.shape, candidate.stride, self.network.spec).num_tiles
+        )
+        seen = [
+            c for i, c in enumerate(ranked) if i < NUM_RECORDED or c.stride in tried
+        ]
+        return ChosenTile(
+            predictor,
+            candidate,
+            batch,
+            measured,
+            voxels_per_second=kept / measured.seconds_per_tile,
+            budget_bytes=int(budget),
+            outcomes=[(c, tried.get(c.stride, _fits(c, budget))) for c in seen],
+        )
+
+    def _budget_bytes(self) -> float:
+        wanted = self.prediction.memory_gb
+        if wanted != "auto":
+            return wanted * GIB
+        if self.device.type == "cpu":
+            return CPU_MEMORY_GB * GIB
+        return activation_budget(self.device)
+
+    def _ranked(self, precision: str | None = None) -> list[TileCandidate]:
+        spec, stride = self.network.spec, self.prediction.stride
+        precision = precision or self.precision
+        kind, wanted = self.device.type, self.prediction.batch_tiles
+        least = 1 if wanted == "auto" else wanted
+        if stride is None:
+            return rank_tiles(
+                self.shape,
+                spec,
+                precision=precision,
+                device=kind,
+                orientations=self.orientations,
+                batch_tiles=least,
+            )
+        check_stride(stride, spec.pooling_grid, self.orientations)
+        candidate = project_tile(
+            stride,
+            self.shape,
+            spec,
+            precision=precision,
+            device=kind,
+            orientations=self.orientations,
+        )
+        if kind == "cuda" and candidate.map_values * least > LARGEST_MAP_VALUES:
+            log.warning(
+                "prediction.stride %s makes feature maps of %.2g values, with "
+                "prediction.batch_tiles %s; beyond 2^31 convolutions of a GPU are slow "
+                "or want absurd memory: choose less",
+                *(stride, candidate.map_values * least, self.prediction.batch_tiles),
+            )
+        return [candidate]
+
+    def grids_for_fp32(self, geometry: PredictionGeometry) -> PredictionGeometry:
+        """Return tiles for the comparison; fp32 may need smaller ones."""
+        spec, budget = self.network.spec, self._budget_bytes()
+        ranked = self._ranked("fp32")
+        if any(c.stride == geometry.stride and c.tile_bytes <= budget for c in ranked):
+            return geometry
+        fitting = [c for c in ranked if c.tile_bytes <= budget] or ranked[-1:]
+        return plan_geometry(self.shape, fitting[0].stride, spec)
+
+    def _predictor(self, *, is_compiled: bool = False) -> TilePredictor:
+        return TilePredictor(
+            self.network,
+            precision=self.precision,
+            device=self.device,
+            orientations=self.orientations,
+            is_compiled=is_compiled,
+            autotune=self.prediction.autotune,
+        )
+
+    def _works(self, predictor: TilePredictor, candidate: TileCandidate) -> bool:
+        """Tell whether torch.compile works here, on a small tile."""
+        try:
+            measure_tile(predictor, candidate.stride, self.network.spec.in_channels, 1)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning(
+                "torch.compile does not work here (%s: %s); predicting without",
+                type(error).__name__,
+                str(error).partition("\n")[0],
+            )
+            return False
+        return True
 
 
-def first_places(
-    geometry: PredictionGeometry, within: Roi, is_empty: Callable[[Roi], bool]
-) -> list[Roi]:
-    """Return where to compare labels: evenly spread tiles that hold something."""
-    wanted = num_places(geometry)
-    tiles = islice(spread_tiles(geometry, within), 4 * wanted)
-    return list(islice((t for t in tiles if not is_empty(t)), wanted))
-
-
-def _flip_fraction(
-    one: tuple[NDArray[np.uint8], NDArray[np.uint8] | None],
-    two: tuple[NDArray[np.uint8], NDArray[np.uint8] | None],
-    *,
-    threshold: float,
-) -> float:
-    if one[1] is not None and two[1] is not None:
-        return float(np.mean(one[1] != two[1]))
-    masks = [threshold_mask(probability, threshold) for probability in (one[0], two[0])]
-    return float(np.mean(masks[0] != masks[1]))
+def _fits(candidate: TileCandidate, budget: float) -> str:
+    return "not tried" if candidate.tile_bytes <= budget else "too large"

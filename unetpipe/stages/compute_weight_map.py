@@ -93,7 +93,7 @@ def compute_weight_map(
             for name, dtype in (("border_term", np.float32), ("target", np.uint8))
         )
         weigher = Weigher(
-            _annotation(volume.labels, labels, weight_map),
+            _annotation(volume.labels, labels, weight_map, rim),
             border=border,
             target=target,
             scratch=scratch,
@@ -101,7 +101,6 @@ def compute_weight_map(
             ndim=ndim,
             w0=weight_map.w0 if weight_map.enabled else 0.0,
             sigma_vox=weight_map.sigma_vox,
-            field_border_vox=rim,
         )
         weigher.check_memory(f"volume {volume.volume}: weight map")
         try:
@@ -123,13 +122,17 @@ def compute_weight_map(
 
 
 def _annotation(
-    stored: StoredLabels, labels: zarr.Array[Any], weight_map: WeightMapConfig
+    stored: StoredLabels,
+    labels: zarr.Array[Any],
+    weight_map: WeightMapConfig,
+    rim_vox: int,
 ) -> Annotation:
     return Annotation(
         labels,
         kind=stored.label_kind,
         unlabelled=stored.unlabelled,
         border_class=weight_map.border_class,
+        rim_vox=rim_vox,
     )
 
 

@@ -77,13 +77,15 @@ class Weighed:
 class Annotation:
     """Labels as ingested, (z, y, x), and what they mean.
 
-    ``kind``, ``border_class`` and ``unlabelled`` are those of ``to_instances``.
+    ``kind``, ``border_class`` and ``unlabelled`` are those of ``to_instances``; along y
+    and x ``rim_vox`` voxels at the edge are not annotated.
     """
 
     labels: zarr.Array[Any]
     kind: LabelKind
     unlabelled: int | None
     border_class: int | None
+    rim_vox: int = 0
 
     def find_cells(self, roi: Roi) -> NDArray[np.bool_]:
         """Return which voxels of a box belong to cells."""
@@ -121,8 +123,6 @@ class Weigher:
         2: each section by itself.
     w0, sigma_vox : float
         Of the border term; without w0 it is 0 everywhere.
-    field_border_vox : int
-        Voxels at the edges along y and x that nobody annotated.
     """
 
     def __init__(
@@ -136,9 +136,7 @@ class Weigher:
         ndim: int,
         w0: float,
         sigma_vox: float,
-        field_border_vox: int = 0,
     ) -> None:
-        self.field_border_vox = field_border_vox
         self.annotation, self.border, self.target = annotation, border, target
         self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
         self.w0, self.sigma_vox = w0, sigma_vox
@@ -284,8 +282,8 @@ class Weigher:
     def _is_in_field(self, roi: Roi) -> NDArray[np.bool_]:
         """Return which voxels of a box anybody annotated, shape (y, x)."""
         y, x = (
-            (np.arange(a, b) >= self.field_border_vox)
-            & (np.arange(a, b) < n - self.field_border_vox)
+            (np.arange(a, b) >= self.annotation.rim_vox)
+            & (np.arange(a, b) < n - self.annotation.rim_vox)
             for a, b, n in zip(roi.start[1:], roi.stop[1:], self.shape[1:], strict=True)
         )
         return np.asarray(y[:, None] & x)
