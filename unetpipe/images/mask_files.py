@@ -114,7 +114,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     if inside.size and inside.min() != inside.max():
         raise DataError(
             f"the mask {path} holds the values {inside.min()} to {inside.max()} beside "
-            "0; a mask holds 0 and one other: with many objects in a file, write "
-            "label_kind instances"
+            "0; a mask holds 0 and one other: save one with soft edges, or from JPEG, "
+            "with two values; with many objects in a file, write label_kind instances"
         )
     return mask

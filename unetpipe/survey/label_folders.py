@@ -61,8 +61,8 @@ def take_folder(
         parts = PurePosixPath(name.path).parts[:-1]
         starts = [k for k in range(len(parts)) if parts[k : k + len(wanted)] == wanted]
         if starts:
-            start, rest = starts[0], PurePosixPath(name.path).parts
-            plain = (*rest[:start], "labels", *rest[start + len(wanted) :])
+            stop, rest = starts[0] + len(wanted), PurePosixPath(name.path).parts
+            plain = (*rest[: stop - 1], "labels", *rest[stop:])
             read = read_name("/".join(plain))
             labels.append(replace(read, path=name.path, is_labels=True))
         else:
