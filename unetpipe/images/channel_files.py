@@ -124,8 +124,8 @@ class ClassFiles(ImageSource):
             if inside.size and inside.min() != inside.max():
                 raise DataError(
                     f"the mask {source.files[0]} holds the values {inside.min()} to "
-                    f"{inside.max()} beside 0; a mask of a class holds 0 and one other: "
-                    "save one with soft edges, or from JPEG, with two values"
+                    f"{inside.max()} beside 0; a mask of a class holds 0 and one "
+                    "other: save one with soft edges, or from JPEG, with two values"
                 )
             self._overlap += int(np.count_nonzero(classes[mask]))
             classes[mask] = number
