@@ -13,6 +13,7 @@ TORCH_CPU_WHEELS := https://download.pytorch.org/whl/cpu
 VENV := .venv
 EXPORT_VENV := .venv-export
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -29,7 +30,7 @@ MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
   tests/stages/test_ingest_parts.py \
   tests/training/test_loop.py tests/workflow/test_chain.py
 # One worker a processor; the tests of a file share what they have built.
-PYTEST := pytest --numprocesses auto --dist loadfile
+PYTEST := pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu gpu-check fix schema clean
 
@@ -41,10 +42,10 @@ venv: $(STAMP) ## Build the virtual environment; TORCH=cuda for the GPU build
 demo: venv ## Run the whole chain on the built-in phantom
 	snakemake
 
-test: venv ## Run the tests that take seconds
+test: $(TOOLS) ## Run the tests that take seconds
 	$(PYTEST) -m "$(FAST)"
 
-check: venv ## Format, lint, types, import contracts, workflow lint, audit, tests
+check: $(TOOLS) ## Format, lint, types, import contracts, workflow lint, audit, tests
 	ruff format --check .
 	ruff check .
 	mypy
@@ -54,17 +55,17 @@ check: venv ## Format, lint, types, import contracts, workflow lint, audit, test
 	.ci/audit
 	$(PYTEST) -m "$(FAST)"
 
-slow: venv ## Run the tests that take minutes, and all variants of quick ones
+slow: $(TOOLS) ## Run the tests that take minutes, and all variants of quick ones
 	timeout --signal INT --kill-after 60 $(SLOW_SECONDS) \
 	  $(PYTEST) -m "slow and not gpu and not cluster and not faults"
 
 # Starts a controller and four nodes on this machine; root, and Debian for the packages.
-test-slurm: venv ## Run the chain through a real SLURM on this machine
+test-slurm: $(TOOLS) ## Run the chain through a real SLURM on this machine
 	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
 	timeout --signal INT --kill-after 60 $(SLURM_SECONDS) \
 	  pytest -m "cluster and not faults" --numprocesses 0 tests/cluster
 
-faults: venv ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
+faults: $(TOOLS) ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
 	pip install --quiet --constraint constraints.txt --editable ".[slurm]"
 	UNETPIPE_KILLS=$(KILLS) timeout --signal INT --kill-after 60 $(FAULT_SECONDS) \
 	  pytest -m "faults and ($(or $(ONLY),not gpu))" --numprocesses 0 \
@@ -73,7 +74,7 @@ faults: venv ## Inject every fault; ONLY="not cluster" KILLS=2 for some of them
 
 # napari brings many packages, and a plugin for pytest: an environment of its own, which
 # sees what is in the usual one.
-test-napari: venv ## Open stores in napari; take a picture of its window with xvfb-run
+test-napari: $(TOOLS) ## Open stores in napari; take a picture of its window with xvfb-run
 	@test -x $(VENV)-napari/bin/pip || $(PYTHON) -m venv --clear $(VENV)-napari
 	@$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  >"$$($(VENV)-napari/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/usual.pth"
@@ -81,7 +82,7 @@ test-napari: venv ## Open stores in napari; take a picture of its window with xv
 	$(VENV)-napari/bin/python -m pytest -W ignore tests/viewer
 
 # bioimage.io's own library needs other versions than ours, so it has its own environment.
-test-export: venv ## Let bioimage.io's library and onnxruntime run exported networks
+test-export: $(TOOLS) ## Let bioimage.io's library and onnxruntime run exported networks
 	pip install --quiet --constraint constraints.txt --editable ".[export]"
 	test -x $(EXPORT_VENV)/bin/pip || $(PYTHON) -m venv $(EXPORT_VENV)
 	$(EXPORT_VENV)/bin/pip install --quiet --extra-index-url $(TORCH_CPU_WHEELS) \
@@ -91,7 +92,7 @@ test-export: venv ## Let bioimage.io's library and onnxruntime run exported netw
 	  pytest tests/stages/test_export_model.py
 
 # MONAI, which is measured against, is not needed for anything else.
-bench: venv ## Measure speed, memory and exactness; ONLY="engine memory" for some
+bench: $(TOOLS) ## Measure speed, memory and exactness; ONLY="engine memory" for some
 	@python -c "import monai" 2>/dev/null \
 	  || pip install --quiet --constraint constraints.txt --editable ".[bench]" \
 	  || echo "MONAI cannot be had now; its figures are left out" >&2
@@ -105,12 +106,12 @@ bench-gpu: ## The same on CUDA in less than 8 minutes
 gpu-check: ## Prove on a first GPU that results are right, in less than 8 minutes
 	$(PYTHON) -m tests.gpu_check $(ONLY)
 
-fix: venv ## Format, and mend what the linters can mend
+fix: $(TOOLS) ## Format, and mend what the linters can mend
 	ruff check --fix .
 	ruff format .
 	snakefmt workflow
 
-schema: venv ## Write the schemas and the tables of config/README.md
+schema: $(TOOLS) ## Write the schemas and the tables of config/README.md
 	python -m tests.reference config
 
 clean: ## Remove the virtual environment and caches, never results
@@ -149,6 +150,12 @@ $(STAMP): pyproject.toml constraints.txt
 	else \
 	  pip install --quiet --constraint constraints.txt torch; \
 	fi
-	@echo "Installing unetpipe and its tools"
+	@echo "Installing unetpipe"
+	@pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+# Who only runs the workflow needs none of these.
+$(TOOLS): $(STAMP)
+	@echo "Installing the developers' tools"
 	@pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@

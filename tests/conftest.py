@@ -47,3 +47,14 @@ def ctrl_c_counts() -> None:
     """Let Ctrl-C end what tests start: a shell has its background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it at the end."""
+    first = ("workflow", "network", "training")
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.parent.name
+        return first.index(room) if room in first else len(first)
+
+    items.sort(key=place)

@@ -464,8 +464,8 @@ def test_sections_of_background_are_warned_about(tmp_path, caplog):
     ids[1] = 0
     rows = rows_of(ingest(tmp_path / "cells", ids))
     training = Training(tmp_path / "unet", rows)()
-    (warning,) = training.record["warnings"]
-    assert warning == "1 training sections hold background only: cells section 1"
+    warning = "1 training sections hold background only: cells section 1"
+    assert warning in training.record["warnings"]
     assert warning in caplog.text
 
 
