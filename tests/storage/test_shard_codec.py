@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -281,3 +282,22 @@ def test_what_others_store_otherwise_is_left_to_zarr(tmp_path, made):
 def test_a_box_beyond_the_array_is_cut_as_zarr_cuts_it(stored):
     box = Roi((6, 0, 0), (12, 8, 9))
     assert read_roi(stored, box).shape == (2, 2, 8, 8)
+
+
+def test_any_number_of_threads_makes_the_same_file(monkeypatch):
+    voxels = np.random.default_rng(0).integers(0, 9, (1, 7, 20, 20)).astype(np.uint8)
+    form = ShardFormat((1, 2, 4, 4), (1, 8, 20, 20), voxels.dtype, 1)
+    made, pools = [], []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, num_threads, name):
+            pools.append(num_threads)
+            super().__init__(num_threads, name)
+
+    module = "unetpipe.storage.shard_codec"
+    monkeypatch.setattr(f"{module}.ThreadPoolExecutor", Pool)
+    for number in (1, 2, 3, 64):
+        monkeypatch.setattr(f"{module}.num_processors", lambda number=number: number)
+        made.append(b"".join(form.encode(voxels)))
+    assert pools == [1, 2, 3, 4]
+    assert len(set(made)) == 1

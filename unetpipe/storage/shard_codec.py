@@ -11,8 +11,9 @@ zarr-python writes it too, but takes twice the time, most of it in one thread.
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
+from unetpipe.runtime.machine import num_processors
+
 # Offset and length of a chunk that is not there: it reads as the fill value.
 MISSING = 2**64 - 1
+# That compress a shard; one would not keep up with a fast GPU.
+MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +59,28 @@ class ShardFormat:
             The shard's voxels; shorter than the shard at the end of the array, where
             chunks are filled up with 0, and those quite outside are left out.
         """
-        compress = Zstd(level=self.level).encode
         counts = tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
         index = np.full((*counts, 2), MISSING, "<u8")
         pieces, offset = [], 0
-        for place, chunk in self._chunks(voxels):
-            piece = bytes(compress(chunk))
+        for place, piece in self._compressed(voxels):
             index[place] = offset, len(piece)
             pieces.append(piece)
             offset += len(piece)
         table = index.tobytes()
         checksum = int(google_crc32c.value(table)).to_bytes(4, "little")
         return [*pieces, table, checksum]
+
+    def _compressed(
+        self, voxels: NDArray[Any]
+    ) -> Iterator[tuple[tuple[int, ...], bytes]]:
+        """Yield compressed chunks in order, a few of them at a time."""
+        compress = Zstd(level=self.level).encode
+        chunks, num_threads = self._chunks(voxels), min(MOST_THREADS, num_processors())
+        with ThreadPoolExecutor(num_threads, "encode") as pool:
+            while group := list(islice(chunks, 2 * num_threads)):
+                places, arrays = zip(*group, strict=True)
+                pieces = pool.map(lambda chunk: bytes(compress(chunk)), arrays)
+                yield from zip(places, pieces, strict=True)
 
     def decode(self, path: Path, inside: tuple[slice, ...], out: NDArray[Any]) -> None:
         """Fill an array with a part of a shard's file, chunk by chunk.
