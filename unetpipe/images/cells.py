@@ -8,6 +8,7 @@ from unetpipe.images.channel_files import open_channel_files
 from unetpipe.images.files import (
     FILE_AXIS,
     HDF5_CELL,
+    PICTURE_SUFFIXES,
     SECTION_SUFFIXES,
     TIFF_SUFFIXES,
     find_files,
@@ -17,15 +18,17 @@ from unetpipe.images.files import (
     sections_of,
     without_hidden,
 )
+from unetpipe.images.formats import CONVERTED, OPENERS, opener_of
 from unetpipe.images.hdf5 import Hdf5Source
 from unetpipe.images.id_map import MappedSource
 from unetpipe.images.mask_files import MaskFiles
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import open_tiff
-from unetpipe.images.zarr_store import ZarrSource
+from unetpipe.images.zarr_store import ZarrSource, is_zipped_zarr
 
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
+ZIPPED = (".zip", ".ozx")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 MAPPED_TO = "->"  # between the dataset of pieces and the table of their objects
 
@@ -96,7 +99,8 @@ def open_mask_files(cell: str, root: Path) -> MaskFiles:
 def _not_found(cell: str, root: Path) -> DataError:
     """Return an error that names what is there instead."""
     some = islice(root.rglob("*"), LOOKED_AT)
-    readable = (*SECTION_SUFFIXES, *HDF5_SUFFIXES, ".gz", ".zip")
+    readable = {*TIFF_SUFFIXES, *SECTION_SUFFIXES, *HDF5_SUFFIXES, ".gz", *ZIPPED}
+    readable |= {*PICTURE_SUFFIXES, *OPENERS, *CONVERTED}
     files = (p for p in without_hidden(some, root) if p.suffix.lower() in readable)
     near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
@@ -113,7 +117,12 @@ def _open(
     if len(paths) == 1 and path.is_dir():
         if is_zarr(path):
             return ZarrSource(path)
+        _refuse_n5(path)
         return _open_sections(sections_of(path), cell, colours)
+    if len(paths) == 1 and not dataset and (opener := opener_of(path)):
+        return opener(path)
+    if len(paths) == 1 and path.suffix.lower() in ZIPPED and is_zipped_zarr(path):
+        return ZarrSource(path)
     if len(paths) == 1 and HDF5_CELL.match(path.name):
         return _open_hdf5(path, dataset)
     if len(paths) == 1 and path.suffix.lower() in TIFF_SUFFIXES:
@@ -122,7 +131,8 @@ def _open(
         raise DataError(
             f"{cell!r} names {path}, which is packed; unpack it, or give it as `source`"
         )
-    wrong = [p for p in paths if p.suffix.lower() not in SECTION_SUFFIXES or p.is_dir()]
+    known = (*SECTION_SUFFIXES, *PICTURE_SUFFIXES)
+    wrong = [p for p in paths if p.suffix.lower() not in known or p.is_dir()]
     if wrong:
         raise DataError(
             f"{cell!r} names {wrong[0]}{_and_more(wrong)}, which cannot be read as "
@@ -130,6 +140,17 @@ def _open(
             "file.h5:dataset, OME-Zarr, or a folder or pattern of PNG or TIFF sections"
         )
     return _open_sections(paths, cell, colours)
+
+
+def _refuse_n5(path: Path) -> None:
+    """Say of N5 that it is to be converted: it looks like a folder of nothing."""
+    for folder in (path, *list(path.parents)[:2]):
+        about = folder / "attributes.json"
+        if folder.suffix == ".n5" or (about.is_file() and '"n5"' in about.read_text()):
+            raise DataError(
+                f"{path} is N5, which is not read; convert it to OME-Zarr (n5-zarr of "
+                "Fiji, or tensorstore)"
+            )
 
 
 def _open_sections(paths: list[Path], cell: str, colours: bool | None) -> ImageSource:

@@ -19,7 +19,8 @@ TIFF_SUFFIXES = (
     *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".scn", ".ndpi", ".qptiff"),
     *(".bif", ".lsm", ".stk"),
 )
-HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".gif")  # sections, where are no others
+HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf|ims)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 
 # Parts of a path that tell channels, or sections, apart; or list the channels.
@@ -210,6 +211,12 @@ def sections_of(folder: Path) -> list[Path]:
     ]
     for path in files:
         check_link(path)
+    if not files:
+        files = [
+            path
+            for path in without_hidden(folder.iterdir(), folder)
+            if path.suffix.lower() in PICTURE_SUFFIXES
+        ]
     kinds = sorted({path.suffix.lower() for path in files})
     if len(kinds) > 1:
         raise DataError(

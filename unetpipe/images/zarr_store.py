@@ -2,6 +2,7 @@
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
@@ -49,7 +50,7 @@ class ZarrSource(ImageSource):
     def __init__(self, path: Path, *, level: int = 0) -> None:
         self._path = path
         try:
-            node: Any = zarr.open(path, mode="r")
+            node: Any = _open_node(path)
             if isinstance(node, zarr.Group):
                 node = self._adopt(describe_group(path, node, level))
             elif level:
@@ -69,8 +70,12 @@ class ZarrSource(ImageSource):
                 f"{path} is not a Zarr store of images that can be read "
                 f"({type(error).__name__}: {error}); write or copy it again"
             ) from error
-        self.files = tuple(p for m in METADATA for p in sorted(path.rglob(m)))
         self.granule = tuple(self._array.chunks)
+        self._is_zipped = path.is_file()
+        if self._is_zipped:
+            self.files, self._folder = (path,), path
+            return
+        self.files = tuple(p for m in METADATA for p in sorted(path.rglob(m)))
         self._folder = _folder_of(self._array)
         self._find_chunks()
 
@@ -90,14 +95,20 @@ class ZarrSource(ImageSource):
 
     def all_files(self) -> tuple[Path, ...]:
         """Return metadata and the files of all chunks."""
-        return (*self.files, *sorted(self._chunk_files()))
+        return (
+            self.files
+            if self._is_zipped
+            else (*self.files, *sorted(self._chunk_files()))
+        )
 
     def recorded(self) -> tuple[Path, ...]:
         """Return metadata, and the folder of all chunks: there may be millions."""
-        return (*self.files, self._folder)
+        return self.files if self._is_zipped else (*self.files, self._folder)
 
     def warnings(self) -> list[str]:
         """Say how many chunks are not there."""
+        if self._is_zipped:
+            return []
         pairs = zip(self.shape, self._array.shards or self._array.chunks, strict=True)
         expected = prod(-(-length // chunk) for length, chunk in pairs)
         found = sum(1 for _ in self._chunk_files())
@@ -138,7 +149,7 @@ class ZarrSource(ImageSource):
             and self._array.dtype.isnative
             and self._array.dtype.kind in "iuf"
             and size <= LARGEST_CHUNK_BYTES
-            and not self.remarks
+            and not (self.remarks or self._is_zipped)
         )
 
     @property
@@ -167,6 +178,27 @@ class ZarrSource(ImageSource):
 
     def _chunk_files(self) -> Iterator[Path]:
         return _chunk_files(self._array, self._folder)
+
+
+def is_zipped_zarr(path: Path) -> bool:
+    """Return whether a zip file holds a Zarr store, at its top or in one folder."""
+    return _zarr_inside(path) is not None
+
+
+def _zarr_inside(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            names = [name for name in packed.namelist() if name.count("/") <= 1]
+    except zipfile.BadZipFile:
+        return None
+    stores = [n.rpartition("/")[0] for n in names if n.rpartition("/")[2] in METADATA]
+    return min(stores, key=len, default=None)
+
+
+def _open_node(path: Path) -> Any:
+    if not path.is_file():
+        return zarr.open(path, mode="r")
+    return zarr.open(zarr.storage.ZipStore(path), mode="r", path=_zarr_inside(path))
 
 
 def _dimension_letters(array: Any) -> str:

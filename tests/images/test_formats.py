@@ -1,0 +1,161 @@
+"""Formats of other fields, written by their own libraries."""
+
+import builtins
+import importlib
+import zipfile
+
+import h5py
+import imagecodecs
+import numpy as np
+import pytest
+import zarr
+
+from unetpipe.errors import DataError
+from unetpipe.images import open_image
+
+VOXELS = np.random.default_rng(0).integers(1, 250, (5, 32, 40), np.uint8)
+
+
+def read(cell, root, **options):
+    with open_image(cell, root, **options) as image:
+        box = image.read_box(1, 4, slice(3, 30), slice(5, 39))
+        whole = image.read_sections(0, image.zyx[0])
+        np.testing.assert_array_equal(box, whole[:, 1:4, 3:30, 5:39])
+        return whole, image
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_nifti_is_read_with_its_size(tmp_path, ending):
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(VOXELS.T, np.diag([4e-6, 4e-6, 5e-5, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / f"a.{ending}")
+    found, opened = read(f"a.{ending}", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
+    assert opened.voxel_size_nm == pytest.approx((50, 4, 4), rel=1e-6)
+
+
+def test_mrc_is_read_with_its_size(tmp_path):
+    mrcfile = pytest.importorskip("mrcfile")
+    with mrcfile.new(tmp_path / "a.mrc") as file:
+        file.set_data(VOXELS.astype(np.int16))
+        file.set_volume()
+        file.voxel_size = (40.0, 40.0, 500.0)
+    found, opened = read("a.mrc", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
+    assert opened.voxel_size_nm == pytest.approx((50, 4, 4))
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_nrrd_is_read_with_its_size(tmp_path, encoding):
+    nrrd = pytest.importorskip("nrrd")
+    header = {"space directions": np.diag([4.0, 4.0, 50.0]), "encoding": encoding}
+    header |= {"space dimension": 3, "space units": ["nm"] * 3}
+    nrrd.write(str(tmp_path / "a.nrrd"), VOXELS.T.astype(np.uint16), header)
+    found, opened = read("a.nrrd", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
+    assert opened.voxel_size_nm == pytest.approx((50, 4, 4))
+
+
+def letters(text):
+    return np.array(list(str(text)), "S1")
+
+
+def write_imaris(path):
+    with h5py.File(path, "w") as file:
+        for c in range(2):
+            place = f"DataSet/ResolutionLevel 0/TimePoint 0/Channel {c}"
+            padded = np.zeros((8, 64, 64), np.uint8)
+            padded[:5, :32, :40] = VOXELS + c
+            data = file.create_dataset(f"{place}/Data", data=padded, chunks=(8, 32, 32))
+            for axis, length in zip("ZYX", VOXELS.shape, strict=True):
+                data.parent.attrs[f"ImageSize{axis}"] = letters(length)
+            about = file.create_group(f"DataSetInfo/Channel {c}")
+            about.attrs["Name"] = letters(("DAPI", "GFP")[c])
+        about = file.create_group("DataSetInfo/Image")
+        about.attrs["Unit"] = letters("um")
+        for k, length in enumerate((40 * 0.004, 32 * 0.004, 5 * 0.05)):
+            about.attrs[f"ExtMin{k}"] = letters(1.0)
+            about.attrs[f"ExtMax{k}"] = letters(1.0 + length)
+
+
+def test_imaris_is_read_without_its_padding(tmp_path):
+    write_imaris(tmp_path / "a.ims")
+    found, opened = read("a.ims", tmp_path)
+    np.testing.assert_array_equal(found, np.stack([VOXELS, VOXELS + 1]))
+    assert opened.channel_names == ("DAPI", "GFP")
+    assert opened.voxel_size_nm == pytest.approx((50, 4, 4))
+    place = "a.ims:DataSet/ResolutionLevel 0/TimePoint 0/Channel 1/Data"
+    with open_image(place, tmp_path) as image:
+        assert image.shape == (1, 8, 64, 64)
+
+
+@pytest.mark.parametrize("ending", ["ozx", "zip"])
+@pytest.mark.parametrize("folder", ["", "a.ome.zarr/"])
+def test_a_zipped_ome_zarr_is_read(tmp_path, ending, folder):
+    group = zarr.create_group(tmp_path / "store")
+    group.create_array("0", data=VOXELS, chunks=(2, 16, 16))
+    axes = [{"name": n, "type": "space", "unit": "nanometer"} for n in "zyx"]
+    scale = [{"type": "scale", "scale": [50, 4, 4]}]
+    level = {"path": "0", "coordinateTransformations": scale}
+    group.attrs["ome"] = {"multiscales": [{"axes": axes, "datasets": [level]}]}
+    with zipfile.ZipFile(tmp_path / f"a.{ending}", "w") as packed:
+        for path in sorted((tmp_path / "store").rglob("*")):
+            if path.is_file():
+                name = path.relative_to(tmp_path / "store").as_posix()
+                packed.write(path, f"{folder}{name}")
+    found, opened = read(f"a.{ending}", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
+    assert opened.voxel_size_nm == (50, 4, 4)
+    assert [path.name for path in opened.files] == [f"a.{ending}"]
+
+
+@pytest.mark.parametrize("ending", ["bmp", "gif", "jpg"])
+def test_pictures_are_sections_where_there_are_no_others(tmp_path, ending):
+    encode = {
+        "bmp": imagecodecs.bmp_encode,
+        "gif": imagecodecs.gif_encode,
+        "jpg": lambda a: imagecodecs.jpeg_encode(a, level=100),
+    }[ending]
+    flat = VOXELS // 128 * 255
+    (tmp_path / "s").mkdir()
+    for z, section in enumerate(flat):
+        (tmp_path / "s" / f"{z}.{ending}").write_bytes(encode(section))
+    for cell in ("s", f"s/*.{ending}"):
+        found, opened = read(cell, tmp_path)
+        assert opened.shape == (1, *VOXELS.shape)
+        if ending != "jpg":
+            np.testing.assert_array_equal(found[0], flat)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mrc", "a.nrrd", "a.ims"])
+def test_what_is_damaged_is_refused_by_name(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00nothing of the kind" * 99)
+    with pytest.raises(DataError, match=rf"{name} is truncated, or no "):
+        open_image(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("a.nii.gz", "nibabel"), ("a.mrc", "mrcfile"), ("a.nrrd", "pynrrd")],
+)
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, name, package):
+    def refuse(wanted, *_):
+        raise ImportError(wanted)
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"pip install {package}"):
+        open_image(name, tmp_path)
+    assert builtins.__import__ is not refuse
+
+
+def test_formats_to_convert_are_named(tmp_path):
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
+    with pytest.raises(DataError, match=r"a\.czi is Zeiss CZI, which is not read; con"):
+        open_image("a.czi", tmp_path)
+    (tmp_path / "v.n5/raw").mkdir(parents=True)
+    (tmp_path / "v.n5/raw/attributes.json").write_text('{"dataType": "uint8"}')
+    for cell in ("v.n5", "v.n5/raw"):
+        with pytest.raises(DataError, match="is N5, which is not read; convert it"):
+            open_image(cell, tmp_path)
