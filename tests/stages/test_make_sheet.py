@@ -728,7 +728,7 @@ def test_objects_in_a_background_are_not_scored_as_membranes(
         write(folder / "labels" / f"{k}.tif", labels)
     config = make().config
     assert config.training.validation_metric == metric
-    assert config.segmentation.smallest_object_vox == (0 if is_scored else "auto")
+    assert config.segmentation.smallest_object_vox == "auto"
     assert config.evaluation.isbi_scores is is_scored
 
 

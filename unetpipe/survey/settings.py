@@ -31,7 +31,6 @@ NARROWEST = 16
 SMALL_PATCH: Zyx = (1, 412, 412)  # what the project's own small trainings take
 ISOTROPIC = 3.0
 MANY_TOUCH = 0.1  # of the objects, from which on they are cut apart
-SPECK = 1 / 20  # of the size of an object
 MEANINGS = {
     "v_rand": "V_Rand, which sees membranes",
     "f1": "F1 of the objects",
@@ -180,17 +179,6 @@ def choose_scores(
     found = [Setting("training.validation_metric", suited.metric, why)]
     if suited.metric in ("f1", "seg"):
         found += choose_objects(touching)
-    elif suited.metric == "dice" and kind.label_kind == "binary" and cells:
-        size = sum(v.cell_voxels for v in prints) / cells
-        smallest = max(1, round(size * SPECK))
-        found.append(
-            Setting(
-                "segmentation.smallest_object_vox",
-                smallest,
-                f"pieces have {size:.0f} voxels on average; what is smaller than a "
-                f"{round(1 / SPECK)}th of that is taken for a speck",
-            )
-        )
     if suited.metric != "v_rand":
         why = "these scores are for membranes between cells"
         found.append(Setting("evaluation.isbi_scores", False, why))
