@@ -103,6 +103,49 @@ def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
             (finished.folder / name).write_text(text)
 
 
+def test_moving_a_module_reruns_nothing(finished):
+    package, aside = finished.folder / "unetpipe", finished.folder / "as_it_was"
+    shutil.copytree(package, aside)
+    try:
+        (package / "corners").mkdir()
+        (package / "corners" / "__init__.py").write_text('"""A room more."""\n')
+        (package / "tiling" / "boxes.py").rename(package / "corners" / "zyx.py")
+        for path in package.rglob("*.py"):
+            text = path.read_text()
+            path.write_text(
+                text.replace("unetpipe.tiling.boxes", "unetpipe.corners.zyx")
+            )
+        assert finished.planned() == {}
+    finally:
+        shutil.rmtree(package)
+        aside.rename(package)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("\t3\ttest\t", "\t3\tpredict\t", id="role"),
+        pytest.param("\t0-1\ttrain\t", "\t0\ttrain\t", id="sections"),
+        pytest.param("\t3\ttest\t\t", "\t3\ttest\t1\t", id="fold"),
+    ],
+)
+def test_what_a_section_is_used_for_stores_no_volume_anew(finished, old, new):
+    sheet = finished.folder / "config/tiny.tsv"
+    before = finished.edit("config/tiny.tsv", old, new)
+    if new.endswith("\t1\t"):  # a fold has all its roles
+        sheet.write_text(
+            sheet.read_text()
+            .replace("train\t\t", "train\t1\t")
+            .replace("validate\t\t", "validate\t1\t")
+        )
+    try:
+        planned = finished.planned()
+        assert planned
+        assert not {"download_dataset", "ingest_volume"} & set(planned)
+    finally:
+        sheet.write_text(before)
+
+
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
