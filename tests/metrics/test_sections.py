@@ -116,7 +116,7 @@ def test_a_stack_without_cells_has_no_best_threshold():
 def test_the_best_score_is_the_highest_or_for_errors_the_lowest():
     thresholds, scores = np.array([0.1, 0.2, 0.3]), np.array([[0.5, 0.7, 0.7]])
     curve = ThresholdCurve.macro("v_rand", thresholds, scores)
-    assert curve.best() == (0.2, 0.7)
+    assert curve.best() == (0.3, 0.7), "of a draw that nearest to 0.5"
     curve = ThresholdCurve.macro("error", thresholds, scores, higher_is_better=False)
     assert curve.best() == (0.1, 0.5)
 

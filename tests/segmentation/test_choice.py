@@ -112,9 +112,9 @@ def test_scores_are_those_of_the_metrics_at_the_choice(stored, truth):
 
 
 def test_thresholds_lie_between_0_and_1():
-    assert THRESHOLDS[0] == 0.05
-    assert THRESHOLDS[9] == 0.5
-    assert THRESHOLDS[-1] == 0.95
+    assert THRESHOLDS[0] == 0.1
+    assert THRESHOLDS[4] == 0.5
+    assert THRESHOLDS[-1] == 0.9
 
 
 def dumb_bells():

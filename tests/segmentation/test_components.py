@@ -17,6 +17,15 @@ def test_the_mask_is_what_the_metrics_threshold(threshold):
     assert mask.sum() == pytest.approx(255 * (1 - threshold), abs=1.5)
 
 
+def test_a_value_that_equals_a_threshold_is_not_above_it():
+    stored = np.arange(256, dtype=np.uint8)
+    for tenths in range(11):
+        mask = threshold_mask(stored, tenths / 10)
+        assert mask.tolist() == [10 * n > 255 * tenths for n in range(256)]
+        above = as_probability(stored).astype(np.float64) > tenths / 10
+        np.testing.assert_array_equal(above, mask)
+
+
 NOTHING_SET = {"threshold": None, "smallest_object_vox": "auto"}
 
 

@@ -133,39 +133,81 @@ def test_every_score_tells_how_sure_it_is(by_chunk):
             assert score <= high + 1e-12
 
 
-def test_thresholds_are_chosen_on_validation_and_applied_to_test(by_chunk):
-    for predictor in ("unet", "grey value"):
-        of_validation, of_test = (
-            find_row(by_chunk[0]["tables"], role, predictor, "v_rand")
-            for role in ("validate", "test")
-        )
-        assert of_test["chosen"]["threshold"] == of_validation["best"]["threshold"]
-        assert of_test["chosen"]["score"] <= of_test["best"]["score"]
+def test_a_baseline_s_threshold_is_chosen_on_validation_and_applied_to_test(by_chunk):
+    of_validation, of_test = (
+        find_row(by_chunk[0]["tables"], role, "grey value", "v_rand")
+        for role in ("validate", "test")
+    )
+    assert of_test["chosen"]["threshold"] == of_validation["best"]["threshold"]
+    assert of_test["chosen"]["score"] <= of_test["best"]["score"]
 
 
-def test_the_model_s_own_thresholds_win(cells, tmp_path):
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+def test_all_scores_of_the_network_are_those_of_the_delivered_masks(
+    cells, tmp_path, threshold
+):
+    """One row, one threshold; the best of the scored sections is told apart."""
     labels, _, probability = cells
     scored = Scored(
-        tmp_path, probability, labels, kind="instances", thresholds={"v_rand": 0.8}
+        *(tmp_path, probability, labels),
+        kind="instances",
+        threshold=threshold,
+        thresholds={"v_rand": 0.9, "pixel_error": 0.1},
     )
-    record = scored.evaluate(("validate", [0]), ("test", [1]), warping_error=False)
+    record = scored.evaluate(("validate", [0]), ("test", [1]), warping_error=True)
+    for table in record["tables"] + record["objects"]:
+        for row in table["rows"]:
+            if row["predictor"] == "unet":
+                assert row["chosen"]["threshold"] == threshold, row["metric"]
     row = find_row(record["tables"], "test", "unet", "v_rand")
-    assert row["chosen"]["threshold"] == 0.8
-    row = find_row(record["tables"], "test", "unet", "v_info")
-    best = find_row(record["tables"], "validate", "unet", "v_info")["best"]
-    assert row["chosen"]["threshold"] == best["threshold"]
+    assert row["best"]["score"] >= row["chosen"]["score"]
 
 
-def test_without_validation_rows_only_the_best_is_shown(cells, tmp_path, caplog):
+def test_a_score_that_is_not_known_at_the_masks_threshold_is_no_other_one(
+    cells, tmp_path
+):
+    labels, _, probability = cells
+    scored = Scored(tmp_path, probability, labels, kind="instances", threshold=0.37)
+    record = scored.evaluate(("test", None), warping_error=False)
+    row = find_row(record["tables"], "test", "unet", "v_rand")
+    assert row["chosen"] == {"threshold": 0.37, "score": None}
+    row = find_row(record["tables"], "test", "unet", "dice_class_1")
+    assert row["chosen"]["score"] > 0
+
+
+def test_without_validation_rows_the_masks_are_scored_all_the_same(
+    cells, tmp_path, caplog
+):
     labels, _, probability = cells
     scored = Scored(tmp_path, probability, labels, kind="instances")
     with caplog.at_level("INFO"):
         record = scored.evaluate(("test", None), warping_error=False)
     row = find_row(record["tables"], "test", "unet", "v_rand")
-    shown = f"test sections: pixel_error .*, v_rand {row['best']['score']:.4g}, .*f1 "
+    shown = f"test sections: pixel_error .*, v_rand {row['chosen']['score']:.4g}, .*f1 "
     assert [bool(re.match(shown, line)) for line in caplog.messages].count(True) == 1
-    assert row["chosen"] is None
-    assert row["interval_of"] == "best"
+    assert row["chosen"]["threshold"] == 0.5
+    assert row["interval_of"] == "chosen"
+
+
+def test_a_network_that_loses_to_a_baseline_is_told(tmp_path, caplog):
+    labels = np.zeros((1, 64, 64), np.uint32)
+    for number, (y, x) in enumerate(np.ndindex(3, 3), start=1):
+        labels[0, 4 + 20 * y : 16 + 20 * y, 4 + 20 * x : 16 + 20 * x] = number
+    image = np.where(labels > 0, 200, 20).astype(np.uint8)
+    noise = np.random.default_rng(0).random(labels.shape)
+    scored = Scored(
+        *(tmp_path, 0.4 * (labels > 0) + 0.6 * noise, labels),
+        kind="instances",
+        image=image,
+    )
+    with caplog.at_level("WARNING"):
+        record = scored.evaluate(isbi_scores=False)
+    told = "\n".join(record["warnings"])
+    assert "Otsu, which needs no training, has dice_class_1 1.000" in told
+    assert "where 9 are annotated" in told
+    assert set(record["warnings"]) <= set(caplog.messages)
+    perfect = Scored(tmp_path / "b", (labels > 0) * 1.0, labels, kind="instances")
+    assert perfect.evaluate(isbi_scores=False)["warnings"] == []
 
 
 def test_the_record_says_what_was_scored(by_chunk):

@@ -72,6 +72,7 @@ class AugmentationConfig(Section):
     """Largest random shift beyond the random crop, in voxels."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
     """Largest rotation in the section plane, in degrees."""
+    # DEPARTS: the paper shifts, rotates, deforms and varies grey values, without flips.
     flip: bool = True
     """Mirror along y and x at random."""
     elastic_sigma_vox: Annotated[float, Field(ge=0)] = 10.0

@@ -68,8 +68,6 @@ class Counts:
         Whether a constant map is scored too.
     threshold : float or None
         At which the foreground probability became a mask; None with more classes.
-    model_thresholds : dict
-        Metric -> threshold that the network's validation rows chose.
     border_vox : int
         How far the field of interest stays from the edge.
     """
@@ -82,20 +80,23 @@ class Counts:
     baseline: GreyBaseline | None
     has_constant: bool
     threshold: float | None
-    model_thresholds: dict[str, float]
     border_vox: int
 
     def chosen(self, predictor: str) -> dict[str, float]:
-        """Return the thresholds of a predictor that scored best on validation rows.
+        """Return the threshold at which a predictor is scored, by metric.
 
-        The model remembers those of most metrics; the others, and those of baselines,
-        come from the validation rows of this volume, if there are any.
+        The network's is that of the masks that were delivered, the same for all scores.
+        A baseline delivers none: each score takes what is best on the validation rows
+        of this volume, if there are any.
         """
+        if predictor == OURS and self.threshold is not None:
+            metrics = {
+                m for of_role in self.curves.values() for m in of_role.get(OURS, {})
+            }
+            return dict.fromkeys(metrics, self.threshold)
         curves = self.curves.get("validate", {}).get(predictor, {})
         best = {metric: curve.best().threshold for metric, curve in curves.items()}
-        known = self.model_thresholds if predictor == OURS else {}
-        defined = {metric: t for metric, t in best.items() if not math.isnan(t)}
-        return {**defined, **known}
+        return {metric: t for metric, t in best.items() if not math.isnan(t)}
 
 
 def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> Counts:
@@ -141,7 +142,6 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
         baseline=baseline,
         has_constant=evaluation.baselines,
         threshold=volume.records.segmentation.threshold if is_binary else None,
-        model_thresholds=volume.records.model.thresholds,
         border_vox=volume.border_vox,
     )
 
@@ -203,8 +203,10 @@ def describe_sections(counts: Counts) -> Iterator[SectionTerms]:
         for name, by_metric in counts.curves[role].items():
             chosen = counts.chosen(name)
             for metric, curve in by_metric.items():
+                at = chosen.get(metric)
+                is_known = at is not None and curve.has(at)
                 yield describe_terms(
-                    role, name, curve, sections=scored, chosen=chosen.get(metric)
+                    role, name, curve, sections=scored, chosen=at if is_known else None
                 )
 
 

@@ -72,10 +72,19 @@ def threshold_rows(
     curves : dict
         Metric -> curve over thresholds on the scored sections.
     chosen : dict
-        Metric -> threshold that scored best on validation sections; may lack some.
+        Metric -> threshold of the delivered masks, of baselines that which scored best
+        on validation sections; may lack some.
     """
     for metric, curve in curves.items():
         threshold, best = chosen.get(metric), curve.best()
+        if threshold is not None and not curve.has(threshold):
+            # Of masks cut between two thresholds of the curve this score is not known.
+            told = (threshold, math.nan)
+            num_sections = len(curve.per_section)
+            yield make_row(
+                predictor, metric, best=best, chosen=told, num_sections=num_sections
+            )
+            continue
         shown = best.threshold if threshold is None else threshold
         yield make_row(
             predictor,

@@ -136,6 +136,10 @@ class ThresholdCurve:
         values: Scores = self.per_section[:, self.index_of(threshold)]
         return values
 
+    def has(self, threshold: float) -> bool:
+        """Say whether the curve was computed at a threshold."""
+        return bool((np.abs(self.thresholds - threshold) <= _SAME_THRESHOLD).any())
+
     def index_of(self, threshold: float) -> int:
         """Find a threshold in the curve.
 

@@ -83,8 +83,10 @@ class Line(Published, Generic[S]):
     """At the threshold that is best on these very sections: it flatters. Null where
     the metric has no threshold."""
     chosen: S | None
-    """At the threshold that validation sections or the configuration chose: the one
-    to cite for test sections. Null if nothing chose one."""
+    """Of the network, at the threshold of the delivered masks, which validation
+    sections, the configuration or the default of 0.5 chose: the one to cite. Of
+    baselines, at the threshold that validation sections chose; null if there are none.
+    """
     per_section: Scores | None
     """The score of each of the table's sections, at the chosen threshold, else at the
     best. Null where sections have no scores of their own."""
@@ -242,6 +244,9 @@ class Metrics(Record):
     """By metric."""
     role_sections: dict[Role, Sections]
     """Section numbers, from 0, that were scored."""
+    warnings: tuple[str, ...] = ()
+    """What looks like a mistake: worse than a baseline, far more or fewer objects than
+    are annotated, a class that is never predicted."""
     left_out: Sections
     """Sections with unlabelled voxels: without scores over thresholds."""
     tables: tuple[Table, ...]

@@ -31,6 +31,8 @@ class ObjectSettings(Value):
     smallest_object_vox: int = 0
     largest_hole_vox: int = 0
     class_thresholds: dict[int, float] | None = None
+    block_shards: Zyx | None = None
+    """Of a watershed, whose floods meet where blocks do."""
 
 
 class SegmentationIdentity(Value):

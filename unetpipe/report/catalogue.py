@@ -74,6 +74,7 @@ CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
     "voxel_size_x_nm": (float, "the same along x"),
     "num_objects": (int, "objects that were found"),
     "threshold": (float, "of the foreground probability; empty with several classes"),
+    "warnings": (str, "what looks like a mistake in its scores; empty if nothing"),
     "scores_of": (str, "whose scores follow: `test` sections, else `validate`"),
     **dict.fromkeys(SCORES, (float, "score at the chosen threshold; defined above")),
     "image": (str, "store of the image; empty where it is there no more"),
@@ -255,7 +256,8 @@ def _score_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
             if row.predictor == OURS and row.metric in SCORES and row.chosen
         }
         if found:
-            return {"scores_of": role, **found}
+            warnings = "; ".join(scores.warnings) if scores else ""
+            return {"warnings": warnings or None, "scores_of": role, **found}
     return {}
 
 

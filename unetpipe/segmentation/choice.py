@@ -29,14 +29,13 @@ from unetpipe.tiling.quantised import threshold_mask
 
 ObjectScore = Literal["seg", "f1"]
 
-# Of the foreground probability; stored values are 1/255 apart.
-THRESHOLDS = tuple(k / 20 for k in range(1, 20))
+# Of the foreground probability: those at which all scores are computed, so that one row
+# of scores has one threshold.
+THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 # Objects of fewer voxels are dropped; a size is at most half of small true objects.
 SMALLEST_SIZES = (0, *(2**k for k in range(2, 17)))
 LARGEST_SHARE = 0.5
 FEW_TRUE_OBJECTS = 0.05  # of which a size may drop none: the smallest in twenty
-# For a watershed, which takes longer.
-FEWER_THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 SEED_DISTANCES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 
 
@@ -164,13 +163,12 @@ class ObjectSearch:
     ) -> None:
         self.rule = rule
         smallest, distance = rule.smallest_object_vox, rule.seed_distance_vox
-        grid: Sequence[float] = THRESHOLDS
         sizes: Sequence[int] = SMALLEST_SIZES if smallest is None else (smallest,)
         distances: Sequence[float | None] = (None,)
         if rule.method == "watershed":
-            grid, sizes = FEWER_THRESHOLDS, (smallest or 0,)
+            sizes = (smallest or 0,)
             distances = SEED_DISTANCES if distance is None else (distance,)
-        self.thresholds = tuple(thresholds or grid)
+        self.thresholds = tuple(thresholds or THRESHOLDS)
         self.ways = [
             [Candidate(threshold, size, depth) for size in sizes]
             for threshold in self.thresholds

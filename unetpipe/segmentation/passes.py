@@ -61,7 +61,7 @@ ARITHMETIC = tuple(
         *("watershed", "watershed_blocks", "classes", "thresholds"),
     )
 )
-UNSAID = {"choose_by", "parts", "block_shards"}  # change no stored bit
+UNSAID = {"choose_by", "parts"}  # change no stored bit
 ONCE: Zyx = (0, 0, 0)
 
 
@@ -116,6 +116,8 @@ class Segmentation:
             Model.read(inputs.model_json).thresholds,
         )
         said = {key: value for key, value in filled.items() if key not in UNSAID}
+        if filled["method"] != "watershed":  # whose floods meet where blocks do
+            del said["block_shards"]
         self.settings = ObjectSettings.model_validate(said)
         identity = SegmentationIdentity(
             prediction=predicted.identity_sha256,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
+from unetpipe.evaluation.oddities import find_oddities
 from unetpipe.evaluation.passes import measure_seams, project_memory
 from unetpipe.evaluation.score_rows import definitions_of
 from unetpipe.evaluation.scored_volume import (
@@ -48,10 +49,10 @@ def evaluate_prediction(
 ) -> None:
     """Score the network, and baselines beside it, by the published definitions.
 
-    Thresholds come from the validation rows (``model.json``); the best threshold on
-    the scored sections themselves is shown beside, as the publications do. Sections
-    with unlabelled voxels have no score over thresholds: they count, where annotated,
-    for the overlap of classes and for objects.
+    All scores of the network are those of the delivered masks, at their threshold; the
+    best threshold on the scored sections themselves is told beside, and named so.
+    Sections with unlabelled voxels have no score over thresholds: they count, where
+    annotated, for the overlap of classes and for objects.
 
     Parameters
     ----------
@@ -96,6 +97,7 @@ def evaluate_prediction(
         schema_version=1,
         definitions=_defined((*tables, *objects)),
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
+        warnings=find_oddities(tables, objects),
         left_out=tuple(counts.left_out),
         tables=tables,
         objects=objects,
@@ -110,6 +112,8 @@ def evaluate_prediction(
         circumstances=Circumstances.here(),
     )
     write_with_copy(record, scores, volume.records.segmentation.home)
+    for warning in scores.warnings:
+        log.warning("%s", warning)
     for role in counts.roles:
         log.info("%s sections: %s", role, _brief(scores, role))
     log.info("all scores, and those of the baselines: %s", record)

@@ -207,6 +207,8 @@ def compute_border_term(
 
     Notes
     -----
+    # DEPARTS: eq. (2) adds the term everywhere; inside cells it is 0 here, where d1 is.
+
     Source: Ronneberger et al. 2015, Sect. 3, second term of eq. (2). No voxel farther
     than ``border_reach`` counts, so a volume may be cut into blocks with that halo.
 

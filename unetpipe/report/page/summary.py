@@ -17,11 +17,26 @@ from unetpipe.report.page.warnings import leaks
 
 Shown = dict[str, Any]
 
-CARDS = (  # the first that were computed
-    ("v_rand", "v_info", "rand_error", "pixel_error"),
-    ("f1", "average_precision", "dice_class_1", "iou_class_1"),
+MEMBRANES = ("v_rand", "dice_class_1", "v_info", "rand_error")
+OBJECTS = ("f1", "ctc_seg", "average_precision", "dice_class_1")
+VOXELS = ("dice_class_1", "iou_class_1", "precision_class_1", "recall_class_1")
+CARDS = {  # by what chose the checkpoint, which comes first
+    "v_rand": MEMBRANES,
+    "f1": OBJECTS,
+    "seg": ("ctc_seg", "f1", "ctc_det", "dice_class_1"),
+    "dice": VOXELS,
+    "loss": VOXELS,
+}
+OVERVIEW = (
+    "v_rand",
+    "v_info",
+    "rand_error",
+    "pixel_error",
+    "warping_error",
+    "f1",
+    "average_precision",
+    "ctc_seg",
 )
-OVERVIEW = (*CARDS[0], "warping_error", "f1", "average_precision", "ctc_seg")
 LEADING = ("v_rand", "f1", "dice_class_1")
 
 
@@ -51,8 +66,15 @@ def highlights(run: Run) -> list[Shown]:
         return []
     mean = "mean over " if pooled.volumes[1:] else ""
     where = f"{mean}{pooled.where}, {pooled.role} sections"
+    training = run.network.training
+    wanted = CARDS.get(training.metric or "", ()) if training else ()
     metrics = next(
-        (cards for cards in CARDS if set(cards) & pooled.rows.keys()), CARDS[-1]
+        (
+            cards
+            for cards in (wanted, MEMBRANES, OBJECTS, VOXELS)
+            if set(cards[:1]) & pooled.rows.keys()
+        ),
+        VOXELS,
     )
     return [
         _card(rows, where)

@@ -94,11 +94,12 @@ def _of_result(result: Result) -> Iterator[str]:
 
 
 def _of_scores(metrics: Metrics) -> Iterator[str]:
+    yield from metrics.warnings
     if metrics.left_out:
         numbers = format_sections(metrics.left_out)
         yield (
             f"sections {numbers} hold voxels that nobody annotated: they count for "
-            "class overlap only"
+            "the overlap of classes and for objects, not for scores over thresholds"
         )
     for row in metrics.seams.rows:
         if row.is_like_inside is False:

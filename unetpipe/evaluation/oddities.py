@@ -1,0 +1,64 @@
+"""What of a volume's scores looks like a mistake, in sentences."""
+
+from collections.abc import Iterator, Sequence
+
+from unetpipe.metrics.choosing import notes_on_number
+from unetpipe.records.metrics import OURS, ObjectTable, Row, Table
+
+# In which a network should beat whatever needs no training.
+COMPARED = ("v_rand", "dice_class_1", "f1", "ctc_seg")
+
+
+def find_oddities(
+    tables: Sequence[Table], objects: Sequence[ObjectTable]
+) -> tuple[str, ...]:
+    """Return what is odd about the scores of one network on one volume.
+
+    Parameters
+    ----------
+    tables, objects : sequences of tables
+        Scores of voxels and of objects, of every role.
+    """
+    found: list[str] = []
+    for table in (*tables, *objects):
+        where = f"the {table.role} sections"
+        found += _below_baselines(table, where)
+        found += _never_predicted(table, where)
+    for of_role in objects:
+        sizes = of_role.sizes[OURS]
+        found += notes_on_number(
+            sum(sizes.result), sum(sizes.truth), f"the {of_role.role} sections"
+        )
+    return tuple(found)
+
+
+def _below_baselines(table: Table, where: str) -> Iterator[str]:
+    for metric in COMPARED:
+        ours = table.ours.get(metric)
+        if ours is None or ours.score is None:
+            continue
+        others = [row for row in table.rows if _beats(row, ours)]
+        if others:
+            best = max(others, key=lambda row: row.score or 0.0)
+            yield (
+                f"in {where} {best.predictor}, which needs no training, has {metric} "
+                f"{best.score:.3f}, the network {ours.score:.3f}; train longer, look "
+                "at the probabilities and the threshold, or annotate more"
+            )
+
+
+def _beats(row: Row, ours: Row) -> bool:
+    return (
+        row.metric == ours.metric
+        and row.predictor != OURS
+        and row.score is not None
+        and ours.score is not None
+        and row.score > ours.score
+    )
+
+
+def _never_predicted(table: Table, where: str) -> Iterator[str]:
+    for metric, row in table.ours.items():
+        name, _, class_ = metric.rpartition("_")
+        if name == "recall_class" and class_ != "0" and row.score == 0:
+            yield f"class {class_} is annotated in {where} and never predicted there"
