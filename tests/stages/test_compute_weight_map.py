@@ -199,3 +199,15 @@ def test_the_rim_that_nobody_annotated_weighs_nothing(tmp_path, ndim):
     assert (border[~known] == 0).all()
     counts = np.array(read_record(tmp_path / "weight_map.json")["class_counts"])
     assert counts.sum() == known.sum()
+
+
+@pytest.mark.parametrize(("width", "num_lost"), [(2, 14), (1, 32), (3, 0)])
+def test_cells_too_thin_to_keep_a_voxel_are_counted_and_told(
+    tmp_path, width, num_lost, caplog
+):
+    labels = np.zeros((1, 32, 32), np.uint32)
+    labels[0] = np.arange(32) // width + 1
+    record = read_record(weigh(ingest(tmp_path / "thin", labels)))
+    assert record["num_lost"] == num_lost
+    told = f"{num_lost} of {record['num_cells'][0]} cells are so thin"
+    assert (told in caplog.text) == bool(num_lost)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import distance_transform_edt
 
 from unetpipe.errors import ConfigError, DataError
+from unetpipe.targets.nearest_cells import sum_two_distances
 from unetpipe.targets.weight_map import (
     balance_classes,
     border_reach,
@@ -218,3 +219,38 @@ def test_balanced_classes_weigh_the_same_in_all(counts):
 
 def test_an_absent_class_weighs_one():
     assert balance_classes(np.array([10, 0])).tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("edge", [1.0, 4.0, 12.5])
+def test_gaps_of_equal_length_weigh_the_same_along_all_axes(edge):
+    """A gap of one long voxel, and one of as many short ones as are as long."""
+    along_z = np.zeros((3, 1, 1), int)
+    along_z[0], along_z[2] = 1, 2
+    short = round(edge)
+    along_x = np.zeros((1, 1, short + 2), int)
+    along_x[..., 0], along_x[..., -1] = 1, 2
+    size = (edge, 1.0, 1.0)
+    one = compute_border_term(along_z, voxel_size=size)[1, 0, 0]
+    other = compute_border_term(along_x, voxel_size=size)[0, 0].max()
+    exact = 10 * np.exp(-((edge + 1) ** 2) / 50)
+    assert one == pytest.approx(exact, rel=1e-5)
+    assert other == pytest.approx(10 * np.exp(-((short + 1) ** 2) / 50), rel=1e-5)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_distances_in_voxels_of_unequal_edges_are_those_of_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    cells = np.where(rng.random((4, 6, 7)) < 0.1, rng.integers(1, 4, (4, 6, 7)), 0)
+    edges = (2.5, 1.0, 1.5)
+    found = sum_two_distances(cells.astype(np.int32), cells == 0, 30, edges)
+    for place in np.argwhere(cells == 0):
+        nearest = {}
+        for other in np.argwhere(cells > 0):
+            n = np.abs(place - other)
+            length = np.where(n > 0, (n - 0.5) * edges + 0.5, 0)
+            key = cells[tuple(other)]
+            nearest[key] = min(nearest.get(key, np.inf), np.sqrt((length**2).sum()))
+        both = sorted(nearest.values())[:2]
+        expected = sum(both) if len(both) == 2 else np.inf
+        assert found[tuple(place)] == pytest.approx(expected, rel=1e-5)

@@ -58,7 +58,8 @@ class WeightMapConfig(Section):
     w0: Annotated[float, Field(ge=0)] = 10.0
     """Weight where two cells touch."""
     sigma_vox: Positive = 5.0
-    """Width of the border, in voxels."""
+    """Width of the border, in lengths of the shortest voxel edge: gaps of equal length
+    weigh the same along all axes."""
     class_balance: bool = True
     """Weigh classes by their inverse frequency."""
     border_class: int | None = None

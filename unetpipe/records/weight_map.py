@@ -27,4 +27,7 @@ class WeightMap(Record):
     """Known voxels of each class, section by section."""
     num_cells: tuple[int, ...]
     """Cells, section by section."""
+    num_lost: int = 0
+    """Cells, counted section by section, of which the borders that are put between
+    touching cells leave nothing."""
     circumstances: Circumstances | None = None

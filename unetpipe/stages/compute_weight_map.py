@@ -24,6 +24,7 @@ from unetpipe.storage.volumes import (
     shard_shape,
 )
 from unetpipe.targets.weight_blocks import Annotation, Weigher
+from unetpipe.targets.weight_map import tell_lost
 from unetpipe.tiling.boxes import Zyx, as_zyx
 
 log = logging.getLogger(__name__)
@@ -101,13 +102,16 @@ def compute_weight_map(
             ndim=ndim,
             w0=weight_map.w0 if weight_map.enabled else 0.0,
             sigma_vox=weight_map.sigma_vox,
+            voxel_size=volume.voxel_size_nm,
         )
         weigher.check_memory(f"volume {volume.volume}: weight map")
         try:
-            class_counts, num_cells = _weigh_all(weigher, num_classes)
+            class_counts, num_cells, num_lost = _weigh_all(weigher, num_classes)
         except DataError as error:
             raise DataError(f"volume {volume.volume}, {error}") from error
         content = [hash_sections(open_volume(path)) for path in partial.values()]
+    if num_lost:
+        log.warning("volume %s: %s", volume.volume, tell_lost(num_lost, sum(num_cells)))
     if not any(num_cells) and weight_map.enabled:
         _warn_of_no_cells(volume)
     border_sha256, target_sha256 = content
@@ -117,6 +121,7 @@ def compute_weight_map(
         target=StoredMap(store=target_store, content_sha256=target_sha256),
         class_counts=tuple(map(tuple, class_counts)),
         num_cells=tuple(num_cells),
+        num_lost=num_lost,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
 
@@ -159,23 +164,36 @@ def _create_like(
     )
 
 
-def _weigh_all(weigher: Weigher, num_classes: int) -> tuple[list[list[int]], list[int]]:
-    """Store all blocks; return voxels of each class and cells, section by section."""
+def _weigh_all(
+    weigher: Weigher, num_classes: int
+) -> tuple[list[list[int]], list[int], int]:
+    """Store all blocks; return voxels of each class and cells, section by section.
+
+    The last number is that of cells, over all sections, of which nothing is left in the
+    target.
+    """
     num_sections = weigher.shape[0]
     class_counts = np.zeros((num_sections, num_classes), np.int64)
-    num_cells = [0] * num_sections
+    num_cells, num_kept = [0] * num_sections, [0] * num_sections
     # Of the sections in work: a cell may lie in several blocks of its section.
     cells: dict[int, list[NDArray[Any]]] = {}
+    kept: dict[int, list[NDArray[Any]]] = {}
+
+    def finish(z: int) -> None:
+        num_cells[z] = _count_distinct(cells.pop(z))
+        num_kept[z] = _count_distinct(kept.pop(z))
+
     for block in weigher.blocks():
         first, stop = block.roi.start[0], block.roi.stop[0]
         class_counts[first:stop] += block.class_counts
         for z in [z for z in cells if z < first]:
-            num_cells[z] = _count_distinct(cells.pop(z))
+            finish(z)
         for z, found in enumerate(block.cells, start=first):
             cells.setdefault(z, []).append(found)
-    for z in cells:
-        num_cells[z] = _count_distinct(cells[z])
-    return class_counts.tolist(), num_cells
+            kept.setdefault(z, []).append(block.kept[z - first])
+    for z in list(cells):
+        finish(z)
+    return class_counts.tolist(), num_cells, sum(num_cells) - sum(num_kept)
 
 
 def _count_distinct(ids: list[NDArray[Any]]) -> int:

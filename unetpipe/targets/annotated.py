@@ -1,6 +1,6 @@
 """Annotated volumes, and the pieces of them that a network may see at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -140,6 +140,8 @@ class Rows:
         Hashes and sections: what the trained bits depend on.
     empty_sections : list of str
         Sections that hold background only.
+    lost : list of str
+        Volumes with cells that are too thin to be learnt.
     has_ids : bool
         Whether labels tell cells apart.
     cells_per_section : float
@@ -150,6 +152,7 @@ class Rows:
     class_counts: NDArray[np.int64]
     identity: list[dict[str, Any]]
     empty_sections: list[str]
+    lost: list[str] = field(default_factory=list)
     has_ids: bool = False
     cells_per_section: float = 0.0
 
@@ -187,6 +190,7 @@ def warnings_about(train: Rows, validate: Rows) -> list[str]:
             f"{len(train.empty_sections)} training sections hold background only: "
             + ", ".join(train.empty_sections[:10])
         )
+    warnings += list(dict.fromkeys(train.lost + validate.lost))
     if not validate.volumes:
         warnings.append(
             "no row has the role validate: the last weights are taken, and thresholds "

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 
 def sum_two_distances(
-    cells: NDArray[np.int32], is_wanted: NDArray[np.bool_], reach: int
+    cells: NDArray[np.int32],
+    is_wanted: NDArray[np.bool_],
+    reach: int,
+    edges: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NDArray[np.float64]:
     """Return d1 + d2, the distances to the nearest and the second-nearest cell.
 
@@ -32,11 +35,16 @@ def sum_two_distances(
     reach : int
         Sums beyond it need not be known. What a voxel gets depends on no voxel farther
         away than this.
+    edges : (z, y, x)
+        Lengths of a voxel's edges; the shortest is 1.
 
     Returns
     -------
     float64 array, shape (z, y, x)
-        In voxels; infinite beyond ``reach`` and where it is not wanted.
+        In lengths of the shortest edge; infinite beyond ``reach`` and where it is not
+        wanted. Along an axis of longer voxels the way to a cell leads to the face of
+        its voxel, and half a shortest edge into it: ``n`` voxels of edge e apart are
+        (n - 1/2) e + 1/2, so that gaps of equal length are equally wide.
 
     Examples
     --------
@@ -46,24 +54,27 @@ def sum_two_distances(
     """
     cells = np.ascontiguousarray(cells)
     # Of each voxel two cells, and the squares of the distances to them.
-    near, squares = (np.empty((*cells.shape, 2), np.int32) for _ in range(2))
-    _search_rows(cells, near, squares, reach)
+    near = np.empty((*cells.shape, 2), np.int32)
+    squares = np.empty((*cells.shape, 2), np.float32)
+    e_z, e_y, e_x = (float(edge) for edge in edges)
+    _search_rows(cells, near, squares, reach, e_x)
     shape = cells.shape
     if shape[0] > 1:
-        near, squares = _search_columns(near, squares, reach)
+        near, squares = _search_columns(near, squares, reach, e_y)
         # One axis up, sections are the columns: (1, z, y x).
         shape = (1, shape[0], shape[1] * shape[2])
         near, squares = near.reshape(*shape, 2), squares.reshape(*shape, 2)
     sums = np.empty(shape)
-    _sum_columns(near, squares, is_wanted.reshape(shape), sums, reach)
+    last = e_z if cells.shape[0] > 1 else e_y
+    _sum_columns(near, squares, is_wanted.reshape(shape), sums, reach, last)
     return sums.reshape(cells.shape)
 
 
 @numba.njit(cache=True, nogil=True)
-def _search_rows(cells, near, squares, reach):  # type: ignore[no-untyped-def]
+def _search_rows(cells, near, squares, reach, edge):  # type: ignore[no-untyped-def]
     """Find the two nearest cells in each row: from the left, then from the right."""
     depth, height, width = cells.shape
-    beyond = reach * reach + 1
+    beyond = float(reach * reach + 1)
     for z in range(depth):
         for y in range(height):
             for step in (1, -1):
@@ -78,17 +89,20 @@ def _search_rows(cells, near, squares, reach):  # type: ignore[no-untyped-def]
                     a, a2, b, b2 = 0, beyond, 0, beyond
                     if step == -1:
                         a, b = near[z, y, x, 0], near[z, y, x, 1]
-                        a2, b2 = squares[z, y, x, 0], squares[z, y, x, 1]
+                        a2 = float(squares[z, y, x, 0])
+                        b2 = float(squares[z, y, x, 1])
                     if last != 0:
-                        a, a2, b, b2 = _insert(last, (x - last_x) ** 2, a, a2, b, b2)
+                        d2 = _square(abs(x - last_x), edge)
+                        a, a2, b, b2 = _insert(last, d2, a, a2, b, b2)
                     if other != 0:
-                        a, a2, b, b2 = _insert(other, (x - other_x) ** 2, a, a2, b, b2)
+                        d2 = _square(abs(x - other_x), edge)
+                        a, a2, b, b2 = _insert(other, d2, a, a2, b, b2)
                     near[z, y, x, 0], near[z, y, x, 1] = a, b
                     squares[z, y, x, 0], squares[z, y, x, 1] = a2, b2
 
 
 @numba.njit(cache=True, nogil=True)
-def _search_columns(near, squares, reach):  # type: ignore[no-untyped-def]
+def _search_columns(near, squares, reach, edge):  # type: ignore[no-untyped-def]
     """Return the two nearest cells in the section, from those in its rows."""
     depth, height, width, _ = near.shape
     found, found_squares = np.empty_like(near), np.empty_like(squares)
@@ -96,28 +110,30 @@ def _search_columns(near, squares, reach):  # type: ignore[no-untyped-def]
         for y in range(height):
             for x in range(width):
                 a, b = near[z, y, x, 0], near[z, y, x, 1]
-                a2, b2 = squares[z, y, x, 0], squares[z, y, x, 1]
+                a2, b2 = float(squares[z, y, x, 0]), float(squares[z, y, x, 1])
                 k = 1
                 # This loop stands again in _sum_columns: one function for both took
                 # several times as long.
-                while k * k < b2 and k <= reach:
+                step = _square(k, edge)
+                while step < b2 and step <= reach * reach:
                     for row in (y - k, y + k):
                         if row < 0 or row >= height:
                             continue
-                        d2 = squares[z, row, x, 0] + k * k
+                        d2 = squares[z, row, x, 0] + step
                         if d2 < b2:
                             cell = near[z, row, x, 0]
                             a, a2, b, b2 = _insert(cell, d2, a, a2, b, b2)
-                            cell, d2 = near[z, row, x, 1], squares[z, row, x, 1] + k * k
+                            cell, d2 = near[z, row, x, 1], squares[z, row, x, 1] + step
                             a, a2, b, b2 = _insert(cell, d2, a, a2, b, b2)
                     k += 1
+                    step = _square(k, edge)
                 found[z, y, x, 0], found[z, y, x, 1] = a, b
                 found_squares[z, y, x, 0], found_squares[z, y, x, 1] = a2, b2
     return found, found_squares
 
 
 @numba.njit(cache=True, nogil=True)
-def _sum_columns(near, squares, is_wanted, sums, reach):  # type: ignore[no-untyped-def]
+def _sum_columns(near, squares, is_wanted, sums, reach, edge):  # type: ignore[no-untyped-def]
     """Search the last axis, no farther than a sum within reach allows.
 
     The nearest cell must be within half the reach, then the second within the rest.
@@ -130,21 +146,32 @@ def _sum_columns(near, squares, is_wanted, sums, reach):  # type: ignore[no-unty
                 if not is_wanted[z, y, x]:
                     continue
                 a, b = near[z, y, x, 0], near[z, y, x, 1]
-                a2, b2 = squares[z, y, x, 0], squares[z, y, x, 1]
+                a2, b2 = float(squares[z, y, x, 0]), float(squares[z, y, x, 1])
                 k = 1
-                while k * k < b2 and k <= max(reach / 2, reach - sqrt(a2)):
+                step = _square(k, edge)
+                while step < b2 and sqrt(step) <= max(reach / 2, reach - sqrt(a2)):
                     for row in (y - k, y + k):
                         if row < 0 or row >= height:
                             continue
-                        d2 = squares[z, row, x, 0] + k * k
+                        d2 = squares[z, row, x, 0] + step
                         if d2 < b2:
                             cell = near[z, row, x, 0]
                             a, a2, b, b2 = _insert(cell, d2, a, a2, b, b2)
-                            cell, d2 = near[z, row, x, 1], squares[z, row, x, 1] + k * k
+                            cell, d2 = near[z, row, x, 1], squares[z, row, x, 1] + step
                             a, a2, b, b2 = _insert(cell, d2, a, a2, b, b2)
                     k += 1
+                    step = _square(k, edge)
                 if sqrt(a2) + sqrt(b2) <= reach:
                     sums[z, y, x] = sqrt(a2) + sqrt(b2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _square(count, edge):  # type: ignore[no-untyped-def]
+    """Return the square of how far so many voxels are."""
+    if count == 0:
+        return 0.0
+    length = (count - 0.5) * edge + 0.5
+    return length * length
 
 
 @numba.njit(cache=True, nogil=True)

@@ -20,6 +20,7 @@ from unetpipe.targets.annotated import (
     ArrayLike,
     Rows,
 )
+from unetpipe.targets.weight_map import tell_lost
 from unetpipe.tiling.intensity import mean_and_std
 
 # Volumes of fewer bytes are read once, larger ones patch by patch.
@@ -60,6 +61,9 @@ def load_rows(
         counts = _counts_of(numbers, volume, weights, num_classes)
         found.class_counts[:] += counts.sum(axis=0)
         cells += [weights.num_cells[z] for z in numbers if weights.num_cells[z]]
+        if weights.num_lost:
+            told = tell_lost(weights.num_lost, sum(weights.num_cells))
+            found.lost.append(f"volume {volume.volume}: {told}")
         annotated = _open_annotated(volume, weights, numbers, counts)
         found.volumes.append(
             annotated if with_border else replace(annotated, border=None)

@@ -65,12 +65,14 @@ class Weighed:
     """What is known of a block once it is stored.
 
     ``class_counts`` are the known voxels of each class in each of its sections, shape
-    (z, k); ``cells`` are the ids that each section of it holds.
+    (z, k); ``cells`` are the ids that each section of it holds, ``kept`` those of which
+    the borders between touching cells leave something in the target.
     """
 
     roi: Roi
     class_counts: NDArray[np.int64]
     cells: list[NDArray[Any]]
+    kept: list[NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class Weigher:
         2: each section by itself.
     w0, sigma_vox : float
         Of the border term; without w0 it is 0 everywhere.
+    voxel_size : (z, y, x)
+        Of any unit; the border term measures distances in it.
     """
 
     def __init__(
@@ -136,7 +140,9 @@ class Weigher:
         ndim: int,
         w0: float,
         sigma_vox: float,
+        voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> None:
+        self.voxel_size = voxel_size
         self.annotation, self.border, self.target = annotation, border, target
         self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
         self.w0, self.sigma_vox = w0, sigma_vox
@@ -241,6 +247,7 @@ class Weigher:
             roi,
             np.concatenate([w.class_counts for w in weighed]),
             [ids for w in weighed for ids in w.cells],
+            [ids for w in weighed for ids in w.kept],
         )
 
     def _weigh_piece(self, roi: Roi, labels: NDArray[Any], origin: Roi) -> Weighed:
@@ -268,7 +275,11 @@ class Weigher:
         border = np.zeros(roi.shape, np.float32)
         if self.w0:
             border = compute_border_term(
-                separated, w0=self.w0, sigma_vox=self.sigma_vox, inside=inside
+                separated,
+                w0=self.w0,
+                sigma_vox=self.sigma_vox,
+                inside=inside,
+                voxel_size=self.voxel_size[3 - self.ndim :],
             )
             border[target == UNLABELLED] = 0
         self._store(self.border, roi, border)
@@ -276,7 +287,8 @@ class Weigher:
         return Weighed(
             roi,
             np.stack([count_classes(s, self.num_classes) for s in target]),
-            [np.unique(section[section > 0]) for section in cells[inside]],
+            _ids_of_sections(cells[inside]),
+            _ids_of_sections(separated[inside]),
         )
 
     def _is_in_field(self, roi: Roi) -> NDArray[np.bool_]:
@@ -293,6 +305,10 @@ class Weigher:
         for index in iterate_grid(roi, shard):
             part = grid_cell(index, shard, self.shape).relative_to(roi.start)
             store_shard(array, index, voxels[part.slices])
+
+
+def _ids_of_sections(cells: NDArray[Any]) -> list[NDArray[Any]]:
+    return [np.unique(section[section > 0]) for section in cells]
 
 
 def choose_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:

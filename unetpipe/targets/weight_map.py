@@ -124,6 +124,15 @@ def separate_touching(instances: Labels) -> Labels:
     return np.where(is_border, np.zeros((), instances.dtype), instances)
 
 
+def tell_lost(num_lost: int, num_cells: int) -> str:
+    """Say that borders between touching cells leave nothing of thin ones."""
+    return (
+        f"{num_lost} of {num_cells} cells are so thin that the borders put between "
+        "touching cells leave nothing of them to learn; enlarge the images, or draw "
+        "gaps between thin cells"
+    )
+
+
 def compute_target(
     labels: Labels,
     separated: Labels,
@@ -177,6 +186,7 @@ def compute_border_term(
     w0: float = W0,
     sigma_vox: float = SIGMA_VOX,
     inside: tuple[slice, ...] = (),
+    voxel_size: tuple[float, ...] | None = None,
 ) -> NDArray[np.float32]:
     """Weigh background voxels so that thin borders between cells cost most.
 
@@ -191,9 +201,12 @@ def compute_border_term(
     w0 : float
         Weight where two cells touch.
     sigma_vox : float
-        Width of the border, in voxels.
+        Width of the border, in lengths of the shortest voxel edge.
     inside : tuple of slices
         Where to know the term; what is outside counts as cells only. Empty: everywhere.
+    voxel_size : tuple of float, optional
+        Edges of a voxel along the axes of the array, of any unit: distances are as
+        long as they are in space. None: all alike.
 
     Returns
     -------
@@ -227,12 +240,25 @@ def compute_border_term(
     is_wanted[inside] = cells[inside] == 0
     shape = (-1, *instances.shape[-2:])
     sums = sum_two_distances(
-        cells.reshape(shape), is_wanted.reshape(shape), border_reach(sigma_vox)
+        cells.reshape(shape),
+        is_wanted.reshape(shape),
+        border_reach(sigma_vox),
+        _relative_edges(voxel_size, instances.ndim),
     ).reshape(instances.shape)[inside]
     term = np.zeros(sums.shape, np.float32)
     near = sums <= REACH_SIGMAS * sigma_vox
     term[near] = w0 * np.exp(-np.square(sums[near]) / (2 * sigma_vox**2))
     return term
+
+
+def _relative_edges(
+    voxel_size: tuple[float, ...] | None, ndim: int
+) -> tuple[float, float, float]:
+    """Return the edges along z, y, x in lengths of the shortest that counts."""
+    used = tuple(voxel_size or (1.0,) * ndim)[-ndim:]
+    relative = [edge / min(used) for edge in used]
+    z, y, x = [1.0] * (3 - ndim) + relative
+    return z, y, x
 
 
 def count_classes(target: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
