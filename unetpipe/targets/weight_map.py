@@ -257,7 +257,7 @@ def _relative_edges(
     """Return the edges along z, y, x in lengths of the shortest that counts."""
     used = tuple(voxel_size or (1.0,) * ndim)[-ndim:]
     relative = [edge / min(used) for edge in used]
-    z, y, x = [1.0] * (3 - ndim) + relative
+    z, y, x = [1.0] * (3 - len(relative)) + relative
     return z, y, x
 
 
