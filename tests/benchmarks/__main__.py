@@ -20,8 +20,8 @@ from unetpipe.runtime.machine import keep_freed_memory
 # In the order of what matters most, should time run out.
 BENCHMARKS = {
     "engine": "engine",
-    "host": "host",
     "monai": "sliding_window",
+    "host": "host",
     "classifier": "patch_classifier",
     "resume": "resume",
     "memory": "memory",
