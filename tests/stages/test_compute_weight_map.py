@@ -36,7 +36,7 @@ def test_stores_hold_what_the_formulas_say(tmp_path, ndim):
     record = weigh(ingest(tmp_path / "cells", ids), ndim=ndim)
     if ndim == 3:
         separated = separate_touching(ids)
-        border = compute_border_term(separated)
+        border = compute_border_term(separated, voxel_size=(50.0, 4.0, 4.0))
     else:
         separated = np.stack([separate_touching(section) for section in ids])
         border = np.stack([compute_border_term(section) for section in separated])

@@ -21,7 +21,9 @@ from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.segmentation.choice import ObjectRule
 from unetpipe.stages.train_unet import train_unet
+from unetpipe.targets.annotated import AnnotatedRow
 from unetpipe.targets.rows import load_rows
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.checkpoints import TrainingState
@@ -126,23 +128,19 @@ def test_the_model_is_what_prediction_loads(kept):
 
 
 def test_thresholds_come_from_the_validation_rows(kept):
-    assert set(kept.model["thresholds"]) <= {
+    assert kept.record["metric"] == "f1", "cells have ids and lie in a background"
+    assert set(kept.model["thresholds"]) - {"seed_distance_vox"} == {
         "segmentation",
-        "pixel_error",
-        "rand_error",
-        "v_rand",
-        "v_info",
+        "smallest_object_vox",
+        "f1",
     }
-    assert (
-        kept.model["thresholds"]["segmentation"] == kept.model["thresholds"]["v_rand"]
-    )
     assert kept.model["step"] in (4, 8)
     assert kept.record["best_step"] == kept.model["step"]
     scores = {
         row.step: row.validation for row in kept.history if row.validation is not None
     }
     assert set(scores) == {4, 8}
-    assert kept.model["validation"]["v_rand"] == scores[kept.model["step"]]
+    assert kept.model["validation"]["f1"] >= scores[kept.model["step"]]
     assert scores[kept.model["step"]] == max(scores.values())
 
 
@@ -151,19 +149,22 @@ def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
     averaged = replace(done)(average=8).model
     assert averaged["weights_sha256"] == plain["weights_sha256"]
     assert averaged["recipe"]["thresholds_average"] == list(range(8))
-    rows = load_rows(done.rows, "validate", 2, with_border=True)
+    rows = load_rows(
+        [AnnotatedRow(**row) for row in done.rows], "validate", 2, with_border=True
+    )
     validator = Validator(
         rows.volumes,
-        "v_rand",
+        "f1",
         class_weights=np.ones(2, np.float32),
         precision="fp32",
         device=torch.device("cpu"),
         largest_input=10**6,
+        objects=ObjectRule("2d", None, "auto", None),
     )
     network = load_network(
         done.folder / "model.safetensors", Model.model_validate(averaged)
     )
-    expected = validator.score(network, orientations=range(8))
+    expected = validator.choose(network, "fp32", orientations=range(8))
     assert averaged["thresholds"] == expected.thresholds
     assert averaged["validation"] == pytest.approx(expected.scores, abs=1e-6)
     assert averaged["validation"] != pytest.approx(plain["validation"], abs=1e-6)
@@ -199,7 +200,8 @@ def test_the_record_says_what_was_trained(kept):
     np.testing.assert_allclose(record["class_weights"], counts.sum() / (2 * counts))
     assert record["circumstances"]["threads"] == 1
     assert record["circumstances"]["device"] == "cpu"
-    assert record["warnings"] == []
+    odd = ("are annotated", "cannot choose one", "is the last that was tried")
+    assert all(any(o in text for o in odd) for text in record["warnings"])
     assert record["model"]["recipe"][:8] in {
         p.name for p in (kept.folder / "state").iterdir()
     }
@@ -545,13 +547,13 @@ def test_scores_of_objects_choose_checkpoint_threshold_and_size(tmp_path, rows):
         segmentation=SegmentationConfig(smallest_object_vox="auto"),
     )()
     model = done.model
-    assert set(model["thresholds"]) == {"seg", "segmentation", "smallest_object_vox"}
-    assert model["thresholds"]["segmentation"] == model["thresholds"]["seg"]
-    assert model["recipe"]["choosing"] == {
-        "by": "seg",
-        "connectivity": "2d",
-        "smallest_object_vox": None,
+    assert set(model["thresholds"]) - {"seed_distance_vox"} == {
+        "seg",
+        "segmentation",
+        "smallest_object_vox",
     }
+    assert model["thresholds"]["segmentation"] == model["thresholds"]["seg"]
+    assert model["recipe"]["connectivity"] == "2d"
     assert 0 < model["validation"]["seg"] <= 1
     assert done.record["metric"] == "seg"
 
