@@ -245,10 +245,6 @@ def test_a_palette_that_cannot_be_is_refused(
             {"network": {"num_classes": 3}, "segmentation": {"choose_by": "v_rand"}},
             "segmentation.choose_by is v_rand, which needs two classes, but",
         ),
-        (
-            {"segmentation": {"smallest_object_vox": "auto"}},
-            "smallest_object_vox is auto, but no score of objects chooses; set",
-        ),
     ],
 )
 def test_scores_that_cannot_choose_are_refused(

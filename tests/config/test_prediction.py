@@ -45,8 +45,9 @@ def test_values_survive_the_way_through_the_workflow():
     assert PredictionConfig(**config.model_dump(mode="json")) == config
 
 
-def test_a_watershed_chooses_a_depth_and_no_smallest_size():
-    watershed = {"method": "watershed", "seed_distance_vox": "auto"}
-    assert check_config({"segmentation": watershed}).segmentation.method == "watershed"
-    with pytest.raises(ConfigError, match="smallest_object_vox is auto with method"):
-        check_config({"segmentation": watershed | {"smallest_object_vox": "auto"}})
+def test_each_part_of_the_rule_for_objects_may_be_chosen_by_itself():
+    for key in ("method", "seed_distance_vox", "smallest_object_vox"):
+        assert getattr(check_config({}).segmentation, key) == "auto"
+        for method in ("components", "watershed"):
+            chosen = {"method": method, key: "auto"}
+            assert getattr(check_config({"segmentation": chosen}).segmentation, key)
