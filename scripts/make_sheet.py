@@ -18,9 +18,7 @@ parser.add_argument(
 )
 kinds = ["auto", "instances", "binary", "classes"]
 parser.add_argument("--label-kind", choices=kinds, default="auto")
-parser.add_argument(
-    "--labels", type=Path, help="the folder in it that holds the labels"
-)
+parser.add_argument("--labels", type=Path, help="folder in it that holds the labels")
 parser.add_argument("--force", action="store_true", help="overwrite both files")
 log_to_screen()
 make_sheet(**vars(parser.parse_args()))

@@ -35,12 +35,9 @@ def test_unlabelled_voxels_of_binary_labels_become_255():
     annotation = reader("binary", unlabelled=9)
     stored = annotation.translate(np.array([[0, 5, 9]], np.uint16), "a")
     assert stored.tolist() == [[0, 1, 255]]
-    assert annotation.to_json() == {
-        "dtype": "uint8",
-        "label_kind": "binary",
-        "unlabelled": 255,
-        "num_ids": 1,
-    }
+    assert (annotation.kind, annotation.dtype) == ("binary", np.uint8)
+    assert annotation.stored_unlabelled == 255
+    assert annotation.num_ids == 1
 
 
 def test_a_third_value_in_binary_labels_is_refused_with_all_values():

@@ -14,7 +14,7 @@ from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.files import find_files
-from unetpipe.runtime.files import read_record
+from unetpipe.records.prediction import PlannedMemory
 from unetpipe.runtime.machine import job_threads
 
 Values = dict[str, Any]
@@ -225,7 +225,7 @@ class Lookups:
         plan = Path(self.layout.plan.format(model=model, volume=volume))
         planned = UNPLANNED_BYTES
         if plan.exists():
-            planned = read_record(plan)["projected"]["peak_rss_bytes"]
+            planned = PlannedMemory.read(plan).projected.peak_rss_bytes
         return planned // 2**20 + SNAKEMAKE_MB
 
     # Steps that are left out, or have several parts

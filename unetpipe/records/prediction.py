@@ -109,6 +109,20 @@ class Projected(Value):
     tile_efficiency: float
 
 
+class ProjectedMemory(Value):
+    """What a scheduler asks of a projection."""
+
+    peak_rss_bytes: int
+
+
+class PlannedMemory(Record):
+    """The one number of ``plan.json`` that a scheduler asks for, time and again."""
+
+    WHAT = "the plan of a prediction"
+
+    projected: ProjectedMemory
+
+
 class PredictionPlan(Record):
     """``plan.json``: everything that parts need to know, and the projections."""
 

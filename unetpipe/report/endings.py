@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unetpipe.config.lookups import Lookups
-from unetpipe.runtime.files import read_record
+from unetpipe.records.prediction import DroppedProbability, Prediction
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.logs import last_error
 from unetpipe.runtime.machine import folder_bytes
 from unetpipe.runtime.text import describe_quantity, format_table
@@ -121,13 +123,13 @@ def _describe_segmentation(lookups: Lookups, model: str, volume: str) -> str:
     ingest, prediction, record = (Path(path.format(**names)) for path in paths)
     if not (record.exists() and ingest.exists() and prediction.exists()):
         return ""
-    image = read_record(ingest)["image"]["store"]
-    shown = read_record(prediction)["outputs"]["probability"]["store"]
-    store = read_record(record)["store"]
-    stores = [image, *([] if is_dropped(Path(shown)) else [shown]), store]
+    image = IngestedVolume.read(ingest).image.store
+    shown = Prediction.read(prediction).outputs.probability.store
+    store = Segmentation.read(record).store
+    stores = [image, *([] if is_dropped(shown) else [shown]), store]
     return (
         f"Segmentation of {volume} by {model}: {store}\n"
-        f"  look at it:  napari {' '.join(stores)}"
+        f"  look at it:  napari {' '.join(map(str, stores))}"
     )
 
 
@@ -136,8 +138,8 @@ def _describe_dropped(lookups: Lookups) -> list[str]:
     if lookups.config.prediction.keep_probability:
         return []
     found = map(Path, lookups.predicted(lookups.layout.dropped))
-    records = [read_record(path) for path in found if path.exists()]
-    saved = sum(record["num_bytes"] for record in records)
+    records = [DroppedProbability.read(path) for path in found if path.exists()]
+    saved = sum(record.num_bytes for record in records)
     return [
         f"keep_probability: false saves {saved} bytes "
         f"({describe_quantity(saved, 'B')}) of disk, in {len(records)} predictions"

@@ -23,7 +23,7 @@ from unetpipe.storage.volumes import (
     open_volume,
     shard_shape,
 )
-from unetpipe.targets.weight_blocks import Annotation, Weigher
+from unetpipe.targets.weight_blocks import Annotation, BorderRule, Weigher
 from unetpipe.targets.weight_map import tell_lost
 from unetpipe.tiling.boxes import Zyx, as_zyx
 
@@ -100,15 +100,13 @@ def compute_weight_map(
             scratch=scratch,
             num_classes=num_classes,
             ndim=ndim,
-            w0=weight_map.w0 if weight_map.enabled else 0.0,
-            sigma_vox=weight_map.sigma_vox,
-            voxel_size=volume.voxel_size_nm,
+            rule=BorderRule(
+                weight_map.w0 if weight_map.enabled else 0.0,
+                weight_map.sigma_vox,
+                volume.voxel_size_nm,
+            ),
         )
-        weigher.check_memory(f"volume {volume.volume}: weight map")
-        try:
-            class_counts, num_cells, num_lost = _weigh_all(weigher, num_classes)
-        except DataError as error:
-            raise DataError(f"volume {volume.volume}, {error}") from error
+        class_counts, num_cells, num_lost = _weigh_all(weigher, volume.volume)
         content = [hash_sections(open_volume(path)) for path in partial.values()]
     if num_lost:
         log.warning("volume %s: %s", volume.volume, tell_lost(num_lost, sum(num_cells)))
@@ -164,16 +162,22 @@ def _create_like(
     )
 
 
-def _weigh_all(
-    weigher: Weigher, num_classes: int
-) -> tuple[list[list[int]], list[int], int]:
+def _weigh_all(weigher: Weigher, volume: str) -> tuple[list[list[int]], list[int], int]:
     """Store all blocks; return voxels of each class and cells, section by section.
 
     The last number is that of cells, over all sections, of which nothing is left in the
     target.
     """
+    weigher.check_memory(f"volume {volume}: weight map")
+    try:
+        return _count_all(weigher)
+    except DataError as error:
+        raise DataError(f"volume {volume}, {error}") from error
+
+
+def _count_all(weigher: Weigher) -> tuple[list[list[int]], list[int], int]:
     num_sections = weigher.shape[0]
-    class_counts = np.zeros((num_sections, num_classes), np.int64)
+    class_counts = np.zeros((num_sections, weigher.num_classes), np.int64)
     num_cells, num_kept = [0] * num_sections, [0] * num_sections
     # Of the sections in work: a cell may lie in several blocks of its section.
     cells: dict[int, list[NDArray[Any]]] = {}

@@ -108,6 +108,23 @@ class Annotation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class BorderRule:
+    """How much a voxel between cells weighs.
+
+    Attributes
+    ----------
+    w0, sigma_vox : float
+        Of the border term; without w0 it is 0 everywhere.
+    voxel_size : (z, y, x)
+        Of any unit; the border term measures distances in it.
+    """
+
+    w0: float
+    sigma_vox: float
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
 class Weigher:
     """Computes and stores target and border term of one volume.
 
@@ -123,10 +140,8 @@ class Weigher:
         Classes of the network.
     ndim : 2 or 3
         2: each section by itself.
-    w0, sigma_vox : float
-        Of the border term; without w0 it is 0 everywhere.
-    voxel_size : (z, y, x)
-        Of any unit; the border term measures distances in it.
+    rule : BorderRule
+        Of the border term.
     """
 
     def __init__(
@@ -138,17 +153,14 @@ class Weigher:
         scratch: Path,
         num_classes: int,
         ndim: int,
-        w0: float,
-        sigma_vox: float,
-        voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        rule: BorderRule,
     ) -> None:
-        self.voxel_size = voxel_size
         self.annotation, self.border, self.target = annotation, border, target
         self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
-        self.w0, self.sigma_vox = w0, sigma_vox
+        self.rule = rule
         self.shape = as_zyx(annotation.labels.shape)
         # One voxel more, where touching cells lie apart.
-        reach = 1 + (border_reach(sigma_vox) if w0 else 0)
+        reach = 1 + (border_reach(rule.sigma_vox) if rule.w0 else 0)
         around: Zyx = (reach if ndim == 3 else 0, reach, reach)
         self.halo = Halo(around, around)
         self.block = choose_block(self.shape, shard_shape(border), self.halo, ndim)
@@ -273,13 +285,13 @@ class Weigher:
             raise DataError(f"{where}: {error}") from error
         target[:, ~self._is_in_field(roi)] = UNLABELLED
         border = np.zeros(roi.shape, np.float32)
-        if self.w0:
+        if self.rule.w0:
             border = compute_border_term(
                 separated,
-                w0=self.w0,
-                sigma_vox=self.sigma_vox,
+                w0=self.rule.w0,
+                sigma_vox=self.rule.sigma_vox,
                 inside=inside,
-                voxel_size=self.voxel_size[3 - self.ndim :],
+                voxel_size=self.rule.voxel_size[3 - self.ndim :],
             )
             border[target == UNLABELLED] = 0
         self._store(self.border, roi, border)
