@@ -108,10 +108,7 @@ def compute_weight_map(
         )
         class_counts, num_cells, num_lost = _weigh_all(weigher, volume.volume)
         content = [hash_sections(open_volume(path)) for path in partial.values()]
-    if num_lost:
-        log.warning("volume %s: %s", volume.volume, tell_lost(num_lost, sum(num_cells)))
-    if not any(num_cells) and weight_map.enabled:
-        _warn_of_no_cells(volume)
+    _warn(volume, weight_map, num_cells, num_lost)
     border_sha256, target_sha256 = content
     WeightMap(
         volume=volume.volume,
@@ -202,6 +199,18 @@ def _count_all(weigher: Weigher) -> tuple[list[list[int]], list[int], int]:
 
 def _count_distinct(ids: list[NDArray[Any]]) -> int:
     return int(np.unique(np.concatenate(ids)).size)
+
+
+def _warn(
+    volume: IngestedVolume,
+    weight_map: WeightMapConfig,
+    num_cells: list[int],
+    num_lost: int,
+) -> None:
+    if num_lost:
+        log.warning("volume %s: %s", volume.volume, tell_lost(num_lost, sum(num_cells)))
+    if not any(num_cells) and weight_map.enabled:
+        _warn_of_no_cells(volume)
 
 
 def _warn_of_no_cells(volume: IngestedVolume) -> None:
