@@ -23,6 +23,7 @@ from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.warping import collect_warping, warp_section
 from unetpipe.runtime.files import read_record
 from unetpipe.targets.weight_map import separate_touching
+from unetpipe.tiling.quantised import as_probability
 
 SHAPE = (5, 48, 64)
 CHUNKS = ((2, 16, 16), (4, 48, 32), (1, 16, 64))
@@ -78,7 +79,7 @@ def test_scores_do_not_depend_on_chunks(by_chunk, key):
 
 def test_voxels_are_scored_as_in_memory(by_chunk, cells):
     labels, truth, probability = cells
-    stored = probability.astype(np.float32)
+    stored = as_probability(np.round(255 * probability).astype(np.uint8))
     whole = score_stack(stored[2:], truth[2:])
     for metric in ("rand_error", "v_rand", "v_info"):
         row = find_row(by_chunk[0]["tables"], "test", "unet", metric)

@@ -314,7 +314,7 @@ def test_seg_alone_never_chooses_what_invents_objects(predict):
     volume = volume_of(ids)
 
     def with_inventions(grey):
-        stored = (150 * grey).astype(np.uint8)
+        stored = (230 * grey).astype(np.uint8)
         stored[0, 0, 50:56, 4:60:12] = stored[0, 0, 51:57, 4:60:12] = 140
         stored[0, 0, 50:58, 4:60] = np.where(np.arange(56) % 12 < 8, 140, 0)
         stored[0, 0][(ids[0] == 0) & (stored[0, 0] == 0)] = 10

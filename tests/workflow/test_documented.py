@@ -33,7 +33,11 @@ ELSEWHERE = ("--report", "--workflow-profile")
 # Nothing to dry-run: it only removes a lock; targets of another workflow.
 NOT_HERE = re.compile(r"--unlock|\bunetpipe_")
 DRY = ("-n", "--dry-run")
-PYTHON = {c.replace("/data/brain", "FOLDER") for c in TYPED if c.startswith("python ")}
+# `tests/runtime/test_deploy.py` lays a wheel's workflow out.
+DEPLOY = "python -m unetpipe.runtime.deploy FOLDER"
+PYTHON = {
+    c.replace("/data/brain", "FOLDER") for c in TYPED if c.startswith("python ")
+} - {DEPLOY}
 
 
 def asked() -> dict[tuple[str, ...], set[str]]:
