@@ -25,6 +25,8 @@ from unetpipe.tiling.boxes import Halo, grid_cell, iterate_grid, whole_volume
 
 SHAPE = (3, 150, 170)
 
+VOXEL_NM = (50.0, 4.0, 4.0)  # of ingested test volumes
+
 
 def small_blocks(monkeypatch):
     """One shard a block: 64 x 64 voxels of a section, 2 x 32 x 32 of a volume."""
@@ -129,7 +131,9 @@ def test_a_cell_that_winds_through_all_blocks_is_one(tmp_path, monkeypatch, ndim
             [compute_border_term(to_instances(section, "binary")) for section in mask]
         )
     else:
-        expected = compute_border_term(to_instances(mask, "binary"))
+        expected = compute_border_term(
+            to_instances(mask, "binary"), voxel_size=VOXEL_NM
+        )
     np.testing.assert_array_equal(stores["border_term"], expected)
     cells = read_record(record)["num_cells"]
     assert cells[0] == 1 + len(range(20, 150, 9))
