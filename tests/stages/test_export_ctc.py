@@ -117,7 +117,7 @@ def ingest(folder, root, row):
     ingest_volume(
         manifest=folder / "manifest.json",
         volume="01",
-        rows=[vars_of(parsed) for parsed in parse_sheet(text).rows],
+        rows=[parsed.model_dump() for parsed in parse_sheet(text).rows],
         pixel_sha256={},
         ingest=IngestConfig(chunk=(2, 16, 16), shard=(2, 32, 32)),
         num_classes=2,
@@ -126,10 +126,6 @@ def ingest(folder, root, row):
         record=folder / "ingest.json",
     )
     return read_record(folder / "ingest.json")
-
-
-def vars_of(row):
-    return {name: getattr(row, name) for name in row.__slots__}
 
 
 def test_a_sequence_is_ingested_with_gold_of_some_frames_and_scored(tmp_path):
