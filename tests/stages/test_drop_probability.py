@@ -9,7 +9,11 @@ import pytest
 from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
-from unetpipe.evaluation.scored_volume import ScoredVolume
+from unetpipe.evaluation.scored_volume import (
+    EvaluationInputs,
+    ScoredRecords,
+    ScoredVolume,
+)
 from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.passes import SegmentationInputs
@@ -113,17 +117,24 @@ def test_shards_go_and_receipts_and_records_stay(run):
 
 
 def test_what_was_dropped_is_refused_instead_of_read_as_0(run):
-    segmented = run.segment()
+    run.segment()
     run.drop()
     with pytest.raises(IntegrityError, match="keep_probability is false"):
         run.segment(threshold=0.3)
-    predicted, volume = (
-        read_record(path) for path in (run.folder / "prediction.json", run.ingest)
+    volume = read_record(run.ingest)
+    volume["labels"] = volume["image"] | {
+        **{"label_kind": "binary", "unlabelled": None},
+        **{"dtype": volume["dtype"], "num_ids": 1},
+    }
+    write_record(run.folder / "labelled.json", volume)
+    inputs = EvaluationInputs(
+        prediction=run.folder / "prediction.json",
+        segmentation=run.folder / "segmentation.json",
+        ingest=run.folder / "labelled.json",
+        model_json=run.model_json,
     )
-    store = volume["image"]["store"]
-    volume["labels"] = {"store": store, "label_kind": "binary", "unlabelled": None}
     with pytest.raises(IntegrityError, match="dropped after use"):
-        ScoredVolume(predicted, segmented, volume, read_record(run.model_json))
+        ScoredVolume(ScoredRecords.read(inputs))
     with pytest.raises(IntegrityError, match="dropped after use"):
         coarsen_part(
             source=run.folder / "prediction.json",
