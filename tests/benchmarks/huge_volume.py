@@ -36,7 +36,7 @@ def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
             "dtype": "uint8",
             "voxel_size_nm": [8.0, 8.0, 8.0],
             "image": {"store": str(folder / "none"), "content_sha256": "0" * 64},
-            "statistics": [IntensityStatistics(1, 128, 17284).to_json()],
+            "statistics": [IntensityStatistics(1, 128, 17284, 0, 255).to_json()],
             "labels": None,
         },
     )

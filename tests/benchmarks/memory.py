@@ -13,8 +13,10 @@ from tests.benchmarks.fresh import Used, measure_fresh
 from tests.benchmarks.inputs import describe_tiff, draw_sections, save_model
 from tests.benchmarks.settings import Settings
 from unetpipe.config import IngestConfig, PredictionConfig, SegmentationConfig
+from unetpipe.ingestion.volume import VolumeOrder, VolumeStores
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import write_record
+from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -95,13 +97,21 @@ class _Chain:
         arguments: dict[str, dict[str, Any]] = {
             "ingest_volume": {
                 "manifest": home / "manifest.json",
-                "volume": "grown",
-                "rows": [describe_tiff("grown")],
-                "pixel_sha256": {},
-                "ingest": IngestConfig(),
-                "num_classes": 2,
-                "image_store": home / "image.ome.zarr",
-                "labels_store": home / "labels.ome.zarr",
+                "order": VolumeOrder(
+                    volume="grown",
+                    rows=[describe_tiff("grown")],
+                    ingest=IngestConfig(),
+                    num_classes=2,
+                    palette=None,
+                    pixel_sha256={},
+                ),
+                "stores": VolumeStores(
+                    image=home / "image.ome.zarr",
+                    labels=home / "labels.ome.zarr",
+                    pyramids=home / "pyramids",
+                    with_pyramid=True,
+                    layers=None,
+                ),
                 "record": ingest,
             },
             "probe_prediction": {
@@ -131,11 +141,13 @@ class _Chain:
                 "record": home / "prediction.json",
             },
             "finish_segmentation": {
-                "prediction": home / "prediction.json",
-                "model_json": network["model_json"],
-                "ingest": ingest,
-                "segmentation": SegmentationConfig(),
-                "folder": home,
+                "inputs": SegmentationInputs(
+                    prediction=home / "prediction.json",
+                    model_json=network["model_json"],
+                    ingest=ingest,
+                    settings=SegmentationConfig(),
+                    folder=home,
+                ),
                 "parts": [],
                 "record": home / "segmentation.json",
             },
