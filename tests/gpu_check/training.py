@@ -20,6 +20,7 @@ from unetpipe.network.unet import UNet
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.checkpoints import Checkpoints
+from unetpipe.training.journal import Place
 from unetpipe.training.loop import train
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.sampling import PatchSampler
@@ -156,7 +157,7 @@ def _check_repeats(checked: Checked, sampler: PatchSampler, spec: UNetSpec) -> N
                 checkpoints,
                 o,
                 class_weights=torch.ones(2),
-                device=checked.device,
+                place=Place(checked.device),
                 state=state,
             )
         return _hash_of(done.network), checkpoints

@@ -14,6 +14,7 @@ from unetpipe.config import (
     check_config,
 )
 from unetpipe.errors import DataError
+from unetpipe.records.suggestions import Suggestions
 from unetpipe.report.page.templates import render
 from unetpipe.report.page.views import show_suggestions
 from unetpipe.runtime.files import read_record
@@ -65,7 +66,7 @@ def test_the_table_is_logged_recorded_and_can_be_pasted(tmp_path, caplog):
 
 def test_the_page_shows_what_is_suggested_and_why(tmp_path):
     record = suggest(tmp_path, draw_instances())
-    page = {"suggestions": show_suggestions(record)}
+    page = {"suggestions": show_suggestions(Suggestions.model_validate(record))}
     section = render("suggestions.html", page).decode()
     for suggestion in record["suggestions"]:
         assert suggestion["key"] in section

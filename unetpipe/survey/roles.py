@@ -23,7 +23,7 @@ def split_in_blocks(count: int, *, has_tests: bool = False) -> tuple[str, ...]:
     Examples
     --------
     >>> split_in_blocks(10)[4:]
-    ('train', '', 'validate', 'validate', '', 'test')
+    ('', 'validate', 'validate', '', 'test', 'test')
     """
     tests = 0 if has_tests else max(1, count // 5)
     validates = max(1, count // 5)
