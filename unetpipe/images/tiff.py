@@ -261,6 +261,12 @@ class TiffSource(ImageSource):
     def _decode(self, pages: Any, number: int) -> NDArray[Any]:
         with _errors_raise(self._path, f", page {number},"):
             values = np.asarray(pages[number].asarray(maxworkers=1))
+        if values.size != prod(self._page_shape):
+            raise DataError(
+                f"{self._path}, page {number}, decodes to {values.size} voxels, where "
+                f"its shape {self._page_shape} promises {prod(self._page_shape)}; the "
+                "file is damaged: copy it again, or save it anew"
+            )
         return values.reshape(self._page_shape).astype(self.dtype, copy=False)
 
     def _read_view(self, index: Index) -> NDArray[Any]:

@@ -213,6 +213,11 @@ def _zip_entries(archive: Path) -> Iterator[_Entry]:
                 raise _refuse_type(archive, info.filename, kind)
             if info.is_dir() or _is_litter(info.filename):
                 continue
+            if not 0 <= info.header_offset < archive.stat().st_size:
+                raise DataError(
+                    f"{archive} is damaged: {info.filename} is said to begin at byte "
+                    f"{info.header_offset}, outside of the file; copy it again"
+                )
             with packed.open(info) as stream:
                 yield _Entry(info.filename, stream, info.file_size)
 
