@@ -58,6 +58,11 @@ class Lookups:
         )
         return values
 
+    @property
+    def source_in_words(self) -> str:
+        """The source as messages show it: its own braces name no wildcards."""
+        return self.config.source.replace("{", "{{").replace("}", "}}")
+
     def section_of_network(self, name: str, model: str) -> Values:
         """Return one section of the configuration of a network."""
         settings = getattr(self.networks[model].config, name)

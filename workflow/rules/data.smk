@@ -24,7 +24,7 @@ rule download_dataset:
         destination=subpath(output.manifest, parent=True),
         code=fingerprint("unetpipe.stages.download_dataset"),
     message:
-        "Fetching " + CONFIG.source.replace("{", "{{").replace("}", "}}")
+        f"Fetching {RUNS.source_in_words}"
     script:
         "../../scripts/download_dataset.py"
 
