@@ -88,7 +88,7 @@ def curves_of(sections: dict[int, int]):
     for number, seed in enumerate(sections.values()):
         noise = np.random.default_rng(seed).normal(0, 0.1 + 0.05 * seed, cells.shape)
         probability = np.clip(0.2 + 0.6 * cells + noise, 0, 1)
-        scores.add(number, probability.astype(np.float32), cells)
+        scores.add(number, probability.astype(np.float32), cells, drawn=cells)
     return scores.curves()
 
 
