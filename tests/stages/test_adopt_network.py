@@ -2,12 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.stages.reported import trained
+from tests.stages.reported import (
+    SHAPE,
+    Links,
+    ingested,
+    metrics_of,
+    predicted,
+    trained,
+)
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, DataError, IntegrityError
+from unetpipe.records.volume import IngestedVolume, Manifest
+from unetpipe.report.page.run import Run, read_result, read_trained
 from unetpipe.report.page.summary import summarise
+from unetpipe.report.page.templates import render
 from unetpipe.report.page.timings import describe_machines, list_jobs
 from unetpipe.report.page.views import show_training
 from unetpipe.report.page.warnings import collect_warnings
@@ -16,7 +27,6 @@ from unetpipe.stages.adopt_network import adopt_network
 from unetpipe.stages.join_networks import join_networks
 from unetpipe.stages.probe_prediction import probe_prediction
 from unetpipe.tiling.unet_spec import UNetSpec
-from unetpipe.training.history import read_history
 
 
 def adopt(source: Path, target: Path, num_classes: int = 2) -> Path:
@@ -31,16 +41,21 @@ def adopt(source: Path, target: Path, num_classes: int = 2) -> Path:
     return target
 
 
-def read_training(folder: Path) -> dict:
-    """Return what the report reads of a network."""
-    return {
-        "model": "unet",
-        "record": read_record(folder / "train.json"),
-        "description": read_record(folder / "model.json"),
-        "history": read_history(folder / "history.csv"),
-        "members": [],
-        "stores": [],
-    }
+def run_of(folder: Path, volumes=(), results=()) -> Run:
+    """Return what the report reads of a network, and of a run without weight maps."""
+    files = {"record": "train.json", "model_json": "model.json"}
+    paths = {key: folder / name for key, name in files.items()}
+    network = read_trained(
+        {"model": "unet", **paths, "history": folder / "history.csv"}, folder
+    )
+    manifest = Manifest(root=".", circumstances=network.trained)
+    return Run("new", manifest, dict(volumes), (), network, tuple(results))
+
+
+def say(run: Run) -> str:
+    """Return the paragraph that the page begins with."""
+    page = render("summary.html", {"summary": summarise(run)}).decode()
+    return Links(page).text
 
 
 def test_all_that_a_training_left_is_taken_over_and_where_it_is_from(
@@ -66,30 +81,26 @@ def test_all_that_a_training_left_is_taken_over_and_where_it_is_from(
 
 def test_a_report_tells_that_an_adopted_network_is_an_ensemble(tmp_path, make_model):
     weights, _ = make_model(name="old", num_members=3)
-    bare = read_training(adopt(weights.parent, tmp_path / "bare"))
-    run = {"name": "new", "volumes": {}, "weight_maps": [], "predicted": []}
-    run |= {"manifest": {"circumstances": bare["record"]["circumstances"]}}
-    text = summarise(run | {"trained": [bare]})
+    run = run_of(adopt(weights.parent, tmp_path / "bare"))
+    text = say(run)
     assert "An ensemble of 3 networks, each a two-dimensional U-Net of" in text
     assert f"convolutions) was taken over from {weights.parent};" in text
-    assert show_training(bare)["facts"]["Parameters"].startswith("3 networks of ")
+    facts = show_training(run.network)["facts"]
+    assert facts["Parameters"].startswith("3 networks of ")
 
 
 def test_a_report_tells_of_an_adopted_network_what_is_known(tmp_path, make_model):
     weights, _ = make_model(name="old")
-    bare = read_training(adopt(weights.parent, tmp_path / "bare"))
-    run = {"name": "new", "volumes": {}, "weight_maps": [], "predicted": []}
-    run |= {"manifest": {"circumstances": bare["record"]["circumstances"]}}
-    text = summarise(run | {"trained": [bare]})
+    bare = run_of(adopt(weights.parent, tmp_path / "bare"))
     told = f" was taken over from {weights.parent}; how it was trained is not known."
-    assert told in text
-    shown = show_training(bare)
+    assert told in say(bare)
+    shown = show_training(bare.network)
     assert shown["charts"] == []
     assert shown["facts"]["Taken over from"] == str(weights.parent)
     assert "Steps" not in shown["facts"]
-    jobs = [job.rule for job in list_jobs(run | {"trained": [bare]})]
+    jobs = [job.rule for job in list_jobs(bare)]
     assert jobs == ["download_dataset", "adopt_network"]
-    (machine,) = describe_machines(run | {"trained": [bare]})
+    (machine,) = describe_machines(bare)
     assert list(machine["stages"]) == ["download_dataset", "adopt_network"]
 
     told = trained(tmp_path, "told")
@@ -102,47 +113,33 @@ def test_a_report_tells_of_an_adopted_network_what_is_known(tmp_path, make_model
         read_record(weights.parent / "model.json")
         | {"step": 20, "recipe": {"train": rows}},
     )
-    full = read_training(adopt(weights.parent, tmp_path / "full"))
-    text = summarise(run | {"trained": [full]})
-    assert "/old; it was trained for 30 steps on 2 sections of brain, in" in text
-    facts = show_training(full)["facts"]
+    full = run_of(adopt(weights.parent, tmp_path / "full"))
+    assert "/old; it was trained for 30 steps on 2 sections of brain, in" in say(full)
+    facts = show_training(full.network)["facts"]
     assert facts["Steps"] == "30; kept: step 20"
 
 
-def test_test_sections_that_a_network_was_trained_on_are_warned_of(tmp_path):
-    row = {"volume": "other-name", "sections": [0, 1, 3], "image": "1" * 64}
-    training = {
-        "model": "unet",
-        "record": {},
-        "description": {"recipe": {"train": [row], "validate": []}},
-    }
-    volume = {"volume": "brain", "image": {"content_sha256": "1" * 64}}
-    metrics = {
-        "role_sections": {"test": [2, 3]},
-        "left_out": [],
-        "seams": {"rows": []},
-    }
-    predicted = {
-        "model": "unet",
-        "volume": "brain",
-        "metrics": metrics,
-        "prediction": {},
-        "plan": {},
-        "segmentation": {"num_objects": 1},
-    }
-    run = {
-        "volumes": {"brain": volume},
-        "trained": [training],
-        "predicted": [predicted],
-    }
-    (warning,) = collect_warnings(run)
+def test_test_sections_that_a_network_was_trained_on_are_warned_of(
+    tmp_path, make_model
+):
+    mask = np.ones(SHAPE, np.uint8)
+
+    def warn(test: list[int], name: str, image: str) -> list[str]:
+        home = tmp_path / f"{test}-{image[0]}"
+        row = {"volume": name, "sections": [0, 1, 3], "image": image}
+        learnt = {"train": [row], "validate": []}
+        weights, _ = make_model(name=f"{home.name}/old", recipe=learnt)
+        metrics = metrics_of("brain", role_sections={"test": test})
+        volume = IngestedVolume.read(ingested(home, "brain", None))
+        result = read_result(predicted(home, "brain", mask, metrics))
+        folder = adopt(weights.parent, home / "new")
+        return collect_warnings(run_of(folder, {"brain": volume}.items(), [result]))
+
+    (warning,) = warn([2, 3], "other-name", "1" * 64)
     assert "it was trained on the test sections 3 of brain" in warning
     assert "flatter" in warning
-    metrics["role_sections"] = {"test": [2]}
-    assert collect_warnings(run) == []
-    metrics["role_sections"] = {"test": [3]}
-    row["image"] = "2" * 64  # the same name, other voxels
-    assert collect_warnings(run) == []
+    assert warn([2], "other-name", "1" * 64) == []
+    assert warn([3], "brain", "2" * 64) == []  # the same name, other voxels
 
 
 def test_weights_that_are_not_those_described_are_refused(tmp_path, make_model):
