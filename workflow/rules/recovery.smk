@@ -2,7 +2,7 @@
 
 import sys
 
-from unetpipe.report.endings import describe_failure, describe_results
+from unetpipe.report import endings
 from unetpipe.runtime.killed_runs import (
     LOCKS,
     WITHOUT_LOCK,
@@ -27,6 +27,11 @@ if workflow.is_main_process and not IS_MODULE and not ONLY_LOOKS:
             sys.exit(1)
 
 
+def describe_results():
+    """Return where the results are; other workflows that use this one call it too."""
+    return endings.describe_results(RUNS)
+
+
 onstart:
     if not ONLY_LOOKS:
         note_run()
@@ -38,11 +43,11 @@ onsuccess:
     if not ONLY_LOOKS:
         forget_run()
     if not ONLY_ASKS:
-        print(describe_results(RUNS))
+        print(describe_results())
 
 
 onerror:
     if not ONLY_LOOKS:
         forget_run()
     patterns = {rule.name: str(rule.log[0]) for rule in workflow.rules if rule.log}
-    print(describe_failure(RUNS, log, patterns, sys.argv[1:]))
+    print(endings.describe_failure(RUNS, log, patterns, sys.argv[1:]))
