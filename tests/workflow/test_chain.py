@@ -403,7 +403,7 @@ def test_the_workflow_reports_itself_with_captions_and_categories(finished):
     ):
         assert told in text, told
     data = [name for name in names if "/data/" in name]
-    assert [sum(name.endswith(kind) for name in data) for kind in (".csv", ".png")] == [
+    assert [sum(name.endswith(kind) for name in data) for kind in (".csv", ".svg")] == [
         *(2, 1)
     ]
 
