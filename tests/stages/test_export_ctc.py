@@ -201,8 +201,8 @@ def test_py_ctcmetrics_agrees_on_the_hela_sequences(real_data, tmp_path, sequenc
         truth = read_frame(gold) if has_gold else np.zeros((512, 512), np.uint16)
         unknown = truth == 0 if has_gold else everywhere
         counts.add(t, truth, result[t], unknown, everywhere)
-        counts.add_markers(t, read_frame(markers), result[t])
-    ours = {row["metric"]: row["chosen"]["score"] for row in counts.rows("unet", None)}
+        counts.add_markers(t, read_frame(markers), result[t], everywhere)
+    ours = {row.metric: row.chosen.score for row in counts.rows("unet", None)}
     assert theirs["Valid"] == 1
     assert 0.3 < theirs["SEG"] < 0.95
     assert 0.1 < theirs["DET"] < 0.95

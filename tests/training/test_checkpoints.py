@@ -9,14 +9,13 @@ from safetensors.torch import load_file
 
 from unetpipe.errors import IdentityError, IntegrityError
 from unetpipe.network.unet import UNet
+from unetpipe.network.weights import pack_weights, unpack_weights
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.checkpoints import (
     Best,
     Checkpoints,
     TrainingState,
     describe_differences,
-    pack_weights,
-    unpack_weights,
 )
 from unetpipe.training.history import History, HistoryRow, read_history
 

@@ -207,6 +207,8 @@ def _entries(archive: Path) -> Iterator[_Entry]:
 def _zip_entries(archive: Path) -> Iterator[_Entry]:
     with zipfile.ZipFile(archive) as packed:
         for info in packed.infolist():
+            if not info.filename:
+                raise DataError(f"{archive} is damaged: a file in it has no name")
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 kind = "symbolic link" if stat.S_ISLNK(mode) else "device"

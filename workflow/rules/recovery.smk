@@ -2,6 +2,8 @@
 
 import sys
 
+from snakemake.io import strip_wildcard_constraints
+
 from unetpipe.report import endings
 from unetpipe.runtime.killed_runs import (
     LOCKS,
@@ -49,5 +51,9 @@ onsuccess:
 onerror:
     if not ONLY_LOOKS:
         forget_run()
-    patterns = {rule.name: str(rule.log[0]) for rule in workflow.rules if rule.log}
+    patterns = {
+        rule.name: strip_wildcard_constraints(str(rule.log[0]))
+        for rule in workflow.rules
+        if rule.log
+    }
     print(endings.describe_failure(RUNS, log, patterns, sys.argv[1:]))
