@@ -142,8 +142,8 @@ def test_voxels_are_equally_likely_to_be_seen_on_the_faces_half_as_often():
     draws = sampler([volume], spec, shape=(1, 28, 28))
     seen = np.zeros(volume.target.shape, int)
     for step in range(3000):
-        piece, window = draws._draw_window(seeded_generator(step))
-        z, y, x = piece.read(np.indices(seen.shape), window)
+        stack, window = draws._draw_window(seeded_generator(step))
+        z, y, x = stack.read(np.indices(seen.shape), window)
         np.add.at(seen, (z, y, x), 1)
     inner = seen[:, 1:-1, 1:-1]
     assert inner.min() > 0.65 * inner.mean()
@@ -195,18 +195,18 @@ def test_only_the_sections_of_the_row_are_read():
 
 def test_in_three_dimensions_sections_that_follow_each_other_are_one_piece():
     volume = annotate((9, 20, 20), sections=(0, 1, 2, 5, 6), num_known=(1, 2, 3, 4, 5))
-    pieces = [(p.start, p.stop, p.num_known) for p in volume.pieces(3)]
-    assert pieces == [(0, 3, 6), (5, 7, 9)]
-    assert [p.start for p in volume.pieces(2)] == [0, 1, 2, 5, 6]
+    stacks = [(p.start, p.stop, p.num_known) for p in volume.stacks(3)]
+    assert stacks == [(0, 3, 6), (5, 7, 9)]
+    assert [p.start for p in volume.stacks(2)] == [0, 1, 2, 5, 6]
 
 
 def test_a_piece_is_mirrored_at_its_own_faces():
     volume = coordinates_volume((9, 4, 4))
-    piece = AnnotatedVolume(
+    stack = AnnotatedVolume(
         **{n: getattr(volume, n) for n in volume.__slots__}
         | {"sections": (3, 4, 5), "num_known": (1, 1, 1)}
-    ).pieces(3)[0]
-    z = piece.read(volume.image, Roi((-2, 0, 0), (5, 1, 1)))[0].ravel()
+    ).stacks(3)[0]
+    z = stack.read(volume.image, Roi((-2, 0, 0), (5, 1, 1)))[0].ravel()
     assert z.tolist() == [5, 4, 3, 4, 5, 4, 3]
 
 

@@ -1,4 +1,4 @@
-"""Annotated volumes, and the pieces of them that a network may see at once."""
+"""Annotated volumes, and the stacks of them that a network may see at once."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,27 +78,27 @@ class AnnotatedVolume:
     unlabelled: int | None = None
     voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
-    def pieces(self, ndim: int) -> list["Piece"]:
+    def stacks(self, ndim: int) -> list["Stack"]:
         """Return the runs of sections that the network may see at once.
 
-        In two dimensions each section is its own piece; in three, sections that
-        follow each other are one. A piece is mirrored at its faces, so nothing of a
+        In two dimensions each section is its own stack; in three, sections that
+        follow each other are one. A stack is mirrored at its faces, so nothing of a
         section in another role is ever used.
         """
-        pieces: list[Piece] = []
+        stacks: list[Stack] = []
         foreground = self.num_foreground or (0,) * len(self.sections)
         for z, *counts in zip(self.sections, self.num_known, foreground, strict=True):
             start = z
-            if ndim == 3 and pieces and pieces[-1].stop == z:
-                last = pieces.pop()
+            if ndim == 3 and stacks and stacks[-1].stop == z:
+                last = stacks.pop()
                 start = last.start
                 counts = [counts[0] + last.num_known, counts[1] + last.num_foreground]
-            pieces.append(Piece(self, start, z + 1, *counts))
-        return pieces
+            stacks.append(Stack(self, start, z + 1, *counts))
+        return stacks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Piece:
+class Stack:
     """Sections ``start`` to ``stop`` of a volume."""
 
     volume: AnnotatedVolume
@@ -113,7 +113,7 @@ class Piece:
         return as_zyx((self.stop - self.start, *self.volume.target.shape[1:]))
 
     def read(self, array: ArrayLike, roi: Roi) -> NDArray[Any]:
-        """Read a box of the piece, mirrored beyond its faces: (..., z, y, x)."""
+        """Read a box of the stack, mirrored beyond its faces: (..., z, y, x)."""
         source = mirror_source(roi, self.shape)
         z, y, x = source.slices
         z = slice(z.start + self.start, z.stop + self.start)

@@ -100,8 +100,8 @@ def plan_training(
     for warning in warnings:
         log.warning("%s", warning)
     spec = network.spec(train_rows.volumes[0].image.shape[0])
-    pieces = [p.shape for v in train_rows.volumes for p in v.pieces(spec.ndim)]
-    patch = choose_patch(training.patch, spec, pieces)
+    stacks = [p.shape for v in train_rows.volumes for p in v.stacks(spec.ndim)]
+    patch = choose_patch(training.patch, spec, stacks)
     check_normalised(spec, patch, training.batch_size)
     optimisation = _optimisation_of(training)
     class_weights = np.ones(num_classes, np.float32)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.targets.annotated import AnnotatedVolume, Piece
+from unetpipe.targets.annotated import AnnotatedVolume, Stack
 from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.boxes import (
     Roi,
@@ -46,7 +46,7 @@ from unetpipe.training.augmentation import (
 )
 
 PLACE: Zyx = (1, 64, 64)  # where voxels are counted together, to draw one of them
-PIECES_REMEMBERED = 256
+STACKS_REMEMBERED = 256
 PATCHES_WEIGHED = 200
 
 
@@ -124,12 +124,12 @@ class PatchSampler:
         seed: int,
         foreground_fraction: float = 0.0,
     ) -> None:
-        self._pieces = [piece for v in volumes for piece in v.pieces(spec.ndim)]
-        self._until = np.cumsum([piece.num_known for piece in self._pieces])
-        self._foreground_until = np.cumsum([p.num_foreground for p in self._pieces])
+        self._stacks = [stack for v in volumes for stack in v.stacks(spec.ndim)]
+        self._until = np.cumsum([stack.num_known for stack in self._stacks])
+        self._foreground_until = np.cumsum([p.num_foreground for p in self._stacks])
         self._foreground_fraction = foreground_fraction
-        # Places in a piece are counted when it is first drawn; a few are remembered.
-        self._places = lru_cache(maxsize=PIECES_REMEMBERED)(self._count_places)
+        # Places in a stack are counted when it is first drawn; a few are remembered.
+        self._places = lru_cache(maxsize=STACKS_REMEMBERED)(self._count_places)
         self._ndim = spec.ndim
         self._channels = spec.in_channels
         self._input = input_shape
@@ -144,7 +144,7 @@ class PatchSampler:
     def patch(self, step: int, index: int) -> Patch:
         """Draw patch ``index`` of step ``step`` and read its voxels."""
         generator = seeded_generator(self._seed, step, index)
-        piece, window = self._draw_window(generator)
+        stack, window = self._draw_window(generator)
         y, x = self._input[1:]
         inside = draw_coordinates((y, x), self._augmentation, generator)
         grey = draw_grey(self._channels, self._augmentation, generator)
@@ -157,15 +157,15 @@ class PatchSampler:
         target_box, target_at = self._place(
             target_inside, window, (window.start[0], window.stop[0])
         )
-        border = piece.volume.border
+        border = stack.volume.border
         return Patch(
-            image=torch.from_numpy(piece.read_image(image_box)),
+            image=torch.from_numpy(stack.read_image(image_box)),
             image_coordinates=image_at,
             is_copied=are_whole(image_at),
-            target=_as_tensor(piece.read(piece.volume.target, target_box)),
+            target=_as_tensor(stack.read(stack.volume.target, target_box)),
             border=None
             if border is None
-            else _as_tensor(piece.read(border, target_box)),
+            else _as_tensor(stack.read(border, target_box)),
             target_coordinates=target_at,
             grey=grey,
             seed=seed,
@@ -205,17 +205,17 @@ class PatchSampler:
         """
         total = 0.0
         for step in range(PATCHES_WEIGHED):
-            piece, window = self._draw_window(seeded_generator(self._seed, step, 0))
-            target = piece.read(piece.volume.target, window)
+            stack, window = self._draw_window(seeded_generator(self._seed, step, 0))
+            target = stack.read(stack.volume.target, window)
             known = target != UNLABELLED
             weights = class_weights[np.where(known, target, 0)].astype(np.float64)
-            if piece.volume.border is not None:
-                weights += piece.read(piece.volume.border, window)
+            if stack.volume.border is not None:
+                weights += stack.read(stack.volume.border, window)
             total += float(weights[known].sum())
         return total / PATCHES_WEIGHED
 
-    def _draw_window(self, generator: torch.Generator) -> tuple[Piece, Roi]:
-        """Draw an output window, its centre a known voxel of a piece.
+    def _draw_window(self, generator: torch.Generator) -> tuple[Stack, Roi]:
+        """Draw an output window, its centre a known voxel of a stack.
 
         Windows may reach over the faces, where they see mirrored voxels: windows that
         had to lie inside would hardly ever show the network a face, and prediction
@@ -228,52 +228,52 @@ class PatchSampler:
             until = self._foreground_until if wants_foreground else until
         voxel = _draw_below(int(until[-1]), generator)
         number = int(np.searchsorted(until, voxel, side="right"))
-        piece = self._pieces[number]
-        if wants_foreground or piece.num_known < prod(piece.shape):
+        stack = self._stacks[number]
+        if wants_foreground or stack.num_known < prod(stack.shape):
             centre = self._draw_voxel(number, wants_foreground, generator)
         else:
-            centre = as_zyx(_draw_below(n, generator) for n in piece.shape)
+            centre = as_zyx(_draw_below(n, generator) for n in stack.shape)
         start = as_zyx(c - o // 2 for c, o in zip(centre, self._output, strict=True))
         stop = as_zyx(a + o for a, o in zip(start, self._output, strict=True))
-        return piece, Roi(start, stop)
+        return stack, Roi(start, stop)
 
     def _draw_voxel(
         self, number: int, is_foreground: bool, generator: torch.Generator
     ) -> Zyx:
-        """Draw any known voxel of a piece, or any of its foreground."""
-        piece = self._pieces[number]
+        """Draw any known voxel of a stack, or any of its foreground."""
+        stack = self._stacks[number]
         until = self._places(number, is_foreground)
         place = _draw_below(int(until[-1]), generator)
         cell = int(np.searchsorted(until, place, side="right"))
-        grid = grid_shape(piece.shape, PLACE)
+        grid = grid_shape(stack.shape, PLACE)
         index = as_zyx(int(i) for i in np.unravel_index(cell, grid))
-        roi = grid_cell(index, PLACE, piece.shape)
+        roi = grid_cell(index, PLACE, stack.shape)
         voxels = np.argwhere(
-            _is_wanted(piece.read(piece.volume.target, roi), is_foreground)
+            _is_wanted(stack.read(stack.volume.target, roi), is_foreground)
         )
         inside = voxels[_draw_below(len(voxels), generator)].tolist()
         return as_zyx(a + b for a, b in zip(roi.start, inside, strict=True))
 
     def _count_places(self, number: int, is_foreground: bool) -> NDArray[np.int64]:
-        """Return how many voxels may be drawn up to each place of a piece."""
-        piece = self._pieces[number]
+        """Return how many voxels may be drawn up to each place of a stack."""
+        stack = self._stacks[number]
         counts = [
             np.count_nonzero(
                 _is_wanted(
-                    piece.read(
-                        piece.volume.target, grid_cell(index, PLACE, piece.shape)
+                    stack.read(
+                        stack.volume.target, grid_cell(index, PLACE, stack.shape)
                     ),
                     is_foreground,
                 )
             )
-            for index in iterate_grid(whole_volume(piece.shape), PLACE)
+            for index in iterate_grid(whole_volume(stack.shape), PLACE)
         ]
         return np.cumsum(counts)
 
     def _place(
         self, inside: Tensor, window: Roi, z: tuple[int, int]
     ) -> tuple[Roi, Tensor]:
-        """Return the box of a piece to read, and the coordinates within it."""
+        """Return the box of a stack to read, and the coordinates within it."""
         corner = torch.tensor(
             [window.start[a] - self._offset[a] for a in (1, 2)], dtype=torch.int64
         )

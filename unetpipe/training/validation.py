@@ -19,7 +19,7 @@ from unetpipe.metrics.for_labels import Metric
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.segmentation.choice import ObjectRule, ObjectScore
-from unetpipe.targets.annotated import AnnotatedVolume, Piece
+from unetpipe.targets.annotated import AnnotatedVolume, Stack
 from unetpipe.tiling.boxes import whole_volume
 from unetpipe.tiling.grids import candidate_strides, plan_geometry
 from unetpipe.training.validation_metrics import ObjectJudge, chosen_by, make_judge
@@ -147,10 +147,10 @@ class Validator:
             for metric in dict.fromkeys([self.metric, self.choose_by or self.metric])
         }
         for volume in self._volumes:
-            for piece in volume.pieces(network.spec.ndim):
-                stored, classes = self._predict(predictor, piece)
+            for stack in volume.stacks(network.spec.ndim):
+                stored, classes = self._predict(predictor, stack)
                 for judge in judges.values():
-                    judge.add(piece, stored, classes)
+                    judge.add(stack, stored, classes)
         verdicts = {metric: judge.verdict() for metric, judge in judges.items()}
         rank = verdicts[self.metric].rank
         if self.metric == "loss":
@@ -188,7 +188,7 @@ class Validator:
         orientations : sequence of int
             Over which it averages.
         """
-        pieces = [p for v in self._volumes for p in v.pieces(network.spec.ndim)]
+        stacks = [p for v in self._volumes for p in v.stacks(network.spec.ndim)]
         if precision != self._precision:
             same = copy(self)
             same._precision = precision
@@ -201,8 +201,8 @@ class Validator:
 
         def judged(rule: ObjectRule, thresholds: Sequence[float]) -> ObjectJudge:
             judge = ObjectJudge(by, rule, thresholds)
-            for piece in pieces:
-                judge.add(piece, *self._predict(predictor, piece))
+            for stack in stacks:
+                judge.add(stack, *self._predict(predictor, stack))
             return judge
 
         by: ObjectScore = "seg" if self.choose_by == "seg" else "f1"
@@ -248,18 +248,18 @@ class Validator:
         )
 
     def _predict(
-        self, predictor: TilePredictor, piece: Piece
+        self, predictor: TilePredictor, stack: Stack
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         spec = predictor.spec
-        strides = candidate_strides(piece.shape, spec)
+        strides = candidate_strides(stack.shape, spec)
         small = [
             s for s in strides if prod(spec.input_shape_for(s)) <= self._largest_input
         ]
-        geometry = plan_geometry(piece.shape, (small or strides[-1:])[0], spec)
-        volume = piece.volume
-        whole = whole_volume(piece.shape)
+        geometry = plan_geometry(stack.shape, (small or strides[-1:])[0], spec)
+        volume = stack.volume
+        whole = whole_volume(stack.shape)
         return predictor.predict_block(
-            piece.read(volume.image, whole),
+            stack.read(volume.image, whole),
             (0, 0, 0),
             whole,
             geometry,

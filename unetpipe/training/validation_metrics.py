@@ -36,7 +36,7 @@ from unetpipe.segmentation.choice import (
     ObjectSearch,
 )
 from unetpipe.segmentation.components import label_components
-from unetpipe.targets.annotated import Piece
+from unetpipe.targets.annotated import Stack
 from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.boxes import whole_volume
 from unetpipe.tiling.quantised import threshold_mask
@@ -80,10 +80,10 @@ class Verdict:
 
 
 class Judge(Protocol):
-    """Sees predictions piece by piece."""
+    """Sees predictions stack by stack."""
 
-    def add(self, piece: Piece, stored: Stored, classes: Stored | None) -> None:
-        """See one piece: stored probabilities (c, z, y, x) and classes (z, y, x)."""
+    def add(self, stack: Stack, stored: Stored, classes: Stored | None) -> None:
+        """See one stack: stored probabilities (c, z, y, x) and classes (z, y, x)."""
 
     def verdict(self) -> Verdict:
         """Return the scores of all that was seen."""
@@ -119,9 +119,9 @@ class CurveJudge:
     def __init__(self) -> None:
         self._sections: list[IsbiSection] = []
 
-    def add(self, piece: Piece, stored: Stored, classes: Stored | None) -> None:
-        """See one piece."""
-        for section, target in zip(stored[0], _read_target(piece), strict=True):
+    def add(self, stack: Stack, stored: Stored, classes: Stored | None) -> None:
+        """See one stack."""
+        for section, target in zip(stored[0], _read_target(stack), strict=True):
             probability = section.astype(np.float32) / np.float32(255)
             # What nobody annotated is neither right nor wrong: no cell in either.
             probability[target == UNLABELLED] = 0
@@ -190,19 +190,19 @@ class ObjectJudge:
     ) -> None:
         self._by = by
         self._search = ObjectSearch(rule, thresholds)
-        # With connectivity 3d: pieces of a volume that follow each other, not judged.
-        self._waiting: list[tuple[Piece, Stored]] = []
+        # With connectivity 3d: stacks of a volume that follow each other, not judged.
+        self._waiting: list[tuple[Stack, Stored]] = []
 
-    def add(self, piece: Piece, stored: Stored, classes: Stored | None) -> None:
-        """See one piece; an object may go on in the next one."""
+    def add(self, stack: Stack, stored: Stored, classes: Stored | None) -> None:
+        """See one stack; an object may go on in the next one."""
         if self._search.rule.connectivity == "2d":
-            self._judge(piece, stored)
+            self._judge(stack, stored)
             return
         if self._waiting:
             last = self._waiting[-1][0]
-            if last.volume is not piece.volume or last.stop != piece.start:
+            if last.volume is not stack.volume or last.stop != stack.start:
                 self._judge_waiting()
-        self._waiting.append((piece, stored))
+        self._waiting.append((stack, stored))
 
     def best(self) -> ObjectChoice | None:
         """Return the best way to make objects; None where the score is undefined."""
@@ -235,21 +235,21 @@ class ObjectJudge:
         if not self._waiting:
             return
         first, last = self._waiting[0][0], self._waiting[-1][0]
-        known = sum(piece.num_known for piece, _ in self._waiting)
-        whole = Piece(first.volume, first.start, last.stop, known)
+        known = sum(stack.num_known for stack, _ in self._waiting)
+        whole = Stack(first.volume, first.start, last.stop, known)
         stored = np.concatenate([stored for _, stored in self._waiting], axis=1)
         self._waiting = []
         self._judge(whole, stored)
 
-    def _judge(self, piece: Piece, stored: Stored) -> None:
-        target = _read_target(piece)
+    def _judge(self, stack: Stack, stored: Stored) -> None:
+        target = _read_target(stack)
         unknown = target == UNLABELLED
-        instances = piece.volume.instances
+        instances = stack.volume.instances
         if instances is None:
             truth, _ = label_components(target == 1, self._search.rule.connectivity)
         else:
-            truth = piece.read(instances, whole_volume(piece.shape))
-        size = piece.volume.voxel_size_nm
+            truth = stack.read(instances, whole_volume(stack.shape))
+        size = stack.volume.voxel_size_nm
         self._search.add(stored[0], truth, unknown, voxel_size=size)
 
 
@@ -274,13 +274,13 @@ class VoxelJudge:
         # Voxels by class, by whether the truth is that class, by stored probability.
         self._counts = np.zeros((num_classes, 2, 256), np.int64)
 
-    def add(self, piece: Piece, stored: Stored, classes: Stored | None) -> None:
-        """See one piece."""
-        target = _read_target(piece)
+    def add(self, stack: Stack, stored: Stored, classes: Stored | None) -> None:
+        """See one stack."""
+        target = _read_target(stack)
         if classes is None:
             classes = (stored[0] > 127).astype(np.uint8)
         unknown = target == UNLABELLED
-        learnt, target = target, _as_drawn(piece, target)
+        learnt, target = target, _as_drawn(stack, target)
         self._confusion += confusion_matrix(
             target, classes, self._num_classes, unlabelled=unknown
         )
@@ -350,18 +350,18 @@ def _best_dice_threshold(counts: NDArray[np.int64]) -> float:
     return THRESHOLDS[pick_threshold(np.array(THRESHOLDS), scores)]
 
 
-def _as_drawn(piece: Piece, target: Stored) -> Stored:
+def _as_drawn(stack: Stack, target: Stored) -> Stored:
     """Return the classes as they were annotated, without the borders put between."""
-    volume = piece.volume
+    volume = stack.volume
     if volume.instances is None:
         return target
-    ids = piece.read(volume.instances, whole_volume(piece.shape))
+    ids = stack.read(volume.instances, whole_volume(stack.shape))
     is_cell = (ids != 0) & (target == 0)
     return np.where(is_cell, np.uint8(1), target)
 
 
-def _read_target(piece: Piece) -> Stored:
-    target: Stored = piece.read(piece.volume.target, whole_volume(piece.shape))
+def _read_target(stack: Stack) -> Stored:
+    target: Stored = stack.read(stack.volume.target, whole_volume(stack.shape))
     return target
 
 
