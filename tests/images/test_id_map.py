@@ -1,4 +1,4 @@
-"""Labels whose pieces and objects are listed apart; HDF5 that is packed."""
+"""Labels whose fragments and objects are listed apart; HDF5 that is packed."""
 
 import gzip
 from pathlib import Path
@@ -51,8 +51,8 @@ def test_a_packed_file_is_read_without_a_table_too(tmp_path):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        (TABLE[:-1], "holds the piece 3, which .* does not list"),
-        ([*TABLE, [4, 8]], "lists a piece twice"),
+        (TABLE[:-1], "holds the fragment 3, which .* does not list"),
+        ([*TABLE, [4, 8]], "lists a fragment twice"),
         ([[1.5, 2.0]], "two columns of integers"),
     ],
 )

@@ -91,13 +91,13 @@ def test_shards_that_zarr_wrote_hold_the_same_chunks(tmp_path):
 
 
 def test_chunks_outside_the_volume_are_left_out():
-    pieces = ShardFormat((2, 2), (4, 6), np.dtype("u1"), 0).encode(
+    buffers = ShardFormat((2, 2), (4, 6), np.dtype("u1"), 0).encode(
         np.ones((3, 2), np.uint8)
     )
-    index = np.frombuffer(pieces[-2], "<u8").reshape(2, 3, 2)
+    index = np.frombuffer(buffers[-2], "<u8").reshape(2, 3, 2)
     assert (index[:, 1:] == MISSING).all()
-    assert (index[:, 0, 1] == [len(pieces[0]), len(pieces[1])]).all()
-    assert len(pieces) == 2 + 2
+    assert (index[:, 0, 1] == [len(buffers[0]), len(buffers[1])]).all()
+    assert len(buffers) == 2 + 2
 
 
 def test_the_hash_is_that_of_the_file(tmp_path):

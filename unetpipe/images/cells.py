@@ -30,7 +30,7 @@ from unetpipe.images.zarr_store import ZarrSource, is_zipped_zarr
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
 ZIPPED = (".zip", ".ozx")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-MAPPED_TO = "->"  # between the dataset of pieces and the table of their objects
+MAPPED_TO = "->"  # between the dataset of fragments and the table of their objects
 
 
 def open_cell(
@@ -179,7 +179,7 @@ def _open_sections(paths: list[Path], cell: str, colours: bool | None) -> ImageS
 
 
 def _open_hdf5(path: Path, dataset: str) -> ImageSource:
-    """Open a dataset; one of pieces together with the table of their objects."""
+    """Open a dataset; one of fragments together with the table of their objects."""
     wanted, _, table = (part.strip() for part in dataset.partition(MAPPED_TO))
     source = Hdf5Source(path, wanted)
     if not table:

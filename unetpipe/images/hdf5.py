@@ -359,8 +359,8 @@ def _unpack(path: Path) -> IO[bytes]:
     unpacked = TemporaryFile()  # noqa: SIM115 - closed with the source
     try:
         with gzip.open(path) as packed:
-            while piece := packed.read(1 << 20):
-                unpacked.write(piece)
+            while data := packed.read(1 << 20):
+                unpacked.write(data)
                 if unpacked.tell() > most:
                     raise DataError(
                         f"{path} unpacks to more than {most >> 20} MB; unpack it "

@@ -43,7 +43,7 @@ from unetpipe.tiling.intensity import IntensityStatistics
 
 logger = logging.getLogger(__name__)
 
-PIECE_VOXELS = 1 << 20  # that are measured at once, by each thread
+MEASURED_VOXELS = 1 << 20  # that are measured at once, by each thread
 BYTES_MEASURING = 24  # for each of these
 SIDE_READ = 1024  # voxels along y and x, where nothing is written
 
@@ -245,7 +245,7 @@ def check_memory(
     threads = num_slab_threads()
     needed += _decoded_voxels(reader, box, section, rows.stop) * reader.dtype.itemsize
     needed += 2 * threads * shard * stored.itemsize
-    needed += BYTES_MEASURING * min(section, PIECE_VOXELS) * threads
+    needed += BYTES_MEASURING * min(section, MEASURED_VOXELS) * threads
     free = psutil.virtual_memory().available
     logger.info("%s: at most %d MB of memory", what, needed >> 20)
     if needed > free:
@@ -308,11 +308,11 @@ def measure_sections(
 
 
 def _measure(voxels: NDArray[Any]) -> IntensityStatistics:
-    """Measure piece by piece: the sums are exact, and the copies stay small."""
-    pieces = range(0, voxels.size, PIECE_VOXELS)
+    """Measure a few voxels at a time: the sums are exact, and the copies stay small."""
+    starts = range(0, voxels.size, MEASURED_VOXELS)
     return reduce(
         IntensityStatistics.__add__,
-        (IntensityStatistics.of(voxels[k : k + PIECE_VOXELS]) for k in pieces),
+        (IntensityStatistics.of(voxels[k : k + MEASURED_VOXELS]) for k in starts),
         IntensityStatistics(),
     )
 

@@ -270,11 +270,11 @@ class _Arriving:
         check_free_disk(Path(self._file.name).parent, total)
         self._total = total
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Keep bytes that have arrived."""
-        self._count += len(chunk)
+        self._count += len(data)
         self._check(self._count)
-        self._file.write(chunk)
+        self._file.write(data)
         if time.monotonic() > self._next:
             self._next = time.monotonic() + 10.0
             logger.info(

@@ -84,7 +84,7 @@ class AnnotationReader:
         where: str,
         origin: Zyx | None = None,
     ) -> NDArray[Any]:
-        """Return one section as it is stored, or a piece of one.
+        """Return one section as it is stored, or a box of one.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class AnnotationReader:
         where : str
             Its file, for messages.
         origin : (z, y, x), optional
-            Of the piece in the volume; None: the next section, as a whole.
+            Of the box in the volume; None: the next section, as a whole.
         """
         origin = origin or (len(self.foreground), 0, 0)
         self.foreground += [0] * (origin[0] + 1 - len(self.foreground))

@@ -185,9 +185,9 @@ class VoxelHash:
         _, _, height, width = self._shape
         for z in range(num_sections):
             for c in range(num_channels):
-                piece = np.ascontiguousarray(voxels[c, z], little)
+                plane = np.ascontiguousarray(voxels[c, z], little)
                 first = ((z * num_channels + c) * height + y) * width + x
-                lines = [piece] if piece.shape[1] == width else piece
+                lines = [plane] if plane.shape[1] == width else plane
                 for k, line in enumerate(lines):
                     self._spool.seek((first + k * width) * little.itemsize)
                     self._spool.write(line.data)

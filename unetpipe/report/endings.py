@@ -156,12 +156,12 @@ def _failed_row(rule: str, log: str, pattern: str) -> tuple[str, str, str, str]:
 
 def _names_in(path: str, pattern: str) -> dict[str, str]:
     """Return what stands in a path where a pattern has names in braces."""
-    pieces = re.split(r"{(\w+)}", pattern)
+    texts = re.split(r"{(\w+)}", pattern)
     expression = "".join(
-        f"(?P<{piece}>{'.+' if piece == 'place' else '[^/]+'})"
+        f"(?P<{text}>{'.+' if text == 'place' else '[^/]+'})"
         if is_name
-        else re.escape(piece)
-        for piece, is_name in zip(pieces, [False, True] * len(pieces), strict=False)
+        else re.escape(text)
+        for text, is_name in zip(texts, [False, True] * len(texts), strict=False)
     )
     found = re.fullmatch(expression, path)
     return found.groupdict() if found else {}

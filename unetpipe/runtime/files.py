@@ -17,7 +17,7 @@ from unetpipe.runtime.machine import enough_disk
 LIBRARIES = ("unetpipe", "numpy", "scipy", "torch", "zarr", "numcodecs", "snakemake")
 
 
-def write_bytes_atomic(path: Path, *pieces: bytes | memoryview) -> None:
+def write_bytes_atomic(path: Path, *buffers: bytes | memoryview) -> None:
     """Write a file that is either absent, old, or whole and on disk.
 
     Written beside the target under a name that only this process on this machine has,
@@ -28,7 +28,7 @@ def write_bytes_atomic(path: Path, *pieces: bytes | memoryview) -> None:
     ----------
     path : Path
         The file; its folder is made.
-    *pieces : bytes or memoryview of bytes
+    *buffers : bytes or memoryview of bytes
         Its content, one after another.
 
     Raises
@@ -36,13 +36,13 @@ def write_bytes_atomic(path: Path, *pieces: bytes | memoryview) -> None:
     ResourceError
         If the disk is full.
     """
-    with enough_disk(path, f"the {sum(map(len, pieces))} bytes"):
+    with enough_disk(path, f"the {sum(map(len, buffers))} bytes"):
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = f"{socket.gethostname()}.{os.getpid()}"
         temporary = path.with_name(f".{path.name}.{writer}.partial")
         try:
             with temporary.open("wb") as file:
-                file.writelines(pieces)
+                file.writelines(buffers)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

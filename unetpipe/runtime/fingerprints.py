@@ -436,7 +436,7 @@ def _text(node: Any) -> Any:
     """Return a syntax tree as plain lists, the same under every version of Python.
 
     Fields that are empty are left out, since versions add some; an f-string's constant
-    pieces are joined, since versions cut them at different places.
+    texts are joined, since versions cut them at different places.
     """
     if isinstance(node, ast.Constant):
         return ["Constant", repr(node.value)]
@@ -455,16 +455,16 @@ def _text(node: Any) -> Any:
 
 
 def _joined(values: list[ast.expr]) -> list[Any]:
-    """Return the pieces of an f-string, constant ones that touch as one."""
-    pieces: list[Any] = []
+    """Return the parts of an f-string, constant ones that touch as one."""
+    joined: list[Any] = []
     for value in values:
         if not isinstance(value, ast.Constant):
-            pieces.append(_text(value))
-        elif pieces and isinstance(pieces[-1], str):
-            pieces[-1] += str(value.value)
+            joined.append(_text(value))
+        elif joined and isinstance(joined[-1], str):
+            joined[-1] += str(value.value)
         elif value.value:
-            pieces.append(value.value)
-    return pieces
+            joined.append(value.value)
+    return joined
 
 
 def _digest(value: Any) -> str:

@@ -51,7 +51,7 @@ class ShardFormat:
     level: int
 
     def encode(self, voxels: NDArray[Any]) -> list[bytes]:
-        """Return the pieces of the file that holds a shard, in order.
+        """Return the buffers of the file that holds a shard, in order.
 
         Parameters
         ----------
@@ -61,14 +61,14 @@ class ShardFormat:
         """
         counts = tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
         index = np.full((*counts, 2), MISSING, "<u8")
-        pieces, offset = [], 0
-        for place, piece in self._compressed(voxels):
-            index[place] = offset, len(piece)
-            pieces.append(piece)
-            offset += len(piece)
+        buffers, offset = [], 0
+        for place, compressed in self._compressed(voxels):
+            index[place] = offset, len(compressed)
+            buffers.append(compressed)
+            offset += len(compressed)
         table = index.tobytes()
         checksum = int(google_crc32c.value(table)).to_bytes(4, "little")
-        return [*pieces, table, checksum]
+        return [*buffers, table, checksum]
 
     def _compressed(
         self, voxels: NDArray[Any]
@@ -79,8 +79,8 @@ class ShardFormat:
         with ThreadPoolExecutor(num_threads, "encode") as pool:
             while group := list(islice(chunks, 2 * num_threads)):
                 places, arrays = zip(*group, strict=True)
-                pieces = pool.map(lambda chunk: bytes(compress(chunk)), arrays)
-                yield from zip(places, pieces, strict=True)
+                buffers = pool.map(lambda chunk: bytes(compress(chunk)), arrays)
+                yield from zip(places, buffers, strict=True)
 
     def decode(self, path: Path, inside: tuple[slice, ...], out: NDArray[Any]) -> None:
         """Fill an array with a part of a shard's file, chunk by chunk.

@@ -296,15 +296,15 @@ def shard_path(array: zarr.Array[Any], index: Zyx) -> Path:
 def write_shard(array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]) -> str:
     """Write one whole shard as ``store_shard`` does; return the sha256 of its file."""
     digest = hashlib.sha256()
-    for piece in store_shard(array, index, voxels):
-        digest.update(piece)
+    for buffer in store_shard(array, index, voxels):
+        digest.update(buffer)
     return digest.hexdigest()
 
 
 def store_shard(
     array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]
 ) -> list[bytes]:
-    """Write one whole shard and sync it; return the pieces that make up its file.
+    """Write one whole shard and sync it; return the buffers that make up its file.
 
     The file is absent, old, or whole at any moment. Threads may write shards of one
     array at the same time.
@@ -325,15 +325,15 @@ def store_shard(
     ResourceError
         If the disk is full.
     """
-    pieces = encode_shard(array, index, voxels)
-    write_bytes_atomic(shard_path(array, index), *pieces)
-    return pieces
+    buffers = encode_shard(array, index, voxels)
+    write_bytes_atomic(shard_path(array, index), *buffers)
+    return buffers
 
 
 def encode_shard(
     array: zarr.Array[Any], index: Zyx, voxels: NDArray[Any]
 ) -> list[bytes]:
-    """Return the pieces of the file that ``store_shard`` would write.
+    """Return the buffers of the file that ``store_shard`` would write.
 
     Raises
     ------

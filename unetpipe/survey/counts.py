@@ -115,7 +115,7 @@ def count_objects(counted: Counted, kind: Kind) -> tuple[int, int]:
     if kind.label_kind == "classes":
         return 0, 0
     is_mask = kind.label_kind == "binary"
-    return (counted.pieces if is_mask else counted.places), counted.filled
+    return (counted.components if is_mask else counted.places), counted.filled
 
 
 def object_diameter(tally: Tally, kind: Kind) -> float | None:

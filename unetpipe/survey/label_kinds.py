@@ -17,14 +17,14 @@ MOST_CLASSES = 32
 SCRIBBLED = 0.5  # share of 0, beyond which it may stand for what nobody annotated
 LARGEST_GREY = 65_535  # that a palette knows
 # A class lies in several pieces of a section, an object in one, seldom in a few.
-PIECES_OF_CLASS = 2.0
+COMPONENTS_OF_CLASS = 2.0
 # The same few values in so many separate images are classes: objects differ in number.
 IMAGES_OF_CLASS, VALUES_OF_CLASS = 3, 8
 # Smoothed edges and JPEG have many values, each in many pieces without an inside, that
 # lie beside other such values: an object has an inside, or lies alone.
 SOFT_VALUES, SOFT_INSIDE, SOFT_BESIDE = 8, 0.15, 0.5
 # More values than these, each in so many pieces, are no ids either.
-PIECES_OF_IDS = 8.0
+COMPONENTS_OF_IDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Counted:
     ----------
     voxels, filled : int
         All, and those that are not 0.
-    pieces, places : int
+    components, places : int
         As in ``Tally``.
     """
 
     voxels: int
     filled: int
-    pieces: int
+    components: int
     places: int
 
     def __sub__(self, other: "Counted") -> "Counted":
@@ -61,8 +61,8 @@ class Tally:
     inside, beside : Counter
         The same of voxels whose four neighbours have their value, and of those beside
         another value that is not 0.
-    pieces : int
-        Connected pieces of each value, section by section, without value 0.
+    components : int
+        Connected components of each value, section by section, without value 0.
     places : int
         Sections in which each value occurs, summed; the same.
     touching : int
@@ -88,7 +88,7 @@ class Tally:
     voxels: Counter[int] = field(default_factory=Counter)
     inside: Counter[int] = field(default_factory=Counter)
     beside: Counter[int] = field(default_factory=Counter)
-    pieces: int = 0
+    components: int = 0
     places: int = 0
     touching: int = 0
     num_sections: int = 0
@@ -109,7 +109,7 @@ class Tally:
         """All that was read until now."""
         voxels = self.voxels.total()
         filled = voxels - self.voxels[0]
-        return Counted(voxels, filled, self.pieces, self.places)
+        return Counted(voxels, filled, self.components, self.places)
 
     def add(self, section: NDArray[Any]) -> frozenset[int]:
         """Count one section, shape (c, y, x); return its values."""
@@ -134,10 +134,10 @@ class Tally:
         if marker in values:
             self.unlabelled, self.unknown = marker, self.unknown + self.voxels[marker]
             del self.voxels[marker]
-        _, num_pieces = cc3d.connected_components(
+        _, num_components = cc3d.connected_components(
             number[None], connectivity=6, return_N=True
         )
-        self.pieces += int(num_pieces)
+        self.components += int(num_components)
         self.places += len(values) - len(empty)
         self.num_sections += 1
         return frozenset(v for v in values if v != marker)
@@ -309,7 +309,7 @@ def are_soft(tally: Tally) -> bool:
         for counter in (tally.inside, tally.beside)
     )
     return (
-        tally.pieces >= PIECES_OF_CLASS * tally.places
+        tally.components >= COMPONENTS_OF_CLASS * tally.places
         and inside < SOFT_INSIDE * rest
         and beside > SOFT_BESIDE * rest
     )
@@ -332,9 +332,9 @@ def _as_mask(values: list[int], *, is_soft: bool) -> Kind:
 
 def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> Kind:
     """Tell ids of objects from classes."""
-    pieces = tally.pieces / max(1, tally.places)
+    components = tally.components / max(1, tally.places)
     listed = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-    figures = _describe_pieces(pieces)
+    figures = _describe_components(components)
     recurs = (
         is_independent
         and len(values) <= VALUES_OF_CLASS
@@ -343,7 +343,7 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
     )
     why = f"{len(values)} values ({listed})"
     if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
-        if pieces >= PIECES_OF_IDS:
+        if components >= COMPONENTS_OF_IDS:
             return Kind(
                 "",
                 f"{why}; {figures}, too many for ids of objects, and the values are "
@@ -351,7 +351,7 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
                 "mask: --label-kind binary",
             )
         return Kind("instances", f"{why}; {figures}")
-    if pieces >= PIECES_OF_CLASS or recurs:
+    if components >= COMPONENTS_OF_CLASS or recurs:
         more = f"{figures}, as classes do"
         if recurs:
             more = f"the same in all {len(tally.images)} images"
@@ -361,10 +361,12 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
     return Kind("instances", f"{why}; {figures}, as objects do; {hint}")
 
 
-def _describe_pieces(pieces: float) -> str:
+def _describe_components(components: float) -> str:
     """Return in how many pieces of a section a value lies, on average."""
-    number = f"{pieces:.1f} pieces" if pieces < 10 else f"{pieces:.0f} pieces"
-    return f"each lies in {'one piece' if pieces < 1.05 else number} in a section"
+    number = (
+        f"{components:.1f} pieces" if components < 10 else f"{components:.0f} pieces"
+    )
+    return f"each lies in {'one piece' if components < 1.05 else number} in a section"
 
 
 def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:

@@ -193,11 +193,11 @@ def says_nothing_else(text: str) -> bool:
 def words_of(text: str) -> list[str]:
     """Return the words of a name in lower case; a number at a word's end is a word."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", normalize("NFC", text))
-    pieces = re.findall(r"[^\W_]+", apart)
+    runs = re.findall(r"[^\W_]+", apart)
     return [
         word.lower()
-        for piece in pieces
-        for word in re.findall(r"^.*?\D(?=\d+$)|\d+$|^.*\D$", piece)
+        for run in runs
+        for word in re.findall(r"^.*?\D(?=\d+$)|\d+$|^.*\D$", run)
     ]
 
 

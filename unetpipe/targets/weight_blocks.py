@@ -247,14 +247,14 @@ class Weigher:
         """Compute and store a block; with ``ndim`` 2 section by section."""
         wide = roi.grow(self.halo).intersect(whole_volume(self.shape))
         labels = read_roi(self.annotation.labels, wide)
-        pieces = [roi]
+        boxes = [roi]
         if self.ndim == 2:
             (first, *low), (stop, *high) = roi.start, roi.stop
-            pieces = [
+            boxes = [
                 Roi(as_zyx((z, *low)), as_zyx((z + 1, *high)))
                 for z in range(first, stop)
             ]
-        weighed = [self._weigh_piece(piece, labels, wide) for piece in pieces]
+        weighed = [self._weigh_box(box, labels, wide) for box in boxes]
         return Weighed(
             roi,
             np.concatenate([w.class_counts for w in weighed]),
@@ -262,7 +262,7 @@ class Weigher:
             [ids for w in weighed for ids in w.kept],
         )
 
-    def _weigh_piece(self, roi: Roi, labels: NDArray[Any], origin: Roi) -> Weighed:
+    def _weigh_box(self, roi: Roi, labels: NDArray[Any], origin: Roi) -> Weighed:
         """Compute and store what is connected: labels are those of a larger box."""
         wide = roi.grow(self.halo).intersect(origin)
         inside = roi.relative_to(wide.start).slices

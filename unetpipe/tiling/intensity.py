@@ -17,7 +17,7 @@ from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
 Statistic = NDArray[np.float32] | NDArray[np.float64]
 # Farther from the mean than any tissue: what lies there takes the contrast of the rest.
 FARTHEST_DEVIATIONS = 50.0
-PIECE_BITS = 28  # of which 2^20 add up to less than 2^53
+DIGIT_BITS = 28  # of which 2^20 add up to less than 2^53
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _exact_float_sums(values: NDArray[Any]) -> tuple[Fraction, Fraction]:
     """Return sum and sum of squares of finite numbers, exactly.
 
     A number is a mantissa of ``bits`` bits times a power of two. Mantissas of equal
-    power, and their squares in pieces of ``PIECE_BITS``, add up below 2^53, which
+    power, and their squares in digits of ``DIGIT_BITS``, add up below 2^53, which
     float64 holds exactly.
     """
     bits = 24 if values.dtype.itemsize <= 4 else 53
@@ -146,7 +146,7 @@ def _exact_float_sums(values: NDArray[Any]) -> tuple[Fraction, Fraction]:
         mantissas = np.ldexp(fractions, bits).astype(np.int64)
         place = (powers - lowest).astype(np.intp)
         scale = Fraction(2) ** (lowest - bits)
-        total += scale * _sum_in_pieces(mantissas, place, step=1)
+        total += scale * _sum_by_digits(mantissas, place, step=1)
         # (h 2^26 + l)^2 in three products that 64 bits hold, each below 2^56.
         low = mantissas & (2**26 - 1)
         high = mantissas >> 26
@@ -156,25 +156,25 @@ def _exact_float_sums(values: NDArray[Any]) -> tuple[Fraction, Fraction]:
         else:
             products = [(mantissas * mantissas, 0)]
         squares += scale**2 * sum(
-            2**shift * _sum_in_pieces(numbers, place, step=2)
+            2**shift * _sum_by_digits(numbers, place, step=2)
             for numbers, shift in products
         )
     return total, squares
 
 
-def _sum_in_pieces(numbers: NDArray[np.int64], place: Any, *, step: int) -> int:
-    """Return sum of numbers * 2^(step * place), adding up pieces of 28 bits."""
+def _sum_by_digits(numbers: NDArray[np.int64], place: Any, *, step: int) -> int:
+    """Return sum of numbers * 2^(step * place), adding up digits of 28 bits."""
     total, shift = 0, 0
     while numbers.any():
         # A negative number ends as -1, not as 0, when it is shifted; it is told apart.
-        is_last = not (numbers >> PIECE_BITS).any() or shift >= 2 * PIECE_BITS
-        piece = numbers if is_last else numbers & (2**PIECE_BITS - 1)
-        sums = np.bincount(place, weights=piece)
+        is_last = not (numbers >> DIGIT_BITS).any() or shift >= 2 * DIGIT_BITS
+        digit = numbers if is_last else numbers & (2**DIGIT_BITS - 1)
+        sums = np.bincount(place, weights=digit)
         for power, of_power in enumerate(sums):
             total += int(of_power) << (step * power + shift)
         if is_last:
             break
-        numbers, shift = numbers >> PIECE_BITS, shift + PIECE_BITS
+        numbers, shift = numbers >> DIGIT_BITS, shift + DIGIT_BITS
     return total
 
 
