@@ -31,7 +31,7 @@ from unetpipe.metrics.rand import information_scores, rand_scores
 from unetpipe.records.metrics import Row, Sizes, Units
 
 Labels = NDArray[np.integer[Any]]
-Mask = NDArray[np.bool_]
+Bool = NDArray[np.bool_]
 Make = Callable[..., Row]
 
 MATCHED = ("average_precision", "f1", "panoptic_quality")
@@ -55,7 +55,7 @@ class ImageTables:
         self._has_unlabelled = False
         self.has_markers = False
 
-    def add(self, truth: Labels, result: Labels, unknown: Mask, field: Mask) -> None:
+    def add(self, truth: Labels, result: Labels, unknown: Bool, field: Bool) -> None:
         """Add what a box holds of the image; see :meth:`ObjectCounts.add`."""
         truth = np.where(unknown & field, 0, truth)
         unknown = unknown | ~field
@@ -69,7 +69,7 @@ class ImageTables:
         self._in_field = np.union1d(self._in_field, inside.result_ids)
         self._truth_in_field = np.union1d(self._truth_in_field, inside.truth_ids)
 
-    def add_markers(self, markers: Labels, result: Labels, field: Mask) -> None:
+    def add_markers(self, markers: Labels, result: Labels, field: Bool) -> None:
         """Add markers, one in each cell, of a box that was added before."""
         self.has_markers = True
         self._markers.add(ContingencyTable.from_arrays(markers, result))
@@ -126,7 +126,7 @@ class ObjectCounts:
         self._sections: set[int] = set()
 
     def add(
-        self, number: int, truth: Labels, result: Labels, unknown: Mask, field: Mask
+        self, number: int, truth: Labels, result: Labels, unknown: Bool, field: Bool
     ) -> None:
         """Count what a box holds of one section, all arrays of shape (y, x).
 
@@ -147,7 +147,7 @@ class ObjectCounts:
         self._image(number).add(truth, result, unknown, field)
 
     def add_markers(
-        self, number: int, markers: Labels, result: Labels, field: Mask
+        self, number: int, markers: Labels, result: Labels, field: Bool
     ) -> None:
         """Count what a box holds of one section against markers, one in each object.
 

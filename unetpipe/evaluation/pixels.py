@@ -24,7 +24,7 @@ from unetpipe.records.metrics import OURS, Calibration, Curve, Role, Row
 from unetpipe.tiling.quantised import threshold_mask
 
 Counts = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+Bool = NDArray[np.bool_]
 
 NAMES = ("iou", "dice", "precision", "recall")
 LEVELS = np.arange(NUM_LEVELS, dtype=np.uint8)
@@ -56,7 +56,7 @@ class PixelCounts:
         self.calibration = np.zeros((*one_by_one, 2, NUM_LEVELS), np.int64)
 
     def add(
-        self, number: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Mask
+        self, number: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Bool
     ) -> None:
         """Count what a box holds of one section, all arrays of shape (y, x).
 
@@ -83,7 +83,7 @@ class PixelCounts:
         self._counts[number] += counts
 
     def add_grey(
-        self, number: int, levels: NDArray[np.int64], truth: NDArray[Any], unknown: Mask
+        self, number: int, levels: NDArray[np.int64], truth: NDArray[Any], unknown: Bool
     ) -> None:
         """Count the grey levels that a box holds of one section."""
         self._grey[number] += count_values(
@@ -91,7 +91,7 @@ class PixelCounts:
         )
 
     def add_probability(
-        self, class_: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Mask
+        self, class_: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Bool
     ) -> None:
         """Count the stored probability of one of more than two classes."""
         self.calibration[class_] += count_values(
@@ -119,7 +119,7 @@ class PixelCounts:
         assert threshold is not None
         return confusion_above(counts, threshold_mask(LEVELS, threshold))
 
-    def confusion_of_grey(self, is_foreground: Mask) -> Counts:
+    def confusion_of_grey(self, is_foreground: Bool) -> Counts:
         """Return the same for grey levels that are called foreground."""
         return confusion_above(self._stack(self._grey), is_foreground)
 

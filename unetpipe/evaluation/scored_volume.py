@@ -30,7 +30,7 @@ from unetpipe.tiling.quantised import as_probability
 BOX_VOX = 512  # along y and x, of boxes that may be of any size
 MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
 
-Mask = NDArray[np.bool_]
+Bool = NDArray[np.bool_]
 
 
 class ScoredRow(TypedDict):
@@ -244,12 +244,12 @@ class ScoredBox:
         return read_roi(self.volume.objects, self.roi)
 
     @cached_property
-    def unknown(self) -> Mask:
+    def unknown(self) -> Bool:
         """Voxels that nobody annotated: no label, or outside the field of interest."""
         return np.asarray(self._unlabelled | ~self.field)
 
     @cached_property
-    def _unlabelled(self) -> Mask:
+    def _unlabelled(self) -> Bool:
         if self.volume.unlabelled is None:
             return np.zeros(self.roi.shape, bool)
         return np.asarray(self._labels == self.volume.unlabelled)
@@ -302,7 +302,7 @@ class ScoredBox:
         return number - self.roi.start[0]
 
     @cached_property
-    def field(self) -> Mask:
+    def field(self) -> Bool:
         """The field of interest that falls into the box, shape (y, x)."""
         border_vox = self.volume.border_vox
         is_inside = [

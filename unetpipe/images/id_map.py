@@ -38,8 +38,8 @@ class MappedSource(ImageSource):
         self._fragments, self._ids = table[order].T
         if (np.diff(self._fragments) == 0).any() or (self._ids < 0).any():
             raise DataError(
-                f"{name} lists a fragment twice, or an object below 0; list each fragment "
-                "once, with the id of its object"
+                f"{name} lists a fragment twice, or an object below 0; list each "
+                "fragment once, with the id of its object"
             )
         self._source, self._name = fragments, name
         self.shape, self.axes = fragments.shape, fragments.axes

@@ -215,9 +215,9 @@ class TiffSource(ImageSource):
 
     def _check_page(self, number: int, page: Any, path: Path, size: int) -> int:
         """Return how many strips or tiles are declared empty; refuse those cut off."""
-        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
+        segments = zip(page.dataoffsets, page.databytecounts, strict=True)
         num_empty = 0
-        for offset, count in ends:
+        for offset, count in segments:
             num_empty += not count
             if count and offset + count > size:
                 raise _truncated_at(

@@ -47,7 +47,7 @@ def take_gpu() -> int:
         numbers = numbers[first:] + numbers[:first]
     broken: dict[int, str] = {}
     number = _take_free(numbers, broken)
-    end = time.monotonic() + SECONDS_TO_WAIT
+    deadline = time.monotonic() + SECONDS_TO_WAIT
     if number is None and len(broken) < len(numbers):
         working = [n for n in numbers if n not in broken]
         log.warning(
@@ -55,7 +55,11 @@ def take_gpu() -> int:
             "; ".join(f"{_name(n)} by {holder(claim_of(n))}" for n in working),
             SECONDS_TO_WAIT,
         )
-        while number is None and time.monotonic() < end and len(broken) < len(numbers):
+        while (
+            number is None
+            and time.monotonic() < deadline
+            and len(broken) < len(numbers)
+        ):
             time.sleep(_POLL_SECONDS)
             number = _take_free([n for n in numbers if n not in broken], broken)
     if number is None:

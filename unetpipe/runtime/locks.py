@@ -91,8 +91,8 @@ def _wait(path: Path, work: str) -> IO[str] | None:
         work,
         SECONDS_TO_WAIT,
     )
-    end = time.monotonic() + SECONDS_TO_WAIT
-    while time.monotonic() < end:
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
         if file := _take(path):
             return file

@@ -85,8 +85,8 @@ class BlockFiles:
             If the file is gone or damaged.
         """
         with self._open(index) as file:
-            about, begins = _read_index(file)
-            return [_read_array(file, begins, *about[name]) for name in names]
+            about, start = _read_index(file)
+            return [_read_array(file, start, *about[name]) for name in names]
 
     def map(self, index: Zyx, name: str) -> NDArray[Any]:
         """Return an array of a block that stays on disk; its bytes are not checked.
@@ -97,9 +97,9 @@ class BlockFiles:
             If the file is gone or damaged.
         """
         with self._open(index) as file:
-            about, begins = _read_index(file)
+            about, start = _read_index(file)
             kind, shape, offset, _ = about[name]
-            return np.memmap(file, kind, "r", begins + offset, tuple(shape))
+            return np.memmap(file, kind, "r", start + offset, tuple(shape))
 
     @contextmanager
     def _open(self, index: Zyx) -> Iterator[BufferedReader]:
@@ -132,7 +132,7 @@ def _read_index(file: BufferedReader) -> tuple[dict[str, Any], int]:
 
 def _read_array(
     file: BufferedReader,
-    begins: int,
+    start: int,
     kind: str,
     shape: list[int],
     offset: int,
@@ -140,7 +140,7 @@ def _read_array(
 ) -> NDArray[Any]:
     dtype = np.dtype(kind)
     content = bytearray(prod(shape) * dtype.itemsize)
-    file.seek(begins + offset)
+    file.seek(start + offset)
     if file.readinto(content) != len(content) or crc32(content) != check:
         raise ValueError("an array has not the bytes that were written")
     return np.frombuffer(content, dtype).reshape(shape)

@@ -123,10 +123,10 @@ class TrackIds:
             yield f"{new} {first} {last} 0"
 
 
-def write_mask(path: Path, mask: NDArray[np.uint16]) -> None:
+def write_frame(path: Path, frame: NDArray[np.uint16]) -> None:
     """Write one frame, shape (y, x), as the challenge's own files are: LZW TIFF."""
     tifffile.imwrite(
-        path, mask, photometric="minisblack", compression="lzw", metadata=None
+        path, frame, photometric="minisblack", compression="lzw", metadata=None
     )
 
 

@@ -283,10 +283,10 @@ class Segmentation:
         objects = paint_runs(runs, ids, roi.shape)
         if self._source.is_binary:
             table = np.concatenate([[False], kinds != HOLE]).astype(np.uint8)
-            mask = paint_runs(runs, table, roi.shape)
+            shown = paint_runs(runs, table, roi.shape)
         else:
-            mask = self._source.shown(roi)
-        self.home.write_block(number, mask, objects)
+            shown = self._source.shown(roi)
+        self.home.write_block(number, shown, objects)
 
 
 @contextmanager

@@ -175,11 +175,11 @@ def _encode(rows):  # type: ignore[no-untyped-def]
             num_edges += row[x] != row[x - 1]
         edges[num_edges] = width
         for edge in range(num_edges):
-            begins = edges[edge]
-            if row[begins] != 0:
-                runs[found, 0] = y * width + begins
-                runs[found, 1] = edges[edge + 1] - begins
-                runs[found, 2] = row[begins]
+            start = edges[edge]
+            if row[start] != 0:
+                runs[found, 0] = y * width + start
+                runs[found, 1] = edges[edge + 1] - start
+                runs[found, 2] = row[start]
                 found += 1
     return runs
 

@@ -136,13 +136,13 @@ class SegmentationStore:
                 set_attributes(store, {"identity": self.identity.to_json()})
 
     def write_block(
-        self, number: int, mask: NDArray[np.uint8], objects: NDArray[Any]
+        self, number: int, shown: NDArray[np.uint8], objects: NDArray[Any]
     ) -> None:
         """Write the shards of a block, and after each its receipt."""
         roi = self.geometry.block_roi(number)
         for index, shard in self.shards.shards(number):
             inside = shard.relative_to(roi.start).slices
-            results = {"mask": mask[inside], "objects": objects[inside]}
+            results = {"mask": shown[inside], "objects": objects[inside]}
             self.shards.write(index, results, self._circumstances, tiles={})
 
     def lacks_shards(self, number: int) -> bool:

@@ -15,7 +15,7 @@ from unetpipe.segmentation.ctc import (
     TrackIds,
     name_masks,
     name_result_folder,
-    write_mask,
+    write_frame,
 )
 from unetpipe.storage.volumes import iterate_sections, open_volume
 
@@ -54,7 +54,7 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
         for z, frame in iterate_sections(objects, range(num_frames)):
             ids.see(number_of(Path(names[z])) or 0, frame)
         for z, frame in iterate_sections(objects, range(num_frames)):
-            write_mask(staging / names[z], ids.renumber(frame))
+            write_frame(staging / names[z], ids.renumber(frame))
         if ids.are_unique:
             lines = "".join(f"{line}\n" for line in ids.lines())
             (staging / "res_track.txt").write_text(lines)

@@ -56,7 +56,7 @@ from unetpipe.tiling.tile_selection import EMPTY, TileSelection
 log = logging.getLogger(__name__)
 
 PREDICTED = "predicted"
-MASK_FILE = "tiles.npy"
+KEPT_TILES_FILE = "tiles.npy"
 
 
 @dataclass(frozen=True)
@@ -109,20 +109,20 @@ class PredictionHome:
         classes = Output(store=self.path / "classes.ome.zarr", channels=None)
         return Outputs(probability=probability, classes=classes)
 
-    def create(self, mask: bytes | None) -> None:
+    def create(self, kept_tiles: bytes | None) -> None:
         """Create the empty stores under another name, then give them theirs.
 
         Parameters
         ----------
-        mask : bytes, optional
+        kept_tiles : bytes, optional
             What ``tiles.npy`` is to hold.
         """
         staging = self.path.with_name(f"{self.path.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
         for name, store in self.outputs.stores.items():
             self._create_store(staging / store.name, is_labels=name == "classes")
-        if mask is not None:
-            write_bytes_atomic(staging / MASK_FILE, mask)
+        if kept_tiles is not None:
+            write_bytes_atomic(staging / KEPT_TILES_FILE, kept_tiles)
         (staging / "receipts").mkdir()
         staging.rename(self.path)
 
@@ -334,7 +334,7 @@ def load_selection(home: Path, rules: TileRules) -> TileSelection:
     """
     kept = None
     if rules.mask_sha256:
-        path = home / MASK_FILE
+        path = home / KEPT_TILES_FILE
         if not path.exists() or hash_file(path) != rules.mask_sha256:
             raise IntegrityError(
                 f"{path} is not what was planned; delete {home} and run again"

@@ -252,13 +252,13 @@ def iterate_sections(
     A section has shape (y, x) or (c, y, x). Memory: one chunk's thickness of sections.
     """
     thickness, length = array.chunks[-3], array.shape[-3]
-    slab, begins = None, -1
+    slab, layer = None, -1
     for z in sorted(numbers):
-        if z // thickness != begins:
-            begins = z // thickness
-            stop = min((begins + 1) * thickness, length)
-            slab = np.asarray(array[..., begins * thickness : stop, :, :])
-        yield z, np.asarray(slab)[..., z - begins * thickness, :, :]
+        if z // thickness != layer:
+            layer = z // thickness
+            stop = min((layer + 1) * thickness, length)
+            slab = np.asarray(array[..., layer * thickness : stop, :, :])
+        yield z, np.asarray(slab)[..., z - layer * thickness, :, :]
 
 
 def hash_sections(array: zarr.Array[Any]) -> str:

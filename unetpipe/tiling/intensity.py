@@ -340,8 +340,8 @@ def mirror_runs(
         first = phase if is_forward else period - phase
         count = min(stop - at, length - phase if is_forward else period - phase)
         step = 1 if is_forward else -1
-        end = first + step * count - origin
-        of = slice(first - origin, end if end >= 0 else None, step)
+        stop = first + step * count - origin
+        of = slice(first - origin, stop if stop >= 0 else None, step)
         runs.append((slice(at - start, at - start + count), of))
         at += count
     return runs
