@@ -6,7 +6,7 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, round_up, whole_volume
 from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.intensity import mirror_take
+from unetpipe.tiling.mirroring import mirror_take
 from unetpipe.tiling.unet_spec import UNetSpec
 
 

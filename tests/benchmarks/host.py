@@ -27,7 +27,10 @@ from unetpipe.storage import volumes
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling import blocks
 from unetpipe.tiling.boxes import Roi, whole_volume
-from unetpipe.tiling.intensity import mirror_index, mirror_into
+from unetpipe.tiling.mirroring import (
+    mirror_index,
+    mirror_into,
+)
 from unetpipe.tiling.unet_spec import UNetSpec
 
 

@@ -31,7 +31,8 @@ from unetpipe.runtime.files import read_record
 from unetpipe.runtime.machine import GIB
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Zyx, as_zyx
-from unetpipe.tiling.intensity import mirror_take, normalise
+from unetpipe.tiling.intensity import normalise
+from unetpipe.tiling.mirroring import mirror_take
 from unetpipe.tiling.unet_spec import UNetSpec
 
 # A label counts as flipped where the whole image's probability is no tie: law 1.

@@ -31,7 +31,7 @@ from unetpipe.runtime.files import (
 )
 from unetpipe.stages.export_model import export_model
 from unetpipe.tiling.boxes import Roi
-from unetpipe.tiling.intensity import mirror_take
+from unetpipe.tiling.mirroring import mirror_take
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.checkpoints import pack_weights
 

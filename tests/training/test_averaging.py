@@ -13,7 +13,7 @@ from unetpipe.errors import GeometryError
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.tiling.boxes import as_zyx, round_up
 from unetpipe.tiling.grids import plan_geometry
-from unetpipe.tiling.intensity import mirror_index
+from unetpipe.tiling.mirroring import mirror_index
 from unetpipe.tiling.orientations import (
     ORIENTATIONS,
     Orientation,

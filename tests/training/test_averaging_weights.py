@@ -7,8 +7,8 @@ import torch
 
 from tests.training.test_loop import QUICK, SPEC, Run, assert_same_weights
 from unetpipe.network.unet import UNet
-from unetpipe.training.averaging import AveragedWeights, Averaging
 from unetpipe.network.weights import unpack_weights
+from unetpipe.training.averaging import AveragedWeights, Averaging
 from unetpipe.training.optimiser import Optimisation
 
 

@@ -22,7 +22,10 @@ from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.blocks import BlockVoxels
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 from unetpipe.tiling.grids import plan_geometry
-from unetpipe.tiling.intensity import IntensityStatistics, mean_and_std
+from unetpipe.tiling.intensity import (
+    IntensityStatistics,
+    mean_and_std,
+)
 from unetpipe.tiling.orientations import check_stride, choose_orientations
 from unetpipe.tiling.quantised import threshold_or_default
 from unetpipe.tiling.tile_choice import CPU_MEMORY_GB, rank_tiles

@@ -19,7 +19,10 @@ from unetpipe.network.unet import UNet, activate
 from unetpipe.tiling.blocks import BlockVoxels, Canvas, assemble_tile
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.intensity import Statistic, normalise
+from unetpipe.tiling.intensity import (
+    Statistic,
+    normalise,
+)
 from unetpipe.tiling.orientations import ORIENTATIONS, Orientation, widest_halo
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -38,7 +38,10 @@ from unetpipe.runtime.files import (
 )
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling.boxes import Roi
-from unetpipe.tiling.intensity import mirror_source, mirror_take
+from unetpipe.tiling.mirroring import (
+    mirror_source,
+    mirror_take,
+)
 from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)

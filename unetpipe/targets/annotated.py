@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records import Value
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
-from unetpipe.tiling.intensity import Statistic, mirror_source, mirror_take, normalise
+from unetpipe.tiling.intensity import (
+    Statistic,
+    normalise,
+)
+from unetpipe.tiling.mirroring import (
+    mirror_source,
+    mirror_take,
+)
 
 
 class AnnotatedRow(Value):

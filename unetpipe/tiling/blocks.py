@@ -16,6 +16,8 @@ from unetpipe.tiling.intensity import (
     Statistic,
     centre,
     is_wide,
+)
+from unetpipe.tiling.mirroring import (
     mirror_into,
     mirror_source,
     mirror_take,
