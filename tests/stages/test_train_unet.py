@@ -53,8 +53,8 @@ class Training:
     weight_map: WeightMapConfig = field(default_factory=WeightMapConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
 
-    def __call__(self, **more):
-        order = TrainingOrder(
+    def order(self, **more):
+        return TrainingOrder(
             rows=self.rows,
             network=self.network,
             training=self.training,
@@ -62,6 +62,8 @@ class Training:
             weight_map=self.weight_map,
             segmentation=self.segmentation,
         ).model_copy(update=more)
+
+    def __call__(self, **more):
         files = TrainingFiles(
             state=self.folder / "state",
             model=self.folder / "model.safetensors",
@@ -69,7 +71,7 @@ class Training:
             history=self.folder / "history.csv",
             record=self.folder / "train.json",
         )
-        train_unet(order=order, files=files)
+        train_unet(order=self.order(**more), files=files)
         return self
 
     @property

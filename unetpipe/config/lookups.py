@@ -14,7 +14,9 @@ from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.files import find_files
+from unetpipe.records.model import Model
 from unetpipe.records.prediction import PlannedMemory
+from unetpipe.records.training import Training
 from unetpipe.runtime.machine import job_threads
 
 Values = dict[str, Any]
@@ -170,6 +172,21 @@ class Lookups:
     def training_records(self, name: str, model: str) -> list[str]:
         """Return a record of each volume that a network learns from."""
         return sorted({row[name] for row in self.rows_to_train(model)})
+
+    def parent_weights(self, model: str) -> str:
+        """Return the hash of the weights that a training goes on from, if any.
+
+        As a parameter, not as an input: which weights they are counts, not their date.
+        Of a parent that is no longer there the record of the training knows it.
+        """
+        parent = self.networks[model].config.training.start_from
+        if parent is None:
+            return ""
+        described = Path(parent).expanduser() / "model.json"
+        if described.exists():
+            return Model.read(described).weights_sha256
+        done = Training.read_if_there(Path(self.layout.training.format(model=model)))
+        return done.parent.weights_sha256 if done and done.parent else ""
 
     def first_training_records(self, name: str) -> list[str]:
         """Return a record of each volume that the first network learns from."""

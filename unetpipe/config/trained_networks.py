@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unetpipe.config.networks import Network
 from unetpipe.errors import ConfigError, DataError, UnetpipeError
 from unetpipe.records.model import Model
 
@@ -123,11 +124,34 @@ def check_apart(adopted: Sequence[Adopted], results: Path) -> None:
             )
 
 
+def check_parents(networks: Mapping[str, Network], results: Path) -> None:
+    """Refuse to go on from networks that are not there.
+
+    Parameters
+    ----------
+    networks : mapping
+        Those of the run, by name.
+    results : Path
+        Folder of the run. What is trained already needs its parent no more.
+
+    Raises
+    ------
+    ConfigError
+        Naming each folder that holds no network, with folders that do.
+    """
+    for name, network in networks.items():
+        given = network.config.training.start_from
+        if given is None or (results / name / "train.json").exists():
+            continue
+        try:
+            _check_files(given)
+        except ConfigError as error:
+            raise ConfigError(f"training.start_from: {error}") from None
+
+
 def _read(name: str, given: str) -> Adopted:
     folder = Path(given).expanduser()
-    for file in ("model.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise ConfigError(f"{given} holds no {file}; {_where(folder)}")
+    _check_files(given)
     try:
         description = Model.read(folder / "model.json")
     except DataError as error:
@@ -138,6 +162,14 @@ def _read(name: str, given: str) -> Adopted:
     network = description.spec.to_json()
     del network["in_channels"]  # those of the image
     return Adopted(name, str(folder), network)
+
+
+def _check_files(given: str) -> None:
+    """Raise ConfigError unless a folder holds a network."""
+    folder = Path(given).expanduser()
+    for file in ("model.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise ConfigError(f"{given} holds no {file}; {_where(folder)}")
 
 
 def _where(folder: Path) -> str:

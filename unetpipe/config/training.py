@@ -92,6 +92,14 @@ class TrainingConfig(Section):
     patch: tuple[Count, Count, Count] | None = None
     """Voxels along z, y, x of the network's input, rounded up to a legal size; null:
     572 in the plane, or less where the volume is smaller."""
+    start_from: str | None = None
+    """Fine-tuning: the folder of a trained network (`model.safetensors`,
+    `model.json`) whose weights are the first ones; null: random weights. With another
+    number of channels the first layer begins afresh, with other classes the last one;
+    the rest of the section `network` must be the same."""
+    freeze_contracting: bool = False
+    """With ``start_from``: the contracting path keeps the weights it has, and only the
+    expansive path learns: faster, and steadier with very few annotations."""
     steps: Count = 40_000
     """Number of optimiser steps."""
     batch_size: Count = 1

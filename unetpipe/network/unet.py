@@ -79,6 +79,17 @@ class UNet(nn.Module):
         logits: Tensor = self.out(maps)
         return logits
 
+    def freeze_contracting(self) -> None:
+        """Let the contracting path learn no more, running statistics included."""
+        self.down.requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> "UNet":
+        """Go to training or evaluation; what is frozen stays in evaluation."""
+        super().train(mode)
+        if not any(weights.requires_grad for weights in self.down.parameters()):
+            self.down.eval()
+        return self
+
     def _pool(self, level: int) -> Any:  # torch types pairs and triples apart
         return self.spec.pooling[level][3 - self.spec.ndim :]
 

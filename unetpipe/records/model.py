@@ -10,6 +10,8 @@ from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SEGMENTATION = "segmentation"
+NORMALISATION = "volume mean and standard deviation"
+"""How images are normalised before a network sees them, in its record's words."""
 
 
 class LearntRow(Value):
@@ -24,6 +26,16 @@ class LearntRow(Value):
     statistics: str | None = None
     target: str | None = None
     border_term: str | None = None
+
+
+class ParentNetwork(Value):
+    """The network whose weights a training began with."""
+
+    weights_sha256: str
+    afresh: tuple[str, ...] = ()
+    """Layers that began with random weights all the same."""
+    is_frozen: bool = False
+    """Whether the contracting path kept the parent's weights."""
 
 
 class TrainedFrom(Value):
@@ -50,6 +62,8 @@ class TrainedFrom(Value):
     train_rows: tuple[LearntRow, ...] = Field((), alias="train")
     validate_rows: tuple[LearntRow, ...] = Field((), alias="validate")
     code: str | dict[str, str] | None = None
+    parent: ParentNetwork | None = None
+    """None: the training began with random weights."""
     weight_map: dict[str, Any] | None = None
     thresholds_average: tuple[int, ...] | None = None
     thresholds_precision: str | None = None

@@ -25,6 +25,14 @@ class Adoption(Value):
     circumstances: Circumstances
 
 
+class Descent(Value):
+    """The network that a training went on from."""
+
+    folder: str
+    weights_sha256: str
+    step: int | None = None
+
+
 class Training(Record):
     """``train.json``; of an adopted network, as far as it is known."""
 
@@ -43,6 +51,8 @@ class Training(Record):
     class_counts: tuple[int, ...] = ()
     class_weights: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    parent: Descent | None = None
+    """None: the training began with random weights."""
     circumstances: Circumstances
     adopted: tuple[Adoption, ...] = ()
     """Places that it was taken over from, the newest first."""

@@ -5,8 +5,8 @@ import time
 
 from unetpipe.network.devices import name_device
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.model import Model, TrainedFrom
-from unetpipe.records.training import TrainedModel, Training
+from unetpipe.records.model import NORMALISATION, Model, TrainedFrom
+from unetpipe.records.training import Descent, TrainedModel, Training
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.storage.keeping import keep_network
 from unetpipe.targets.rows import load_rows
@@ -72,7 +72,7 @@ def _write(
     described = Model(
         spec=recipe.spec,
         num_classes=order.network.num_classes,
-        normalisation="volume mean and standard deviation",
+        normalisation=NORMALISATION,
         recipe=TrainedFrom.model_validate(
             {
                 **recipe.identity,
@@ -90,7 +90,7 @@ def _write(
     described.write(files.model_json)
     steps = done.checkpoints.folder / "history.csv"
     write_bytes_atomic(files.history, steps.read_bytes())
-    Training(
+    record = Training(
         model=TrainedModel(
             weights_sha256=described.weights_sha256,
             description_sha256=hash_file(files.model_json),
@@ -112,5 +112,13 @@ def _write(
             processes=done.place.team.size,
             seconds_writing=time.monotonic() - began,
         ),
-    ).write(files.record)
+    )
+    if parent := recipe.parent:
+        descent = Descent(
+            folder=str(parent.folder),
+            weights_sha256=parent.model.weights_sha256,
+            step=parent.model.step,
+        )
+        record = record.model_copy(update={"parent": descent})
+    record.write(files.record)
     keep_network(files.record.parent)

@@ -51,7 +51,7 @@ def train(
     Parameters
     ----------
     network : UNet
-        Freshly initialised; moved to the device.
+        With its first weights; moved to the device. What is frozen in it stays.
     sampler : PatchSampler
         Draws the patches of each step.
     validator : Validator or None
@@ -144,7 +144,8 @@ def _go_on(
     network: UNet, optimisation: Optimisation, state: TrainingState | None
 ) -> tuple[torch.optim.Optimizer, AveragedWeights]:
     """Load a state, if there is one; return the optimiser and the mean of weights."""
-    optimizer = make_optimizer(network.parameters(), optimisation)
+    learning = (weights for weights in network.parameters() if weights.requires_grad)
+    optimizer = make_optimizer(learning, optimisation)
     if state is None:
         return optimizer, AveragedWeights(optimisation.averaging)
     network.load_state_dict(state.network)

@@ -24,6 +24,7 @@ from unetpipe.training.averaging import Averaging
 from unetpipe.training.journal import check_board
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.order import TrainingOrder
+from unetpipe.training.parent import Parent, find_parent
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ ARITHMETIC = tuple(
     for name in (
         *("training.loop", "training.optimiser", "network.unet", "training.loss"),
         *("training.augmentation", "training.sampling", "training.validation"),
+        "training.parent",
     )
 )
 
@@ -61,6 +63,8 @@ class TrainingRecipe:
         What the trained bits depend on.
     warnings : list of str
         What is odd about the rows, logged already.
+    parent : Parent or None
+        The network whose weights are the first ones; None: random ones.
     """
 
     train_rows: Rows
@@ -73,6 +77,7 @@ class TrainingRecipe:
     objects: ObjectRule
     identity: dict[str, Any]
     warnings: list[str]
+    parent: Parent | None = None
 
 
 def plan_training(
@@ -96,10 +101,12 @@ def plan_training(
     num_classes = network.num_classes
     check_rows(train_rows, validate_rows)
     _check_choices(training, has_validation=bool(validate_rows.volumes))
+    spec = network.spec(train_rows.volumes[0].image.shape[0])
+    parent = find_parent(training, spec)
     warnings = warnings_about(train_rows, validate_rows)
+    warnings += parent.warnings() if parent else []
     for warning in warnings:
         log.warning("%s", warning)
-    spec = network.spec(train_rows.volumes[0].image.shape[0])
     stacks = [p.shape for v in train_rows.volumes for p in v.stacks(spec.ndim)]
     patch = choose_patch(training.patch, spec, stacks)
     check_normalised(spec, patch, training.batch_size)
@@ -126,6 +133,8 @@ def plan_training(
         "validate": validate_rows.identity,
         "code": code_fingerprint(*ARITHMETIC),
     }
+    if parent:
+        identity["parent"] = parent.identity
     return TrainingRecipe(
         train_rows,
         validate_rows,
@@ -137,6 +146,7 @@ def plan_training(
         objects,
         identity,
         warnings,
+        parent,
     )
 
 
@@ -147,6 +157,12 @@ def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
             f"training.patience is {training.patience}, but no row of the sheet has "
             "the role validate, so nothing says when to stop; add one, or remove the "
             "key"
+        )
+    if training.freeze_contracting and training.start_from is None:
+        raise ConfigError(
+            "training.freeze_contracting keeps the weights of the contracting path as "
+            "they are, and without training.start_from they are random; name a network "
+            "there, or remove the key"
         )
     if training.tensorboard:
         check_board()

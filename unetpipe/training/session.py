@@ -27,6 +27,7 @@ from unetpipe.training.distributed import Team, check_team, joined_team
 from unetpipe.training.journal import Place, open_board
 from unetpipe.training.loop import train
 from unetpipe.training.order import TrainingOrder
+from unetpipe.training.parent import inherit
 from unetpipe.training.recipe import TrainingRecipe
 from unetpipe.training.sampling import PatchSampler
 from unetpipe.training.validation import Validator
@@ -127,9 +128,8 @@ def trained(
             board = stack.enter_context(open_board(curves, first))
         place = Place(device, team, board)
         validator = _open_validator(order, recipe, device)
-        torch.manual_seed(training.seed)
         state = train(
-            UNet(recipe.spec, initialization=order.network.initialization),
+            _begin(order, recipe),
             _open_sampler(order, recipe),
             validator,
             checkpoints,
@@ -143,6 +143,22 @@ def trained(
             network = UNet(recipe.spec)
             best, notes = _choose_objects(order, best, network, checkpoints, validator)
         yield Trained(state, best, checkpoints, place, threads, notes)
+
+
+def _begin(order: TrainingOrder, recipe: TrainingRecipe) -> UNet:
+    """Return the network before its first step: random weights, or a parent's."""
+    torch.manual_seed(order.training.seed)
+    network = UNet(recipe.spec, initialization=order.network.initialization)
+    if recipe.parent:
+        inherit(network, recipe.parent)
+        log.info(
+            "the first weights are those of %s (%s)",
+            recipe.parent.folder,
+            recipe.parent.model.weights_sha256,
+        )
+        if recipe.parent.is_frozen:
+            network.freeze_contracting()
+    return network
 
 
 def choose_threads(

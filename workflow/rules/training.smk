@@ -95,6 +95,7 @@ rule train_unet:
         segmentation=by_name(RUNS.choosing),
         average=RUNS.section("prediction")["average"],
         precision=RUNS.section("prediction")["precision"],
+        parent=by_name(RUNS.parent_weights),
         state=PATHS.training_state,
         code=fingerprint("unetpipe.stages.train_unet"),
     message:

@@ -150,6 +150,7 @@ def _about_network(network: Network) -> Shown:
         if network.description.is_ensemble and not network.members
         else 0,
         "adopted_from": network.adoption.folder if network.adoption else "",
+        "parent": training.parent if training else None,
         "volumes": sorted({volume for volume, _ in learnt}),
         "num_sections": len(learnt),
         "steps": training.steps if training else None,
