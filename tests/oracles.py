@@ -5,7 +5,7 @@ import numpy as np
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, round_up, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.mirroring import mirror_take
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -20,7 +20,7 @@ def whole_section_input(shape: Zyx, spec: UNetSpec) -> Roi:
 
 
 def predict_volume(
-    predictor: TilePredictor, image: np.ndarray, geometry: PredictionGeometry
+    predictor: TilePredictor, image: np.ndarray, geometry: TileGrids
 ) -> np.ndarray:
     """Predict a normalised volume in memory: uint8 (k, z, y, x)."""
     channels = image.shape[0]

@@ -7,9 +7,9 @@ from unetpipe.config import PredictionConfig
 from unetpipe.runtime.files import circumstances, write_record
 from unetpipe.stages.plan_prediction import plan_prediction
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.intensity import IntensityStatistics
-from unetpipe.tiling.tile_choice import rank_tiles
+from unetpipe.tiling.tile_size import rank_tiles
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE: Zyx = (10_000, 10_000, 10_000)
@@ -25,7 +25,7 @@ def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
     spec = UNetSpec()
     tile = next(t for t in rank_tiles(shape, spec) if t.tile_bytes < MEMORY_BYTES)
     stride = tile.stride
-    geometry = plan_geometry(shape, stride, spec)
+    geometry = plan_grids(shape, stride, spec)
     flop = spec.flop(geometry.input_shape)
     write_record(
         folder / "ingest.json",

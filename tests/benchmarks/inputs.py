@@ -25,7 +25,7 @@ from unetpipe.storage.volumes import (
     write_shard,
 )
 from unetpipe.tiling.boxes import Zyx, as_zyx, grid_cell, iterate_grid, round_up
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import IntensityStatistics
 
 VOXEL_SIZE_NM = (50.0, 4.0, 4.0)
@@ -161,9 +161,9 @@ class Prediction:
         return self.model / "model.json"
 
     @property
-    def geometry(self) -> PredictionGeometry:
+    def geometry(self) -> TileGrids:
         """Grids of the plan."""
-        return PredictionGeometry.from_json(self.record["geometry"])
+        return TileGrids.from_json(self.record["geometry"])
 
     @property
     def batch_tiles(self) -> int:

@@ -16,7 +16,7 @@ from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
 from unetpipe.runtime.files import read_record
 from unetpipe.tiling.boxes import Zyx, grid_shape
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 
 
 def measure(settings: Settings) -> list[Figure]:
@@ -54,9 +54,7 @@ def _plan(shape: Zyx, parts: int, settings: Settings) -> list[Figure]:
         shape=shape,
         in_process=settings.is_quick,
     )
-    geometry = PredictionGeometry.from_json(
-        read_record(folder / "plan.json")["geometry"]
-    )
+    geometry = TileGrids.from_json(read_record(folder / "plan.json")["geometry"])
     millions = geometry.num_shards / 1e6
     return [
         Figure("plan, time", used.seconds, "s", basis=voxels, at_most=10.0),

@@ -12,12 +12,12 @@ from tests.oracles import predict_volume
 from unetpipe.evaluation.seams import STRIP_VOX, SeamJumps, choose_shards
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.tiling.boxes import Halo, grid_cell, iterate_grid, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.unet_spec import UNetSpec
 
 
 def grids(shape, *, stride, shard, block):
-    return PredictionGeometry(shape, stride, (1, 8, 8), (1, 4, 4), shard, block)
+    return TileGrids(shape, stride, (1, 8, 8), (1, 4, 4), shard, block)
 
 
 def measure(stored, geometry, *, grid=(1, 4, 4), num_parts=2):
@@ -169,7 +169,7 @@ def drawn_image(seed):
 
 def predicted(stride, seed):
     torch.set_num_threads(1)
-    geometry = plan_geometry(SHAPE, (1, stride, stride), SPEC)
+    geometry = plan_grids(SHAPE, (1, stride, stride), SPEC)
     predictor = TilePredictor(he_network(SPEC, seed))
     return predict_volume(predictor, drawn_image(seed), geometry), geometry
 
@@ -189,13 +189,13 @@ def test_faces_of_exact_tiles_are_like_the_inside(seed):
 def predicted_tile_by_tile(stride, seed):
     """Invent the halo by mirroring at each tile, though real neighbours are there."""
     torch.set_num_threads(1)
-    geometry = plan_geometry(SHAPE, (1, stride, stride), SPEC)
+    geometry = plan_grids(SHAPE, (1, stride, stride), SPEC)
     predictor, image = TilePredictor(he_network(SPEC, seed)), drawn_image(seed)
     stored = np.zeros(image.shape, np.uint8)
     for y in range(0, SHAPE[1], stride):
         for x in range(0, SHAPE[2], stride):
             tile = np.s_[:, :, y : y + stride, x : x + stride]
-            alone = plan_geometry(image[tile].shape[1:], (1, stride, stride), SPEC)
+            alone = plan_grids(image[tile].shape[1:], (1, stride, stride), SPEC)
             stored[tile] = predict_volume(predictor, image[tile], alone)
     return stored, geometry
 
@@ -215,7 +215,7 @@ def test_the_number_rises_where_tiles_leave_the_pooling_grid():
     """
     exact = ratios(*predicted(40, 0))
     with (
-        mock.patch.object(PredictionGeometry, "check_against"),
+        mock.patch.object(TileGrids, "check_against"),
         mock.patch.object(UNetSpec, "input_shape_for", return_value=(1, 84, 84)),
         mock.patch.object(UNetSpec, "halo", Halo((0, 20, 20), (0, 22, 22))),
     ):

@@ -15,7 +15,7 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.stages.verify import TOLERANCE
 from unetpipe.tiling.boxes import whole_volume
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.unet_spec import UNetSpec
 
 # Relative error of a convolution in fp32, of which TF32 makes about 3e-4.
@@ -99,7 +99,7 @@ def tiling(checked: Checked) -> None:
                 image,
                 (0, 0, 0),
                 whole_volume(shape),
-                plan_geometry(shape, (1, *side), spec),
+                plan_grids(shape, (1, *side), spec),
                 mean=mean,
                 std=std,
             )[0].astype(int)

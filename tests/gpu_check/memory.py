@@ -13,7 +13,7 @@ from unetpipe.network.tile_trials import first_that_runs, measure_tile
 from unetpipe.network.transfer import choose_lane
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.machine import GIB
-from unetpipe.tiling.tile_choice import LARGEST_MAP_VALUES, rank_tiles
+from unetpipe.tiling.tile_size import LARGEST_MAP_VALUES, rank_tiles
 from unetpipe.tiling.unet_spec import UNetSpec
 
 STORED = (np.uint8, np.int8, np.uint16, np.int16, np.float16, np.float32, np.bool_)

@@ -19,7 +19,7 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import read_record
 from unetpipe.runtime.machine import GIB
-from unetpipe.tiling.tile_choice import activation_bytes
+from unetpipe.tiling.tile_size import activation_bytes
 from unetpipe.tiling.unet_spec import UNetSpec
 
 PREDICT = """

@@ -15,8 +15,8 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.transfer import CudaLane, HostLane, choose_lane
 from unetpipe.runtime.background import Writer
 from unetpipe.stages.verify import TOLERANCE
-from unetpipe.tiling.blocks import BlockVoxels, source_roi
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.assembly import BlockVoxels, source_roi
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -38,7 +38,7 @@ def image():
 
 def geometry_of(shard, block=None):
     tile = SPEC.input_shape_for(STRIDE)
-    return PredictionGeometry(SHAPE, STRIDE, tile, (1, 8, 16), shard, block or shard)
+    return TileGrids(SHAPE, STRIDE, tile, (1, 8, 16), shard, block or shard)
 
 
 def blocks_of(image, predictor, geometry, numbers=None):

@@ -13,7 +13,7 @@ from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.boxes import Halo, as_zyx
-from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SPECS = {
@@ -67,7 +67,7 @@ def test_tiles_agree_with_one_pass_over_the_whole_section(name):
     expected = one_pass(network, image)
     assert expected.std() > 0.05, "a constant output would hide every seam"
     stored = predict_volume(
-        TilePredictor(network), image, plan_geometry(shape, stride, spec)
+        TilePredictor(network), image, plan_grids(shape, stride, spec)
     )
     assert_agree(stored, expected)
 
@@ -82,7 +82,7 @@ def test_tiles_of_an_ensemble_agree_with_the_mean_of_its_members_single_passes(n
     passes = [one_pass(member, image) for member in ensemble.members]
     assert np.abs(passes[0] - passes[1]).max() > 0.05, "members that agree hide errors"
     stored = predict_volume(
-        TilePredictor(ensemble), image, plan_geometry(shape, stride, spec)
+        TilePredictor(ensemble), image, plan_grids(shape, stride, spec)
     )
     assert_agree(stored, np.mean(passes, axis=0))
 
@@ -94,7 +94,7 @@ def test_any_section_size_agrees_with_one_pass(size):
     shape = (1, size, 37)
     image = image_of(shape)
     stored = predict_volume(
-        TilePredictor(network), image, plan_geometry(shape, (1, 128, 48), spec)
+        TilePredictor(network), image, plan_grids(shape, (1, 128, 48), spec)
     )
     assert_agree(stored, one_pass(network, image))
 
@@ -109,7 +109,7 @@ def test_any_number_of_sections_agrees_with_one_pass_in_three_dimensions(name, d
     expected = one_pass(network, image)
     stride = as_zyx(g * n for g, n in zip(spec.pooling_grid, (2, 3, 2), strict=True))
     stored = predict_volume(
-        TilePredictor(network), image, plan_geometry(shape, stride, spec)
+        TilePredictor(network), image, plan_grids(shape, stride, spec)
     )
     assert_agree(stored, expected)
 
@@ -120,7 +120,7 @@ def test_a_volumetric_network_sees_the_sections_around_each_one():
     image = image_of((16, 6, 6))
     changed = image.copy()
     changed[0, 10] += 3
-    geometry = plan_geometry((16, 6, 6), (4, 6, 6), spec)
+    geometry = plan_grids((16, 6, 6), (4, 6, 6), spec)
     one, two = (
         predict_volume(TilePredictor(network), i, geometry) for i in (image, changed)
     )
@@ -159,8 +159,8 @@ def test_stored_bits_do_not_depend_on_block_size_or_order(name, build, precision
     results, tiles = [], []
     for shard_tiles, block_shards in (((8, 1, 1), (1, 1, 1)), ((8, 2, 3), (2, 1, 2))):
         shard = as_zyx(s * n for s, n in zip(stride, shard_tiles, strict=True))
-        base = plan_geometry(shape, stride, spec)
-        geometry = PredictionGeometry(
+        base = plan_grids(shape, stride, spec)
+        geometry = TileGrids(
             shape,
             stride,
             base.input_shape,
@@ -192,7 +192,7 @@ def test_bf16_tiles_agree_bit_for_bit_with_larger_tiles():
     image = image_of(shape)
     predictor = TilePredictor(network, precision="bf16")
     small, large = (
-        predict_volume(predictor, image, plan_geometry(shape, (1, n, n), spec))
+        predict_volume(predictor, image, plan_grids(shape, (1, n, n), spec))
         for n in (64, 256)
     )
     assert np.abs(small.astype(int) - large.astype(int)).max() <= 1
@@ -203,7 +203,7 @@ def test_a_stride_of_388_is_refused():
     with pytest.raises(
         ValueError, match=r"tile stride is 388 voxels along y, not a mult"
     ):
-        plan_geometry((1, 776, 776), (1, 388, 388), UNetSpec())
+        plan_grids((1, 776, 776), (1, 388, 388), UNetSpec())
 
 
 def test_a_stride_of_388_would_flip_labels(monkeypatch):
@@ -212,10 +212,10 @@ def test_a_stride_of_388_would_flip_labels(monkeypatch):
     network = he_network(spec)
     shape = (1, 420, 40)
     image = image_of(shape)
-    monkeypatch.setattr(PredictionGeometry, "check_against", lambda self, spec: None)
+    monkeypatch.setattr(TileGrids, "check_against", lambda self, spec: None)
     monkeypatch.setattr(UNetSpec, "halo", Halo((0, 92, 92), (0, 92, 92)))
     monkeypatch.setattr(UNetSpec, "input_shape_for", lambda self, region: (1, 572, 572))
-    geometry = plan_geometry(shape, (1, 388, 388), spec)
+    geometry = plan_grids(shape, (1, 388, 388), spec)
     mutant = predict_volume(TilePredictor(network), image, geometry)
     monkeypatch.undo()
     with pytest.raises(AssertionError):

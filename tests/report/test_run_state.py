@@ -19,7 +19,7 @@ from unetpipe.runtime.files import write_record
 from unetpipe.runtime.locks import is_held
 from unetpipe.stages.status import status
 from unetpipe.storage.receipts import receipt_path
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.training.history import History, HistoryRow
 
 GRID = dict.fromkeys(("stride", "input_shape", "chunk", "shard", "block"), (1, 10, 10))
@@ -38,7 +38,7 @@ def write(path: Path, text: str = "", *, age: float = 0.0) -> Path:
 def planned(folder: Path, *ages: float) -> Path:
     """Make a plan of 20 shards of 100 voxels, and receipts of these ages."""
     old = PredictionPlan.read(PLAN)
-    grids = PredictionGeometry(volume_shape=(2, 20, 50), **GRID)
+    grids = TileGrids(volume_shape=(2, 20, 50), **GRID)
     receipts = folder / "receipts"
     old.model_copy(
         update={"geometry": grids, "receipts": receipts, "identity_sha256": "a"}

@@ -20,7 +20,7 @@ from unetpipe.storage.volumes import (
     write_shard,
 )
 from unetpipe.tiling.boxes import as_zyx, iterate_grid, whole_volume
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.history import History, HistoryRow
 
@@ -238,7 +238,7 @@ def _identity() -> dict[str, Any]:
 
 def _grids(shape: tuple[int, ...]) -> dict[str, Any]:
     spec = UNetSpec(base_channels=4)
-    return plan_geometry(as_zyx(shape), (1, 64, 64), spec).to_json()
+    return plan_grids(as_zyx(shape), (1, 64, 64), spec).to_json()
 
 
 def _outputs(store: Path) -> dict[str, Any]:

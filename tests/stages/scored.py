@@ -19,7 +19,7 @@ from unetpipe.storage.volumes import (
     write_shard,
 )
 from unetpipe.tiling.boxes import iterate_grid, whole_volume
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.intensity import IntensityStatistics
 from unetpipe.tiling.quantised import threshold_mask
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -98,7 +98,7 @@ class Scored:
         store(folder / "segmentation", mask.astype(np.uint8), chunk=chunk)
         inside = create_labels_group(folder / "segmentation", ("objects",))
         store(inside / "objects", objects, is_labels=True, chunk=chunk)
-        geometry = plan_geometry(shape, STRIDE, spec)
+        geometry = plan_grids(shape, STRIDE, spec)
         records: dict[str, Any] = {
             "prediction": {
                 "outputs": {"probability": {"store": str(folder / "probability")}},

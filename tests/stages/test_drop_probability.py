@@ -22,7 +22,7 @@ from unetpipe.stages.drop_probability import drop_probability
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
 from unetpipe.storage.dropping import drop_stores, is_dropped
-from unetpipe.storage.receipted import ReceiptedStore
+from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.tiling.unet_spec import UNetSpec
 

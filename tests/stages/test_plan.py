@@ -14,7 +14,7 @@ from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.plan import plan
 from unetpipe.tiling.forecast import Rate, Volume, Wanted, forecast_prediction
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.patch_size import choose_patch
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.history import History, HistoryRow
@@ -152,7 +152,7 @@ def test_a_finished_prediction_is_forecast_as_it_was_planned(
     made = read_record(chain.folder / "plan.json")
     assert planned["volumes"][0]["known_from"] == "record"
     assert forecast["rate_from"] == "last receipts"
-    geometry = PredictionGeometry.from_json(made["geometry"])
+    geometry = TileGrids.from_json(made["geometry"])
     assert forecast["num_tiles"] == made["projected"]["num_tiles"]
     assert forecast["num_shards"] == geometry.num_shards
     assert forecast["flop"] == made["projected"]["flop"]

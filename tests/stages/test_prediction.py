@@ -28,7 +28,7 @@ from unetpipe.runtime import locks
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import open_volume, shard_path
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -70,7 +70,7 @@ def test_bits_do_not_depend_on_parts_blocks_or_order(chain, precision, monkeypat
         assert np.array_equal(run.run(), expected)
         done = read_record(run.folder / "prediction.json")["parts"]
         plan = read_record(run.folder / "plan.json")
-        geometry = PredictionGeometry.from_json(plan["geometry"])
+        geometry = TileGrids.from_json(plan["geometry"])
         assert sum(part["num_tiles"] for part in done) == geometry.num_tiles
         assert sum(part["num_voxels"] for part in done) == np.prod(SHAPE)
 
@@ -187,7 +187,7 @@ predict_part(plan=folder / "plan.json", model=model, model_json=description,
 
 def test_a_part_without_blocks_does_without_torch(chain):
     run = chain(parts=50)
-    geometry = PredictionGeometry.from_json(run.plan()["geometry"])
+    geometry = TileGrids.from_json(run.plan()["geometry"])
     empty = next(p for p in range(50) if not geometry.blocks_of_part(p, 50))
     arguments = map(str, (run.folder, run.model, run.model_json, empty))
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True)

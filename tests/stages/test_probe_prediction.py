@@ -19,9 +19,9 @@ from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Roi, grid_shape, whole_volume
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.intensity import normalise
-from unetpipe.tiling.tile_choice import TileCandidate, rank_tiles
+from unetpipe.tiling.tile_size import TileCandidate, rank_tiles
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SPEC = UNetSpec(base_channels=4, depth=2)
@@ -167,7 +167,7 @@ def test_a_stride_that_is_given_is_not_weighed_against_the_memory(chain):
 
 
 def test_places_are_spread_over_the_volume_and_never_twice():
-    geometry = plan_geometry((8, 64, 96), (1, 16, 16), SPEC)
+    geometry = plan_grids((8, 64, 96), (1, 16, 16), SPEC)
     tiles = list(spread_tiles(geometry, whole_volume((8, 64, 96))))
     assert len({t.start for t in tiles}) == len(tiles) > 0.9 * geometry.num_tiles
     assert tiles[0].start == (4, 32, 48), "the middle comes first"
@@ -191,7 +191,7 @@ def test_places_are_spread_over_the_volume_and_never_twice():
 )
 def test_labels_are_compared_at_a_blocks_worth_of_tiles(shape, stride, expected):
     spec = UNetSpec(base_channels=4, depth=2, ndim=3 if stride[0] > 1 else 2)
-    assert num_places(plan_geometry(shape, stride, spec)) == expected
+    assert num_places(plan_grids(shape, stride, spec)) == expected
 
 
 def test_the_flips_are_those_of_the_stored_labels_at_several_places(chain, monkeypatch):
@@ -284,7 +284,7 @@ def test_averaging_goes_through_the_chain(chain):
         np.array([c[key] for c in volume["statistics"]], np.float32)
         for key in ("mean", "std")
     )
-    geometry = plan_geometry(SHAPE, (1, 16, 32), SPEC)
+    geometry = plan_grids(SHAPE, (1, 16, 32), SPEC)
     expected = predict_volume(predictor, normalise(image, mean=mean, std=std), geometry)
     assert np.array_equal(stored, expected)
 

@@ -206,7 +206,7 @@ def test_what_is_finished_is_hashed_once(tmp_path, monkeypatch, parts):
         seen.append(index)
         return inspect_files(receipts, index, **known)
 
-    monkeypatch.setattr("unetpipe.storage.receipted.inspect_files", look)
+    monkeypatch.setattr("unetpipe.storage.growing_arrays.inspect_files", look)
     assert run.finish()["files_sha256"] == first["files_sha256"]
     assert sorted(seen) == [(z, 0, x) for z in range(2) for x in range(2)]
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from tests.oracles import whole_section_input
 from unetpipe.errors import GeometryError
-from unetpipe.storage.receipted import parts_of_shards
+from unetpipe.storage.growing_arrays import parts_of_shards
 from unetpipe.tiling.boxes import as_zyx, whole_volume
 from unetpipe.tiling.grids import (
-    PredictionGeometry,
+    TileGrids,
     candidate_strides,
-    plan_geometry,
+    plan_grids,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -29,7 +29,7 @@ def geometries(draw):
     tiles = draw(st.tuples(st.just(1), st.integers(1, 5), st.integers(1, 5)))
     stride = as_zyx(g * n for g, n in zip(spec.pooling_grid, tiles, strict=True))
     block_shards = draw(st.tuples(*[st.integers(1, 3)] * 3))
-    return plan_geometry(draw(volumes), stride, spec, block_shards=block_shards)
+    return plan_grids(draw(volumes), stride, spec, block_shards=block_shards)
 
 
 @given(geometry=geometries())
@@ -76,23 +76,23 @@ def test_every_candidate_stride_makes_grids_that_nest(shape, name):
     candidates = candidate_strides(shape, spec)
     assert len(set(candidates)) == len(candidates) > 0
     for stride in candidates[:20]:
-        geometry = plan_geometry(shape, stride, spec)
+        geometry = plan_grids(shape, stride, spec)
         assert geometry.input_shape == spec.input_shape_for(stride)
 
 
 @given(shape=volumes)
 def test_the_geometry_survives_json(shape):
-    geometry = plan_geometry(shape, (1, 8, 12), SPECS["2d"])
-    assert PredictionGeometry.from_json(geometry.to_json()) == geometry
+    geometry = plan_grids(shape, (1, 8, 12), SPECS["2d"])
+    assert TileGrids.from_json(geometry.to_json()) == geometry
 
 
 def test_tile_efficiency_of_the_paper_counts_the_halo():
     spec = UNetSpec()
-    one_tile = plan_geometry((1, 384, 384), (1, 384, 384), spec)
+    one_tile = plan_grids((1, 384, 384), (1, 384, 384), spec)
     assert one_tile.tile_efficiency(spec) == pytest.approx(
         1.467776e6 * 384 * 384 / 300.856848896e9
     )
-    wasteful = plan_geometry((1, 400, 384), (1, 384, 384), spec)
+    wasteful = plan_grids((1, 400, 384), (1, 384, 384), spec)
     assert wasteful.tile_efficiency(spec) < 0.55 * one_tile.tile_efficiency(spec) + 0.3
 
 
@@ -122,13 +122,13 @@ def test_grids_that_do_not_nest_are_refused_with_what_would_work(grids, message)
         "shard": (1, 96, 96),
         "block": (1, 96, 96),
     }
-    PredictionGeometry(**fitting)
+    TileGrids(**fitting)
     with pytest.raises(GeometryError, match=message):
-        PredictionGeometry(**(fitting | grids))
+        TileGrids(**(fitting | grids))
 
 
 def test_a_block_or_part_that_does_not_exist_is_refused():
-    geometry = plan_geometry((1, 32, 32), (1, 32, 32), SPECS["2d"])
+    geometry = plan_grids((1, 32, 32), (1, 32, 32), SPECS["2d"])
     with pytest.raises(GeometryError, match="block is 1; this volume has"):
         geometry.block_roi(1)
     with pytest.raises(GeometryError, match="part is 2 of 2; use 0 to 1"):
@@ -146,7 +146,7 @@ def test_one_pass_sees_the_volume_rounded_up_to_the_grid_and_the_halo():
 @pytest.mark.parametrize("num_parts", [1, 2, 5, 50])
 def test_the_part_of_a_shard_is_the_part_that_computes_its_block(num_parts):
     strides = {"stride": (1, 16, 32), "input_shape": (1, 16, 32)}
-    grid = PredictionGeometry(
+    grid = TileGrids(
         (9, 70, 101), **strides, chunk=(1, 16, 32), shard=(2, 32, 32), block=(4, 64, 32)
     )
     for block in range(grid.num_blocks):

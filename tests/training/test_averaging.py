@@ -12,7 +12,7 @@ from tests.oracles import assert_agree, predict_volume
 from unetpipe.errors import GeometryError
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.tiling.boxes import as_zyx, round_up
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.mirroring import mirror_index
 from unetpipe.tiling.orientations import (
     ORIENTATIONS,
@@ -95,7 +95,7 @@ def average_of_passes(network, image, numbers):
 def stored_average(network, image, stride, numbers, **settings):
     predictor = TilePredictor(network, orientations=numbers, **settings)
     shape = as_zyx(image.shape[1:])
-    return predict_volume(predictor, image, plan_geometry(shape, stride, network.spec))
+    return predict_volume(predictor, image, plan_grids(shape, stride, network.spec))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -177,7 +177,7 @@ def test_averaged_bits_do_not_depend_on_blocks(precision):
     spec = UNetSpec(base_channels=2, depth=2)
     network = he_network(spec)
     image = image_of((1, 30, 37))
-    geometry = plan_geometry((1, 30, 37), (1, 8, 8), spec)
+    geometry = plan_grids((1, 30, 37), (1, 8, 8), spec)
     predictor = TilePredictor(network, precision=precision, orientations=(0, 1, 6))
     whole = predict_volume(predictor, image, geometry)
     zero = np.zeros(1, np.float32)

@@ -31,7 +31,7 @@ from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import share_of
 from unetpipe.records.metrics import Axis, Profile, Seam, Seams
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 
 Kind = Literal["tile", "block", "part"]
 
@@ -80,7 +80,7 @@ class SeamJumps:
 
     Parameters
     ----------
-    geometry : PredictionGeometry
+    geometry : TileGrids
         Where the faces are.
     pooling_grid : (z, y, x)
         Of the network.
@@ -88,9 +88,7 @@ class SeamJumps:
         Parts that shared the blocks.
     """
 
-    def __init__(
-        self, geometry: PredictionGeometry, pooling_grid: Zyx, num_parts: int
-    ) -> None:
+    def __init__(self, geometry: TileGrids, pooling_grid: Zyx, num_parts: int) -> None:
         self.geometry, self.pooling_grid = geometry, pooling_grid
         self.num_parts = num_parts
         self.faces = {(kind, axis): Faces() for kind in KINDS for axis in range(3)}
@@ -178,7 +176,7 @@ class SeamJumps:
         _, ny, nx = grid_shape(self.geometry.volume_shape, self.geometry.block)
         z, y, x = (v // b for v, b in zip(voxel, self.geometry.block, strict=True))
         number = (z * ny + y) * nx + x
-        # The inverse of PredictionGeometry.blocks_of_part.
+        # The inverse of TileGrids.blocks_of_part.
         return ((number + 1) * self.num_parts - 1) // self.geometry.num_blocks
 
     def report(self, *, num_shards: int) -> Seams:
@@ -228,13 +226,13 @@ class SeamJumps:
         )
 
 
-def choose_shards(geometry: PredictionGeometry, most: int = MOST_SHARDS) -> list[Zyx]:
+def choose_shards(geometry: TileGrids, most: int = MOST_SHARDS) -> list[Zyx]:
     """Return the indices of the shards to measure, evenly spread over the volume.
 
     Examples
     --------
     >>> shape, cell = (1, 64, 640), (1, 64, 64)
-    >>> geometry = PredictionGeometry(shape, cell, (1, 100, 100), cell, cell, cell)
+    >>> geometry = TileGrids(shape, cell, (1, 100, 100), cell, cell, cell)
     >>> choose_shards(geometry, most=3)
     [(0, 0, 0), (0, 0, 4), (0, 0, 9)]
     """

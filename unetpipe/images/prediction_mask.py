@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader, open_image
-from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.tile_selection import tiles_in_mask
+from unetpipe.tiling.grids import TileGrids
+from unetpipe.tiling.skipping import tiles_in_mask
 
 SECTIONS_AT_ONCE = 8
 
 
-def read_mask(cell: str, geometry: PredictionGeometry) -> NDArray[np.bool_]:
+def read_mask(cell: str, geometry: TileGrids) -> NDArray[np.bool_]:
     """Return which tiles of a volume a mask touches.
 
     Parameters
@@ -22,7 +22,7 @@ def read_mask(cell: str, geometry: PredictionGeometry) -> NDArray[np.bool_]:
     cell : str
         Path of a TIFF, PNG, HDF5 dataset, folder of sections or OME-Zarr, as in the
         sheet; ``store.ome.zarr/2`` is a coarser level of a store.
-    geometry : PredictionGeometry
+    geometry : TileGrids
         The volume's tile grid.
 
     Raises

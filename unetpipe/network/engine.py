@@ -8,7 +8,7 @@
     this thread             |t1|  |t2|  |t3|  |t4|-> block 1
 
 Each step waits while the next has its queue full. Nothing here changes a stored bit:
-the arithmetic is in ``predictor`` and ``tiling.blocks``.
+the arithmetic is in ``predictor`` and ``tiling.assembly``.
 """
 
 import time
@@ -32,7 +32,7 @@ from unetpipe.records.prediction import Identity
 from unetpipe.runtime.background import Writer, ahead, named
 from unetpipe.runtime.progress import Progress
 from unetpipe.runtime.signals import check_finished
-from unetpipe.tiling.blocks import (
+from unetpipe.tiling.assembly import (
     BlockPrediction,
     BlockVoxels,
     Canvas,
@@ -40,7 +40,7 @@ from unetpipe.tiling.blocks import (
     transfer_dtype,
 )
 from unetpipe.tiling.boxes import Roi
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import Statistic
 
 BATCHES_AHEAD = 2
@@ -60,7 +60,7 @@ class Engine:
     ----------
     predictor : TilePredictor
         The network on its device.
-    geometry : PredictionGeometry
+    geometry : TileGrids
         The volume's one tile grid.
     mean, std : float arrays, shape (c,)
         Intensity statistics of the whole volume.
@@ -74,7 +74,7 @@ class Engine:
     def __init__(
         self,
         predictor: TilePredictor,
-        geometry: PredictionGeometry,
+        geometry: TileGrids,
         *,
         mean: Statistic,
         std: Statistic,
@@ -215,7 +215,7 @@ class Engine:
 
 def open_engine(
     identity: Identity,
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
     network: UNet | Ensemble,
     *,
     device: torch.device,
@@ -227,7 +227,7 @@ def open_engine(
     ----------
     identity : Identity
         Precision, orientations, batch, and the intensities of the whole volume.
-    geometry : PredictionGeometry
+    geometry : TileGrids
         The volume's grids.
     network : UNet or Ensemble
         With the weights that the identity names.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.tiling.blocks import source_roi
+from unetpipe.tiling.assembly import source_roi
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import Statistic
 from unetpipe.tiling.quantised import threshold_mask
 
@@ -25,7 +25,7 @@ ENOUGH_SHARE = 0.01
 SPREAD = (0.8191725134, 0.6710436067, 0.5497004779)
 
 
-def spread_tiles(geometry: PredictionGeometry, within: Roi) -> Iterator[Roi]:
+def spread_tiles(geometry: TileGrids, within: Roi) -> Iterator[Roi]:
     """Yield tiles of a box, the central one first, then evenly spread, none twice.
 
     They are clipped to the volume.
@@ -51,7 +51,7 @@ def spread_tiles(geometry: PredictionGeometry, within: Roi) -> Iterator[Roi]:
         yield Roi(start, stop).intersect(whole_volume(geometry.volume_shape))
 
 
-def num_places(geometry: PredictionGeometry) -> int:
+def num_places(geometry: TileGrids) -> int:
     """Return at how many tiles labels are compared."""
     per_block = prod(
         b // s for b, s in zip(geometry.block, geometry.stride, strict=True)
@@ -81,7 +81,7 @@ class RegionPredictor:
     std: Statistic
 
     def __call__(
-        self, predictor: TilePredictor, geometry: PredictionGeometry, region: Roi
+        self, predictor: TilePredictor, geometry: TileGrids, region: Roi
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Return probabilities and classes as they would be stored."""
         tiles = tuple(geometry.tiles(region))
@@ -98,8 +98,8 @@ class RegionPredictor:
 
 def flip_fractions(
     predict: RegionPredictor,
-    reduced: tuple[TilePredictor, PredictionGeometry],
-    exact: tuple[TilePredictor, PredictionGeometry],
+    reduced: tuple[TilePredictor, TileGrids],
+    exact: tuple[TilePredictor, TileGrids],
     places: Sequence[Roi],
     threshold: float,
 ) -> list[float]:
@@ -116,7 +116,7 @@ def flip_fractions(
 
 
 def first_places(
-    geometry: PredictionGeometry, within: Roi, is_empty: Callable[[Roi], bool]
+    geometry: TileGrids, within: Roi, is_empty: Callable[[Roi], bool]
 ) -> list[Roi]:
     """Return where to compare labels: evenly spread tiles that hold something."""
     wanted = num_places(geometry)

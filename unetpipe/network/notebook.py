@@ -19,16 +19,16 @@ from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.records.volume import Intensity
 from unetpipe.runtime.machine import GIB
-from unetpipe.tiling.blocks import BlockVoxels
+from unetpipe.tiling.assembly import BlockVoxels
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
-from unetpipe.tiling.grids import plan_geometry
+from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.intensity import (
     IntensityStatistics,
     mean_and_std,
 )
 from unetpipe.tiling.orientations import check_stride, choose_orientations
 from unetpipe.tiling.quantised import threshold_or_default
-from unetpipe.tiling.tile_choice import CPU_MEMORY_GB, rank_tiles
+from unetpipe.tiling.tile_size import CPU_MEMORY_GB, rank_tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class TrainedNetwork:
         spec = self.predictor.spec
         stride = stride or self._choose_stride(shape, memory_gb)
         check_stride(stride, spec.pooling_grid, self.orientations)
-        geometry, whole = plan_geometry(shape, stride, spec), whole_volume(shape)
+        geometry, whole = plan_grids(shape, stride, spec), whole_volume(shape)
         engine = Engine(
             self.predictor, geometry, mean=mean, std=std, batch_tiles=batch_tiles
         )

@@ -16,9 +16,9 @@ from unetpipe.errors import DataError
 from unetpipe.network.determinism import repeatable_convolutions
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.unet import UNet, activate
-from unetpipe.tiling.blocks import BlockVoxels, Canvas, assemble_tile
+from unetpipe.tiling.assembly import BlockVoxels, Canvas, assemble_tile
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import (
     Statistic,
     normalise,
@@ -177,7 +177,7 @@ class TilePredictor:
         source: NDArray[Any],
         origin: Zyx,
         block: Roi,
-        geometry: PredictionGeometry,
+        geometry: TileGrids,
         *,
         mean: Statistic,
         std: Statistic,
@@ -192,7 +192,7 @@ class TilePredictor:
             Where ``source`` begins in the volume.
         block : Roi
             The block's write ROI, clipped to the volume.
-        geometry : PredictionGeometry
+        geometry : TileGrids
             The volume's one tile grid.
         mean, std : float arrays, shape (c,)
             Intensity statistics of the whole volume.

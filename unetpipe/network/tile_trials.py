@@ -19,9 +19,9 @@ from unetpipe.network.transfer import Arrays, choose_lane
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.machine import GIB, peak_rss_bytes
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.orientations import check_stride
-from unetpipe.tiling.tile_choice import (
+from unetpipe.tiling.tile_size import (
     CPU_MEMORY_GB,
     LARGEST_MAP_VALUES,
     TileCandidate,
@@ -241,7 +241,7 @@ class TileTrials:
         tried = {c.stride: "out of memory" for c in failed}
         tried[candidate.stride] = "chosen"
         kept = prod(self.shape) / (
-            plan_geometry(self.shape, candidate.stride, self.network.spec).num_tiles
+            plan_grids(self.shape, candidate.stride, self.network.spec).num_tiles
         )
         seen = [
             c for i, c in enumerate(ranked) if i < NUM_RECORDED or c.stride in tried
@@ -296,14 +296,14 @@ class TileTrials:
             )
         return [candidate]
 
-    def grids_for_fp32(self, geometry: PredictionGeometry) -> PredictionGeometry:
+    def grids_for_fp32(self, geometry: TileGrids) -> TileGrids:
         """Return tiles for the comparison; fp32 may need smaller ones."""
         spec, budget = self.network.spec, self._budget_bytes()
         ranked = self._ranked("fp32")
         if any(c.stride == geometry.stride and c.tile_bytes <= budget for c in ranked):
             return geometry
         fitting = [c for c in ranked if c.tile_bytes <= budget] or ranked[-1:]
-        return plan_geometry(self.shape, fitting[0].stride, spec)
+        return plan_grids(self.shape, fitting[0].stride, spec)
 
     def _predictor(self, *, is_compiled: bool = False) -> TilePredictor:
         return TilePredictor(

@@ -10,7 +10,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.runtime.files import hash_of
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.unet_spec import UNetSpec
 
 Interval = tuple[int, int]
@@ -134,7 +134,7 @@ class PredictionPlan(Record):
     identity_sha256: str
     receipts: Path
     outputs: Outputs
-    geometry: PredictionGeometry
+    geometry: TileGrids
     num_blocks: int
     num_parts: int
     threads: int
@@ -208,7 +208,7 @@ class Prediction(Record):
     identity_sha256: str
     content_sha256: str
     """Hash of the hashes of all shards."""
-    geometry: PredictionGeometry
+    geometry: TileGrids
     precision: str
     flip_fraction: float
     num_shards: int

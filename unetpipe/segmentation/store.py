@@ -26,7 +26,7 @@ from unetpipe.runtime.files import ListHash, hash_of
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.segmentation.block_files import BlockFiles
 from unetpipe.segmentation.merging import LabelledBlocks
-from unetpipe.storage.receipted import ReceiptedStore
+from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
@@ -35,7 +35,7 @@ from unetpipe.storage.volumes import (
     set_attributes,
 )
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 
 LARGEST_BLOCK = 2**32  # voxels; runs are counted in 32 bits
 LABELLED, MERGED, FLOODED = "labelled", "merged", "flooded"
@@ -48,7 +48,7 @@ class SegmentationStore:
     ----------
     folder : Path
         Where the folder ``segmentation-<id>`` lies.
-    geometry : PredictionGeometry
+    geometry : TileGrids
         Of the prediction.
     block_shards : (z, y, x)
         Shards that one block spans.
@@ -62,7 +62,7 @@ class SegmentationStore:
 
     Attributes
     ----------
-    geometry : PredictionGeometry
+    geometry : TileGrids
         The same with the blocks of the segmentation.
     identity_sha256 : str
         Hash of the identity.
@@ -75,7 +75,7 @@ class SegmentationStore:
     def __init__(
         self,
         folder: Path,
-        geometry: PredictionGeometry,
+        geometry: TileGrids,
         block_shards: Zyx,
         identity: SegmentationIdentity,
     ) -> None:
@@ -195,7 +195,7 @@ class SegmentationStore:
         return all((s / "zarr.json").exists() and is_store(s) for s in stores)
 
 
-def _check_size(geometry: PredictionGeometry, block_shards: Zyx) -> None:
+def _check_size(geometry: TileGrids, block_shards: Zyx) -> None:
     sides = zip(geometry.block, geometry.volume_shape, strict=True)
     voxels = prod(min(n, length) for n, length in sides)
     if voxels >= LARGEST_BLOCK:

@@ -16,11 +16,11 @@ from unetpipe.records.prediction import (
 )
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.storage.dropping import take_back
+from unetpipe.storage.growing_arrays import ReceiptedStore, parts_of_shards
 from unetpipe.storage.keeping import write_with_copy
 from unetpipe.storage.levels import create_levels
 from unetpipe.storage.predictions import check_stores
 from unetpipe.storage.pyramid_parts import finish_levels
-from unetpipe.storage.receipted import ReceiptedStore, parts_of_shards
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import grid_shape
 

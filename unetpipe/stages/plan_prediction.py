@@ -29,7 +29,7 @@ from unetpipe.runtime.text import describe_quantity, describe_seconds
 from unetpipe.storage.ngff import name_classes
 from unetpipe.storage.predictions import PredictionHome
 from unetpipe.tiling.boxes import grid_shape
-from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.orientations import check_stride
 from unetpipe.tiling.part_memory import project_part
 
@@ -82,7 +82,7 @@ def plan_prediction(
     volume, model = IngestedVolume.read(ingest), Model.read(model_json)
     probed = Probe.read(probe)
     _check_flips(probed, prediction)
-    geometry = plan_geometry(
+    geometry = plan_grids(
         volume.shape, probed.stride, model.spec, block_shards=prediction.block_shards
     )
     check_stride(geometry.stride, model.spec.pooling_grid, probed.orientations)
@@ -155,7 +155,7 @@ def _identity(
     volume: IngestedVolume,
     model: Model,
     probed: Probe,
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
     rules: TileRules,
 ) -> Identity:
     """Return what decides the stored bits; blocks, parts and threads do not belong."""
@@ -166,9 +166,7 @@ def _identity(
         spec=model.spec.to_json(),
         input_sha256=volume.image.content_sha256,
         statistics=tuple((c.mean, c.std) for c in volume.statistics),
-        code=code_fingerprint(
-            "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
-        ),
+        code=code_fingerprint("unetpipe.network.predictor", "unetpipe.tiling.skipping"),
         geometry=grids,
         precision=probed.precision,
         batch_tiles=probed.batch_tiles,
@@ -179,7 +177,7 @@ def _identity(
 
 
 def _read_mask(
-    volume: IngestedVolume, prediction: PredictionConfig, geometry: PredictionGeometry
+    volume: IngestedVolume, prediction: PredictionConfig, geometry: TileGrids
 ) -> NDArray[np.bool_] | None:
     if prediction.mask is None:
         return None
@@ -212,7 +210,7 @@ def _selection(
 
 
 def _count_tiles(
-    geometry: PredictionGeometry, rules: TileRules, kept: NDArray[np.bool_] | None
+    geometry: TileGrids, rules: TileRules, kept: NDArray[np.bool_] | None
 ) -> int:
     """Return how many tiles are predicted, as far as their place tells."""
     counts = grid_shape(geometry.volume_shape, geometry.stride)
@@ -241,7 +239,7 @@ def _usual_names(num_classes: int) -> list[str]:
 
 
 def _project(
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
     model: Model,
     probed: Probe,
     volume: IngestedVolume,

@@ -24,11 +24,11 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import choose_threads, keep_freed_memory
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling.boxes import Roi, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.intensity import mean_and_std
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.quantised import threshold_or_default
-from unetpipe.tiling.tile_selection import TileSelection
+from unetpipe.tiling.skipping import TileSelection
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def probe_prediction(
     trials = _open_trials(volume, network, prediction)
     chosen = trials.choose_tile()
     candidate, measured = chosen.candidate, chosen.measured
-    geometry = plan_geometry(volume.shape, candidate.stride, network.spec)
+    geometry = plan_grids(volume.shape, candidate.stride, network.spec)
     flips = _compare(trials, chosen.predictor, geometry, volume, described)
     flip_fraction = float(np.mean([f.flip_fraction for f in flips] or [0.0]))
     Probe(
@@ -114,7 +114,7 @@ def probe_prediction(
 def _compare(
     trials: TileTrials,
     predictor: TilePredictor,
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
     volume: IngestedVolume,
     model: Model,
 ) -> tuple[FlipPlace, ...]:

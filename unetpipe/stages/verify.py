@@ -164,7 +164,7 @@ class _Again:
         self._autotune = plan is not None and plan.autotune
         self._paths, self._device = paths, torch.device("cpu")
         self._code = code_fingerprint(
-            "unetpipe.network.predictor", "unetpipe.tiling.tile_selection"
+            "unetpipe.network.predictor", "unetpipe.tiling.skipping"
         )
 
     def compare(self, settings: VerifyConfig) -> list[ComparedBlock]:

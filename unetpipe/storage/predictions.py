@@ -35,8 +35,8 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.background import named
 from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
 from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.ngff import Channel, colour_classes
-from unetpipe.storage.receipted import ReceiptedStore
 from unetpipe.storage.volumes import (
     create_volume,
     is_store,
@@ -47,11 +47,11 @@ from unetpipe.storage.volumes import (
     set_channels,
     set_colours,
 )
-from unetpipe.tiling.blocks import BlockPrediction, BlockVoxels, source_roi
+from unetpipe.tiling.assembly import BlockPrediction, BlockVoxels, source_roi
 from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.orientations import widest_halo
-from unetpipe.tiling.tile_selection import EMPTY, TileSelection
+from unetpipe.tiling.skipping import EMPTY, TileSelection
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class PredictionHome:
     ----------
     folder : Path
         Where the folder ``prediction-<id>`` lies.
-    geometry : PredictionGeometry
+    geometry : TileGrids
         Grids of the stores.
     voxel_size_nm : (z, y, x)
         Size of a voxel.
@@ -78,7 +78,7 @@ class PredictionHome:
     """
 
     folder: Path
-    geometry: PredictionGeometry
+    geometry: TileGrids
     voxel_size_nm: tuple[float, float, float]
     identity: Identity
     channels: Sequence[Channel]

@@ -21,9 +21,13 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import hash_file, hash_of
 from unetpipe.runtime.progress import Progress
 from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.growing_arrays import (
+    CheckedShards,
+    ReceiptedStore,
+    parts_of_shards,
+)
 from unetpipe.storage.keeping import kept_networks
 from unetpipe.storage.predictions import PredictionStore, results_of
-from unetpipe.storage.receipted import CheckedShards, ReceiptedStore, parts_of_shards
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import (
     encode_shard,
@@ -32,9 +36,9 @@ from unetpipe.storage.volumes import (
     read_attributes,
     read_roi,
 )
-from unetpipe.tiling.blocks import BlockPrediction
+from unetpipe.tiling.assembly import BlockPrediction
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +115,7 @@ class Commands:
         """Return the command that makes files again, and what depends on them."""
         return f"{self.snakemake} --forcerun {' '.join(map(str, outputs))}"
 
-    def parts_again(
-        self, record: Path, shards: set[Zyx], geometry: PredictionGeometry
-    ) -> str:
+    def parts_again(self, record: Path, shards: set[Zyx], geometry: TileGrids) -> str:
         """Return the command that computes again what is not whole of some shards."""
         parts = parts_of_shards(shards, geometry, self.num_parts)
         return self.again(*(record.parent / "parts" / f"{p}.json" for p in parts))

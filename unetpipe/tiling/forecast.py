@@ -9,11 +9,11 @@ from math import prod
 from typing import Any, Protocol
 
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import PredictionGeometry, plan_geometry
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.part_memory import project_part
 from unetpipe.tiling.patch_size import choose_patch
-from unetpipe.tiling.tile_choice import (
+from unetpipe.tiling.tile_size import (
     CPU_MEMORY_GB,
     TileCandidate,
     project_tile,
@@ -195,9 +195,7 @@ def forecast_prediction(
         )
         tile = _choose_tile(volume.shape, spec, wanted, orientations)
         stride, activation = tile.stride, tile.tile_bytes
-    geometry = plan_geometry(
-        volume.shape, stride, spec, block_shards=wanted.block_shards
-    )
+    geometry = plan_grids(volume.shape, stride, spec, block_shards=wanted.block_shards)
     num_tiles = _count_tiles(geometry, wanted.roi)
     share = num_tiles / geometry.num_tiles
     passes = len(orientations) * num_members
@@ -286,9 +284,7 @@ def _choose_tile(
     return next((c for c in ranked if c.tile_bytes <= budget), smallest)
 
 
-def _count_tiles(
-    geometry: PredictionGeometry, roi: Sequence[Sequence[int]] | None
-) -> int:
+def _count_tiles(geometry: TileGrids, roi: Sequence[Sequence[int]] | None) -> int:
     """Return the tiles inside a box; masks and empty tiles are not known yet."""
     if roi is None:
         return geometry.num_tiles

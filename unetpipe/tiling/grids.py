@@ -41,7 +41,7 @@ FEWEST_SHARDS_Z = 8
 
 
 @dataclass(frozen=True, slots=True)
-class PredictionGeometry:
+class TileGrids:
     """The one global tile grid of a volume, and the grids that nest with it.
 
     Attributes
@@ -153,14 +153,14 @@ class PredictionGeometry:
         return {name: list(value) for name, value in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "PredictionGeometry":
+    def from_json(cls, values: dict[str, Any]) -> "TileGrids":
         """Return the geometry that ``to_json`` described."""
         return cls(**{name: as_zyx(value) for name, value in values.items()})
 
 
-def plan_geometry(
+def plan_grids(
     volume_shape: Zyx, stride: Zyx, spec: UNetSpec, *, block_shards: Zyx = (1, 1, 1)
-) -> PredictionGeometry:
+) -> TileGrids:
     """Lay the nested grids for a tile stride.
 
     Parameters
@@ -190,7 +190,7 @@ def plan_geometry(
         ]
     )
     block = as_zyx(s * n for s, n in zip(shard, block_shards, strict=True))
-    geometry = PredictionGeometry(
+    geometry = TileGrids(
         volume_shape, stride, spec.input_shape_for(stride), chunk, shard, block
     )
     geometry.check_against(spec)

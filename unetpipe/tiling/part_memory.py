@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import prod
 
 from unetpipe.runtime.machine import GIB
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.orientations import widest_halo
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -26,7 +26,7 @@ FLOATS_PER_OUTPUT = 5
 
 
 def project_part(
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
     spec: UNetSpec,
     *,
     device: str,

@@ -21,8 +21,8 @@ from unetpipe.network.unet import UNet
 from unetpipe.segmentation.choice import ObjectRule, ObjectScore
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
 from unetpipe.tiling.boxes import whole_volume
-from unetpipe.tiling.grids import candidate_strides, plan_geometry
-from unetpipe.training.validation_metrics import ObjectJudge, chosen_by, make_judge
+from unetpipe.tiling.grids import candidate_strides, plan_grids
+from unetpipe.training.judges import ObjectJudge, chosen_by, make_judge
 
 VALIDATION = "the validation rows"
 BESIDE = (-0.2, -0.1, 0.0, 0.1, 0.2)  # thresholds of a watershed
@@ -255,7 +255,7 @@ class Validator:
         small = [
             s for s in strides if prod(spec.input_shape_for(s)) <= self._largest_input
         ]
-        geometry = plan_geometry(stack.shape, (small or strides[-1:])[0], spec)
+        geometry = plan_grids(stack.shape, (small or strides[-1:])[0], spec)
         volume = stack.volume
         whole = whole_volume(stack.shape)
         return predictor.predict_block(

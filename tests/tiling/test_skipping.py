@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
 from unetpipe.tiling.boxes import Roi, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
-from unetpipe.tiling.tile_selection import TileSelection, tiles_in_mask
+from unetpipe.tiling.grids import TileGrids
+from unetpipe.tiling.skipping import TileSelection, tiles_in_mask
 
 
 def geometry_of(shape, stride):
-    return PredictionGeometry(shape, stride, stride, stride, stride, stride)
+    return TileGrids(shape, stride, stride, stride, stride, stride)
 
 
 def tiles_of(geometry):

@@ -7,8 +7,8 @@ import pytest
 from unetpipe.errors import GeometryError
 from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.boxes import grid_shape
-from unetpipe.tiling.grids import plan_geometry
-from unetpipe.tiling.tile_choice import (
+from unetpipe.tiling.grids import plan_grids
+from unetpipe.tiling.tile_size import (
     LARGEST_MAP_VALUES,
     activation_bytes,
     forward_cost,
@@ -28,7 +28,7 @@ def fitting(shape, spec=PAPER, *, gib=4.0, **settings):
 @pytest.mark.parametrize("side", [1024, 2048, 4096, 5000])
 def test_large_sections_waste_little_on_halos(side):
     chosen = fitting((4, side, side), precision="bf16")
-    geometry = plan_geometry((4, side, side), chosen.stride, PAPER)
+    geometry = plan_grids((4, side, side), chosen.stride, PAPER)
     assert geometry.tile_efficiency(PAPER) >= 0.85
 
 
@@ -70,7 +70,7 @@ def test_every_candidate_keeps_to_the_pooling_grid_and_fits_the_network():
     ranked = rank_tiles((9, 50, 70), spec)
     assert len(ranked) > 5
     for candidate in ranked:
-        geometry = plan_geometry((9, 50, 70), candidate.stride, spec)
+        geometry = plan_grids((9, 50, 70), candidate.stride, spec)
         assert candidate.input_shapes == (geometry.input_shape,)
 
 

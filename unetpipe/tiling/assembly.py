@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from unetpipe.tiling.boxes import Halo, Roi, Zyx, as_zyx
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import (
     Statistic,
     centre,
@@ -88,7 +88,7 @@ def assemble_tile(
     block: BlockVoxels,
     tile: Roi,
     halo: Halo,
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
     out: NDArray[Any],
     mean: Statistic | None = None,
 ) -> None:

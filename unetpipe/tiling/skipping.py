@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.tiling.boxes import AXES, Roi, Zyx, grid_shape
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 
 OUTSIDE_ROI = "outside the roi"
 OUTSIDE_MASK = "outside the mask"
@@ -63,7 +63,7 @@ class TileSelection:
 def tiles_in_mask(
     sections: Iterable[NDArray[np.bool_]],
     mask_shape: Zyx,
-    geometry: PredictionGeometry,
+    geometry: TileGrids,
 ) -> NDArray[np.bool_]:
     """Return which tiles a mask touches.
 
@@ -78,7 +78,7 @@ def tiles_in_mask(
         The mask's sections in order.
     mask_shape : (z, y, x)
         Of the mask.
-    geometry : PredictionGeometry
+    geometry : TileGrids
         The tile grid.
 
     Returns
@@ -103,9 +103,7 @@ def tiles_in_mask(
     return kept
 
 
-def _spans(
-    geometry: PredictionGeometry, mask_shape: Zyx, axis: int
-) -> NDArray[np.int64]:
+def _spans(geometry: TileGrids, mask_shape: Zyx, axis: int) -> NDArray[np.int64]:
     """Return first and last mask voxel (exclusive) of each tile along an axis."""
     length, size = geometry.volume_shape[axis], mask_shape[axis]
     stride = geometry.stride[axis]

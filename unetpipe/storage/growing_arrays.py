@@ -25,7 +25,7 @@ from unetpipe.runtime.progress import Progress
 from unetpipe.storage.receipts import NO_RECEIPT, inspect_files, receipt_path
 from unetpipe.storage.volumes import shard_path, write_shard
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, iterate_grid, whole_volume
-from unetpipe.tiling.grids import PredictionGeometry
+from unetpipe.tiling.grids import TileGrids
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class ReceiptedStore:
 
     Attributes
     ----------
-    geometry : PredictionGeometry
+    geometry : TileGrids
         The grids of shards and blocks.
     receipts : Path
         Folder of the receipts.
@@ -85,7 +85,7 @@ class ReceiptedStore:
         Hash of the recipe.
     """
 
-    geometry: PredictionGeometry
+    geometry: TileGrids
     receipts: Path
     arrays: Arrays
     identity: str
@@ -178,9 +178,7 @@ class ReceiptedStore:
         return checked
 
 
-def parts_of_shards(
-    shards: set[Zyx], geometry: PredictionGeometry, num_parts: int
-) -> list[int]:
+def parts_of_shards(shards: set[Zyx], geometry: TileGrids, num_parts: int) -> list[int]:
     """Return which parts of a prediction write these shards, in order."""
     per_block = [b // s for b, s in zip(geometry.block, geometry.shard, strict=True)]
     blocks = {
