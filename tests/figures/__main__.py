@@ -17,7 +17,7 @@ from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 from PIL import Image
 
-from unetpipe.report.page.figures import grey_picture, object_picture
+from unetpipe.report.page.painting import grey_picture, object_picture
 from unetpipe.storage.volumes import open_volume
 
 PICTURE = Path(__file__).parent / "overview.png"

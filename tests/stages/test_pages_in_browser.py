@@ -16,7 +16,7 @@ from tests.stages.reported import (
     scored,
     trained,
 )
-from unetpipe.report.page.figures import MISSED
+from unetpipe.report.page.painting import MISSED
 from unetpipe.stages.report import report
 from unetpipe.stages.report_run import report_run
 

@@ -31,9 +31,9 @@ from tests.stages.reported import (
 from unetpipe.errors import DataError
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.commands import viewer_commands
-from unetpipe.report.page.figures import INVENTED, MISSED
-from unetpipe.report.page.pictures import SectionViewer
+from unetpipe.report.page.painting import INVENTED, MISSED
 from unetpipe.report.page.run import Result, read_result
+from unetpipe.report.page.section_viewer import SectionViewer
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 from unetpipe.storage.volumes import open_volume, write_shard

@@ -35,7 +35,7 @@ from unetpipe.records.metrics import Metrics
 from unetpipe.records.model import Model, TrainedFrom
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
-from unetpipe.report.page.comparison import (
+from unetpipe.report.page.differences import (
     Compared,
     changed_settings,
     differences,

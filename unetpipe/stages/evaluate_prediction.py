@@ -27,8 +27,8 @@ from unetpipe.evaluation.tables import (
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.metrics import Definition, Metrics, Role, SectionScores, Table
 from unetpipe.report.catalogue import SCORES
-from unetpipe.report.page.charts import standalone
-from unetpipe.report.page.plots import plot_seams
+from unetpipe.report.page.charts import plot_seams
+from unetpipe.report.page.svg import standalone
 from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.storage.keeping import write_with_copy

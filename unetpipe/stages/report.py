@@ -8,7 +8,7 @@ from typing import Any
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
-from unetpipe.report.page.figures import LEGEND
+from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import Run, read_result, read_trained
 from unetpipe.report.page.summary import highlights, overview, summarise
 from unetpipe.report.page.tables import show_definitions

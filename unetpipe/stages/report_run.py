@@ -7,14 +7,14 @@ from typing import Any
 
 from unetpipe.records.comparison import Comparison
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.report.page.compared_networks import (
+from unetpipe.report.page.differences import Compared, changed_settings, shared_volumes
+from unetpipe.report.page.network_pairs import (
     show_networks,
     show_pair,
     show_pooled,
     show_shared,
 )
-from unetpipe.report.page.comparison import Compared, changed_settings, shared_volumes
-from unetpipe.report.page.figures import LEGEND
+from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import read_network, read_result_of
 from unetpipe.report.page.templates import render
 from unetpipe.report.page.warnings import leaks

@@ -4,14 +4,14 @@
 
     run         the records that pages are made of
     text        numbers as a reader likes them
-    figures     arrays to pictures;  mistakes   where objects are split or merged
-    charts      numbers to inline SVG;  plots   records to charts
+    painting    arrays to pictures;  mistakes   where objects are split or merged
+    svg         numbers to inline SVG;  charts  records to charts
     pictures    stored sections to pictures;  gallery   which ones, how large
     tables      rows of scores;  commands   how to open volumes
     summary     facts for sentences, cards;  warnings  what stages found odd
     timings     times, rates, disk, machines
     views       volumes, trainings, predictions as report.html shows them
     members     who an ensemble's members are
-    comparison  what changed between networks;  compared_networks  as a page shows it
+    differences  what changed between networks;  network_pairs  as a page shows it
     templates   templates to bytes
 """

@@ -15,8 +15,8 @@ import numpy as np
 from unetpipe.records.metrics import Metrics
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.mistakes import count_sizes, find_mistakes
-from unetpipe.report.page.pictures import Picture, SectionViewer
 from unetpipe.report.page.run import Result
+from unetpipe.report.page.section_viewer import Picture, SectionViewer
 from unetpipe.report.page.tables import rank_sections, score_of_section
 from unetpipe.report.page.text import PLAIN_NAMES, format_score
 

@@ -14,18 +14,18 @@ from markupsafe import Markup
 from unetpipe.records.metrics import OURS, TEST, Seams
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import ChannelStatistics, IngestedVolume, OriginalFile
-from unetpipe.report.page.commands import viewer_commands
-from unetpipe.report.page.gallery import Budget
-from unetpipe.report.page.members import show_members
-from unetpipe.report.page.pictures import SectionViewer
-from unetpipe.report.page.plots import (
+from unetpipe.report.page.charts import (
     plot_calibration,
     plot_seams,
     plot_sizes,
     plot_thresholds,
     plot_training,
 )
+from unetpipe.report.page.commands import viewer_commands
+from unetpipe.report.page.gallery import Budget
+from unetpipe.report.page.members import show_members
 from unetpipe.report.page.run import Network, Result, Run
+from unetpipe.report.page.section_viewer import SectionViewer
 from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.report.page.figures import (
+from unetpipe.report.page.mistakes import Mistake
+from unetpipe.report.page.painting import (
     CROP_VOXELS,
     Rgb,
     class_picture,
@@ -25,7 +26,6 @@ from unetpipe.report.page.figures import (
     photo_address,
     shrink,
 )
-from unetpipe.report.page.mistakes import Mistake
 from unetpipe.report.page.run import Result
 from unetpipe.segmentation.components import label_components
 from unetpipe.storage.dropping import is_dropped

@@ -8,7 +8,7 @@ from typing import Any
 from unetpipe.records.comparison import Comparison, Shared, Variant
 from unetpipe.records.metrics import OURS, Row, Table
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.report.page.comparison import (
+from unetpipe.report.page.differences import (
     Compared,
     SectionChange,
     differences,
@@ -16,7 +16,7 @@ from unetpipe.report.page.comparison import (
     shared_volumes,
 )
 from unetpipe.report.page.members import told_of_members
-from unetpipe.report.page.pictures import Picture, SectionViewer
+from unetpipe.report.page.section_viewer import Picture, SectionViewer
 from unetpipe.report.page.text import METRICS, PLAIN_NAMES, format_score, metric_label
 from unetpipe.runtime.text import count, describe_seconds, in_words
 

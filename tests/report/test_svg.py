@@ -8,6 +8,13 @@ import pytest
 from tests.stages.reported import metrics_of, scored
 from unetpipe.records.metrics import Metrics, Seams
 from unetpipe.report.page.charts import (
+    plot_calibration,
+    plot_seams,
+    plot_sizes,
+    plot_thresholds,
+    plot_training,
+)
+from unetpipe.report.page.svg import (
     Estimate,
     Line,
     Mark,
@@ -17,13 +24,6 @@ from unetpipe.report.page.charts import (
     standalone,
     thin,
     ticks,
-)
-from unetpipe.report.page.plots import (
-    plot_calibration,
-    plot_seams,
-    plot_sizes,
-    plot_thresholds,
-    plot_training,
 )
 from unetpipe.training.history import HistoryRow
 

@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from unetpipe.report.page.figures import (
+from unetpipe.report.page.painting import (
     CROP_VOXELS,
     INVENTED,
     MISSED,
