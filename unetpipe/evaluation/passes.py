@@ -243,12 +243,12 @@ def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
 
 def measure_seams(volume: ScoredVolume) -> Seams:
     """Compare jumps of probability across tile, block, part faces with those inside."""
-    geometry = volume.records.prediction.geometry
+    grids = volume.records.prediction.geometry
     pooling_grid = volume.records.model.spec.pooling_grid
     num_parts = max(1, len(volume.records.prediction.parts))
-    jumps = SeamJumps(geometry, pooling_grid, num_parts)
-    shards = choose_shards(geometry)
+    jumps = SeamJumps(grids, pooling_grid, num_parts)
+    shards = choose_shards(grids)
     for index in shards:
-        shard = grid_cell(index, geometry.shard, geometry.volume_shape)
+        shard = grid_cell(index, grids.shard, grids.volume_shape)
         jumps.add(shard, read_roi(volume.probability, jumps.read_roi(shard)))
     return jumps.report(num_shards=len(shards))

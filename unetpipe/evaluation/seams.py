@@ -80,7 +80,7 @@ class SeamJumps:
 
     Parameters
     ----------
-    geometry : TileGrids
+    grids : TileGrids
         Where the faces are.
     pooling_grid : (z, y, x)
         Of the network.
@@ -88,8 +88,8 @@ class SeamJumps:
         Parts that shared the blocks.
     """
 
-    def __init__(self, geometry: TileGrids, pooling_grid: Zyx, num_parts: int) -> None:
-        self.geometry, self.pooling_grid = geometry, pooling_grid
+    def __init__(self, grids: TileGrids, pooling_grid: Zyx, num_parts: int) -> None:
+        self.grids, self.pooling_grid = grids, pooling_grid
         self.num_parts = num_parts
         self.faces = {(kind, axis): Faces() for kind in KINDS for axis in range(3)}
         # Sum and number of jumps by the distance to the nearest tile face.
@@ -120,7 +120,7 @@ class SeamJumps:
         """Sort sums of jumps, shape (strips, positions), into faces and the rest."""
         first = max(shard.start[axis], 1)
         positions = np.arange(first, shard.stop[axis])
-        stride = self.geometry.stride[axis]
+        stride = self.grids.stride[axis]
         distance = self._distance(positions, axis)
         near = np.abs(distance) <= REACH_VOX
         places, bins = distance[near] + REACH_VOX, 2 * REACH_VOX + 1
@@ -141,7 +141,7 @@ class SeamJumps:
     def _faces(self, shard: Roi, axis: int) -> Iterator[tuple[Kind, int]]:
         """Yield kind and position of a shard's faces along one axis."""
         start, stop = shard.start[axis], shard.stop[axis]
-        stride, block = self.geometry.stride[axis], self.geometry.block[axis]
+        stride, block = self.grids.stride[axis], self.grids.block[axis]
         if stride > 1:
             for position in range(-(-start // stride) * stride, stop, stride):
                 if position:
@@ -158,7 +158,7 @@ class SeamJumps:
 
         The faces of the volume are no joints, and a grid of single voxels has none.
         """
-        stride, length = self.geometry.stride[axis], self.geometry.volume_shape[axis]
+        stride, length = self.grids.stride[axis], self.grids.volume_shape[axis]
         far = np.full(positions.shape, length + REACH_VOX)
         if stride == 1:
             return far
@@ -173,11 +173,11 @@ class SeamJumps:
 
     def _part(self, voxel: Zyx) -> int:
         """Return the part whose block holds a voxel."""
-        _, ny, nx = grid_shape(self.geometry.volume_shape, self.geometry.block)
-        z, y, x = (v // b for v, b in zip(voxel, self.geometry.block, strict=True))
+        _, ny, nx = grid_shape(self.grids.volume_shape, self.grids.block)
+        z, y, x = (v // b for v, b in zip(voxel, self.grids.block, strict=True))
         number = (z * ny + y) * nx + x
         # The inverse of TileGrids.blocks_of_part.
-        return ((number + 1) * self.num_parts - 1) // self.geometry.num_blocks
+        return ((number + 1) * self.num_parts - 1) // self.grids.num_blocks
 
     def report(self, *, num_shards: int) -> Seams:
         """Return all that was measured, in so many shards."""
@@ -190,7 +190,7 @@ class SeamJumps:
             rows=tuple(self._row(kind, axis) for kind, axis in self.faces),
             profiles={AXES[axis]: self._profile(axis) for axis in range(3)},
             num_shards=num_shards,
-            num_shards_of_volume=self.geometry.num_shards,
+            num_shards_of_volume=self.grids.num_shards,
         )
 
     def _row(self, kind: Kind, axis: int) -> Seam:
@@ -226,17 +226,17 @@ class SeamJumps:
         )
 
 
-def choose_shards(geometry: TileGrids, most: int = MOST_SHARDS) -> list[Zyx]:
+def choose_shards(grids: TileGrids, most: int = MOST_SHARDS) -> list[Zyx]:
     """Return the indices of the shards to measure, evenly spread over the volume.
 
     Examples
     --------
     >>> shape, cell = (1, 64, 640), (1, 64, 64)
-    >>> geometry = TileGrids(shape, cell, (1, 100, 100), cell, cell, cell)
-    >>> choose_shards(geometry, most=3)
+    >>> grids = TileGrids(shape, cell, (1, 100, 100), cell, cell, cell)
+    >>> choose_shards(grids, most=3)
     [(0, 0, 0), (0, 0, 4), (0, 0, 9)]
     """
-    counts = grid_shape(geometry.volume_shape, geometry.shard)
+    counts = grid_shape(grids.volume_shape, grids.shard)
     total = prod(counts)
     numbers = np.unique(np.linspace(0, total - 1, min(most, total)).astype(np.int64))
     return [

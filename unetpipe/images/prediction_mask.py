@@ -14,7 +14,7 @@ from unetpipe.tiling.skipping import tiles_in_mask
 SECTIONS_AT_ONCE = 8
 
 
-def read_mask(cell: str, geometry: TileGrids) -> NDArray[np.bool_]:
+def read_mask(cell: str, grids: TileGrids) -> NDArray[np.bool_]:
     """Return which tiles of a volume a mask touches.
 
     Parameters
@@ -22,7 +22,7 @@ def read_mask(cell: str, geometry: TileGrids) -> NDArray[np.bool_]:
     cell : str
         Path of a TIFF, PNG, HDF5 dataset, folder of sections or OME-Zarr, as in the
         sheet; ``store.ome.zarr/2`` is a coarser level of a store.
-    geometry : TileGrids
+    grids : TileGrids
         The volume's tile grid.
 
     Raises
@@ -32,7 +32,7 @@ def read_mask(cell: str, geometry: TileGrids) -> NDArray[np.bool_]:
     """
     try:
         with open_image(cell, Path(), is_labels=True) as reader:
-            kept = tiles_in_mask(_sections(reader), reader.zyx, geometry)
+            kept = tiles_in_mask(_sections(reader), reader.zyx, grids)
     except DataError as error:
         raise DataError(f"prediction.mask {cell}: {error}") from error
     if not kept.any():

@@ -60,7 +60,7 @@ class Engine:
     ----------
     predictor : TilePredictor
         The network on its device.
-    geometry : TileGrids
+    grids : TileGrids
         The volume's one tile grid.
     mean, std : float arrays, shape (c,)
         Intensity statistics of the whole volume.
@@ -74,7 +74,7 @@ class Engine:
     def __init__(
         self,
         predictor: TilePredictor,
-        geometry: TileGrids,
+        grids: TileGrids,
         *,
         mean: Statistic,
         std: Statistic,
@@ -82,7 +82,7 @@ class Engine:
         lane: Lane | None = None,
     ) -> None:
         self.predictor = predictor
-        self.geometry = geometry
+        self.grids = grids
         self.batch_tiles = batch_tiles
         self.lane = lane or choose_lane(predictor.device)
         self.num_tiles = 0
@@ -152,7 +152,7 @@ class Engine:
                         block,
                         tile,
                         self.predictor.halo,
-                        self.geometry,
+                        self.grids,
                         tiles.numpy()[len(entries)],
                         self._exact_mean,
                     )
@@ -165,7 +165,7 @@ class Engine:
             yield entries, tiles
 
     def _empty_batch(self, source: NDArray[Any]) -> Tensor:
-        shape = self.predictor.tile_shape(self.geometry.stride)
+        shape = self.predictor.tile_shape(self.grids.stride)
         with enough_memory(f"tiles of {shape} voxels", SMALLER_TILES):
             return self.lane.empty(
                 (self.batch_tiles, len(source), *shape), transfer_dtype(source.dtype)
@@ -188,7 +188,7 @@ class Engine:
             is_centred = tiles.element_size() > 2  # see ``assemble_tile``
             stored, is_finite = self.predictor.quantised(
                 self.lane.upload(tiles),
-                self.geometry.stride,
+                self.grids.stride,
                 mean=torch.zeros_like(self._mean) if is_centred else self._mean,
                 std=self._std,
             )
@@ -215,7 +215,7 @@ class Engine:
 
 def open_engine(
     identity: Identity,
-    geometry: TileGrids,
+    grids: TileGrids,
     network: UNet | Ensemble,
     *,
     device: torch.device,
@@ -227,7 +227,7 @@ def open_engine(
     ----------
     identity : Identity
         Precision, orientations, batch, and the intensities of the whole volume.
-    geometry : TileGrids
+    grids : TileGrids
         The volume's grids.
     network : UNet or Ensemble
         With the weights that the identity names.
@@ -246,7 +246,7 @@ def open_engine(
     )
     mean, std = np.ascontiguousarray(np.array(identity.statistics, np.float32).T)
     return Engine(
-        predictor, geometry, mean=mean, std=std, batch_tiles=identity.batch_tiles
+        predictor, grids, mean=mean, std=std, batch_tiles=identity.batch_tiles
     )
 
 

@@ -25,16 +25,16 @@ ENOUGH_SHARE = 0.01
 SPREAD = (0.8191725134, 0.6710436067, 0.5497004779)
 
 
-def spread_tiles(geometry: TileGrids, within: Roi) -> Iterator[Roi]:
+def spread_tiles(grids: TileGrids, within: Roi) -> Iterator[Roi]:
     """Yield tiles of a box, the central one first, then evenly spread, none twice.
 
     They are clipped to the volume.
     """
-    counts = grid_shape(geometry.volume_shape, geometry.stride)
-    low = as_zyx(a // s for a, s in zip(within.start, geometry.stride, strict=True))
+    counts = grid_shape(grids.volume_shape, grids.stride)
+    low = as_zyx(a // s for a, s in zip(within.start, grids.stride, strict=True))
     high = as_zyx(
         min(-(-b // s), n)
-        for b, s, n in zip(within.stop, geometry.stride, counts, strict=True)
+        for b, s, n in zip(within.stop, grids.stride, counts, strict=True)
     )
     lengths = [max(1, b - a) for a, b in zip(low, high, strict=True)]
     seen: set[Zyx] = set()
@@ -46,22 +46,20 @@ def spread_tiles(geometry: TileGrids, within: Roi) -> Iterator[Roi]:
         if index in seen:
             continue
         seen.add(index)
-        start = as_zyx(i * s for i, s in zip(index, geometry.stride, strict=True))
-        stop = as_zyx(a + s for a, s in zip(start, geometry.stride, strict=True))
-        yield Roi(start, stop).intersect(whole_volume(geometry.volume_shape))
+        start = as_zyx(i * s for i, s in zip(index, grids.stride, strict=True))
+        stop = as_zyx(a + s for a, s in zip(start, grids.stride, strict=True))
+        yield Roi(start, stop).intersect(whole_volume(grids.volume_shape))
 
 
-def num_places(geometry: TileGrids) -> int:
+def num_places(grids: TileGrids) -> int:
     """Return at how many tiles labels are compared."""
-    per_block = prod(
-        b // s for b, s in zip(geometry.block, geometry.stride, strict=True)
-    )
+    per_block = prod(b // s for b, s in zip(grids.block, grids.stride, strict=True))
     enough = max(
         ENOUGH_PLACES,
-        ceil(ENOUGH_SHARE * geometry.num_tiles),
-        ceil(ENOUGH_VOXELS / prod(geometry.stride)),
+        ceil(ENOUGH_SHARE * grids.num_tiles),
+        ceil(ENOUGH_VOXELS / prod(grids.stride)),
     )
-    return min(per_block, enough, geometry.num_tiles)
+    return min(per_block, enough, grids.num_tiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +79,16 @@ class RegionPredictor:
     std: Statistic
 
     def __call__(
-        self, predictor: TilePredictor, geometry: TileGrids, region: Roi
+        self, predictor: TilePredictor, grids: TileGrids, region: Roi
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Return probabilities and classes as they would be stored."""
-        tiles = tuple(geometry.tiles(region))
-        seen = source_roi(tiles, predictor.halo, geometry.volume_shape)
+        tiles = tuple(grids.tiles(region))
+        seen = source_roi(tiles, predictor.halo, grids.volume_shape)
         return predictor.predict_block(
             self.read(seen),
             seen.start,
             region,
-            geometry,
+            grids,
             mean=self.mean,
             std=self.std,
         )
@@ -116,11 +114,11 @@ def flip_fractions(
 
 
 def first_places(
-    geometry: TileGrids, within: Roi, is_empty: Callable[[Roi], bool]
+    grids: TileGrids, within: Roi, is_empty: Callable[[Roi], bool]
 ) -> list[Roi]:
     """Return where to compare labels: evenly spread tiles that hold something."""
-    wanted = num_places(geometry)
-    tiles = islice(spread_tiles(geometry, within), 4 * wanted)
+    wanted = num_places(grids)
+    tiles = islice(spread_tiles(grids, within), 4 * wanted)
     return list(islice((t for t in tiles if not is_empty(t)), wanted))
 
 

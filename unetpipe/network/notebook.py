@@ -110,11 +110,11 @@ class TrainedNetwork:
         spec = self.predictor.spec
         stride = stride or self._choose_stride(shape, memory_gb)
         check_stride(stride, spec.pooling_grid, self.orientations)
-        geometry, whole = plan_grids(shape, stride, spec), whole_volume(shape)
+        grids, whole = plan_grids(shape, stride, spec), whole_volume(shape)
         engine = Engine(
-            self.predictor, geometry, mean=mean, std=std, batch_tiles=batch_tiles
+            self.predictor, grids, mean=mean, std=std, batch_tiles=batch_tiles
         )
-        voxels = BlockVoxels(0, whole, tuple(geometry.tiles(whole)), image, (0, 0, 0))
+        voxels = BlockVoxels(0, whole, tuple(grids.tiles(whole)), image, (0, 0, 0))
         [predicted] = engine.predict_blocks([voxels])
         return predicted.probability, predicted.classes
 

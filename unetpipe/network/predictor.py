@@ -177,7 +177,7 @@ class TilePredictor:
         source: NDArray[Any],
         origin: Zyx,
         block: Roi,
-        geometry: TileGrids,
+        grids: TileGrids,
         *,
         mean: Statistic,
         std: Statistic,
@@ -192,7 +192,7 @@ class TilePredictor:
             Where ``source`` begins in the volume.
         block : Roi
             The block's write ROI, clipped to the volume.
-        geometry : TileGrids
+        grids : TileGrids
             The volume's one tile grid.
         mean, std : float arrays, shape (c,)
             Intensity statistics of the whole volume.
@@ -202,15 +202,15 @@ class TilePredictor:
         As ``predict_tiles``, without the leading axis: (k, *block.shape), and
         (*block.shape) or None.
         """
-        voxels = BlockVoxels(0, block, tuple(geometry.tiles(block)), source, origin)
+        voxels = BlockVoxels(0, block, tuple(grids.tiles(block)), source, origin)
         canvas = Canvas(voxels, self.num_channels, has_classes=self.has_classes)
-        shape = (1, len(source), *self.tile_shape(geometry.stride))
+        shape = (1, len(source), *self.tile_shape(grids.stride))
         for tile in voxels.tiles:
             seen = np.empty(shape, source.dtype)
-            assemble_tile(voxels, tile, self.halo, geometry, seen[0])
+            assemble_tile(voxels, tile, self.halo, grids, seen[0])
             grey = normalise(seen[0], mean=mean, std=std)
             try:
-                kept, classes = self.predict_tiles(grey[None], geometry.stride)
+                kept, classes = self.predict_tiles(grey[None], grids.stride)
             except DataError as error:
                 raise DataError(f"tile at z, y, x = {tile.start}: {error}") from error
             canvas.paste(tile, kept[0], None if classes is None else classes[0])

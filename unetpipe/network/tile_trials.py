@@ -296,12 +296,12 @@ class TileTrials:
             )
         return [candidate]
 
-    def grids_for_fp32(self, geometry: TileGrids) -> TileGrids:
+    def grids_for_fp32(self, grids: TileGrids) -> TileGrids:
         """Return tiles for the comparison; fp32 may need smaller ones."""
         spec, budget = self.network.spec, self._budget_bytes()
         ranked = self._ranked("fp32")
-        if any(c.stride == geometry.stride and c.tile_bytes <= budget for c in ranked):
-            return geometry
+        if any(c.stride == grids.stride and c.tile_bytes <= budget for c in ranked):
+            return grids
         fitting = [c for c in ranked if c.tile_bytes <= budget] or ranked[-1:]
         return plan_grids(self.shape, fitting[0].stride, spec)
 

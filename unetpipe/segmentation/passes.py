@@ -146,7 +146,7 @@ class Segmentation:
     @property
     def projected_bytes(self) -> int:
         """Peak memory of the passes over blocks."""
-        block = self.home.geometry.block
+        block = self.home.grids.block
         if self._watershed is not None:
             total = self._watershed.rule.halo.total
             block = as_zyx(n + h for n, h in zip(block, total, strict=True))
@@ -171,7 +171,7 @@ class Segmentation:
             return
         if self.home.merged.problem(ONCE):
             merged = self.home.labelled.merge(
-                range(self.home.geometry.num_blocks),
+                range(self.home.grids.num_blocks),
                 smallest=self.settings.smallest_object_vox,
                 largest_hole=self.settings.largest_hole_vox,
             )
@@ -194,7 +194,7 @@ class Segmentation:
 
     def run(self) -> None:
         """Do all steps that are not done yet."""
-        blocks = range(self.home.geometry.num_blocks)
+        blocks = range(self.home.grids.num_blocks)
         self.label(blocks)
         self.merge()
         self.relabel(blocks)
@@ -253,7 +253,7 @@ class Segmentation:
             values,
             stored,
             roi,
-            self.home.geometry.volume_shape,
+            self.home.grids.volume_shape,
             self.settings.connectivity,
             num_foreground=foreground,
             largest_hole=largest_hole,
@@ -332,7 +332,7 @@ def finish_part(
     began = time.monotonic()
     with at_work_on(record, inputs, must_be_alone=False) as work:
         num_parts = inputs.settings.parts
-        blocks = work.home.geometry.blocks_of_part(part, num_parts)
+        blocks = work.home.grids.blocks_of_part(part, num_parts)
         num_computed = step(work, blocks)
         num_kept = len(blocks) - num_computed
         log.info("part %d: %d blocks done, %d kept", part, num_computed, num_kept)

@@ -48,7 +48,7 @@ class SegmentationStore:
     ----------
     folder : Path
         Where the folder ``segmentation-<id>`` lies.
-    geometry : TileGrids
+    grids : TileGrids
         Of the prediction.
     block_shards : (z, y, x)
         Shards that one block spans.
@@ -62,7 +62,7 @@ class SegmentationStore:
 
     Attributes
     ----------
-    geometry : TileGrids
+    grids : TileGrids
         The same with the blocks of the segmentation.
     identity_sha256 : str
         Hash of the identity.
@@ -75,26 +75,26 @@ class SegmentationStore:
     def __init__(
         self,
         folder: Path,
-        geometry: TileGrids,
+        grids: TileGrids,
         block_shards: Zyx,
         identity: SegmentationIdentity,
     ) -> None:
-        shards = zip(geometry.shard, block_shards, strict=True)
-        self.geometry = replace(geometry, block=as_zyx(n * k for n, k in shards))
-        _check_size(self.geometry, block_shards)
+        shards = zip(grids.shard, block_shards, strict=True)
+        self.grids = replace(grids, block=as_zyx(n * k for n, k in shards))
+        _check_size(self.grids, block_shards)
         self.identity, self.identity_sha256 = identity, hash_of(identity.to_json())
         self.path = folder / f"segmentation-{self.identity_sha256[:8]}"
         self.store = self.path / "segmentation.ome.zarr"
         self.objects_store = self.store / "labels" / "objects"
-        cut = hash_of([self.identity_sha256, self.geometry.block])
+        cut = hash_of([self.identity_sha256, self.grids.block])
         labelled, self.merged, self.flooded = (
             BlockFiles(self.path / f"scratch-{cut[:8]}" / name, cut)
             for name in (LABELLED, MERGED, FLOODED)
         )
         self.labelled = LabelledBlocks(
             labelled,
-            self.geometry.volume_shape,
-            self.geometry.block,
+            self.grids.volume_shape,
+            self.grids.block,
             identity.settings.connectivity,
         )
         self._circumstances = Circumstances.here()
@@ -109,7 +109,7 @@ class SegmentationStore:
                 "objects": open_volume(self.objects_store, mode="r+"),
             }
             self._shards = ReceiptedStore(
-                self.geometry,
+                self.grids,
                 self.path / "receipts",
                 arrays,
                 self.identity_sha256,
@@ -121,9 +121,9 @@ class SegmentationStore:
         if self._has_stores:
             return
         grids: dict[str, Any] = {
-            "shape": self.geometry.volume_shape,
-            "chunk": self.geometry.chunk,
-            "shard": self.geometry.shard,
+            "shape": self.grids.volume_shape,
+            "chunk": self.grids.chunk,
+            "shard": self.grids.shard,
             "voxel_size_nm": self.identity.voxel_size_nm,
         }
         with partial_folder(self.store) as staging:
@@ -139,7 +139,7 @@ class SegmentationStore:
         self, number: int, shown: NDArray[np.uint8], objects: NDArray[Any]
     ) -> None:
         """Write the shards of a block, and after each its receipt."""
-        roi = self.geometry.block_roi(number)
+        roi = self.grids.block_roi(number)
         for index, shard in self.shards.shards(number):
             inside = shard.relative_to(roi.start).slices
             results = {"mask": shown[inside], "objects": objects[inside]}
@@ -152,8 +152,8 @@ class SegmentationStore:
     def problems(self) -> dict[Zyx, str]:
         """Return what is wrong with which shard; hashes all of them."""
         if not self._has_stores:
-            whole = whole_volume(self.geometry.volume_shape)
-            return {i: "has no store" for i, _ in self.geometry.shards(whole)}
+            whole = whole_volume(self.grids.volume_shape)
+            return {i: "has no store" for i, _ in self.grids.shards(whole)}
         return self.shards.check().problems
 
     def hash_files(self) -> dict[str, str]:
@@ -195,8 +195,8 @@ class SegmentationStore:
         return all((s / "zarr.json").exists() and is_store(s) for s in stores)
 
 
-def _check_size(geometry: TileGrids, block_shards: Zyx) -> None:
-    sides = zip(geometry.block, geometry.volume_shape, strict=True)
+def _check_size(grids: TileGrids, block_shards: Zyx) -> None:
+    sides = zip(grids.block, grids.volume_shape, strict=True)
     voxels = prod(min(n, length) for n, length in sides)
     if voxels >= LARGEST_BLOCK:
         raise ConfigError(

@@ -46,7 +46,7 @@ class WatershedPass:
 
     def flood(self, number: int, ids: FinalIds) -> NDArray[np.uint64]:
         """Return the objects of a block; keep their sums, and how its edges look."""
-        roi = self.home.geometry.block_roi(number)
+        roi = self.home.grids.block_roi(number)
         seen = self._grow(roi, self.rule.halo)
         near = self._grow(roi, self.rule.flood_halo)
         cut = near.relative_to(seen.start).slices
@@ -74,7 +74,7 @@ class WatershedPass:
         """
         sums, owners = [], []
         compared = differing = 0
-        for number in range(self.home.geometry.num_blocks):
+        for number in range(self.home.grids.num_blocks):
             index = self.home.labelled.index(number)
             ids, own = self.home.flooded.read(index, "ids", "sums")
             sums.append(own)
@@ -94,7 +94,7 @@ class WatershedPass:
 
     def _grow(self, roi: Roi, halo: Halo) -> Roi:
         """Return a box with its halo, clipped to the volume."""
-        return roi.grow(halo).intersect(whole_volume(self.home.geometry.volume_shape))
+        return roi.grow(halo).intersect(whole_volume(self.home.grids.volume_shape))
 
     def _keep(
         self,
@@ -114,7 +114,7 @@ class WatershedPass:
         own = flooded[inside.slices]
         ids, labels = _compact(own)
         runs = encode_runs(labels)
-        volume_shape = self.home.geometry.volume_shape
+        volume_shape = self.home.grids.volume_shape
         arrays: dict[str, NDArray[Any]] = {
             "ids": ids,
             "sums": sum_runs(runs, len(ids) - 1, stored, roi.start, volume_shape),
@@ -132,7 +132,7 @@ class WatershedPass:
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return a block's first plane, as itself and as the block before floods it."""
         index = self.home.labelled.index(number)
-        shape = self.home.geometry.block_roi(number).shape
+        shape = self.home.grids.block_roi(number).shape
         plane = tuple(n for a, n in enumerate(shape) if a != axis)
         before = list(index)
         before[axis] -= 1

@@ -62,15 +62,15 @@ def finish_prediction(
     began = time.monotonic()
     planned = PredictionPlan.read(plan)
     check_stores(plan, planned)
-    outputs, geometry = planned.outputs, planned.geometry
+    outputs, grids = planned.outputs, planned.geometry
     arrays = {name: open_volume(store) for name, store in outputs.stores.items()}
     identity = planned.identity_sha256
-    made = ReceiptedStore(geometry, outputs.receipts, arrays, identity).check()
+    made = ReceiptedStore(grids, outputs.receipts, arrays, identity).check()
     if made.problems:
-        for part in parts_of_shards(set(made.problems), geometry, len(parts)):
+        for part in parts_of_shards(set(made.problems), grids, len(parts)):
             parts[part].unlink(missing_ok=True)
         raise IntegrityError(
-            f"{len(made.problems)} of {geometry.num_shards} shards of "
+            f"{len(made.problems)} of {grids.num_shards} shards of "
             f"{outputs.home} are not whole:\n  {made.describe_problems()}\n"
             "repeat the same command: only these shards are computed anew"
         )
@@ -90,13 +90,13 @@ def finish_prediction(
         identity=planned.identity,
         identity_sha256=identity,
         content_sha256=made.content_sha256,
-        geometry=geometry,
+        geometry=grids,
         precision=planned.precision,
         flip_fraction=planned.flip_fraction,
         num_shards=made.num_shards,
         num_shards_skipped=made.num_skipped,
         tiles=dict(made.tiles),
-        shard_grid=grid_shape(geometry.volume_shape, geometry.shard),
+        shard_grid=grid_shape(grids.volume_shape, grids.shard),
         pyramids=pyramids,
         devices=tuple(sorted(made.devices)),
         hosts=tuple(sorted(made.hosts)),

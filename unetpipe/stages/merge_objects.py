@@ -32,7 +32,7 @@ def merge_objects(*, inputs: SegmentationInputs, record: Path) -> None:
     began = time.monotonic()
     with at_work_on(record, inputs, must_be_alone=True) as work:
         work.merge()
-        num_blocks = work.home.geometry.num_blocks
+        num_blocks = work.home.grids.num_blocks
         MergedObjects(
             identity_sha256=work.home.identity_sha256,
             num_blocks=num_blocks,

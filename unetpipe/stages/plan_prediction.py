@@ -82,21 +82,21 @@ def plan_prediction(
     volume, model = IngestedVolume.read(ingest), Model.read(model_json)
     probed = Probe.read(probe)
     _check_flips(probed, prediction)
-    geometry = plan_grids(
+    grids = plan_grids(
         volume.shape, probed.stride, model.spec, block_shards=prediction.block_shards
     )
-    check_stride(geometry.stride, model.spec.pooling_grid, probed.orientations)
-    kept = _read_mask(volume, prediction, geometry)
+    check_stride(grids.stride, model.spec.pooling_grid, probed.orientations)
+    kept = _read_mask(volume, prediction, grids)
     rules = _selection(volume, prediction, kept)
     home = PredictionHome(
         folder,
-        geometry,
+        grids,
         volume.voxel_size_nm,
-        _identity(volume, model, probed, geometry, rules),
+        _identity(volume, model, probed, grids, rules),
         name_classes(class_names or _usual_names(model.spec.num_classes)),
     )
-    num_tiles = _count_tiles(geometry, rules, kept)
-    projected = _project(geometry, model, probed, volume, num_tiles, prediction.parts)
+    num_tiles = _count_tiles(grids, rules, kept)
+    projected = _project(grids, model, probed, volume, num_tiles, prediction.parts)
     _create(home, projected, kept)
     PredictionPlan(
         volume=volume.volume,
@@ -105,8 +105,8 @@ def plan_prediction(
         identity_sha256=home.identity_sha256,
         receipts=home.receipts,
         outputs=home.outputs,
-        geometry=geometry,
-        num_blocks=geometry.num_blocks,
+        geometry=grids,
+        num_blocks=grids.num_blocks,
         num_parts=prediction.parts,
         threads=probed.threads,
         precision=probed.precision,
@@ -120,8 +120,8 @@ def plan_prediction(
     log.info(
         "%d of %d tiles in %d blocks and %d parts: about %s, %s on disk",
         num_tiles,
-        geometry.num_tiles,
-        geometry.num_blocks,
+        grids.num_tiles,
+        grids.num_blocks,
         prediction.parts,
         describe_seconds(3600 * projected.hours),
         describe_quantity(projected.disk_bytes, "iB", base=1024),
@@ -155,19 +155,19 @@ def _identity(
     volume: IngestedVolume,
     model: Model,
     probed: Probe,
-    geometry: TileGrids,
+    grids: TileGrids,
     rules: TileRules,
 ) -> Identity:
     """Return what decides the stored bits; blocks, parts and threads do not belong."""
-    grids = geometry.to_json()
-    grids.pop("block")
+    sides = grids.to_json()
+    sides.pop("block")
     return Identity(
         weights_sha256=model.weights_sha256,
         spec=model.spec.to_json(),
         input_sha256=volume.image.content_sha256,
         statistics=tuple((c.mean, c.std) for c in volume.statistics),
         code=code_fingerprint("unetpipe.network.predictor", "unetpipe.tiling.skipping"),
-        geometry=grids,
+        geometry=sides,
         precision=probed.precision,
         batch_tiles=probed.batch_tiles,
         is_compiled=probed.is_compiled,
@@ -177,11 +177,11 @@ def _identity(
 
 
 def _read_mask(
-    volume: IngestedVolume, prediction: PredictionConfig, geometry: TileGrids
+    volume: IngestedVolume, prediction: PredictionConfig, grids: TileGrids
 ) -> NDArray[np.bool_] | None:
     if prediction.mask is None:
         return None
-    return read_mask(prediction.mask.replace("{volume}", volume.volume), geometry)
+    return read_mask(prediction.mask.replace("{volume}", volume.volume), grids)
 
 
 def _selection(
@@ -210,14 +210,14 @@ def _selection(
 
 
 def _count_tiles(
-    geometry: TileGrids, rules: TileRules, kept: NDArray[np.bool_] | None
+    grids: TileGrids, rules: TileRules, kept: NDArray[np.bool_] | None
 ) -> int:
     """Return how many tiles are predicted, as far as their place tells."""
-    counts = grid_shape(geometry.volume_shape, geometry.stride)
-    box = rules.roi or [(0, n) for n in geometry.volume_shape]
+    counts = grid_shape(grids.volume_shape, grids.stride)
+    box = rules.roi or [(0, n) for n in grids.volume_shape]
     inside = tuple(
         slice(start // s, -(-stop // s))
-        for (start, stop), s in zip(box, geometry.stride, strict=True)
+        for (start, stop), s in zip(box, grids.stride, strict=True)
     )
     if kept is not None:
         return int(np.count_nonzero(kept[inside]))
@@ -239,7 +239,7 @@ def _usual_names(num_classes: int) -> list[str]:
 
 
 def _project(
-    geometry: TileGrids,
+    grids: TileGrids,
     model: Model,
     probed: Probe,
     volume: IngestedVolume,
@@ -250,10 +250,10 @@ def _project(
     spec = model.spec
     channels = 1 if spec.num_classes == 2 else spec.num_classes + 1
     seconds = num_tiles * probed.seconds_per_tile
-    share = num_tiles / geometry.num_tiles
+    share = num_tiles / grids.num_tiles
     return Projected(
         peak_rss_bytes=project_part(
-            geometry,
+            grids,
             spec,
             device=probed.device.partition(" ")[0],
             itemsize=np.dtype(volume.dtype).itemsize,
@@ -262,10 +262,10 @@ def _project(
             activation_bytes=probed.projected_activation_bytes,
             num_members=model.num_members,
         ),
-        disk_bytes=int(share * prod(geometry.volume_shape) * channels * 4 / 3),
+        disk_bytes=int(share * prod(grids.volume_shape) * channels * 4 / 3),
         flop=num_tiles * probed.flop_per_tile,
         hours=seconds / 3600,
         hours_per_part=seconds / 3600 / num_parts,
         num_tiles=num_tiles,
-        tile_efficiency=geometry.tile_efficiency(spec),
+        tile_efficiency=grids.tile_efficiency(spec),
     )

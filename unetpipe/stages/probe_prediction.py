@@ -70,8 +70,8 @@ def probe_prediction(
     trials = _open_trials(volume, network, prediction)
     chosen = trials.choose_tile()
     candidate, measured = chosen.candidate, chosen.measured
-    geometry = plan_grids(volume.shape, candidate.stride, network.spec)
-    flips = _compare(trials, chosen.predictor, geometry, volume, described)
+    grids = plan_grids(volume.shape, candidate.stride, network.spec)
+    flips = _compare(trials, chosen.predictor, grids, volume, described)
     flip_fraction = float(np.mean([f.flip_fraction for f in flips] or [0.0]))
     Probe(
         seconds_per_tile=measured.seconds_per_tile,
@@ -83,7 +83,7 @@ def probe_prediction(
             for tried, outcome in chosen.outcomes
         ),
         stride=candidate.stride,
-        input_shape=geometry.input_shape,
+        input_shape=grids.input_shape,
         input_shapes=candidate.input_shapes,
         batch_tiles=chosen.batch,
         orientations=trials.orientations,
@@ -91,12 +91,12 @@ def probe_prediction(
         device=describe_device(trials.device),
         precision=trials.precision,
         is_compiled=chosen.predictor.is_compiled,
-        tile_efficiency=geometry.tile_efficiency(network.spec),
+        tile_efficiency=grids.tile_efficiency(network.spec),
         projected_efficiency=candidate.efficiency,
         projected_activation_bytes=candidate.tile_bytes,
         flop_per_tile=described.num_members
         * len(trials.orientations)
-        * network.spec.flop(geometry.input_shape),
+        * network.spec.flop(grids.input_shape),
         flip_fraction=flip_fraction,
         flip_places=flips,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
@@ -104,7 +104,7 @@ def probe_prediction(
     log.info(
         "tile keeps %s voxels of %s, %.3f s each, %.2f %% of labels flip in %s",
         candidate.stride,
-        geometry.input_shape,
+        grids.input_shape,
         measured.seconds_per_tile,
         100 * flip_fraction,
         trials.precision,
@@ -114,7 +114,7 @@ def probe_prediction(
 def _compare(
     trials: TileTrials,
     predictor: TilePredictor,
-    geometry: TileGrids,
+    grids: TileGrids,
     volume: IngestedVolume,
     model: Model,
 ) -> tuple[FlipPlace, ...]:
@@ -129,7 +129,7 @@ def _compare(
     box = trials.prediction.roi
     within = Roi.between(*box) if box else whole_volume(trials.shape)
     places = first_places(
-        geometry, within, lambda tile: rules.is_empty(read_roi(image, tile))
+        grids, within, lambda tile: rules.is_empty(read_roi(image, tile))
     )
     mean, std = mean_and_std(volume.statistics)
     exact = TilePredictor(
@@ -137,8 +137,8 @@ def _compare(
     )
     flips = flip_fractions(
         RegionPredictor(lambda roi: read_roi(image, roi), mean, std),
-        (predictor, geometry),
-        (exact, trials.grids_for_fp32(geometry)),
+        (predictor, grids),
+        (exact, trials.grids_for_fp32(grids)),
         places,
         threshold_or_default(model.chosen_threshold),
     )

@@ -74,7 +74,7 @@ class ReceiptedStore:
 
     Attributes
     ----------
-    geometry : TileGrids
+    grids : TileGrids
         The grids of shards and blocks.
     receipts : Path
         Folder of the receipts.
@@ -85,14 +85,14 @@ class ReceiptedStore:
         Hash of the recipe.
     """
 
-    geometry: TileGrids
+    grids: TileGrids
     receipts: Path
     arrays: Arrays
     identity: str
 
     def shards(self, number: int) -> Iterator[tuple[Zyx, Roi]]:
         """Yield (index, write ROI) of a block's shards."""
-        return self.geometry.shards(self.geometry.block_roi(number))
+        return self.grids.shards(self.grids.block_roi(number))
 
     def write(
         self,
@@ -156,15 +156,15 @@ class ReceiptedStore:
 
     def indices(self) -> Iterator[Zyx]:
         """Yield all shards, in the order of the grid."""
-        whole = whole_volume(self.geometry.volume_shape)
-        return iterate_grid(whole, self.geometry.shard)
+        whole = whole_volume(self.grids.volume_shape)
+        return iterate_grid(whole, self.grids.shard)
 
     def check(self) -> CheckedShards:
         """Read and hash every shard, and compare with its receipt."""
         checked, content, indices = CheckedShards(), ListHash(), self.indices()
         with (
             ThreadPoolExecutor(num_processors(), "check") as pool,
-            Progress("checking", self.geometry.num_shards, "shard") as progress,
+            Progress("checking", self.grids.num_shards, "shard") as progress,
         ):
             while some := list(islice(indices, SHARDS_AT_ONCE)):
                 found = pool.map(self.inspect, some)
@@ -178,16 +178,16 @@ class ReceiptedStore:
         return checked
 
 
-def parts_of_shards(shards: set[Zyx], geometry: TileGrids, num_parts: int) -> list[int]:
+def parts_of_shards(shards: set[Zyx], grids: TileGrids, num_parts: int) -> list[int]:
     """Return which parts of a prediction write these shards, in order."""
-    per_block = [b // s for b, s in zip(geometry.block, geometry.shard, strict=True)]
+    per_block = [b // s for b, s in zip(grids.block, grids.shard, strict=True)]
     blocks = {
-        geometry.block_number(
+        grids.block_number(
             as_zyx(i // n for i, n in zip(index, per_block, strict=True))
         )
         for index in shards
     }
-    return sorted({geometry.part_of_block(number, num_parts) for number in blocks})
+    return sorted({grids.part_of_block(number, num_parts) for number in blocks})
 
 
 def _count(checked: CheckedShards, content: ListHash, receipt: ShardReceipt) -> None:

@@ -67,7 +67,7 @@ class PredictionHome:
     ----------
     folder : Path
         Where the folder ``prediction-<id>`` lies.
-    geometry : TileGrids
+    grids : TileGrids
         Grids of the stores.
     voxel_size_nm : (z, y, x)
         Size of a voxel.
@@ -78,7 +78,7 @@ class PredictionHome:
     """
 
     folder: Path
-    geometry: TileGrids
+    grids: TileGrids
     voxel_size_nm: tuple[float, float, float]
     identity: Identity
     channels: Sequence[Channel]
@@ -172,10 +172,10 @@ class PredictionHome:
     def _create_store(self, store: Path, *, is_labels: bool) -> None:
         create_volume(
             store,
-            shape=self.geometry.volume_shape,
+            shape=self.grids.volume_shape,
             dtype="uint8",
-            chunk=self.geometry.chunk,
-            shard=self.geometry.shard,
+            chunk=self.grids.chunk,
+            shard=self.grids.shard,
             voxel_size_nm=self.voxel_size_nm,
             channels=None if is_labels else self.outputs.probability.channels,
             is_labels=is_labels,
@@ -217,7 +217,7 @@ class PredictionStore:
         mode: Literal["r", "r+"] = "r+",
     ) -> None:
         identity, outputs = planned.identity, planned.outputs
-        self.geometry = planned.geometry
+        self.grids = planned.geometry
         self.shards = ReceiptedStore(
             planned.geometry,
             outputs.receipts,
@@ -241,16 +241,16 @@ class PredictionStore:
 
     def read(self, number: int) -> BlockVoxels:
         """Read what a block's tiles see, each input chunk once."""
-        block = self.geometry.block_roi(number)
+        block = self.grids.block_roi(number)
         skipped: dict[Zyx, str] = {}
-        for tile in self.geometry.tiles(block):
+        for tile in self.grids.tiles(block):
             if reason := self._selection.excluded(tile):
                 skipped[tile.start] = reason
         tiles = self._left(block, skipped)
         if not tiles:
             nothing = np.empty((0, 0, 0, 0), self._image.dtype)
             return BlockVoxels(number, block, (), nothing, block.start, skipped)
-        seen = source_roi(tiles, self._halo, self.geometry.volume_shape)
+        seen = source_roi(tiles, self._halo, self.grids.volume_shape)
         with named(f"block {number}, reading z, y, x = {seen.start} to {seen.stop}"):
             source = read_roi(self._image, seen)
         for tile in tiles:
@@ -275,7 +275,7 @@ class PredictionStore:
         for index, shard in self.shards.shards(block.number):
             tiles = Counter(
                 block.skipped.get(tile.start, PREDICTED)
-                for tile in self.geometry.tiles(shard)
+                for tile in self.grids.tiles(shard)
             )
             inside = shard.relative_to(block.roi.start).slices
             with named(f"block {block.number}, writing shard {index}"):
@@ -290,11 +290,11 @@ class PredictionStore:
         self.num_voxels += block.roi.num_voxels
 
     def _left(self, block: Roi, skipped: dict[Zyx, str]) -> tuple[Roi, ...]:
-        tiles = self.geometry.tiles(block)
+        tiles = self.grids.tiles(block)
         return tuple(tile for tile in tiles if tile.start not in skipped)
 
     def _voxels(self, source: NDArray[Any], origin: Zyx, tile: Roi) -> NDArray[Any]:
-        own = tile.intersect(whole_volume(self.geometry.volume_shape))
+        own = tile.intersect(whole_volume(self.grids.volume_shape))
         kept: NDArray[Any] = source[(..., *own.relative_to(origin).slices)]
         return kept
 

@@ -115,20 +115,20 @@ class Commands:
         """Return the command that makes files again, and what depends on them."""
         return f"{self.snakemake} --forcerun {' '.join(map(str, outputs))}"
 
-    def parts_again(self, record: Path, shards: set[Zyx], geometry: TileGrids) -> str:
+    def parts_again(self, record: Path, shards: set[Zyx], grids: TileGrids) -> str:
         """Return the command that computes again what is not whole of some shards."""
-        parts = parts_of_shards(shards, geometry, self.num_parts)
+        parts = parts_of_shards(shards, grids, self.num_parts)
         return self.again(*(record.parent / "parts" / f"{p}.json" for p in parts))
 
     def blocks_again(self, record: Path, blocks: list[int]) -> str:
         """Return the command that computes blocks again although they look whole."""
         prediction = Prediction.read(record)
-        geometry = prediction.geometry
-        rois = map(geometry.block_roi, blocks)
-        shards = {index for roi in rois for index, _ in geometry.shards(roi)}
+        grids = prediction.geometry
+        rois = map(grids.block_roi, blocks)
+        shards = {index for roi in rois for index, _ in grids.shards(roi)}
         receipts = prediction.outputs.receipts
         paths = " ".join(str(receipt_path(receipts, i)) for i in sorted(shards))
-        return f"rm {paths} && {self.parts_again(record, shards, geometry)}"
+        return f"rm {paths} && {self.parts_again(record, shards, grids)}"
 
 
 def verify_prediction(
@@ -144,7 +144,7 @@ def verify_prediction(
         For the remedies.
     """
     prediction = Prediction.read(record)
-    geometry, outputs = prediction.geometry, prediction.outputs
+    grids, outputs = prediction.geometry, prediction.outputs
     home, identity = outputs.home, prediction.identity_sha256
     finish = commands.again(record)
     if prediction.identity.sha256 != identity:
@@ -157,13 +157,13 @@ def verify_prediction(
             findings.append(Finding(f"{store} names another recipe", finish))
     if is_dropped(outputs.probability.store):
         arrays = {}  # of what was dropped the receipts are left
-    checked = ReceiptedStore(geometry, outputs.receipts, arrays, identity).check()
+    checked = ReceiptedStore(grids, outputs.receipts, arrays, identity).check()
     if checked.problems:
         what = (
-            f"{len(checked.problems)} of {geometry.num_shards} shards of {home} are "
+            f"{len(checked.problems)} of {grids.num_shards} shards of {home} are "
             f"not whole:\n  {checked.describe_problems()}"
         )
-        remedy = commands.parts_again(record, set(checked.problems), geometry)
+        remedy = commands.parts_again(record, set(checked.problems), grids)
         findings.append(Finding(what, remedy))
     elif checked.content_sha256 != prediction.content_sha256:
         what = f"{home} and its receipts are not those that {record} was written for"
@@ -336,15 +336,15 @@ def verify_segmentation(record: Path, commands: Commands) -> list[Finding]:
         For the remedies.
     """
     segmented = Segmentation.read(record)
-    geometry = Prediction.read(record.with_name("prediction.json")).geometry
+    grids = Prediction.read(record.with_name("prediction.json")).geometry
     store, identity = segmented.store, segmented.identity_sha256
     arrays = {"mask": open_volume(store), "objects": open_volume(segmented.objects)}
     receipts = store.parent / "receipts"
-    checked = ReceiptedStore(geometry, receipts, arrays, identity).check()
+    checked = ReceiptedStore(grids, receipts, arrays, identity).check()
     if not checked.problems:
         return []
     what = (
-        f"{len(checked.problems)} of {geometry.num_shards} shards of {store} are not "
+        f"{len(checked.problems)} of {grids.num_shards} shards of {store} are not "
         f"whole:\n  {checked.describe_problems()}"
     )
     return [Finding(what, f"{commands.again(record)}; again if it says so")]

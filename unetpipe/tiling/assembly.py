@@ -88,7 +88,7 @@ def assemble_tile(
     block: BlockVoxels,
     tile: Roi,
     halo: Halo,
-    geometry: TileGrids,
+    grids: TileGrids,
     out: NDArray[Any],
     mean: Statistic | None = None,
 ) -> None:
@@ -99,9 +99,9 @@ def assemble_tile(
     """
     seen = tile.grow(halo)
     if mean is None or not is_wide(block.source.dtype):
-        mirror_into(out, block.source, block.origin, seen, geometry.volume_shape)
+        mirror_into(out, block.source, block.origin, seen, grids.volume_shape)
         return
-    taken = mirror_take(block.source, block.origin, seen, geometry.volume_shape)
+    taken = mirror_take(block.source, block.origin, seen, grids.volume_shape)
     out[...] = centre(taken, mean)
 
 

@@ -195,30 +195,30 @@ def forecast_prediction(
         )
         tile = _choose_tile(volume.shape, spec, wanted, orientations)
         stride, activation = tile.stride, tile.tile_bytes
-    geometry = plan_grids(volume.shape, stride, spec, block_shards=wanted.block_shards)
-    num_tiles = _count_tiles(geometry, wanted.roi)
-    share = num_tiles / geometry.num_tiles
+    grids = plan_grids(volume.shape, stride, spec, block_shards=wanted.block_shards)
+    num_tiles = _count_tiles(grids, wanted.roi)
+    share = num_tiles / grids.num_tiles
     passes = len(orientations) * num_members
-    flop = num_tiles * passes * spec.flop(geometry.input_shape)
+    flop = num_tiles * passes * spec.flop(grids.input_shape)
     stored = 1 if spec.num_classes == 2 else spec.num_classes + 1
-    halo = prod(n + h for n, h in zip(geometry.block, spec.halo.total, strict=True))
-    read = volume.num_bytes * halo / prod(geometry.block)
+    halo = prod(n + h for n, h in zip(grids.block, spec.halo.total, strict=True))
+    read = volume.num_bytes * halo / prod(grids.block)
     disk = volume.num_voxels * PYRAMID * stored / LEAST_COMPRESSION["probability"]
     disk += volume.num_voxels * PYRAMID * (1 + 4) / LEAST_COMPRESSION["labels"]
     outputs = 1 if spec.num_classes == 2 else 2
-    files = geometry.num_shards * (1 + outputs * PYRAMID + 2 * PYRAMID)
+    files = grids.num_shards * (1 + outputs * PYRAMID + 2 * PYRAMID)
     return Forecast(
         stride=stride,
         num_tiles=num_tiles,
-        num_blocks=geometry.num_blocks,
-        num_shards=geometry.num_shards,
+        num_blocks=grids.num_blocks,
+        num_shards=grids.num_shards,
         num_parts=wanted.num_parts,
         num_files=int(files),
         flop=flop,
         bytes_read=int(share * read),
         bytes_written=int(share * volume.num_voxels * stored),
         peak_rss_bytes=project_part(
-            geometry,
+            grids,
             spec,
             device=device,
             itemsize=volume.itemsize,
@@ -284,13 +284,13 @@ def _choose_tile(
     return next((c for c in ranked if c.tile_bytes <= budget), smallest)
 
 
-def _count_tiles(geometry: TileGrids, roi: Sequence[Sequence[int]] | None) -> int:
+def _count_tiles(grids: TileGrids, roi: Sequence[Sequence[int]] | None) -> int:
     """Return the tiles inside a box; masks and empty tiles are not known yet."""
     if roi is None:
-        return geometry.num_tiles
+        return grids.num_tiles
     return prod(
         max(0, -(-min(stop, n) // s) - start // s)
         for (start, stop), n, s in zip(
-            roi, geometry.volume_shape, geometry.stride, strict=True
+            roi, grids.volume_shape, grids.stride, strict=True
         )
     )

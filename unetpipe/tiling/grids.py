@@ -154,7 +154,7 @@ class TileGrids:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TileGrids":
-        """Return the geometry that ``to_json`` described."""
+        """Return the grids that ``to_json`` described."""
         return cls(**{name: as_zyx(value) for name, value in values.items()})
 
 
@@ -190,11 +190,11 @@ def plan_grids(
         ]
     )
     block = as_zyx(s * n for s, n in zip(shard, block_shards, strict=True))
-    geometry = TileGrids(
+    grids = TileGrids(
         volume_shape, stride, spec.input_shape_for(stride), chunk, shard, block
     )
-    geometry.check_against(spec)
-    return geometry
+    grids.check_against(spec)
+    return grids
 
 
 def candidate_strides(volume_shape: Zyx, spec: UNetSpec) -> list[Zyx]:

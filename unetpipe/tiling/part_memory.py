@@ -26,7 +26,7 @@ FLOATS_PER_OUTPUT = 5
 
 
 def project_part(
-    geometry: TileGrids,
+    grids: TileGrids,
     spec: UNetSpec,
     *,
     device: str,
@@ -40,7 +40,7 @@ def project_part(
 
     Parameters
     ----------
-    geometry, spec
+    grids, spec
         Grids and network.
     device : "cpu" or "cuda"
         On a GPU activations do not count: they are not resident.
@@ -57,8 +57,8 @@ def project_part(
         add up, and their activations do not.
     """
     halo = widest_halo(orientations, spec.halo)
-    block = geometry.block_roi(0)
-    tile = [s + h for s, h in zip(geometry.stride, halo.total, strict=True)]
+    block = grids.block_roi(0)
+    tile = [s + h for s, h in zip(grids.stride, halo.total, strict=True)]
     stored = spec.num_classes + 1 if spec.num_classes > 2 else 1
     tile_values = prod(tile) * spec.in_channels
     read = BLOCKS_READ * block.grow(halo).num_voxels * spec.in_channels * itemsize
@@ -66,7 +66,7 @@ def project_part(
     batches = BATCHES[device] * tile_values * min(itemsize, 4)
     total = BASE_BYTES[device] + read + predicted + batch_tiles * batches
     if device == "cpu":
-        outputs = spec.num_classes * prod(geometry.input_shape)
+        outputs = spec.num_classes * prod(grids.input_shape)
         values = FLOATS_PER_INPUT * tile_values
         # An ensemble keeps the sum over its members too.
         values += (FLOATS_PER_OUTPUT + (num_members > 1)) * outputs

@@ -63,7 +63,7 @@ class TileSelection:
 def tiles_in_mask(
     sections: Iterable[NDArray[np.bool_]],
     mask_shape: Zyx,
-    geometry: TileGrids,
+    grids: TileGrids,
 ) -> NDArray[np.bool_]:
     """Return which tiles a mask touches.
 
@@ -78,7 +78,7 @@ def tiles_in_mask(
         The mask's sections in order.
     mask_shape : (z, y, x)
         Of the mask.
-    geometry : TileGrids
+    grids : TileGrids
         The tile grid.
 
     Returns
@@ -90,8 +90,8 @@ def tiles_in_mask(
     DataError
         If no whole factor fits along an axis; names axis and lengths.
     """
-    spans = [_spans(geometry, mask_shape, axis) for axis in range(3)]
-    counts = grid_shape(geometry.volume_shape, geometry.stride)
+    spans = [_spans(grids, mask_shape, axis) for axis in range(3)]
+    counts = grid_shape(grids.volume_shape, grids.stride)
     kept = np.zeros(counts, bool)
     for z, section in enumerate(sections):
         rows = np.stack([section[a:b].any(axis=0) for a, b in spans[1]])
@@ -103,10 +103,10 @@ def tiles_in_mask(
     return kept
 
 
-def _spans(geometry: TileGrids, mask_shape: Zyx, axis: int) -> NDArray[np.int64]:
+def _spans(grids: TileGrids, mask_shape: Zyx, axis: int) -> NDArray[np.int64]:
     """Return first and last mask voxel (exclusive) of each tile along an axis."""
-    length, size = geometry.volume_shape[axis], mask_shape[axis]
-    stride = geometry.stride[axis]
+    length, size = grids.volume_shape[axis], mask_shape[axis]
+    stride = grids.stride[axis]
     smallest = -(-length // size)
     largest = (length - 1) // (size - 1) if size > 1 else length
     if smallest > largest or size > length:

@@ -255,14 +255,14 @@ class Validator:
         small = [
             s for s in strides if prod(spec.input_shape_for(s)) <= self._largest_input
         ]
-        geometry = plan_grids(stack.shape, (small or strides[-1:])[0], spec)
+        grids = plan_grids(stack.shape, (small or strides[-1:])[0], spec)
         volume = stack.volume
         whole = whole_volume(stack.shape)
         return predictor.predict_block(
             stack.read(volume.image, whole),
             (0, 0, 0),
             whole,
-            geometry,
+            grids,
             mean=volume.mean,
             std=volume.std,
         )

@@ -6,7 +6,7 @@
     text        numbers as a reader likes them
     painting    arrays to pictures;  mistakes   where objects are split or merged
     svg         numbers to inline SVG;  charts  records to charts
-    pictures    stored sections to pictures;  gallery   which ones, how large
+    section_viewer  stored sections to pictures;  gallery   which ones, how large
     tables      rows of scores;  commands   how to open volumes
     summary     facts for sentences, cards;  warnings  what stages found odd
     timings     times, rates, disk, machines
