@@ -102,6 +102,30 @@ def test_rotations_keep_distances_and_the_centre():
     torch.testing.assert_close(rotated.mean(dim=(1, 2)), centre.flatten())
 
 
+def test_zoom_scales_all_distances_alike_within_its_range_and_both_ways():
+    factors = []
+    for seed in range(40):
+        moved = draw(Augmentation(zoom=0.5), seed=seed) - identity()[:, :1, :1]
+        steps = moved.diff(dim=1)[0], moved.diff(dim=2)[1]
+        assert all(torch.allclose(s, steps[0][0, 0], atol=1e-4) for s in steps)
+        factors.append(1 / float(steps[0][0, 0]))
+        centre = draw(Augmentation(zoom=0.5), seed=seed).mean(dim=(1, 2))
+        assert torch.allclose(centre, identity().mean(dim=(1, 2)), atol=1e-4)
+    assert 1 / 1.5 <= min(factors) < 0.75
+    assert 1.35 < max(factors) <= 1.5
+    assert 12 < sum(factor > 1 for factor in factors) < 28  # as often up as down
+
+
+def test_zoom_of_0_draws_what_was_drawn_before_there_was_one():
+    generator = seeded_generator(3)
+    draw_coordinates(SHAPE, EVERYTHING, generator)
+    rest = torch.rand(4, generator=generator)
+    again = seeded_generator(3)
+    torch.rand(5, generator=again)
+    torch.randn(2, 3, 3, generator=again)
+    assert torch.equal(rest, torch.rand(4, generator=again))
+
+
 def test_a_rotation_is_no_flip():
     y, x = draw(Augmentation(rotation_degrees=180), seed=5)
     along_y = torch.stack([y[1, 0] - y[0, 0], x[1, 0] - x[0, 0]])

@@ -76,6 +76,10 @@ class AugmentationConfig(Section):
     # DEPARTS: the paper shifts, rotates, deforms and varies grey values, without flips.
     flip: bool = True
     """Mirror along y and x at random."""
+    zoom: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Objects grow or shrink by up to the factor 1 + zoom, at random, where their size
+    in the volumes to predict may be another; 0.2: from 1/1.2 to 1.2; 0, as in the
+    paper: they keep their size."""
     elastic_sigma_vox: Annotated[float, Field(ge=0)] = 10.0
     """Standard deviation of the random displacements, in voxels; 0: none."""
     elastic_grid: Annotated[int, Field(ge=2)] = 3

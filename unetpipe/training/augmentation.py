@@ -1,7 +1,9 @@
 """Random changes of a training patch, composed into one resampling.
 
 Ronneberger et al. 2015, Sect. 3.1: shift, rotation, grey values, and elastic
-deformation by random displacements on a coarse grid, smoothed bicubically. Flips too.
+deformation by random displacements on a coarse grid, smoothed bicubically.
+
+DEPARTS: flips, and if asked for another size, which the paper does not have.
 
 Everything is drawn on the CPU from a generator that belongs to one patch, so the same
 patch comes out whoever draws it; the resampling itself runs where the tensors are.
@@ -33,6 +35,9 @@ class Augmentation:
         Largest rotation, uniform to both sides.
     flip : bool
         Mirror along y, along x, each with probability 1/2.
+    zoom : float
+        Objects grow or shrink by up to the factor ``1 + zoom``, uniform in its
+        logarithm.
     elastic_sigma_vox : float
         Standard deviation of the displacements of the coarse grid.
     elastic_grid : int
@@ -45,6 +50,7 @@ class Augmentation:
     shift_vox: float = 0.0
     rotation_degrees: float = 0.0
     flip: bool = False
+    zoom: float = 0.0
     elastic_sigma_vox: float = 0.0
     elastic_grid: int = 3
     grey_scale: float = 0.0
@@ -64,9 +70,9 @@ def draw_coordinates(
 
     ::
 
-        source(q) = R F (q - centre) + centre + shift + u(q)
+        source(q) = R F (q - centre) / s + centre + shift + u(q)
 
-    R rotates, F flips, u is the elastic displacement.
+    R rotates, F flips, s enlarges, u is the elastic displacement.
 
     Parameters
     ----------
@@ -75,7 +81,8 @@ def draw_coordinates(
     augmentation : Augmentation
         How much it varies.
     generator : torch.Generator
-        On the CPU; how many numbers are drawn depends on ``elastic_grid`` alone.
+        On the CPU; how many numbers are drawn depends on ``elastic_grid``, and on
+        whether ``zoom`` is 0, alone.
 
     Returns
     -------
@@ -88,6 +95,10 @@ def draw_coordinates(
     angle = radians(augmentation.rotation_degrees) * float(uniform[0])
     flips = torch.where(uniform[3:] < 0, -1.0, 1.0) if augmentation.flip else (1.0, 1.0)
     (y, x), centre = _centred_grid(shape), [(n - 1) / 2 for n in shape]
+    if augmentation.zoom:
+        drawn = float(torch.rand(1, generator=generator)) * 2 - 1
+        step = (1 + augmentation.zoom) ** -drawn
+        y, x = y * step, x * step
     y, x = y * float(flips[0]), x * float(flips[1])
     if angle:
         y, x = cos(angle) * y - sin(angle) * x, sin(angle) * y + cos(angle) * x
