@@ -1,8 +1,11 @@
 """A trained network in a notebook: the workflow's own bits, and clear refusals."""
 
+import cloudpickle
+import dask.array
 import numpy as np
 import pytest
 
+from tests.documents import CONFIG_README, blocks
 from tests.stages.predicted import SHAPE, Chain
 from unetpipe.errors import DataError, GeometryError, IntegrityError, ResourceError
 from unetpipe.network.notebook import load_trained
@@ -59,6 +62,69 @@ def test_a_piece_with_the_statistics_of_the_whole_has_the_voxels_of_the_whole(
     assert not np.array_equal(alone[..., :32], whole[..., :32])
 
 
+def test_a_dask_array_becomes_one_of_the_stored_bits(tmp_path, make_volume, make_model):
+    ingest = make_volume((2, 70, 101), channels=2)
+    model = make_model(MANY_CLASSES)
+    chain = Chain(tmp_path / "chain", ingest, model, batch_tiles=2)
+    chain.run()
+    network = load_trained(tmp_path / "unet", device="cpu")
+    image = dask.array.from_array(image_of(ingest), chunks=(1, 2, 50, 33))
+    probability, classes = network.predict(image, stride=(1, 16, 32), batch_tiles=2)
+    assert probability.chunks[1:] == classes.chunks
+    assert classes.chunksize == (1, 16, 64)
+    stored = chain.voxels(), chain.voxels("classes")
+    for lazy, whole in zip((probability, classes), stored, strict=True):
+        assert (lazy.shape, lazy.dtype) == (whole.shape, whole.dtype)
+        assert np.array_equal(lazy.compute(), whole)
+
+
+def test_of_a_dask_array_only_what_is_asked_for_is_read_and_computed(
+    make_volume, make_model
+):
+    ingest = make_volume((2, 64, 160))
+    network = load_trained(make_model()[0].parent, device="cpu")
+    voxels, statistics = image_of(ingest), read_record(ingest)["statistics"]
+    whole, _ = network.predict(voxels, stride=(1, 32, 32))
+    read = []
+
+    def note(block, block_info):
+        read.append(block_info[0]["chunk-location"])
+        return block
+
+    image = dask.array.from_array(voxels, chunks=(1, 1, 16, 16)).map_blocks(
+        note, dtype=voxels.dtype, meta=voxels[:0]
+    )
+    lazy, _ = network.predict(image[0], statistics=statistics, stride=(1, 32, 32))
+    assert (read, network.predictor.num_tiles) == ([], 2 * 2 * 5)
+    seen = lazy[0, 1, :32, 128:].compute()
+    assert np.array_equal(seen, whole[0, 1, :32, 128:])
+    assert network.predictor.num_tiles == 2 * 2 * 5 + 1
+    assert {location[1] for location in read} == {1}
+    assert min(location[3] for location in read) > 0
+
+
+def test_a_store_is_predicted_lazily_as_the_document_shows(make_volume, make_model):
+    ingest = make_volume((2, 70, 101))
+    network = load_trained(make_model()[0].parent, device="cpu")
+    shown = next(b for b in blocks(CONFIG_README) if "lazy, _ = network" in b)
+    made = {"network": network, "ingested": read_record(ingest)}
+    exec(compile(shown, "notebook", "exec"), made)
+    whole, _ = network.predict(image_of(ingest), stride=(1, 32, 32))
+    assert made["lazy"].shape == whole.shape
+    assert np.array_equal(made["seen"], whole[0, 0, :64, :64])
+
+
+def test_a_dask_array_is_predicted_in_other_processes_too(make_volume, make_model):
+    """What a cluster does: the chunk travels there, and computes by itself."""
+    ingest = make_volume((1, 32, 64))
+    network = load_trained(make_model()[0].parent, device="cpu")
+    voxels = image_of(ingest)
+    lazy, _ = network.predict(dask.array.from_array(voxels), stride=(1, 32, 32))
+    there = cloudpickle.loads(cloudpickle.dumps(lazy))
+    whole, _ = network.predict(voxels, stride=(1, 32, 32))
+    assert np.array_equal(there.compute(scheduler="sync"), whole)
+
+
 def test_any_tile_that_fits_gives_the_same_within_rounding(make_volume, make_model):
     ingest = make_volume(SHAPE)
     network = load_trained(make_model()[0].parent, device="cpu")
@@ -84,8 +150,9 @@ def test_voxels_that_are_not_finite_are_refused(make_model):
     network = load_trained(make_model()[0].parent, device="cpu")
     image = np.zeros((1, 64, 64), np.float32)
     image[0, 3, 3:5] = np.nan
-    with pytest.raises(DataError, match="2 voxels that are not finite"):
-        network.predict(image)
+    for kind in (np.asarray, dask.array.from_array):
+        with pytest.raises(DataError, match="2 voxels that are not finite"):
+            network.predict(kind(image))
 
 
 def test_a_stride_off_the_pooling_grid_is_refused(make_model):

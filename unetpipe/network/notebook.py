@@ -20,15 +20,52 @@ from unetpipe.records.model import Model
 from unetpipe.records.volume import Intensity
 from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.assembly import BlockVoxels
-from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
-from unetpipe.tiling.grids import plan_grids
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, whole_volume
+from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.intensity import (
     IntensityStatistics,
+    Statistic,
     mean_and_std,
 )
 from unetpipe.tiling.orientations import check_stride, choose_orientations
 from unetpipe.tiling.quantised import threshold_or_default
 from unetpipe.tiling.tile_size import CPU_MEMORY_GB, rank_tiles
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPredictor:
+    """Predicts boxes of one volume, each by the tiles of the volume's one grid."""
+
+    predictor: TilePredictor
+    grids: TileGrids
+    mean: Statistic
+    std: Statistic
+    batch_tiles: int
+
+    def __call__(
+        self, box: Roi, origin: Zyx, source: NDArray[Any]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Predict a box of whole tiles from the voxels that they see.
+
+        Parameters
+        ----------
+        box : Roi
+            Clipped to the volume.
+        origin : (z, y, x)
+            Where ``source`` begins in the volume.
+        source : array, shape (c, z, y, x)
+            Grey values as they are.
+        """
+        engine = Engine(
+            self.predictor,
+            self.grids,
+            mean=self.mean,
+            std=self.std,
+            batch_tiles=self.batch_tiles,
+        )
+        voxels = BlockVoxels(0, box, tuple(self.grids.tiles(box)), source, origin)
+        [predicted] = engine.predict_blocks([voxels])
+        return predicted.probability, predicted.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +106,14 @@ class TrainedNetwork:
         """Predict an array by overlapping tiles, mirrored at its faces (paper: Fig. 2).
 
         With the volume's own ``stride`` and ``batch_tiles`` (of ``plan.json``), threads
-        and device these are the bits that the workflow stores.
+        and device these are the bits that the workflow stores. Of a dask array nothing
+        is computed but what is asked of the result, which then are dask arrays with a
+        batch of tiles in each chunk; their statistics, if not given, are taken at once.
 
         Parameters
         ----------
         image : integer or float array, shape (z, y, x) or (c, z, y, x)
-            Grey values as they are, without NaN.
+            Grey values as they are, without NaN; NumPy's or dask's.
         statistics : sequence, optional
             ``mean`` and ``std`` of each channel, as ``ingest.json`` has them, where the
             array is cut out of a volume; else those of the array itself.
@@ -101,22 +140,31 @@ class TrainedNetwork:
         """
         image = image[None] if image.ndim == 3 else image
         self._check(image)
-        shape = as_zyx(image.shape[1:])
-        mean, std = mean_and_std(
-            map(_measure, image)
-            if statistics is None
-            else map(Intensity.of, statistics)
-        )
-        spec = self.predictor.spec
+        shape, spec = as_zyx(image.shape[1:]), self.predictor.spec
         stride = stride or self._choose_stride(shape, memory_gb)
         check_stride(stride, spec.pooling_grid, self.orientations)
-        grids, whole = plan_grids(shape, stride, spec), whole_volume(shape)
-        engine = Engine(
-            self.predictor, grids, mean=mean, std=std, batch_tiles=batch_tiles
+        chunk = ChunkPredictor(
+            self.predictor,
+            plan_grids(shape, stride, spec),
+            *self._mean_and_std(image, statistics),
+            batch_tiles,
         )
-        voxels = BlockVoxels(0, whole, tuple(grids.tiles(whole)), image, (0, 0, 0))
-        [predicted] = engine.predict_blocks([voxels])
-        return predicted.probability, predicted.classes
+        if _is_lazy(image):
+            from unetpipe.network.lazy import predict_lazily
+
+            return predict_lazily(chunk, image)
+        return chunk(whole_volume(shape), (0, 0, 0), image)
+
+    def _mean_and_std(
+        self, image: NDArray[Any], statistics: Sequence[Any] | None
+    ) -> tuple[Statistic, Statistic]:
+        if statistics is not None:
+            return mean_and_std(map(Intensity.of, statistics))
+        if _is_lazy(image):
+            from unetpipe.network.lazy import measure_lazily
+
+            return mean_and_std(map(_check_finite, measure_lazily(image)))
+        return mean_and_std(map(_measure, image))
 
     def _check(self, image: NDArray[Any]) -> None:
         wanted = self.predictor.spec.in_channels
@@ -185,7 +233,16 @@ def load_trained(
 
 def _measure(channel: NDArray[Any]) -> IntensityStatistics:
     """Return the statistics of a channel (z, y, x), summed section by section."""
-    total = sum(map(IntensityStatistics.of, channel), IntensityStatistics())
+    return _check_finite(
+        sum(map(IntensityStatistics.of, channel), IntensityStatistics())
+    )
+
+
+def _is_lazy(image: Any) -> bool:
+    return hasattr(image, "__dask_graph__")  # dask takes a while to import
+
+
+def _check_finite(total: IntensityStatistics) -> IntensityStatistics:
     if total.num_nan:
         raise DataError(
             f"the image holds {total.num_nan} voxels that are not finite; replace them"
