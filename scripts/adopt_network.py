@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.adopt_network import adopt_network
 
@@ -14,3 +15,4 @@ adopt_network(
     history=Path(snakemake.output.history),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.coarsen_part import coarsen_part
 
@@ -12,3 +13,4 @@ coarsen_part(
     num_parts=snakemake.params.num_parts,
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.compare_networks import compare_networks
 
@@ -13,3 +14,4 @@ compare_networks(
     sections=[Path(path) for path in snakemake.input.sections],
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import WeightMapConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.compute_weight_map import compute_weight_map
 
@@ -17,3 +18,4 @@ compute_weight_map(
     record=Path(snakemake.output.record),
     field_of_interest=snakemake.params.field_of_interest,
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

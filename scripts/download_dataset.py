@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import PhantomConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.download_dataset import download_dataset
 
@@ -15,3 +16,4 @@ download_dataset(
     destination=Path(snakemake.params.destination),
     manifest=Path(snakemake.output.manifest),
 )
+note_asked(Path(snakemake.output.manifest), snakemake.params.asked)

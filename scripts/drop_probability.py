@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.drop_probability import drop_probability
 
@@ -12,3 +13,4 @@ drop_probability(
     parts=list(map(Path, snakemake.params.parts)),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.scored_volume import EvaluationInputs
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
 
@@ -21,3 +22,4 @@ evaluate_prediction(
     sections=Path(snakemake.output.sections),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

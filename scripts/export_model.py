@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import ExportConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.export_model import export_model
 
@@ -17,3 +18,4 @@ export_model(
     package=Path(snakemake.output.package),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.export_ngff04 import export_ngff04
 
@@ -14,3 +15,4 @@ export_ngff04(
     folder=Path(snakemake.params.folder),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

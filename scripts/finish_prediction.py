@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.finish_prediction import finish_prediction
 
@@ -13,3 +14,4 @@ finish_prediction(
     marker=Path(snakemake.output.marker),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

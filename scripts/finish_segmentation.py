@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.finish_segmentation import finish_segmentation
@@ -20,3 +21,4 @@ finish_segmentation(
     with_pyramid=snakemake.params.with_pyramid,
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import IngestConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.ingest_part import ingest_part
 
@@ -16,3 +17,4 @@ ingest_part(
     folder=Path(snakemake.params.folder),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

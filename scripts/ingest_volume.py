@@ -3,19 +3,20 @@
 from pathlib import Path
 
 from unetpipe.ingestion.volume import VolumeOrder, VolumeStores
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.ingest_volume import ingest_volume
 
 log_to(Path(snakemake.log[0]))
 asked, record = snakemake.params, Path(snakemake.output.record)
 names = ("rows", "ingest", "num_classes", "palette", "pixel_sha256")
-order = {name: asked[name] for name in names}
 ingest_volume(
     manifest=Path(snakemake.input.manifest),
-    order=VolumeOrder(volume=snakemake.wildcards.volume, **order),
+    order=VolumeOrder(
+        volume=snakemake.wildcards.volume, **{n: asked[n] for n in names}
+    ),
     stores=VolumeStores(
-        Path(asked.image_store),
-        Path(asked.labels_store),
+        *map(Path, (asked.image_store, asked.labels_store)),
         record.parent / "pyramids",
         with_pyramid=asked.with_pyramid,
         layers=Path(asked.parts_folder),
@@ -23,3 +24,4 @@ ingest_volume(
     parts=[Path(path) for path in snakemake.input.parts],
     record=record,
 )
+note_asked(record, asked.asked)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.join_networks import join_networks
 
@@ -13,3 +14,4 @@ join_networks(
     model=Path(snakemake.output.model),
     model_json=Path(snakemake.output.model_json),
 )
+note_asked(Path(snakemake.output.model_json), snakemake.params.asked)

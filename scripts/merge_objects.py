@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.merge_objects import merge_objects
@@ -18,3 +19,4 @@ merge_objects(
     ),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import PredictionConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.plan_prediction import plan_prediction
 
@@ -16,3 +17,4 @@ plan_prediction(
     class_names=snakemake.params.class_names,
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.predict_part import predict_part
 
@@ -13,3 +14,4 @@ predict_part(
     part=int(snakemake.wildcards.part),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

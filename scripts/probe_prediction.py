@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import PredictionConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.probe_prediction import probe_prediction
 
@@ -14,3 +15,4 @@ probe_prediction(
     prediction=PredictionConfig(**snakemake.params.prediction),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

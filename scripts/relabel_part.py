@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe.config import SegmentationConfig
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.relabel_part import relabel_part
@@ -19,3 +20,4 @@ relabel_part(
     part=int(snakemake.wildcards.part),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -10,5 +10,6 @@ status(
     volumes=snakemake.params.volumes,
     networks=snakemake.params.networks,
     results=Path(snakemake.params.results),
+    outdated=snakemake.params.outdated,
     logs=Path(snakemake.params.logs),
 )

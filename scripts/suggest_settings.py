@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unetpipe import config
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.suggest_settings import suggest_settings
 from unetpipe.targets.annotated import AnnotatedRow
@@ -16,3 +17,4 @@ suggest_settings(
     snippet=Path(snakemake.output.snippet),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

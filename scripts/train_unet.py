@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.train_unet import train_unet
 from unetpipe.training.order import TrainingFiles, TrainingOrder
@@ -20,3 +21,4 @@ train_unet(
     ),
     files=TrainingFiles(state=snakemake.params.state, **dict(snakemake.output.items())),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -12,6 +12,7 @@ verify(
     networks=snakemake.params.networks,
     predictions=snakemake.params.predictions,
     settings=VerifyConfig(**snakemake.params.settings),
+    outdated=snakemake.params.outdated,
     num_parts=snakemake.params.num_parts,
     command=snakemake.params.command,
     record=Path(snakemake.params.record),

@@ -272,3 +272,42 @@ def test_on_a_gpu_bits_depend_on_cuda_and_cudnn(
     made = Circumstances.here(device="cuda (H200)", threads=1)
     told = {k: v for k, v in made.libraries.items() if k not in versions} | libraries
     assert again._differs_in([made.model_copy(update={"libraries": told})]) == reason
+
+
+def test_missing_weights_are_a_finding_and_not_the_end(verified):
+    verified.chain.model.unlink()
+    said = verified.complaint()
+    assert f"{verified.chain.model} is not the file that" in said
+    assert said.count("mend it:") == 1
+
+
+def test_a_missing_record_is_a_finding_and_not_the_end(verified):
+    verified.chain.ingest.unlink()
+    assert f"{verified.chain.ingest} does not exist" in verified.complaint()
+
+
+def test_tables_of_objects_are_verified(verified):
+    record = verified.chain.folder / "segmentation.json"
+    table = {k: Path(v["path"]) for k, v in read_record(record)["table"].items()}
+    flip(table["csv"])
+    table["parquet"].unlink()
+    said = verified.complaint(blocks=0)
+    assert f"{table['csv']} is not the file that was written" in said
+    assert f"{table['parquet']} is missing" in said
+    assert f"--forcerun {record}" in said
+
+
+def test_results_of_other_settings_are_findings(verified, tmp_path):
+    told = "results/a/unet/train.json was made with other settings (training)"
+    with pytest.raises(IntegrityError) as error:
+        verify(
+            volumes=[],
+            networks=[],
+            predictions=[],
+            settings=VerifyConfig(),
+            num_parts=1,
+            outdated={"results/a/unet/train.json": told},
+            command="snakemake --configfile c.yaml",
+            record=tmp_path / "verify.json",
+        )
+    assert f"{told}\n    mend it:  snakemake --configfile c.yaml" in str(error.value)

@@ -382,6 +382,53 @@ def test_a_new_date_of_a_script_reruns_nothing_but_an_edit_does(finished):
 
 
 @pytest.mark.slow
+def test_results_without_the_notes_of_snakemake_tell_for_themselves(finished):
+    """Copied results, or `.snakemake` deleted: no setting is taken for another."""
+    aside = finished.folder / "notes"
+    (finished.folder / ".snakemake").rename(aside)
+    steps = ("--config", 'training={"steps": 8}')
+    try:
+        assert finished.planned() == {}
+        planned = finished.planned(*steps)
+        assert {"train_unet", "predict_part", "report"} <= set(planned)
+        assert "ingest_volume" not in planned
+        assert set(finished.planned("--config", "segmentation={threshold: 0.4}")) == {
+            *("finish_segmentation", "evaluate_prediction", "collect_metrics"),
+            *("collect_catalogue", "report", "report_run"),
+        }
+        said = finished.snakemake("status", *steps).stdout
+        told = "train.json was made with other settings (training)"
+        assert f"{told}: the next run makes it again" in said
+        assert "outdated" in said
+        assert told in finished.snakemake("verify", *steps, check=False).stderr
+        assert told not in finished.snakemake("status").stdout
+    finally:
+        shutil.rmtree(finished.folder / ".snakemake", ignore_errors=True)
+        aside.rename(finished.folder / ".snakemake")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("unet/model.safetensors", "train_unet"),
+        ("unet/history.csv", "train_unet"),
+        ("unet/cells/seams.svg", "evaluate_prediction"),
+        ("volumes/cells/weight_map.json", "compute_weight_map"),
+    ],
+)
+def test_a_deleted_file_of_a_finished_run_is_made_again(finished, name, rule):
+    """As the documents and `verify` say: delete the file and repeat the command."""
+    path = finished.folder / "results/tiny" / name
+    path.rename(path.with_name("aside"))
+    try:
+        assert rule in finished.planned()
+    finally:
+        path.with_name("aside").rename(path)
+    assert finished.planned() == {}
+
+
+@pytest.mark.slow
 def test_lint_finds_nothing(fresh):
     if shutil.which("snakemake", path=fresh.environment["PATH"]) is None:
         pytest.fail("snakemake is not on the path")

@@ -202,6 +202,8 @@ class Described:
             "ingest": self.layout.ingest,
             "model": self.layout.weights,
             "model_json": self.layout.model,
+            "ctc": self.layout.ctc,
+            "ngff04": self.layout.ngff04,
         }
         return [
             {
@@ -217,6 +219,7 @@ class Described:
             {
                 "model": self.layout.weights.format(model=model),
                 "model_json": self.layout.model.format(model=model),
+                "export": self.layout.export.format(model=model),
             }
             for model in self.lookups.models
         ]

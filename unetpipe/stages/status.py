@@ -1,6 +1,9 @@
 """Rule status: how far a run is that goes on in another shell or on other nodes."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from unetpipe.report.run_state import (
@@ -21,6 +24,7 @@ def status(
     networks: list[dict[str, Any]],
     results: Path,
     logs: Path,
+    outdated: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Print how far each step is. Reads records, receipts and logs; changes nothing.
 
@@ -33,6 +37,8 @@ def status(
         makes it.
     results, logs : Path
         Folders of the run.
+    outdated : mapping
+        Records that do not answer what is asked today: in words, why.
     """
     now = clock_of(results)
     states = [
@@ -51,7 +57,22 @@ def status(
         states.append(_made(results, logs, now, network))
         for volume in network["volumes"]:
             states.append(_after_training(results, logs, now, model, volume))
-    print(format_table(HEADER, [_row(state) for state in states]))
+    known = [_outdated(state, results, outdated) for state in states]
+    print(format_table(HEADER, [_row(state) for state in known]))
+    for told in outdated.values():
+        print(f"{told}: the next run makes it again")
+
+
+def _outdated(
+    state: StepState, results: Path, outdated: Mapping[str, str]
+) -> StepState:
+    """Return the state of a step; one is not done if it was done for other settings."""
+    place = (state.network or "volumes", *filter(None, [state.volume]))
+    if state.state != "done" or not any(
+        Path(record).parent == results.joinpath(*place) for record in outdated
+    ):
+        return state
+    return replace(state, state="outdated")
 
 
 def _made(results: Path, logs: Path, now: float, network: dict[str, Any]) -> StepState:

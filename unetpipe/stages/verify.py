@@ -3,9 +3,11 @@
 import logging
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from unetpipe.records.verification import (
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.progress import Progress
+from unetpipe.storage.named_files import KINDS
 from unetpipe.storage.predictions import PredictionStore
 from unetpipe.storage.verification import (
     Commands,
@@ -35,6 +38,7 @@ from unetpipe.storage.verification import (
     compare_block,
     judge_blocks,
     verify_kept,
+    verify_named_files,
     verify_network,
     verify_prediction,
     verify_segmentation,
@@ -55,6 +59,7 @@ def verify(
     predictions: list[dict[str, str]],
     settings: VerifyConfig,
     num_parts: int,
+    outdated: Mapping[str, str] = MappingProxyType({}),
     command: str,
     record: Path,
 ) -> None:
@@ -69,14 +74,17 @@ def verify(
     volumes : list of Path
         ``ingest.json`` of each volume.
     networks : list of dict
-        ``model`` and ``model_json`` of each network.
+        ``model`` and ``model_json`` of each network, and ``export`` if it is packed.
     predictions : list of dict
         ``prediction``, ``segmentation``, ``ingest``, ``model`` and ``model_json`` of
-        each prediction. What is not there yet is passed over.
+        each prediction, ``ctc`` and ``ngff04`` of its exports. What is not there yet
+        is passed over.
     settings : VerifyConfig
         How much is computed again.
     num_parts : int
         Parts of a prediction, for the commands that mend it.
+    outdated : mapping
+        Records that do not answer what is asked today: in words, why.
     command : str
         With which the user runs Snakemake.
     record : Path
@@ -89,21 +97,24 @@ def verify(
     """
     began = time.monotonic()
     commands = Commands(command, num_parts)
-    findings: list[Finding] = []
+    findings = [Finding(told, command) for told in outdated.values()]
     for volume in filter(Path.exists, volumes):
         findings += _tried(volume, verify_volume, volume, commands)
         log.info("%s: read", volume)
+    broken = set[str]()  # weights, which nothing can be computed with
     for network in networks:
         model, description = Path(network["model"]), Path(network["model_json"])
         if description.exists():
-            findings += _tried(
-                description, verify_network, model, description, commands
-            )
-            findings += verify_kept(model)
+            found = _tried(description, verify_network, model, description, commands)
+            findings += [*found, *verify_kept(model)]
+            broken.update([str(model)] if found else [])
+    for paths in (*networks, *predictions):
+        findings += _verify_files(paths, commands)
     finished = [p for p in predictions if Path(p["prediction"]).exists()]
     summaries = []
     for paths in finished:
-        summary, found = _verify_one(paths, settings, commands)
+        again = None if paths["model"] in broken else settings
+        summary, found = _verify_one(paths, again, commands)
         summaries.append(summary)
         findings += found
     if not finished:
@@ -121,29 +132,38 @@ def verify(
 
 
 def _tried(record: Path, check: Any, *arguments: Any) -> list[Finding]:
-    """Return what a check finds; a record that cannot be read is a finding too."""
+    """Return what a check finds; a file that cannot be read is a finding too."""
     commands: Commands = arguments[-1]
     try:
         found: list[Finding] = check(*arguments)
-    except UnetpipeError as error:
+    except (UnetpipeError, OSError) as error:
         return [Finding(str(error), commands.again(record))]
     return found
 
 
+def _verify_files(paths: dict[str, str], commands: Commands) -> list[Finding]:
+    """Verify tables and exports that records name."""
+    findings = []
+    for record in map(Path, paths.values()):
+        if record.name in KINDS and record.exists():
+            findings += _tried(record, verify_named_files, record, commands)
+    return findings
+
+
 def _verify_one(
-    paths: dict[str, str], settings: VerifyConfig, commands: Commands
+    paths: dict[str, str], settings: VerifyConfig | None, commands: Commands
 ) -> tuple[PredictionAgain, list[Finding]]:
-    """Verify one prediction and what was made of it."""
+    """Verify one prediction and what was made of it; None: compute nothing again."""
     record, segmentation = Path(paths["prediction"]), Path(paths["segmentation"])
     num_shards, blocks = 0, tuple[BlockAgain, ...]()
     try:
         checked, findings = verify_prediction(record, commands)
         num_shards = checked.num_shards
-        if not findings:
+        if not findings and settings is not None:
             compared = _Again(paths).compare(settings)
             blocks = tuple(BlockAgain(**asdict(block)) for block in compared)
             findings += judge_blocks(record, compared, commands)
-    except UnetpipeError as error:
+    except (UnetpipeError, OSError) as error:
         findings = [Finding(f"{record}: {error}", commands.again(record))]
     if segmentation.exists():
         findings += _tried(segmentation, verify_segmentation, segmentation, commands)

@@ -14,6 +14,7 @@ import zarr
 
 from unetpipe.errors import UnetpipeError
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.exports import NgffCopy
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.segmentation import Segmentation
@@ -27,6 +28,7 @@ from unetpipe.storage.growing_arrays import (
     parts_of_shards,
 )
 from unetpipe.storage.keeping import kept_networks
+from unetpipe.storage.named_files import changed_files
 from unetpipe.storage.predictions import PredictionStore, results_of
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import (
@@ -348,6 +350,23 @@ def verify_segmentation(record: Path, commands: Commands) -> list[Finding]:
         f"whole:\n  {checked.describe_problems()}"
     )
     return [Finding(what, f"{commands.again(record)}; again if it says so")]
+
+
+def verify_named_files(record: Path, commands: Commands) -> list[Finding]:
+    """Compare tables and exports with the hashes that their record tells.
+
+    Parameters
+    ----------
+    record : Path
+        One of ``named_files.KINDS``, by its name.
+    commands : Commands
+        For the remedies.
+    """
+    found = changed_files(record)
+    remedy = commands.again(record)
+    if record.name == "ngff04.json":  # what is there is taken as whole
+        remedy = f"rm -rf {NgffCopy.read(record).folder} && {remedy}"
+    return [Finding(what, remedy) for what in found]
 
 
 def verify_network(model: Path, description: Path, commands: Commands) -> list[Finding]:

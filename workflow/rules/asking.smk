@@ -29,6 +29,7 @@ rule verify:
         predictions=SHOWN.verified_predictions(),
         settings=RUNS.section("verify"),
         num_parts=CONFIG.prediction.parts,
+        outdated=disagreements,
         command=typed_command(),
         record=PATHS.verified,
         code=fingerprint("unetpipe.stages.verify"),
@@ -69,6 +70,7 @@ rule status:
         "../envs/unetpipe.yaml"
     params:
         volumes=list(RUN.sheet.volumes),
+        outdated=disagreements,
         networks=SHOWN.watched_networks(),
         results=PATHS.results,
         logs=PATHS.logs,

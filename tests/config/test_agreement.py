@@ -1,0 +1,88 @@
+"""Whether results answer what a run asks today, without the workflow."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.test_lookups import lookups
+from unetpipe.config.agreement import Agreement, describe_differing, record_of
+from unetpipe.config.layout import Layout
+from unetpipe.config.lookups import Lookups
+from unetpipe.records.asked import Asked, note_asked
+from unetpipe.runtime.files import write_record
+
+NAMES = {"model": "fold-1", "volume": "a"}
+NOW = Asked.of("train_unet", {"training": 4, "code": "x"}, "results/demo")
+
+
+@pytest.fixture
+def agreement(tmp_path: Path) -> Agreement:
+    found = lookups(tmp_path)
+    layout = Layout("demo", lambda path: str(tmp_path / path))
+    return Agreement(Lookups(found.run, layout))
+
+
+def lay(agreement: Agreement, *patterns: str, **names: str) -> list[str]:
+    paths = [p.format(**(NAMES | names)) for p in patterns]
+    for path in paths:
+        write_record(Path(path), {})
+    return paths
+
+
+def test_a_file_that_is_gone_is_missed(agreement) -> None:
+    layout = agreement._lookups.layout
+    outputs = lay(agreement, layout.model, layout.weights)
+    assert agreement.missing("train_unet", outputs, NAMES) == []
+    Path(outputs[1]).unlink()
+    assert agreement.missing("train_unet", outputs, NAMES) == outputs[1:]
+
+
+def test_what_was_dropped_on_purpose_is_not_missed(agreement) -> None:
+    layout = agreement._lookups.layout
+    (marker,) = lay(agreement, layout.probability)
+    Path(marker).unlink()
+    assert agreement.missing("finish_prediction", [marker], NAMES) == [marker]
+    lay(agreement, layout.dropped)
+    assert agreement.missing("finish_prediction", [marker], NAMES) == []
+    assert agreement.missing("export_ngff04", [marker], NAMES) == [marker]
+
+
+def test_originals_are_not_missed_where_all_volumes_are_stored(agreement) -> None:
+    manifest = agreement._lookups.layout.manifest
+    assert agreement.missing("download_dataset", [manifest], {}) == [manifest]
+    for volume in ("a", "c"):
+        lay(agreement, agreement._lookups.layout.ingest, volume=volume)
+    assert agreement.missing("download_dataset", [manifest], {}) == []
+
+
+def test_a_record_of_an_earlier_version_is_taken_as_it_is_and_counted(
+    agreement,
+) -> None:
+    (record,) = lay(agreement, agreement._lookups.layout.training)
+    assert agreement.differing("nowhere.json", NOW) == ()
+    assert agreement.differing(record, NOW) == ()
+    assert agreement.silent == {record}
+    note_asked(Path(record), NOW.to_json())
+    later = Asked.of("train_unet", {"training": 8, "code": "x"}, "results/demo")
+    assert agreement.differing(record, later) == ("training",)
+
+
+def test_only_what_the_run_asks_for_is_looked_at(agreement) -> None:
+    layout = agreement._lookups.layout
+    (record,) = lay(agreement, layout.segmentation)
+    lay(agreement, layout.segmentation, volume="of_another_sheet")
+    assert agreement.wanted() == [record]
+
+
+def test_what_differs_is_told_in_words() -> None:
+    assert describe_differing("r.json", ("weight_map", "code")) == (
+        "r.json was made with other settings (weight map)"
+    )
+    assert describe_differing("r.json", ("code",)) == ""
+    assert describe_differing("r.json", ("rule",)) == "r.json was made by another rule"
+
+
+def test_the_record_of_a_rule_is_a_json_file() -> None:
+    assert record_of({"model": "m.safetensors", "record": "t.json"}) == "t.json"
+    assert record_of({"model_json": "m.json"}) == "m.json"
+    assert record_of({"page": "p.html", "table": "t.csv"}) is None

@@ -1,0 +1,104 @@
+"""Whether results answer what a run asks today, by their own records.
+
+Snakemake compares parameters with notes of its own, which a copy of the results lacks,
+and misses no file that only finished results were made from. Both are told here::
+
+    outputs of a job, Asked today --Agreement.reasons--> why it has to run; or nothing
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from unetpipe.config.lookups import SCORED_ROLES, Lookups
+from unetpipe.records.asked import CODE, Asked, differing
+
+# The output that has what was asked, the first of these names that a rule has.
+RECORDS = ("record", "manifest", "model_json")
+# What was dropped on purpose is not missing.
+DROPPED_WITH = ("predict_part", "finish_prediction")
+
+
+def record_of(outputs: Mapping[str, str]) -> str | None:
+    """Return the output of a rule that is its record; None: it leaves only pages."""
+    names = [name for name in RECORDS if outputs.get(name, "").endswith(".json")]
+    return outputs[names[0]] if names else None
+
+
+class Agreement:
+    """The results of a run against what is asked of them.
+
+    Attributes
+    ----------
+    silent : set of str
+        Records of earlier versions, met so far, that do not tell what was asked.
+    """
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+        self.silent = set[str]()
+
+    def missing(
+        self, rule: str, outputs: Iterable[str], names: Mapping[str, str]
+    ) -> list[str]:
+        """Return the outputs of a job that should lie there and do not.
+
+        Parameters
+        ----------
+        rule : str
+        outputs : iterable of str
+        names : mapping
+            The job's wildcards.
+        """
+        gone = [path for path in outputs if not Path(path).exists()]
+        if gone and rule in DROPPED_WITH:
+            dropped = self._lookups.layout.dropped.format_map(names)
+            if Path(dropped).exists():
+                return []
+        if gone and rule == "download_dataset" and self._is_all_stored():
+            return []
+        return gone
+
+    def differing(self, record: str, now: Asked) -> tuple[str, ...]:
+        """Return the names of what was asked otherwise of a record."""
+        if not Path(record).exists():
+            return ()
+        found = differing(Path(record), now)
+        if found is None:
+            self.silent.add(record)
+        return found or ()
+
+    def wanted(self) -> list[str]:
+        """Return the records that a run asks for and that lie there, parts apart."""
+        ask, layout = self._lookups, self._lookups.layout
+        annotated, scored = ask.annotated_volumes(), ask.predicted_pairs(*SCORED_ROLES)
+        found = [layout.manifest]
+        found += [layout.ingest.format(volume=v) for v in ask.sheet.volumes]
+        found += [layout.weight_map.format(volume=v) for v in annotated]
+        found += [layout.training.format(model=m) for m in ask.networks]
+        found += [layout.model.format(model=m) for m in ask.ensembles]
+        for pattern in (layout.probe, layout.plan, layout.prediction):
+            found += ask.predicted(pattern)
+        found += ask.predicted(layout.segmentation)
+        found += [layout.metrics.format(model=m, volume=v) for m, v in scored]
+        found += [*ask.exported_models(), *ask.exports()]
+        return [path for path in found if Path(path).exists()]
+
+    def _is_all_stored(self) -> bool:
+        """Return whether every volume is stored, so that nobody reads the originals."""
+        ingest, volumes = self._lookups.layout.ingest, self._lookups.sheet.volumes
+        return all(Path(ingest.format(volume=volume)).exists() for volume in volumes)
+
+
+def describe_differing(record: str, names: Sequence[str]) -> str:
+    """Return what was asked otherwise of a record, in words; empty: at most the code.
+
+    Other code is no fault of a result: it is made again, and nobody needs to be told.
+    """
+    if "record" in names:
+        return f"{record} cannot be read"
+    if "rule" in names:
+        return f"{record} was made by another rule"
+    told = [name.replace("_", " ") for name in names if name != CODE]
+    if not told:
+        return ""
+    return f"{record} was made with other settings ({', '.join(told)})"

@@ -1,0 +1,71 @@
+"""Compare files that records name, beside their stores, with the hashes told there.
+
+Tables of objects, exported masks, packed networks, copies of stores. Nothing here
+changes a file.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from unetpipe.records.exports import CtcResult, ModelPackage, NgffCopy
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.runtime.files import hash_file
+
+# Path and sha256; no hash where a record tells none.
+Named = Iterator[tuple[Path, str | None]]
+LISTED = 3
+
+
+def _of_segmentation(record: Path) -> Named:
+    for file in Segmentation.read(record).table.values():
+        yield file.path, file.sha256
+
+
+def _of_challenge(record: Path) -> Named:
+    result = CtcResult.read(record)
+    for file in result.files:
+        near = result.folder / file.path
+        yield near if near.exists() else Path(file.path), file.sha256
+
+
+def _of_package(record: Path) -> Named:
+    packed = ModelPackage.read(record)
+    yield packed.package, packed.package_sha256
+
+
+def _of_copies(record: Path) -> Named:
+    copied = NgffCopy.read(record)
+    for store in copied.stores:
+        yield copied.folder / store / ".zattrs", None
+
+
+KINDS: dict[str, Callable[[Path], Named]] = {
+    "segmentation.json": _of_segmentation,
+    "ctc.json": _of_challenge,
+    "export.json": _of_package,
+    "ngff04.json": _of_copies,
+}
+
+
+def changed_files(record: Path) -> list[str]:
+    """Return what is wrong with each file that a record names.
+
+    Parameters
+    ----------
+    record : Path
+        One of ``KINDS``, by its name.
+
+    Raises
+    ------
+    DataError
+        If the record cannot be read.
+    """
+    found = []
+    for path, sha256 in KINDS[record.name](record):
+        if not path.exists():
+            found.append(f"{path} is missing")
+        elif sha256 is not None and hash_file(path) != sha256:
+            found.append(f"{path} is not the file that was written")
+    if found[LISTED:]:
+        found[LISTED:] = [f"and {len(found) - LISTED} more"]
+    return found

@@ -1,0 +1,105 @@
+"""Results that do not answer what is asked today, or lack a file, are made again.
+
+Snakemake compares parameters with notes of its own, which copied results lack, and
+misses no file from which finished results were made. Here each record tells for itself.
+"""
+
+from snakemake.io import apply_wildcards
+from snakemake.iocontainers import Wildcards
+
+from unetpipe.config.agreement import Agreement, describe_differing, record_of
+from unetpipe.records.asked import Asked
+
+AGREEMENT = Agreement(RUNS)
+# Dates and sizes: of copied originals they differ, and nothing follows from it.
+CIRCUMSTANTIAL = ("originals",)
+TOLD = set()
+
+
+def name_of(rule):
+    """Return a rule's own name, whatever a module calls it."""
+    return str(rule.log[0]).removeprefix(f"{PATHS.logs}/").split("/")[0].split(".")[0]
+
+
+def is_ours(rule):
+    return bool(rule.log) and str(rule.log[0]).startswith(f"{PATHS.logs}/")
+
+
+def asked_of(rule, wildcards):
+    """Return what a job is asked for: its parameters, but those from its files."""
+    settings = {}
+    for name, value in rule.params.items():
+        if name in CIRCUMSTANTIAL:
+            continue
+        if callable(value):
+            if [*inspect.signature(value).parameters] != ["wildcards"]:
+                continue
+            value = value(wildcards)
+        settings[name] = value
+    return Asked.of(name_of(rule), settings, PATHS.results)
+
+
+def told_in_record(rule):
+    """Return a parameter for the script: what the record is to tell."""
+
+    # That of the input keeps it from being a reason to run.
+    def asked(wildcards, input):
+        return asked_of(rule, wildcards).to_json()
+
+    return asked
+
+
+def made_again(rule):
+    """Return an input function that finds no files, but jobs that have to run."""
+
+    def nothing(wildcards):
+        outputs = [apply_wildcards(str(path), wildcards) for path in rule.output]
+        names = dict(rule.output.items())
+        record = record_of(
+            {
+                name: apply_wildcards(str(path), wildcards)
+                for name, path in names.items()
+            }
+        )
+        again = bool(AGREEMENT.missing(name_of(rule), outputs, dict(wildcards.items())))
+        if (
+            record
+            and Path(record).exists()
+            and "params" in map(str, workflow.rerun_triggers)
+        ):
+            differs = AGREEMENT.differing(record, asked_of(rule, wildcards))
+            again = again or bool(differs)
+            told = describe_differing(record, differs)
+            if told and rule.name not in TOLD:
+                TOLD.add(rule.name)
+                logger.info(f"{told}: it is made again.")
+        if again:
+            workflow.dag.forcefiles.update(outputs)
+        return []
+
+    return nothing
+
+
+def disagreements(wildcards, input):
+    """Return which records do not answer what is asked today, and why, in words."""
+    found = {}
+    for record in AGREEMENT.wanted():
+        for one in filter(lambda one: one.is_producer(record), OURS):
+            wildcards = Wildcards(fromdict=one.get_wildcards(record))
+            outputs = [apply_wildcards(str(path), wildcards) for path in one.output]
+            for path in AGREEMENT.missing(
+                name_of(one), outputs, dict(wildcards.items())
+            ):
+                found[path] = f"{path} is missing"
+            asked = asked_of(one, wildcards)
+            if told := describe_differing(record, AGREEMENT.differing(record, asked)):
+                found[record] = told
+    return found
+
+
+OURS = [one for one in workflow.rules if is_ours(one) and one.output]
+for one in OURS:
+    if record_of({name: str(path) for name, path in one.output.items()}):
+        if workflow.is_main_process:
+            one.set_input(agreement=made_again(one))
+        one.set_params(asked=told_in_record(one))
