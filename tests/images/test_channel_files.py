@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.files import find_files
 
 VOXELS = np.random.default_rng(0).integers(0, 255, (2, 11, 6, 5), np.uint8)
@@ -23,7 +23,7 @@ def write(path, section):
 
 
 def read(cell, root, **options):
-    with open_image(cell, root, **options) as image:
+    with open_image(cell, root, Reading(**options)) as image:
         return image.read_sections(0, image.zyx[0])
 
 
@@ -97,7 +97,9 @@ def test_masks_of_classes_become_class_numbers_in_the_order_of_the_list(tmp_path
         er=(slice(2, 5), slice(2, 4)),
         image=(slice(0, 6), slice(0, 5)),
     )
-    with open_image("<c:er,mito,golgi>/a.png", tmp_path, is_labels=True) as labels:
+    with open_image(
+        "<c:er,mito,golgi>/a.png", tmp_path, Reading(is_labels=True)
+    ) as labels:
         classes = labels.read_sections(0, 1)
         absent, overlap = labels.source.warnings()
         assert {path.parent.name for path in labels.files} == {"er", "mito"}
@@ -123,7 +125,7 @@ def test_a_mask_of_a_class_with_several_values_is_refused_by_name(tmp_path):
     masks(tmp_path, er=(slice(0, 2), slice(0, 2)))
     write(tmp_path / "mito" / "a.png", np.arange(30, dtype=np.uint8).reshape(6, 5))
     with (
-        open_image("<c:er,mito>/a.png", tmp_path, is_labels=True) as labels,
+        open_image("<c:er,mito>/a.png", tmp_path, Reading(is_labels=True)) as labels,
         pytest.raises(DataError, match=r"mito/a\.png holds the values 1 to 29"),
     ):
         labels.read_sections(0, 1)

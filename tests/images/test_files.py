@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image, open_masks
+from unetpipe.images import Reading, open_image, open_masks
 from unetpipe.images.files import FORMS, find_files, natural_key
 from unetpipe.storage.volumes import create_volume, write_shard
 
@@ -37,7 +37,7 @@ def sections(tmp_path):
 
 
 def read(cell, root, **options):
-    with open_image(cell, root, **options) as image:
+    with open_image(cell, root, Reading(**options)) as image:
         return image.read_sections(0, image.zyx[0])
 
 
@@ -235,7 +235,7 @@ def hdf5(tmp_path):
 
 @pytest.mark.parametrize("cell", ["a.h5:volumes/raw", "**/*.h5:/volumes/raw"])
 def test_a_dataset_of_hdf5_is_read(hdf5, cell):
-    with open_image(cell, hdf5, num_threads=3) as image:
+    with open_image(cell, hdf5, Reading(num_threads=3)) as image:
         assert image.voxel_size_nm == (40.0, 4.0, 5.0)
         np.testing.assert_array_equal(image.read_sections(3, 9)[0], STACK[3:9])
 

@@ -7,7 +7,7 @@ import tifffile
 import zarr
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.lengths import nm_per_unit
 
 MOVIE = np.random.default_rng(0).integers(0, 60_000, (3, 2, 4, 16, 20), np.uint16)
@@ -56,7 +56,7 @@ def write_zarr(path, data, version, axes="tczyx", chunks=None, **more):
 
 
 def read(path, **options):
-    with open_image(path.name, path.parent, **options) as image:
+    with open_image(path.name, path.parent, Reading(**options)) as image:
         return image, image.read_sections(0, image.zyx[0])
 
 
@@ -152,7 +152,7 @@ def test_metadata_that_do_not_fit_are_refused_in_words(tmp_path, change, message
     (image,) = group.attrs["multiscales"]
     group.attrs["multiscales"] = [image | change]
     with pytest.raises(DataError, match=message):
-        open_image("a.zarr", tmp_path, time=0)
+        open_image("a.zarr", tmp_path, Reading(time=0))
 
 
 @pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])
@@ -204,7 +204,7 @@ def test_hdf5_of_five_axes_is_read_as_the_sheet_says(tmp_path):
         array = file.create_dataset("m/raw", data=MOVIE, chunks=(1, 2, 3, 8, 8))
         array.attrs["element_size_um"] = (0.05, 0.004, 0.004)
     options = {"axes": "tczyx", "time": 2, "channels": ["1"]}
-    with open_image("a.h5:m/raw", tmp_path, **options) as image:
+    with open_image("a.h5:m/raw", tmp_path, Reading(**options)) as image:
         np.testing.assert_array_equal(image.read_sections(1, 3), MOVIE[2, 1:, 1:3])
         assert image.voxel_size_nm == pytest.approx((50, 4, 4))
 
@@ -215,7 +215,7 @@ def test_labels_of_a_movie_may_be_a_movie_too_or_not(tmp_path, shape):
     with h5py.File(tmp_path / "l.h5", "w") as file:
         file["ids"] = ids
     options = {"axes": "tczyx", "time": 2, "is_labels": True}
-    with open_image("l.h5:ids", tmp_path, **options) as labels:
+    with open_image("l.h5:ids", tmp_path, Reading(**options)) as labels:
         found = labels.read_sections(0, 4)[0]
     np.testing.assert_array_equal(found, ids[2] if ids.ndim == 4 else ids)
 

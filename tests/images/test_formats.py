@@ -11,13 +11,13 @@ import pytest
 import zarr
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 
 VOXELS = np.random.default_rng(0).integers(1, 250, (5, 32, 40), np.uint8)
 
 
 def read(cell, root, **options):
-    with open_image(cell, root, **options) as image:
+    with open_image(cell, root, Reading(**options)) as image:
         box = image.read_box(1, 4, slice(3, 30), slice(5, 39))
         whole = image.read_sections(0, image.zyx[0])
         np.testing.assert_array_equal(box, whole[:, 1:4, 3:30, 5:39])

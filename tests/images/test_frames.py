@@ -5,7 +5,7 @@ import pytest
 
 from tests.stages.ctc import drawn_sequence, write, write_sequence
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.files import companions, find_files
 from unetpipe.images.frames import LARGEST_ID, FrameSource, spread_frames
 from unetpipe.ingestion.agreement import compare_numbers
@@ -19,7 +19,7 @@ def root(tmp_path):
 
 def spread(root, labels="01_GT/SEG", image="01", unlabelled=None):
     with open_image(image, root) as frames:
-        found = open_image(labels, root, is_labels=True)
+        found = open_image(labels, root, Reading(is_labels=True))
         return spread_frames(found, frames, unlabelled)
 
 
@@ -137,7 +137,7 @@ def test_the_sparse_gold_frames_of_the_hela_sequences_are_found(real_data):
     expected = {"01": [34, 39, 67], "02": [7, 14, 42, 61, 67]}
     for sequence, sparse in expected.items():
         with open_image(sequence, root) as image:
-            gold = open_image(f"{sequence}_GT/SEG", root, is_labels=True)
+            gold = open_image(f"{sequence}_GT/SEG", root, Reading(is_labels=True))
             source = spread_frames(gold, image, None).source
         assert source.sparse == sparse
         assert len(source.marker_paths()) == 84
@@ -192,6 +192,6 @@ def test_a_number_that_is_the_same_in_all_names_tells_nothing(tmp_path):
         two = f"labelsTr/case_{k:03}.tif"
         with (
             open_image(one, tmp_path) as image,
-            open_image(two, tmp_path, is_labels=True) as labels,
+            open_image(two, tmp_path, Reading(is_labels=True)) as labels,
         ):
             assert compare_numbers(image, labels) == []

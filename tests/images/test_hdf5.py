@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 
 VOXELS = np.random.default_rng(0).integers(1, 255, (5, 32, 40), np.uint8)
 
 
 def read(cell, root, **options):
-    with open_image(cell, root, **options) as image:
+    with open_image(cell, root, Reading(**options)) as image:
         return image.read_sections(0, image.zyx[0])[0]
 
 

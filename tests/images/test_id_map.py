@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.files import find_files
 
 
@@ -25,7 +25,7 @@ def store(folder, table, *, packed=False):
 
 
 def read(cell, folder):
-    with open_image(cell, folder, is_labels=True, axes="zyx") as reader:
+    with open_image(cell, folder, Reading(is_labels=True, axes="zyx")) as reader:
         return reader.read_sections(0, reader.zyx[0])[0]
 
 

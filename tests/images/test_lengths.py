@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.lengths import FoundSize, nm_per_unit
 
 STACK = np.zeros((5, 16, 16), np.uint8)
@@ -98,7 +98,7 @@ def test_imagej_writes_units_of_y_and_z_only_where_they_differ(tmp_path):
 
 def test_frames_of_imagej_are_no_sections_one_unit_apart(tmp_path):
     write_imagej(tmp_path / "a.tif", axes="TYX", unit="um")
-    with open_image("a.tif", tmp_path, time=0) as image:
+    with open_image("a.tif", tmp_path, Reading(time=0)) as image:
         assert image.voxel_size_nm == pytest.approx((100, 100, 100))
         assert image.size_remarks == ()
 

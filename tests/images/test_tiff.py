@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 
 STACK = np.random.default_rng(0).integers(0, 255, (5, 48, 40), np.uint8)
 GREY = {"photometric": "minisblack"}
@@ -49,7 +49,7 @@ FLAVOURS = {
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_every_flavour_reads_the_same_sections(tmp_path, flavour, num_threads):
     FLAVOURS[flavour](tmp_path / "a.tif")
-    with open_image("a.tif", tmp_path, num_threads=num_threads) as image:
+    with open_image("a.tif", tmp_path, Reading(num_threads=num_threads)) as image:
         assert image.shape == (1, *STACK.shape)
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image.read_sections(0, 5)[0], STACK)
@@ -101,7 +101,7 @@ def test_channels_of_ome_and_imagej_come_first(tmp_path):
     tifffile.imwrite(tmp_path / "ij.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
     tifffile.imwrite(tmp_path / "ome.tif", stack, ome=True, metadata={"axes": "ZCYX"})
     for name in ("ij.tif", "ome.tif"):
-        with open_image(name, tmp_path, num_threads=2) as image:
+        with open_image(name, tmp_path, Reading(num_threads=2)) as image:
             assert image.shape == (2, 3, 20, 24)
             np.testing.assert_array_equal(
                 image.read_sections(0, 3), stack.transpose(1, 0, 2, 3)
@@ -112,7 +112,7 @@ def test_the_sheet_can_turn_time_into_sections(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata={"axes": "TYX"})
     with pytest.raises(DataError, match="write axes zyx"):
         open_image("a.tif", tmp_path)
-    with open_image("a.tif", tmp_path, axes="zyx") as image:
+    with open_image("a.tif", tmp_path, Reading(axes="zyx")) as image:
         np.testing.assert_array_equal(image.read_sections(0, 5)[0], STACK)
 
 
@@ -138,7 +138,7 @@ def test_a_colour_image_has_three_channels_unless_it_is_grey(tmp_path):
         )
     with open_image("grey.tif", tmp_path) as image:
         assert image.shape == (1, 1, 20, 24)
-    with open_image("grey.tif", tmp_path, axes="yxc") as image:
+    with open_image("grey.tif", tmp_path, Reading(axes="yxc")) as image:
         assert image.shape == (3, 1, 20, 24)
 
 
@@ -147,7 +147,7 @@ def test_four_sections_that_a_writer_took_for_colours_are_asked_about(tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", STACK[:4], photometric=None)
     with pytest.raises(DataError, match="zyx for sections"):
         open_image("a.tif", tmp_path)
-    with open_image("a.tif", tmp_path, axes="zyx") as image:
+    with open_image("a.tif", tmp_path, Reading(axes="zyx")) as image:
         np.testing.assert_array_equal(image.read_sections(0, 4)[0], STACK[:4])
 
 

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.tiff import TiffSource
 
 VOXELS = np.random.default_rng(0).integers(1, 255, (2, 5, 48, 40), np.uint8)
@@ -47,7 +47,7 @@ def write_set(folder, voxels, place, **options):
 
 
 def read(cell, root, **options):
-    with open_image(cell, root, **options) as image:
+    with open_image(cell, root, Reading(**options)) as image:
         return image.read_sections(0, image.zyx[0]), [p.name for p in image.files]
 
 
@@ -216,7 +216,7 @@ def test_a_box_holds_what_the_whole_holds(tmp_path, layout, how, num_threads):
             for page in [voxels] if how == "series" else voxels:
                 writer.write(page, photometric="minisblack", **options)
         voxels = voxels[None]
-    with open_image("a.tif", tmp_path, num_threads=num_threads) as image:
+    with open_image("a.tif", tmp_path, Reading(num_threads=num_threads)) as image:
         last = image.zyx[0]
         box = image.read_box(last // 2, last, slice(13, 50), slice(20, 77))
         np.testing.assert_array_equal(box, voxels[:, last // 2 :, 13:50, 20:77])

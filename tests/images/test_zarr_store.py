@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.zarr_store import ZarrSource
 
 VOXELS = np.random.default_rng(0).integers(1, 255, (4, 64, 80), np.uint8)
@@ -25,7 +25,7 @@ def write_image(path, voxels, axes="zyx", zarr_format=2, **options):
 
 
 def read(cell, root, **options):
-    with open_image(cell, root, **options) as image:
+    with open_image(cell, root, Reading(**options)) as image:
         return image.read_sections(0, image.zyx[0]), image
 
 

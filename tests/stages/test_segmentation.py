@@ -19,7 +19,7 @@ from tests.stages.segmented import (
     store_prediction,
 )
 from unetpipe.errors import ConfigError, IntegrityError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.passes import ARITHMETIC
@@ -350,7 +350,7 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(tmp_path, connectivit
 def test_neurons_cut_into_blocks_are_the_same_neurons(real_data, tmp_path):
     root = real_data / "fib25-medulla"
     cell = "training_sample2/groundtruth.h5.gz:stack->transforms"
-    with open_image(cell, root, is_labels=True, axes="zyx") as reader:
+    with open_image(cell, root, Reading(is_labels=True, axes="zyx")) as reader:
         labels = reader.read_sections(0, reader.zyx[0])[0]
     probability = np.where(separate_touching(labels) > 0, 200, 50).astype(np.uint8)
     predicted = store_prediction(tmp_path / "p", probability[None], (64, 128, 128))

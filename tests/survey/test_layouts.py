@@ -21,7 +21,7 @@ from tests.survey.strangers import (
     write_vessels,
 )
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.survey.counts import count_labels
 from unetpipe.survey.understanding import understand
 
@@ -107,7 +107,7 @@ def test_a_folder_a_class_is_said_and_joined(tmp_path):
     assert (
         "class_names: [none, mito, nucleus, vesicle]" in found.write("m", "f", "s")[1]
     )
-    with open_image(cell.format(0), tmp_path, is_labels=True) as labels:
+    with open_image(cell.format(0), tmp_path, Reading(is_labels=True)) as labels:
         classes = labels.read_sections(0, 1)[0, 0]
         for number, name in enumerate(("mito", "nucleus", "vesicle"), 1):
             with open_image(f"em/{name}/a0.png", tmp_path) as mask:

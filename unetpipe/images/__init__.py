@@ -6,6 +6,6 @@
                       --axes---> ImageReader (c, z, y, x)
 """
 
-from unetpipe.images.reader import ImageReader, open_image, open_masks
+from unetpipe.images.reader import ImageReader, Reading, open_image, open_masks
 
-__all__ = ["ImageReader", "open_image", "open_masks"]
+__all__ = ["ImageReader", "Reading", "open_image", "open_masks"]

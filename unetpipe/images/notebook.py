@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unetpipe.images.reader import ImageReader
+from unetpipe.images.reader import ImageReader, Reading
 from unetpipe.images.reader import open_image as open_cell_of_sheet
 
 
@@ -54,12 +54,7 @@ def open_image(
     ...     image.dask.shape, int(image.dask[0, 1, 2, 3].compute())
     ((1, 2, 3, 4), 23)
     """
-    return open_cell_of_sheet(
-        str(path),
-        Path(),
-        axes=axes,
-        time=time,
-        channels=channels,
-        level=level,
-        num_threads=num_threads,
+    how = Reading(
+        axes=axes, time=time, channels=channels, level=level, num_threads=num_threads
     )
+    return open_cell_of_sheet(str(path), Path(), how)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images import ImageReader, open_image
+from unetpipe.images import ImageReader, Reading, open_image
 from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.skipping import tiles_in_mask
 
@@ -31,7 +31,7 @@ def read_mask(cell: str, grids: TileGrids) -> NDArray[np.bool_]:
         If the mask is not there, does not fit the volume, or holds nothing.
     """
     try:
-        with open_image(cell, Path(), is_labels=True) as reader:
+        with open_image(cell, Path(), Reading(is_labels=True)) as reader:
             kept = tiles_in_mask(_sections(reader), reader.zyx, grids)
     except DataError as error:
         raise DataError(f"prediction.mask {cell}: {error}") from error

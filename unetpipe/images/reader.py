@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -343,26 +344,12 @@ class ImageReader:
         return used
 
 
-def open_image(
-    cell: str,
-    root: Path,
-    *,
-    axes: str = "",
-    time: int | None = None,
-    channels: Sequence[str] = (),
-    level: int = 0,
-    is_labels: bool = False,
-    has_palette: bool = False,
-    num_threads: int = 1,
-) -> ImageReader:
-    """Open what a cell of the sheet names; see ``images.cells.open_cell``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How an image is to be read, as its row of the sheet says.
 
-    Parameters
+    Attributes
     ----------
-    cell : str
-        Of the sheet.
-    root : Path
-        Folder of the originals.
     axes : str
         What the sheet says about the axes; empty: what the file says.
     time : int, optional
@@ -379,53 +366,87 @@ def open_image(
         With ``is_labels``: colours are wanted instead, those of a palette too.
     num_threads : int
         Sections that are decoded at once.
+    """
+
+    axes: str = ""
+    time: int | None = None
+    channels: Sequence[str] = ()
+    level: int = 0
+    is_labels: bool = False
+    has_palette: bool = False
+    num_threads: int = 1
+
+
+def open_image(cell: str, root: Path, how: Reading = Reading()) -> ImageReader:
+    """Open what a cell of the sheet names; see ``images.cells.open_cell``.
+
+    Parameters
+    ----------
+    cell : str
+        Of the sheet.
+    root : Path
+        Folder of the originals.
+    how : Reading
+        What the sheet says of it.
 
     Raises
     ------
     DataError
         If it is not there, cannot be read, or its axes are unclear.
     """
-    colours = has_palette if is_labels else None
+    source = _open_source(cell, root, how)
     try:
-        source = open_cell(cell, root, colours=colours, level=level)
-    except DataError:
-        if not (is_labels and level):
-            raise
-        source = open_cell(cell, root, colours=colours)
-    try:
-        if is_labels:
+        axes, time = how.axes, how.time
+        if how.is_labels:
             axes = _axes_of_labels(axes, len(source.shape))
-        if is_labels and _count_times(source, axes) == 1:
-            time = None
+            time = None if _count_times(source, axes) == 1 else time
         if isinstance(source, ChannelFiles):
-            axes = source.complete(axes) if axes else ""
-            if is_labels:
-                source, axes = ClassFiles(source), axes.removeprefix("c")
-            elif len(source.names) < len(source.listed):
-                raise DataError(
-                    f"{cell!r} lists {len(source.listed)} channels, but there are "
-                    f"files of {', '.join(source.names)} alone; add the others, or "
-                    "list less"
-                )
+            source, axes = _join_channels(source, cell, axes, how)
         if axes and "z" not in axes and isinstance(source, SequenceSource):
             axes = f"z{axes}"
         name = str(source.files[0])
         plan = interpret_axes(source.shape, source.axes, axes, name, time)
-        plan = choose_channels(plan, channels, source.channel_names, name)
-        if source.is_unwritten and not is_labels:
+        plan = choose_channels(plan, how.channels, source.channel_names, name)
+        if source.is_unwritten and not how.is_labels:
             raise DataError(
                 f"{name} holds no voxels: none of its chunks is there under the names "
                 "that its metadata give; copy the whole store, with all folders, or "
                 "write it again"
             )
         return ImageReader(
-            *(source, plan, num_threads),
-            keep_colours=has_palette,
-            is_labels=is_labels and not has_palette,
+            *(source, plan, how.num_threads),
+            keep_colours=how.has_palette,
+            is_labels=how.is_labels and not how.has_palette,
         )
     except BaseException:
         source.close()
         raise
+
+
+def _open_source(cell: str, root: Path, how: Reading) -> ImageSource:
+    """Open the file; labels may lie at the scale of the image's level alone."""
+    colours = how.has_palette if how.is_labels else None
+    try:
+        return open_cell(cell, root, colours=colours, level=how.level)
+    except DataError:
+        if not (how.is_labels and how.level):
+            raise
+        return open_cell(cell, root, colours=colours)
+
+
+def _join_channels(
+    source: ChannelFiles, cell: str, axes: str, how: Reading
+) -> tuple[ImageSource, str]:
+    """Return files of channels as one image, or as one map of classes, and its axes."""
+    axes = source.complete(axes) if axes else ""
+    if how.is_labels:
+        return ClassFiles(source), axes.removeprefix("c")
+    if len(source.names) < len(source.listed):
+        raise DataError(
+            f"{cell!r} lists {len(source.listed)} channels, but there are files of "
+            f"{', '.join(source.names)} alone; add the others, or list less"
+        )
+    return source, axes
 
 
 def _axes_of_labels(axes: str, num_axes: int) -> str:

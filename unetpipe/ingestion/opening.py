@@ -8,7 +8,7 @@ from math import isclose
 from pathlib import Path
 
 from unetpipe.config.sheet import Row
-from unetpipe.images import ImageReader, open_image, open_masks
+from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.frames import spread_frames
 from unetpipe.ingestion.agreement import (
     check_alike,
@@ -32,15 +32,14 @@ def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
     DataError
         If it is not there, cannot be read, or has voxels of a kind that is not kept.
     """
-    image = open_image(
-        row.image,
-        root,
+    how = Reading(
         axes=row.axes,
         time=row.time,
         channels=row.channels,
         level=row.level,
         num_threads=_num_threads(),
     )
+    image = open_image(row.image, root, how)
     stack.enter_context(image)
     check_image_dtype(image)
     return image
@@ -68,9 +67,7 @@ def open_originals(
             if row.label_kind == "masks":
                 labels = open_masks(row.labels, root, num_threads=threads)
             else:
-                labels = open_image(
-                    row.labels,
-                    root,
+                how = Reading(
                     axes=row.axes,
                     time=row.time,
                     level=row.level,
@@ -78,6 +75,7 @@ def open_originals(
                     has_palette=has_colours,
                     num_threads=threads,
                 )
+                labels = open_image(row.labels, root, how)
             stack.enter_context(labels)
             if image is not None:
                 labels = spread_frames(labels, image, row.unlabelled)

@@ -19,7 +19,7 @@ import numpy as np
 from unetpipe.config import Config, NetworkConfig, TrainingConfig
 from unetpipe.config.sheet import Row
 from unetpipe.errors import UnetpipeError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.probe import Probe
@@ -359,13 +359,8 @@ def _from_record(ingest: IngestedVolume) -> Volume:
 
 def _from_header(row: Row, root: Path) -> Volume:
     """Return what a file's header says; its voxels are not read."""
-    with open_image(
-        *(row.image, root),
-        axes=row.axes,
-        time=row.time,
-        channels=row.channels,
-        level=row.level,
-    ) as image:
+    how = Reading(axes=row.axes, time=row.time, channels=row.channels, level=row.level)
+    with open_image(row.image, root, how) as image:
         return Volume(
             row.volume,
             image.zyx,

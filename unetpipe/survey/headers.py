@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.images.cells import open_cell
 from unetpipe.images.lengths import VoxelSize
 from unetpipe.ingestion.agreement import check_image_dtype
@@ -153,7 +153,7 @@ def correlate_sections(
         return None
     chosen = np.unique(np.linspace(0, len(pairs) - 1, COMPARED // 2).astype(int))
     found = []
-    with open_image(cell, root, axes=axes) as image:
+    with open_image(cell, root, Reading(axes=axes)) as image:
         for k in chosen.tolist():
             one, two = image.read_sections(pairs[k], pairs[k] + 2)[0]
             found.append(_correlate(_shrink(one), _shrink(two)))
@@ -161,7 +161,7 @@ def correlate_sections(
 
 
 def _read(cell: str, root: Path, axes: str, time: int | None) -> Header:
-    with open_image(cell, root, axes=axes, time=time) as image:
+    with open_image(cell, root, Reading(axes=axes, time=time)) as image:
         check_image_dtype(image)
         length = dict(zip("czyx", image.shape, strict=True))
         letters = "".join(

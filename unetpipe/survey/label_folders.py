@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images import open_image
+from unetpipe.images import Reading, open_image
 from unetpipe.survey.cells import write_cell
 from unetpipe.survey.names import ANNOTATORS, Name, read_name, words_of
 from unetpipe.survey.pairs import list_briefly
@@ -281,7 +281,7 @@ def _some(names: Sequence[Name]) -> list[Name]:
 def _read(name: Name, root: Path) -> NDArray[Any] | None:
     """Return the first section, or None where it cannot be read, or has colours."""
     try:
-        with open_image(write_cell(name.path), root, is_labels=True) as image:
+        with open_image(write_cell(name.path), root, Reading(is_labels=True)) as image:
             if image.shape[0] > 1 or image.zyx[0] > 1:
                 return None
             section: NDArray[Any] = image.read_sections(0, 1)[0, 0]

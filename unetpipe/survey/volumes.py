@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images import ImageReader, open_image, open_masks
+from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.contents import HDF5_ENDINGS
@@ -106,14 +106,13 @@ def open_labels(volume: Found, root: Path, *, colours: bool = False) -> ImageRea
     """
     if volume.kind == "masks":
         return open_masks(volume.labels, root)
-    return open_image(
-        volume.labels,
-        root,
+    how = Reading(
         axes=volume.header.axes,
         time=volume.time,
         is_labels=True,
         has_palette=colours,
     )
+    return open_image(volume.labels, root, how)
 
 
 def _expand(candidates: Iterable[Candidate], root: Path) -> list[Candidate]:
