@@ -45,7 +45,9 @@ rule ingest_part:
         mem_mb=grows(4000),
         runtime=grows(240),
     params:
-        row=by_name(RUNS.cells_of_volume),
+        # The cells decide what is stored; a role of the row is a parameter of no run.
+        cells=by_name(RUNS.cells_of_volume),
+        row=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume)[0],
         originals=by_name(RUNS.local_originals),
         ingest=RUNS.section("ingest"),
         folder=PATHS.ingested_parts,
