@@ -5,6 +5,7 @@ from typing import Any
 
 import zarr
 
+from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Zyx, as_zyx
 
@@ -45,7 +46,7 @@ def create_levels(path: Path) -> None:
 
     Chunks and shards are those of level 0. Levels that are there already stay.
     """
-    group = zarr.open_group(path, mode="r+")
+    group = zarr.open_group(DiskStore(path), mode="r+")
     array = open_volume(path)
     for level, factor in enumerate(read_factors(path), start=1):
         lengths = zip(array.shape[-3:], factor, strict=True)

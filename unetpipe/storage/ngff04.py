@@ -18,6 +18,7 @@ from unetpipe.records.receipts import FilesReceipt
 from unetpipe.runtime.background import named
 from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.progress import track
+from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.receipts import differing_file, receipt_path
 from unetpipe.storage.volumes import read_roi, shard_shape
 from unetpipe.tiling.boxes import Roi, as_zyx, grid_cell, iterate_grid, whole_volume
@@ -48,7 +49,7 @@ def copy_store(
     about = read_description(source)
     datasets = about["multiscales"][0]["datasets"]
     chosen = choose_levels(source, levels)
-    group = zarr.open_group(target, mode="a", zarr_format=2)
+    group = zarr.open_group(DiskStore(target), mode="a", zarr_format=2)
     for number, level in enumerate(chosen):
         array = zarr.open_array(source / datasets[level]["path"], mode="r")
         copy = _open_copy(group, str(number), array)
@@ -64,7 +65,7 @@ def choose_levels(source: Path, levels: Sequence[int]) -> list[int]:
 
 def copy_labels_group(target: Path, names: Sequence[str]) -> Path:
     """Create the ``labels`` group of a copy and return its folder."""
-    group = zarr.open_group(target / "labels", mode="a", zarr_format=2)
+    group = zarr.open_group(DiskStore(target / "labels"), mode="a", zarr_format=2)
     group.attrs.update({"labels": list(names)})
     return target / "labels"
 

@@ -28,6 +28,7 @@ from zarr.storage import LocalStore
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import enough_disk
+from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.ngff import (
     Channel,
     Rgba,
@@ -93,7 +94,7 @@ def create_volume(
         shown = None if channels is None else tuple(map(_as_channel, channels))
         about = describe_image(name, voxel_size_nm, dtype=dtype, channels=shown)
     with enough_disk(path, "the empty store"):
-        group = zarr.create_group(path, zarr_format=3)
+        group = zarr.create_group(DiskStore(path), zarr_format=3)
         group.attrs.update({"ome": about, "unetpipe": {}})
         count = () if channels is None else (len(channels),)
         single = () if channels is None else (1,)
@@ -114,7 +115,7 @@ def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
 
     Each name is then created inside it with ``create_volume(..., is_labels=True)``.
     """
-    group = zarr.open_group(path, mode="r+").create_group("labels")
+    group = zarr.open_group(DiskStore(path), mode="r+").create_group("labels")
     group.attrs.update({"ome": describe_labels_group(names)})
     return path / "labels"
 

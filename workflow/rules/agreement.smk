@@ -39,6 +39,18 @@ def asked_of(rule, wildcards):
     return Asked.of(name_of(rule), settings, PATHS.results)
 
 
+def differing(record, asked):
+    """Return what was asked otherwise of a record; say once if some cannot tell."""
+    found = AGREEMENT.differing(record, asked)
+    if AGREEMENT.silent and workflow.is_main_process and "silent" not in TOLD:
+        TOLD.add("silent")
+        logger.warning(
+            f"{record} is of a version that did not note what was asked of it: it, and "
+            "any like it, is compared by Snakemake's notes only."
+        )
+    return found
+
+
 def told_in_record(rule):
     """Return a parameter for the script: what the record is to tell."""
 
@@ -67,7 +79,7 @@ def made_again(rule):
             and Path(record).exists()
             and "params" in map(str, workflow.rerun_triggers)
         ):
-            differs = AGREEMENT.differing(record, asked_of(rule, wildcards))
+            differs = differing(record, asked_of(rule, wildcards))
             again = again or bool(differs)
             told = describe_differing(record, differs)
             if told and rule.name not in TOLD:
@@ -92,7 +104,7 @@ def disagreements(wildcards, input):
             ):
                 found[path] = f"{path} is missing"
             asked = asked_of(one, wildcards)
-            if told := describe_differing(record, AGREEMENT.differing(record, asked)):
+            if told := describe_differing(record, differing(record, asked)):
                 found[record] = told
     return found
 
