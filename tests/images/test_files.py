@@ -140,7 +140,9 @@ def test_a_file_of_an_unknown_kind_is_refused(sections):
 
 def test_a_packed_file_is_to_be_unpacked(tmp_path):
     (tmp_path / "a.tif.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.tif\.gz, which is packed; unpack it"):
+    with pytest.raises(
+        DataError, match=r"a\.tif\.gz is packed, which is not read; unpack it"
+    ):
         open_image("a.tif.gz", tmp_path)
 
 

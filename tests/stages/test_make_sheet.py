@@ -413,7 +413,7 @@ def test_without_labels_everything_is_predicted_and_what_is_missing_is_said(
     assert "next: annotate some sections" in made.printed
     assert "snakemake plan" not in made.printed
     assert "# trained: results/old/unet" in made.text
-    assert "1 .czi file cannot be read: convert to OME-TIFF" in made.printed
+    assert "1 .czi file cannot be read: convert it to OME-TIFF" in made.printed
 
 
 def test_empty_and_unfit_labels_do_not_teach(make, folder):

@@ -5,12 +5,18 @@ from pathlib import Path
 
 from unetpipe.errors import DataError
 from unetpipe.images.channel_files import open_channel_files
+from unetpipe.images.endings import (
+    CONVERTED,
+    HDF5,
+    IMAGES,
+    PICTURES,
+    SECTIONS,
+    TIFF,
+    ZIPPED_ZARR,
+)
 from unetpipe.images.files import (
     FILE_AXIS,
     HDF5_CELL,
-    PICTURE_SUFFIXES,
-    SECTION_SUFFIXES,
-    TIFF_SUFFIXES,
     find_files,
     first_found,
     is_zarr,
@@ -18,7 +24,7 @@ from unetpipe.images.files import (
     sections_of,
     without_hidden,
 )
-from unetpipe.images.formats import CONVERTED, OPENERS, opener_of
+from unetpipe.images.formats import opener_of
 from unetpipe.images.hdf5 import Hdf5Source
 from unetpipe.images.id_map import MappedSource
 from unetpipe.images.mask_files import MaskFiles
@@ -28,8 +34,6 @@ from unetpipe.images.tiff import open_tiff
 from unetpipe.images.zarr_store import ZarrSource, is_zipped_zarr
 
 LOOKED_AT = 2000  # files of a large folder, for the message that nothing was found
-ZIPPED = (".zip", ".ozx")
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 MAPPED_TO = "->"  # between the dataset of fragments and the table of their objects
 
 
@@ -64,7 +68,7 @@ def open_cell(
         raise _not_found(cell, root)
     if FILE_AXIS.search(found[1]):
         return open_channel_files(found[0], found[1], colours=colours)
-    if level and (path := found[0][0]).suffix.lower() in TIFF_SUFFIXES:
+    if level and (path := found[0][0]).suffix.lower() in TIFF:
         return open_tiff(path, colours=bool(colours), level=level)
     if level and is_zarr(path):
         return ZarrSource(path, level=level)
@@ -87,7 +91,7 @@ def open_mask_files(cell: str, root: Path) -> MaskFiles:
     files = find_files(cell, root)
     if not files:
         raise _not_found(cell, root)
-    wrong = [p for p in files if p.suffix.lower() not in SECTION_SUFFIXES or p.is_dir()]
+    wrong = [p for p in files if p.suffix.lower() not in SECTIONS or p.is_dir()]
     if wrong:
         raise DataError(
             f"{cell!r} names {wrong[0]}{_and_more(wrong)}, which is no mask; with "
@@ -99,8 +103,7 @@ def open_mask_files(cell: str, root: Path) -> MaskFiles:
 def _not_found(cell: str, root: Path) -> DataError:
     """Return an error that names what is there instead."""
     some = islice(root.rglob("*"), LOOKED_AT)
-    readable = {*TIFF_SUFFIXES, *SECTION_SUFFIXES, *HDF5_SUFFIXES, ".gz", *ZIPPED}
-    readable |= {*PICTURE_SUFFIXES, *OPENERS, *CONVERTED}
+    readable = {*IMAGES, *HDF5, *CONVERTED}
     files = (p for p in without_hidden(some, root) if p.suffix.lower() in readable)
     near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")
@@ -121,17 +124,15 @@ def _open(
         return _open_sections(sections_of(path), cell, colours)
     if len(paths) == 1 and not dataset and (opener := opener_of(path)):
         return opener(path)
-    if len(paths) == 1 and path.suffix.lower() in ZIPPED and is_zipped_zarr(path):
+    if len(paths) == 1 and path.suffix.lower() in ZIPPED_ZARR and is_zipped_zarr(path):
         return ZarrSource(path)
     if len(paths) == 1 and HDF5_CELL.match(path.name):
         return _open_hdf5(path, dataset)
-    if len(paths) == 1 and path.suffix.lower() in TIFF_SUFFIXES:
+    if len(paths) == 1 and path.suffix.lower() in TIFF:
         return open_tiff(path, colours=bool(colours))
-    if path.suffix.lower() in (".gz", ".zip", ".tar"):
-        raise DataError(
-            f"{cell!r} names {path}, which is packed; unpack it, or give it as `source`"
-        )
-    known = (*SECTION_SUFFIXES, *PICTURE_SUFFIXES)
+    if path.suffix.lower() in CONVERTED:
+        raise _foreign(path.suffix.lower(), path)
+    known = (*SECTIONS, *PICTURES)
     wrong = [p for p in paths if p.suffix.lower() not in known or p.is_dir()]
     if wrong:
         raise DataError(
@@ -142,20 +143,22 @@ def _open(
     return _open_sections(paths, cell, colours)
 
 
+def _foreign(ending: str, path: Path) -> DataError:
+    kind, advice = CONVERTED[ending]
+    return DataError(f"{path} is {kind}, which is not read; {advice}")
+
+
 def _refuse_n5(path: Path) -> None:
     """Say of N5 that it is to be converted: it looks like a folder of nothing."""
     for folder in (path, *list(path.parents)[:2]):
         about = folder / "attributes.json"
         if folder.suffix == ".n5" or (about.is_file() and '"n5"' in about.read_text()):
-            raise DataError(
-                f"{path} is N5, which is not read; convert it to OME-Zarr (n5-zarr of "
-                "Fiji, or tensorstore)"
-            )
+            raise _foreign(".n5", path)
 
 
 def _open_sections(paths: list[Path], cell: str, colours: bool | None) -> ImageSource:
     """Open files of one section each, or all files of one OME-TIFF."""
-    if len(paths) > 1 and paths[0].suffix.lower() in TIFF_SUFFIXES:
+    if len(paths) > 1 and paths[0].suffix.lower() in TIFF:
         first = open_tiff(paths[0], colours=bool(colours))
         if len(first.files) > 1:
             named, members = (

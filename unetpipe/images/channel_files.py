@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
+from unetpipe.images.endings import SECTIONS
 from unetpipe.images.files import (
     FILE_AXIS,
-    SECTION_SUFFIXES,
     listed_channels,
     name_pattern,
     natural_key,
@@ -176,7 +176,7 @@ def open_channel_files(
         If a channel lacks a section, two files have the same place, or files are not
         alike.
     """
-    wrong = [path for path in paths if path.suffix.lower() not in SECTION_SUFFIXES]
+    wrong = [path for path in paths if path.suffix.lower() not in SECTIONS]
     if wrong:
         raise DataError(
             f"{cell!r} names {wrong[0]}; files of channels or sections are TIFF or PNG"

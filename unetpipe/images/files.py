@@ -9,17 +9,11 @@ from unicodedata import normalize
 
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.images.archive_kind import archive_kind
+from unetpipe.images.endings import PICTURES, SECTIONS
 
 SourceKind = Literal["phantom", "url", "archive", "folder"]
 PHANTOM = "phantom:cells"
 PROTOCOLS = ("http", "https")
-SECTION_SUFFIXES = (".png", ".tif", ".tiff")
-# Slides, microscopes and large files are TIFF by other names.
-TIFF_SUFFIXES = (
-    *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".scn", ".ndpi", ".qptiff"),
-    *(".bif", ".lsm", ".stk"),
-)
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".gif")  # sections, where are no others
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf|ims)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 
@@ -207,7 +201,7 @@ def sections_of(folder: Path) -> list[Path]:
     files = [
         path
         for path in without_hidden(folder.iterdir(), folder)
-        if path.suffix.lower() in SECTION_SUFFIXES and not path.is_dir()
+        if path.suffix.lower() in SECTIONS and not path.is_dir()
     ]
     for path in files:
         check_link(path)
@@ -215,7 +209,7 @@ def sections_of(folder: Path) -> list[Path]:
         files = [
             path
             for path in without_hidden(folder.iterdir(), folder)
-            if path.suffix.lower() in PICTURE_SUFFIXES
+            if path.suffix.lower() in PICTURES
         ]
     kinds = sorted({path.suffix.lower() for path in files})
     if len(kinds) > 1:

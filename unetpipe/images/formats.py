@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images.array_source import ArraySource, load_library, refuse_damaged
 from unetpipe.images.axes import Index
+from unetpipe.images.endings import IMARIS, MRC, NIFTI, NRRD
 from unetpipe.images.lengths import FoundSize, Lengths
 from unetpipe.images.source import ImageSource
 
@@ -220,40 +221,16 @@ def _text(value: Any) -> str:
 
 
 OPENERS: dict[str, Callable[[Path], ImageSource]] = {
-    **dict.fromkeys((".nii", ".nii.gz"), open_nifti),
-    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".st", ".map"), open_mrc),
-    ".nrrd": open_nrrd,
-    ".ims": ImarisSource,
+    **dict.fromkeys(NIFTI, open_nifti),
+    **dict.fromkeys(MRC, open_mrc),
+    **dict.fromkeys(NRRD, open_nrrd),
+    **dict.fromkeys(IMARIS, ImarisSource),
 }
 """Ending of a file's name -> what opens it."""
 
-CONVERTED = {
-    ".czi": "Zeiss CZI",
-    ".nd2": "Nikon ND2",
-    ".lif": "Leica LIF",
-    ".oib": "Olympus OIB",
-    ".oif": "Olympus OIF",
-    ".vsi": "Olympus VSI",
-    ".dm3": "Gatan DM3",
-    ".dm4": "Gatan DM4",
-}
-
 
 def opener_of(path: Path) -> Callable[[Path], ImageSource] | None:
-    """Return what opens a file by the ending of its name, or None.
-
-    Raises
-    ------
-    DataError
-        If the format must be converted: how.
-    """
+    """Return what opens a file by the ending of its name, or None."""
     name = path.name.lower()
-    for ending, opener in OPENERS.items():
-        if name.endswith(ending):
-            return opener
-    if kind := CONVERTED.get(path.suffix.lower()):
-        raise DataError(
-            f"{path} is {kind}, which is not read; convert it to OME-TIFF or OME-Zarr, "
-            "with Fiji (Bio-Formats) or bioformats2raw"
-        )
-    return None
+    found = (opener for ending, opener in OPENERS.items() if name.endswith(ending))
+    return next(found, None)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
-from unetpipe.images.files import PICTURE_SUFFIXES, numbers_of
+from unetpipe.images.endings import PICTURES
+from unetpipe.images.files import numbers_of
 from unetpipe.images.pictures import PictureSource
 from unetpipe.images.png import PngSource
 from unetpipe.images.source import ImageSource
@@ -150,7 +151,7 @@ def open_section(path: Path, *, colours: bool | None = None) -> ImageSource:
     """
     if path.suffix.lower() == ".png":
         return PngSource(path, colours=colours is not False)
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in PICTURES:
         return PictureSource(path)
     source = open_tiff(path, colours=bool(colours))
     if len(source.shape) > 2 and "z" in source.axes.replace("q", "z").replace("i", "z"):

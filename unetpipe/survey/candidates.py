@@ -22,7 +22,7 @@ def make_candidates(
     Parameters
     ----------
     paths : iterable of str
-        TIFF, PNG, or a cell of a store.
+        Files of one image each, or a cell of a store.
     root : Path
         Folder of the originals.
     images : str

@@ -4,27 +4,24 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from os import walk
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from unetpipe.errors import DataError
-from unetpipe.images.files import SECTION_SUFFIXES, is_zarr, natural_key
+from unetpipe.images.endings import (
+    CONVERTED,
+    HDF5,
+    IMAGES,
+    PICTURES,
+    ZIPPED_ZARR,
+)
+from unetpipe.images.files import is_zarr, natural_key
 from unetpipe.images.hdf5 import list_datasets
+from unetpipe.images.zarr_store import is_zipped_zarr
 from unetpipe.survey.names import read_name
 
-HDF5_ENDINGS = tuple(
-    f"{suffix}{packed}" for suffix in (".h5", ".hdf5", ".hdf") for packed in ("", ".gz")
-)
-# Images that need another program first, and what it is to write.
-CONVERTED = {
-    **dict.fromkeys((".czi", ".nd2", ".lif", ".lsm", ".oib", ".vsi"), "OME-TIFF"),
-    **dict.fromkeys((".jpg", ".jpeg", ".bmp", ".gif", ".npy"), "TIFF or PNG"),
-    **dict.fromkeys((".nii", ".nii.gz", ".mrc", ".rec", ".nrrd"), "TIFF"),
-    **dict.fromkeys((".ims", ".n5"), "OME-Zarr"),
-    **dict.fromkeys((".zip", ".tar", ".tgz"), "a folder: unpack it"),
-}
-# A table of a piece's object has two columns.
+# A table of a fragment's object has two columns.
 TABLE_COLUMNS = 2
 
 
@@ -51,7 +48,7 @@ class Contents:
     Attributes
     ----------
     files : list of str
-        TIFF and PNG.
+        Of one image each: TIFF, PNG, JPEG, NIfTI, MRC, NRRD, Imaris, zipped OME-Zarr.
     stores : list of str
         OME-Zarr folders.
     hdf5 : list of str
@@ -106,7 +103,8 @@ def list_contents(folder: Path) -> Contents:
         raise DataError(
             f"{folder} is one OME-Zarr; name the folder that holds it, {folder.parent}"
         )
-    found.notes = [_say(*item) for item in sorted(others.items())]
+    found.files, previews = _without_previews(found.files)
+    found.notes = [*(_say(*item) for item in sorted(others.items())), *previews]
     if found.fields:
         wells = {(item.path.split("/")[0], item.well) for item in found.fields}
         found.notes.append(
@@ -117,7 +115,7 @@ def list_contents(folder: Path) -> Contents:
     if not (found.files or found.stores or found.hdf5 or found.fields):
         more = f"; {'; '.join(found.notes)}" if found.notes else ""
         raise DataError(
-            f"{folder} holds no TIFF, PNG, HDF5 or OME-Zarr{more}; name the folder "
+            f"{folder} holds no TIFF, PNG, HDF5, OME-Zarr or other image that is read{more}; name the folder "
             "that holds the images"
         )
     return found
@@ -188,14 +186,39 @@ def _is_n5(place: Path) -> bool:
 def _sort(found: Contents, others: Counter[str], place: Path, path: str) -> None:
     """Put a file where it belongs by its ending."""
     ending = place.name.lower()
-    if ending.endswith(SECTION_SUFFIXES):
-        found.files.append(path)
-    elif ending.endswith(HDF5_ENDINGS):
-        found.hdf5.append(path)
-    elif ending.endswith(".roi") or (ending.endswith(".zip") and _holds_rois(place)):
+    if ending.endswith(".roi") or (ending.endswith(".zip") and _holds_rois(place)):
         others[ROI] += 1
-    else:
-        others.update(e for e in CONVERTED if ending.endswith(e))
+    elif ending.endswith(HDF5):
+        found.hdf5.append(path)
+    elif ending.endswith(IMAGES) and not _is_archive(place):
+        found.files.append(path)
+    elif place.suffix.lower() in CONVERTED:
+        others[place.suffix.lower()] += 1
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ZIPPED_ZARR) and not is_zipped_zarr(path)
+
+
+def _without_previews(files: list[str]) -> tuple[list[str], list[str]]:
+    """Leave out a picture beside a file of its name that is none, and say so."""
+    whole = {
+        PurePosixPath(path).with_suffix("")
+        for path in files
+        if not path.lower().endswith(PICTURES)
+    }
+    kept = [
+        path
+        for path in files
+        if not path.lower().endswith(PICTURES)
+        or PurePosixPath(path).with_suffix("") not in whole
+    ]
+    num_left = len(files) - len(kept)
+    note = (
+        f"{num_left} of {', '.join(PICTURES)} left out: beside each lies a file of its "
+        "name that loses nothing"
+    )
+    return kept, [note] if num_left else []
 
 
 def _holds_rois(path: Path) -> bool:
@@ -211,10 +234,8 @@ def _say(ending: str, count: int) -> str:
     some = f"{count} file{'s' * (count > 1)}"
     if ending == ROI:
         return f"{some} (.roi, RoiSet.zip) hold{'s' * (count == 1)} {OF_ROIS}"
-    return (
-        f"{some.replace(' ', f' {ending} ', 1)} cannot be read: convert to "
-        f"{CONVERTED[ending]}"
-    )
+    named = some.replace(" ", f" {ending} ", 1)
+    return f"{named} cannot be read: {CONVERTED[ending].advice}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 from unetpipe.config.fields import ENDLESS
 from unetpipe.config.layout import TAKEN_BY_NETWORK
+from unetpipe.images.endings import HDF5, IMAGES
 from unetpipe.images.files import FILE_AXIS
 
 LABEL_WORDS = frozenset(
@@ -81,9 +82,10 @@ SPLIT_WORDS = {
 NNUNET_SPLITS = {"tr": "train", "ts": "test"}  # imagesTr, labelsTs
 NNUNET_CHANNEL = re.compile(r"_\d{4}$")
 DROPPED = frozenset(("ground", "derivatives"))  # beside labels: they tell nothing more
-SUFFIXES = (
-    *(".ome.tiff", ".ome.tif", ".tiff", ".tif", ".png"),
-    *(".h5.gz", ".hdf5.gz", ".hdf.gz", ".h5", ".hdf5", ".hdf", ".ome.zarr", ".zarr"),
+SUFFIXES = sorted(
+    (*IMAGES, *HDF5, ".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
+    key=len,
+    reverse=True,
 )
 LONGEST_NAME = 48
 ID_PATTERN = re.compile(r"^[0-9a-f]{16,}$")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from unetpipe.images.endings import PICTURES, SECTIONS
 from unetpipe.images.files import natural_key
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, compare_neighbours
@@ -104,7 +105,7 @@ def find_mask_folders(
         folder = read_name(f"{PurePosixPath(path).parent.name}/x.png")
         if parent == "." or len(PurePosixPath(path).parts) < 3:
             continue
-        if folder.is_labels:
+        if folder.is_labels and path.lower().endswith(SECTIONS):
             masks[parent].append(path)
         elif folder.says_image and not name.is_labels:
             images[parent].append(path)
@@ -189,7 +190,7 @@ def _cell_of_channel(name: Name) -> tuple[str, str]:
     is_nnunet = NNUNET_FOLDER & set(words_of(folder)) and name.says_image
     match = NNUNET.search(stem) if is_nnunet else None
     match = match or CHANNEL.search(stem) or STAIN.search(stem)
-    if match is None or match.start(1) == 0:
+    if match is None or match.start(1) == 0 or not suffix.lower().endswith(SECTIONS):
         return "", ""
     rest = f"{stem[: match.start(1)]}<c>{stem[match.end(1) :]}"
     rest = SECTION.sub(r"\1<z>", rest)
@@ -221,7 +222,8 @@ class SeriesFinder:
         groups: dict[object, list[Name]] = defaultdict(list)
         for name in images:
             is_flat = self.headers[name.path].shape[1] == 1
-            groups[name.series if is_flat else name.path].append(name)
+            is_section = is_flat and name.path.lower().endswith((*SECTIONS, *PICTURES))
+            groups[name.series if is_section else name.path].append(name)
         series, single = [], list[Name]()
         for group in groups.values():
             group.sort(key=lambda name: natural_key(name.path))

@@ -8,9 +8,9 @@ import numpy as np
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
+from unetpipe.images.endings import HDF5
 from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
 from unetpipe.survey.cells import write_cell, write_series
-from unetpipe.survey.contents import HDF5_ENDINGS
 from unetpipe.survey.headers import Header, read_header
 from unetpipe.survey.names import JOINED, choose_names
 from unetpipe.survey.pairs import Candidate, list_briefly
@@ -220,7 +220,7 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
 
 
 def _cell(paths: Sequence[str], root: Path) -> str:
-    if len(paths) == 1 and any(f"{e}:" in paths[0].lower() for e in HDF5_ENDINGS):
+    if len(paths) == 1 and any(f"{e}:" in paths[0].lower() for e in HDF5):
         return paths[0]
     cell = write_series(paths, root)
     if len(paths) == 1 and cell != paths[0] and len(find_files(cell, root)) > 1:
