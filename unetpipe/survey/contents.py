@@ -115,8 +115,8 @@ def list_contents(folder: Path) -> Contents:
     if not (found.files or found.stores or found.hdf5 or found.fields):
         more = f"; {'; '.join(found.notes)}" if found.notes else ""
         raise DataError(
-            f"{folder} holds no TIFF, PNG, HDF5, OME-Zarr or other image that is read{more}; name the folder "
-            "that holds the images"
+            f"{folder} holds no TIFF, PNG, HDF5, OME-Zarr or other image that is read"
+            f"{more}; name the folder that holds the images"
         )
     return found
 
