@@ -1,10 +1,11 @@
 """A run is checked as a whole: configuration, sheet and files, all at once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from unetpipe.config.checked_run import check_run
+from unetpipe.config.checked_run import CheckedRun, check_run
 from unetpipe.config.loading import repeated_keys
 from unetpipe.errors import ConfigError
 
@@ -154,3 +155,43 @@ def test_all_parts_of_the_name_of_a_network_have_room(tmp_path: Path) -> None:
     text = problems(given)
     assert "the name of a network is 'abcdefgh" in text
     assert "(it is made of variant, fold and seed)" in text
+
+
+def test_a_file_of_single_settings_is_not_taken_for_the_demo(tmp_path: Path) -> None:
+    """``--configfile config/gpu.yaml`` alone would train the phantom for hours."""
+    given = {"training": {"steps": 9}}
+    said = problems(given, "gpu.yaml")
+    assert "gpu.yaml: no source" in said
+    assert "--configfile config/NAME.yaml gpu.yaml" in said
+    check_run(values(tmp_path) | given, ["gpu.yaml"])
+    for path in Path("config").glob("*.yaml"):
+        has_source = "source:" in path.read_text()
+        assert has_source != (path.name == "gpu.yaml"), path
+
+
+def place(folder: Path, given: dict[str, object]) -> CheckedRun:
+    return check_run(given, place=lambda path: str(folder / path))
+
+
+def test_originals_of_stored_volumes_need_not_be_there(tmp_path: Path) -> None:
+    """On tape, not mounted: what needs none of them works; nothing else does."""
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    given = values(originals) | {"name": "mine"}
+    given["volumes"] = str((originals / "sheet.tsv").rename(tmp_path / "sheet.tsv"))
+    record = tmp_path / "results/mine/volumes/a/ingest.json"
+    assert place(tmp_path, given).left_out == {}
+    (originals / "a.tif").unlink()
+    with pytest.raises(ConfigError, match=r"'a\.tif' is not in"):
+        place(tmp_path, given)
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    (line,) = place(tmp_path, given).left_out.values()
+    assert line.startswith(f"Originals are not in {originals} any more")
+    shutil.rmtree(originals)
+    run = place(tmp_path, given)
+    assert list(run.left_out.values()) == [line]
+    assert run.sheet.volumes == ("a",)
+    record.unlink()
+    with pytest.raises(ConfigError, match="there is no file or folder"):
+        place(tmp_path, given)

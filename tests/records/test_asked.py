@@ -42,3 +42,11 @@ def test_paths_count_from_the_folder_of_the_run() -> None:
     assert asked().differing(asked("results/b", rows=elsewhere)) == ()
     other = [{"ingest": "results/b/volumes/w/ingest.json", "sections": [0, 1]}]
     assert asked().differing(asked("results/b", rows=other)) == ("rows",)
+
+
+def test_originals_that_are_gone_are_no_others() -> None:
+    """Moved to tape after they were stored: nothing runs; touched: they are read."""
+    before = asked(originals={"a.tif": [10, 1]})
+    assert before.differing(asked(originals={})) == ()
+    assert before.differing(asked(originals={"a.tif": [10, 2]})) == ("originals",)
+    assert asked(originals={}).settings == asked().settings

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.config.fields import name_problem
-from unetpipe.config.layout import TAKEN_IN_RUN
+from unetpipe.config.layout import TAKEN_IN_RUN, Layout
 from unetpipe.config.loading import check_config, repeated_keys
 from unetpipe.config.messages import listing
 from unetpipe.config.missing_files import leave_out_missing
@@ -22,6 +22,7 @@ from unetpipe.config.trained_networks import (
     with_architecture,
 )
 from unetpipe.errors import ConfigError
+from unetpipe.images.files import PHANTOM
 from unetpipe.runtime.problems import Problems
 
 SUGGESTED = 3  # networks of an earlier run that a message names
@@ -32,7 +33,8 @@ class CheckedRun:
     """What a run is made of: its settings, its rows, its networks by name.
 
     ``left_out`` has a line, by name, on each optional volume that a local folder lacks;
-    the sheet is without its rows, as if nobody had written them.
+    the sheet is without its rows, as if nobody had written them. Under an empty name it
+    has one on originals that are gone, and not needed any more.
     """
 
     config: Config
@@ -73,6 +75,8 @@ def check_run(
     for path in files:
         with problems:
             _check_repeats(path)
+    with problems:
+        _check_source(values, files)
     config = sheet = None
     left_out: dict[str, str] = {}
     adopted: list[Adopted] = []
@@ -89,7 +93,8 @@ def check_run(
             sheet = _without_training(sheet)
     if sheet is not None:
         with problems:
-            sheet, left_out = leave_out_missing(sheet, _text(values, "source"))
+            stored = _stored(config, sheet, place)
+            sheet, left_out = leave_out_missing(sheet, _text(values, "source"), stored)
     if config is not None and sheet is not None:
         with problems:
             check_apart(adopted, Path(place(f"results/{config.name}")))
@@ -100,6 +105,28 @@ def check_run(
     if problems.texts:
         raise ConfigError("\n".join([*problems.texts, *left_out.values()]))
     return run
+
+
+def _stored(
+    config: Config | None, sheet: Sheet, place: Callable[[str], str]
+) -> list[str]:
+    """Return the volumes that a run has stored already."""
+    if config is None:
+        return []
+    record = Layout(config.name, place).ingest
+    return [v for v in sheet.volumes if Path(record.format(volume=v)).exists()]
+
+
+def _check_source(values: Mapping[str, Any], files: Sequence[str]) -> None:
+    """Refuse files that are no whole configuration: the demo would run instead."""
+    if files and values.get("source") is None:
+        names = " ".join(files)
+        raise ConfigError(
+            f"{' and '.join(files)}: no source. A file of single settings goes behind "
+            f"the configuration that it changes, after one --configfile: --configfile "
+            f"config/NAME.yaml {names}; to draw the demo's phantom, add `source: "
+            f"{PHANTOM}`"
+        )
 
 
 def _as_typed(path: str) -> str:

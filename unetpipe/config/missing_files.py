@@ -1,18 +1,21 @@
 """Which files of the sheet a local folder lacks, and which volumes it may lack."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from unetpipe.config.messages import listing
 from unetpipe.config.sheet import Row, Sheet
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.images.files import find_files, source_kind
+from unetpipe.images.files import PHANTOM, find_files, source_kind
 
 LISTED = 10  # missing files that a message names
 
 Cells = dict[str, str]
 
 
-def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, dict[str, str]]:
+def leave_out_missing(
+    sheet: Sheet, source: str, stored: Collection[str] = ()
+) -> tuple[Sheet, dict[str, str]]:
     """Return the sheet without optional volumes that a local folder lacks.
 
     A volume is lacking if its image or its labels are: without labels it could not be
@@ -24,11 +27,14 @@ def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, dict[str, str]]
     sheet : Sheet
     source : str
         As in the configuration.
+    stored : collection of str
+        Volumes that are stored already: nobody needs their originals.
 
     Returns
     -------
     Sheet, dict
-        The other rows, and by volume a line on what is left out.
+        The other rows, and by volume a line on what is left out; under an empty name
+        one on originals that are gone and not needed.
 
     Raises
     ------
@@ -37,18 +43,22 @@ def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, dict[str, str]]
     DataError
         If the source is nothing that can be read.
     """
+    root = Path(source).expanduser()
+    rows = {row.volume: row for row in sheet.rows}
+    gone = _tell_gone(root.absolute())
+    if "://" not in source and not root.exists() and rows.keys() <= set(stored):
+        return sheet, {} if source == PHANTOM else gone
     if source_kind(source) != "folder":
         return sheet, {}
-    root = Path(source).expanduser()
     wrong: list[str] = []
     lacking: dict[str, Cells] = {}
-    rows = {row.volume: row for row in sheet.rows}
     for volume, row in rows.items():
         try:
             if found := _lacking(row, root):
                 lacking[volume] = found
         except (ConfigError, DataError) as error:
             wrong.append(f"volume {volume}: {error}")
+    unneeded = [lacking.pop(volume) for volume in lacking.keys() & set(stored)]
     left_out = [volume for volume in lacking if rows[volume].optional]
     if len(left_out) == len(rows):
         left_out = []
@@ -65,7 +75,14 @@ def leave_out_missing(sheet: Sheet, source: str) -> tuple[Sheet, dict[str, str]]
             lines[1 + LISTED :] = [f"  and {len(wrong) - LISTED} more like these"]
         raise ConfigError("\n".join(lines))
     kept = tuple(row for row in sheet.rows if row.volume not in left_out)
-    return Sheet(kept), {v: _tell(v, lacking[v], root) for v in left_out}
+    told = {v: _tell(v, lacking[v], root) for v in left_out}
+    return Sheet(kept), told | (gone if unneeded else {})
+
+
+def _tell_gone(root: Path) -> dict[str, str]:
+    return {
+        "": f"Originals are not in {root} any more: what is stored of them is used."
+    }
 
 
 def _lacking(row: Row, root: Path) -> Cells:

@@ -18,6 +18,7 @@ from unetpipe.runtime.files import hash_of, read_record, write_record
 
 KEY = "asked"
 CODE = "code"
+ORIGINALS = "originals"
 DIGITS = 16
 
 
@@ -43,14 +44,19 @@ class Asked(Value):
         hashes = {
             name: hash_of(_from_run(value, results))[:DIGITS]
             for name, value in settings.items()
+            if name != ORIGINALS or value
         }
         return cls(rule=rule, settings=hashes)
 
     def differing(self, now: Self) -> tuple[str, ...]:
-        """Return the names of what is asked otherwise now, in the order of today."""
+        """Return the names of what is asked otherwise now, in the order of today.
+
+        Originals that are gone are no other originals.
+        """
         if self.rule != now.rule:
             return ("rule",)
-        names = [*now.settings, *(n for n in self.settings if n not in now.settings)]
+        gone = {*self.settings, ORIGINALS} - now.settings.keys()
+        names = [*now.settings, *sorted(gone - {ORIGINALS})]
         return tuple(
             name for name in names if self.settings.get(name) != now.settings.get(name)
         )

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unetpipe.errors import ConfigError
+
+CONFIGFILE = ("--configfile", "--configfiles")
+
 
 def own_command(
     snakefile: Path,
@@ -35,6 +39,39 @@ def own_command(
     if settings:
         words += ["--config", *(_as_typed(k, v, parse) for k, v in settings.items())]
     return shlex.join(words)
+
+
+def check_once(arguments: Sequence[str]) -> None:
+    """Refuse ``--configfile`` given twice: Snakemake reads only the last.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of Snakemake's command line.
+
+    Raises
+    ------
+    ConfigError
+        With the words that work.
+    """
+    files: list[list[str]] = []
+    is_open = False
+    for word in arguments:
+        option, _, value = word.partition("=")
+        if option in CONFIGFILE:
+            files.append([value] if value else [])
+            is_open = not value
+        elif is_open and not word.startswith("-"):
+            files[-1].append(word)
+        else:
+            is_open = False
+    if len(files) > 1:
+        names = " ".join(shlex.quote(name) for some in files for name in some)
+        raise ConfigError(
+            "--configfile is given twice, and Snakemake would read only the last. Name "
+            "all files after one, later ones replace keys of earlier ones: "
+            f"--configfile {names}"
+        )
 
 
 def _as_typed(key: str, value: Any, parse: Callable[[list[str]], Any]) -> str:

@@ -8,11 +8,9 @@ from snakemake.io import apply_wildcards
 from snakemake.iocontainers import Wildcards
 
 from unetpipe.config.agreement import Agreement, describe_differing, record_of
-from unetpipe.records.asked import Asked
+from unetpipe.records.asked import ORIGINALS, Asked
 
 AGREEMENT = Agreement(RUNS)
-# Dates and sizes: of copied originals they differ, and nothing follows from it.
-CIRCUMSTANTIAL = ("originals",)
 TOLD = set()
 
 
@@ -29,9 +27,9 @@ def asked_of(rule, wildcards):
     """Return what a job is asked for: its parameters, but those from its files."""
     settings = {}
     for name, value in rule.params.items():
-        if name in CIRCUMSTANTIAL:
-            continue
-        if callable(value):
+        if name == ORIGINALS:
+            value = value(wildcards, None)
+        elif callable(value):
             if [*inspect.signature(value).parameters] != ["wildcards"]:
                 continue
             value = value(wildcards)

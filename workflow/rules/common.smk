@@ -19,7 +19,7 @@ from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups
 from unetpipe.errors import UnetpipeError
 from unetpipe.report.page.templates import templates_version
-from unetpipe.runtime.command import own_command
+from unetpipe.runtime.command import check_once, own_command
 from unetpipe.runtime.fingerprints import code_fingerprint, script_fingerprint
 
 
@@ -29,6 +29,8 @@ def checked_run():
     An exception would be framed by the places in these files where it passed.
     """
     try:
+        if workflow.is_main_process:
+            check_once(sys.argv[1:])
         files = [str(path) for path in workflow.configfiles]
         return check_run(config, files, find=given_or_own, place=placed)
     except UnetpipeError as error:

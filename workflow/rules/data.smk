@@ -5,6 +5,11 @@ OUT  resources/<name>/manifest.json, results/<name>/volumes/<volume>/ingest.json
 """
 
 
+def originals_of(wildcards, input):
+    """Return sizes and dates of originals, which records tell (see agreement.smk)."""
+    return RUNS.local_originals(wildcards.volume)
+
+
 rule download_dataset:
     """Fetch the originals, check them, unpack them safely."""
     output:
@@ -48,7 +53,7 @@ rule ingest_part:
         # The cells decide what is stored; a role of the row is a parameter of no run.
         cells=by_name(RUNS.cells_of_volume),
         row=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume)[0],
-        originals=by_name(RUNS.local_originals),
+        originals=originals_of,
         ingest=RUNS.section("ingest"),
         folder=PATHS.ingested_parts,
         code=fingerprint("unetpipe.stages.ingest_part"),
@@ -79,7 +84,7 @@ rule ingest_volume:
         # that is derived from the input makes no later run store the volume anew.
         cells=by_name(RUNS.cells_of_volume),
         rows=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume),
-        originals=by_name(RUNS.local_originals),
+        originals=originals_of,
         pixel_sha256=by_name(RUNS.pixel_sha256),
         ingest=RUNS.section("ingest"),
         num_classes=CONFIG.network.num_classes,
