@@ -13,6 +13,7 @@ from unetpipe.runtime.killed_runs import (
     mend_earlier_run,
     note_run,
 )
+from unetpipe.runtime.renamed_runs import take_over_records
 from unetpipe.storage.keeping import keep_networks
 
 # `snakemake status --nolock` runs beside another run, and touches nothing of it.
@@ -27,6 +28,9 @@ if workflow.is_main_process and not IS_MODULE and not ONLY_LOOKS:
         logger.warning(told)
         if LOCKS.exists() and not any(map(WITHOUT_LOCK.fullmatch, sys.argv)):
             sys.exit(1)
+    if not any(map(WITHOUT_LOCK.fullmatch, sys.argv)):
+        if told := take_over_records(Path(PATHS.results)):
+            logger.info(told)
 
 
 def describe_results():
@@ -37,7 +41,10 @@ def describe_results():
 onstart:
     if not ONLY_LOOKS:
         note_run()
-        keep_networks(Path(PATHS.results), [*NETWORKS, *ENSEMBLES])
+        try:
+            keep_networks(Path(PATHS.results), [*NETWORKS, *ENSEMBLES])
+        except UnetpipeError as error:  # a damaged record: its rule says more
+            logger.warning(str(error))
     mend_dates(Path(PATHS.results), [Path(PATHS.manifest)])
 
 
