@@ -25,7 +25,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_record(
         unet / "prediction-1/receipts/0.json", {"path": "results/first/unchanged"}
     )
-    (first / "report.html").write_text("<p>napari results/first/volumes/a</p>")
+    (first / "report.html").write_text(
+        "<p>napari results/first/volumes/a, :8080/results/first/b, /c/results/first/d"
+    )
     (first / "catalogue.csv").write_text("results/first/unet")
     for path in first.rglob("*.json"):
         os.utime(path, (PAST, PAST))
@@ -42,7 +44,9 @@ def test_a_renamed_or_copied_run_lives_from_its_own_stores(run, is_copied) -> No
     texts = [p.read_text() for p in second.rglob("*.json") if p.parent.name == "a"]
     assert len(texts) == 2
     assert not any("results/first" in text for text in texts)
-    assert "napari results/second/volumes/a" in (second / "report.html").read_text()
+    assert (second / "report.html").read_text() == (
+        "<p>napari results/second/volumes/a, :8080/results/second/b, /c/results/first/d"
+    )
     assert not (second / "catalogue.csv").exists()
     plan = second / "unet/a/plan.json"
     assert read_record(plan) == {"receipts": f"{second}/unet/a/prediction-1/receipts"}

@@ -16,6 +16,8 @@ from unetpipe.runtime.files import write_bytes_atomic
 CLOSED = (".zarr", "receipts", "state")
 # Tables that name stores: whoever asks for them has them made again.
 TABLES = ("catalogue.csv", "catalogue.parquet", "metrics.csv")
+# A path begins in a record, in the text of a page, or where a page's viewer serves it.
+BEFORE = rb"(?<=[\s\"'>;])|(?<=:8080/)"
 STORE = re.compile(r'"store": "(?P<root>[^"]+)/volumes/(?P<rest>[^"/]+/[^"/]+\.zarr)"')
 
 
@@ -50,13 +52,10 @@ def take_over_records(results: Path) -> str:
     former = former_folder(results)
     if former is None:
         return ""
+    begins = re.compile(b"(?:%s)" % BEFORE + re.escape(f"{former}/").encode())
     for path in _texts(results):
         text = path.read_bytes()
-        own = text
-        for before in (b'"', b" ", b">", b"&#34;"):
-            own = own.replace(
-                before + f"{former}/".encode(), before + f"{results}/".encode()
-            )
+        own = begins.sub(f"{results}/".encode(), text)
         if own != text:
             dates = path.stat()
             write_bytes_atomic(path, own)
