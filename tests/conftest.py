@@ -12,9 +12,12 @@ import pytest
 from hypothesis import settings
 
 from tests.processor_time import (  # noqa: F401
+    pytest_collection_finish,
+    pytest_runtest_logreport,
     pytest_runtest_logstart,
     pytest_runtest_makereport,
     pytest_terminal_summary,
+    pytest_testnodedown,
 )
 from tests.stored import make_model, make_volume  # noqa: F401
 

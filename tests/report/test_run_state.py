@@ -125,15 +125,15 @@ def test_a_claim_that_a_process_holds_is_a_sign_of_life(tmp_path):
     path = tmp_path / "parts" / ".0.claim"
     assert not is_held(path)
     code = f"""
-import time
+import sys
 from pathlib import Path
 from unetpipe.runtime.locks import claim
 with claim(Path({str(path)!r}), "part 0"):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
@@ -146,9 +146,12 @@ with claim(Path({str(path)!r}), "part 0"):
 
 
 def test_the_clock_is_that_of_the_disk(tmp_path):
-    assert abs(clock_of(tmp_path) - time.time()) < 60
+    for folder in (tmp_path, tmp_path / "missing"):
+        before = time.time()
+        told = clock_of(folder)
+        # A disk may tell whole seconds only.
+        assert before - 1 <= told <= time.time() + 1
     assert list(tmp_path.iterdir()) == []
-    assert abs(clock_of(tmp_path / "missing") - time.time()) < 60
 
 
 def test_the_table_tells_every_step_once(tmp_path, capsys):

@@ -14,11 +14,11 @@ import pytest
 from unetpipe.runtime.killed_runs import LOCKS, NOTE, forget_run, mend_earlier_run
 
 RUN = """
-import sys, time
+import sys
 from unetpipe.runtime.killed_runs import note_run
 note_run()
 print("noted", flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
 
 
@@ -36,7 +36,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def run(folder: Path):
     """Another process that has noted itself in the folder."""
     with subprocess.Popen(
-        [sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "noted\n"

@@ -43,7 +43,8 @@ class Project:
                 REPOSITORY / name,
                 folder / name,
                 dirs_exist_ok=True,
-                ignore=shutil.ignore_patterns("__pycache__"),
+                # With what numba has compiled, but not what is just being written.
+                ignore=shutil.ignore_patterns("*.tmp.*", "*.pyc.*"),
             )
         (folder / "config" / "tiny.yaml").write_text(TINY)
         (folder / "config" / "tiny.tsv").write_text(HEADER + "".join(ROWS))
@@ -53,6 +54,8 @@ class Project:
             "OMP_NUM_THREADS": "1",
             "PATH": path,
         }
+        # A chain has twenty processes, all of the same modules.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def command(self, *arguments: str, config: str = "tiny") -> list[str]:
         return [

@@ -33,6 +33,7 @@ ELSEWHERE = ("--report", "--workflow-profile")
 # Nothing to dry-run: it only removes a lock; targets of another workflow.
 NOT_HERE = re.compile(r"--unlock|\bunetpipe_")
 DRY = ("-n", "--dry-run")
+MOST_TYPED = ("--configfile", "config/mine.yaml")
 # `tests/runtime/test_deploy.py` lays a wheel's workflow out.
 DEPLOY = "python -m unetpipe.runtime.deploy FOLDER"
 PYTHON = {
@@ -64,6 +65,10 @@ def asked() -> dict[tuple[str, ...], set[str]]:
     return found
 
 
+def test_what_is_typed_most_is_among_the_commands():
+    assert MOST_TYPED in asked()
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory) -> Project:
     """The project of somebody who has written the files that the document shows."""
@@ -90,7 +95,15 @@ def touch_originals(sheet: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", sorted(asked()), ids=lambda o: " ".join(o) or "none"
+    "options",
+    [
+        pytest.param(
+            options,
+            marks=[] if options == MOST_TYPED else pytest.mark.slow,
+            id=" ".join(options) or "none",
+        )
+        for options in sorted(asked())
+    ],
 )
 def test_what_the_documents_ask_of_snakemake_would_run(
     reader: Project, options: tuple[str, ...]
@@ -101,6 +114,7 @@ def test_what_the_documents_ask_of_snakemake_would_run(
         assert re.search(rf"^{target} +\d+$", said, re.MULTILINE), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(PYTHON))
 def test_what_the_documents_ask_of_python_does_what_they_say(
     fresh: Project, command: str

@@ -61,6 +61,7 @@ def segmented(project):
     return sorted(path.parent.name for path in found)
 
 
+@pytest.mark.slow
 def test_a_volume_fails_is_mended_another_comes_and_two_go_and_the_rest_stays(many):
     done = many.snakemake("--cores", "2", config="many", check=False)
     assert done.returncode != 0

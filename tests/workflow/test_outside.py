@@ -62,8 +62,12 @@ def other(tmp_path, finished) -> Other:
     return other
 
 
-def test_another_workflow_goes_on_from_results_and_uses_them(other):
+def test_another_workflow_finds_results_up_to_date_and_uses_them(other):
     assert other.planned() == {"count_cells": 1}
+
+
+@pytest.mark.slow
+def test_another_workflow_goes_on_from_results_and_uses_them(other):
     (other.folder / "results/tiny/unet/cells/segmentation.json").unlink()
     said = other.snakemake().stdout
     assert other.planned() == {}
@@ -75,6 +79,7 @@ def test_another_workflow_goes_on_from_results_and_uses_them(other):
     assert "napari results/tiny/volumes/cells/image.ome.zarr" in said
 
 
+@pytest.mark.slow
 def test_another_workflow_has_all_rules_by_their_own_names(other):
     assert other.planned("unetpipe_all") == {}
     other.snakemake("unetpipe_status")
@@ -82,6 +87,7 @@ def test_another_workflow_has_all_rules_by_their_own_names(other):
     assert "unet     cells" in said
 
 
+@pytest.mark.slow
 def test_the_lock_of_another_workflow_is_not_ours_to_remove(other):
     """Also where an earlier run of ours, by itself, left the note of its death."""
     lock = other.folder / ".snakemake/locks/0.output.lock"
@@ -119,6 +125,7 @@ def released(tmp_path, fresh) -> Other:
     return other
 
 
+@pytest.mark.slow
 def test_a_release_from_the_web_is_used_with_a_prefix(released):
     planned = released.planned("unetpipe_all")
     assert planned["unetpipe_predict_part"] == 2
@@ -136,6 +143,7 @@ def test_a_release_writes_everything_below_its_prefix_and_then_rests(released):
     assert (released.folder / "seg/results/tiny/report.html").exists()
 
 
+@pytest.mark.slow
 def test_another_folder_has_the_results_and_the_project_the_sheet(fresh, tmp_path):
     """What is said to be typed next works from anywhere."""
     away = tmp_path / "away"
@@ -163,6 +171,7 @@ def test_another_folder_has_the_results_and_the_project_the_sheet(fresh, tmp_pat
     assert rules == {"download_dataset", "total"}
 
 
+@pytest.mark.slow
 def test_the_demo_can_be_planned_from_any_folder(fresh, tmp_path):
     snakefile = str(fresh.folder / "workflow/Snakefile")
     done = subprocess.run(

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 APPLIED = """
 name: applied
 trained: results/tiny/unet
