@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.targets.annotated import annotate
+from tests.variants import mostly_slow
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.determinism import algorithms
 from unetpipe.network.unet import UNet
@@ -191,7 +192,7 @@ SAME_PADDING = UNetSpec(
 @pytest.mark.parametrize(
     ("spec", "volume", "metric", "steps", "good"),
     [
-        (
+        pytest.param(
             UNetSpec(
                 depth=1, base_channels=8, num_classes=4, in_channels=2, dropout=0.1
             ),
@@ -199,8 +200,13 @@ SAME_PADDING = UNetSpec(
             "dice",
             240,
             0.25,  # one class everywhere reaches 0.08: the background does not count
+            marks=pytest.mark.slow,
         ),
-        (SAME_PADDING, None, "loss", 60, 0.3),  # chance is 0.69
+        pytest.param(
+            *(SAME_PADDING, None, "loss", 60),
+            0.3,  # chance is 0.69
+            marks=pytest.mark.slow,
+        ),
         (
             UNetSpec(ndim=3, depth=1, base_channels=3, pooling=((1, 2, 2),)),
             annotate((9, 36, 36)),
@@ -245,7 +251,9 @@ ADAPTIVE = replace(QUICK, optimizer="adamw", weight_decay=0.1)
 
 @pytest.mark.parametrize(
     ("quick", "stop_at"),
-    [*((QUICK, n) for n in (1, 4, 5, 11)), *((ADAPTIVE, n) for n in (1, 5))],
+    mostly_slow(
+        [*((QUICK, n) for n in (5, 1, 4, 11)), *((ADAPTIVE, n) for n in (1, 5))]
+    ),
 )
 def test_stopping_and_resuming_equals_never_stopping(tmp_path, quick, stop_at):
     """Dropout, augmentation, momentum, batch statistics, best checkpoint and all."""
@@ -286,7 +294,9 @@ class Killing(PatchSampler):
         return super().batch(step, indices)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", mostly_slow([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+)
 def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, monkeypatch):
     monkeypatch.setattr(Killing, "number", number)
     handler = signal.getsignal(number)
@@ -333,6 +343,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment_loses_nothing(tmp_path):
     """Processes are killed one after another; what they leave goes on to the same."""
     folder = tmp_path / "killed"
