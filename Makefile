@@ -56,8 +56,8 @@ check: $(TOOLS) ## Format, lint, types, import contracts, workflow lint, audit, 
 	$(PYTEST) -m "$(FAST)"
 
 slow: $(TOOLS) ## Run the tests that take minutes, and all variants of quick ones
-	timeout --signal INT --kill-after 60 $(SLOW_SECONDS) \
-	  $(PYTEST) -m "slow and not gpu and not cluster and not faults"
+	HYPOTHESIS_PROFILE=many timeout --signal INT --kill-after 60 $(SLOW_SECONDS) \
+	  $(PYTEST) -m "(slow or hypothesis) and not gpu and not cluster and not faults"
 
 # Starts a controller and four nodes on this machine; root, and Debian for the packages.
 test-slurm: $(TOOLS) ## Run the chain through a real SLURM on this machine

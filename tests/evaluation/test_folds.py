@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.variants import mostly_slow
 from unetpipe.errors import DataError
 from unetpipe.evaluation.folds import (
     describe_terms,
@@ -48,7 +49,7 @@ METRICS = (
 )
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", mostly_slow(METRICS, quick=["v_rand"]))
 def test_one_threshold_for_all_folds_gives_the_score_of_the_stack(stack, metric):
     probability, cells = stack
     whole = scored(probability, cells)[metric]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.documents import CONFIG_README, blocks
 from tests.stages.predicted import SHAPE, Chain
+from tests.variants import mostly_slow
 from unetpipe.errors import DataError, GeometryError, IntegrityError, ResourceError
 from unetpipe.network.notebook import load_trained
 from unetpipe.runtime.files import read_record
@@ -20,7 +21,7 @@ def image_of(ingest):
     return open_volume(ingest.parent / "image.ome.zarr")[...]
 
 
-@pytest.mark.parametrize("average", [1, 4])
+@pytest.mark.parametrize("average", mostly_slow([4, 1]))
 def test_an_array_is_predicted_with_the_bits_that_the_workflow_stores(
     tmp_path, make_volume, make_model, average
 ):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.stages.predicted import Chain, note_content, small_shards
+from tests.variants import mostly_slow
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
 from unetpipe.evaluation.scored_volume import (
@@ -92,7 +93,7 @@ class Dropped(Chain):
         }
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=mostly_slow([2, 3]))
 def run(request, tmp_path, make_volume, make_model, monkeypatch) -> Dropped:
     small_shards(monkeypatch)
     ingest = make_volume(SHAPE)

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from tests.stages.annotated import draw_instances, ingest
+from tests.variants import mostly_slow
 from unetpipe.config import ExportConfig
 from unetpipe.errors import ConfigError
 from unetpipe.network.formats import (
@@ -80,7 +81,7 @@ def test_the_wrapper_is_one_pass_over_the_mirrored_image(spec):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", mostly_slow(SPECS))
 def test_the_traced_file_is_right_at_sizes_that_it_has_not_seen(spec):
     wrapper, step = wrap(network(spec)), tile_rule(spec)["step"]
     content = script(

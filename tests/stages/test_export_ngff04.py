@@ -97,6 +97,7 @@ def export(folder, *levels):
     return folder / "out" / record["folder"].rpartition("/")[2], record
 
 
+@pytest.mark.slow
 def test_two_validators_accept_it_as_0_4(results):
     folder, record = export(results, 0, 1)
     assert record["stores"] == [

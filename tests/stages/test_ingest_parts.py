@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.faults.injected import forked, wait_until_ended
 from tests.stages.ingested import ingest_volume
 from tests.stages.test_ingest_volume import Originals
+from tests.variants import mostly_slow
 from unetpipe.config import IngestConfig
 from unetpipe.errors import DataError
 from unetpipe.ingestion import layers as ingestion_parts
@@ -95,7 +96,11 @@ def volume(tmp_path):
     return folder
 
 
-@settings(max_examples=12, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(
+    max_examples=settings.default.max_examples // 8,
+    suppress_health_check=list(HealthCheck),
+    deadline=None,
+)
 @given(
     shape=st.tuples(st.integers(1, 11), st.integers(17, 70), st.integers(17, 70)),
     dtype=st.sampled_from(["u1", "u2", "i2", "f4"]),
@@ -171,7 +176,7 @@ def test_the_last_job_copies_what_a_lost_layer_held(volume):
     assert len(volume.receipts) == 5
 
 
-@pytest.mark.parametrize("moment", [0, 1, 7, 8, 20])
+@pytest.mark.parametrize("moment", mostly_slow([0, 1, 7, 8, 20], quick=[7]))
 def test_a_killed_part_goes_on_after_its_last_layer(volume, monkeypatch, moment):
     """kill -9 in the middle of a layer: only that layer is written again."""
     expected = volume.run(1)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from yaozarrs import validate_zarr_store
 
 from tests.stages.ingested import ingest_volume
+from tests.variants import mostly_slow
 from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
@@ -763,8 +764,8 @@ def test_all_files_of_an_image_are_recorded_with_their_hashes(originals):
     assert second[-1]["sha256"] != first[-1]["sha256"]
 
 
-@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("kind", mostly_slow(["uint16", "uint8", "float32"]))
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
 def test_sections_read_in_boxes_make_the_same_stores_and_record(
     originals, monkeypatch, kind, tile
 ):

@@ -16,6 +16,7 @@ from tests.stages.reported import (
     scored,
     trained,
 )
+from tests.variants import mostly_slow
 from unetpipe.report.page.painting import MISSED
 from unetpipe.stages.report import report
 from unetpipe.stages.report_run import report_run
@@ -71,8 +72,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     return {"report": folder / "unet/report.html", "comparison": folder / "report.html"}
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize("dark", mostly_slow([False, True]), ids=["light", "dark"])
+@pytest.mark.parametrize("name", mostly_slow(["report", "comparison"]))
 def test_a_page_shows_all_its_pictures_and_asks_for_nothing(
     pages, tmp_path: Path, name: str, dark: bool
 ) -> None:

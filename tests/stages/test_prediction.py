@@ -14,6 +14,7 @@ import pytest
 
 from tests.oracles import assert_agree, one_pass
 from tests.stages.predicted import SHAPE, Chain, small_shards
+from tests.variants import mostly_slow
 from unetpipe.errors import (
     ConfigError,
     IdentityError,
@@ -60,7 +61,7 @@ def test_stored_bits_equal_one_pass_over_the_whole_section(chain):
     assert_agree(stored, expected)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", mostly_slow(["fp32", "bf16"]))
 def test_bits_do_not_depend_on_parts_blocks_or_order(chain, precision, monkeypatch):
     small_shards(monkeypatch)
     common = {"precision": precision, "largest_flip_fraction": 1}
@@ -111,7 +112,9 @@ def test_running_again_computes_nothing(chain):
     assert run.part(0)["num_tiles"] == 0
 
 
-@pytest.mark.parametrize("damage", ["missing file", "flipped byte", "truncated"])
+@pytest.mark.parametrize(
+    "damage", mostly_slow(["flipped byte", "missing file", "truncated"])
+)
 def test_a_damaged_shard_is_found_and_computed_again(chain, damage, monkeypatch):
     small_shards(monkeypatch)
     run = chain(parts=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.variants import mostly_slow
 from unetpipe.tiling.patch_size import project_memory
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -32,7 +33,7 @@ MEASURE = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", mostly_slow(["adamw", "sgd"]))
 def test_a_step_keeps_no_more_memory_than_projected(tmp_path, optimizer):
     width, size = 8, 348
     measured = int(
