@@ -30,7 +30,8 @@ MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
   tests/stages/test_ingest_parts.py \
   tests/training/test_loop.py tests/workflow/test_chain.py
 # One worker a processor; the tests of a file share what they have built.
-PYTEST := pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# What they have compiled stays, here too where that is switched off.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu gpu-check fix schema clean
 

@@ -29,6 +29,7 @@ def toy_run(tmp_path_factory):
     return status, printed.getvalue(), json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_every_benchmark_finds_its_figures(toy_run):
     status, _, record = toy_run
     assert status == 0
@@ -43,6 +44,7 @@ def test_every_benchmark_finds_its_figures(toy_run):
         assert all(f["basis"] for f in section["figures"])
 
 
+@pytest.mark.slow
 def test_no_label_of_ours_differs_from_one_pass(toy_run):
     figures = [f for s in toy_run[2]["benchmarks"] for f in s["figures"]]
     ours = [f for f in figures if f["name"].startswith("labels of ours that differ")]
@@ -51,12 +53,14 @@ def test_no_label_of_ours_differs_from_one_pass(toy_run):
     assert [f["value"] for f in ours] == [0] * len(ours)
 
 
+@pytest.mark.slow
 def test_the_useful_efficiency_is_the_product_of_the_three(toy_run):
     (engine,) = [s for s in toy_run[2]["benchmarks"] if s["name"] == "engine"]
     *three, useful = [f["value"] for f in engine["figures"]]
     assert useful == pytest.approx(math.prod(three))
 
 
+@pytest.mark.slow
 def test_the_table_comes_last_and_names_machine_and_versions(toy_run):
     _, printed, record = toy_run
     about, bar, table = printed.partition("| benchmark ")

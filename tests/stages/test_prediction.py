@@ -235,7 +235,7 @@ def test_the_tile_is_chosen_to_fit_the_memory(chain):
         chain("none", stride=None, memory_gb=1e-6).plan()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", mostly_slow([signal.SIGTERM, signal.SIGUSR1]))
 def test_a_signal_finishes_the_block_in_flight(chain, monkeypatch, number):
     small_shards(monkeypatch)
     expected = chain("other").run()
@@ -346,7 +346,7 @@ def test_a_store_of_another_recipe_under_the_same_name_is_refused(chain):
         run.plan()
 
 
-@pytest.mark.parametrize("discoverer", ["part", "finish"])
+@pytest.mark.parametrize("discoverer", mostly_slow(["part", "finish"]))
 def test_a_store_that_was_deleted_is_filled_again(chain, discoverer, monkeypatch):
     """Its receipts stay; they must not count without their files."""
     small_shards(monkeypatch)
@@ -379,6 +379,7 @@ def paused(run):
     return job
 
 
+@pytest.mark.slow
 def test_a_second_job_on_the_same_part_waits_and_computes_nothing(
     chain, caplog, monkeypatch
 ):
@@ -395,6 +396,7 @@ def test_a_second_job_on_the_same_part_waits_and_computes_nothing(
     assert np.array_equal(run.voxels(), chain("other").run())
 
 
+@pytest.mark.slow
 def test_jobs_that_cannot_wait_write_the_same_shards_side_by_side(chain, monkeypatch):
     small_shards(monkeypatch)
     monkeypatch.setattr(locks, "SECONDS_TO_WAIT", 0)

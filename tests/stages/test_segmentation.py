@@ -18,6 +18,7 @@ from tests.stages.segmented import (
     components,
     store_prediction,
 )
+from tests.variants import mostly_slow
 from unetpipe.errors import ConfigError, IntegrityError
 from unetpipe.images import Reading, open_image
 from unetpipe.runtime.files import read_record, write_record
@@ -52,7 +53,7 @@ def whole(probability, connectivity="3d"):
     return components(probability > 127, connectivity)
 
 
-@pytest.mark.parametrize("connectivity", ["2d", "3d"])
+@pytest.mark.parametrize("connectivity", mostly_slow(["3d", "2d"]))
 def test_ids_equal_those_of_the_whole_volume(stored, tmp_path, connectivity):
     probability, predicted = stored
     expected = whole(probability, connectivity)
@@ -165,7 +166,7 @@ Segmented(Path(predicted), Path(folder), connectivity="3d").run()
 """
 
 
-@pytest.mark.parametrize("step", ["label", "relabel"])
+@pytest.mark.parametrize("step", mostly_slow(["label", "relabel"]))
 def test_a_killed_job_loses_only_the_block_in_flight(stored, tmp_path, step):
     probability, predicted = stored
     folder = tmp_path / "run"
@@ -230,7 +231,9 @@ def test_a_damaged_shard_is_found_and_written_again(stored, tmp_path, parts):
     assert np.array_equal(run.objects(), whole(probability))
 
 
-@pytest.mark.parametrize(("parts", "lost"), [(1, "labels"), (2, "zarr.json"), (2, ".")])
+@pytest.mark.parametrize(
+    ("parts", "lost"), mostly_slow([(1, "labels"), (2, "zarr.json"), (2, ".")])
+)
 def test_a_deleted_store_is_made_again(tmp_path, parts, lost):
     probability = blobs((4, 12, 12), seed=1)
     predicted = store_prediction(tmp_path / "p", probability, (2, 16, 16))
@@ -307,7 +310,7 @@ def test_no_scratch_files_are_left(stored, tmp_path, monkeypatch):
     assert os.access(home / "objects.csv", os.R_OK)
 
 
-@pytest.mark.parametrize("connectivity", ["2d", "3d"])
+@pytest.mark.parametrize("connectivity", mostly_slow(["3d", "2d"]))
 def test_a_watershed_cuts_the_same_objects_from_any_blocks(tmp_path, connectivity):
     probability = blobs((8, 48, 48), seed=3, smooth=8)
     shape = probability.shape[1:]

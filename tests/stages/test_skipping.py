@@ -9,6 +9,7 @@ import tifffile
 
 from tests.stages.predicted import Chain, small_shards
 from tests.stored import store_volume
+from tests.variants import mostly_slow
 from unetpipe.errors import ConfigError, DataError, IntegrityError
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.storage.volumes import open_volume, shard_path, write_shard
@@ -64,7 +65,7 @@ def test_a_box_keeps_the_tiles_that_it_touches(chain, everything):
     assert plan["identity"]["selection"]["roi"] == [[1, 2], [20, 33], [40, 64]]
 
 
-@pytest.mark.parametrize("form", ["tiff", "store", "level of its pyramid"])
+@pytest.mark.parametrize("form", mostly_slow(["level of its pyramid", "tiff", "store"]))
 def test_a_mask_keeps_the_tiles_that_it_touches(chain, everything, tmp_path, form):
     path = tmp_path / "mask-vol.ome.zarr"
     if form == "tiff":
@@ -99,7 +100,7 @@ def test_tiles_without_a_bright_voxel_are_left_out(chain, everything, monkeypatc
     assert record["num_shards_skipped"] == record["num_shards"]
 
 
-@pytest.mark.parametrize("parts", [1, 5])
+@pytest.mark.parametrize("parts", mostly_slow([5, 1]))
 @pytest.mark.parametrize("block_shards", [(1, 1, 1), (2, 2, 2)])
 def test_what_is_left_out_does_not_depend_on_blocks_or_parts(
     chain, everything, parts, block_shards

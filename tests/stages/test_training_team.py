@@ -53,6 +53,7 @@ def test_teams_that_cannot_share_a_training_are_refused():
     check_team(UNetSpec(normalization="batch"), batch_size=2, size=1)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_may_become_one(tmp_path, rows):
     """Patches, dropout and weighted mean are the batch's, whoever has which patch."""
     batch = {"batch_size": 3, "learning_rate": 0.01}
@@ -73,6 +74,7 @@ def test_two_processes_train_as_one_and_may_become_one(tmp_path, rows):
     )
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_raised_here(tmp_path, rows):
     training = Training(tmp_path / "unet", rows)
     with pytest.raises(DataError, match=r"loss is nan after step \d+; lower training"):
@@ -98,6 +100,7 @@ PROGRAM = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_processes_with_their_work_saved(tmp_path, rows):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],
