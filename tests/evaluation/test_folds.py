@@ -97,8 +97,23 @@ def test_folds_of_different_thresholds_are_refused(stack):
     probability, cells = stack
     curves = scored(probability, cells)
     folds = [stored(curves["v_rand"], 0.5), stored(curves["warping_error"], 0.5)]
-    with pytest.raises(DataError, match="fold 1 was scored at"):
+    with pytest.raises(DataError, match="fold 0 was scored at"):
         pool_terms("unet", "v_rand", folds)
+
+
+def test_folds_keep_the_threshold_of_their_masks_wherever_it_lies(stack):
+    probability, cells = stack
+    folds, expected = [], []
+    for part, threshold in ((slice(0, 2), 0.37), (slice(2, 5), 0.6)):
+        scores = ThresholdScores(with_warping=False, delivered=threshold)
+        for number in range(part.start, part.stop):
+            scores.add(number, probability[number], cells[number], cells[number])
+        curve = scores.curves()["v_rand"]
+        folds.append(stored(curve, threshold))
+        expected += curve.sections_at(threshold).tolist()
+    row = pool_terms("unet", "v_rand", folds)
+    assert row.per_section == pytest.approx(expected)
+    assert row.chosen.score == pytest.approx(np.mean(expected))
 
 
 def objects_row(metric, score, n):

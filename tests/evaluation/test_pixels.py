@@ -58,7 +58,9 @@ def test_rows_tell_each_class_each_section_and_an_interval():
     unknown = np.zeros(truth.shape, bool)
     counts = count(result, truth, unknown, num_classes=3)
     rows = {row.metric: row for row in class_rows("unet", counts.confusion(None), None)}
-    assert len(rows) == 4 * 3
+    assert len(rows) == 4 * 3 + 1
+    annotated = class_scores(confusion_matrix(truth, result, 3)).dice[1:]
+    assert rows["dice_mean"].score == pytest.approx(annotated.mean())
     row = rows["iou_class_2"]
     pooled = class_scores(confusion_matrix(truth, result, 3))
     assert row.chosen.threshold is None
@@ -164,7 +166,7 @@ def test_without_a_chosen_threshold_the_interval_is_of_the_best(scored):
     rows = {r.metric: r for r in threshold_rows("unet", curves, {})}
     assert set(rows) == set(curves)
     for metric, row in rows.items():
-        assert row.chosen is None
+        assert row.chosen is row.per_section is row.score is None
         assert row.interval_of == "best", metric
         assert row.interval[0] <= row.best.score <= row.interval[1]
         assert row.n == row.num_sections == 5
@@ -185,6 +187,15 @@ def test_rows_hold_nothing_but_json():
     assert row.per_section == (None, 1)
     assert row.interval is row.interval_of is row.chosen is None
     assert plain(np.array([[1.0, np.nan]])) == [[1.0, None]]
+
+
+def test_the_mean_over_classes_leaves_out_what_nobody_annotated():
+    truth = np.array([[[0, 0, 1, 1]]])
+    result = np.array([[[0, 2, 1, 1]]])
+    counts = count(result, truth, np.zeros(truth.shape, bool), num_classes=3)
+    rows = {row.metric: row for row in class_rows("unet", counts.confusion(None), None)}
+    assert rows["dice_class_2"].score == 0
+    assert rows["dice_mean"].score == 1
 
 
 def test_every_metric_is_defined_with_its_direction_and_source():

@@ -19,6 +19,7 @@ from unetpipe.evaluation.baselines import GreyScale, grey_mask, watershed_object
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
+from unetpipe.metrics.isbi import collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.warping import collect_warping, warp_section
 from unetpipe.runtime.files import read_record
@@ -164,16 +165,26 @@ def test_all_scores_of_the_network_are_those_of_the_delivered_masks(
     assert row["best"]["score"] >= row["chosen"]["score"]
 
 
-def test_a_score_that_is_not_known_at_the_masks_threshold_is_no_other_one(
+def test_scores_are_those_of_the_masks_also_between_the_published_thresholds(
     cells, tmp_path
 ):
     labels, _, probability = cells
     scored = Scored(tmp_path, probability, labels, kind="instances", threshold=0.37)
     record = scored.evaluate(("test", None), warping_error=False)
     row = find_row(record["tables"], "test", "unet", "v_rand")
-    assert row["chosen"] == {"threshold": 0.37, "score": None}
-    row = find_row(record["tables"], "test", "unet", "dice_class_1")
-    assert row["chosen"]["score"] > 0
+    assert row["chosen"]["threshold"] == 0.37
+    sections = [
+        score_section(
+            as_probability(np.rint(255 * p).astype(np.uint8)),
+            separated > 0,
+            thresholds=np.array([0.37]),
+        )
+        for p, separated in zip(
+            probability, map(separate_touching, labels), strict=True
+        )
+    ]
+    expected = collect_curves(sections).v_rand.at(0.37)
+    assert row["chosen"]["score"] == pytest.approx(expected)
 
 
 def test_without_validation_rows_the_masks_are_scored_all_the_same(

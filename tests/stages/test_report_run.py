@@ -233,10 +233,10 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
     page = compare("unet", "fold-2", compared=[Path("comparison.json")])
     text = Links(page).text
     assert "Folds and seeds together" in text
-    told = "higher is better paper 0.6250 chosen on validation 2 2 0.5000 to 0.7500 V"
+    told = "higher is better paper 0.6250 2 2 0.5000 to 0.7500 V"
     assert told in text
     minus = "\N{MINUS SIGN}0.2500"
-    assert f"narrow 0.3750 chosen on validation 2 2 0.2500 to 0.5000 {minus}" in text
+    assert f"narrow 0.3750 2 2 0.2500 to 0.5000 {minus}" in text
 
 
 def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> None:
@@ -256,14 +256,14 @@ def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> 
     comparison(shared=(shared,)).write(path)
     text = Links(compare("unet", "fold-2", compared=[path])).text
     assert "Test sections of challenge that belong to no fold" in text
-    columns = "Mean Range over networks Ensemble Threshold Sections V Rand"
-    told = "2 0.6250 0.5000 to 0.7500 0.8750 chosen on validation 30"
+    columns = "Mean Range over networks Ensemble Sections V Rand"
+    told = "2 0.6250 0.5000 to 0.7500 0.8750 30"
     assert f"{columns} higher is better {told}" in text
     assert "Folds and seeds together" not in text
     alone = shared.model_copy(update={"ensemble": None})
     comparison(shared=(alone,)).write(path)
     text = Links(compare("unet", "fold-2", compared=[path])).text
-    assert "2 0.6250 0.5000 to 0.7500 chosen on validation 30" in text
+    assert "2 0.6250 0.5000 to 0.7500 30" in text
     assert "Ensemble" not in text
     comparison().write(path)
     assert "belong to no fold" not in compare("unet", "fold-2", compared=[path])

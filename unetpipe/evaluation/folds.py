@@ -6,7 +6,6 @@ that the pooled score is the published score of the whole stack.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +16,12 @@ from unetpipe.errors import DataError
 from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics import isbi, warping
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_sums
-from unetpipe.metrics.curves import Scores, ThresholdCurve, mean_of_sums
+from unetpipe.metrics.curves import (
+    SAME_THRESHOLD,
+    Scores,
+    ThresholdCurve,
+    mean_of_sums,
+)
 from unetpipe.records.comparison import ModelRow, SeedRow, Spread, SpreadRow
 from unetpipe.records.metrics import Role, Row, Score, SectionTerms
 
@@ -52,6 +56,22 @@ class FoldTerms(NamedTuple):
     thresholds: NDArray[np.float64]
     terms: NDArray[np.float64]
     chosen: float | None
+
+    def places_of(self, thresholds: Sequence[float] | Scores) -> list[int]:
+        """Return where some of the thresholds stand.
+
+        Raises
+        ------
+        DataError
+            If the fold was not scored at one of them.
+        """
+        distances = [np.abs(self.thresholds - wanted) for wanted in thresholds]
+        if any(distance.min() > SAME_THRESHOLD for distance in distances):
+            raise DataError(
+                f"a fold was scored at {self.thresholds.tolist()}, not at all of "
+                f"{list(thresholds)}; score all with the same code"
+            )
+        return [int(distance.argmin()) for distance in distances]
 
 
 def describe_terms(
@@ -134,27 +154,21 @@ def pool_terms(predictor: str, metric: str, folds: Sequence[FoldTerms]) -> Row:
     DataError
         If folds were scored at different thresholds.
     """
-    first = folds[0].thresholds
-    for number, fold in enumerate(folds):
-        if not np.array_equal(fold.thresholds, first):
-            raise DataError(
-                f"{metric}: fold {number} was scored at {fold.thresholds.tolist()}, "
-                f"fold 0 at {first.tolist()}; score all with the same code"
-            )
-    curve = curve_of_terms(metric, first, np.concatenate([f.terms for f in folds]))
+    grid = _shared_thresholds(metric, folds)
+    curve = curve_of_terms(
+        metric, grid, np.concatenate([f.terms[:, f.places_of(grid)] for f in folds])
+    )
     best = curve.best()
     if any(fold.chosen is None for fold in folds):
-        scores = None if math.isnan(best.threshold) else curve.sections_at(best[0])
         return make_row(
             predictor,
             metric,
             best=best,
-            per_section=scores,
             interval=bootstrap_best(curve),
             num_sections=len(curve.terms),
         )
     terms = np.concatenate(
-        [fold.terms[:, curve.index_of(fold.chosen or 0.0)] for fold in folds]
+        [fold.terms[:, fold.places_of([fold.chosen or 0.0])[0]] for fold in folds]
     )
     known = terms[~np.isnan(terms).any(axis=-1)]
     interval = bootstrap_sums(known, curve.score)
@@ -167,6 +181,30 @@ def pool_terms(predictor: str, metric: str, folds: Sequence[FoldTerms]) -> Row:
         interval=interval,
         num_sections=len(terms),
     )
+
+
+def _shared_thresholds(metric: str, folds: Sequence[FoldTerms]) -> Scores:
+    """Return the thresholds that all folds were scored at.
+
+    A fold may have that of its delivered masks beside them.
+    """
+
+    def has(fold: FoldTerms, threshold: float) -> bool:
+        return bool(np.abs(fold.thresholds - threshold).min() <= SAME_THRESHOLD)
+
+    grid = [t for t in folds[0].thresholds if all(has(fold, t) for fold in folds)]
+    for number, fold in enumerate(folds):
+        own = [
+            t
+            for t in fold.thresholds
+            if not any(abs(t - u) <= SAME_THRESHOLD for u in grid)
+        ]
+        if any(t != fold.chosen for t in own) or not grid:
+            raise DataError(
+                f"{metric}: fold {number} was scored at {fold.thresholds.tolist()}, "
+                f"others at {np.array(grid).tolist()}; score all with the same code"
+            )
+    return np.array(grid)
 
 
 def pool_means(rows: Sequence[Row]) -> Row | None:

@@ -167,6 +167,7 @@ def score_sections(
         The other sections.
     """
     scores: dict[str, ThresholdScores] = {}
+    delivered = volume.records.segmentation.threshold
     left_out = []
     for box in volume.whole_sections(numbers):
         for number in box.numbers:
@@ -177,7 +178,8 @@ def score_sections(
                 continue
             for name, probability in _maps(volume, box, number, baseline):
                 of_name = scores.setdefault(
-                    name, ThresholdScores(with_warping=with_warping)
+                    name,
+                    ThresholdScores(with_warping=with_warping, delivered=delivered),
                 )
                 cells, drawn = (a[z][inside] > 0 for a in (box.truth, box.drawn))
                 of_name.add(number, probability[inside], cells, drawn)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics.bootstrap import bootstrap_sums
-from unetpipe.metrics.curves import Scores
+from unetpipe.metrics.curves import Scores, mean_of_defined
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.value_counts import (
     NUM_LEVELS,
@@ -167,7 +167,7 @@ class PixelCounts:
 def class_rows(
     predictor: str, confusion: Counts, threshold: float | None
 ) -> Iterator[Row]:
-    """Yield the overlap of each class, counts of all sections pooled.
+    """Yield the overlap of each class, counts of all sections pooled; of many the mean.
 
     Parameters
     ----------
@@ -188,6 +188,22 @@ def class_rows(
                 interval=bootstrap_sums(one, score),
                 num_sections=len(confusion),
             )
+    if confusion.shape[-1] > 2:
+        yield make_row(
+            predictor,
+            "dice_mean",
+            chosen=(threshold, float(_mean_dice(confusion.sum(axis=0)))),
+            per_section=_mean_dice(confusion),
+            interval=bootstrap_sums(confusion, _mean_dice),
+            num_sections=len(confusion),
+        )
+
+
+def _mean_dice(confusion: Counts | Scores) -> Scores:
+    """Return the mean Dice of the annotated classes, background aside: (...)."""
+    scores = class_scores(confusion)
+    dice = np.where(scores.num_truth > 0, scores.dice, np.nan)[..., 1:]
+    return mean_of_defined(np.moveaxis(dice, -1, 0))
 
 
 def _one_class(confusion: Counts, k: int) -> Counts:

@@ -78,6 +78,12 @@ METRICS = {
         "higher",
         DICE,
     ),
+    "dice_mean": _defined(
+        "mean Dice of the annotated classes, background aside; "
+        f"all sections pooled; {_DRAWN}",
+        "higher",
+        DICE,
+    ),
     "precision": _defined(
         f"TP / (TP + FP) of voxels, all sections pooled; {_DRAWN}", "higher", ""
     ),
@@ -182,7 +188,7 @@ def make_row(
         configuration. The threshold is None where the metric has none.
     per_section : float array, shape (sections,), optional
         The score of each section, in the table's order of sections, at the chosen
-        threshold, else at the best.
+        threshold.
     interval : Interval, optional
         Of the chosen score; without one, of the best.
     units : "sections", "objects" or "volumes"

@@ -42,7 +42,11 @@ from unetpipe.records.metrics import (
 
 Curves = dict[str, dict[str, ThresholdCurve]]  # predictor -> metric -> curve
 
-RANKING = ("v_rand", "dice_class_1")  # the first that was computed ranks sections
+RANKING = (
+    "v_rand",
+    "dice_mean",
+    "dice_class_1",
+)  # the first that was computed ranks sections
 OTSU, CONSTANT, WATERSHED = "Otsu", "constant", "Otsu + watershed"
 
 

@@ -10,9 +10,19 @@ from numpy.typing import NDArray
 
 from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_curve
-from unetpipe.metrics.curves import ThresholdCurve
-from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
-from unetpipe.metrics.warping import WarpingSection, collect_warping, warp_section
+from unetpipe.metrics.curves import SAME_THRESHOLD, Scores, ThresholdCurve
+from unetpipe.metrics.isbi import (
+    THRESHOLDS,
+    IsbiSection,
+    collect_curves,
+    score_section,
+)
+from unetpipe.metrics.warping import (
+    WARPING_THRESHOLDS,
+    WarpingSection,
+    collect_warping,
+    warp_section,
+)
 from unetpipe.records.metrics import Curve, Role, Row
 
 NAMES = ("pixel_error", "rand_error", "v_rand", "v_info")
@@ -25,9 +35,13 @@ class ThresholdScores:
     ----------
     with_warping : bool
         Warp every section too.
+    delivered : float or None
+        Threshold of the delivered masks, which is scored beside the challenge's.
     """
 
-    def __init__(self, *, with_warping: bool) -> None:
+    def __init__(self, *, with_warping: bool, delivered: float | None = None) -> None:
+        self._thresholds = _with(THRESHOLDS, delivered)
+        self._warped_at = _with(WARPING_THRESHOLDS, delivered)
         self.numbers: list[int] = []
         self._isbi: list[IsbiSection] = []
         self._warping: list[WarpingSection] = []
@@ -45,9 +59,13 @@ class ThresholdScores:
         ``cells`` are apart from each other; ``drawn`` is what was annotated.
         """
         self.numbers.append(number)
-        self._isbi.append(score_section(probability, cells, drawn=drawn))
+        self._isbi.append(
+            score_section(probability, cells, thresholds=self._thresholds, drawn=drawn)
+        )
         if self._with_warping:
-            self._warping.append(warp_section(probability, cells))
+            self._warping.append(
+                warp_section(probability, cells, thresholds=self._warped_at)
+            )
 
     def curves(self) -> dict[str, ThresholdCurve]:
         """Return the score of each metric over thresholds."""
@@ -63,7 +81,7 @@ class ThresholdScores:
 def threshold_rows(
     predictor: str, curves: dict[str, ThresholdCurve], chosen: dict[str, float]
 ) -> Iterator[Row]:
-    """Yield one table row a metric: best on these sections, and as chosen elsewhere.
+    """Yield one table row a metric: as chosen elsewhere, and best on these sections.
 
     Parameters
     ----------
@@ -85,13 +103,12 @@ def threshold_rows(
                 predictor, metric, best=best, chosen=told, num_sections=num_sections
             )
             continue
-        shown = best.threshold if threshold is None else threshold
         yield make_row(
             predictor,
             metric,
             best=best,
             chosen=None if threshold is None else (threshold, curve.at(threshold)),
-            per_section=None if math.isnan(shown) else curve.sections_at(shown),
+            per_section=None if threshold is None else curve.sections_at(threshold),
             interval=(
                 bootstrap_best(curve)
                 if threshold is None
@@ -110,3 +127,12 @@ def describe_curve(role: Role, predictor: str, curve: ThresholdCurve) -> Curve:
         thresholds=plain(curve.thresholds),
         scores=plain(curve.pooled),
     )
+
+
+def _with(thresholds: Scores, delivered: float | None) -> Scores:
+    """Return the thresholds of a curve, with that of the delivered masks among them."""
+    if delivered is None or not 0 < delivered < 1:
+        return thresholds
+    if np.abs(thresholds - delivered).min() < SAME_THRESHOLD:
+        return thresholds
+    return np.sort(np.append(thresholds, delivered))

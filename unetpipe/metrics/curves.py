@@ -15,7 +15,7 @@ from unetpipe.errors import DataError
 Scores = NDArray[np.float64]
 
 _SAME_SCORE = 1e-12
-_SAME_THRESHOLD = 1e-9  # 0.1 added eight times is 0.7999999999999999
+SAME_THRESHOLD = 1e-9  # 0.1 added eight times is 0.7999999999999999
 
 
 class ThresholdScore(NamedTuple):
@@ -138,7 +138,7 @@ class ThresholdCurve:
 
     def has(self, threshold: float) -> bool:
         """Say whether the curve was computed at a threshold."""
-        return bool((np.abs(self.thresholds - threshold) <= _SAME_THRESHOLD).any())
+        return bool((np.abs(self.thresholds - threshold) <= SAME_THRESHOLD).any())
 
     def index_of(self, threshold: float) -> int:
         """Find a threshold in the curve.
@@ -150,7 +150,7 @@ class ThresholdCurve:
         """
         distance = np.abs(self.thresholds - threshold)
         index = int(distance.argmin())
-        if distance[index] > _SAME_THRESHOLD:
+        if distance[index] > SAME_THRESHOLD:
             raise DataError(
                 f"{self.metric} was not computed at threshold {threshold}; "
                 f"use one of {self.thresholds.round(6).tolist()}"

@@ -88,8 +88,8 @@ class Line(Published, Generic[S]):
     baselines, at the threshold that validation sections chose; null if there are none.
     """
     per_section: Scores | None
-    """The score of each of the table's sections, at the chosen threshold, else at the
-    best. Null where sections have no scores of their own."""
+    """The score of each of the table's sections, at the chosen threshold. Null without
+    one, and where sections have no scores of their own."""
     interval: Pair | None
     """Low and high end of the 95 % percentile bootstrap interval."""
     interval_of: Rule | None
@@ -101,19 +101,17 @@ class Line(Published, Generic[S]):
     num_sections: Whole
     """Sections that were scored."""
 
-    @property
-    def shown(self) -> S | None:
-        """The score at the chosen threshold, else the best one."""
-        return self.chosen or self.best
-
 
 class Row(Line[Score]):
     """One score of one predictor."""
 
     @property
     def score(self) -> float | None:
-        """The value that is shown; None where it is undefined."""
-        return self.shown.score if self.shown else None
+        """The value to cite; None where no threshold was chosen, or it is undefined.
+
+        Never the best one, which the scored sections themselves chose.
+        """
+        return self.chosen.score if self.chosen else None
 
 
 class Table(Published):
@@ -132,7 +130,7 @@ class Table(Published):
 
     def section_scores(self, row: Row) -> dict[int, float]:
         """Return the scores of single sections that are defined, by number."""
-        if not row.per_section:
+        if not row.per_section or row.chosen is None:
             return {}
         pairs = zip(self.sections, row.per_section, strict=True)
         return {z: score for z, score in pairs if score is not None}

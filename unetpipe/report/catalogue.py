@@ -27,7 +27,7 @@ SCORE_COLUMNS = {
     "predictor": "`unet`, or a baseline",
     "metric": "a key of `definitions` in `metrics.json`",
     "rule": "`chosen`: threshold from validation sections or the configuration; "
-    "`best`: best on these very sections",
+    "`best`: best on these very sections, which nobody could have chosen honestly",
     "threshold": "of the foreground probability; empty where there is none, or several",
     "value": "the score; empty where it is undefined",
     "low": "low end of the 95 % interval, if this score has one",
@@ -46,6 +46,8 @@ SCORES = (
     "pixel_error",
     "v_rand",
     "v_info",
+    "dice_mean",
+    "dice_class_1",
     "average_precision",
     "f1",
     "adapted_rand_error",

@@ -97,5 +97,5 @@ def _tell(tables: Iterable[Variant | Shared], what: str) -> None:
                 ", ".join(filter(None, [table.variant, what])),
                 row.predictor,
                 row.metric,
-                {"chosen": row.chosen, "best": row.best},
+                row.chosen,
             )

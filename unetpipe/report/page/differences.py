@@ -148,7 +148,7 @@ def _rows(compared: Compared) -> Iterator[tuple[str, str, Row, tuple[int, ...]]]
             rows = [row for row in table.rows if row.predictor == OURS]
             rows.sort(key=lambda r: order.index(r.metric) if r.metric in order else 99)
             for row in rows:
-                if row.per_section:
+                if row.per_section and row.chosen:
                     yield volume, table.role, row, table.sections
 
 

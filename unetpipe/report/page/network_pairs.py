@@ -77,7 +77,7 @@ def show_shared(record: Comparison) -> Shown | None:
 def _lines(compared: Variant | Shared) -> Iterator[tuple[Shown, str]]:
     """Yield the network's own scores as a reader likes them, with their metric."""
     for row in compared.rows:
-        shown = row.shown
+        shown = row.chosen
         if row.predictor != OURS or shown is None:
             continue
         low, high = format_score(shown.lowest), format_score(shown.highest)
@@ -86,7 +86,6 @@ def _lines(compared: Variant | Shared) -> Iterator[tuple[Shown, str]]:
             "better": row.better,
             "variant": compared.variant or "all networks",
             "score": format_score(shown.score),
-            "rule": "chosen on validation" if row.chosen else "best on these",
             "n": shown.n,
             "num_sections": row.num_sections,
             "range": f"{low} to {high}" if shown.n > 1 else "",

@@ -63,5 +63,10 @@ def _mean_row(rows: Sequence[Row]) -> Row:
         score=sum(scores) / len(scores) if scores else None,
     )
     sections = sum(row.num_sections for row in rows)
-    changes = {"chosen": mean, "interval": None, "num_sections": sections}
+    changes = {
+        "chosen": mean,
+        "best": None,
+        "interval": None,
+        "num_sections": sections,
+    }
     return rows[0].model_copy(update=changes)

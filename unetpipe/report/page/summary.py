@@ -19,7 +19,13 @@ Shown = dict[str, Any]
 
 MEMBRANES = ("v_rand", "dice_class_1", "v_info", "rand_error")
 OBJECTS = ("f1", "ctc_seg", "average_precision", "dice_class_1")
-VOXELS = ("dice_class_1", "iou_class_1", "precision_class_1", "recall_class_1")
+VOXELS = (
+    "dice_mean",
+    "dice_class_1",
+    "iou_class_1",
+    "precision_class_1",
+    "recall_class_1",
+)
 CARDS = {  # by what chose the checkpoint, which comes first
     "v_rand": MEMBRANES,
     "f1": OBJECTS,
@@ -37,7 +43,6 @@ OVERVIEW = (
     "average_precision",
     "ctc_seg",
 )
-LEADING = ("v_rand", "f1", "dice_class_1")
 
 
 def summarise(run: Run) -> Shown:
@@ -66,21 +71,28 @@ def highlights(run: Run) -> list[Shown]:
         return []
     mean = "mean over " if pooled.volumes[1:] else ""
     where = f"{mean}{pooled.where}, {pooled.role} sections"
-    training = run.network.training
-    wanted = CARDS.get(training.metric or "", ()) if training else ()
-    metrics = next(
-        (
-            cards
-            for cards in (wanted, MEMBRANES, OBJECTS, VOXELS)
-            if set(cards[:1]) & pooled.rows.keys()
-        ),
-        VOXELS,
+    return [_card(pooled.rows[metric], where) for metric in _shown(run, pooled)]
+
+
+def _shown(run: Run, pooled: Pooled) -> list[str]:
+    """Return the metrics to see first: what chose the network, then what it tells of.
+
+    Those that nobody knows at the threshold of the masks are none of them.
+    """
+    members = run.network.members or (run.network,)
+    chose = next((m.training.metric for m in members if m.training), None)
+    known = {
+        metric
+        for metric, rows in pooled.rows.items()
+        if OURS in rows and rows[OURS].score is not None
+    }
+    # Of several classes the first one is no summary.
+    known -= set(VOXELS[1:]) if "dice_mean" in known else set()
+    sets = (CARDS.get(chose or "", ()), MEMBRANES, OBJECTS, VOXELS)
+    return next(
+        ([m for m in cards if m in known] for cards in sets if known & set(cards[:2])),
+        [],
     )
-    return [
-        _card(rows, where)
-        for metric in metrics
-        if OURS in (rows := pooled.rows.get(metric, {}))
-    ]
 
 
 def _card(rows: dict[str, Row], where: str) -> Shown:
@@ -163,10 +175,10 @@ def _about_network(network: Network) -> Shown:
 def _about_scores(run: Run) -> Shown | None:
     """Return the leading score, and what it is worth; None where nothing was scored."""
     pooled = pool_scores(run)
-    metric = _leading(pooled)
-    if pooled is None or metric is None:
+    shown = _shown(run, pooled) if pooled else []
+    if pooled is None or not shown:
         return None
-    rows = pooled.rows[metric]
+    rows = pooled.rows[shown[0]]
     ours = rows[OURS]
     is_held_out = run.network.is_origin_known and not any(
         leaks(run.network, run.results, run.volumes)
@@ -179,20 +191,24 @@ def _about_scores(run: Run) -> Shown | None:
         "where": pooled.where,
         "is_mean": len(pooled.volumes) > 1,
         "score": format_score(ours.score),
-        "metric": metric_label(metric),
+        "metric": metric_label(ours.metric),
         "threshold": format_threshold(threshold),
-        "is_median": bool(run.network.members),
+        "threshold_from": _threshold_from(run),
         "baselines": [
             f"{PREDICTORS.get(name, name)} {format_score(row.score)}"
             for name, row in rows.items()
-            if name != OURS
+            if name != OURS and row.score is not None
         ],
     }
 
 
-def _leading(pooled: Pooled | None) -> str | None:
-    found = (m for m in LEADING if pooled and OURS in pooled.rows.get(m, {}))
-    return next(found, None)
+def _threshold_from(run: Run) -> str:
+    """Return what chose the threshold of the delivered masks: it ends a sentence."""
+    sources = {result.segmentation.threshold_source for result, _ in run.scored}
+    if sources == {"validation rows"}:
+        many = ", the median of those" if run.network.members else ""
+        return f"{many} that validation sections chose"
+    return f" ({', '.join(sorted(sources))})"
 
 
 def _about_results(run: Run) -> Shown | None:

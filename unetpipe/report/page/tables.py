@@ -32,6 +32,7 @@ def show_tables(metrics: Metrics | None) -> list[Shown]:
             "groups": group_by_metric(table.rows),
             "classes": group_by_class(table.rows),
             "objects": group_by_metric(objects.get(table.role, ())),
+            "flattering": flattering_scores(table.rows),
         }
         for table in metrics.by_role
     ]
@@ -94,7 +95,7 @@ def group_by_metric(rows: Sequence[Row]) -> list[Shown]:
     for metric in sorted(found, key=_rank):
         of_metric = [row for row in rows if row.metric == metric]
         of_metric.sort(key=lambda row: row.predictor != OURS)
-        scores = [s for r in of_metric for s in r.per_section or () if s is not None]
+        scores = [s for r in of_metric for s in _scores_of(r) if s is not None]
         limits = (min(scores), max(scores)) if scores else (0.0, 0.0)
         groups.append(
             {
@@ -110,16 +111,33 @@ def group_by_metric(rows: Sequence[Row]) -> list[Shown]:
     return groups
 
 
+def _scores_of(row: Row) -> Sequence[float | None]:
+    """Return the scores of single sections, of a row whose threshold was chosen."""
+    return row.per_section or () if row.chosen else ()
+
+
+def flattering_scores(rows: Sequence[Row]) -> list[Shown]:
+    """Return the scores at the best threshold of the scored sections, apart."""
+    return [
+        {
+            "metric": metric_label(row.metric),
+            "predictor": PREDICTORS.get(row.predictor, row.predictor),
+            "best": _show_score(row.best),
+        }
+        for row in sorted(rows, key=lambda row: _rank(row.metric))
+        if row.best is not None and row.best.score is not None
+    ]
+
+
 def _show_row(row: Row, limits: tuple[float, float]) -> Shown:
     return {
         "predictor": PREDICTORS.get(row.predictor, row.predictor),
         "is_ours": row.predictor == OURS,
         "chosen": _show_score(row.chosen),
-        "best": _show_score(row.best),
-        "interval": format_range(row.interval),
+        "interval": format_range(row.interval if row.interval_of == "chosen" else ()),
         "n": row.n,
         "n_of": row.n_of,
-        "spread": _show_spread(row.per_section or (), limits),
+        "spread": _show_spread(_scores_of(row), limits),
     }
 
 
@@ -169,7 +187,7 @@ def _rank(metric: str) -> int:
 
 
 def _show_score(score: Score | None) -> Shown | None:
-    if score is None:
+    if score is None or score.score is None:
         return None
     return {
         "score": format_score(score.score),

@@ -14,6 +14,7 @@ METRICS = {
     "average_precision": Markup("Average precision"),
     "panoptic_quality": Markup("Panoptic quality"),
     "f1": Markup("F<sub>1</sub> of objects"),
+    "dice_mean": Markup("Dice, mean of classes"),
     "vi_split": Markup("VI split"),
     "vi_merge": Markup("VI merge"),
     "adapted_rand_error": Markup("Adapted Rand error"),
@@ -28,6 +29,7 @@ PLAIN_NAMES = {
     "rand_error": "Rand error",
     "pixel_error": "pixel error",
     "dice": "Dice",
+    "dice_mean": "mean Dice of classes",
     "dice_class_1": "Dice of class 1",
     "precision_class_1": "precision of class 1",
     "recall_class_1": "recall of class 1",
@@ -45,7 +47,7 @@ PREDICTORS = {
 }
 OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
 # The score that a summary names, and that ranks sections: the first that was computed.
-HEADLINE = ("v_rand", "dice_class_1")
+HEADLINE = ("v_rand", "dice_mean", "dice_class_1")
 
 
 def metric_label(metric: str) -> Markup:
