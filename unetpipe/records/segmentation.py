@@ -171,36 +171,3 @@ class SegmentationStep(Record):
             host=made.host,
             peak_rss_bytes=self.peak_rss_bytes,
         )
-
-
-class ExportedFile(Value):
-    """A file of an export, and its hash."""
-
-    path: str
-    sha256: str
-
-
-class ExportedCtc(Record):
-    """``ctc.json``: objects in the layout of the Cell Tracking Challenge."""
-
-    WHAT: ClassVar[str] = "the record of an export for the Cell Tracking Challenge"
-
-    volume: str
-    folder: Path
-    num_frames: int
-    num_objects: int
-    ids_are_unique: bool
-    files: tuple[ExportedFile, ...]
-    circumstances: Circumstances
-
-
-class ExportedNgff04(Record):
-    """``ngff04.json``: image, objects and probability as NGFF 0.4."""
-
-    WHAT: ClassVar[str] = "the record of an export as NGFF 0.4"
-
-    volume: str
-    folder: Path
-    stores: tuple[str, ...]
-    levels_copied: dict[str, tuple[int, ...]]
-    circumstances: Circumstances
