@@ -66,7 +66,7 @@ def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
             "circumstances": circumstances(),
         },
     )
-    with patch("unetpipe.stages.plan_prediction.check_free_disk"):
+    with patch("unetpipe.storage.predictions.check_free_disk"):
         plan_prediction(
             ingest=folder / "ingest.json",
             model_json=folder / "model.json",

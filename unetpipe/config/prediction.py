@@ -100,6 +100,29 @@ class PredictionConfig(Section):
                 )
         return self
 
+    def roi_inside(
+        self, shape: tuple[int, int, int], volume: str
+    ) -> tuple[Interval, Interval, Interval] | None:
+        """Return the box that is predicted of a volume, cut at its faces.
+
+        Raises
+        ------
+        ConfigError
+            If it lies outside.
+        """
+        if self.roi is None:
+            return None
+        z, y, x = (
+            (start, min(stop, length))
+            for (start, stop), length in zip(self.roi, shape, strict=True)
+        )
+        if any(start >= stop for start, stop in (z, y, x)):
+            raise ConfigError(
+                f"prediction.roi is {self.roi}, outside volume {volume} of {shape} "
+                "voxels; give a box inside it"
+            )
+        return z, y, x
+
 
 class SegmentationConfig(Section):
     """From probability to masks and objects."""

@@ -27,10 +27,10 @@ from unetpipe.records.verification import (
     Verification,
 )
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.progress import Progress
 from unetpipe.storage.named_files import KINDS
 from unetpipe.storage.predictions import PredictionStore
+from unetpipe.storage.recipes import arithmetic_code
 from unetpipe.storage.verification import (
     Commands,
     ComparedBlock,
@@ -183,9 +183,7 @@ class _Again:
         plan = PredictionPlan.read_if_there(record.with_name("plan.json"))
         self._autotune = plan is not None and plan.autotune
         self._paths, self._device = paths, torch.device("cpu")
-        self._code = code_fingerprint(
-            "unetpipe.network.predictor", "unetpipe.tiling.skipping"
-        )
+        self._code = arithmetic_code()
 
     def compare(self, settings: VerifyConfig) -> list[ComparedBlock]:
         """Compute a random sample of blocks and compare each with what is stored."""

@@ -65,6 +65,13 @@ def name_classes(names: Sequence[str]) -> tuple[Channel, ...]:
     return tuple(channels[1:] if len(channels) == 2 else channels)
 
 
+def usual_class_names(num_classes: int) -> list[str]:
+    """Return names for classes that nobody named."""
+    if num_classes == 2:
+        return ["background", "foreground"]
+    return [f"class {k}" for k in range(num_classes)]
+
+
 def pick_colour(number: int) -> str:
     """Return a colour of the palette, which begins anew after its last one."""
     return PALETTE[number % len(PALETTE)]

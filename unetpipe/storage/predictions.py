@@ -10,11 +10,13 @@
 ``PredictionHome`` creates them, empty; ``PredictionStore`` opens them with the image.
 """
 
+import io
 import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ from unetpipe.records.prediction import (
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.background import named
 from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
+from unetpipe.runtime.machine import check_free_disk
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.ngff import Channel, colour_classes
@@ -109,20 +112,39 @@ class PredictionHome:
         classes = Output(store=self.path / "classes.ome.zarr", channels=None)
         return Outputs(probability=probability, classes=classes)
 
-    def create(self, kept_tiles: bytes | None) -> None:
-        """Create the empty stores under another name, then give them theirs.
+    def prepare(self, kept: NDArray[np.bool_] | None, least_bytes: int) -> None:
+        """Create the stores, or what is missing of them.
 
         Parameters
         ----------
-        kept_tiles : bytes, optional
-            What ``tiles.npy`` is to hold.
+        kept : bool array, shape of the tile grid, optional
+            Tiles that a mask keeps.
+        least_bytes : int
+            What the disk must have free for new ones.
+
+        Raises
+        ------
+        ResourceError
+            If the disk has too little room.
+        IdentityError
+            If a store of this name was made from another recipe.
         """
+        if self.path.exists():
+            self.restore()
+        else:
+            check_free_disk(self.folder, least_bytes)
+            self.tell_differences()
+            self.create(kept)
+        self.name_channels()
+
+    def create(self, kept: NDArray[np.bool_] | None) -> None:
+        """Create the empty stores under another name, then give them theirs."""
         staging = self.path.with_name(f"{self.path.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
         for name, store in self.outputs.stores.items():
             self._create_store(staging / store.name, is_labels=name == "classes")
-        if kept_tiles is not None:
-            write_bytes_atomic(staging / KEPT_TILES_FILE, kept_tiles)
+        if kept is not None:
+            write_bytes_atomic(staging / KEPT_TILES_FILE, _as_npy(kept))
         (staging / "receipts").mkdir()
         staging.rename(self.path)
 
@@ -346,6 +368,17 @@ def load_selection(home: Path, rules: TileRules) -> TileSelection:
         empty_value=rules.empty_value,
         empty_fraction=rules.empty_fraction,
     )
+
+
+def hash_kept_tiles(kept: NDArray[np.bool_]) -> str:
+    """Return the sha256 of the file that tells which tiles a mask keeps."""
+    return sha256(_as_npy(kept)).hexdigest()
+
+
+def _as_npy(kept: NDArray[np.bool_]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, kept)
+    return content.getvalue()
 
 
 def _recipe_hash(store: Path) -> str:

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Protocol
 
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.grids import TileGrids, plan_grids
+from unetpipe.tiling.grids import count_tiles, plan_grids
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.part_memory import project_part
 from unetpipe.tiling.patch_size import choose_patch
@@ -196,7 +196,7 @@ def forecast_prediction(
         tile = _choose_tile(volume.shape, spec, wanted, orientations)
         stride, activation = tile.stride, tile.tile_bytes
     grids = plan_grids(volume.shape, stride, spec, block_shards=wanted.block_shards)
-    num_tiles = _count_tiles(grids, wanted.roi)
+    num_tiles = count_tiles(grids, wanted.roi)
     share = num_tiles / grids.num_tiles
     passes = len(orientations) * num_members
     flop = num_tiles * passes * spec.flop(grids.input_shape)
@@ -282,15 +282,3 @@ def _choose_tile(
     budget = (wanted.memory_gb or usual) * 2**30
     smallest = min(ranked, key=lambda c: c.tile_bytes)
     return next((c for c in ranked if c.tile_bytes <= budget), smallest)
-
-
-def _count_tiles(grids: TileGrids, roi: Sequence[Sequence[int]] | None) -> int:
-    """Return the tiles inside a box; masks and empty tiles are not known yet."""
-    if roi is None:
-        return grids.num_tiles
-    return prod(
-        max(0, -(-min(stop, n) // s) - start // s)
-        for (start, stop), n, s in zip(
-            roi, grids.volume_shape, grids.stride, strict=True
-        )
-    )

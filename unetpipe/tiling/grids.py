@@ -12,7 +12,7 @@ stride divides the shard, the shard divides the block (in y and x; along z too),
 that every tile is computed once, in exactly one block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -255,3 +255,30 @@ def _check_divides(
                 f"multiple of the {small_name} {small[axis]}; use "
                 f"{lower or small[axis]} or {lower + small[axis]}"
             )
+
+
+def count_tiles(
+    grids: TileGrids,
+    roi: Sequence[Sequence[int]] | None = None,
+    kept: Any = None,
+) -> int:
+    """Return how many tiles are predicted, as far as their place tells.
+
+    Parameters
+    ----------
+    grids : TileGrids
+        The tile grid.
+    roi : sequence of (start, stop), optional
+        A box, along z, y, x.
+    kept : bool array, shape of the tile grid, optional
+        Tiles that a mask touches.
+    """
+    box = roi or [(0, n) for n in grids.volume_shape]
+    sides = zip(box, grids.volume_shape, grids.stride, strict=True)
+    inside = [
+        (start // s, max(start // s, -(-min(stop, n) // s)))
+        for (start, stop), n, s in sides
+    ]
+    if kept is not None:
+        return int(kept[tuple(slice(*side) for side in inside)].sum())
+    return prod(stop - start for start, stop in inside)
