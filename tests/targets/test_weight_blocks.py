@@ -31,9 +31,9 @@ VOXEL_NM = (50.0, 4.0, 4.0)  # of ingested test volumes
 def small_blocks(monkeypatch):
     """One shard a block: 64 x 64 voxels of a section, 2 x 32 x 32 of a volume."""
     monkeypatch.setattr("unetpipe.targets.weight_blocks.MOST_VOXELS", 1)
-    stage = "unetpipe.stages.compute_weight_map"
-    monkeypatch.setattr(f"{stage}.CHUNK_3D", (2, 16, 16))
-    monkeypatch.setattr(f"{stage}.SHARD_3D", (2, 32, 32))
+    stores = "unetpipe.targets.whole_volumes"
+    monkeypatch.setattr(f"{stores}.CHUNK_3D", (2, 16, 16))
+    monkeypatch.setattr(f"{stores}.SHARD_3D", (2, 32, 32))
 
 
 def snake():

@@ -6,21 +6,23 @@ Works from another shell or node, and after a death: nothing is asked of the run
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unetpipe.errors import DataError
 from unetpipe.records import Record
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.runtime.locks import is_held
 from unetpipe.runtime.logs import last_error
+from unetpipe.runtime.text import describe_quantity, describe_seconds
 from unetpipe.training.history import read_history
 
 # Without a sign of life for so long a job that holds no claim is not running.
 SECONDS_OF_SILENCE = 120.0
+HEADER = ("network", "volume", "step", "state", "done", "rate", "left", "")
 # The rate is that of the newest receipts and steps.
 NEWEST = 100
 
@@ -159,6 +161,81 @@ def prediction_state(
     return StepState(
         *(network, volume, "predict_part", state, len(times), total, "shard"),
         *(rate, left, note),
+    )
+
+
+def unless_outdated(
+    state: StepState, results: Path, outdated: Mapping[str, str]
+) -> StepState:
+    """Return the state of a step; one is not done if it was done for other settings."""
+    place = (state.network or "volumes", *filter(None, [state.volume]))
+    if state.state != "done" or not any(
+        Path(record).parent == results.joinpath(*place) for record in outdated
+    ):
+        return state
+    return replace(state, state="outdated")
+
+
+def making_state(
+    results: Path, logs: Path, now: float, network: dict[str, Any]
+) -> StepState:
+    """Return how far a network's training is, or how else it is made."""
+    model, rule = network["model"], network["rule"]
+    log = logs / rule / f"{model}.log"
+    if rule != "train_unet":
+        return record_state(
+            results / model / "model.json",
+            [log],
+            now,
+            step=rule,
+            network=model,
+            volume="",
+        )
+    return training_state(results / model, network["steps"], log, now, network=model)
+
+
+def volume_state(
+    results: Path, logs: Path, now: float, model: str, volume: str
+) -> StepState:
+    """Return the step that a prediction has reached."""
+    names = {"network": model, "volume": volume}
+    folder = results / model / volume
+    predicting = prediction_state(
+        folder, logs / "predict_part" / model / volume, now, **names
+    )
+    steps = {
+        "probe_prediction": folder / "probe.json",
+        "plan_prediction": folder / "plan.json",
+    }
+    if predicting is not None:
+        if predicting.done < predicting.total:
+            return predicting
+        steps = {
+            "finish_prediction": folder / "prediction.json",
+            "finish_segmentation": folder / "segmentation.json",
+        }
+    state = None
+    for step, record in steps.items():
+        log = logs / step / model / f"{volume}.log"
+        state = record_state(record, [log], now, step=step, **names)
+        if state.state != "done":
+            break
+    assert state is not None
+    return state
+
+
+def show_state(state: StepState) -> tuple[str, ...]:
+    """Return a state as the cells of ``HEADER``."""
+    is_going = state.state == "running"
+    unit = "vox/s" if state.unit == "shard" else "steps/s"
+    return (
+        *(state.network, state.volume, state.step, state.state),
+        f"{state.done} of {state.total} {state.unit}s" if state.total else "",
+        describe_quantity(state.rate, unit) if state.rate and is_going else "",
+        describe_seconds(state.seconds_left)
+        if state.seconds_left is not None and is_going
+        else "",
+        state.note,
     )
 
 

@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from unetpipe.records.suggestions import MeasuredVolume
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.weight_map import WeightMap
+from unetpipe.targets.annotated import AnnotatedRow
 from unetpipe.tiling.boxes import Zyx, as_zyx
 from unetpipe.tiling.patch_size import choose_patch
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -95,6 +99,43 @@ class Suggestion:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {**asdict(self), "is_change": self.is_change}
+
+
+def measure_row(row: AnnotatedRow, border_class: int | None) -> VolumePrint:
+    """Return the fingerprint of one row's sections."""
+    volume, weights = IngestedVolume.read(row.ingest), WeightMap.read(row.weight_map)
+    depth, height, width = volume.shape
+    sections = range(depth) if row.sections is None else row.sections
+    counts = [weights.class_counts[z] for z in sections]
+    totals = tuple(map(sum, zip(*counts, strict=True)))
+    # Cells are class 1 of ids and masks; of classes, all that is not the border.
+    cells = totals[1]
+    if volume.labels and volume.labels.label_kind == "classes":
+        cells = 0 if border_class is None else sum(totals) - totals[border_class]
+    return VolumePrint(
+        volume=volume.volume,
+        section_shape=(height, width),
+        num_sections=len(counts),
+        voxel_size_nm=volume.voxel_size_nm,
+        class_counts=totals,
+        num_cells=sum(weights.num_cells[z] for z in sections),
+        cell_voxels=cells,
+        is_size_known=volume.voxel_size_from != "nobody",
+    )
+
+
+def describe_measured(volume: VolumePrint) -> MeasuredVolume:
+    """Return what a record tells of it."""
+    return MeasuredVolume(
+        volume=volume.volume,
+        section_shape=volume.section_shape,
+        num_sections=volume.num_sections,
+        voxel_size_nm=volume.voxel_size_nm,
+        class_counts=volume.class_counts,
+        class_weights=tuple(class_weights(volume.class_counts)),
+        num_cells=volume.num_cells,
+        cell_diameter_vox=volume.cell_diameter_vox,
+    )
 
 
 def suggest(

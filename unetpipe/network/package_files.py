@@ -1,0 +1,92 @@
+"""The files of a packed network: weights, a test image and its answer, their text."""
+
+import inspect
+import io
+import logging
+
+import imagecodecs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unetpipe.network import same_size
+from unetpipe.network.bioimageio import Files, as_npy
+from unetpipe.network.formats import has_onnx, script, to_onnx, wrap
+from unetpipe.network.unet import UNet
+from unetpipe.records.model import Model
+from unetpipe.tiling.unet_spec import UNetSpec
+
+log = logging.getLogger(__name__)
+
+EPSILON = 1e-6  # that zero_mean_unit_variance adds to the standard deviation
+
+
+def pack_files(
+    network: UNet, image: NDArray[np.float32], step: int, documentation: str
+) -> Files:
+    """Return the package's files: weights, test image and answer, documentation."""
+    wrapper, normalised = wrap(network), torch.from_numpy(_normalise(image))
+    with torch.no_grad():
+        probability = wrapper(normalised).numpy()
+    state = io.BytesIO()
+    torch.save(wrapper.state_dict(), state)
+    files: Files = {
+        "weights.pt": state.getvalue(),
+        "weights.torchscript.pt": script(wrapper, normalised, step),
+        "same_size.py": inspect.getsource(same_size).encode(),
+        "test_input.npy": as_npy(image),
+        "test_output.npy": as_npy(probability),
+        "README.md": documentation.encode(),
+        "cover.png": _cover(image, probability),
+    }
+    if has_onnx():
+        files["weights.onnx"] = to_onnx(wrapper, normalised, step)
+    else:
+        log.warning(
+            "the package has no ONNX file: install the extra with "
+            "`pip install -e .[export]` and repeat"
+        )
+    return files
+
+
+def _normalise(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring each channel to mean 0 and standard deviation 1, as the package says."""
+    mean = image.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
+    std = image.std(axis=(2, 3), keepdims=True, dtype=np.float64)
+    normal: NDArray[np.float32] = ((image - mean) / (std + EPSILON)).astype(np.float32)
+    return normal
+
+
+def _cover(image: NDArray[np.float32], probability: NDArray[np.float32]) -> bytes:
+    """Return a picture of image and last class side by side, as PNG."""
+    grey = image[0, 0] - image[0, 0].min()
+    grey = grey * (255 / max(1.0, float(grey.max())))
+    both = np.concatenate([grey, 255 * probability[0, -1]], axis=1)
+    return bytes(imagecodecs.png_encode(both.round().astype(np.uint8)))
+
+
+def channel_names(spec: UNetSpec) -> list[str]:
+    """Return what the output's channels are called."""
+    if spec.head == "sigmoid":
+        return ["foreground"]
+    return [f"class{k}" for k in range(spec.num_classes)]
+
+
+def document(name: str, description: Model) -> str:
+    """Return the text that goes with a network: how it was scored, its thresholds."""
+    scores = "".join(
+        f"- {metric}: {score:.4f}\n"
+        for metric, score in sorted(description.validation.items())
+    )
+    thresholds = "".join(
+        f"- {metric}: {value:g}\n"
+        for metric, value in sorted(description.thresholds.items())
+    )
+    return (
+        f"# {name}\n\nA U-Net (Ronneberger, Fischer, Brox 2015), trained by unetpipe. "
+        "The image is brought to mean 0 and standard deviation 1; the output are "
+        "probabilities, as large as the image.\n\n# Validation\n\n"
+        "On sections that chose the checkpoint and thresholds, not on test sections:"
+        f"\n\n{scores or '- no section was held out for validation'}\n\n"
+        f"Thresholds chosen there:\n\n{thresholds or '- none'}\n"
+    )
