@@ -15,6 +15,7 @@ from unetpipe.runtime.signals import TIME_IS_UP
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SCREEN = "%(asctime)s %(message)s"  # the rest is in the file
 CRITICAL = " CRITICAL "
+CLEAR = "\r\x1b[K"
 TAIL_BYTES = 1 << 16
 STOPPED = "Interrupted: stopped by %s before it was done; the same command goes on"
 
@@ -81,7 +82,8 @@ class _Brief(logging.Formatter):
             record.exc_info = record.exc_text = None
         if record.levelno == logging.WARNING:
             record.msg, record.args = f"warning: {record.getMessage()}", None
-        return super().format(record)
+        # On a terminal the line of the run may stand there, without an end.
+        return (CLEAR if sys.stderr.isatty() else "") + super().format(record)
 
 
 def _log_uncaught(

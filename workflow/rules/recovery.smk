@@ -4,7 +4,7 @@ import sys
 
 from snakemake.io import strip_wildcard_constraints
 
-from unetpipe.report import endings
+from unetpipe.report import endings, run_progress
 from unetpipe.runtime.killed_runs import (
     LOCKS,
     WITHOUT_LOCK,
@@ -31,6 +31,18 @@ if workflow.is_main_process and not IS_MODULE and not ONLY_LOOKS:
     if not any(map(WITHOUT_LOCK.fullmatch, sys.argv)):
         if told := take_over_records(Path(PATHS.results)):
             logger.info(told)
+
+
+# One line in place of banners and numbers; `--verbose` has all, as has Snakemake's log.
+OUTPUT = workflow.output_settings
+if workflow.is_main_process and not IS_MODULE and not (OUTPUT.verbose or OUTPUT.dryrun):
+    for handler in logger.handlers:
+        if handler.name == "DefaultStreamHandler":
+            known = run_progress.former_seconds(Path(PATHS.benchmarks))
+            progress = run_progress.RunProgress(known)
+            handler.addFilter(
+                run_progress.Quiet(progress, handler, shows_progress=not ONLY_ASKS)
+            )
 
 
 def describe_results():
