@@ -79,12 +79,7 @@ def plan_prediction(
     )
     check_stride(grids.stride, model.spec.pooling_grid, probed.orientations)
     kept = _read_mask(volume, prediction, grids)
-    rules = TileRules(
-        roi=prediction.roi_inside(volume.shape, volume.volume),
-        mask_sha256=None if kept is None else hash_kept_tiles(kept),
-        empty_value=prediction.empty_value,
-        empty_fraction=prediction.empty_fraction,
-    )
+    rules = _rules(volume, prediction, kept)
     home = PredictionHome(
         folder,
         grids,
@@ -141,3 +136,17 @@ def _read_mask(
     if prediction.mask is None:
         return None
     return read_mask(prediction.mask.replace("{volume}", volume.volume), grids)
+
+
+def _rules(
+    volume: IngestedVolume,
+    prediction: PredictionConfig,
+    kept: NDArray[np.bool_] | None,
+) -> TileRules:
+    """Return the rules that leave tiles out, as the recipe has them."""
+    return TileRules(
+        roi=prediction.roi_inside(volume.shape, volume.volume),
+        mask_sha256=None if kept is None else hash_kept_tiles(kept),
+        empty_value=prediction.empty_value,
+        empty_fraction=prediction.empty_fraction,
+    )
