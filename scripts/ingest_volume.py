@@ -9,12 +9,11 @@ from unetpipe.stages.ingest_volume import ingest_volume
 
 log_to(Path(snakemake.log[0]))
 asked, record = snakemake.params, Path(snakemake.output.record)
-names = ("rows", "ingest", "num_classes", "palette", "pixel_sha256")
+names = "rows", "ingest", "num_classes", "palette", "pixel_sha256", "ndim"
+told = {name: asked[name] for name in names}
 ingest_volume(
     manifest=Path(snakemake.input.manifest),
-    order=VolumeOrder(
-        volume=snakemake.wildcards.volume, **{n: asked[n] for n in names}
-    ),
+    order=VolumeOrder(volume=snakemake.wildcards.volume, **told),
     stores=VolumeStores(
         *map(Path, (asked.image_store, asked.labels_store)),
         record.parent / "pyramids",
@@ -22,6 +21,7 @@ ingest_volume(
         layers=Path(asked.parts_folder),
     ),
     parts=[Path(path) for path in snakemake.input.parts],
+    scales=[Path(path) for path in snakemake.input.scales],
     record=record,
 )
 note_asked(record, asked.asked)

@@ -1,11 +1,14 @@
 """What the page tells as odd."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from tests.records.whole import FOLDER
+from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume, StoredImage
-from unetpipe.report.page.warnings import twins
+from unetpipe.report.page.warnings import at_another_scale, twins
 
 
 def volume(name, pixels, dtype="uint8"):
@@ -15,6 +18,26 @@ def volume(name, pixels, dtype="uint8"):
         **{"voxel_size_nm": (1, 1, 1), "labels": None, "image": image},
         statistics=(),
     )
+
+
+@pytest.mark.parametrize(
+    ("learnt", "said_by", "is_told"),
+    [
+        ((1, 2, 2), "file", True),
+        ((1, 2, 2), "nobody", False),
+        ((1, 1, 1), "sheet", False),
+        (None, "file", False),
+    ],
+)
+def test_a_volume_at_another_scale_than_the_network_learnt_at_is_told(
+    learnt, said_by, is_told
+):
+    read = Model.read(FOLDER / "model.json")
+    description = read.model_copy(update={"voxel_size_nm": learnt})
+    seen = volume("a", "x").model_copy(update={"voxel_size_from": said_by})
+    network = Mock(spec_set=["description"], description=description)
+    told = at_another_scale(network, seen) or ""
+    assert ("voxels are 1 nm along y and x" in told) is is_told
 
 
 @pytest.mark.parametrize(

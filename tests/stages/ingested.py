@@ -22,6 +22,8 @@ def ingest_volume(
     with_pyramid: bool = True,
     parts: tuple = (),
     parts_folder: Path | None = None,
+    scales: tuple = (),
+    ndim: int = 2,
 ) -> None:
     stage.ingest_volume(
         manifest=manifest,
@@ -31,6 +33,7 @@ def ingest_volume(
             ingest=ingest,
             num_classes=num_classes,
             palette=palette,
+            ndim=ndim,
             pixel_sha256=pixel_sha256 or {},
         ),
         stores=VolumeStores(
@@ -41,5 +44,6 @@ def ingest_volume(
             layers=parts_folder,
         ),
         parts=parts,
+        scales=scales,
         record=record,
     )

@@ -127,6 +127,7 @@ def package(tmp_path_factory):
             "weights_sha256": hash_file(folder / "m.safetensors"),
             "validation": {"v_rand": 0.5},
             "thresholds": {"segmentation": 0.4},
+            "voxel_size_nm": [50, 4, 8],
         },
     )
     export_model(
@@ -167,6 +168,10 @@ def test_the_package_describes_every_file_by_its_hash(package):
         assert hashlib.sha256(files[name]).hexdigest() == sha256
     assert "# Validation" in files["README.md"].decode()
     assert "v_rand: 0.5000" in files["README.md"].decode()
+    assert "learnt at 4 x 8 nm a pixel" in files["README.md"].decode()
+    for tensor in (*description["inputs"], *description["outputs"]):
+        scales = [(a["scale"], a["unit"]) for a in tensor["axes"] if "scale" in a]
+        assert scales == [(4.0, "nanometer"), (8.0, "nanometer")]
     record = read_record(package.with_name("export.json"))
     assert record["package_sha256"] == hash_file(package)
 

@@ -1,6 +1,7 @@
 """Plan: what a run takes, before anything ran and in the middle of it."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,6 +75,70 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
 
+def planned_at_scales(folder: Path, sizes: dict[str, str], **network) -> list[str]:
+    """Plan a network that learns from volume a and meets all; return the warnings."""
+    rows = {}
+    for name, size in sizes.items():
+        tifffile.imwrite(folder / f"{name}.tif", np.zeros((5, 48, 80), np.uint8))
+        text = (
+            f"volume\timage\trole\tvoxel_size_nm\n{name}\t{name}.tif\tpredict\t{size}"
+        )
+        rows[name] = parse_sheet(text).rows[0].model_dump(mode="json")
+    settings = Config(network=NETWORK | network, source=str(folder))
+    values = settings.model_dump(mode="json")
+    plan(
+        config=values,
+        volumes=[{"rows": [row], "is_trained_on": False} for row in rows.values()],
+        networks=[
+            {
+                "model": "unet",
+                "network": values["network"],
+                "training": values["training"],
+                "volumes": list(rows),
+                "trained_on": ["a"],
+            }
+        ],
+        manifest=folder / "manifest.json",
+        results=folder / "results",
+        command="snakemake",
+        record=folder / "results" / "plan.json",
+    )
+    return read_record(folder / "results" / "plan.json")["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("ndim", "far", "told"),
+    [
+        (2, "50,8,8", "unet on b: voxels are 8 nm along y and x, .* at 4 nm .2 times"),
+        (2, "100,4,4", None),
+        (3, "100,4,4", "unet on b: voxels are 100 nm along z, .* at 50 nm .2 times"),
+        (2, "50,4.01,4", None),
+        (2, "", None),
+    ],
+)
+def test_a_volume_at_another_scale_than_the_network_learns_at_is_told(
+    tmp_path, capsys, ndim, far, told
+):
+    found = planned_at_scales(tmp_path, {"a": "50,4,4", "b": far}, ndim=ndim)
+    assert len(found) == (told is not None)
+    assert all(re.match(told, text) for text in found)
+    assert [f"warning: {t}" for t in found] == [
+        line for line in capsys.readouterr().out.splitlines() if "warning" in line
+    ]
+
+
+def test_the_scale_of_a_trained_network_is_that_of_its_description(
+    tmp_path, make_model
+):
+    weights, described = make_model()
+    record = read_record(described)
+    write_record(described, record | {"voxel_size_nm": [50, 16, 16]})
+    (tmp_path / "results").mkdir()
+    weights.parent.rename(tmp_path / "results" / "unet")
+    found = planned_at_scales(tmp_path, {"a": "50,4,4", "b": "50,16,16"})
+    assert [text.split(":")[0] for text in found] == ["unet on a"]
+
+
 @pytest.mark.parametrize("axes", ["", "zyx"])
 def test_a_folder_is_planned_from_the_headers_of_its_files(tmp_path, axes):
     image = np.zeros((5, 48, 80), np.uint16)
@@ -86,6 +151,7 @@ def test_a_folder_is_planned_from_the_headers_of_its_files(tmp_path, axes):
         "num_channels": 1,
         "itemsize": 2,
         "known_from": "file header",
+        "voxel_size_nm": None,
     }
     assert not (tmp_path / "results" / "volumes").exists()
 

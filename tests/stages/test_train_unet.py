@@ -126,6 +126,7 @@ def test_the_model_is_what_prediction_loads(kept):
     assert UNetSpec.from_json(kept.model["spec"]) == NETWORK.spec()
     assert kept.model["weights_sha256"] == hash_file(kept.folder / "model.safetensors")
     assert kept.model["num_classes"] == 2
+    assert kept.model["voxel_size_nm"] == [50, 4, 4]
     assert kept.model["normalisation"] == "volume mean and standard deviation"
 
 

@@ -117,6 +117,13 @@ class IngestConfig(Section):
     """Jobs that share the shards of each image, by layers along z; a last one adds
     labels and checks. 1: one job does all. Stores and records are the same."""
 
+    scale: Literal["keep", "match"] = "keep"
+    """``match``: volumes that no network learns from are resampled to the voxel size
+    that the network has learnt at, before they are predicted (means where they shrink,
+    cubic where they grow, labels by the nearest voxel), and their objects are written
+    back on their own grid as well. Sections stay as they are with ``network.ndim: 2``.
+    """
+
     @model_validator(mode="after")
     def _check(self) -> "IngestConfig":
         problems = [
@@ -129,6 +136,11 @@ class IngestConfig(Section):
             problems.append(
                 f"parts is {self.parts}, but nan_policy replace needs the mean of all "
                 "voxels first; use parts 1, or nan_policy error"
+            )
+        if self.parts > 1 and self.scale == "match":
+            problems.append(
+                f"parts is {self.parts}, but scale match resamples in one job; use "
+                "parts 1, or scale keep"
             )
         if problems:
             raise ConfigError("; ".join(problems))

@@ -251,6 +251,7 @@ class Described:
                 "training": network.config.training.model_dump(mode="json"),
                 "volumes": [volume for name, volume in pairs if name == model],
                 "members": list(network.members) if isinstance(network, Joined) else [],
+                "folder": self.lookups.adopted.get(model),
                 "rule": self.rule_that_makes(model),
                 "trained_on": sorted(
                     {

@@ -65,6 +65,25 @@ class Lookups:
         """The source as messages show it: its own braces name no wildcards."""
         return self.config.source.replace("{", "{{").replace("}", "}}")
 
+    def ingest_settings(self) -> Values:
+        """Return how volumes are stored; a default of later versions redoes nothing."""
+        kept = self.config.ingest.scale == "keep"
+        return self.section("ingest", without=("scale",) if kept else ())
+
+    def scale_records(self, volume: str) -> list[str]:
+        """Return the records that tell at which scale the networks learn.
+
+        None where volumes keep their scale, and of those that are learnt from.
+        """
+        if self.config.ingest.scale == "keep":
+            return []
+        if self.adopted:
+            return [self.layout.model.format(model=model) for model in self.adopted]
+        taught = {row.volume for row in self.sheet.rows if row.role == "train"}
+        if volume in taught:
+            return []
+        return [self.layout.ingest.format(volume=name) for name in sorted(taught)]
+
     def section_of_network(self, name: str, model: str) -> Values:
         """Return one section of the configuration of a network."""
         settings = getattr(self.networks[model].config, name)

@@ -12,8 +12,10 @@ from pydantic import Field
 
 from unetpipe.config import IngestConfig, Section
 from unetpipe.config.sheet import Row
+from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
 from unetpipe.images.frames import FrameSource
+from unetpipe.images.scaled import at_own_scale
 from unetpipe.ingestion.agreement import (
     check_annotated,
     check_pixels,
@@ -30,6 +32,7 @@ from unetpipe.ingestion.copying import (
 )
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.layers import Layers
+from unetpipe.ingestion.matching import check_resampled, match_scale, size_of
 from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
 from unetpipe.ingestion.palette import Palette, choose_palette
 from unetpipe.records.pyramids import PyramidJob
@@ -38,6 +41,7 @@ from unetpipe.records.volume import (
     IngestedVolume,
     Manifest,
     OriginalFile,
+    OriginalGrid,
     StoredImage,
     StoredLabels,
 )
@@ -46,6 +50,7 @@ from unetpipe.runtime.staging import partial_folder
 from unetpipe.storage.levels import create_levels
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import create_labels_group
+from unetpipe.tiling.scale import SizeNm
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +67,10 @@ class VolumeOrder(Section):
     """Chunk, shard, and what to do with NaN."""
     num_classes: int
     """Ids of ``classes`` labels must be smaller."""
+    voxel_size_nm: tuple[float, float, float] | None = None
+    """That the network learns at, with ``ingest.scale: match``; None: nobody knows."""
+    ndim: int = 2
+    """Of the network."""
     palette: dict[str, int | None] | None = None
     """Class of each colour or grey value of labels; None: values are classes."""
     pixel_sha256: dict[str, str] = Field(default_factory=dict)
@@ -127,9 +136,11 @@ def bring_in(
     with ExitStack() as stack:
         palette = choose_palette(order.palette, order.rows[0].label_kind)
         root = Path(originals.root)
-        image, labels = open_originals(order.rows, root, palette, problems, stack)
+        opened, labels = open_originals(order.rows, root, palette, problems, stack)
         coming = _Coming(order, originals, stores, palette, problems, stack)
-        voxel_size_nm, said_by = coming.lay_out(image)
+        size_nm, said_by = coming.measure(opened)
+        image, labels, grid = coming.match_scale(opened, labels, size_nm, said_by)
+        voxel_size_nm = coming.lay_out(image, size_nm, grid)
         stored: StoredImage | None = None
         stored_labels: StoredLabels | None = None
         found = CopiedImage("", "", ())
@@ -148,10 +159,11 @@ def bring_in(
         shape=image.zyx,
         num_channels=image.shape[0],
         dtype=str(image.dtype),
-        axes_of_file=image.plan.letters,
-        time=image.plan.time if "t" in image.plan.letters else None,
+        axes_of_file=opened.plan.letters,
+        time=opened.plan.time if "t" in opened.plan.letters else None,
         channel_names=tuple(image.channel_names),
-        channels_of_file=image.plan.channels,
+        channels_of_file=opened.plan.channels,
+        original=grid,
         voxel_size_nm=voxel_size_nm,
         voxel_size_from=said_by,
         labels=stored_labels,
@@ -185,12 +197,48 @@ class _Coming:
     def __post_init__(self) -> None:
         self._hashing = self.stack.enter_context(ThreadPoolExecutor(1, "hash"))
 
-    def lay_out(self, image: ImageReader) -> tuple[tuple[float, float, float], str]:
-        """Choose the layout; return the voxel size and who says so."""
-        size_nm, said_by = choose_voxel_size(self.order.rows[0], image, self.warnings)
+    def measure(self, image: ImageReader) -> tuple[SizeNm, str]:
+        """Return the voxel size and who says so."""
+        return choose_voxel_size(self.order.rows[0], image, self.warnings)
+
+    def match_scale(
+        self,
+        image: ImageReader,
+        labels: ImageReader | None,
+        size_nm: SizeNm,
+        said_by: str,
+    ) -> tuple[ImageReader, ImageReader | None, OriginalGrid | None]:
+        """Bring image and labels to the scale of the network, if that is wanted."""
+        order, wanted_nm = self.order, self.order.voxel_size_nm
+        if order.ingest.scale == "keep":
+            return image, labels, None
+        if wanted_nm is None or said_by == "nobody":
+            whose = "the network has learnt at" if wanted_nm is None else "it has"
+            self.warnings.append(
+                f"ingest.scale is match, but nobody knows which voxel size {whose}: it "
+                "stays as it is; write voxel_size_nm in the sheet"
+            )
+            return image, labels, None
+        found = match_scale(image, labels, size_nm, wanted_nm, order.ndim)
+        if found[2] is not None:
+            check_resampled(order.volume, order.rows, image.zyx[0], found[0].zyx[0])
+            self.stack.enter_context(found[0])
+            if order.pixel_sha256:
+                raise DataError(
+                    f"volume {order.volume} is resampled, but pixel_sha256 is of the "
+                    "voxels as the files hold them; leave it out, or set "
+                    "ingest.scale: keep"
+                )
+        return found
+
+    def lay_out(
+        self, image: ImageReader, size_nm: SizeNm, grid: OriginalGrid | None
+    ) -> SizeNm:
+        """Choose the layout; return the size of the voxels that are stored."""
+        size_nm = size_of(grid, image.zyx, size_nm)
         ingest = self.order.ingest
         self.layout = Layout(ingest.chunk, ingest.shard, size_nm)
-        return size_nm, said_by
+        return size_nm
 
     def store_image(
         self, image: ImageReader, *, has_layers: bool
@@ -230,8 +278,9 @@ class _Coming:
         """Copy the labels, and judge whether they can teach or score anything."""
         order = self.order
         row, roles = order.rows[0], _sections_of_roles(order.rows, image.zyx[0])
-        self.warnings += compare_numbers(image, labels)
-        frames = labels.source if isinstance(labels.source, FrameSource) else None
+        original = at_own_scale(labels)
+        self.warnings += compare_numbers(at_own_scale(image), original)
+        frames = original.source if isinstance(original.source, FrameSource) else None
         store, partial = self._place_labels(self.stores.labels)
         annotation = AnnotationReader(
             "instances" if row.label_kind == "masks" else row.label_kind,

@@ -39,6 +39,8 @@ class ModelCard:
         Of the image.
     timestamp : str
         When it was written, ISO 8601.
+    pixel_size_nm : (y, x) or None
+        That it has learnt at; None: nobody knows.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelCard:
     class_names: list[str]
     num_channels: int
     timestamp: str
+    pixel_size_nm: tuple[float, float] | None = None
 
 
 def describe_model(
@@ -87,8 +90,8 @@ def describe_model(
         "documentation": "README.md",
         "covers": ["cover.png"],
         "timestamp": card.timestamp,
-        "inputs": [_describe_image(files, card.num_channels, tile_rule)],
-        "outputs": [_describe_probability(files, card.class_names, tile_rule["halo"])],
+        "inputs": [_describe_image(files, card, tile_rule)],
+        "outputs": [_describe_probability(files, card, tile_rule["halo"])],
         "weights": _describe_weights(files, architecture, versions),
     }
 
@@ -118,18 +121,18 @@ def _describe_weights(
 
 
 def _describe_image(
-    files: Files, num_channels: int, tile_rule: dict[str, int]
+    files: Files, card: ModelCard, tile_rule: dict[str, int]
 ) -> dict[str, Any]:
     size = {"min": tile_rule["min"], "step": tile_rule["step"]}
     inside = {"type": "space", "size": size, "concatenable": True}
-    channels = [f"channel{c}" for c in range(num_channels)]
+    channels = [f"channel{c}" for c in range(card.num_channels)]
     return {
         "id": "image",
         "description": "Grey values as the microscope gave them.",
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": channels},
-            *({**inside, "id": axis} for axis in "yx"),
+            *({**inside, "id": axis, **_scale(card, axis)} for axis in "yx"),
         ],
         "data": {"type": "float32"},
         "test_tensor": _file(files, "test_input.npy"),
@@ -139,21 +142,20 @@ def _describe_image(
     }
 
 
-def _describe_probability(
-    files: Files, class_names: list[str], halo: int
-) -> dict[str, Any]:
+def _describe_probability(files: Files, card: ModelCard, halo: int) -> dict[str, Any]:
     return {
         "id": "probability",
         "description": "Probability of each class, or of the foreground.",
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": class_names},
+            {"type": "channel", "channel_names": card.class_names},
             *(
                 {
                     "type": "space",
                     "id": axis,
                     "size": {"tensor_id": "image", "axis_id": axis},
                     "halo": halo,
+                    **_scale(card, axis),
                 }
                 for axis in "yx"
             ),
@@ -161,6 +163,13 @@ def _describe_probability(
         "data": {"type": "float32", "range": [0.0, 1.0]},
         "test_tensor": _file(files, "test_output.npy"),
     }
+
+
+def _scale(card: ModelCard, axis: str) -> dict[str, Any]:
+    """Return the length of a pixel along an axis, if it is known."""
+    if card.pixel_size_nm is None:
+        return {}
+    return {"unit": "nanometer", "scale": card.pixel_size_nm["yx".index(axis)]}
 
 
 def pack(files: Files, description: dict[str, Any]) -> bytes:

@@ -82,10 +82,12 @@ def document(name: str, description: Model) -> str:
         f"- {metric}: {value:g}\n"
         for metric, value in sorted(description.thresholds.items())
     )
+    size = description.voxel_size_nm
+    scale = f"It learnt at {size[1]:g} x {size[2]:g} nm a pixel. " if size else ""
     return (
         f"# {name}\n\nA U-Net (Ronneberger, Fischer, Brox 2015), trained by unetpipe. "
-        "The image is brought to mean 0 and standard deviation 1; the output are "
-        "probabilities, as large as the image.\n\n# Validation\n\n"
+        f"{scale}The image is brought to mean 0 and standard deviation 1; the output "
+        "are probabilities, as large as the image.\n\n# Validation\n\n"
         "On sections that chose the checkpoint and thresholds, not on test sections:"
         f"\n\n{scores or '- no section was held out for validation'}\n\n"
         f"Thresholds chosen there:\n\n{thresholds or '- none'}\n"

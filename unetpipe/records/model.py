@@ -102,6 +102,9 @@ class Model(Record):
     thresholds_are: str | None = None
     validation: dict[str, float] = Field(default_factory=dict)
     """Scores on validation rows, by metric."""
+    voxel_size_nm: tuple[float, float, float] | None = None
+    """Along z, y, x, of all volumes that it has learnt from; None: they differ, or
+    nobody knows it."""
     step: int | None = None
     """After which the weights were taken."""
     circumstances: Circumstances | None = None

@@ -13,6 +13,8 @@ class PlannedVolume(Value):
     num_channels: int
     itemsize: int
     known_from: str
+    voxel_size_nm: tuple[float, float, float] | None = None
+    """None: nobody knows."""
 
 
 class Disk(Value):
@@ -64,4 +66,5 @@ class RunPlan(Record):
     predictions: tuple[PlannedPrediction, ...]
     num_jobs: int
     disk: Disk
+    warnings: tuple[str, ...] = ()
     circumstances: Circumstances

@@ -84,6 +84,15 @@ class FinishedObjects(Record):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
+class OriginalObjects(Value):
+    """Mask and objects on the grid that a volume had before it was resampled."""
+
+    store: Path
+    objects: Path
+    shape: Zyx
+    voxel_size_nm: ZyxNm
+
+
 class StepSummary(Value):
     """A job of the segmentation, as the record of the whole has it."""
 
@@ -113,6 +122,8 @@ class Segmentation(Record):
     seams: BlockSeams | None = None
     table: dict[str, WrittenFile]
     files_sha256: dict[str, str]
+    original: OriginalObjects | None = None
+    """Of a volume that was resampled; the table and all else are of its new grid."""
     pyramids: tuple[PyramidJob, ...] = ()
     num_blocks: int
     block: Zyx

@@ -99,6 +99,27 @@ class StoredLabels(Value):
     num_ids: int
 
 
+class OriginalGrid(Value):
+    """The grid that a volume had before it was resampled."""
+
+    shape: Zyx
+    voxel_size_nm: ZyxNm
+
+
+class Scale(Record):
+    """What the record of a network, or of a volume, tells of the size of voxels."""
+
+    WHAT = "a record with the size of voxels"
+
+    voxel_size_nm: ZyxNm | None = None
+    voxel_size_from: Literal["sheet", "file", "nobody"] = "sheet"
+
+    @property
+    def known_size_nm(self) -> ZyxNm | None:
+        """The size of a voxel, if anybody said it."""
+        return None if self.voxel_size_from == "nobody" else self.voxel_size_nm
+
+
 class IngestedVolume(Record):
     """``ingest.json``: axes, shape, stores, intensities."""
 
@@ -114,6 +135,8 @@ class IngestedVolume(Record):
     channels_of_file: tuple[int, ...] | None = None
     voxel_size_nm: ZyxNm
     voxel_size_from: Literal["sheet", "file", "nobody"] = "nobody"
+    original: OriginalGrid | None = None
+    """What was resampled to this shape and size; None: they are the file's."""
     labels: StoredLabels | None
     image: StoredImage
     statistics: tuple[ChannelStatistics, ...]
@@ -121,6 +144,11 @@ class IngestedVolume(Record):
     pyramids: tuple[PyramidJob, ...] = ()
     warnings: tuple[str, ...] = ()
     circumstances: Circumstances | None = None
+
+    @property
+    def known_size_nm(self) -> ZyxNm | None:
+        """The size of a voxel, if anybody said it."""
+        return None if self.voxel_size_from == "nobody" else self.voxel_size_nm
 
 
 class IngestedPart(Record):

@@ -9,7 +9,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -21,6 +21,7 @@ from unetpipe.config.sheet import Row
 from unetpipe.errors import UnetpipeError
 from unetpipe.images import Reading, open_image
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.probe import Probe
 from unetpipe.records.run_plan import (
@@ -43,6 +44,7 @@ from unetpipe.tiling.forecast import (
     measured_rate,
     training_flop,
 )
+from unetpipe.tiling.scale import common_size, describe_scale
 from unetpipe.training.history import read_history
 
 HEADER = (
@@ -61,7 +63,10 @@ class WantedVolume(TypedDict):
 
 
 class WantedNetwork(TypedDict):
-    """A network: its name, its sections of the configuration, and its volumes."""
+    """A network: its name, its sections of the configuration, and its volumes.
+
+    ``folder`` is where one lies that is not trained here.
+    """
 
     model: str
     network: dict[str, Any]
@@ -69,6 +74,7 @@ class WantedNetwork(TypedDict):
     volumes: list[str]
     trained_on: list[str]
     members: NotRequired[list[str]]
+    folder: NotRequired[str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,7 @@ def plan_run(
         trainings=tuple(trainings),
         predictions=tuple(predictions),
         num_jobs=_count_jobs(config, volumes, networks),
+        warnings=tuple(_warn_of_scales(networks, found.known, files)),
         disk=Disk(needed_bytes=needed_bytes, free_bytes=files.free_bytes),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     )
@@ -217,6 +224,7 @@ def as_table(plan: RunPlan, config: Config, results: Path) -> str:
     ]
     if settings.mask or settings.empty_value is not None:
         lines.append("what the mask or the grey values leave out is not known yet")
+    lines += [f"warning: {text}" for text in plan.warnings]
     return "\n".join(lines)
 
 
@@ -238,6 +246,30 @@ def _problems_of_sections(rows: Sequence[Row], num_sections: int) -> list[str]:
         except UnetpipeError as error:
             problems.append(str(error))
     return problems
+
+
+def _warn_of_scales(
+    networks: Sequence[WantedNetwork], known: dict[str, Volume], files: RunFiles
+) -> Iterator[str]:
+    """Yield which volumes lie at another scale than a network has learnt at."""
+    for network in networks:
+        folders = [Path(network.get("folder") or ""), files.results / network["model"]]
+        described = (Model.read_if_there(folder / "model.json") for folder in folders)
+        there = [model for model in described if model]
+        learnt = (
+            there[0].voxel_size_nm
+            if there
+            else common_size(
+                known[name].voxel_size_nm
+                for name in network["trained_on"]
+                if name in known
+            )
+        )
+        ndim = NetworkConfig(**network["network"]).ndim
+        for name in network["volumes"]:
+            own = known[name].voxel_size_nm if name in known else None
+            if text := describe_scale(learnt, own, ndim):
+                yield f"{network['model']} on {name}: {text}"
 
 
 def _count_jobs(
@@ -354,6 +386,7 @@ def _from_record(ingest: IngestedVolume) -> Volume:
         ingest.num_channels,
         np.dtype(ingest.dtype).itemsize,
         "record",
+        ingest.known_size_nm,
     )
 
 
@@ -367,6 +400,7 @@ def _from_header(row: Row, root: Path) -> Volume:
             image.shape[0],
             image.dtype.itemsize,
             "file header",
+            row.voxel_size_nm or image.voxel_size_nm,
         )
 
 

@@ -45,10 +45,11 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
     began = time.monotonic()
     segmented, volume = Segmentation.read(segmentation), IngestedVolume.read(ingest)
     images = [file.path for file in volume.image.files]
-    num_frames = volume.shape[0]
+    found = segmented.original or segmented  # frames as the challenge has them
+    objects = open_volume(found.objects)
+    num_frames = objects.shape[0]
     target = folder / name_result_folder(volume.volume, images)
     names = name_masks(images, num_frames)
-    objects = open_volume(segmented.objects)
     ids = TrackIds()
     with staged_folder(target) as staging:
         for z, frame in iterate_sections(objects, range(num_frames)):

@@ -101,6 +101,8 @@ def export_model(
                 class_names=channel_names(spec),
                 num_channels=spec.in_channels,
                 timestamp=now.isoformat(timespec="seconds"),
+                pixel_size_nm=description.voxel_size_nm
+                and description.voxel_size_nm[1:],
             ),
             tile_rule=rule,
             architecture={

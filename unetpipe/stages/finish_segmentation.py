@@ -8,7 +8,9 @@ from unetpipe.errors import IntegrityError
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.segmentation import Segmentation, SegmentationStep
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.segmentation.original_grid import write_original
 from unetpipe.segmentation.passes import SegmentationInputs, at_work_on
 from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.storage.keeping import write_with_copy
@@ -58,6 +60,8 @@ def finish_segmentation(
             _check(home, parts)
         finished = home.finished or work.finish()
         home.tidy()
+        grid = IngestedVolume.read(inputs.ingest).original
+        original = grid and write_original(home, grid)
         pyramids = _list_pyramids(home, finished.files_sha256)
         for job in pyramids:
             create_levels(job.store)
@@ -74,6 +78,7 @@ def finish_segmentation(
             identity=home.identity,
             identity_sha256=home.identity_sha256,
             **finished.told(),
+            original=original,
             pyramids=pyramids,
             num_blocks=home.grids.num_blocks,
             block=home.grids.block,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from unetpipe.ingestion.volume import VolumeOrder, VolumeStores, bring_in
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.volume import IngestedPart, Manifest
+from unetpipe.records.volume import IngestedPart, Manifest, Scale
+from unetpipe.tiling.scale import common_size
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ def ingest_volume(
     stores: VolumeStores,
     record: Path,
     parts: Sequence[Path] = (),
+    scales: Sequence[Path] = (),
 ) -> None:
     """Check one volume, store its image and labels, and record what they are.
 
@@ -34,6 +36,9 @@ def ingest_volume(
     parts : sequence of Path
         Records of ``ingest_part``, which have stored the image's layers; none: all of
         it is done here. Stores and record are the same.
+    scales : sequence of Path
+        With ``ingest.scale: match``: records of networks, or of the volumes that they
+        learn from, which tell the wanted size of a voxel.
 
     Raises
     ------
@@ -45,6 +50,8 @@ def ingest_volume(
     found = Manifest.read(manifest)
     hashed = [file for part in parts for file in IngestedPart.read(part).files]
     originals = found.model_copy(update={"files": (*found.files, *hashed)})
+    known = common_size(Scale.read(path).known_size_nm for path in scales)
+    order = order.model_copy(update={"voxel_size_nm": known})
     done = bring_in(order, originals, stores, has_layers=bool(parts))
     for warning in done.warnings:
         log.warning("volume %s: %s", order.volume, warning)

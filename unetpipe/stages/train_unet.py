@@ -11,6 +11,7 @@ from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.storage.keeping import keep_network
 from unetpipe.targets.rows import load_rows
 from unetpipe.tiling.orientations import choose_orientations
+from unetpipe.tiling.scale import common_size
 from unetpipe.training.distributed import is_launched
 from unetpipe.training.launch import launch
 from unetpipe.training.order import TrainingFiles, TrainingOrder
@@ -86,6 +87,10 @@ def _write(
         thresholds=best.thresholds if best else {},
         validation=best.scores if best else {},
         step=done.step,
+        voxel_size_nm=common_size(
+            v.voxel_size_nm if v.is_size_known else None
+            for v in recipe.train_rows.volumes
+        ),
     )
     described.write(files.model_json)
     steps = done.checkpoints.folder / "history.csv"

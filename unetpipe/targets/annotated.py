@@ -70,6 +70,8 @@ class AnnotatedVolume:
         Id, among them, of what nobody annotated.
     voxel_size_nm : (z, y, x)
         Edges of a voxel; a watershed measures depths in them.
+    is_size_known : bool
+        Whether somebody said so: file or sheet.
     """
 
     name: str
@@ -84,6 +86,7 @@ class AnnotatedVolume:
     instances: ArrayLike | None = None
     unlabelled: int | None = None
     voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    is_size_known: bool = False
 
     def stacks(self, ndim: int) -> list["Stack"]:
         """Return the runs of sections that the network may see at once.

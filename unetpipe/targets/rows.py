@@ -137,6 +137,7 @@ def _open_annotated(
         instances=open_volume(labels.store) if labels and has_ids else None,
         unlabelled=labels.unlabelled if labels and has_ids else None,
         voxel_size_nm=volume.voxel_size_nm,
+        is_size_known=volume.known_size_nm is not None,
     )
 
 

@@ -13,6 +13,7 @@ from unetpipe.tiling.grids import count_tiles, plan_grids
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.part_memory import project_part
 from unetpipe.tiling.patch_size import choose_patch
+from unetpipe.tiling.scale import SizeNm
 from unetpipe.tiling.tile_size import (
     CPU_MEMORY_GB,
     TileCandidate,
@@ -37,7 +38,7 @@ class Volume:
     """What is known of a volume before it is stored.
 
     ``known_from`` says whether that is its record, a file's header, or the
-    configuration.
+    configuration; ``voxel_size_nm`` is None where nobody does.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Volume:
     num_channels: int
     itemsize: int
     known_from: str
+    voxel_size_nm: SizeNm | None = None
 
     @property
     def num_voxels(self) -> int:

@@ -54,7 +54,7 @@ rule ingest_part:
         cells=by_name(RUNS.cells_of_volume),
         row=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume)[0],
         originals=originals_of,
-        ingest=RUNS.section("ingest"),
+        ingest=RUNS.ingest_settings(),
         folder=PATHS.ingested_parts,
         code=fingerprint("unetpipe.stages.ingest_part"),
     message:
@@ -68,6 +68,7 @@ rule ingest_volume:
     input:
         manifest=rules.download_dataset.output.manifest,
         parts=RUNS.ingested_parts(),
+        scales=by_name(RUNS.scale_records),
     output:
         record=PATHS.ingest,
     log:
@@ -86,7 +87,8 @@ rule ingest_volume:
         rows=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume),
         originals=originals_of,
         pixel_sha256=by_name(RUNS.pixel_sha256),
-        ingest=RUNS.section("ingest"),
+        ingest=RUNS.ingest_settings(),
+        ndim=CONFIG.network.ndim,
         num_classes=CONFIG.network.num_classes,
         palette=CONFIG.labels.classes,
         image_store=PATHS.image_store,

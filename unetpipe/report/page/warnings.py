@@ -7,6 +7,7 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.report.page.text import format_range, format_sections
 from unetpipe.runtime.text import count
+from unetpipe.tiling.scale import describe_scale
 
 
 def collect_warnings(run: Run) -> list[str]:
@@ -22,6 +23,11 @@ def collect_warnings(run: Run) -> list[str]:
     found += [f"{network.name}: {text}" for text in told]
     found += [
         f"{network.name}: {text}" for text in leaks(network, run.results, run.volumes)
+    ]
+    found += [
+        f"{network.name} on {name}: {text}"
+        for name in dict.fromkeys(result.volume for result in run.results)
+        if (text := at_another_scale(network, run.volumes[name]))
     ]
     found += [
         f"{result.model} on {result.volume}: {text}"
@@ -63,6 +69,14 @@ def leaks(
                     f"it was {what} the test sections {format_sections(sorted(both))} "
                     f"of {result.volume}, so their scores flatter"
                 )
+
+
+def at_another_scale(network: Network, volume: IngestedVolume) -> str | None:
+    """Say that a volume lies at another scale than the network has learnt at."""
+    described = network.description
+    return describe_scale(
+        described.voxel_size_nm, volume.known_size_nm, described.spec.ndim
+    )
 
 
 def _of_volume(volume: IngestedVolume) -> Iterator[str]:

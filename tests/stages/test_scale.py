@@ -1,0 +1,126 @@
+"""Volumes at another scale than a network has learnt at: there and back again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.stages.ingested import ingest_volume
+from tests.stages.segmented import Segmented, store_prediction
+from unetpipe.config import IngestConfig
+from unetpipe.config.sheet import parse_sheet
+from unetpipe.errors import DataError
+from unetpipe.runtime.files import read_record, write_record
+from unetpipe.storage.downsampling import downsample
+from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.resampling import nearest
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 255, (6, 80, 120), np.uint8)
+LABELS = RNG.integers(0, 9, (6, 80, 120), np.uint16)
+FINE = "50,4,4"
+
+
+def ingest(folder, *, size=FINE, learnt=(50, 8, 8), ndim=2, sections="", **options):
+    folder.mkdir(exist_ok=True)
+    for name, voxels in (("image.tif", IMAGE), ("labels.tif", LABELS)):
+        tifffile.imwrite(folder / name, voxels, photometric="minisblack")
+    manifest = {"source": "x", "kind": "folder", "root": str(folder), "files": []}
+    write_record(folder / "manifest.json", manifest)
+    write_record(folder / "model.json", {"voxel_size_nm": learnt})
+    names = "volume\timage\tlabels\trole\tvoxel_size_nm\tsections"
+    cells = f"a\timage.tif\tlabels.tif\ttest\t{size}\t{sections}"
+    rows = parse_sheet(f"{names}\n{cells}").rows
+    layout = {"chunk": (2, 16, 16), "shard": (2, 16, 32), "scale": "match"}
+    ingest_volume(
+        manifest=folder / "manifest.json",
+        volume="a",
+        rows=[row.model_dump() for row in rows],
+        ingest=IngestConfig(**(layout | options)),
+        num_classes=2,
+        image_store=folder / "image.ome.zarr",
+        labels_store=folder / "labels.ome.zarr",
+        record=folder / "ingest.json",
+        scales=(folder / "model.json",),
+        ndim=ndim,
+    )
+    return json.loads((folder / "ingest.json").read_text())
+
+
+def stored(record, name):
+    return np.asarray(open_volume(Path(record[name]["store"]))[...])
+
+
+def test_image_and_labels_are_brought_to_the_scale_of_the_network(
+    tmp_path, monkeypatch
+):
+    record = ingest(tmp_path / "a")
+    assert (record["shape"], record["voxel_size_nm"]) == ([6, 40, 60], [50, 8, 8])
+    assert record["original"] == {"shape": [6, 80, 120], "voxel_size_nm": [50, 4, 4]}
+    expected = downsample(IMAGE[None], (1, 2, 2), is_labels=False)
+    assert np.array_equal(stored(record, "image"), expected)
+    rows, columns = nearest(80, 40, 0, 40), nearest(120, 60, 0, 60)
+    ids = LABELS[:, rows][:, :, columns]
+    assert np.array_equal(stored(record, "labels"), ids)
+    assert record["axes_of_file"] == "zyx"
+    assert [file["path"] for file in record["image"]["files"]] == ["image.tif"]
+    monkeypatch.setattr("unetpipe.images.scaled.BAND_BYTES", 1000)
+    monkeypatch.setattr("unetpipe.ingestion.slabs.BOX_BYTES", 1)
+    other = ingest(tmp_path / "b", chunk=(1, 8, 8), shard=(1, 8, 8))
+    assert other["image"]["content_sha256"] == record["image"]["content_sha256"]
+    assert other["labels"]["content_sha256"] == record["labels"]["content_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({"learnt": None}, "the network has learnt at"), ({"size": ""}, "it has")],
+)
+def test_where_a_size_is_not_known_nothing_is_resampled_and_that_is_said(
+    tmp_path, values, said
+):
+    record = ingest(tmp_path / "a", **values)
+    assert record.get("original") is None
+    assert record["shape"] == [6, 80, 120]
+    assert any(f"which voxel size {said}" in text for text in record["warnings"])
+
+
+def test_at_the_same_scale_the_voxels_are_those_of_the_file(tmp_path):
+    record = ingest(tmp_path / "a", learnt=(100, 4, 4))
+    assert record.get("original") is None
+    assert np.array_equal(stored(record, "image")[0], IMAGE)
+
+
+def test_sections_of_the_sheet_are_refused_where_sections_are_resampled(tmp_path):
+    learnt = {"learnt": (100, 4, 4), "ndim": 3}
+    assert ingest(tmp_path / "a", **learnt)["shape"] == [3, 80, 120]
+    with pytest.raises(DataError, match=r"from 6 to 3 sections.*leave the column"):
+        ingest(tmp_path / "b", sections="0-2", **learnt)
+
+
+def test_parts_and_another_scale_are_refused_together():
+    with pytest.raises(ValueError, match="parts is 2, but scale match"):
+        IngestConfig(parts=2, scale="match")
+
+
+def test_objects_are_written_back_on_the_original_grid(tmp_path):
+    probability = np.zeros((1, 4, 32, 48), np.uint8)
+    probability[:, :, 4:12, 6:20] = probability[:, 1:3, 20:28, 30:44] = 255
+    predicted = store_prediction(tmp_path, probability, (2, 16, 16))
+    ingested = read_record(predicted / "ingest.json")
+    grid = {"shape": [4, 65, 97], "voxel_size_nm": [50, 3.94, 3.96]}
+    write_record(predicted / "ingest.json", ingested | {"original": grid})
+    made = Segmented(predicted, tmp_path / "made")
+    record = made.run()
+    assert record["num_objects"] == 6, "4 and 2 sections"
+    places = [
+        nearest(m, n, 0, n) for m, n in zip((4, 32, 48), (4, 65, 97), strict=True)
+    ]
+    for name, ours in (("objects", made.objects()), ("store", made.mask())):
+        array = open_volume(made._path(record["original"][name]))
+        assert array.dtype == ours.dtype
+        assert np.array_equal(array[...], ours[np.ix_(*places)])
+    assert record["original"]["shape"] == [4, 65, 97]
+    again = made.finish()
+    assert again["original"] == record["original"]

@@ -1,0 +1,92 @@
+"""Objects of a volume that was resampled, written back on its original grid."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.records.segmentation import OriginalObjects
+from unetpipe.records.volume import OriginalGrid
+from unetpipe.runtime.staging import partial_folder
+from unetpipe.segmentation.store import SegmentationStore
+from unetpipe.storage.pyramid import build_pyramid
+from unetpipe.storage.volumes import (
+    create_labels_group,
+    create_volume,
+    is_store,
+    open_volume,
+    write_shard,
+)
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+    iterate_grid,
+    round_up,
+    whole_volume,
+)
+from unetpipe.tiling.resampling import nearest
+
+
+def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjects:
+    """Write mask and objects on the grid that the volume had before it was resampled.
+
+    Each voxel takes the id of the nearest one; shard by shard, in the memory of one.
+    The store appears under its name when it is whole.
+
+    Parameters
+    ----------
+    home : SegmentationStore
+        Whole.
+    grid : OriginalGrid
+        Of the volume.
+    """
+    store = home.path / "original.ome.zarr"
+    made = OriginalObjects(
+        store=store,
+        objects=store / "labels" / "objects",
+        shape=grid.shape,
+        voxel_size_nm=grid.voxel_size_nm,
+    )
+    if is_store(store):
+        return made
+    chunk = as_zyx(map(min, home.grids.chunk, grid.shape))
+    whole = as_zyx(map(round_up, grid.shape, chunk))
+    shard = as_zyx(map(round_up, map(min, home.grids.shard, whole), chunk))
+    with partial_folder(store) as staging:
+        for name, source in home.shards.arrays.items():
+            path = staging
+            if name == "objects":
+                path = create_labels_group(staging, (name,)) / name
+            create_volume(
+                path,
+                shape=grid.shape,
+                dtype=source.dtype,
+                chunk=chunk,
+                shard=shard,
+                voxel_size_nm=grid.voxel_size_nm,
+                is_labels=True,
+            )
+            _copy(source, path, shard)
+            build_pyramid(path, is_labels=True)
+    return made
+
+
+def _copy(source: Any, path: Path, shard: Zyx) -> None:
+    target = open_volume(path, mode="r+")
+    shape = as_zyx(target.shape)
+    for index in iterate_grid(whole_volume(shape), shard):
+        box = grid_cell(index, shard, shape)
+        write_shard(target, index, _read_nearest(source, box, shape))
+
+
+def _read_nearest(source: Any, box: Roi, shape: Zyx) -> NDArray[Any]:
+    """Return a box of the original grid, (z, y, x), from the resampled array."""
+    lengths = zip(source.shape, shape, box.start, box.stop, strict=True)
+    places = [nearest(*own) for own in lengths]
+    voxels = np.asarray(source[tuple(slice(p[0], p[-1] + 1) for p in places)])
+    for axis, own in enumerate(places):
+        voxels = np.take(voxels, own - own[0], axis)
+    return voxels
