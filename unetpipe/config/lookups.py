@@ -13,7 +13,7 @@ from unetpipe.config.layout import Layout
 from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.files import find_files
+from unetpipe.images.files import find_files, is_remote
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import PlannedMemory
 from unetpipe.records.training import Training
@@ -149,7 +149,7 @@ class Lookups:
         if not root.is_dir():
             return {}
         row = self.sheet.of_volume(volume)[0]
-        cells = filter(None, (row.image, row.labels))
+        cells = [c for c in (row.image, row.labels) if c and not is_remote(c)]
         try:
             paths = [path for cell in cells for path in find_files(cell, root)]
         except UnetpipeError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from unetpipe.config.messages import listing
 from unetpipe.config.sheet import Row, Sheet
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.images.files import PHANTOM, find_files, source_kind
+from unetpipe.images.files import PHANTOM, find_files, is_remote, source_kind
 
 LISTED = 10  # missing files that a message names
 
@@ -91,7 +91,7 @@ def _lacking(row: Row, root: Path) -> Cells:
     return {
         name: cell
         for name, cell in cells.items()
-        if cell and not find_files(cell, root)
+        if cell and not is_remote(cell) and not find_files(cell, root)
     }
 
 

@@ -64,7 +64,9 @@ class ArraySource(ImageSource):
             self._close()
 
 
-def load_library(name: str, package: str, path: Path) -> ModuleType:
+def load_library(
+    name: str, package: str, path: Path | str, *, extra: str = "formats"
+) -> ModuleType:
     """Return the library that reads a format.
 
     Raises
@@ -77,7 +79,7 @@ def load_library(name: str, package: str, path: Path) -> ModuleType:
     except ImportError as error:
         raise DataError(
             f"{path} is read by the library {package}, which is not installed: pip "
-            f"install {package} (or unetpipe[formats], for all formats)"
+            f"install {package} (or unetpipe[{extra}])"
         ) from error
 
 

@@ -19,6 +19,7 @@ from unetpipe.images.files import (
     HDF5_CELL,
     find_files,
     first_found,
+    is_remote,
     is_zarr,
     natural_key,
     sections_of,
@@ -28,8 +29,10 @@ from unetpipe.images.formats import opener_of
 from unetpipe.images.hdf5 import Hdf5Source
 from unetpipe.images.id_map import MappedSource
 from unetpipe.images.mask_files import MaskFiles
+from unetpipe.images.remote import open_remote
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
+from unetpipe.images.tensor_source import TensorSource, tensor_form
 from unetpipe.images.tiff import open_tiff
 from unetpipe.images.zarr_store import ZarrSource, is_zipped_zarr
 
@@ -63,6 +66,8 @@ def open_cell(
     DataError
         If nothing is there, or what is there is no image, or has no such level.
     """
+    if is_remote(cell):
+        return open_remote(cell.strip(), level)
     found = first_found(cell, root)
     if not found:
         raise _not_found(cell, root)
@@ -72,6 +77,8 @@ def open_cell(
         return open_tiff(path, colours=bool(colours), level=level)
     if level and is_zarr(path):
         return ZarrSource(path, level=level)
+    if level and path.is_dir() and (form := tensor_form(path)):
+        return TensorSource.of_folder(form, path, level)
     if level:
         raise DataError(
             f"{cell!r} has no pyramid, but level is {level} in the sheet; levels are "
@@ -120,7 +127,8 @@ def _open(
     if len(paths) == 1 and path.is_dir():
         if is_zarr(path):
             return ZarrSource(path)
-        _refuse_n5(path)
+        if form := tensor_form(path):
+            return TensorSource.of_folder(form, path)
         return _open_sections(sections_of(path), cell, colours)
     if len(paths) == 1 and not dataset and (opener := opener_of(path)):
         return opener(path)
@@ -146,14 +154,6 @@ def _open(
 def _foreign(ending: str, path: Path) -> DataError:
     kind, advice = CONVERTED[ending]
     return DataError(f"{path} is {kind}, which is not read; {advice}")
-
-
-def _refuse_n5(path: Path) -> None:
-    """Say of N5 that it is to be converted: it looks like a folder of nothing."""
-    for folder in (path, *list(path.parents)[:2]):
-        about = folder / "attributes.json"
-        if folder.suffix == ".n5" or (about.is_file() and '"n5"' in about.read_text()):
-            raise _foreign(".n5", path)
 
 
 def _open_sections(paths: list[Path], cell: str, colours: bool | None) -> ImageSource:

@@ -47,7 +47,7 @@ CONVERTED = {
         ".dm4": "Gatan DM4",
     }.items()
 } | {
-    ".n5": Foreign("N5", "convert it to OME-Zarr (n5-zarr of Fiji, or tensorstore)"),
+    ".n5": Foreign("N5", "name its arrays in the sheet by hand, such as a.n5/s0"),
     ".npy": Foreign("an array of NumPy", "save it as TIFF, PNG or OME-Zarr"),
     **dict.fromkeys((".zip", ".tar", ".tgz"), Foreign("an archive", _UNPACK)),
     ".gz": Foreign("packed", _UNPACK),

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import translate
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any, Literal
 from unicodedata import normalize
 
@@ -17,6 +17,11 @@ PROTOCOLS = ("http", "https")
 HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf|ims)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 
+# An address, perhaps of another form than Zarr: precomputed://gs://bucket/a, n5://...
+REMOTE = re.compile(
+    r"^(?:(?P<form>precomputed|n5)://|zarr://)?(?P<address>(?:s3|gs|https?)://.+)$"
+)
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 # Parts of a path that tell channels, or sections, apart; or list the channels.
 FILE_AXIS = re.compile(r"<(z|c(?::[^<>/]+)?)>")
 # How letters with accents are written: as one character, or as two.
@@ -60,6 +65,26 @@ def source_kind(source: str) -> SourceKind:
             f"tar.bz2, tar.xz, gz); for plain images give their folder, {path.parent}"
         )
     return "archive"
+
+
+class Address(PosixPath):
+    """An address, which is written as one: ``s3://bucket/a.zarr``.
+
+    Nothing is there on the disk. ``num_bytes`` and ``sha256`` are of the metadata that
+    were read from it.
+    """
+
+    num_bytes: int = 0
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        """Return the address with both slashes."""
+        return re.sub(r"^(\w+):/+", r"\1://", super().__str__())
+
+
+def is_remote(cell: str) -> bool:
+    """Return whether a cell is an address, not a path."""
+    return REMOTE.match(cell.strip()) is not None
 
 
 def find_files(cell: str, root: Path) -> list[Path]:

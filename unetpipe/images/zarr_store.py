@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index, letters_of
-from unetpipe.images.files import check_link, is_zarr
+from unetpipe.images.files import METADATA, check_link, is_zarr
 from unetpipe.images.ngff_metadata import (
     GroupDescription,
     describe_group,
@@ -24,7 +24,6 @@ from unetpipe.images.ngff_metadata import (
 from unetpipe.images.source import ImageSource
 
 LARGEST_CHUNK_BYTES = 1 << 25  # of a store that is used where it is
-METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 MOST_PARENTS = 3  # between an array and the group that describes it
 
 
@@ -48,21 +47,8 @@ class ZarrSource(ImageSource):
     level: str | None = None
 
     def __init__(self, path: Path, *, level: int = 0) -> None:
-        self._path = path
         try:
-            node: Any = _open_node(path)
-            if isinstance(node, zarr.Group):
-                node = self._adopt(describe_group(path, node, level))
-            elif level:
-                raise DataError(
-                    f"{path} is one array, but level is {level} in the sheet; name "
-                    "the image around it, or leave level empty"
-                )
-            else:
-                self._describe_array(path, node)
-            self._array: Any = node
-            self.shape = self._array.shape
-            self.dtype = self._array.dtype.newbyteorder("=")
+            self._describe_node(path, _open_node(path), level)
         except UnetpipeError:
             raise
         except Exception as error:  # whatever its metadata hold
@@ -70,7 +56,6 @@ class ZarrSource(ImageSource):
                 f"{path} is not a Zarr store of images that can be read "
                 f"({type(error).__name__}: {error}); write or copy it again"
             ) from error
-        self.granule = tuple(self._array.chunks)
         self._is_zipped = path.is_file()
         if self._is_zipped:
             self.files, self._folder = (path,), path
@@ -84,10 +69,14 @@ class ZarrSource(ImageSource):
         try:
             return np.asarray(self._array[index], self.dtype)
         except Exception as error:  # codecs raise their own
-            raise DataError(
-                f"{self._path} cannot be read at {[(i.start, i.stop) for i in index]} "
-                f"({type(error).__name__}: {error}); copy or write it again"
-            ) from error
+            place = [(i.start, i.stop) for i in index]
+            raise self._failed(str(place), error) from error
+
+    def _failed(self, place: str, error: Exception) -> DataError:
+        return DataError(
+            f"{self._path} cannot be read at {place} ({type(error).__name__}: "
+            f"{error}); copy or write it again"
+        )
 
     def where(self, section: int) -> str:
         """Name the store and the section."""
@@ -125,8 +114,28 @@ class ZarrSource(ImageSource):
         self._number = found.number
         return found.array
 
-    def _describe_array(self, path: Path, array: Any) -> None:
-        """Learn of an array from its own names, or from the image around it."""
+    def _describe_node(self, path: Path, node: Any, level: int) -> None:
+        """Learn of an image or of an array, and choose what is read."""
+        self._path = path
+        if isinstance(node, zarr.Group):
+            node = self._adopt(describe_group(path, node, level))
+        elif level:
+            raise DataError(
+                f"{path} is one array, but level is {level} in the sheet; name "
+                "the image around it, or leave level empty"
+            )
+        elif found := self._look_around(path):
+            self.axes, self.voxel_size = found.axes, found.voxel_size
+            self.channel_names = found.channels
+        else:
+            self.axes = _dimension_letters(node)
+        self._array: Any = node
+        self.shape = node.shape
+        self.dtype = node.dtype.newbyteorder("=")
+        self.granule = tuple(node.chunks)
+
+    def _look_around(self, path: Path) -> GroupDescription | None:
+        """Return what an image says that lies around an array."""
         for parent in list(path.parents)[:MOST_PARENTS]:
             if not is_zarr(parent):
                 continue
@@ -135,10 +144,8 @@ class ZarrSource(ImageSource):
             if isinstance(group, zarr.Group) and (
                 found := describe_level(parent, group, inside)
             ):
-                self.axes, self.voxel_size = found.axes, found.voxel_size
-                self.channel_names = found.channels
-                return
-        self.axes = _dimension_letters(array)
+                return found
+        return None
 
     @property
     def is_ready(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
+from math import lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 MEASURED_VOXELS = 1 << 20  # that are measured at once, by each thread
 BYTES_MEASURING = 24  # for each of these
+MOST_DEPTH = 256  # sections of a shard, where the image's own chunks are deep
 SIDE_READ = 1024  # voxels along y and x, where nothing is written
 
 
@@ -62,6 +63,19 @@ class Layout:
         whole = as_zyx(map(round_up, shape, chunk))
         shard = as_zyx(map(round_up, map(min, self.shard, whole), chunk))
         return Layout(chunk, shard, self.voxel_size_nm)
+
+
+def fit_depth(chunk: Zyx, shard: Zyx, granule: int) -> Zyx:
+    """Return a shard of so many sections that each chunk of a server is fetched once.
+
+    Examples
+    --------
+    >>> fit_depth((8, 128, 128), (8, 1024, 1024), 64)
+    (64, 1024, 1024)
+    """
+    depth = lcm(chunk[0], granule)
+    fits = granule > 1 and shard[0] % depth and depth <= MOST_DEPTH
+    return (depth, *shard[1:]) if fits else shard
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
+from unetpipe.images.files import Address
 from unetpipe.ingestion.copying import (
     CopiedImage,
     Layout,
@@ -240,9 +241,8 @@ class _Layer:
 
 def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
     """Return what decides the shards: files, what is read and how, and the grid."""
-    stats = [(str(path), path.stat()) for path in reader.source.files]
     return {
-        "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats],
+        "files": [_identify(path) for path in reader.source.files],
         "axes": reader.plan.letters,
         "time": reader.plan.time,
         "channels": reader.plan.channels,
@@ -252,6 +252,13 @@ def _identity(reader: ImageReader, layout: Layout) -> dict[str, Any]:
         "shard": layout.shard,
         "code": code_fingerprint("unetpipe.ingestion.layers"),
     }
+
+
+def _identify(path: Path) -> list[str | int]:
+    if isinstance(path, Address):
+        return [str(path), path.num_bytes, path.sha256]
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
 def _check_finite(

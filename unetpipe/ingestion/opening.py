@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unetpipe.config.sheet import Row
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
+from unetpipe.images.files import Address
 from unetpipe.images.frames import spread_frames
 from unetpipe.ingestion.agreement import (
     check_alike,
@@ -122,6 +123,10 @@ def list_files(paths: Sequence[Path], originals: Manifest) -> tuple[OriginalFile
     for path in paths:
         inside = path.is_relative_to(root)
         name = (path.relative_to(root) if inside else path).as_posix()
+        if isinstance(path, Address):  # of what lies elsewhere the metadata are hashed
+            size, digest = path.num_bytes, path.sha256
+            listing.append(OriginalFile(path=str(path), size=size, sha256=digest))
+            continue
         if path.is_dir():
             listing.append(_sum_folder(path, name))
             continue

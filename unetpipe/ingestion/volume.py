@@ -14,6 +14,7 @@ from unetpipe.config import IngestConfig, Section
 from unetpipe.config.sheet import Row
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
+from unetpipe.images.files import is_remote
 from unetpipe.images.frames import FrameSource
 from unetpipe.images.scaled import at_own_scale
 from unetpipe.ingestion.agreement import (
@@ -28,6 +29,7 @@ from unetpipe.ingestion.copying import (
     check_memory,
     copy_image,
     copy_labels,
+    fit_depth,
     largest_value,
 )
 from unetpipe.ingestion.label_kinds import AnnotationReader
@@ -236,8 +238,10 @@ class _Coming:
     ) -> SizeNm:
         """Choose the layout; return the size of the voxels that are stored."""
         size_nm = size_of(grid, image.zyx, size_nm)
-        ingest = self.order.ingest
-        self.layout = Layout(ingest.chunk, ingest.shard, size_nm)
+        ingest, shard = self.order.ingest, self.order.ingest.shard
+        if is_remote(str(image.files[0])):
+            shard = fit_depth(ingest.chunk, shard, image.granule[0])
+        self.layout = Layout(ingest.chunk, shard, size_nm)
         return size_nm
 
     def store_image(
@@ -252,6 +256,8 @@ class _Coming:
         what = f"volume {self.order.volume}: image"
         check_memory(image, self.layout, image.dtype, what)
         files = self._hash(image.recorded)
+        if is_remote(str(image.files[0])) and not is_changing:
+            has_layers = True  # what was fetched once is kept
         if self.stores.layers and has_layers:
             layers = Layers(image, self.layout, self.stores.layers)
             found, self.layers_home = layers.assemble(self.partial), layers.home
