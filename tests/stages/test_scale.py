@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from tests.stages.ingested import ingest_volume
 from tests.stages.segmented import Segmented, store_prediction
@@ -23,10 +24,14 @@ LABELS = RNG.integers(0, 9, (6, 80, 120), np.uint16)
 FINE = "50,4,4"
 
 
-def ingest(folder, *, size=FINE, learnt=(50, 8, 8), ndim=2, sections="", **options):
+def ingest(
+    folder, *, size=FINE, learnt=(50, 8, 8), ndim=2, sections="", tags=(), **options
+):
     folder.mkdir(exist_ok=True)
     for name, voxels in (("image.tif", IMAGE), ("labels.tif", LABELS)):
-        tifffile.imwrite(folder / name, voxels, photometric="minisblack")
+        tifffile.imwrite(
+            folder / name, voxels, photometric="minisblack", extratags=tags
+        )
     manifest = {"source": "x", "kind": "folder", "root": str(folder), "files": []}
     write_record(folder / "manifest.json", manifest)
     write_record(folder / "model.json", {"voxel_size_nm": learnt})
@@ -97,6 +102,31 @@ def test_sections_of_the_sheet_are_refused_where_sections_are_resampled(tmp_path
     assert ingest(tmp_path / "a", **learnt)["shape"] == [3, 80, 120]
     with pytest.raises(DataError, match=r"from 6 to 3 sections.*leave the column"):
         ingest(tmp_path / "b", sections="0-2", **learnt)
+
+
+GEO = {
+    33550: ("d", (0.5, 0.5, 0.0)),
+    33922: ("d", (0.0, 0.0, 0.0, 5e5, 4.6e6, 0.0)),
+    34735: ("H", (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32633)),
+}
+
+
+def test_where_on_the_earth_an_image_lies_is_told_of_its_objects(tmp_path):
+    tags = [(code, kind, len(v), v) for code, (kind, v) in GEO.items()]
+    record = ingest(tmp_path / "a", tags=tags, scale="keep")
+    told = record["georeference"]
+    assert told["ModelPixelScale"] == [0.5, 0.5, 0.0]
+    assert told["ProjectedCSTypeGeoKey"] == 32633
+    probability = np.full((1, 1, 16, 16), 255, np.uint8)
+    predicted = store_prediction(tmp_path / "p", probability, (1, 16, 16))
+    values = read_record(predicted / "ingest.json") | {"georeference": told}
+    write_record(predicted / "ingest.json", values)
+    made = Segmented(predicted, tmp_path / "made").run()
+    assert made["georeference"] == told
+    for store in (made["store"], made["objects"]):
+        attributes = zarr.open_group(store, mode="r").attrs["unetpipe"]
+        assert attributes["georeference"] == told
+        assert attributes["identity"]
 
 
 def test_parts_and_another_scale_are_refused_together():

@@ -4,11 +4,13 @@ from itertools import islice
 from pathlib import Path
 
 from unetpipe.errors import DataError
+from unetpipe.images import microscopes
 from unetpipe.images.channel_files import open_channel_files
 from unetpipe.images.endings import (
     CONVERTED,
     HDF5,
     IMAGES,
+    MICROSCOPES,
     PICTURES,
     SECTIONS,
     TIFF,
@@ -130,6 +132,8 @@ def _open(
         if form := tensor_form(path):
             return TensorSource.of_folder(form, path)
         return _open_sections(sections_of(path), cell, colours)
+    if len(paths) == 1 and (ending := path.suffix.lower()) in MICROSCOPES:
+        return microscopes.OPENERS[ending](path, dataset)
     if len(paths) == 1 and not dataset and (opener := opener_of(path)):
         return opener(path)
     if len(paths) == 1 and path.suffix.lower() in ZIPPED_ZARR and is_zipped_zarr(path):

@@ -19,9 +19,11 @@ NIFTI = (".nii", ".nii.gz")
 MRC = (".mrc", ".mrcs", ".rec", ".st", ".map")
 NRRD = (".nrrd",)
 IMARIS = (".ims",)
+MICROSCOPES = (".czi", ".nd2", ".lif")
 ZIPPED_ZARR = (".zip", ".ozx")
 
-IMAGES = (*SECTIONS, *TIFF, *PICTURES, *NIFTI, *MRC, *NRRD, *IMARIS, *ZIPPED_ZARR)
+_OF_FIELDS = (*NIFTI, *MRC, *NRRD, *IMARIS, *MICROSCOPES)
+IMAGES = (*SECTIONS, *TIFF, *PICTURES, *_OF_FIELDS, *ZIPPED_ZARR)
 """Files of one image each; HDF5 and OME-Zarr folders may hold several."""
 
 
@@ -37,9 +39,6 @@ _UNPACK = "unpack it, or give it as `source`"
 CONVERTED = {
     ending: Foreign(kind, f"{_MICROSCOPES}bioformats2raw")
     for ending, kind in {
-        ".czi": "Zeiss CZI",
-        ".nd2": "Nikon ND2",
-        ".lif": "Leica LIF",
         ".oib": "Olympus OIB",
         ".oif": "Olympus OIF",
         ".vsi": "Olympus VSI",

@@ -14,7 +14,9 @@ from unetpipe.images.endings import PICTURES, SECTIONS
 SourceKind = Literal["phantom", "url", "archive", "folder"]
 PHANTOM = "phantom:cells"
 PROTOCOLS = ("http", "https")
-HDF5_CELL = re.compile(r"^(.+\.(?:h5|hdf5|hdf|ims)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE)
+HDF5_CELL = re.compile(
+    r"^(.+\.(?:h5|hdf5|hdf|ims|czi|nd2|lif)(?:\.gz)?)(?::(.*))?$", re.IGNORECASE
+)
 SEQUENCE_FOLDER = re.compile(r"^(\d+)_(GT|ST)$")
 
 # An address, perhaps of another form than Zarr: precomputed://gs://bucket/a, n5://...

@@ -37,6 +37,8 @@ class ImageSource(ABC):
     granule : tuple of int
         Lengths of what is decoded at once, along the axes of the file; empty: sections
         as wholes.
+    georeference : dict or None
+        Where on the earth it lies, by the names of GeoTIFF; None: nowhere.
     is_unwritten : bool
         Whether nothing was ever written: all voxels are what the file fills in.
     by_section : bool
@@ -57,6 +59,7 @@ class ImageSource(ABC):
     is_palette: bool = False
 
     is_unwritten: bool = False
+    georeference: dict[str, Any] | None = None
 
     @abstractmethod
     def read(self, index: Index) -> NDArray[Any]:

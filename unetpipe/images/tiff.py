@@ -22,6 +22,7 @@ from unetpipe.images.tiff_metadata import (
     check_members,
     missing_plane,
     ome_channel_names,
+    read_georeference,
     tiff_voxel_size,
 )
 
@@ -151,6 +152,7 @@ class TiffSource(ImageSource):
             self.channel_names = ome_channel_names(handle, series)
             self.table = _colour_table(handle.pages.first)
             self.files = (self._path,)
+            self.georeference = read_georeference(handle.pages[0])
             self._check_size(handle, series)
 
     def _coarsen(self, full: Any) -> FoundSize:

@@ -1,6 +1,7 @@
 """What TIFF says beside its pixels: OME-XML, ImageJ, slide scanners."""
 
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -34,6 +35,24 @@ def ome_channel_names(handle: tifffile.TiffFile, series: Any) -> tuple[str, ...]
     channels = channels if isinstance(channels, list) else [channels]
     names = tuple(str(channel.get("Name", "")) for channel in channels)
     return names if all(names) else ()
+
+
+def read_georeference(page: Any) -> dict[str, Any] | None:
+    """Return where on the earth a GeoTIFF says that it lies, as plain values."""
+    if not page.is_geotiff:
+        return None
+    told = page.geotiff_tags or {}
+    return {str(key): _plain(value) for key, value in told.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: of the names of numbers, the numbers."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, Enum):
+        return int(value.value)
+    is_plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return value if is_plain else str(value)
 
 
 def check_members(path: Path, handle: tifffile.TiffFile) -> None:

@@ -166,6 +166,7 @@ def bring_in(
         channel_names=tuple(image.channel_names),
         channels_of_file=opened.plan.channels,
         original=grid,
+        georeference=opened.source.georeference,
         voxel_size_nm=voxel_size_nm,
         voxel_size_from=said_by,
         labels=stored_labels,

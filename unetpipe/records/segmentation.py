@@ -122,6 +122,8 @@ class Segmentation(Record):
     seams: BlockSeams | None = None
     table: dict[str, WrittenFile]
     files_sha256: dict[str, str]
+    georeference: dict[str, Any] | None = None
+    """Of the image; its pixels are those of the file, which resampling changes."""
     original: OriginalObjects | None = None
     """Of a volume that was resampled; the table and all else are of its new grid."""
     pyramids: tuple[PyramidJob, ...] = ()

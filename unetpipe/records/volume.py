@@ -135,6 +135,8 @@ class IngestedVolume(Record):
     channels_of_file: tuple[int, ...] | None = None
     voxel_size_nm: ZyxNm
     voxel_size_from: Literal["sheet", "file", "nobody"] = "nobody"
+    georeference: dict[str, Any] | None = None
+    """Where on the earth the file says that it lies, by the names of GeoTIFF."""
     original: OriginalGrid | None = None
     """What was resampled to this shape and size; None: they are the file's."""
     labels: StoredLabels | None

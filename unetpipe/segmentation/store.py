@@ -135,6 +135,12 @@ class SegmentationStore:
             for store in (staging, objects):
                 set_attributes(store, {"identity": self.identity.to_json()})
 
+    def note_georeference(self, georeference: dict[str, Any]) -> None:
+        """Have the stores say where on the earth they lie."""
+        about = {"identity": self.identity.to_json(), "georeference": georeference}
+        for store in (self.store, self.objects_store):
+            set_attributes(store, about)
+
     def write_block(
         self, number: int, shown: NDArray[np.uint8], objects: NDArray[Any]
     ) -> None:

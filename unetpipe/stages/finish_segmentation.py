@@ -60,8 +60,10 @@ def finish_segmentation(
             _check(home, parts)
         finished = home.finished or work.finish()
         home.tidy()
-        grid = IngestedVolume.read(inputs.ingest).original
-        original = grid and write_original(home, grid)
+        volume = IngestedVolume.read(inputs.ingest)
+        original = volume.original and write_original(home, volume.original)
+        if volume.georeference:
+            home.note_georeference(volume.georeference)
         pyramids = _list_pyramids(home, finished.files_sha256)
         for job in pyramids:
             create_levels(job.store)
@@ -78,6 +80,7 @@ def finish_segmentation(
             identity=home.identity,
             identity_sha256=home.identity_sha256,
             **finished.told(),
+            georeference=volume.georeference,
             original=original,
             pyramids=pyramids,
             num_blocks=home.grids.num_blocks,
