@@ -1,4 +1,4 @@
-"""Write what is generated from models: two schemas and the tables of keys.
+"""Write what is generated: two schemas, the tables of keys, the jobs' environment.
 
 ``python -m tests.reference.__main__ config`` (``make schema``) writes
 ``config/schema.json``, for editors, ``config/metrics.schema.json``, for readers of
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.reference.environment import ENVIRONMENT, environment_text
 from unetpipe.config import PRESETS, Config
 from unetpipe.errors import ConfigError
 from unetpipe.evaluation.score_rows import METRICS
@@ -99,7 +100,8 @@ def insert_tables(readme: str) -> str:
 
 
 def write_reference(folder: Path) -> None:
-    """Write both schemas and the tables of ``README.md`` in a folder."""
+    """Write schemas and tables of ``README.md`` to a folder; the environment."""
+    ENVIRONMENT.write_text(environment_text())
     (folder / "schema.json").write_text(schema_text(Config.model_json_schema()))
     (folder / "metrics.schema.json").write_text(
         schema_text(Metrics.model_json_schema())

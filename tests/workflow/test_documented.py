@@ -34,8 +34,8 @@ ELSEWHERE = ("--report", "--workflow-profile")
 NOT_HERE = re.compile(r"--unlock|\bunetpipe_")
 DRY = ("-n", "--dry-run")
 MOST_TYPED = ("--configfile", "config/mine.yaml")
-# `tests/runtime/test_deploy.py` lays a wheel's workflow out.
-DEPLOY = "python -m unetpipe.runtime.deploy FOLDER"
+# `tests/test_deploy.py` lays a wheel's workflow out.
+DEPLOY = "python -m unetpipe.deploy FOLDER"
 PYTHON = {
     c.replace("/data/brain", "FOLDER") for c in TYPED if c.startswith("python ")
 } - {DEPLOY}

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "config" / "README.md"]
@@ -86,8 +86,13 @@ def test_make_help_is_a_table_whose_columns_stand_in_line() -> None:
     assert len(starts) == 1
 
 
-def test_every_way_to_install_asks_for_the_same_python() -> None:
+def test_every_way_to_install_takes_a_python_that_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    environment = yaml.safe_load((ROOT / "workflow/envs/unetpipe.yaml").read_text())
-    wanted = f"python {project['requires-python']}"
-    assert wanted in environment["dependencies"]
+    files = ("workflow/envs/unetpipe.yaml", "workflow/envs/unetpipe.def", "Dockerfile")
+    for name in files:
+        (version,) = re.findall(
+            r"^ +- python =([\d.]+)$|^(?:From|FROM):? python:([\d.]+)",
+            (ROOT / name).read_text(),
+            re.MULTILINE,
+        )
+        assert "".join(version) in SpecifierSet(project["requires-python"]), name

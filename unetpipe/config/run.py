@@ -77,6 +77,10 @@ class Config(Section):
     ``results/old/unet`` or ``results/old/unet/weights-1a2b3c4d``; or several by name,
     to compare them: ``{old: results/old/unet, new: results/new/unet}``. The section
     `network` is then that of the network."""
+    container: str | None = None
+    """With ``--software-deployment-method apptainer``: the image that jobs run in, a
+    file like ``unetpipe.sif`` or a published one like
+    ``docker://ghcr.io/OWNER/unetpipe:0.1.0``. No part of any recipe."""
     phantom: PhantomConfig = PhantomConfig()
     labels: LabelsConfig = LabelsConfig()
     ingest: IngestConfig = IngestConfig()

@@ -17,7 +17,7 @@ rule verify:
     log:
         PATHS.log("verify"),
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     threads: RUNS.threads("prediction")
     resources:
         gpu=1,
@@ -45,7 +45,7 @@ rule plan:
         PATHS.log("plan"),
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         config=CONFIG.model_dump(mode="json"),
         volumes=SHOWN.described_volumes(),
@@ -67,7 +67,7 @@ rule status:
         PATHS.log("status"),
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         volumes=list(RUN.sheet.volumes),
         outdated=disagreements,

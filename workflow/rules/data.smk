@@ -20,7 +20,7 @@ rule download_dataset:
         PATHS.benchmark("download_dataset")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         source=lambda wildcards: CONFIG.source,  # braces in a path are no wildcards
         source_sha256=CONFIG.source_sha256,
@@ -45,7 +45,7 @@ rule ingest_part:
     benchmark:
         PATHS.benchmark("ingest_part", "volume", "part")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
@@ -76,7 +76,7 @@ rule ingest_volume:
     benchmark:
         PATHS.benchmark("ingest_volume", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(120),

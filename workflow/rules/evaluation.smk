@@ -31,7 +31,7 @@ rule evaluate_prediction:
     benchmark:
         PATHS.benchmark("evaluate_prediction", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
@@ -64,7 +64,7 @@ rule compare_networks:
         PATHS.benchmark("compare_networks")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         networks=SHOWN.scored_networks(),
         variants=SHOWN.compared_variants(),
@@ -87,7 +87,7 @@ rule export_ctc:
     benchmark:
         PATHS.benchmark("export_ctc", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(120),
@@ -119,7 +119,7 @@ rule collect_metrics:
         PATHS.benchmark("collect_metrics")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         name=CONFIG.name,
         metrics=SHOWN.scored_files(),
@@ -152,7 +152,7 @@ rule collect_catalogue:
         PATHS.benchmark("collect_catalogue")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         name=CONFIG.name,
         results=subpath(output.table, parent=True),
@@ -188,7 +188,7 @@ rule report:
         PATHS.benchmark("report", "model")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         config=by_name(SHOWN.configuration_of),
         training=by_name(SHOWN.training_files),
@@ -221,7 +221,7 @@ rule report_run:
         PATHS.benchmark("report_run")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         name=CONFIG.name,
         models=SHOWN.compared_models(),

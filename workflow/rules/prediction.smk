@@ -18,7 +18,7 @@ rule probe_prediction:
     benchmark:
         PATHS.benchmark("probe_prediction", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     threads: RUNS.threads("prediction")
     resources:
         gpu=1,
@@ -49,7 +49,7 @@ rule plan_prediction:
         PATHS.benchmark("plan_prediction", "model", "volume")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         prediction=RUNS.section("prediction", without=("keep_probability",)),
         class_names=CONFIG.labels.class_names,
@@ -76,7 +76,7 @@ rule predict_part:
     benchmark:
         PATHS.benchmark("predict_part", "model", "volume", "part")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     threads: RUNS.threads("prediction")
     resources:
         gpu=1,
@@ -103,7 +103,7 @@ rule finish_prediction:
     benchmark:
         PATHS.benchmark("finish_prediction", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),

@@ -19,7 +19,7 @@ rule segment_part:
     benchmark:
         PATHS.benchmark("segment_part", "model", "volume", "part")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
@@ -48,7 +48,7 @@ rule merge_objects:
     benchmark:
         PATHS.benchmark("merge_objects", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(8000),
         runtime=grows(240),
@@ -77,7 +77,7 @@ rule relabel_part:
     benchmark:
         PATHS.benchmark("relabel_part", "model", "volume", "part")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
@@ -106,7 +106,7 @@ rule finish_segmentation:
     benchmark:
         PATHS.benchmark("finish_segmentation", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(8000),
         runtime=grows(240),

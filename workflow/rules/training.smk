@@ -17,7 +17,7 @@ rule compute_weight_map:
     benchmark:
         PATHS.benchmark("compute_weight_map", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(120),
@@ -49,7 +49,7 @@ rule suggest_settings:
         PATHS.benchmark("suggest_settings")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         rows=RUNS.rows_to_train(next(iter(NETWORKS))),
         network=RUNS.section("network"),
@@ -79,7 +79,7 @@ rule train_unet:
     wildcard_constraints:
         model=one_of([name for name in NETWORKS if name not in RUNS.adopted]),
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     threads: RUNS.threads("training") * CONFIG.training.processes
     resources:
         gpu=CONFIG.training.processes * CONFIG.training.nodes,
@@ -122,7 +122,7 @@ rule adopt_network:
         model=one_of(RUNS.adopted),
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         folder=lambda wildcards: RUNS.adopted[wildcards.model],
         num_classes=CONFIG.network.num_classes,
@@ -149,7 +149,7 @@ rule join_networks:
         model=one_of(ENSEMBLES),
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         names=by_name(RUNS.member_names),
         code=fingerprint("unetpipe.stages.join_networks"),
@@ -175,7 +175,7 @@ rule export_model:
     wildcard_constraints:
         model=one_of(NETWORKS),
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=4000,
         runtime=30,

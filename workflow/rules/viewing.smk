@@ -21,7 +21,7 @@ rule coarsen_part:
     benchmark:
         PATHS.benchmark("coarsen_part", "place", "kind", "part")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=4000,
         runtime=240,
@@ -47,7 +47,7 @@ rule finish_pyramid:
     benchmark:
         PATHS.benchmark("finish_pyramid", "place", "kind")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=4000,
         runtime=240,
@@ -74,7 +74,7 @@ rule export_ngff04:
     benchmark:
         PATHS.benchmark("export_ngff04", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=4000,
         runtime=240,
@@ -105,7 +105,7 @@ rule drop_probability:
         PATHS.benchmark("drop_probability", "model", "volume")
     localrule: True
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     params:
         marker=PATHS.probability,
         parts=RUNS.parts(PATHS.predicted_part, "prediction"),

@@ -1,4 +1,4 @@
-"""Lay the workflow out in a folder: ``python -m unetpipe.runtime.deploy FOLDER``.
+"""Lay the workflow out in a folder: ``python -m unetpipe.deploy FOLDER``.
 
 An installed package brings workflow, scripts, profiles and example configurations; in
 a clone they lie beside it.
@@ -12,7 +12,7 @@ from pathlib import Path
 from unetpipe.errors import ConfigError
 
 PARTS = ("workflow", "scripts", "config")
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def deploy(folder: Path) -> list[Path]:
@@ -75,7 +75,7 @@ def shipped() -> Path:
 
 def _main(arguments: list[str]) -> None:
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.exit("usage: python -m unetpipe.runtime.deploy FOLDER")
+        sys.exit("usage: python -m unetpipe.deploy FOLDER")
     try:
         written = deploy(Path(arguments[0]))
     except ConfigError as error:

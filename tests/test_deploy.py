@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe.deploy import PARTS, deploy
 from unetpipe.errors import ConfigError
-from unetpipe.runtime.deploy import PARTS, deploy
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def files_of(folder: Path) -> set[str]:
@@ -62,7 +62,7 @@ def test_an_installed_wheel_runs_without_the_clone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index"]
     subprocess.run([*command, "--quiet", "--target", str(site), str(wheel)], check=True)
     environment = os.environ | {"PYTHONPATH": str(site)}
-    command = [sys.executable, "-m", "unetpipe.runtime.deploy", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "unetpipe.deploy", str(tmp_path / "run")]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     assert files_of(tmp_path / "run") == files_of(ROOT)
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
