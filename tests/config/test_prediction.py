@@ -46,7 +46,10 @@ def test_values_survive_the_way_through_the_workflow():
 
 
 def test_each_part_of_the_rule_for_objects_may_be_chosen_by_itself():
-    for key in ("method", "seed_distance_vox", "smallest_object_vox"):
+    for key in (
+        *("method", "seeds", "seed_distance_vox", "seed_reach_vox"),
+        "smallest_object_vox",
+    ):
         assert getattr(check_config({}).segmentation, key) == "auto"
         for method in ("components", "watershed"):
             chosen = {"method": method, key: "auto"}

@@ -12,6 +12,7 @@ from unetpipe.metrics.instances import match_instances
 from unetpipe.segmentation.choice import (
     SEED_DISTANCES,
     THRESHOLDS,
+    Cut,
     ObjectRule,
     ObjectSearch,
 )
@@ -132,9 +133,12 @@ def test_a_watershed_is_cut_where_validation_says():
     joined = search((stored, truth, unknown)).best("seg")
     assert joined.seg <= 0.5  # components cannot tell the discs apart
     cut = search(
-        (stored, truth, unknown), method="watershed", seed_distance_vox=None
+        (stored, truth, unknown),
+        method="watershed",
+        seed_distance_vox=None,
+        seeds="auto",
     ).best("seg")
-    assert cut.seed_distance_vox in SEED_DISTANCES
+    assert cut.cut.distance in SEED_DISTANCES[cut.cut.seeds]
     assert cut.seg > 0.95
     assert cut.smallest_object_vox == 0
 
@@ -150,9 +154,11 @@ def test_scores_of_a_watershed_are_those_of_the_objects_it_makes(distance):
         flood_threshold=0.2,
     )
     choice = found.best("f1")
-    assert choice.seed_distance_vox == distance
+    assert choice.cut == Cut("cores", distance)
     rule = SeedRule("2d", distance, 16, (1.0, 1.0, 1.0))
-    ids = rule.objects(stored, choice.threshold, 0.2, 5)
+    ids = rule.objects(stored, choice.threshold, 0.2)
+    sizes = np.bincount(ids.ravel())
+    ids = np.where(sizes[ids] < 5, 0, ids)
     table = ContingencyTable.from_arrays(truth, ids)
     assert choice.f1 == pytest.approx(match_instances(table).f1)
     assert choice.seg == pytest.approx(match_references(table).seg)

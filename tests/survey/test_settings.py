@@ -91,11 +91,10 @@ def test_objects_that_touch_are_cut_apart(tmp_path, draw):
     write_set(tmp_path, [draw(k) for k in range(6)])
     config, found = propose(tmp_path)
     segmentation = config.segmentation
-    assert (segmentation.method, segmentation.seed_distance_vox) == (
-        "watershed",
-        "auto",
+    assert (segmentation.method, segmentation.seeds) == ("auto", "auto")
+    assert "of the objects touch others: the validation rows choose" in "\n".join(
+        found.describe()
     )
-    assert "of the objects touch others: they are cut" in "\n".join(found.describe())
 
 
 def test_objects_apart_get_a_smallest_size_by_the_score_that_chooses(tmp_path):

@@ -140,25 +140,30 @@ class SegmentationConfig(Section):
     object_classes: tuple[int, ...] | None = None
     """With more than two classes: those whose voxels make objects; null: all but 0."""
     method: Literal["auto", "components", "watershed"] = "auto"
-    """auto: what makes the better objects of the validation rows, where ``choose_by``
-    is seg or f1, else components. ``components``: foreground voxels that connect are
-    one object. ``watershed``: objects that touch are cut where they are thin, and grow
-    into what ``flood_threshold`` allows."""
+    """``components``: foreground voxels that connect are one object. ``watershed``:
+    objects that touch are cut, each around a seed, and grow into what
+    ``flood_threshold`` allows. auto: what makes the better objects of the validation
+    rows, where annotations tell objects apart, else components."""
+    seeds: Literal["auto", "cores", "depth", "probability"] = "auto"
+    """With ``watershed``: ``cores``: what lies deeper in the foreground than
+    ``seed_distance_vox``, so necks thinner than twice this are cut; ``depth``: the
+    deepest voxel within that distance, a distance-transform watershed;
+    ``probability``: the most probable one. auto: chosen on the validation rows by the
+    score of objects, else cores."""
     seed_distance_vox: Positive | Literal["auto"] = "auto"
-    """With ``watershed``: what lies deeper in the foreground is the core of an object,
-    so necks thinner than twice this are cut; in lengths of the shortest voxel edge;
-    auto: chosen together with the threshold, where ``choose_by`` is seg or f1; else 3.
+    """With ``watershed``: how deep cores lie, or within what distance there is one
+    seed; in lengths of the shortest voxel edge; auto: chosen with ``seeds``, else 3.
     """
-    seed_reach_vox: Count = 16
-    """With ``watershed``: steps, voxel to voxel, that an object grows from its core;
-    what is thinner for longer is an object of its own."""
+    seed_reach_vox: Count | Literal["auto"] = "auto"
+    """With ``watershed``: steps, voxel to voxel, that an object grows from its seed;
+    what is thinner for longer is an object of its own; auto: chosen with ``seeds``,
+    from the size of the annotated objects, else 16."""
     flood_threshold: Fraction | None = None
     """With ``watershed``: foreground probability above which an object may grow; 0:
     everywhere; null: ``threshold``."""
     smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Objects of fewer voxels are dropped, with ``watershed`` cores of fewer, before
-    others grow; auto, of components: chosen on the validation rows, with the threshold
-    or after it, by the score of objects; 0 without any."""
+    """Objects of fewer voxels are dropped; auto: chosen on the validation rows, with
+    the threshold or after it, by the score of objects; 0 without any."""
     largest_hole_vox: Annotated[int, Field(ge=0)] = 0
     """With ``components``: background of up to so many voxels inside one object is
     filled; what touches a face of the volume (with 2d: of the section) is no hole."""

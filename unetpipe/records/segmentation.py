@@ -11,6 +11,7 @@ from unetpipe.records.pyramids import PyramidJob
 from unetpipe.tiling.boxes import Zyx
 
 ZyxNm = tuple[float, float, float]
+Seeds = Literal["cores", "depth", "probability"]
 
 
 class ObjectSettings(Value):
@@ -25,6 +26,8 @@ class ObjectSettings(Value):
     connectivity: Literal["2d", "3d"]
     object_classes: tuple[int, ...] | None = None
     method: Literal["components", "watershed"] = "components"
+    seeds: Seeds | None = None
+    """Of a watershed; None: cores."""
     seed_distance_vox: float | None = None
     seed_reach_vox: int | None = None
     flood_threshold: float | None = None
@@ -32,7 +35,7 @@ class ObjectSettings(Value):
     largest_hole_vox: int = 0
     class_thresholds: dict[int, float] | None = None
     block_shards: Zyx | None = None
-    """Of a watershed, whose floods meet where blocks do."""
+    """Of earlier versions' watershed, whose floods met where blocks did."""
 
 
 class SegmentationIdentity(Value):
@@ -50,14 +53,6 @@ class SegmentationIdentity(Value):
     """Fingerprint of the arithmetic."""
 
 
-class BlockSeams(Value):
-    """Voxels beside block faces that two blocks have flooded."""
-
-    voxels_compared: int
-    voxels_differing: int
-    """That the two gave different objects."""
-
-
 class WrittenFile(Value):
     """A file and its hash."""
 
@@ -72,8 +67,6 @@ class FinishedObjects(Record):
 
     num_objects: int
     num_foreground_voxels: int
-    seams: BlockSeams | None = None
-    """With a watershed."""
     table: dict[str, WrittenFile]
     """Of the objects, by format."""
     files_sha256: dict[str, str]
@@ -119,7 +112,6 @@ class Segmentation(Record):
     identity_sha256: str
     num_objects: int
     num_foreground_voxels: int
-    seams: BlockSeams | None = None
     table: dict[str, WrittenFile]
     files_sha256: dict[str, str]
     georeference: dict[str, Any] | None = None

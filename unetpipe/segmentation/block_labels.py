@@ -18,6 +18,9 @@ from unetpipe.tiling.boxes import Roi, Zyx
 HOLE = 255
 
 Pairs = NDArray[np.uint64]
+# Component, number of another block, voxel (flat index) there: the two are one object.
+Links = NDArray[np.int64]
+NO_LINKS: Links = np.zeros((0, 3), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,9 @@ class LabelledBlock:
         (axis, side) -> runs of the block's first (0) and last (1) plane.
     num_foreground : int
         Voxels of objects before any filter.
+    links : int64 array, shape (n, 3)
+        Which voxels of other blocks belong to components of this one, beside what
+        touches across faces.
     """
 
     runs: Runs
@@ -46,6 +52,7 @@ class LabelledBlock:
     inside: Pairs
     faces: dict[tuple[int, int], Runs] = field(default_factory=dict)
     num_foreground: int = 0
+    links: Links = field(default_factory=NO_LINKS.copy)
 
     @property
     def count(self) -> int:

@@ -3,16 +3,18 @@
 ::
 
     probability --threshold--> mask --components--> objects --smallest--> objects kept
+                                      or watershed
 
-Every threshold is tried with every smallest size, or with every depth at which a
-watershed cuts; the pair that scores best is chosen. Objects are those of the units that
-the rule is applied to: sections, or with connectivity 3d all that follow each other.
+Every threshold is tried with every smallest size, and where a watershed cuts with every
+kind of seeds at every distance; what scores best together is chosen. Objects are those
+of the units that the rule is applied to: sections, or with connectivity 3d all that
+follow each other.
 SEG of the Cell Tracking Challenge asks only about annotated cells, so it may be used
 where not all cells are annotated; F1 needs known background too. Where both are known
 SEG chooses together with F1, half each: alone it would not see false objects.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite, nan
 from typing import Any, Literal
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from unetpipe.metrics.cell_tracking import keep_results, match_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
+from unetpipe.records.segmentation import Seeds
 from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.tiling.quantised import threshold_mask
@@ -36,7 +39,33 @@ THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 SMALLEST_SIZES = (0, *(2**k for k in range(2, 17)))
 LARGEST_SHARE = 0.5
 FEW_TRUE_OBJECTS = 0.05  # of which a size may drop none: the smallest in twenty
-SEED_DISTANCES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+SEED_DISTANCES: dict[Seeds, tuple[float, ...]] = {
+    "cores": (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0),
+    "depth": (2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0),
+    "probability": (2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0),
+}
+SEED_KINDS: tuple[Seeds, ...] = tuple(SEED_DISTANCES)
+LEAST_REACH = 16  # steps; where none was chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which seeds a watershed has."""
+
+    seeds: Seeds
+    distance: float
+
+    @classmethod
+    def of(cls, chosen: Mapping[str, float]) -> "Cut":
+        """Return what ``ObjectChoice.remembered`` tells of it."""
+        return cls(SEED_KINDS[int(chosen["seeds"])], chosen["seed_distance_vox"])
+
+
+def cuts_beside(cut: Cut, cuts: Sequence[Cut]) -> list[Cut]:
+    """Return a cut, and those with the same seeds at the distances next to it."""
+    alike = [each for each in cuts if each.seeds == cut.seeds]
+    place = alike.index(cut)
+    return alike[max(0, place - 1) : place + 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +77,37 @@ class ObjectRule:
     connectivity : "2d" or "3d"
         Within each section, or across sections.
     smallest_object_vox : int or None
-        Objects of fewer voxels are dropped; None: to be chosen, of components.
+        Objects of fewer voxels are dropped; None: to be chosen.
     method : "auto", "components" or "watershed"
         What makes objects; auto: to be chosen.
     seed_distance_vox : float or None
-        With a watershed: how deep the cores of objects lie; None: to be chosen.
-    seed_reach_vox : int
-        With a watershed: steps that objects grow from their cores.
+        With a watershed: how deep the cores of objects lie, or within what distance
+        there is one seed; None: to be chosen.
+    seed_reach_vox : int or None
+        With a watershed: steps that objects grow from their seeds; None: to be chosen.
     flood_threshold : float or None
         With a watershed: probability above which they grow; None: the threshold.
+    seeds : "auto", "cores", "depth" or "probability"
+        Of a watershed; auto: to be chosen.
     """
 
     connectivity: Connectivity = "2d"
     smallest_object_vox: int | None = 0
     method: Literal["auto", "components", "watershed"] = "components"
     seed_distance_vox: float | None = 3.0
-    seed_reach_vox: int = 16
+    seed_reach_vox: int | None = LEAST_REACH
     flood_threshold: float | None = None
+    seeds: Seeds | Literal["auto"] = "cores"
+
+    def cuts(self) -> list[Cut]:
+        """Return what may be tried with a watershed."""
+        given = self.seed_distance_vox
+        return [
+            Cut(seeds, distance)
+            for seeds, distances in SEED_DISTANCES.items()
+            if self.seeds in ("auto", seeds)
+            for distance in (distances if given is None else (given,))
+        ]
 
     def with_method(self, method: Literal["components", "watershed"]) -> "ObjectRule":
         """Return the same rule for one of the two methods."""
@@ -90,19 +133,36 @@ class ObjectChoice:
         Objects of fewer voxels are dropped.
     seg, f1 : float
         Scores over all sections; NaN where undefined.
-    seed_distance_vox : float or None
-        With a watershed: how deep the cores of objects lie.
+    cut : Cut or None
+        With a watershed: its seeds.
     num_found, num_true : int
         Objects that are made, and that are annotated.
+    seed_reach_vox : int
+        With a watershed: steps that objects grow.
     """
 
     threshold: float
     smallest_object_vox: int
     seg: float
     f1: float
-    seed_distance_vox: float | None = None
+    cut: Cut | None = None
     num_found: int = 0
     num_true: int = 0
+    seed_reach_vox: int = LEAST_REACH
+
+    def remembered(self) -> dict[str, float]:
+        """Return the choice as networks remember it: numbers by name."""
+        chosen = {
+            "segmentation": self.threshold,
+            "smallest_object_vox": float(self.smallest_object_vox),
+        }
+        if self.cut is not None:
+            chosen |= {
+                "seeds": float(SEED_KINDS.index(self.cut.seeds)),
+                "seed_distance_vox": self.cut.distance,
+                "seed_reach_vox": float(self.seed_reach_vox),
+            }
+        return chosen
 
     @property
     def score(self) -> float:
@@ -117,7 +177,7 @@ class Candidate:
 
     Attributes
     ----------
-    threshold, smallest_object_vox, seed_distance_vox
+    threshold, smallest_object_vox, cut
         As ``ObjectChoice`` has them.
     jaccard : float
         Sum over the true objects of all sections.
@@ -129,7 +189,7 @@ class Candidate:
 
     threshold: float
     smallest_object_vox: int
-    seed_distance_vox: float | None = None
+    cut: Cut | None = None
     jaccard: float = 0.0
     hits: int = 0
     objects: int = 0
@@ -150,6 +210,8 @@ class ObjectSearch:
         How objects are made, as far as that is not to be chosen.
     thresholds : sequence of float, optional
         To try; by default all.
+    cuts : sequence of Cut, optional
+        To try with a watershed; by default all that the rule leaves open.
 
     Attributes
     ----------
@@ -159,20 +221,22 @@ class ObjectSearch:
     """
 
     def __init__(
-        self, rule: ObjectRule, thresholds: Sequence[float] | None = None
+        self,
+        rule: ObjectRule,
+        thresholds: Sequence[float] | None = None,
+        cuts: Sequence[Cut] | None = None,
     ) -> None:
         self.rule = rule
-        smallest, distance = rule.smallest_object_vox, rule.seed_distance_vox
+        smallest = rule.smallest_object_vox
         sizes: Sequence[int] = SMALLEST_SIZES if smallest is None else (smallest,)
-        distances: Sequence[float | None] = (None,)
+        tried: Sequence[Cut | None] = (None,)
         if rule.method == "watershed":
-            sizes = (smallest or 0,)
-            distances = SEED_DISTANCES if distance is None else (distance,)
+            tried = rule.cuts() if cuts is None else cuts
         self.thresholds = tuple(thresholds or THRESHOLDS)
         self.ways = [
-            [Candidate(threshold, size, depth) for size in sizes]
+            [Candidate(threshold, size, cut) for size in sizes]
             for threshold in self.thresholds
-            for depth in distances
+            for cut in tried
         ]
         self._truth_sizes: list[NDArray[np.int64]] = []
         self._has_f1 = True
@@ -208,8 +272,8 @@ class ObjectSearch:
     def best(self, by: ObjectScore) -> ObjectChoice | None:
         """Return the best choice; None where the score is undefined.
 
-        Of equal ones that with the better other score is taken, then the smaller size
-        or depth, then the threshold nearer to 0.5.
+        Of equal ones that with the better other score is taken, then the smaller
+        distance and size, then the threshold nearer to 0.5.
         """
         best: ObjectChoice | None = None
         best_key = (-inf,) * 5
@@ -219,9 +283,10 @@ class ObjectSearch:
                 candidate.smallest_object_vox,
                 self._seg(candidate),
                 self._f1(candidate),
-                candidate.seed_distance_vox,
+                candidate.cut,
                 candidate.found,
                 sum(sizes.size for sizes in self._truth_sizes),
+                self.rule.seed_reach_vox or LEAST_REACH,
             )
             chooses, other = choice.f1, choice.seg
             if by == "seg":
@@ -232,7 +297,7 @@ class ObjectSearch:
             key = (
                 round(chooses, 12),
                 round(other, 12) if isfinite(other) else 0.0,
-                -(candidate.seed_distance_vox or 0.0),
+                -(candidate.cut.distance if candidate.cut else 0.0),
                 -float(candidate.smallest_object_vox),
                 -abs(candidate.threshold - 0.5),
             )
@@ -267,9 +332,7 @@ class ObjectSearch:
                 void = ContingencyTable.from_arrays(nothing, ids, where=unknown)
             found, voxels = whole.result_sizes()
             for candidate in candidates:
-                is_cut = self.rule.method == "watershed"  # sizes are of its seeds
-                smallest = 0 if is_cut else candidate.smallest_object_vox
-                kept = found[voxels >= smallest]
+                kept = found[voxels >= candidate.smallest_object_vox]
                 candidate.found += int(np.count_nonzero(kept))
                 references = match_references(keep_results(whole, kept))
                 candidate.jaccard += float(references.jaccard.sum())
@@ -288,21 +351,19 @@ class ObjectSearch:
         voxel_size: tuple[float, float, float],
     ) -> NDArray[Any]:
         """Return the objects of a candidate, those that are too small included."""
-        rule, threshold = self.rule, candidate.threshold
-        if candidate.seed_distance_vox is None:
+        rule, threshold, cut = self.rule, candidate.threshold, candidate.cut
+        if cut is None:
             return label_components(threshold_mask(stored, threshold), "3d")[0]
         seeds = SeedRule(
             rule.connectivity,
-            candidate.seed_distance_vox,
-            rule.seed_reach_vox,
+            cut.distance,
+            rule.seed_reach_vox or LEAST_REACH,
             voxel_size,
+            cut.seeds,
         )
         flood = rule.flood_threshold
         return seeds.objects(
-            stored,
-            threshold,
-            threshold if flood is None else min(threshold, flood),
-            candidate.smallest_object_vox,
+            stored, threshold, threshold if flood is None else min(threshold, flood)
         )
 
     def _seg(self, candidate: Candidate) -> float:

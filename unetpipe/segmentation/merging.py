@@ -23,7 +23,9 @@ from scipy.sparse.csgraph import connected_components
 from unetpipe.segmentation.block_files import BlockFiles
 from unetpipe.segmentation.block_labels import (
     HOLE,
+    NO_LINKS,
     LabelledBlock,
+    Links,
     Pairs,
     connected_axes,
     face_name,
@@ -143,6 +145,7 @@ class LabelledBlocks:
             "sums": block.sums,
             "inside": block.inside,
             "num_foreground": np.array([block.num_foreground]),
+            "links": block.links,
         }
         self.files.save(self.index(number), arrays | faces)
 
@@ -151,33 +154,27 @@ class LabelledBlocks:
         kinds, *packed = self.files.read(self.index(number), "kinds", *PACKED)
         return unpack_runs(*packed), kinds
 
-    def paint(
-        self, box: Roi, ids: "FinalIds", *, with_kinds: bool = False
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-        """Return final ids in a box of several blocks, and kinds if they are wanted."""
+    def paint(self, box: Roi, ids: "FinalIds") -> NDArray[np.uint64]:
+        """Return final ids in a box of several blocks."""
         painted = np.zeros(box.shape, np.uint64)
-        kinds = np.zeros(box.shape if with_kinds else (0, 0, 0), np.uint8)
         for index in iterate_grid(box, self.block):
             number = self.number(index)
             block = self.roi(number)
             shared = block.intersect(box)
             into = shared.relative_to(box.start).slices
             sections, *plane = shared.relative_to(block.start).slices
-            runs, own_kinds = self.read(number)
+            runs, _ = self.read(number)
             runs = runs_of_sections(runs, sections, block.shape)
             shape = (sections.stop - sections.start, *block.shape[1:])
             inside = (slice(None), *plane)
             painted[into] = paint_runs(runs, ids.of_block(number), shape)[inside]
-            if with_kinds:
-                table = np.concatenate([np.zeros(1, np.uint8), own_kinds])
-                kinds[into] = paint_runs(runs, table, shape)[inside]
-        return painted, kinds
+        return painted
 
     def merge(self, blocks: range, *, smallest: int, largest_hole: int) -> Merged:
         """Find the final id of each component of consecutive blocks.
 
-        Reads sums and faces, block by block. Memory: some 300 bytes a component, and
-        the runs of faces whose other side is still to come.
+        Reads sums, faces and links, block by block, and what is linked. Memory: some
+        300 bytes a component, and the runs of faces whose other side is still to come.
 
         Parameters
         ----------
@@ -188,19 +185,20 @@ class LabelledBlocks:
         """
         axes = connected_axes(self.connectivity)
         faces = [(axis, side) for axis in axes for side in (0, 1)]
-        names = ("kinds", "sums", "inside", "num_foreground")
+        names = ("kinds", "sums", "inside", "num_foreground", "links")
         waiting: dict[tuple[int, Zyx], tuple[Runs, np.uint64]] = {}
         all_kinds, all_sums, pairs = [], [], [np.zeros((0, 2), np.uint64)]
-        offsets, foreground = [0], 0
+        offsets, foreground, all_links = [0], 0, [NO_LINKS]
         for number in blocks:
             index, offset = self.index(number), np.uint64(offsets[-1])
-            kinds, sums, inside, counted, *planes = self.files.read(
+            kinds, sums, inside, counted, links, *planes = self.files.read(
                 index, *names, *(face_name(*face) for face in faces)
             )
             all_kinds.append(kinds)
             all_sums.append(sums)
             pairs.append(inside + offset)
             foreground += int(counted[0])
+            all_links.append(links + np.array([offsets[-1], 0, 0]))
             for (axis, side), runs in zip(faces, planes, strict=True):
                 after = _beside(index, axis)
                 if side == 1 and after[axis] < self.counts[axis]:
@@ -210,16 +208,29 @@ class LabelledBlocks:
                     both = np.array([offset_before, offset])
                     pairs.append(pairs_of_runs(before, runs) + both)
             offsets.append(offsets[-1] + len(kinds))
+        linked = self._find_linked(np.concatenate(all_links), offsets, blocks.start)
         objects = join_components(
             np.concatenate(all_kinds),
             np.concatenate(all_sums),
-            np.concatenate(pairs),
+            np.concatenate([*pairs, linked]),
             volume_shape=self.volume_shape,
             connectivity=self.connectivity,
             smallest=smallest,
             largest_hole=largest_hole,
         )
         return Merged(objects, np.array(offsets), foreground)
+
+    def _find_linked(self, links: Links, offsets: list[int], first: int) -> Pairs:
+        """Return links as pairs of components, counted through all blocks."""
+        links = links[np.argsort(links[:, 1], kind="stable")]
+        numbers, begins = np.unique(links[:, 1], return_index=True)
+        ids = []
+        for number, of_block in zip(numbers, np.split(links, begins[1:]), strict=False):
+            runs, _ = self.read(int(number))
+            places = np.searchsorted(runs[:, 0], of_block[:, 2], side="right") - 1
+            ids.append(runs[places, 2].astype(np.int64) + offsets[number - first])
+        both = [links[:, 0], np.concatenate([NO_LINKS[:, 0], *ids])]
+        return np.stack(both, axis=1).astype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@
     merge     sums, faces  -> final id of each component          once
     relabel   block        -> mask and objects, whole shards      any block, any order
 
-Components are those of the classes themselves, or with a watershed those of its seeds,
-which the last pass floods.
+Components are those of the classes, or with a watershed what each seed has flooded.
 """
 
 import logging
@@ -46,7 +45,7 @@ from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.segmentation.table import describe_objects, write_table
 from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.segmentation.watershed import SeedRule
-from unetpipe.segmentation.watershed_blocks import WatershedPass
+from unetpipe.segmentation.watershed_blocks import cut_block
 from unetpipe.storage.dropping import check_kept
 from unetpipe.tiling.boxes import Zyx, as_zyx
 
@@ -61,7 +60,7 @@ ARITHMETIC = tuple(
         *("watershed", "watershed_blocks", "classes", "thresholds"),
     )
 )
-UNSAID = {"choose_by", "parts"}  # change no stored bit
+UNSAID = {"choose_by", "parts", "block_shards"}  # change no stored bit
 ONCE: Zyx = (0, 0, 0)
 
 
@@ -116,8 +115,6 @@ class Segmentation:
             Model.read(inputs.model_json).thresholds,
         )
         said = {key: value for key, value in filled.items() if key not in UNSAID}
-        if filled["method"] != "watershed":  # whose floods meet where blocks do
-            del said["block_shards"]
         self.settings = ObjectSettings.model_validate(said)
         identity = SegmentationIdentity(
             prediction=predicted.identity_sha256,
@@ -138,17 +135,16 @@ class Segmentation:
         )
         self._source = ClassSource(predicted.outputs, self.settings)
         self._ids: FinalIds | None = None
-        self._watershed: WatershedPass | None = None
+        self._rule: SeedRule | None = None
         if self.settings.method == "watershed":
-            rule = SeedRule.of(self.settings, voxel_size_nm)
-            self._watershed = WatershedPass(self.home, self._source, rule)
+            self._rule = SeedRule.of(self.settings, voxel_size_nm)
 
     @property
     def projected_bytes(self) -> int:
         """Peak memory of the passes over blocks."""
         block = self.home.grids.block
-        if self._watershed is not None:
-            total = self._watershed.rule.halo.total
+        if self._rule is not None:
+            total = self._rule.halo.total
             block = as_zyx(n + h for n, h in zip(block, total, strict=True))
         return BASE_BYTES + BYTES_PER_VOXEL[self.settings.method] * prod(block)
 
@@ -188,7 +184,7 @@ class Segmentation:
 
     def relabel(self, blocks: range) -> int:
         """Write those blocks that are not whole yet; return how many."""
-        todo = [b for b in blocks if self._is_unwritten(b)]
+        todo = [b for b in blocks if self.home.lacks_shards(b)]
         self._visit(todo, self._relabel, "writing objects")
         return len(todo)
 
@@ -204,14 +200,10 @@ class Segmentation:
         kinds, sums, foreground = self.home.merged.read(
             ONCE, "kinds", "sums", "num_foreground"
         )
-        seams: dict[str, Any] = {}
-        if self._watershed is not None:
-            sums, seams["seams"] = self._watershed.collect(len(kinds))
         table = describe_objects(kinds, sums, self.home.identity.voxel_size_nm)
         finished = FinishedObjects(
             num_objects=len(kinds),
             num_foreground_voxels=int(foreground[0]),
-            **seams,
             table=write_table(table, self.home.path),
             files_sha256=self.home.hash_files(),
         )
@@ -236,37 +228,28 @@ class Segmentation:
                 check_finished(stop, bar.done, len(blocks))
 
     def _label(self, number: int) -> None:
-        roi, largest_hole = (
-            self.home.labelled.roi(number),
-            self.settings.largest_hole_vox,
-        )
-        values: NDArray[Any]
-        if self._watershed is not None:
-            values, foreground = self._watershed.seeds(roi)
-            stored = np.zeros_like(values)
-        else:
-            values, stored = self._source.read(roi)
-            foreground = int(np.count_nonzero(values))
+        roi, grids = self.home.labelled.roi(number), self.home.grids
+        largest_hole = self.settings.largest_hole_vox
+        if self._rule is not None:
+            block = cut_block(
+                self._source, self._rule, roi, grids.block, grids.volume_shape
+            )
+            self.home.labelled.save(number, block)
+            return
+        values, stored = self._source.read(roi)
+        foreground = int(np.count_nonzero(values))
         if largest_hole:
             values = np.where(values > 0, values, np.uint8(HOLE))
         block = label_block(
             values,
             stored,
             roi,
-            self.home.grids.volume_shape,
+            grids.volume_shape,
             self.settings.connectivity,
             num_foreground=foreground,
             largest_hole=largest_hole,
         )
         self.home.labelled.save(number, block)
-
-    def _is_unwritten(self, number: int) -> bool:
-        has_sums = (
-            self._watershed is None
-            or self.home.finished is not None
-            or self.home.flooded.problem(self.home.labelled.index(number)) is None
-        )
-        return not has_sums or self.home.lacks_shards(number)
 
     def _relabel(self, number: int) -> None:
         if self._ids is None:
@@ -274,14 +257,10 @@ class Segmentation:
             self._ids = FinalIds(self.home.merged.map(ONCE, "table"), offsets)
         roi = self.home.labelled.roi(number)
         dtype = self.home.shards.arrays["objects"].dtype
-        if self._watershed is not None:
-            objects = self._watershed.flood(number, self._ids).astype(dtype)
-            self.home.write_block(number, self._source.shown(roi), objects)
-            return
         runs, kinds = self.home.labelled.read(number)
         ids = self._ids.of_block(number).astype(dtype)
         objects = paint_runs(runs, ids, roi.shape)
-        if self._source.is_binary:
+        if self._source.is_binary and self._rule is None:
             table = np.concatenate([[False], kinds != HOLE]).astype(np.uint8)
             shown = paint_runs(runs, table, roi.shape)
         else:

@@ -7,7 +7,7 @@
         receipts/                one a shard: mask and objects are whole
         objects.parquet, .csv    the table of objects
         finished.json            written last; then the scratch files go
-        scratch-<id>/            labelled/, merged/, flooded/: files of blocks
+        scratch-<id>/            labelled/, merged/: files of blocks
 """
 
 import shutil
@@ -38,7 +38,7 @@ from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 from unetpipe.tiling.grids import TileGrids
 
 LARGEST_BLOCK = 2**32  # voxels; runs are counted in 32 bits
-LABELLED, MERGED, FLOODED = "labelled", "merged", "flooded"
+LABELLED, MERGED = "labelled", "merged"
 
 
 class SegmentationStore:
@@ -68,8 +68,8 @@ class SegmentationStore:
         Hash of the identity.
     labelled : LabelledBlocks
         Components of blocks.
-    merged, flooded : BlockFiles
-        What else passes leave for the next.
+    merged : BlockFiles
+        What the merge leaves for the last pass.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class SegmentationStore:
         self.store = self.path / "segmentation.ome.zarr"
         self.objects_store = self.store / "labels" / "objects"
         cut = hash_of([self.identity_sha256, self.grids.block])
-        labelled, self.merged, self.flooded = (
+        labelled, self.merged = (
             BlockFiles(self.path / f"scratch-{cut[:8]}" / name, cut)
-            for name in (LABELLED, MERGED, FLOODED)
+            for name in (LABELLED, MERGED)
         )
         self.labelled = LabelledBlocks(
             labelled,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.segmentation.choice import LEAST_REACH, SEED_KINDS
 from unetpipe.tiling.quantised import DEFAULT_THRESHOLD, as_probability
 
 DEFAULT_SEED_DISTANCE = 3.0  # voxels; where none was chosen in validation
@@ -19,12 +20,12 @@ def fill_choices(
     Parameters
     ----------
     settings : mapping
-        Of the configuration: ``threshold`` None, ``method`` "auto",
-        ``smallest_object_vox`` "auto" and ``seed_distance_vox`` "auto" are to be
-        filled in.
+        Of the configuration: ``threshold`` None, and what is "auto", are to be filled
+        in.
     thresholds : mapping
-        Of the model: ``segmentation``, ``smallest_object_vox``,
-        ``seed_distance_vox``, ``class_1`` ... as far as they were chosen.
+        Of the model: ``segmentation``, ``smallest_object_vox``, ``seeds`` (a place in
+        ``SEED_KINDS``), ``seed_distance_vox``, ``seed_reach_vox``, ``class_1`` ... as
+        far as they were chosen.
 
     Returns
     -------
@@ -53,9 +54,14 @@ def fill_choices(
             "largest_hole_vox"
         )
         method = "watershed" if is_cut else "components"
-    distance = settings.get("seed_distance_vox")
-    if distance == "auto":
-        distance = float(thresholds.get("seed_distance_vox", DEFAULT_SEED_DISTANCE))
+    cut: dict[str, Any] = {}
+    if settings.get("seeds") == "auto":
+        cut["seeds"] = SEED_KINDS[int(thresholds.get("seeds", 0))]
+    if settings.get("seed_distance_vox") == "auto":
+        distance = thresholds.get("seed_distance_vox", DEFAULT_SEED_DISTANCE)
+        cut["seed_distance_vox"] = float(distance)
+    if settings.get("seed_reach_vox") == "auto":
+        cut["seed_reach_vox"] = int(thresholds.get("seed_reach_vox", LEAST_REACH))
     of_classes = {
         int(name.removeprefix("class_")): float(value)
         for name, value in thresholds.items()
@@ -66,7 +72,7 @@ def fill_choices(
         "threshold": chosen,
         **({"method": method} if "method" in settings else {}),
         "smallest_object_vox": smallest,
-        **({} if distance is None else {"seed_distance_vox": distance}),
+        **cut,
         "class_thresholds": of_classes or None,
     }
     return filled, source

@@ -1,154 +1,124 @@
-"""The passes of a seeded watershed: seeds of a block, then its flood."""
+"""A block of a seeded watershed: its objects, and which are those of other blocks.
 
-from typing import Any
+::
+
+    block 0 | block 1        The seed of the object on the left lies in block 1, within
+    a a a a | a A A b b      reach: block 0 names a voxel of it there, and the merge
+    . . . . | . . . B b      looks up what block 1 calls that voxel.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.records.segmentation import BlockSeams
-from unetpipe.segmentation.block_labels import connected_axes, face_name
+from unetpipe.segmentation.block_labels import LabelledBlock, Links, connected_axes
 from unetpipe.segmentation.classes import ClassSource
-from unetpipe.segmentation.components import plane_runs
-from unetpipe.segmentation.merging import FinalIds
-from unetpipe.segmentation.runs import Sums, add_sums, encode_runs, paint_runs, sum_runs
-from unetpipe.segmentation.store import SegmentationStore
+from unetpipe.segmentation.runs import encode_runs, sum_runs
 from unetpipe.segmentation.watershed import SeedRule
-from unetpipe.tiling.boxes import Halo, Roi, Zyx, whole_volume
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    grid_cell,
+    grid_number,
+    grid_shape,
+    iterate_grid,
+    whole_volume,
+)
 
 
-class WatershedPass:
-    """What a watershed does with a block.
+def cut_block(
+    source: ClassSource, rule: SeedRule, roi: Roi, block: Zyx, volume_shape: Zyx
+) -> LabelledBlock:
+    """Return a block's objects, as the whole volume has them.
 
     Parameters
     ----------
-    home : SegmentationStore
     source : ClassSource
         Mask and region of each class.
     rule : SeedRule
         Where seeds lie, and how far they flood.
+    roi : Roi
+        The block's voxels.
+    block, volume_shape : (z, y, x)
+        Of all blocks, and of the volume.
     """
-
-    def __init__(
-        self, home: SegmentationStore, source: ClassSource, rule: SeedRule
-    ) -> None:
-        self.home, self.source, self.rule = home, source, rule
-
-    def seeds(self, roi: Roi) -> tuple[NDArray[np.uint8], int]:
-        """Return the class of each seed voxel of a block, and its foreground's size."""
-        seen = self._grow(roi, self.rule.halo)
-        inside = roi.relative_to(seen.start).slices
-        classes, _, region = self.source.read_region(seen)
-        seeds = np.zeros(roi.shape, np.uint8)
-        for class_ in self.source.object_classes(region):
-            found = self.rule.seeds(classes == class_, region == class_)
-            seeds[found[inside]] = class_
-        return seeds, int(np.count_nonzero(classes[inside]))
-
-    def flood(self, number: int, ids: FinalIds) -> NDArray[np.uint64]:
-        """Return the objects of a block; keep their sums, and how its edges look."""
-        roi = self.home.grids.block_roi(number)
-        seen = self._grow(roi, self.rule.halo)
-        near = self._grow(roi, self.rule.flood_halo)
-        cut = near.relative_to(seen.start).slices
-        classes, stored, region = self.source.read_region(seen)
-        seeds, kinds = self.home.labelled.paint(near, ids, with_kinds=True)
-        flooded = np.zeros(near.shape, np.uint64)
-        for class_ in self.source.object_classes(region):
-            height = self.rule.height(classes == class_, stored)[cut]
-            of_class = self.rule.flood(
-                height,
-                region[cut] == class_,
-                np.where(kinds == class_, seeds, np.uint64(0)),
-            )
-            flooded = np.where(of_class > 0, of_class, flooded)
-        inside = roi.relative_to(near.start)
-        self._keep(number, roi, inside, flooded, stored[cut][inside.slices])
-        return flooded[inside.slices]
-
-    def collect(self, num_objects: int) -> tuple[Sums, BlockSeams]:
-        """Return the sums of all objects, and where floods of neighbours differ.
-
-        Beside each face between blocks lies a plane that both have flooded. Voxels of
-        it that the two gave different ids are what a flood of the whole volume may
-        differ by there.
-        """
-        sums, owners = [], []
-        compared = differing = 0
-        for number in range(self.home.grids.num_blocks):
-            index = self.home.labelled.index(number)
-            ids, own = self.home.flooded.read(index, "ids", "sums")
-            sums.append(own)
-            owners.append(ids[1:].astype(np.int64) - 1)
-            for axis in self._axes:
-                if index[axis] > 0:
-                    ours, theirs = self._rims(number, axis)
-                    compared += int(np.count_nonzero((ours > 0) | (theirs > 0)))
-                    differing += int(np.count_nonzero(ours != theirs))
-        total = add_sums(np.concatenate(sums), np.concatenate(owners), num_objects)
-        seams = BlockSeams(voxels_compared=compared, voxels_differing=differing)
-        return total, seams
-
-    @property
-    def _axes(self) -> range:
-        return connected_axes(self.rule.connectivity)
-
-    def _grow(self, roi: Roi, halo: Halo) -> Roi:
-        """Return a box with its halo, clipped to the volume."""
-        return roi.grow(halo).intersect(whole_volume(self.home.grids.volume_shape))
-
-    def _keep(
-        self,
-        number: int,
-        roi: Roi,
-        inside: Roi,
-        flooded: NDArray[np.uint64],
-        stored: NDArray[np.uint8],
-    ) -> None:
-        """Save sums of a block's objects, and the planes on both sides of its faces."""
-        beyond = {}
-        for axis in self._axes:
-            if inside.stop[axis] < flooded.shape[axis]:
-                plane = list(inside.slices)
-                plane[axis] = slice(inside.stop[axis], inside.stop[axis] + 1)
-                beyond[axis] = flooded[tuple(plane)]
-        own = flooded[inside.slices]
-        ids, labels = _compact(own)
-        runs = encode_runs(labels)
-        volume_shape = self.home.grids.volume_shape
-        arrays: dict[str, NDArray[Any]] = {
-            "ids": ids,
-            "sums": sum_runs(runs, len(ids) - 1, stored, roi.start, volume_shape),
-        }
-        for (axis, side), face in plane_runs(runs, roi.shape, self._axes).items():
-            if side == 0:
-                arrays[face_name(axis, 0)] = face
-        for axis, plane_ids in beyond.items():
-            arrays[f"ids_{axis}"], beside = _compact(plane_ids)
-            arrays[face_name(axis, 1)] = encode_runs(np.take(beside, 0, axis=axis))
-        self.home.flooded.save(self.home.labelled.index(number), arrays)
-
-    def _rims(
-        self, number: int, axis: int
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return a block's first plane, as itself and as the block before floods it."""
-        index = self.home.labelled.index(number)
-        shape = self.home.grids.block_roi(number).shape
-        plane = tuple(n for a, n in enumerate(shape) if a != axis)
-        before = list(index)
-        before[axis] -= 1
-        other: Zyx = (before[0], before[1], before[2])
-        read = self.home.flooded.read
-        own_ids, own = read(index, "ids", face_name(axis, 0))
-        ids, seen = read(other, f"ids_{axis}", face_name(axis, 1))
-        return paint_runs(own, own_ids, plane), paint_runs(seen, ids, plane)
+    whole = whole_volume(volume_shape)
+    seen = roi.grow(rule.halo).intersect(whole)
+    near = roi.grow(rule.flood_halo).intersect(whole)
+    classes, stored, region = source.read_region(seen)
+    objects = np.zeros(seen.shape, np.uint32)
+    seeds, kinds, count = np.zeros_like(objects), [np.zeros(1, np.uint8)], 0
+    for class_ in source.object_classes(region):
+        found, cores = rule.cut(classes == class_, region == class_, stored)
+        for total, more in ((objects, found), (seeds, cores)):
+            np.copyto(total, more + np.uint32(count), where=more > 0)
+        kinds.append(np.full(int(cores.max(initial=0)), class_, np.uint8))
+        count += len(kinds[-1])
+    inside = roi.relative_to(seen.start).slices
+    known, labels = _compact(objects[inside], count)
+    runs = encode_runs(labels)
+    axes = connected_axes(rule.connectivity)
+    faces = [(axis, side) for axis in axes for side in (0, 1)]
+    cut = near.relative_to(seen.start).slices
+    return LabelledBlock(
+        runs=runs,
+        kinds=np.concatenate(kinds)[known],
+        sums=sum_runs(runs, len(known), stored[inside], roi.start, volume_shape),
+        inside=np.zeros((0, 2), np.uint64),
+        # What touches across a face may be another object.
+        faces=dict.fromkeys(faces, np.zeros((0, 3), np.uint32)),
+        num_foreground=int(np.count_nonzero(classes[inside])),
+        links=_find_links(seeds[cut], known, near, roi, (block, volume_shape)),
+    )
 
 
 def _compact(
-    ids: NDArray[np.uint64],
-) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-    """Return the ids that occur, 0 first, and the same array numbered by them."""
-    is_object = ids > 0
-    known, numbers = np.unique(ids[is_object], return_inverse=True)
-    labels = np.zeros(ids.shape, np.uint32)
-    labels[is_object] = numbers + 1
-    return np.concatenate([np.zeros(1, np.uint64), known]), labels
+    objects: NDArray[np.uint32], count: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the ids that occur, without 0, and the array numbered by them from 1."""
+    known = np.unique(objects[objects > 0])
+    table = np.zeros(count + 1, np.uint32)
+    table[known] = np.arange(1, len(known) + 1)
+    return known, table[objects]
+
+
+def _find_links(
+    seeds: NDArray[np.uint32],
+    known: NDArray[np.uint32],
+    near: Roi,
+    roi: Roi,
+    grid: tuple[Zyx, Zyx],
+) -> Links:
+    """Return where in other blocks the seeds of a block's objects lie.
+
+    Parameters
+    ----------
+    seeds : uint32 array, shape of ``near``
+        Ids of the seeds.
+    known : uint32 array
+        Those whose objects have voxels in the block.
+    near, roi : Roi
+        What is seen of the seeds, and the block.
+    grid : (z, y, x), (z, y, x)
+        Shape of blocks, and of the volume.
+    """
+    block, volume_shape = grid
+    counts = grid_shape(volume_shape, block)
+    links = [np.zeros((0, 3), np.int64)]
+    for index in iterate_grid(near, block):
+        other = grid_cell(index, block, volume_shape)
+        if other == roi:
+            continue
+        shared = other.intersect(near)
+        ids, first = np.unique(
+            seeds[shared.relative_to(near.start).slices], return_index=True
+        )
+        places = np.searchsorted(known, ids)
+        is_ours = np.isin(ids, known)
+        at = np.unravel_index(first[is_ours], shared.shape)
+        begin = shared.relative_to(other.start).start
+        voxels = np.ravel_multi_index(
+            tuple(a + b for a, b in zip(at, begin, strict=True)), other.shape
+        )
+        number = np.full(len(voxels), grid_number(index, counts))
+        links.append(np.stack([places[is_ours] + 1, number, voxels], axis=1))
+    return np.concatenate(links)

@@ -92,8 +92,6 @@ def finish_segmentation(
         )
         write_with_copy(record, made, home.path)
         log.info("%d objects in %s", made.num_objects, home.store)
-        if made.seams:
-            log.info("watershed across block faces: %s", made.seams)
 
 
 def _check(home: SegmentationStore, parts: list[Path]) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from statistics import median_low
+from statistics import median_low, mode
 from typing import Any
 
 from safetensors.numpy import load_file
@@ -122,7 +122,19 @@ def _learnt(described: list[Model]) -> TrainedFrom | None:
 
 
 def _median_thresholds(described: list[Model]) -> dict[str, float]:
-    """Return the medians, each a member's own, of thresholds that all members have."""
+    """Return the medians, each a member's own, of thresholds that all members have.
+
+    Distances of seeds are those of members with the kind of seeds that most have.
+    """
     chosen = [one.thresholds for one in described]
     shared = set.intersection(*(set(one) for one in chosen))
-    return {name: median_low(one[name] for one in chosen) for name in sorted(shared)}
+    alike = chosen
+    if "seeds" in shared:
+        kind = mode(one["seeds"] for one in chosen)
+        alike = [one for one in chosen if one["seeds"] == kind]
+    return {
+        name: median_low(
+            one[name] for one in (alike if name.startswith("seed") else chosen)
+        )
+        for name in sorted(shared)
+    }

@@ -186,7 +186,7 @@ def choose_scores(
 
 
 def choose_objects(touching: float) -> list[Setting]:
-    """Return how objects are told apart: those that touch are cut where they are thin.
+    """Return how objects are told apart: what touches may have to be cut.
 
     Parameters
     ----------
@@ -195,13 +195,10 @@ def choose_objects(touching: float) -> list[Setting]:
     """
     if touching >= MANY_TOUCH:
         why = (
-            f"{touching:.0%} of the objects touch others: they are cut where they are "
-            "thin, at a depth that the validation rows choose"
+            f"{touching:.0%} of the objects touch others: the validation rows choose "
+            "between components and watersheds that cut them apart"
         )
-        return [
-            Setting("segmentation.method", "watershed", why),
-            Setting("segmentation.seed_distance_vox", "auto", why),
-        ]
+        return [Setting("segmentation.method", "auto", why)]
     why = "the score of objects chooses below which size they are specks, too"
     return [Setting("segmentation.smallest_object_vox", "auto", why)]
 

@@ -54,7 +54,7 @@ class StoredComponents:
 
     def read(self, roi: Roi) -> NDArray[np.uint64]:
         """Return the ids in a box of a unit that is numbered, 0 between components."""
-        ids, _ = self._blocks.paint(roi, self._ids[self._unit(roi)])
+        ids = self._blocks.paint(roi, self._ids[self._unit(roi)])
         return ids
 
     def number(self, roi: Roi) -> None:

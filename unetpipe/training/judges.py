@@ -4,7 +4,7 @@
 metric   judge              sees                        chooses
 =======  =================  ==========================  =========================
 v_rand   ISBI 2012 scores   sections, all thresholds    a threshold for each score
-seg, f1  objects            objects made in many ways   threshold, size or depth
+seg, f1  objects            objects made in many ways   threshold, size, seeds
 dice     voxels             counts of stored values     a threshold for each class
 loss     voxels             probability of the truth    nothing
 =======  =================  ==========================  =========================
@@ -30,6 +30,7 @@ from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.segmentation.choice import (
     THRESHOLDS,
+    Cut,
     ObjectChoice,
     ObjectRule,
     ObjectScore,
@@ -63,8 +64,8 @@ class Verdict:
         Best threshold of each score that depends on one.
     chosen : dict
         What segmentation should use if this judge is asked: ``segmentation`` (a
-        threshold), ``smallest_object_vox``, ``seed_distance_vox``, ``class_1`` ...
-        (thresholds of classes).
+        threshold), ``class_1`` ... (thresholds of classes), and how objects are made,
+        as ``ObjectChoice.remembered`` tells.
     notes : tuple of str
         What may be a mistake in the choice.
     numbers : (int, int)
@@ -187,9 +188,10 @@ class ObjectJudge:
         by: ObjectScore,
         rule: ObjectRule,
         thresholds: Sequence[float] | None = None,
+        cuts: Sequence[Cut] | None = None,
     ) -> None:
         self._by = by
-        self._search = ObjectSearch(rule, thresholds)
+        self._search = ObjectSearch(rule, thresholds, cuts)
         # With connectivity 3d: stacks of a volume that follow each other, not judged.
         self._waiting: list[tuple[Stack, Stored]] = []
 
@@ -219,7 +221,7 @@ class ObjectJudge:
             scores={"seg": best.seg, "f1": best.f1},
             rank=best.f1 if self._by == "f1" else best.score,
             thresholds={self._by: best.threshold},
-            chosen=chosen_by(best),
+            chosen=best.remembered(),
             numbers=(best.num_found, best.num_true),
             notes=(
                 *notes_on_grid(
@@ -251,17 +253,6 @@ class ObjectJudge:
             truth = stack.read(instances, whole_volume(stack.shape))
         size = stack.volume.voxel_size_nm
         self._search.add(stored[0], truth, unknown, voxel_size=size)
-
-
-def chosen_by(best: ObjectChoice) -> dict[str, float]:
-    """Return a way to make objects as networks remember it."""
-    chosen = {
-        "segmentation": best.threshold,
-        "smallest_object_vox": float(best.smallest_object_vox),
-    }
-    if best.seed_distance_vox is not None:
-        chosen["seed_distance_vox"] = best.seed_distance_vox
-    return chosen
 
 
 class VoxelJudge:

@@ -199,13 +199,17 @@ def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
     distance: float | None = None
     if segmentation.seed_distance_vox != "auto":
         distance = segmentation.seed_distance_vox
+    reach: int | None = None
+    if segmentation.seed_reach_vox != "auto":
+        reach = segmentation.seed_reach_vox
     return ObjectRule(
         segmentation.connectivity,
         smallest,
         segmentation.method,
         distance,
-        segmentation.seed_reach_vox,
+        reach,
         segmentation.flood_threshold,
+        segmentation.seeds,
     )
 
 

@@ -4,9 +4,10 @@ Thresholds are chosen here and nowhere else, from probabilities quantised as the
 be stored, so that they mean the same when a prediction is read back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite, prod
 from typing import Any, Literal
 
@@ -22,11 +23,18 @@ from unetpipe.segmentation.choice import ObjectRule, ObjectScore
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
 from unetpipe.tiling.boxes import whole_volume
 from unetpipe.tiling.grids import candidate_strides, plan_grids
-from unetpipe.training.judges import ObjectJudge, chosen_by, make_judge
+from unetpipe.training.judges import ObjectJudge, make_judge
+from unetpipe.training.object_choice import (
+    LARGEST_SAMPLE,
+    Seen,
+    choose_cut,
+    crop,
+    sample_stacks,
+    thresholds_beside,
+)
 
 VALIDATION = "the validation rows"
-BESIDE = (-0.2, -0.1, 0.0, 0.1, 0.2)  # thresholds of a watershed
-LEAST_GAIN = 0.01  # by which a watershed must be better than components
+Predict = Callable[[Stack], tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +148,8 @@ class Validator:
                 metric,
                 network.spec.num_classes,
                 class_weights=self._class_weights,
-                objects=self._objects.with_method(
-                    "watershed" if self._objects.method == "watershed" else "components"
-                ),
+                # Quick, and whatever objects are made by, the checkpoint is the same.
+                objects=self._objects.with_method("components"),
             )
             for metric in dict.fromkeys([self.metric, self.choose_by or self.metric])
         }
@@ -178,7 +185,8 @@ class Validator:
 
         Thresholds are chosen as prediction computes. Where objects have ids, a
         watershed is tried too, at thresholds beside the best one of components; where
-        voxels choose the threshold, F1 of the objects chooses their smallest size.
+        voxels or V_Rand choose the threshold, F1 of the objects chooses how they are
+        made at it.
 
         Parameters
         ----------
@@ -188,7 +196,6 @@ class Validator:
         orientations : sequence of int
             Over which it averages.
         """
-        stacks = [p for v in self._volumes for p in v.stacks(network.spec.ndim)]
         if precision != self._precision:
             same = copy(self)
             same._precision = precision
@@ -197,42 +204,59 @@ class Validator:
         threshold = found.thresholds.get("segmentation")
         if network.spec.num_classes > 2 or threshold is None:
             return found
-        predictor = self._predictor(network, orientations)
-
-        def judged(rule: ObjectRule, thresholds: Sequence[float]) -> ObjectJudge:
-            judge = ObjectJudge(by, rule, thresholds)
-            for stack in stacks:
-                judge.add(stack, *self._predict(predictor, stack))
-            return judge
-
         by: ObjectScore = "seg" if self.choose_by == "seg" else "f1"
+        rule, at = self._objects, thresholds_beside(threshold)
         if self.choose_by not in ("seg", "f1"):
-            if self._objects.smallest_object_vox is not None:
-                return found
-            best = judged(self._objects.with_method("components"), [threshold]).best()
-            if best is None:
-                return found
-            notes = notes_on_number(best.num_found, best.num_true, VALIDATION)
-            return replace(
-                found,
-                thresholds=found.thresholds | chosen_by(best),
-                scores=found.scores | _defined({"f1": best.f1}),
-                notes=(*found.notes, *notes),
-            )
-        if not self._may_cut or self._objects.method != "auto":
+            at = (threshold,)
+        predict = partial(self._predict, self._predictor(network, orientations))
+        if rule.method != "components" and self._may_cut:
+            cut = choose_cut(self._sample(network, predict), rule, by, at)
+            if cut is not None:
+                return self._judged(found, by, cut, predict, network.spec.ndim)
+        if by == self.choose_by or rule.smallest_object_vox is not None:
             return found
-        near = sorted({round(min(0.9, max(0.1, threshold + d)), 2) for d in BESIDE})
-        cut = judged(self._objects.with_method("watershed"), near).verdict()
-        if not isfinite(cut.rank) or cut.rank <= found.score + LEAST_GAIN:
+        plain = replace(rule, method="components")
+        return self._judged(found, by, (plain, threshold), predict, network.spec.ndim)
+
+    def _sample(self, network: UNet, predict: Predict) -> list[Seen]:
+        """Return what ways to make objects are tried on."""
+        across = self._objects.connectivity == "3d"
+        stacks = sample_stacks(self._stacks(network.spec.ndim), across_sections=across)
+        largest = LARGEST_SAMPLE // max(1, len(stacks))
+        return [crop(Seen(stack, predict(stack)[0]), largest) for stack in stacks]
+
+    def _judged(
+        self,
+        found: ValidationScore,
+        by: ObjectScore,
+        chosen: tuple[ObjectRule, float],
+        predict: Predict,
+        ndim: int,
+    ) -> ValidationScore:
+        """Return the scores of all validation rows with a rule at a threshold."""
+        rule, threshold = chosen
+        judge = ObjectJudge(by, rule, [threshold])
+        for stack in self._stacks(ndim):
+            judge.add(stack, *predict(stack))
+        verdict = judge.verdict()
+        if not isfinite(verdict.rank):
             return found
+        is_asked = by == self.choose_by
+        scores = verdict.scores if is_asked else {"f1": verdict.scores["f1"]}
         return replace(
             found,
-            score=cut.rank,
-            threshold=cut.chosen["segmentation"],
-            thresholds=found.thresholds | cut.thresholds | cut.chosen,
-            scores=found.scores | _defined(cut.scores),
-            notes=notes_on_number(*cut.numbers, VALIDATION),
+            score=verdict.rank if is_asked else found.score,
+            threshold=threshold,
+            thresholds=found.thresholds | verdict.chosen,
+            scores=found.scores | _defined(scores),
+            notes=(
+                *(() if is_asked else found.notes),
+                *notes_on_number(*verdict.numbers, VALIDATION),
+            ),
         )
+
+    def _stacks(self, ndim: int) -> list[Stack]:
+        return [p for v in self._volumes for p in v.stacks(ndim)]
 
     @property
     def _may_cut(self) -> bool:
