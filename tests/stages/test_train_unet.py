@@ -36,6 +36,8 @@ from unetpipe.training.session import choose_threads
 from unetpipe.training.validation import Validator
 
 NETWORK = NetworkConfig(depth=1, base_channels=3)
+# What is remembered where a watershed is chosen.
+CUT = {"seeds", "seed_distance_vox", "seed_reach_vox"}
 TRAINING = TrainingConfig(
     steps=8, validate_every=4, checkpoint_every=3, momentum=0.9, threads=1
 )
@@ -132,7 +134,7 @@ def test_the_model_is_what_prediction_loads(kept):
 
 def test_thresholds_come_from_the_validation_rows(kept):
     assert kept.record["metric"] == "f1", "cells have ids and lie in a background"
-    assert set(kept.model["thresholds"]) - {"seed_distance_vox"} == {
+    assert set(kept.model["thresholds"]) - CUT == {
         "segmentation",
         "smallest_object_vox",
         "f1",
@@ -550,7 +552,7 @@ def test_scores_of_objects_choose_checkpoint_threshold_and_size(tmp_path, rows):
         segmentation=SegmentationConfig(smallest_object_vox="auto"),
     )()
     model = done.model
-    assert set(model["thresholds"]) - {"seed_distance_vox"} == {
+    assert set(model["thresholds"]) - CUT == {
         "seg",
         "segmentation",
         "smallest_object_vox",
