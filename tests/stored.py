@@ -9,33 +9,16 @@ import torch
 from safetensors.torch import save_file
 
 from tests.records.whole import whole
+from tests.small_stores import store_voxels
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import hash_file, write_record
-from unetpipe.storage.volumes import create_volume, open_volume, write_shard
-from unetpipe.tiling.boxes import iterate_grid, whole_volume
 from unetpipe.tiling.intensity import IntensityStatistics
 from unetpipe.tiling.unet_spec import UNetSpec
 
 
-def store_volume(path, voxels, *, channels=None, is_labels=False):
+def store_volume(path, voxels, **options):
     """Write an array as a store of small shards."""
-    shape = voxels.shape[-3:]
-    create_volume(
-        path,
-        shape=shape,
-        dtype=voxels.dtype,
-        chunk=(1, 16, 16),
-        shard=(2, 64, 64),
-        voxel_size_nm=(50, 4, 4),
-        channels=channels,
-        is_labels=is_labels,
-    )
-    array = open_volume(path, mode="r+")
-    for index in iterate_grid(whole_volume(shape), (2, 64, 64)):
-        z, y, x = (
-            slice(i * s, (i + 1) * s) for i, s in zip(index, (2, 64, 64), strict=True)
-        )
-        write_shard(array, index, voxels[..., z, y, x])
+    store_voxels(path, voxels, chunk=(1, 16, 16), shard=(2, 64, 64), **options)
 
 
 def store_ingested(folder, image, labels=None, *, kind="binary", unlabelled=255):

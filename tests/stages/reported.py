@@ -8,18 +8,15 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
+from tests.small_stores import store_voxels
 from unetpipe.evaluation.score_rows import definitions_of, make_row
 from unetpipe.metrics.bootstrap import Interval
 from unetpipe.records.metrics import Metrics
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.volumes import (
     create_labels_group,
-    create_volume,
-    open_volume,
-    shard_shape,
-    write_shard,
 )
-from unetpipe.tiling.boxes import as_zyx, iterate_grid, whole_volume
+from unetpipe.tiling.boxes import as_zyx
 from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.history import History, HistoryRow
@@ -37,20 +34,9 @@ SHAPE = (4, 60, 64)
 
 
 def store(path: Path, voxels: np.ndarray, **options) -> Path:
-    shape = voxels.shape[-3:]
-    create_volume(
-        path,
-        shape=shape,
-        dtype=voxels.dtype,
-        chunk=(1, 64, 64),
-        shard=(1, 1024, 1024),
-        voxel_size_nm=(50, 4, 4),
-        channels=("grey",) if voxels.ndim == 4 else None,
-        **options,
-    )
-    array = open_volume(path, mode="r+")
-    for index in iterate_grid(whole_volume(shape), shard_shape(array)):
-        write_shard(array, index, voxels[..., index[0] : index[0] + 1, :, :])
+    options |= {"chunk": (1, 64, 64), "shard": (1, 1024, 1024)}
+    channels = ("grey",) if voxels.ndim == 4 else None
+    store_voxels(path, voxels, channels=channels, **options)
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.records.whole import whole
+from tests.small_stores import store_voxels
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.scored_volume import EvaluationInputs
 from unetpipe.records.metrics import Metrics
@@ -14,11 +15,7 @@ from unetpipe.segmentation.components import label_components
 from unetpipe.stages.evaluate_prediction import evaluate_prediction
 from unetpipe.storage.volumes import (
     create_labels_group,
-    create_volume,
-    open_volume,
-    write_shard,
 )
-from unetpipe.tiling.boxes import iterate_grid, whole_volume
 from unetpipe.tiling.grids import plan_grids
 from unetpipe.tiling.intensity import IntensityStatistics
 from unetpipe.tiling.quantised import threshold_mask
@@ -27,25 +24,9 @@ from unetpipe.tiling.unet_spec import UNetSpec
 STRIDE = (1, 32, 32)
 
 
-def store(path, voxels, *, channels=None, is_labels=False, chunk=(2, 16, 16)):
-    shape = voxels.shape[-3:]
+def store(path, voxels, *, chunk=(2, 16, 16), **options):
     shard = tuple(2 * c for c in chunk)
-    create_volume(
-        path,
-        shape=shape,
-        dtype=voxels.dtype,
-        chunk=chunk,
-        shard=shard,
-        voxel_size_nm=(50, 4, 4),
-        channels=channels,
-        is_labels=is_labels,
-    )
-    array = open_volume(path, mode="r+")
-    for index in iterate_grid(whole_volume(shape), shard):
-        inside = tuple(
-            slice(i * s, (i + 1) * s) for i, s in zip(index, shard, strict=True)
-        )
-        write_shard(array, index, voxels[(..., *inside)])
+    store_voxels(path, voxels, chunk=chunk, shard=shard, **options)
 
 
 class Scored:

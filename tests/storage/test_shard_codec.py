@@ -11,12 +11,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.small_stores import store_voxels
 from unetpipe.errors import ResourceError
 from unetpipe.storage.shard_codec import MISSING, ShardFormat
 from unetpipe.storage.volumes import (
     _decodable,
     create_volume,
-    open_volume,
     read_roi,
     shard_path,
     store_shard,
@@ -30,22 +30,8 @@ sides = st.integers(1, 3)
 
 def fill(path, voxels, chunk, shard):
     """Write voxels (c, z, y, x) or (z, y, x) shard by shard; return the array."""
-    shape = voxels.shape[-3:]
     names = tuple("abc"[: len(voxels)]) if voxels.ndim == 4 else None
-    create_volume(
-        path,
-        shape=shape,
-        dtype=voxels.dtype,
-        chunk=chunk,
-        shard=shard,
-        voxel_size_nm=(1, 1, 1),
-        channels=names,
-    )
-    array = open_volume(path, mode="r+")
-    for index in iterate_grid(whole_volume(shape), shard):
-        inside = (slice(i * n, (i + 1) * n) for i, n in zip(index, shard, strict=True))
-        write_shard(array, index, voxels[(..., *inside)])
-    return array
+    return store_voxels(path, voxels, chunk=chunk, shard=shard, channels=names)
 
 
 @settings(max_examples=60)

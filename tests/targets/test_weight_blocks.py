@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.records.whole import whole
+from tests.small_stores import store_voxels
 from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError, ResourceError
@@ -21,7 +22,7 @@ from unetpipe.targets.weight_map import (
     separate_touching,
     to_instances,
 )
-from unetpipe.tiling.boxes import Halo, grid_cell, iterate_grid, whole_volume
+from unetpipe.tiling.boxes import Halo
 
 SHAPE = (3, 150, 170)
 
@@ -63,18 +64,8 @@ def store_deeper(folder, labels):
     """Store labels again, in chunks of two sections."""
     path = folder / "labels.ome.zarr"
     shutil.rmtree(path)
-    shard = (2, 64, 64)
-    array = create_volume(
-        path,
-        shape=SHAPE,
-        dtype=labels.dtype,
-        chunk=(2, 32, 32),
-        shard=shard,
-        voxel_size_nm=(1, 1, 1),
-        is_labels=True,
-    )
-    for index in iterate_grid(whole_volume(SHAPE), shard):
-        store_shard(array, index, labels[grid_cell(index, shard, SHAPE).slices])
+    options = {"chunk": (2, 32, 32), "shard": (2, 64, 64), "voxel_size_nm": (1, 1, 1)}
+    store_voxels(path, labels, is_labels=True, **options)
 
 
 CASES = {
