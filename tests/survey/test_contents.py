@@ -9,11 +9,10 @@ import tifffile
 
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
-from unetpipe.images.endings import CONVERTED, HDF5, IMAGES, ZIPPED_ZARR
+from unetpipe.images.endings import CONVERTED, HDF5, IMAGES, ZIPPED_ZARR, split_suffix
 from unetpipe.images.files import HDF5_CELL
 from unetpipe.images.formats import OPENERS
 from unetpipe.survey.contents import list_contents
-from unetpipe.survey.names import split_suffix
 from unetpipe.survey.understanding import understand
 
 GREY = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)

@@ -1,1 +1,1 @@
-"""Scores of one volume, of folds and of seams."""
+"""Scores of one volume, of folds, of variants; baselines; whether seams show."""

@@ -1,4 +1,4 @@
-"""Read any image as sections: TIFF, PNG, sequences, HDF5, OME-Zarr.
+"""Read any image file as sections: what a cell names, formats, axes, voxel sizes.
 
 ::
 

@@ -52,3 +52,24 @@ CONVERTED = {
     ".gz": Foreign("packed", _UNPACK),
 }
 """Ending of a file's name -> what it is, and what its user is to do."""
+
+SUFFIXES = sorted(
+    (*IMAGES, *HDF5, ".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
+    key=len,
+    reverse=True,
+)
+"""All of them, the longest first; with those of OME-Zarr folders."""
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return the name of a file without its ending, and the ending.
+
+    Examples
+    --------
+    >>> split_suffix("cortex.ome.tif")
+    ('cortex', '.ome.tif')
+    """
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], name[-len(suffix) :]
+    return name, ""

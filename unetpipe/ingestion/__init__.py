@@ -1,1 +1,1 @@
-"""Originals to stored volumes."""
+"""Originals to stored volumes: fetched, unpacked, checked with each other, kept."""

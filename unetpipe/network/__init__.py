@@ -1,1 +1,1 @@
-"""The U-Net and its forward pass: weights, predictor, engine, transfer."""
+"""The U-Net and its forward pass: weights, device, predictor, engine, exports."""

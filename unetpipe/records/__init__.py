@@ -1,4 +1,4 @@
-"""What each JSON record says: one typed model a record, written and read here.
+"""What each JSON record says: one typed model a record, read, written, compared here.
 
 This file has what all records have in common.
 

@@ -1,1 +1,1 @@
-"""What people read: plan, status, catalogue and pages."""
+"""What people read: plan, status, catalogue, and pages with pictures and charts."""

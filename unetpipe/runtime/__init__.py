@@ -1,1 +1,1 @@
-"""The process and its small files: logs, locks, signals, threads, progress, staging."""
+"""The process and its machine: logs, locks, signals, threads, memory, small files."""

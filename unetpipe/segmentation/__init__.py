@@ -1,1 +1,1 @@
-"""From probability to objects, block by block."""
+"""From probability to objects, block by block: components, watershed, runs."""

@@ -1,1 +1,1 @@
-"""OME-Zarr, shards, receipts, pyramids, and the stores of predictions."""
+"""OME-Zarr, shards, receipts, pyramids, stores of predictions, their verification."""

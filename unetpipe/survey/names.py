@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from unetpipe.config.fields import ENDLESS
 from unetpipe.config.layout import TAKEN_BY_NETWORK
-from unetpipe.images.endings import HDF5, IMAGES
+from unetpipe.images.endings import split_suffix
 from unetpipe.images.files import FILE_AXIS
 
 LABEL_WORDS = frozenset(
@@ -82,11 +82,6 @@ SPLIT_WORDS = {
 NNUNET_SPLITS = {"tr": "train", "ts": "test"}  # imagesTr, labelsTs
 NNUNET_CHANNEL = re.compile(r"_\d{4}$")
 DROPPED = frozenset(("ground", "derivatives"))  # beside labels: they tell nothing more
-SUFFIXES = sorted(
-    (*IMAGES, *HDF5, ".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"),
-    key=len,
-    reverse=True,
-)
 LONGEST_NAME = 48
 ID_PATTERN = re.compile(r"^[0-9a-f]{16,}$")
 SHORTEST_ID = 8
@@ -171,20 +166,6 @@ def read_name(path: str) -> Name:
         stem_key=_key(words),
         number=int(numbers[-1]) if numbers else None,
     )
-
-
-def split_suffix(name: str) -> tuple[str, str]:
-    """Return the name of a file without its ending, and the ending.
-
-    Examples
-    --------
-    >>> split_suffix("cortex.ome.tif")
-    ('cortex', '.ome.tif')
-    """
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)], name[-len(suffix) :]
-    return name, ""
 
 
 def says_nothing_else(text: str) -> bool:

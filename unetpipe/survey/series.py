@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from unetpipe.images.endings import PICTURES, SECTIONS
+from unetpipe.images.endings import PICTURES, SECTIONS, split_suffix
 from unetpipe.images.files import natural_key
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, compare_neighbours
-from unetpipe.survey.names import Name, read_name, split_suffix, words_of
+from unetpipe.survey.names import Name, read_name, words_of
 from unetpipe.survey.pairs import Candidate, list_briefly
 
 FRAME = re.compile(r"^((?:.*/)?\d{2,})/t\d+\.tiff?$", re.IGNORECASE)

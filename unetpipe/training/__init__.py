@@ -1,1 +1,1 @@
-"""The loop, its data and its state."""
+"""The loop, its data and its state: patches, loss, validation, checkpoints, curves."""
