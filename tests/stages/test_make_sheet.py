@@ -406,14 +406,14 @@ def test_without_labels_everything_is_predicted_and_what_is_missing_is_said(
     make, folder
 ):
     write(folder / "a.tif", drifting(5))
-    (folder / "b.czi").touch()
+    (folder / "b.vsi").touch()
     made = make()
     assert made.roles == {"a": ["predict"]}
     assert "nothing is annotated" in made.printed
     assert "next: annotate some sections" in made.printed
     assert "snakemake plan" not in made.printed
     assert "# trained: results/old/unet" in made.text
-    assert "1 .czi file cannot be read: convert it to OME-TIFF" in made.printed
+    assert "1 .vsi file cannot be read: convert it to OME-TIFF" in made.printed
 
 
 def test_empty_and_unfit_labels_do_not_teach(make, folder):
@@ -599,8 +599,8 @@ def test_what_the_user_says_of_labels_counts(make, folder):
 
 
 def test_a_folder_without_images_is_refused_with_what_it_holds(make, folder):
-    (folder / "b.nd2").touch()
-    with pytest.raises(DataError, match=r"no TIFF.*1 .nd2 file cannot be read"):
+    (folder / "b.vsi").touch()
+    with pytest.raises(DataError, match=r"no TIFF.*1 .vsi file cannot be read"):
         make()
 
 
