@@ -18,6 +18,7 @@ evaluate_prediction(
     ),
     rows=snakemake.params.rows,
     evaluation=EvaluationConfig(**snakemake.params.evaluation),
+    learnt=snakemake.params.learnt,
     picture=Path(snakemake.output.picture),
     sections=Path(snakemake.output.sections),
     record=Path(snakemake.output.record),

@@ -99,18 +99,6 @@ def test_the_constant_map_is_the_commonest_class():
     )
 
 
-def test_grey_levels_are_scored_like_a_mask():
-    truth = np.array([[0, 0, 1, 1]], np.uint8)
-    counts = PixelCounts(2, num_grey_levels=3)
-    known = np.zeros(truth.shape, bool)
-    counts.add(5, truth, truth, known)
-    counts.add_grey(5, np.array([[0, 1, 1, 2]]), truth, known)
-    np.testing.assert_array_equal(counts.grey_histogram, [[1, 1, 0], [0, 1, 1]])
-    np.testing.assert_array_equal(
-        counts.confusion_of_grey(np.array([False, False, True])), [[[2, 0], [1, 1]]]
-    )
-
-
 def test_calibration_is_told_class_by_class():
     truth = np.array([[0, 1, 2, 2]], np.uint8)
     known = np.zeros(truth.shape, bool)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from skimage.filters import threshold_otsu
 
 from tests.metrics.oracles import (
     bootstrap_slowly,
@@ -27,7 +26,6 @@ from unetpipe.metrics.value_counts import (
     calibrate,
     confusion_above,
     count_values,
-    otsu_level,
 )
 
 labels = arrays(np.int64, (6, 7), elements=st.integers(0, 4))
@@ -73,16 +71,6 @@ def test_counted_values_of_chunks_add_up(stored, truth):
         count_values(stored[rows], truth[rows]) for rows in (slice(2), slice(2, 6))
     ]
     np.testing.assert_array_equal(sum(parts), count_values(stored, truth))
-
-
-@given(arrays(np.uint8, (6, 7), elements=st.integers(0, 9)))
-def test_otsu_agrees_with_scikit_image(image):
-    level = otsu_level(np.bincount(image.ravel(), minlength=10))
-    if image.min() == image.max():
-        assert level == -1
-        return
-    theirs = threshold_otsu(hist=(np.bincount(image.ravel(), minlength=10), range(10)))
-    np.testing.assert_array_equal(image > level, image > theirs)
 
 
 def test_calibration_is_the_mean_gap_between_promise_and_frequency():

@@ -112,7 +112,7 @@ class Scored:
         for name, record in records.items():
             write_record(folder / f"{name}.json", whole(name, record))
 
-    def evaluate(self, *rows, **settings) -> dict[str, Any]:
+    def evaluate(self, *rows, learnt=(), **settings) -> dict[str, Any]:
         """Score rows like ("test", [0, 1]); without any, all sections are test."""
         evaluate_prediction(
             inputs=EvaluationInputs(
@@ -126,6 +126,7 @@ class Scored:
                 for role, sections in rows or [("test", None)]
             ],
             evaluation=EvaluationConfig(**settings),
+            learnt=learnt,
             picture=self.folder / "seams.svg",
             sections=self.folder / "section_scores.json",
             record=self.folder / "metrics.json",

@@ -1,68 +1,164 @@
-"""What needs no network: the results that a network must beat."""
+"""What needs no network: grey values, a threshold, and perhaps a watershed.
+
+::
+
+    smooth -> Otsu's threshold, or one by the surroundings -> components, or a watershed
+
+How much to smooth, and what is above or below, is chosen on training and validation
+sections, as for a network, and then scored on the same sections by the same scores.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
+from scipy.ndimage import gaussian_filter, label, uniform_filter
+from skimage.filters import threshold_otsu
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
-MOST_LEVELS = 1024
+from unetpipe.metrics.contingency import ContingencyTable
+from unetpipe.metrics.instances import match_instances, score_terms
+from unetpipe.metrics.overlap import class_scores, confusion_matrix
+from unetpipe.segmentation.components import Connectivity, label_components
+
+Bool = NDArray[np.bool_]
+
 HALF_VOXELS_DEEP = 2  # two seeds are apart where the valley between is so deep
+Kind = Literal["Otsu", "local threshold"]
+LOCAL, CUT = "local threshold", " + watershed"
+SIGMAS_VOX = (0.0, 1.0, 2.0, 4.0)
+BLOCKS_VOX = (25, 75)  # of the surroundings; odd
+OFFSETS = (0.0, 0.5)  # above the surroundings' mean, in standard deviations
+MOST_CUT = 2  # of the best masks of a kind a watershed is tried
 
 
 @dataclass(frozen=True, slots=True)
-class GreyScale:
-    """The grey values of a volume, cut into levels that can be counted.
+class GreySection:
+    """A section, or its middle, whose truth is known: arrays of shape (y, x).
 
     Attributes
     ----------
-    minimum, maximum : float
-        Of the volume.
-    is_integer : bool
-        Integer images of a small range keep each value as a level of its own.
+    grey : array of numbers
+    truth : integer array
+        Ids of cells, or 1; 0 is background.
+    unknown : bool array
+        Voxels that nobody annotated.
     """
 
-    minimum: float
-    maximum: float
-    is_integer: bool
+    grey: NDArray[Any]
+    truth: NDArray[Any]
+    unknown: Bool
+
+
+@dataclass(frozen=True, slots=True)
+class GreyRule:
+    """How grey values alone are made into a mask, and that into objects.
+
+    Attributes
+    ----------
+    kind : "Otsu" or "local threshold"
+    is_bright : bool
+        Cells are brighter than the rest.
+    sigma_vox : float
+        Of the Gaussian that smooths before.
+    block_vox : int
+        Side of the surroundings whose mean is the local threshold.
+    offset : float
+        How far beyond that mean cells lie, in standard deviations of the section.
+    is_cut : bool
+        Objects are cut by a watershed of the distance; else they are components.
+    """
+
+    kind: Kind
+    is_bright: bool = True
+    sigma_vox: float = 1.0
+    block_vox: int = BLOCKS_VOX[-1]
+    offset: float = OFFSETS[-1]
+    is_cut: bool = False
 
     @property
-    def num_levels(self) -> int:
-        """Levels from 0 on, at most 1024."""
-        spread = self.maximum - self.minimum
-        if spread <= 0:
-            return 1
-        return min(int(spread) + 1, MOST_LEVELS) if self.is_integer else MOST_LEVELS
+    def name(self) -> str:
+        """As score tables have it."""
+        return self.kind + CUT * self.is_cut
 
-    def levels(self, grey: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the level of each grey value; those outside the range are clipped.
+    def mask(self, grey: NDArray[Any]) -> Bool:
+        """Return the cells of one section, shape (y, x).
 
         Examples
         --------
-        >>> GreyScale(10, 14, is_integer=True).levels(np.array([10, 11, 14, 99]))
-        array([0, 1, 4, 4])
+        >>> grey = np.zeros((9, 9))
+        >>> grey[3:6, 3:6] = 10
+        >>> int(GreyRule("Otsu", sigma_vox=0).mask(grey).sum())
+        9
         """
-        last = self.num_levels - 1
-        spread = max(self.maximum - self.minimum, 1e-300)
-        scaled = (grey.astype(np.float64) - self.minimum) * (last / spread)
-        # Half a level up, so that integers do not fall below their level.
-        found: NDArray[np.int64] = np.clip(scaled + 0.5, 0, last).astype(np.int64)
-        return found
+        smooth = np.nan_to_num(grey.astype(np.float32))
+        if self.sigma_vox:
+            smooth = gaussian_filter(smooth, self.sigma_vox)
+        if smooth.min() == smooth.max():
+            return np.zeros(grey.shape, bool)
+        if self.kind == "Otsu":
+            above = smooth > threshold_otsu(smooth)  # type: ignore[no-untyped-call]
+            return np.asarray(above if self.is_bright else ~above)
+        beyond = smooth - uniform_filter(smooth, self.block_vox)
+        least = self.offset * float(smooth.std())
+        return np.asarray(beyond > least if self.is_bright else beyond < -least)
+
+    def objects(self, mask: Bool, connectivity: Connectivity) -> NDArray[Any]:
+        """Return the objects of a mask, shape (z, y, x): ids from 1, 0 outside."""
+        if not self.is_cut:
+            return np.asarray(label_components(mask, connectivity)[0])
+        if connectivity == "3d":
+            return watershed_objects(mask)
+        return np.stack([watershed_objects(section) for section in mask])
 
 
-def grey_mask(levels: NDArray[np.int64], level: int, *, bright: bool) -> NDArray[Any]:
-    """Return where grey values are on the side of the cells, bool."""
-    above: NDArray[np.bool_] = levels > level
-    return above if bright else ~above
+def choose_rules(
+    train: Sequence[GreySection],
+    validate: Sequence[GreySection],
+    *,
+    has_ids: bool,
+    by_objects: bool,
+) -> tuple[GreyRule, ...]:
+    """Return what a user without a network would do, chosen as a network is.
+
+    Parameters
+    ----------
+    train : sequence of GreySection
+        Whether cells are bright is judged by these, without any by ``validate``.
+    validate : sequence of GreySection
+        What chooses the rest; without any it stays at the defaults.
+    has_ids : bool
+        The truth tells cells apart, so that a watershed may cut them.
+    by_objects : bool
+        F1 of the objects chooses, as with a network whose metric is F1 or SEG; else
+        Dice.
+    """
+    bright = _are_cells_bright(train or validate)
+    chosen = []
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    for kind in kinds:
+        ranked = sorted(
+            _candidates(kind, bright),
+            key=lambda rule: -_score(rule, validate, by_objects=by_objects),
+        )
+        chosen.append(ranked[0] if validate else GreyRule(kind, bright))
+        if has_ids:
+            cut = [replace(rule, is_cut=True) for rule in ranked[:MOST_CUT]]
+            if not validate:
+                cut = [GreyRule(kind, bright, is_cut=True)]
+            if by_objects and validate:
+                cut.sort(key=lambda rule: -_score(rule, validate, by_objects=True))
+            chosen.append(cut[0])
+    return tuple(chosen)
 
 
-def watershed_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+def watershed_objects(mask: Bool) -> NDArray[np.int32]:
     """Cut a mask into objects at its narrow places.
 
     Each object grows from a place that is deepest inside the mask, downhill along the
@@ -95,3 +191,47 @@ def watershed_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     seeds, _ = label(h_maxima(half_voxels, HALF_VOXELS_DEEP))  # type: ignore[no-untyped-call]
     objects: NDArray[np.int32] = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
     return objects
+
+
+def _candidates(kind: Kind, bright: bool) -> list[GreyRule]:
+    if kind == "Otsu":
+        return [GreyRule(kind, bright, sigma) for sigma in SIGMAS_VOX]
+    return [
+        GreyRule(kind, bright, sigma, block, offset)
+        for sigma in SIGMAS_VOX[:-1]
+        for block in BLOCKS_VOX
+        for offset in OFFSETS
+    ]
+
+
+def _are_cells_bright(sections: Sequence[GreySection]) -> bool:
+    """Say whether cells are brighter than what is known to be none, on average."""
+    sums = np.zeros((2, 2))
+    for section in sections:
+        for k, of_kind in enumerate((section.truth == 0, section.truth != 0)):
+            where = of_kind & ~section.unknown
+            sums[k] += section.grey[where].sum(dtype=np.float64), where.sum()
+    (outside, num_outside), (inside, num_inside) = sums
+    return bool(inside * num_outside >= outside * num_inside)
+
+
+def _score(
+    rule: GreyRule, sections: Sequence[GreySection], *, by_objects: bool
+) -> float:
+    confusion = np.zeros((2, 2), np.int64)
+    terms: list[NDArray[np.float64]] = []
+    for section in sections:
+        mask = rule.mask(section.grey)
+        if by_objects:
+            found = rule.objects(mask[None], "2d")[0]
+            table = ContingencyTable.from_arrays(
+                section.truth, found, where=~section.unknown
+            )
+            terms.append(match_instances(table).terms().sum(axis=0))
+        else:
+            confusion += confusion_matrix(
+                section.truth != 0, mask, 2, unlabelled=section.unknown
+            )
+    if by_objects:
+        return float(score_terms(np.sum(terms, axis=0))["f1"]) if terms else 0.0
+    return float(np.nan_to_num(class_scores(confusion).dice[1]))

@@ -5,7 +5,7 @@ pass                reads                       memory
 ==================  ==========================  ===================================
 count_voxels        boxes of bounded size       a box, and tables of counts
 score_sections      whole sections, one by one  a section, or a few small ones
-count_watershed     the same; a range of        a section, or the range
+count_rules         the same; a range of        a section, or the range
                     sections in 3-D
 measure_seams       shards, at most 128         a shard
 ==================  ==========================  ===================================
@@ -14,7 +14,7 @@ measure_seams       shards, at most 128         a shard
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.baselines import grey_mask, watershed_objects
+from unetpipe.evaluation.baselines import GreyRule
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
 from unetpipe.evaluation.scored_volume import BOX_VOX, ScoredBox, ScoredVolume
 from unetpipe.evaluation.seams import SeamJumps, choose_shards
 from unetpipe.evaluation.thresholds import ThresholdScores
-from unetpipe.metrics.value_counts import otsu_level
+from unetpipe.metrics.overlap import confusion_matrix
 from unetpipe.records.metrics import Role, Seams
 from unetpipe.storage.volumes import read_roi
 from unetpipe.tiling.boxes import grid_cell
@@ -42,32 +42,21 @@ SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
 
 
 @dataclass(frozen=True, slots=True)
-class GreyBaseline:
-    """How grey values alone tell cells from background.
+class RuleCounts:
+    """What a rule of grey values finds, against the truth.
 
     Attributes
     ----------
-    level : int
-        Otsu's, of the annotated voxels of all scored sections.
-    bright : bool
-        Whether cells are brighter than the rest, judged on the validation sections.
+    rule : GreyRule
+    confusions : dict
+        Section with annotated voxels -> confusion matrix, rows the truth.
+    objects : ObjectCounts or None
+        None where the truth has no ids.
     """
 
-    level: int
-    bright: bool
-
-    @classmethod
-    def of(cls, counts: dict[Role, PixelCounts]) -> GreyBaseline:
-        """Choose both from the counts of each role."""
-        total = np.sum([c.grey_histogram for c in counts.values()], axis=0)
-        bright = True
-        if "validate" in counts:
-            outside, inside = counts["validate"].grey_histogram.astype(np.float64)
-            levels = np.arange(inside.size)
-            bright = bool(
-                (levels @ inside) * outside.sum() >= (levels @ outside) * inside.sum()
-            )
-        return cls(otsu_level(total.sum(axis=0)), bright)
+    rule: GreyRule
+    confusions: dict[int, NDArray[np.int64]]
+    objects: ObjectCounts | None
 
 
 def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) -> int:
@@ -78,7 +67,8 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     section, depth = prod(volume.shape[1:]), volume.sections_together
     ids = volume.labels.dtype.itemsize
     together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
-    working = max(80 * isbi_scores, 150 * (baselines and volume.has_instances))
+    cutting = 150 if volume.has_instances else 40
+    working = max(80 * isbi_scores, cutting * baselines)
     whole = section * (depth * together + working) if working else 0
     box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
     shard = prod(volume.records.prediction.geometry.shard) * volume.probability.shape[0]
@@ -96,7 +86,7 @@ def count_voxels(
     numbers : list of int
         Sections of one role.
     baselines : bool
-        Count grey values and a constant map as well.
+        Count a constant map as well.
 
     Returns
     -------
@@ -105,11 +95,7 @@ def count_voxels(
         Predictor -> counts; empty without instance labels.
     """
     is_binary = volume.num_classes == 2
-    grey_scale = volume.grey_scale
-    counts_grey = baselines and is_binary
-    pixels = PixelCounts(
-        volume.num_classes, num_grey_levels=grey_scale.num_levels if counts_grey else 0
-    )
+    pixels = PixelCounts(volume.num_classes)
     names = ("unet", "constant") if baselines else ("unet",)
     objects = {
         name: ObjectCounts(by_section=not volume.objects_span_sections)
@@ -120,8 +106,6 @@ def count_voxels(
             z = box.index(number)
             truth, unknown = box.drawn[z], box.unknown[z]
             pixels.add(number, box.stored[z], truth, unknown)
-            if counts_grey:
-                pixels.add_grey(number, grey_scale.levels(box.grey[z]), truth, unknown)
             for name, counts in objects.items():
                 ids = box.objects[z] if name == "unet" else np.ones_like(unknown, int)
                 _add_objects(counts, box, number, ids)
@@ -135,7 +119,7 @@ def _add_objects(
 ) -> None:
     """Count the ids found in one section of a box against labels and markers."""
     z, markers = box.index(number), box.markers(number)
-    counts.add(number, box.instances[z], found, box.unknown[z], box.field)
+    counts.add(number, box.object_ids[z], found, box.unknown[z], box.field)
     if markers is not None:
         counts.add_markers(number, markers, found, box.field)
 
@@ -151,7 +135,7 @@ def _count_probabilities(box: ScoredBox, pixels: PixelCounts) -> None:
 def score_sections(
     volume: ScoredVolume,
     numbers: list[int],
-    baseline: GreyBaseline | None,
+    bright: bool | None,
     *,
     with_warping: bool,
 ) -> tuple[dict[str, ThresholdScores], list[int]]:
@@ -176,7 +160,7 @@ def score_sections(
             if box.unknown[z][inside].any():
                 left_out.append(number)
                 continue
-            for name, probability in _maps(volume, box, number, baseline):
+            for name, probability in _maps(volume, box, number, bright):
                 of_name = scores.setdefault(
                     name,
                     ThresholdScores(with_warping=with_warping, delivered=delivered),
@@ -187,53 +171,88 @@ def score_sections(
 
 
 def _maps(
-    volume: ScoredVolume, box: ScoredBox, number: int, baseline: GreyBaseline | None
+    volume: ScoredVolume, box: ScoredBox, number: int, bright: bool | None
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield predictor and probability of one section."""
     yield "unet", box.probability(number)
-    if baseline is None:
+    if bright is None:
         return
     statistics = volume.statistics
     grey = box.grey[box.index(number)].astype(np.float32)
     shade = (grey - statistics.mean) / (SHADES * statistics.std)
-    shade = 0.5 + (shade if baseline.bright else -shade)
+    shade = 0.5 + (shade if bright else -shade)
     yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
     yield "constant", np.full(grey.shape, 0.5, np.float32)
 
 
-def count_watershed(
-    volume: ScoredVolume, numbers: list[int], baseline: GreyBaseline
-) -> ObjectCounts | None:
-    """Count the objects that Otsu's threshold and a watershed find against the truth.
+def count_rules(
+    volume: ScoredVolume, numbers: list[int], rules: Sequence[GreyRule]
+) -> list[RuleCounts]:
+    """Count what rules of grey values find against the truth, section by section.
 
-    Returns None where objects span sections and the range of sections is too large to
-    be cut as a whole.
+    Returns nothing where sections, or ranges of sections that objects span, are too
+    large to be cut as a whole.
     """
     by_section = not volume.objects_span_sections
-    counts = ObjectCounts(by_section=by_section)
-    runs = volume.whole_sections(numbers) if by_section else _runs(volume, numbers)
+    counts = [
+        RuleCounts(
+            rule, {}, ObjectCounts(by_section=by_section) if volume.has_ids else None
+        )
+        for rule in rules
+    ]
     offset = 0
-    for box in runs:
+    for box in _images(volume, numbers):
         image = box.roi.shape[1:] if by_section else box.roi.shape
         if prod(image) > MOST_WATERSHED_VOXELS:
-            log.warning("no watershed baseline: %s voxels are too many", image)
-            return None
-        whole = None if by_section else _cut(volume, box.grey, baseline)
-        for number in box.numbers:
-            z = box.index(number)
-            found = _cut(volume, box.grey[z], baseline) if whole is None else whole[z]
-            ids = np.where(found > 0, found + offset, 0)
-            _add_objects(counts, box, number, ids)
-        offset += 0 if whole is None else int(whole.max())
+            log.warning("no baselines of grey values: %s voxels are too many", image)
+            return []
+        for one in counts:
+            _count_rule(one, box, offset)
+        offset += prod(box.roi.shape)
     return counts
 
 
-def _cut(
-    volume: ScoredVolume, grey: NDArray[Any], baseline: GreyBaseline
-) -> NDArray[np.int64]:
-    levels = volume.grey_scale.levels(grey)
-    mask = grey_mask(levels, baseline.level, bright=baseline.bright)
-    return watershed_objects(mask).astype(np.int64)
+def count_components(volume: ScoredVolume, numbers: list[int]) -> ObjectCounts | None:
+    """Count the objects found against the components of a mask without ids.
+
+    Returns None where objects span more sections than can be labelled as a whole.
+    """
+    by_section = not volume.objects_span_sections
+    counts = ObjectCounts(by_section=by_section)
+    for box in _images(volume, numbers):
+        if not by_section and prod(box.roi.shape) > MOST_WATERSHED_VOXELS:
+            log.warning("no scores of objects: %s voxels are too many", box.roi.shape)
+            return None
+        for number in box.numbers:
+            _add_objects(counts, box, number, box.objects[box.index(number)])
+    return counts
+
+
+def _images(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
+    """Yield boxes in which objects are whole: of sections, or of ranges of them."""
+    if volume.objects_span_sections:
+        return _runs(volume, numbers)
+    return volume.whole_sections(numbers)
+
+
+def _count_rule(counts: RuleCounts, box: ScoredBox, offset: int) -> None:
+    """Count what one rule finds in the sections of a box."""
+    rule = counts.rule
+    masks = np.stack([rule.mask(box.grey[box.index(z)]) for z in box.numbers])
+    if counts.objects is not None:
+        if counts.objects.by_section:
+            found = rule.objects(masks, "2d").astype(np.int64)
+        else:
+            found = rule.objects(masks, "3d").astype(np.int64)
+            found[found > 0] += offset
+        for ids, number in zip(found, box.numbers, strict=True):
+            _add_objects(counts.objects, box, number, ids)
+    for mask, number in zip(masks, box.numbers, strict=True):
+        z = box.index(number)
+        if not box.unknown[z].all():
+            counts.confusions[number] = confusion_matrix(
+                box.drawn[z], mask, 2, unlabelled=box.unknown[z]
+            )
 
 
 def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:

@@ -39,18 +39,13 @@ class PixelCounts:
     Parameters
     ----------
     num_classes : int
-    num_grey_levels : int
-        Levels of the grey values that a baseline is made from; 0: none.
     """
 
-    def __init__(self, num_classes: int, *, num_grey_levels: int = 0) -> None:
-        self.num_classes, self.num_grey_levels = num_classes, num_grey_levels
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
         shape = (2, NUM_LEVELS) if num_classes == 2 else (num_classes, num_classes)
         self._counts: defaultdict[int, Counts] = defaultdict(
             lambda: np.zeros(shape, np.int64)
-        )
-        self._grey: defaultdict[int, Counts] = defaultdict(
-            lambda: np.zeros((2, num_grey_levels), np.int64)
         )
         one_by_one = () if num_classes == 2 else (num_classes,)
         self.calibration = np.zeros((*one_by_one, 2, NUM_LEVELS), np.int64)
@@ -82,14 +77,6 @@ class PixelCounts:
             )
         self._counts[number] += counts
 
-    def add_grey(
-        self, number: int, levels: NDArray[np.int64], truth: NDArray[Any], unknown: Bool
-    ) -> None:
-        """Count the grey levels that a box holds of one section."""
-        self._grey[number] += count_values(
-            levels, truth > 0, self.num_grey_levels, unknown=unknown
-        )
-
     def add_probability(
         self, class_: int, stored: NDArray[np.uint8], truth: NDArray[Any], unknown: Bool
     ) -> None:
@@ -103,14 +90,6 @@ class PixelCounts:
         """Sections with annotated voxels, rising."""
         return sorted(self._counts)
 
-    @property
-    def grey_histogram(self) -> Counts:
-        """Grey levels outside and inside the foreground, shape (2, levels)."""
-        total = np.zeros((2, self.num_grey_levels), np.int64)
-        for counts in self._grey.values():
-            total += counts
-        return total
-
     def confusion(self, threshold: float | None) -> Counts:
         """Return a confusion matrix for each section, shape (sections, K, K)."""
         counts = self._stack(self._counts)
@@ -118,10 +97,6 @@ class PixelCounts:
             return counts
         assert threshold is not None
         return confusion_above(counts, threshold_mask(LEVELS, threshold))
-
-    def confusion_of_grey(self, is_foreground: Bool) -> Counts:
-        """Return the same for grey levels that are called foreground."""
-        return confusion_above(self._stack(self._grey), is_foreground)
 
     def confusion_of_constant(self) -> Counts:
         """Return the same for the commonest true class everywhere."""

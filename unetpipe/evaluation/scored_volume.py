@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.evaluation.baselines import GreyScale
 from unetpipe.images.frames import read_frame
 from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.metrics import Role
@@ -21,6 +20,7 @@ from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import ChannelStatistics, IngestedVolume, StoredLabels
+from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.targets.weight_map import separate_touching
@@ -141,11 +141,15 @@ class ScoredVolume:
         return self.records.volume.statistics[0]
 
     @property
-    def grey_scale(self) -> GreyScale:
-        """The range of grey values of the first channel."""
-        low, high = self.statistics.minimum, self.statistics.maximum
-        is_integer = self.image.dtype.kind in "iu"
-        return GreyScale(low or 0.0, high or 0.0, is_integer)
+    def has_ids(self) -> bool:
+        """Whether objects are scored: labels have ids, or objects chose the network.
+
+        In a mask without ids the true objects are its connected components.
+        """
+        recipe = self.records.model.recipe
+        metric = recipe.validation_metric if recipe else None
+        is_mask = self.stored_labels.label_kind == "binary" and self.num_classes == 2
+        return self.has_instances or (is_mask and metric in ("f1", "seg"))
 
     @property
     def objects_span_sections(self) -> bool:
@@ -259,6 +263,16 @@ class ScoredBox:
         """True ids, 0 where there is no label."""
         zero = np.zeros((), self._labels.dtype)
         return np.where(self._unlabelled, zero, self._labels)
+
+    @cached_property
+    def object_ids(self) -> NDArray[Any]:
+        """True ids; of a mask, in a box of whole sections, those of its components."""
+        if self.volume.has_instances:
+            return self.instances
+        connectivity: Connectivity = "3d" if self.volume.objects_span_sections else "2d"
+        ids = label_components(self.instances > 0, connectivity)[0].astype(np.int64)
+        ids[ids > 0] += self.roi.start[0] * prod(self.roi.shape[1:])
+        return ids
 
     @cached_property
     def drawn(self) -> NDArray[np.uint8]:

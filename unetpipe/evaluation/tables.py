@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from unetpipe.config import EvaluationConfig
-from unetpipe.evaluation.baselines import grey_mask
+from unetpipe.evaluation.baselines import GreyRule
 from unetpipe.evaluation.folds import describe_terms
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.passes import (
-    GreyBaseline,
     Roles,
+    RuleCounts,
+    count_components,
+    count_rules,
     count_voxels,
-    count_watershed,
     score_sections,
 )
 from unetpipe.evaluation.pixels import PixelCounts, class_rows
@@ -47,7 +48,7 @@ RANKING = (
     "dice_mean",
     "dice_class_1",
 )  # the first that was computed ranks sections
-OTSU, CONSTANT, WATERSHED = "Otsu", "constant", "Otsu + watershed"
+CONSTANT = "constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,16 @@ class Counts:
         Role -> scores over thresholds of the sections that are annotated everywhere.
     left_out : list of int
         Sections that are not.
-    baseline : GreyBaseline or None
-        How grey values alone tell cells from background.
+    rules : dict
+        Role -> what rules of grey values alone find.
     has_constant : bool
         Whether a constant map is scored too.
     threshold : float or None
         At which the foreground probability became a mask; None with more classes.
     border_vox : int
         How far the field of interest stays from the edge.
+    has_ids : bool
+        Whether the labels tell objects apart; else true objects are components.
     """
 
     roles: Roles
@@ -81,10 +84,11 @@ class Counts:
     objects: dict[Role, dict[str, ObjectCounts]]
     curves: dict[Role, Curves]
     left_out: list[int]
-    baseline: GreyBaseline | None
+    rules: dict[Role, list[RuleCounts]]
     has_constant: bool
     threshold: float | None
     border_vox: int
+    has_ids: bool
 
     def chosen(self, predictor: str) -> dict[str, float]:
         """Return the threshold at which a predictor is scored, by metric.
@@ -103,7 +107,12 @@ class Counts:
         return {metric: t for metric, t in best.items() if not math.isnan(t)}
 
 
-def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> Counts:
+def count(
+    volume: ScoredVolume,
+    roles: Roles,
+    evaluation: EvaluationConfig,
+    rules: Sequence[GreyRule] = (),
+) -> Counts:
     """Make all passes over a volume.
 
     Parameters
@@ -113,6 +122,8 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
         Role -> sections that are scored.
     evaluation : EvaluationConfig
         Which scores and baselines.
+    rules : sequence of GreyRule
+        What grey values alone are scored by.
     """
     is_binary = volume.num_classes == 2
     counted = {
@@ -121,32 +132,39 @@ def count(volume: ScoredVolume, roles: Roles, evaluation: EvaluationConfig) -> C
     }
     pixels = {role: of_voxels for role, (of_voxels, _) in counted.items()}
     objects = {role: of_objects for role, (_, of_objects) in counted.items()}
-    baseline = None
-    if evaluation.baselines and is_binary and roles:
-        baseline = GreyBaseline.of(pixels)
+    bright = rules[0].is_bright if rules else None
     curves: dict[Role, Curves] = {role: {} for role in roles}
     left_out: set[int] = set()
     if is_binary and evaluation.isbi_scores:
         for role, numbers in roles.items():
             scores, unscored = score_sections(
-                volume, numbers, baseline, with_warping=evaluation.warping_error
+                volume, numbers, bright, with_warping=evaluation.warping_error
             )
             curves[role] = {name: of_name.curves() for name, of_name in scores.items()}
             left_out |= set(unscored)
+    by_rule = {
+        role: count_rules(volume, numbers, rules) if rules else []
+        for role, numbers in roles.items()
+    }
     for role, by_name in objects.items():
-        if baseline is not None and by_name:
-            cut = count_watershed(volume, roles[role], baseline)
-            by_name |= {WATERSHED: cut} if cut else {}
+        if volume.has_ids and not volume.has_instances:
+            found = count_components(volume, roles[role])
+            by_name |= {OURS: found} if found else {}
+        if by_name:
+            by_name |= {
+                one.rule.name: one.objects for one in by_rule[role] if one.objects
+            }
     return Counts(
         roles=roles,
         pixels=pixels,
         objects=objects,
         curves=curves,
         left_out=sorted(left_out),
-        baseline=baseline,
+        rules=by_rule,
         has_constant=evaluation.baselines,
         threshold=volume.records.segmentation.threshold if is_binary else None,
         border_vox=volume.border_vox,
+        has_ids=volume.has_instances,
     )
 
 
@@ -161,7 +179,7 @@ def voxel_tables(counts: Counts) -> Iterator[Table]:
         if pixels.numbers:
             confusion = pixels.confusion(counts.threshold)
             rows += class_rows(OURS, confusion, counts.threshold)
-            rows += _overlap_of_baselines(counts, pixels)
+            rows += _overlap_of_baselines(counts, role)
         yield Table(role=role, sections=tuple(pixels.numbers), rows=tuple(rows))
 
 
@@ -182,6 +200,7 @@ def object_tables(counts: Counts) -> Iterator[ObjectTable]:
                 rows=tuple(rows),
                 sizes={name: of_name.sizes() for name, of_name in by_name.items()},
                 field_border_vox=counts.border_vox,
+                truth_is="ids" if counts.has_ids else "components",
             )
 
 
@@ -237,11 +256,11 @@ def _align(row: Row, numbers: list[int], left_out: list[int]) -> Row:
     return row.model_copy(update={"per_section": aligned})
 
 
-def _overlap_of_baselines(counts: Counts, pixels: PixelCounts) -> Iterator[Row]:
-    baseline = counts.baseline
-    if baseline is not None:
-        levels = np.arange(pixels.num_grey_levels)
-        mask = grey_mask(levels, baseline.level, bright=baseline.bright)
-        yield from class_rows(OTSU, pixels.confusion_of_grey(mask), None)
+def _overlap_of_baselines(counts: Counts, role: Role) -> Iterator[Row]:
+    pixels = counts.pixels[role]
+    for one in counts.rules[role]:
+        if not one.rule.is_cut:
+            confusion = np.stack([one.confusions[z] for z in pixels.numbers])
+            yield from class_rows(one.rule.name, confusion, None)
     if counts.has_constant:
         yield from class_rows(CONSTANT, pixels.confusion_of_constant(), None)

@@ -1,7 +1,7 @@
 """How often each value occurs inside and outside cells.
 
 One small table answers every question on masks: the confusion matrix at any threshold,
-calibration, and Otsu's threshold. Tables of boxes add up, with ``+``.
+and calibration. Tables of boxes add up, with ``+``.
 """
 
 from __future__ import annotations
@@ -114,28 +114,3 @@ def calibrate(counts: Counts, num_bins: int = 16) -> Calibration:
     gaps = np.where(num_voxels > 0, np.abs(probability - share), 0.0)
     error = share_of(np.array((gaps * whole).sum()), np.array(whole.sum()))
     return Calibration(probability, share, num_voxels, float(error))
-
-
-def otsu_level(histogram: Counts) -> int:
-    """Choose the level that parts a histogram best: foreground is above it.
-
-    Maximises the variance between the two classes; the lowest level wins a draw.
-    A histogram of one level is not parted: all of it is above -1.
-
-    Notes
-    -----
-    Source: Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62, eq. (18).
-
-    Examples
-    --------
-    >>> otsu_level(np.array([5, 5, 0, 5, 5]))
-    1
-    """
-    levels = np.arange(histogram.size, dtype=np.float64)
-    below = np.cumsum(histogram, dtype=np.float64)[:-1]
-    above = float(histogram.sum()) - below
-    mass = np.cumsum(histogram * levels)
-    low = share_of(mass[:-1], below, undefined=0.0)
-    high = share_of(mass[-1] - mass[:-1], above, undefined=0.0)
-    between = below * above * (high - low) ** 2
-    return int(between.argmax()) if between.size and between.max() > 0 else -1

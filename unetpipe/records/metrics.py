@@ -69,8 +69,8 @@ class Line(Published, Generic[S]):
     """One score of one predictor, ``S`` at a threshold."""
 
     predictor: str
-    """``unet``, or the baseline: ``constant``, ``grey value``, ``Otsu``,
-    ``Otsu + watershed``."""
+    """``unet``, or the baseline: ``constant``, ``grey value``, ``Otsu``, ``local
+    threshold``, and both with `` + watershed``."""
     metric: str
     """A key of ``definitions``."""
     definition: str
@@ -145,11 +145,30 @@ class Sizes(Published):
     """How many predicted objects."""
 
 
+class Baseline(Published):
+    """How grey values alone were made into cells, as validation sections chose it."""
+
+    predictor: str
+    """Its name in the tables."""
+    is_bright: bool
+    """Whether cells are brighter than the rest."""
+    sigma_vox: float
+    """Of the Gaussian that smooths before."""
+    block_vox: Whole | None
+    """Side of the surroundings whose mean is the threshold; null of Otsu's."""
+    offset: float | None
+    """How far beyond it cells lie, in standard deviations; null of Otsu's."""
+    num_sections: Whole
+    """Validation sections that chose it; 0: none were there, these are defaults."""
+
+
 class ObjectTable(Table):
     """Scores of objects in one role."""
 
     sizes: dict[str, Sizes]
     """Of each predictor."""
+    truth_is: Literal["ids", "components"] = "ids"
+    """What true objects are: annotated ids, or connected components of a mask."""
     field_border_vox: Whole
     """Cell Tracking Challenge: voxels at the edge that do not count."""
 
@@ -245,6 +264,8 @@ class Metrics(Record):
     warnings: tuple[str, ...] = ()
     """What looks like a mistake: worse than a baseline, far more or fewer objects than
     are annotated, a class that is never predicted."""
+    baselines: tuple[Baseline, ...] = ()
+    """What needs no network; not with more than two classes."""
     left_out: Sections
     """Sections with unlabelled voxels: without scores over thresholds."""
     tables: tuple[Table, ...]

@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
+from unetpipe.evaluation.known_sections import ChosenRules, LearntRow, chosen_rules
 from unetpipe.evaluation.oddities import find_oddities
 from unetpipe.evaluation.passes import measure_seams, project_memory
 from unetpipe.evaluation.score_rows import definitions_of
@@ -43,6 +44,7 @@ def evaluate_prediction(
     inputs: EvaluationInputs,
     rows: list[ScoredRow],
     evaluation: EvaluationConfig,
+    learnt: Sequence[LearntRow] = (),
     picture: Path,
     sections: Path,
     record: Path,
@@ -62,6 +64,9 @@ def evaluate_prediction(
         Of this volume.
     evaluation : EvaluationConfig
         Which scores and baselines.
+    learnt : sequence of LearntRow
+        What the network learnt from and was chosen by, which choose the baselines too;
+        without any, the validation rows of this volume do.
     picture : Path
         Where to write the seam report's picture, ``seams.svg``.
     sections : Path
@@ -81,7 +86,10 @@ def evaluate_prediction(
         volume, isbi_scores=evaluation.isbi_scores, baselines=evaluation.baselines
     )
     log.info("at most %d MB of memory", projected >> 20)
-    counts = count(volume, volume.roles(rows), evaluation)
+    rules = (
+        chosen_rules(volume, rows, learnt) if evaluation.baselines else ChosenRules()
+    )
+    counts = count(volume, volume.roles(rows), evaluation, rules.rules)
     tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
     seams = measure_seams(volume)
     write_bytes_atomic(picture, standalone(plot_seams(seams)))
@@ -98,6 +106,7 @@ def evaluate_prediction(
         definitions=_defined((*tables, *objects)),
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
         warnings=find_oddities(tables, objects),
+        baselines=rules.describe(),
         left_out=tuple(counts.left_out),
         tables=tables,
         objects=objects,

@@ -16,6 +16,7 @@ rule evaluate_prediction:
         segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,
+        learnt=by_name(RUNS.training_records, "ingest"),
     output:
         record=PATHS.metrics,
         picture=report(
@@ -37,6 +38,7 @@ rule evaluate_prediction:
         runtime=grows(240),
     params:
         rows=by_name(RUNS.scored_rows),
+        learnt=by_name(RUNS.rows_to_train),
         evaluation=RUNS.section("evaluation"),
         code=fingerprint("unetpipe.stages.evaluate_prediction"),
     message:

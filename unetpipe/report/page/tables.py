@@ -24,6 +24,7 @@ def show_tables(metrics: Metrics | None) -> list[Shown]:
     if metrics is None:
         return []
     objects = {table.role: table.rows for table in metrics.objects}
+    components = {t.role for t in metrics.objects if t.truth_is == "components"}
     return [
         {
             "role": table.role,
@@ -32,6 +33,9 @@ def show_tables(metrics: Metrics | None) -> list[Shown]:
             "groups": group_by_metric(table.rows),
             "classes": group_by_class(table.rows),
             "objects": group_by_metric(objects.get(table.role, ())),
+            "objects_are": "Objects: components of the annotated mask"
+            if table.role in components
+            else "Objects",
             "flattering": flattering_scores(table.rows),
         }
         for table in metrics.by_role

@@ -42,6 +42,9 @@ PLAIN_NAMES = {
 PREDICTORS = {
     "unet": "U-Net",
     "grey value": "grey values alone",
+    "Otsu": "smoothed Otsu",
+    "Otsu + watershed": "smoothed Otsu, watershed",
+    "local threshold + watershed": "local threshold, watershed",
     "constant": "constant map",
     "untrained": "untrained U-Net",
 }

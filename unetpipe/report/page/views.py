@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from unetpipe.records.metrics import OURS, TEST, Seams
+from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import ChannelStatistics, IngestedVolume, OriginalFile
 from unetpipe.report.page.charts import (
@@ -30,13 +30,14 @@ from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
     PLAIN_NAMES,
+    PREDICTORS,
     format_range,
     format_score,
     format_sections,
     format_shape,
     format_threshold,
 )
-from unetpipe.runtime.text import describe_quantity, describe_seconds, in_words
+from unetpipe.runtime.text import count, describe_quantity, describe_seconds, in_words
 
 Shown = dict[str, Any]
 Sizes = list[list[int]]  # of true and of found objects
@@ -250,6 +251,18 @@ def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
     yield "Foreground", f"{in_words(made.num_foreground_voxels)} voxels"
     threshold = format_threshold(made.threshold)
     yield "Threshold", f"{threshold} ({made.threshold_source})"
+    for one in result.metrics.baselines if result.metrics else ():
+        yield PREDICTORS.get(one.predictor, one.predictor), _told_of_baseline(one)
+
+
+def _told_of_baseline(one: Baseline) -> str:
+    """Return how a baseline was made, and what chose it."""
+    told = f"cells are {'bright' if one.is_bright else 'dark'}"
+    told += f", smoothed by {one.sigma_vox:g} voxels"
+    if one.block_vox:
+        told += f", against the mean of {one.block_vox} voxels around"
+    chose = f"chosen on {count(one.num_sections, 'validation section')}"
+    return f"{told} ({chose if one.num_sections else 'defaults: nothing chose them'})"
 
 
 def _facts_of_prediction(result: Result) -> Iterator[tuple[str, str]]:

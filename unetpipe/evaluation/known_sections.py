@@ -1,0 +1,128 @@
+"""The annotated sections that choose what a network has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from unetpipe.evaluation.baselines import (
+    LOCAL,
+    GreyRule,
+    GreySection,
+    choose_rules,
+)
+from unetpipe.evaluation.scored_volume import ScoredRow, ScoredVolume
+from unetpipe.records.metrics import Baseline, Role
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.segmentation.components import label_components
+from unetpipe.storage.volumes import open_volume
+
+MOST_SECTIONS = 4  # of a role, from all over
+SIDE = 768  # voxels of their middle
+
+
+class LearntRow(TypedDict):
+    """A row of the sheet that a network learnt from, as the workflow tells it."""
+
+    ingest: str
+    role: str
+    sections: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRules:
+    """What grey values alone are scored by, and how many sections chose it."""
+
+    rules: tuple[GreyRule, ...] = ()
+    num_sections: int = 0
+
+    def describe(self) -> tuple[Baseline, ...]:
+        """Return the rules as they go into ``metrics.json``."""
+        return tuple(
+            Baseline(
+                predictor=rule.name,
+                is_bright=rule.is_bright,
+                sigma_vox=rule.sigma_vox,
+                block_vox=rule.block_vox if rule.kind == LOCAL else None,
+                offset=rule.offset if rule.kind == LOCAL else None,
+                num_sections=self.num_sections,
+            )
+            for rule in self.rules
+        )
+
+
+def chosen_rules(
+    volume: ScoredVolume, rows: Sequence[ScoredRow], learnt: Sequence[LearntRow]
+) -> ChosenRules:
+    """Return what grey values alone should be scored by on a volume.
+
+    Parameters
+    ----------
+    volume : ScoredVolume
+    rows : sequence of ScoredRow
+        Of this volume; its validation rows choose where ``learnt`` has none.
+    learnt : sequence of LearntRow
+        What the network learnt from and was chosen by, of any volumes.
+    """
+    if volume.num_classes > 2:
+        return ChosenRules()
+    sections = {
+        role: list(_sections_of([row for row in learnt if row["role"] == role]))
+        for role in ("train", "validate")
+    }
+    if not sections["validate"]:
+        role: Role = "validate"
+        numbers = volume.roles(list(rows)).get(role, [])
+        places = [(volume.records.volume, z) for z in numbers]
+        sections["validate"] = list(_read(places))
+    recipe = volume.records.model.recipe
+    metric = recipe.validation_metric if recipe else None
+    rules = choose_rules(
+        sections["train"],
+        sections["validate"],
+        has_ids=volume.has_ids,
+        by_objects=volume.has_ids and metric in ("f1", "seg"),
+    )
+    return ChosenRules(rules, len(sections["validate"]))
+
+
+def _sections_of(rows: Sequence[LearntRow]) -> Iterator[GreySection]:
+    """Read a few sections of some rows, of volumes whose labels a mask is made of."""
+    places = []
+    for row in rows:
+        volume = IngestedVolume.read(Path(row["ingest"]))
+        if volume.labels and volume.labels.label_kind != "classes":
+            numbers = row["sections"] or range(volume.shape[0])
+            places += [(volume, z) for z in numbers]
+    return _read(places)
+
+
+def _read(places: Sequence[tuple[IngestedVolume, int]]) -> Iterator[GreySection]:
+    """Yield the middle of a few of some sections, those with annotated voxels."""
+    wanted = np.linspace(0, len(places) - 1, MOST_SECTIONS).round().astype(int)
+    for place in dict.fromkeys(wanted.tolist()) if places else ():
+        volume, z = places[place]
+        labels = volume.labels
+        if labels is None:
+            continue
+        middle = tuple(_middle(length) for length in volume.shape[1:])
+        truth: Any = np.asarray(open_volume(labels.store)[(z, *middle)])
+        unknown = np.zeros(truth.shape, bool)
+        if labels.unlabelled is not None:
+            unknown = truth == labels.unlabelled
+            truth = np.where(unknown, np.zeros((), truth.dtype), truth)
+        if unknown.all():
+            continue
+        if labels.label_kind == "binary":
+            truth = label_components(truth[None] > 0, "2d")[0][0]
+        grey = np.asarray(open_volume(volume.image.store)[(0, z, *middle)])
+        yield GreySection(grey, truth, unknown)
+
+
+def _middle(length: int) -> slice:
+    start = max(0, (length - SIDE) // 2)
+    return slice(start, min(length, start + SIDE))
