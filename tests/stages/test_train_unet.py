@@ -297,9 +297,9 @@ def test_how_often_state_is_saved_is_not_part_of_the_recipe(done):
 def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch):
     """Other threads, other bits: auto means what it meant when training began."""
     training = Training(tmp_path / "unet", rows)
-    monkeypatch.setattr("unetpipe.training.session.num_processors", lambda: 1)
+    monkeypatch.setattr("unetpipe.training.session.job_processors", lambda: 1)
     training(**with_training(threads="auto"))
-    monkeypatch.setattr("unetpipe.training.session.num_processors", lambda: 2)
+    monkeypatch.setattr("unetpipe.training.session.job_processors", lambda: 2)
     training(**with_training(threads="auto", steps=9))
     assert training.record["circumstances"]["threads"] == 1
     assert torch.get_num_threads() == 1
@@ -320,7 +320,7 @@ def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch
 def test_beside_a_gpu_two_threads_draw(
     monkeypatch, device, processors, saved, expected
 ):
-    monkeypatch.setattr("unetpipe.training.session.num_processors", lambda: processors)
+    monkeypatch.setattr("unetpipe.training.session.job_processors", lambda: processors)
     state = TrainingState(1, {}, {}, threads=5, device=saved)
     found = choose_threads(
         TrainingConfig(), ALONE, None if saved is None else state, torch.device(device)

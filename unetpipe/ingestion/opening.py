@@ -1,7 +1,6 @@
 """Open one volume's originals as its rows of the sheet say, and check them."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from math import isclose
@@ -19,6 +18,7 @@ from unetpipe.ingestion.agreement import (
 from unetpipe.ingestion.palette import Palette
 from unetpipe.records.volume import Manifest, OriginalFile
 from unetpipe.runtime.files import hash_file
+from unetpipe.runtime.machine import num_processors
 from unetpipe.runtime.problems import Problems
 
 MAX_READ_THREADS = 4
@@ -152,4 +152,4 @@ def _sum_folder(folder: Path, name: str) -> OriginalFile:
 
 
 def _num_threads() -> int:
-    return min(MAX_READ_THREADS, len(os.sched_getaffinity(0)))
+    return min(MAX_READ_THREADS, num_processors())

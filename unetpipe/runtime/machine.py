@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from unetpipe.errors import ResourceError
@@ -24,6 +24,9 @@ NVIDIA_DRIVERS = (
 )
 
 
+CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+OMP, GIVEN = "OMP_NUM_THREADS", "UNETPIPE_PROCESSORS"
+MORE_THAN_ANY = 1 << 20
 NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -48,13 +51,64 @@ def num_gpus() -> int:
 
 
 def num_processors() -> int:
-    """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """Return how many processors this process may use.
+
+    Those that it may run on, within the quota of its container, and within what a run
+    was given (``limit_processors``) or the user's ``OMP_NUM_THREADS`` allows.
+    """
+    given = os.environ.get(GIVEN) or os.environ.get(OMP, "")
+    bounds = [len(os.sched_getaffinity(0)), *_quotas()]
+    if given.isdecimal():
+        bounds.append(int(given))
+    return max(1, min(bounds))
+
+
+def limit_processors(given: int | None) -> None:
+    """Let this process, and all that it starts, use no more processors than these.
+
+    Parameters
+    ----------
+    given : int or None
+        None, or more than any machine has: jobs run elsewhere, and are given theirs.
+    """
+    if given is not None and given < MORE_THAN_ANY:
+        os.environ[GIVEN] = str(max(1, min(given, num_processors())))
+
+
+def _quotas() -> Iterator[int]:
+    """Yield the processors that each control group around this process may use."""
+    try:
+        lines = CGROUP.read_text().splitlines()
+    except OSError:  # another system
+        return
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    inside = PurePosixPath(own.lstrip("/"))
+    for group in dict.fromkeys((inside, *inside.parents, PurePosixPath())):
+        with suppress(OSError, ValueError):
+            quota, period = (CGROUPS / group / "cpu.max").read_text().split()
+            yield max(1, int(quota) // int(period))  # "max" is no number
+    with suppress(OSError, ValueError):  # the first version of control groups
+        quota, period = (
+            (CGROUPS / "cpu" / f"cpu.cfs_{name}_us").read_text()
+            for name in ("quota", "period")
+        )
+        if int(quota) > 0:
+            yield max(1, int(quota) // int(period))
+
+
+def job_processors() -> int:
+    """Return how many threads a job's own computation may have.
+
+    An engine tells each job its share in ``OMP_NUM_THREADS``; what a run was given
+    bounds it.
+    """
+    share = os.environ.get(OMP, "")
+    return min(num_processors(), int(share) if share.isdecimal() else num_processors())
 
 
 def choose_threads(wanted: int | Literal["auto"]) -> int:
-    """Return a number of threads: the wanted one, or all processors for ``auto``."""
-    return num_processors() if wanted == "auto" else wanted
+    """Return a number of threads: the wanted one, or the job's share for ``auto``."""
+    return max(1, job_processors()) if wanted == "auto" else wanted
 
 
 def job_threads(wanted: int | Literal["auto"], device: str) -> int:

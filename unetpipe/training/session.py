@@ -19,7 +19,7 @@ from unetpipe.network.devices import (
 from unetpipe.network.unet import UNet
 from unetpipe.network.weights import pack_weights, unpack_weights
 from unetpipe.runtime.locks import claim
-from unetpipe.runtime.machine import num_processors
+from unetpipe.runtime.machine import job_processors
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.checkpoints import Best, Checkpoints, TrainingState
@@ -170,7 +170,7 @@ def choose_threads(
     """Return the threads of each process; a resumed training keeps those it had."""
     if training.threads != "auto":
         return training.threads
-    share = max(1, num_processors() // team.local_size)
+    share = max(1, job_processors() // team.local_size)
     if device.type == "cuda":
         # Processors only draw patches, in small steps that many threads slow down.
         return min(THREADS_BESIDE_GPU, share)

@@ -21,6 +21,7 @@ from unetpipe.errors import UnetpipeError
 from unetpipe.report.page.templates import templates_version
 from unetpipe.runtime.command import check_once, own_command
 from unetpipe.runtime.fingerprints import code_fingerprint, script_fingerprint
+from unetpipe.runtime.machine import limit_processors
 
 
 def checked_run():
@@ -38,6 +39,9 @@ def checked_run():
         sys.exit(1)
 
 
+if workflow.is_main_process:
+    # On a cluster each job has its own.
+    limit_processors(getattr(workflow.global_resources["_cores"], "value", None))
 RUN = checked_run()
 if workflow.is_main_process:  # jobs would say it again
     for line in RUN.left_out.values():
