@@ -27,7 +27,7 @@ KILLS ?= 10
 # The rest of README's table, which `make check` and `make slow` run too.
 MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
   tests/stages/test_prediction.py tests/stages/test_train_unet.py \
-  tests/stages/test_ingest_parts.py \
+  tests/stages/test_ingest_part.py \
   tests/training/test_loop.py tests/workflow/test_chain.py
 # One worker a processor; the tests of a file share what they have built.
 # What they have compiled stays, here too where that is switched off.

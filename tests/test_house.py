@@ -8,6 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "unetpipe"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES = 60
 MOST_ARGUMENTS = 8
 # What reads or writes JSON outside `records/` and `runtime/`, and why it is no record.
@@ -16,6 +17,20 @@ NO_RECORDS = {
     "segmentation/block_files.py": "the index inside a scratch file",
     "report/page/views.py": "values to be shown as YAML",
     "survey/contents.py": "metadata of other programs' stores",
+}
+# Tests of what several modules do together; all others are named by their module.
+TOPICS = {
+    "config": {"shipped_sheets"},
+    "images": {"foreign", "hostile", "tiff_sets"},
+    "metrics": {"accumulation", "golden", "sections", "speed"},
+    "network": {"exact_tiling"},
+    "records": {"records", "version_0_1"},
+    "stages": {
+        *("pages_in_browser", "prediction", "pyramids", "report_ensemble"),
+        *("report_size", "segmentation", "skipping", "training_team", "volumetric"),
+    },
+    "survey": {"layouts"},
+    "training": {"averaging_weights", "memory"},
 }
 RAW = {"read_record", "write_record"}
 DUMPS = {"to_json", "model_dump"}
@@ -102,26 +117,35 @@ def called(call: ast.Call) -> str:
     return function.id if isinstance(function, ast.Name) else ""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_function_fits_a_screen(path: Path) -> None:
-    assert too_long(path) == []
+def test_a_function_fits_a_screen() -> None:
+    assert [line for path in MODULES for line in too_long(path)] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_public_function_takes_few_arguments(path: Path) -> None:
-    assert too_many_arguments(path) == []
+def test_a_public_function_takes_few_arguments() -> None:
+    assert [line for path in MODULES for line in too_many_arguments(path)] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_records_are_read_and_written_as_types(path: Path) -> None:
-    place = path.relative_to(PACKAGE)
-    if place.parts[0] in ("records", "runtime") or place.as_posix() in NO_RECORDS:
-        return
-    assert raw_records(path) == []
+def test_records_are_read_and_written_as_types() -> None:
+    found = {}
+    for path in MODULES:
+        place = path.relative_to(PACKAGE)
+        if place.parts[0] not in ("records", "runtime"):
+            found[place.as_posix()] = raw_records(path)
+    assert {name for name, lines in found.items() if lines} <= set(NO_RECORDS), found
 
 
 def test_what_is_no_record_still_is_none() -> None:
     assert all(raw_records(PACKAGE / name) for name in NO_RECORDS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_tests_are_named_by_a_module_of_their_room_or_by_a_known_topic(
+    room: str,
+) -> None:
+    tests = (Path(__file__).parent / room).glob("test_*.py")
+    subjects = {path.stem.removeprefix("test_") for path in tests}
+    modules = {path.stem for path in (PACKAGE / room).rglob("*.py")}
+    assert subjects - modules == TOPICS.get(room, set())
 
 
 def test_the_checks_can_fail(tmp_path: Path) -> None:

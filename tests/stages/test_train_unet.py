@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.stages.annotated import draw_instances, ingest, weigh
+from tests.variants import mostly_slow
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
@@ -248,15 +249,20 @@ def test_more_steps_go_on_instead_of_beginning_anew(tmp_path, rows):
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [
-        (
-            {"network": NETWORK.model_copy(update={"base_channels": 4})},
-            "base_channels: 3",
-        ),
-        (with_training(learning_rate=0.5), "learning_rate: 0.001 -> 0.5"),
-        ({"augmentation": AugmentationConfig(flip=False)}, "augmentation.flip: True"),
-        ({"weight_map": WeightMapConfig(class_balance=False)}, "class_weights"),
-    ],
+    mostly_slow(
+        [
+            (
+                {"network": NETWORK.model_copy(update={"base_channels": 4})},
+                "base_channels: 3",
+            ),
+            (with_training(learning_rate=0.5), "learning_rate: 0.001 -> 0.5"),
+            (
+                {"augmentation": AugmentationConfig(flip=False)},
+                "augmentation.flip: True",
+            ),
+            ({"weight_map": WeightMapConfig(class_balance=False)}, "class_weights"),
+        ]
+    ),
     ids=["network", "training", "augmentation", "class balance"],
 )
 def test_another_recipe_begins_anew_and_the_log_says_why(done, change, says, caplog):
