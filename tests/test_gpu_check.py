@@ -31,6 +31,7 @@ def check(tmp_path, capsys):
 OTHER_PROCESSES = {"other_process", "together"}
 
 
+@pytest.mark.slow
 def test_every_section_runs_and_passes_on_a_processor(check):
     names = [name for name in SECTIONS if name not in OTHER_PROCESSES]
     status, failed, lines = check(*names)

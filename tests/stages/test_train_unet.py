@@ -1,6 +1,8 @@
 """Rows in; weights, description, history and record out; errors before training."""
 
 import logging
+import shutil
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -99,22 +101,29 @@ def rows_of(path, *, train=None, validate=(3,), **weighing):
     return rows
 
 
-@pytest.fixture
-def rows(tmp_path):
-    return rows_of(ingest(tmp_path / "volumes" / "cells", draw_instances()))
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A volume and its weight map, which no test changes."""
+    folder = tmp_path_factory.mktemp("volumes")
+    return rows_of(ingest(folder / "cells", draw_instances()))
 
 
 @pytest.fixture
-def done(tmp_path, rows):
-    return Training(tmp_path / "unet", rows)()
+def rows(stored):
+    return deepcopy(stored)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(tmp_path_factory, stored):
     """A finished training for tests that only look at it."""
-    folder = tmp_path_factory.mktemp("kept")
-    rows = rows_of(ingest(folder / "volumes" / "cells", draw_instances()))
-    return Training(folder / "unet", rows)()
+    return Training(tmp_path_factory.mktemp("kept") / "unet", stored)()
+
+
+@pytest.fixture
+def done(tmp_path, kept, rows):
+    """A finished training for tests that go on with it."""
+    shutil.copytree(kept.folder, tmp_path / "unet")
+    return Training(tmp_path / "unet", rows)
 
 
 def with_training(**values):
@@ -238,10 +247,9 @@ def test_damaged_weights_are_written_again_from_the_state(done):
     assert done.record["resumed_at"] == [8]
 
 
-def test_more_steps_go_on_instead_of_beginning_anew(tmp_path, rows):
+def test_more_steps_go_on_instead_of_beginning_anew(tmp_path, rows, done):
     whole = Training(tmp_path / "whole", rows)(**with_training(steps=12))
-    parts = Training(tmp_path / "parts", rows)()
-    parts(**with_training(steps=12))
+    parts = done(**with_training(steps=12))
     assert parts.record["resumed_at"] == [8]
     assert [r.loss for r in parts.history] == [r.loss for r in whole.history]
     assert parts.model["weights_sha256"] == whole.model["weights_sha256"]
@@ -334,6 +342,7 @@ def test_beside_a_gpu_two_threads_draw(
     assert found == expected
 
 
+@pytest.mark.slow
 def test_large_volumes_are_read_patch_by_patch_and_give_the_same(
     tmp_path, rows, kept, monkeypatch
 ):
@@ -344,15 +353,17 @@ def test_large_volumes_are_read_patch_by_patch_and_give_the_same(
 
 @pytest.mark.parametrize(
     ("every", "scored", "said"),
-    [
-        ("auto", [50, 60], "are scored 2 times; the weights that score best"),
-        (20, [20, 40, 60], "are scored 3 times; the weights that score best"),
-        (
-            500,
-            [60],
-            "once, after the last step, whose weights are the result: training.",
-        ),
-    ],
+    mostly_slow(
+        [
+            ("auto", [50, 60], "are scored 2 times; the weights that score best"),
+            (20, [20, 40, 60], "are scored 3 times; the weights that score best"),
+            (
+                500,
+                [60],
+                "once, after the last step, whose weights are the result: training.",
+            ),
+        ]
+    ),
 )
 def test_a_short_training_is_scored_and_the_log_says_how_often(
     tmp_path, rows, caplog, every, scored, said

@@ -12,6 +12,7 @@ import pytest
 from tests.records.whole import whole
 from tests.small_stores import store_voxels
 from tests.stages.annotated import draw_instances, ingest, weigh
+from tests.variants import mostly_slow
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.files import read_record
@@ -87,7 +88,7 @@ def results(record):
     return values, stores
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("ndim", mostly_slow([3, 2]))
 @pytest.mark.parametrize("kind", CASES)
 def test_the_bits_do_not_depend_on_the_blocks(tmp_path, monkeypatch, kind, ndim):
     labels, unlabelled, settings = CASES[kind]
@@ -190,6 +191,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_whatever_the_section(tmp_path):
     """A section of 4096 x 4096 would take a GB at once."""
     for name, side in (("small", 512), ("few", 2048), ("many", 4096)):

@@ -4,6 +4,7 @@ from math import prod
 
 import pytest
 
+from tests.variants import mostly_slow
 from unetpipe.errors import GeometryError
 from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.boxes import grid_shape
@@ -112,7 +113,7 @@ WIDE = UNetSpec(base_channels=256, depth=1)
         ((1, 4096, 4096), WIDE),
     ],
 )
-@pytest.mark.parametrize("batch_tiles", [1, 3])
+@pytest.mark.parametrize("batch_tiles", mostly_slow([3, 1]))
 def test_a_gpu_gets_no_feature_map_that_32_bits_cannot_count(shape, spec, batch_tiles):
     ranked = rank_tiles(
         shape, spec, precision="bf16", device="cuda", batch_tiles=batch_tiles

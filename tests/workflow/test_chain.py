@@ -83,6 +83,7 @@ def test_running_again_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake().stderr
 
 
+@pytest.mark.slow
 def test_a_comment_a_docstring_or_a_log_message_reruns_nothing(finished):
     edits = [
         ("unetpipe/network/predictor.py", '"""Tiles in,', '"""Some tiles in,'),
@@ -119,12 +120,13 @@ def test_moving_a_module_reruns_nothing(finished):
         aside.rename(package)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         pytest.param("\t3\ttest\t", "\t3\tpredict\t", id="role"),
-        pytest.param("\t0-1\ttrain\t", "\t0\ttrain\t", id="sections", marks=SLOW),
-        pytest.param("\t3\ttest\t\t", "\t3\ttest\t1\t", id="fold", marks=SLOW),
+        pytest.param("\t0-1\ttrain\t", "\t0\ttrain\t", id="sections"),
+        pytest.param("\t3\ttest\t\t", "\t3\ttest\t1\t", id="fold"),
     ],
 )
 def test_what_a_section_is_used_for_stores_no_volume_anew(finished, old, new):
@@ -210,6 +212,7 @@ def test_changing_one_setting_reruns_exactly_what_depends_on_it(finished):
         (finished.folder / "config/tiny.yaml").write_text(before)
 
 
+@pytest.mark.slow
 def test_all_problems_of_a_configuration_come_at_once_without_a_traceback(fresh):
     text = (fresh.folder / "config/tiny.yaml").read_text()
     (fresh.folder / "config/tiny.yaml").write_text(
