@@ -15,6 +15,7 @@ MOST_ARGUMENTS = 8
 NO_RECORDS = {
     "images/hdf5.py": "tags in files of other programs",
     "segmentation/block_files.py": "the index inside a scratch file",
+    "images/tensor_source.py": "metadata of other programs' stores",
     "report/page/views.py": "values to be shown as YAML",
     "survey/contents.py": "metadata of other programs' stores",
 }
@@ -27,7 +28,14 @@ TOPICS = {
     "records": {"records", "version_0_1"},
     "stages": {
         *("pages_in_browser", "prediction", "pyramids", "report_ensemble"),
-        *("report_size", "segmentation", "skipping", "training_team", "volumetric"),
+        *(
+            "report_size",
+            "scale",
+            "segmentation",
+            "skipping",
+            "training_team",
+            "volumetric",
+        ),
     },
     "survey": {"layouts"},
     "training": {"averaging_weights", "memory"},

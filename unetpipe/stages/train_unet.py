@@ -118,12 +118,14 @@ def _write(
             seconds_writing=time.monotonic() - began,
         ),
     )
-    if parent := recipe.parent:
-        descent = Descent(
-            folder=str(parent.folder),
-            weights_sha256=parent.model.weights_sha256,
-            step=parent.model.step,
-        )
-        record = record.model_copy(update={"parent": descent})
-    record.write(files.record)
+    record.model_copy(update=_descent(recipe)).write(files.record)
     keep_network(files.record.parent)
+
+
+def _descent(recipe: TrainingRecipe) -> dict[str, Descent]:
+    """Return what a record says of the network that training began from, if any."""
+    if not (parent := recipe.parent):
+        return {}
+    weights, step = parent.model.weights_sha256, parent.model.step
+    descent = Descent(folder=str(parent.folder), weights_sha256=weights, step=step)
+    return {"parent": descent}
