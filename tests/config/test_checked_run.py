@@ -195,3 +195,9 @@ def test_originals_of_stored_volumes_need_not_be_there(tmp_path: Path) -> None:
     record.unlink()
     with pytest.raises(ConfigError, match="there is no file or folder"):
         place(tmp_path, given)
+
+
+def test_a_setting_of_the_command_line_without_a_space_is_told(tmp_path: Path) -> None:
+    """``--config 'training={steps:9}'``, as people type it."""
+    said = problems(values(tmp_path, training={"steps:9": None}))
+    assert "YAML wants a space after the colon: steps: 9" in said

@@ -96,6 +96,9 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return what to do about a key that nobody knows."""
     known = list(known)
     close = get_close_matches(key, known, n=1)
+    if ":" in key:
+        name, _, value = key.partition(":")
+        return f"YAML wants a space after the colon: {name}: {value}"
     return "unknown key; " + (
         f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
     )
