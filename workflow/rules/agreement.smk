@@ -16,7 +16,8 @@ TOLD = set()
 
 def name_of(rule):
     """Return a rule's own name, whatever a module calls it."""
-    return str(rule.log[0]).removeprefix(f"{PATHS.logs}/").split("/")[0].split(".")[0]
+    below = Path(str(rule.log[0])).relative_to(PATHS.logs)
+    return below.parts[0].removesuffix(".log")
 
 
 def is_ours(rule):

@@ -82,6 +82,11 @@ def fingerprint(stage, *modules):
     return f"{code_fingerprint(stage, *modules)}-{script_fingerprint(script)}"
 
 
+def originals_of(wildcards, input):
+    """Return sizes and dates of originals, which records tell (see agreement.smk)."""
+    return RUNS.local_originals(wildcards.volume)
+
+
 def one_of(names):
     """Return a regular expression for these names; none of them: it matches nothing."""
     return "|".join(map(re.escape, names)) or "(?!)"

@@ -5,11 +5,6 @@ OUT  resources/<name>/manifest.json, results/<name>/volumes/<volume>/ingest.json
 """
 
 
-def originals_of(wildcards, input):
-    """Return sizes and dates of originals, which records tell (see agreement.smk)."""
-    return RUNS.local_originals(wildcards.volume)
-
-
 rule download_dataset:
     """Fetch the originals, check them, unpack them safely."""
     output:
