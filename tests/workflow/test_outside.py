@@ -208,6 +208,9 @@ def test_a_notebook_predicts_scores_and_weighs_as_the_document_shows(
     assert np.ptp(stored) > 10, "a constant would agree with anything"
     difference = np.abs(stored.astype(int) - made["probability"].astype(int))
     assert difference.max() <= 1, "other tiles round otherwise, at most"
+    exec(compile(shown("from unetpipe import open_image"), "notebook", "exec"), made)
+    difference = made["seen"].astype(int) - stored[0, 0, :64, :64]
+    assert np.abs(difference).max() <= 1, "lazily, too"
     model = read_record(Path("results/tiny/unet/model.json"))
     assert made["network"].threshold == model["thresholds"]["segmentation"]
     assert made["found"].shape == made["objects"].shape == made["labels"].shape
