@@ -75,6 +75,26 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
 
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [
+        ({"compression": "zlib", "rowsperstrip": 48}, True),
+        ({"compression": "zlib", "rowsperstrip": 8}, False),
+        ({"compression": "zlib", "tile": (16, 16)}, False),
+        ({"rowsperstrip": 48}, False),
+    ],
+)
+def test_files_that_are_decoded_as_wholes_are_told_with_what_helps(
+    tmp_path, monkeypatch, options, is_told
+):
+    monkeypatch.setattr("unetpipe.report.run_plan.LARGE_PIECE", 48 * 80)
+    image = np.zeros((5, 48, 80), np.uint8)
+    tifffile.imwrite(tmp_path / "vol.tif", image, photometric="minisblack", **options)
+    found = run(tmp_path, source=str(tmp_path))["warnings"]
+    assert len(found) == is_told
+    assert all("pieces of 48 x 80" in text and "tiffcp -t" in text for text in found)
+
+
 def planned_at_scales(folder: Path, sizes: dict[str, str], **network) -> list[str]:
     """Plan a network that learns from volume a and meets all; return the warnings."""
     rows = {}

@@ -19,7 +19,7 @@ import numpy as np
 from unetpipe.config import Config, NetworkConfig, TrainingConfig
 from unetpipe.config.sheet import Row
 from unetpipe.errors import UnetpipeError
-from unetpipe.images import Reading, open_image
+from unetpipe.images import ImageReader, Reading, open_image
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
@@ -52,6 +52,7 @@ HEADER = (
     *("read", "write", "memory", "disk", "time", "rate from"),
 )
 JOBS_OF_RUN = 2  # download_dataset, report
+LARGE_PIECE = 1 << 27  # bytes that are decoded at once: as much as ingest holds anyway
 JOBS_OF_PREDICTION = 5  # beside its parts
 
 
@@ -124,12 +125,15 @@ class KnownVolumes:
         What has to be mended before the run.
     needed_bytes : float
         What is still to be stored.
+    warnings : list of str
+        What costs more than it need.
     """
 
     known: dict[str, Volume] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     needed_bytes: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
 
 def look_at_volumes(
@@ -142,7 +146,7 @@ def look_at_volumes(
         name = rows[0].volume
         record = files.results / "volumes" / name / "ingest.json"
         try:
-            volume = _look_at(config, rows[0], files, record)
+            volume = _look_at(config, rows[0], files, record, found.warnings)
         except (UnetpipeError, OSError) as error:
             found.problems.append(f"volume {name}: {error}")
             found.missing[name] = "cannot be read, see below"
@@ -190,7 +194,7 @@ def plan_run(
         trainings=tuple(trainings),
         predictions=tuple(predictions),
         num_jobs=_count_jobs(config, volumes, networks),
-        warnings=tuple(_warn_of_scales(networks, found.known, files)),
+        warnings=(*found.warnings, *_warn_of_scales(networks, found.known, files)),
         disk=Disk(needed_bytes=needed_bytes, free_bytes=files.free_bytes),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     )
@@ -228,14 +232,16 @@ def as_table(plan: RunPlan, config: Config, results: Path) -> str:
     return "\n".join(lines)
 
 
-def _look_at(config: Config, row: Row, files: RunFiles, record: Path) -> Volume | None:
+def _look_at(
+    config: Config, row: Row, files: RunFiles, record: Path, warnings: list[str]
+) -> Volume | None:
     """Return what is known of a volume; None if its originals are not here yet."""
     if record.exists():
         return _from_record(IngestedVolume.read(record))
     if config.source.startswith("phantom:"):
         return Volume(row.volume, config.phantom.shape, 1, 1, "configuration")
     root = files.originals(config)
-    return _from_header(row, root) if root else None
+    return _from_header(row, root, warnings) if root else None
 
 
 def _problems_of_sections(rows: Sequence[Row], num_sections: int) -> list[str]:
@@ -390,10 +396,12 @@ def _from_record(ingest: IngestedVolume) -> Volume:
     )
 
 
-def _from_header(row: Row, root: Path) -> Volume:
+def _from_header(row: Row, root: Path, warnings: list[str]) -> Volume:
     """Return what a file's header says; its voxels are not read."""
     how = Reading(axes=row.axes, time=row.time, channels=row.channels, level=row.level)
     with open_image(row.image, root, how) as image:
+        if text := _decoded_whole(image):
+            warnings.append(f"volume {row.volume}: {text}")
         return Volume(
             row.volume,
             image.zyx,
@@ -402,6 +410,20 @@ def _from_header(row: Row, root: Path) -> Volume:
             "file header",
             row.voxel_size_nm or image.voxel_size_nm,
         )
+
+
+def _decoded_whole(image: ImageReader) -> str | None:
+    """Say of a large file that it can be decoded in large pieces alone."""
+    deep, high, wide = image.granule
+    size = deep * high * wide * image.shape[0] * image.dtype.itemsize
+    if size < LARGE_PIECE or high == 1:
+        return None
+    name = image.files[0]
+    return (
+        f"{name} is packed in pieces of {high} x {wide} voxels, each of which is "
+        f"decoded as a whole ({_bytes(size)} in each of some threads); save it in tiles, with "
+        f"`tiffcp -t -w 512 -l 512 -c zlib {name.name} tiled.tif`, or as OME-Zarr"
+    )
 
 
 def _share_done(folder: Path) -> float:
