@@ -17,6 +17,7 @@ from tests.benchmarks.timing import interleave, median_ratio
 MAY_BE_LEFT_OUT = {
     "monai": "monai is not installed",
     "controller": "no SLURM is started for toy sizes",
+    "remote": "obstore is not installed",
 }
 
 

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "training": "training",
     "weight-map": "weight_map",
     "ingest": "ingest",
+    "remote": "remote",
     "pyramid": "pyramid",
     "planning": "planning",
     "hundreds": "many_volumes",
