@@ -419,10 +419,11 @@ def _decoded_whole(image: ImageReader) -> str | None:
     if size < LARGE_PIECE or high == 1:
         return None
     name = image.files[0]
+    command = f"tiffcp -t -w 512 -l 512 -c zlib {name.name} tiled.tif"
     return (
         f"{name} is packed in pieces of {high} x {wide} voxels, each of which is "
-        f"decoded as a whole ({_bytes(size)} in each of some threads); save it in tiles, with "
-        f"`tiffcp -t -w 512 -l 512 -c zlib {name.name} tiled.tif`, or as OME-Zarr"
+        f"decoded as a whole, {_bytes(size)} in each of some threads; save it in "
+        f"tiles (`{command}`), or as OME-Zarr"
     )
 
 
