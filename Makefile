@@ -33,7 +33,12 @@ MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
 # What they have compiled stays, here too where that is switched off.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help venv demo test check slow test-export test-napari test-slurm faults bench bench-gpu gpu-check fix schema clean
+# What the tests themselves use, where it fits beside the lowest versions.
+TEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis py-ctcmetrics==1.3.3 \
+  matplotlib tensorboard
+ASKING_MODELS := $(shell grep -rl "ome_zarr_models" tests --include='test_*.py')
+
+.PHONY: help venv demo test test-lowest test-newest check slow test-export test-napari test-slurm faults bench bench-gpu gpu-check fix schema clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s  %s\n", $$1, $$2}' Makefile
@@ -82,6 +87,31 @@ test-napari: $(TOOLS) ## Open stores in napari; take a picture of its window wit
 	@$(VENV)-napari/bin/pip install --quiet --constraint constraints.txt --editable ".[viewer]"
 	$(VENV)-napari/bin/python -m pytest -W ignore tests/viewer
 
+# Of torch, the pinned build: lower ones are had as CUDA builds only. The tests that ask
+# ome-zarr-models are left out, which wants newer packages; warnings of old ones count not.
+test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml declares
+	$(PYTHON) -m venv --clear $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet uv packaging
+	$(VENV)-lowest/bin/pip install --quiet --retries 0 --timeout 10 --constraint constraints.txt \
+	  --extra-index-url $(TORCH_CPU_WHEELS) torch
+	$(VENV)-lowest/bin/python -m tests.reference.environment >$(VENV)-lowest/declared.txt
+	$(VENV)-lowest/bin/uv pip compile --quiet --python $(VENV)-lowest/bin/python \
+	  --resolution lowest-direct --output-file $(VENV)-lowest/lowest.txt \
+	  $(VENV)-lowest/declared.txt
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python \
+	  --requirement $(VENV)-lowest/lowest.txt --constraint $(VENV)-lowest/lowest.txt \
+	  $(TEST_TOOLS)
+	PYTHONPATH=. $(VENV)-lowest/bin/python -m pytest --numprocesses auto --dist loadfile \
+	  -m "$(FAST)" -W default $(addprefix --ignore=,$(ASKING_MODELS)) $(ONLY)
+
+test-newest: ## Run the fast tests with the newest versions that the registry serves
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/pip install --quiet --retries 0 --timeout 10 \
+	  --extra-index-url $(TORCH_CPU_WHEELS) "$$(grep '^torch==' constraints.txt)"
+	$(VENV)-newest/bin/pip install --quiet --editable ".[dev]"
+	$(VENV)-newest/bin/python -m pytest --numprocesses auto --dist loadfile \
+	  -m "$(FAST)" -W default $(ONLY)
+
 # bioimage.io's own library needs other versions than ours, so it has its own environment.
 test-export: $(TOOLS) ## Let bioimage.io's library and onnxruntime run exported networks
 	pip install --quiet --constraint constraints.txt --editable ".[export]"
@@ -116,7 +146,7 @@ schema: $(TOOLS) ## Write the schemas and the tables of config/README.md
 	python -m tests.reference config
 
 clean: ## Remove the virtual environment and caches, never results
-	rm -rf $(VENV) $(EXPORT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(EXPORT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache build unetpipe.egg-info
 
 # A build of torch that is named on the command line replaces another one.

@@ -65,3 +65,14 @@ def needed_by(requirements: Iterable[str]) -> set[str]:
         more = [Requirement(text) for text in requires(name) or ()]
         waiting += [(r, e) for r in more for e in ("", *one.extras)]
     return found
+
+
+def declared() -> list[str]:
+    """Return what pyproject.toml declares for runs and formats, without torch."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["formats"]
+    return [text for text in wanted if Requirement(text).name != "torch"]
+
+
+if __name__ == "__main__":
+    print(*declared(), sep="\n")  # for `make test-lowest`
