@@ -126,6 +126,16 @@ def test_an_error_map_shows_errors_alone() -> None:
     ]
 
 
+def test_pictures_in_colour_keep_their_colours() -> None:
+    colours = np.zeros((1, 3, 3), np.uint8)
+    colours[...] = 200, 10, 60
+    ids = np.array([[0, 1, 2]], np.uint32)
+    for shown in (object_picture(colours, ids), class_picture(colours, ids)):
+        assert shown[0, 0].tolist() == [200, 10, 60]
+    assert outlined(colours, np.zeros((1, 3), np.uint32)).tolist() == colours.tolist()
+    assert (colours == (200, 10, 60)).all(), "the section itself stays as it is"
+
+
 def test_background_stays_grey_among_objects_and_classes() -> None:
     grey = np.full((1, 3), 80, np.uint8)
     ids = np.array([[0, 1, 2]], np.uint32)

@@ -286,3 +286,19 @@ def test_twice_the_volume_costs_twice_the_work():
     assert two.seconds == 2 * one.seconds == 2 * one.flop / 1e12
     assert two.peak_rss_bytes == one.peak_rss_bytes
     assert forecast(80, parts=9).flop == one.flop
+
+
+def test_what_lies_there_is_not_planned_again(tmp_path, capsys):
+    before = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
+    results = tmp_path / "results"
+    done = results / before["predictions"][0]["model"]
+    volume = before["predictions"][0]["volume"]
+    (done / volume).mkdir(parents=True)
+    (done / "train.json").write_text("{}")
+    trained = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
+    assert trained["trainings"] == []
+    assert trained["num_jobs"] == before["num_jobs"] - 1
+    (done / volume / "segmentation.json").write_text("{}")
+    after = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
+    assert after["predictions"] == []
+    assert after["num_jobs"] == trained["num_jobs"] - 5 - 3

@@ -7,12 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from tests.small_stores import store_voxels
 from tests.stages.reported import (
     CIRCUMSTANCES,
     SHAPE,
@@ -29,11 +31,14 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
-from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.model import Model
+from unetpipe.records.volume import IngestedVolume, Manifest
+from unetpipe.records.weight_map import WeightMap
 from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.painting import INVENTED, MISSED
-from unetpipe.report.page.run import Result, read_result
+from unetpipe.report.page.run import Network, Result, Run, read_result
 from unetpipe.report.page.section_viewer import SectionViewer
+from unetpipe.report.page.views import show_volume
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 from unetpipe.storage.volumes import open_volume, write_shard
@@ -355,3 +360,74 @@ def test_the_neuroglancer_address_names_stores_that_the_server_reaches(run) -> N
         ("image", "zarr3://http://localhost:8080/results/it's/image.ome.zarr"),
         ("segmentation", "zarr3://http://localhost:8080/results/s.zarr/o"),
     ]
+
+
+def test_a_size_that_nobody_knows_is_no_nanometre(run, tmp_path: Path) -> None:
+    nobody = {"voxel_size_nm": [1, 1, 1], "voxel_size_from": "nobody"}
+    run["ingests"].append(ingested(tmp_path, "heart", None, **nobody))
+    measured = nobody | {"voxel_size_from": "file"}
+    run["ingests"].append(ingested(tmp_path, "lung", None, **measured))
+    text = Links(write(run)).text
+    assert re.search(r"heart \S+ . \S+ . \S+ unknown", text)
+    assert text.count("1 \N{MULTIPLICATION SIGN} 1 \N{MULTIPLICATION SIGN} 1") == 1
+
+
+def test_a_picture_in_colour_is_shown_in_colour(run) -> None:
+    result = first_result(run)
+    record = IngestedVolume.read(Path(run["ingests"][0]))
+    grey = open_volume(record.image.store)[:]
+    path = record.image.store.with_name("colours.zarr")
+    store_voxels(
+        path,
+        np.concatenate([grey, grey // 2, 0 * grey]),
+        channels=("r", "g", "b"),
+        chunk=(1, 64, 64),
+        shard=(1, 1024, 1024),
+    )
+    image = record.image.model_copy(update={"store": path})
+    volume = record.model_copy(update={"num_channels": 3, "image": image})
+    for picture in (
+        SectionViewer(volume, result).raw(0),
+        SectionViewer(volume, result).found(0)[0],
+    ):
+        red, green, blue = np.moveaxis(decode(picture["address"]).astype(int), -1, 0)
+        assert red.mean() > green.mean() > blue.mean()
+        assert blue.mean() < 20
+
+
+def test_test_sections_beside_alike_training_sections_are_told(run) -> None:
+    record = read_record(Path(run["ingests"][0]))
+    array = open_volume(Path(record["image"]["store"]), mode="r+")
+    same = array[:, :1]
+    assert "correlate with them" not in Links(write(run)).text
+    for z in range(array.shape[1]):
+        array[:, z : z + 1] = same
+    text = Links(write(run)).text
+    assert "test sections 2 of brain lie beside sections that it was trained on" in text
+    assert "correlate with them by 1.00" in text
+
+
+def test_only_voxels_that_are_not_annotated_are_told_so(run) -> None:
+    record = IngestedVolume.read(Path(run["ingests"][0]))
+    assert record.labels
+    labels = record.labels.model_copy(update={"unlabelled": 9})
+    volume = record.model_copy(update={"labels": labels})
+    counts = WeightMap.model_construct(volume=volume.volume, num_cells=(1,))
+    made = run_without_results()
+    num_voxels = int(np.prod(volume.shape))
+    for known, told in (
+        (num_voxels, ""),
+        (num_voxels - 1, "some voxels not annotated"),
+    ):
+        weights = counts.model_copy(update={"class_counts": ((known, 0),)})
+        shown = replace(
+            made, volumes={volume.volume: volume}, weight_maps=(weights,), results=()
+        )
+        assert show_volume(shown, volume.volume)["unlabelled"] == told
+
+
+def run_without_results() -> Run:
+    """Return a run without results."""
+    manifest = Manifest(source="x", kind="folder", root=".", files=())
+    network = Network("unet", Model(spec=UNetSpec(), weights_sha256="3"))
+    return Run("made-up", manifest, {}, (), network, ())

@@ -53,6 +53,7 @@ SCORES = (
     "adapted_rand_error",
     "ctc_seg",
 )
+SIZES = tuple(f"voxel_size_{axis}_nm" for axis in "zyx")
 CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
     "run": (str, "name of the run"),
     "volume": (str, "as in the sheet, or as it was there"),
@@ -71,7 +72,7 @@ CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
     "size_z": (int, "of the volume, in voxels"),
     "size_y": (int, "the same along y"),
     "size_x": (int, "the same along x"),
-    "voxel_size_z_nm": (float, "of a voxel, in nanometres"),
+    "voxel_size_z_nm": (float, "of a voxel, in nanometres; empty if nobody knows"),
     "voxel_size_y_nm": (float, "the same along y"),
     "voxel_size_x_nm": (float, "the same along x"),
     "num_objects": (int, "objects that were found"),
@@ -157,9 +158,14 @@ def catalogue_rows(
     for home in sorted(homes, key=lambda path: (path.name, path.parent.name)):
         told = {"run": run, "volume": home.name, "model": home.parent.name}
         image = results / "volumes" / home.name / "ingest.json"
+        volume = IngestedVolume.read_if_there(image)
+        is_unknown = volume is not None and volume.known_size_nm is None
         is_wanted = (home.parent.name, home.name) in wanted
         for row in _rows_of_home(home, is_wanted=is_wanted):
-            line = {**told, "image": _image_store(image), **row}
+            line = {**told, "image": volume and _present(volume.image.store), **row}
+            sizes = {key: line.get(key) for key in SIZES}
+            if is_unknown and set(sizes.values()) == {1.0}:
+                line |= dict.fromkeys(sizes)
             yield {name: line.get(name) for name in CATALOGUE_COLUMNS}
 
 
@@ -261,11 +267,6 @@ def _score_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
             warnings = "; ".join(scores.warnings) if scores else ""
             return {"warnings": warnings or None, "scores_of": role, **found}
     return {}
-
-
-def _image_store(ingest: Path) -> str | None:
-    volume = IngestedVolume.read_if_there(ingest)
-    return _present(volume.image.store) if volume else None
 
 
 def _present(path: Path) -> str | None:

@@ -181,19 +181,18 @@ def plan_run(
         if training := _plan_training(network, found.known, folder):
             trainings.append(training)
         for name in network["volumes"]:
-            if name in found.known:
+            if name in found.known and not _is_segmented(folder / name):
                 forecast = _forecast(config, network, found.known[name], folder / name)
                 predictions.append(_planned(network["model"], name, forecast))
-                if not (folder / name / "segmentation.json").exists():
-                    done = _share_done(folder / name)
-                    needed_bytes += forecast.disk_bytes * (1 - done)
+                done = _share_done(folder / name)
+                needed_bytes += forecast.disk_bytes * (1 - done)
     return RunPlan(
         volumes=tuple(PlannedVolume(**asdict(v)) for v in found.known.values()),
         missing=found.missing,
         problems=tuple(found.problems),
         trainings=tuple(trainings),
         predictions=tuple(predictions),
-        num_jobs=_count_jobs(config, volumes, networks),
+        num_jobs=_count_jobs(config, volumes, networks, files.results),
         warnings=(*found.warnings, *_warn_of_scales(networks, found.known, files)),
         disk=Disk(needed_bytes=needed_bytes, free_bytes=files.free_bytes),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
@@ -222,7 +221,8 @@ def as_table(plan: RunPlan, config: Config, results: Path) -> str:
     ]
     lines += [
         f"predicting: {describe_seconds(seconds)} of computing{shared}",
-        f"jobs: {plan.num_jobs}, a second or two each besides; files: about {files}",
+        f"jobs left: {plan.num_jobs}, a second or two each besides; "
+        f"files: about {files}",
         f"disk: about {_bytes(plan.disk.needed_bytes)} still needed, "
         f"{_bytes(plan.disk.free_bytes)} free in {results}",
     ]
@@ -282,14 +282,34 @@ def _count_jobs(
     config: Config,
     volumes: Sequence[WantedVolume],
     networks: Sequence[WantedNetwork],
+    results: Path,
 ) -> int:
-    """Count the jobs of a whole run."""
+    """Count the jobs of a whole run, less those whose records lie there."""
     parts, predicting = config.ingest.parts, config.prediction.parts
-    ingesting = sum(1 + parts * (parts > 1) + v["is_trained_on"] for v in volumes)
-    training = sum(
-        1 + len(n["volumes"]) * (JOBS_OF_PREDICTION + predicting) for n in networks
-    )
-    return JOBS_OF_RUN + ingesting + training
+    jobs = 0
+    for wanted in volumes:
+        home = results / "volumes" / str(wanted["rows"][0]["volume"])
+        is_stored = (home / "ingest.json").exists()
+        is_weighed = (home / "weight_map.json").exists()
+        jobs += 0 if is_stored else 1 + parts * (parts > 1)
+        jobs += wanted["is_trained_on"] and not is_weighed
+    for network in networks:
+        folder = results / network["model"]
+        left = [v for v in network["volumes"] if not _is_segmented(folder / v)]
+        jobs += not _is_trained(folder)
+        jobs += len(left) * (JOBS_OF_PREDICTION + predicting)
+    is_told = (results / "report.html").exists()
+    return jobs + JOBS_OF_RUN * bool(jobs or not is_told)
+
+
+def _is_trained(folder: Path) -> bool:
+    """Say whether a network is trained, taken over or joined already."""
+    return any((folder / name).exists() for name in ("train.json", "model.json"))
+
+
+def _is_segmented(folder: Path) -> bool:
+    """Say whether a prediction is made already, and its objects."""
+    return (folder / "segmentation.json").exists()
 
 
 def _plan_training(
@@ -297,7 +317,7 @@ def _plan_training(
 ) -> PlannedTraining | None:
     """Return what a network's training takes; None where nobody knows its volumes."""
     seen = [known[name] for name in network["trained_on"] if name in known]
-    if not seen:
+    if not seen or _is_trained(folder):
         return None
     settings = TrainingConfig(**network["training"])
     spec = NetworkConfig(**network["network"]).spec(seen[0].num_channels)

@@ -62,7 +62,8 @@ def plan(
     write_bytes_atomic(record.with_suffix(".txt"), f"{table}\n".encode())
     planned.write(record)
     if planned.problems:
-        raise DataError("\n  ".join(["problems of volumes:", *planned.problems]))
+        first, *more = planned.problems
+        raise DataError("\n  ".join([f"the run would fail: {first}", *more]))
     disk = planned.disk
     if disk.needed_bytes > disk.free_bytes:
         raise ResourceError(

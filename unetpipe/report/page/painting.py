@@ -81,7 +81,7 @@ def grey_picture(section: NDArray[Any]) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    section : array, shape (y, x)
+    section : array, shape (y, x), or (channel, y, x), of which all are scaled alike
         Any dtype; NaN and infinite voxels become black.
     """
     values = section.astype(np.float64)
@@ -101,8 +101,8 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def outlined(grey: NDArray[np.uint8], ids: NDArray[Any]) -> Rgb:
-    """Return a section with the rim of each object in it, shapes (y, x)."""
-    picture = np.stack([grey] * 3, axis=-1)
+    """Return a section, grey or in colours, with the rim of each object in it."""
+    picture = _in_colours(grey)
     for value in np.unique(ids[ids != 0]):
         picture[outline(ids == value)] = OUTLINE
     return picture
@@ -124,7 +124,7 @@ def class_picture(
     grey: NDArray[np.uint8], classes: NDArray[Any], opacity: float = 0.5
 ) -> Rgb:
     """Return a section tinted by class; class 0 stays grey."""
-    picture = np.stack([grey] * 3, axis=-1)
+    picture = _in_colours(grey)
     for value in np.unique(classes):
         if value:
             colour = CLASSES[1 + (int(value) - 1) % (len(CLASSES) - 1)]
@@ -134,8 +134,9 @@ def class_picture(
 
 def object_picture(grey: NDArray[np.uint8], ids: NDArray[Any]) -> Rgb:
     """Return a section with a colour for each object; neighbours in id differ."""
-    mixed = 0.55 * grey[..., None] + 0.45 * _hues(ids)
-    picture = np.where(ids[..., None] > 0, mixed, grey[..., None])
+    shown = _in_colours(grey)
+    mixed = 0.55 * shown + 0.45 * _hues(ids)
+    picture = np.where(ids[..., None] > 0, mixed, shown)
     return np.asarray(np.rint(picture), np.uint8)
 
 
@@ -154,6 +155,11 @@ def label_picture(ids: NDArray[Any], unknown: NDArray[np.bool_], *, flat: bool) 
     picture = np.where(ids[..., None] != 0, colours, 0.0)
     picture[unknown] = UNKNOWN
     return np.asarray(np.rint(picture), np.uint8)
+
+
+def _in_colours(section: NDArray[np.uint8]) -> Rgb:
+    """Return a section, grey or in colours, as a new picture of shape (y, x, 3)."""
+    return section.copy() if section.ndim == 3 else np.stack([section] * 3, axis=-1)
 
 
 def _hues(ids: NDArray[Any]) -> NDArray[np.float64]:

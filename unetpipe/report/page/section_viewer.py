@@ -35,6 +35,7 @@ from unetpipe.targets.weight_map import separate_touching
 Picture = dict[str, Any]
 Window = tuple[slice, slice]
 
+NUM_COLOURS = 3
 UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # what a sheet without voxel_size_nm says
 ZOOM_VOXELS = 96  # of a window around a mistake
 SMALL_PIXELS = 320  # smaller pictures are enlarged without blur
@@ -98,7 +99,7 @@ class SectionViewer:
 
     def raw(self, z: int) -> Picture:
         """Show a section as it is."""
-        return self._photo(self._grey(z), f"section {z}, image")
+        return self._photo(self._shown(z), f"section {z}, image")
 
     def compared(self, z: int) -> list[Picture]:
         """Show a section: image, labels, probability, errors."""
@@ -108,7 +109,7 @@ class SectionViewer:
         else:
             labels = label_picture(truth, unknown, flat=self._label_kind == "binary")
         return [
-            self._photo(self._grey(z), "image"),
+            self._photo(self._shown(z), "image"),
             self._map(labels, "labels"),
             *self._probabilities(z),
             self.errors(z, "errors"),
@@ -117,9 +118,9 @@ class SectionViewer:
     def found(self, z: int) -> list[Picture]:
         """Show a section without labels: image, probability, objects."""
         ids = self.read("objects", z)
-        objects = object_picture(self._grey(z), ids)
+        objects = object_picture(self._shown(z), ids)
         return [
-            self._photo(self._grey(z), f"section {z}, image"),
+            self._photo(self._shown(z), f"section {z}, image"),
             *self._probabilities(z),
             self._photo(objects, "objects found"),
         ]
@@ -141,14 +142,13 @@ class SectionViewer:
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
         """Return ids of true and of found objects, and what is unlabelled.
 
-        Without true ids both are the section's own 4-connected components.
+        Without true ids those are the section's own 4-connected components.
         """
         truth, unknown = self.truth(z)
         if self._label_kind == "instances":
             return truth, self.read("objects", z), unknown
-        both = (truth[None] != 0, self.read("result", z)[None] != 0)
-        first, second = (label_components(mask, "2d")[0][0] for mask in both)
-        return first, second, unknown
+        components = label_components(truth[None] != 0, "2d")[0][0]
+        return components, self.read("objects", z), unknown
 
     def zoomed(self, z: int, mistake: Mistake) -> list[Picture]:
         """Show the surroundings of a mistake: image with labels' outline, both ids."""
@@ -159,7 +159,7 @@ class SectionViewer:
         )
         hidden = np.zeros_like(unknown)
         pictures = [
-            outlined(self._grey(z)[window], truth[window]),
+            outlined(self._shown(z)[window], truth[window]),
             label_picture(truth[window], unknown[window], flat=False),
             label_picture(result[window], hidden[window], flat=False),
         ]
@@ -195,9 +195,12 @@ class SectionViewer:
         caption = "probability" if len(stored) == 1 else "probability of the class"
         return [self._photo(stored.max(axis=0), caption)]
 
-    def _grey(self, z: int) -> NDArray[np.uint8]:
-        """Return the first channel of a section as grey values."""
-        return grey_picture(self.read("image", z))
+    def _shown(self, z: int) -> NDArray[np.uint8]:
+        """Return a section in its three colours, else the first channel in grey."""
+        if self.volume.num_channels != NUM_COLOURS:
+            return grey_picture(self.read("image", z))
+        colours = np.asarray(self.image[(slice(None), z, *self.window)])
+        return np.ascontiguousarray(np.moveaxis(grey_picture(colours), 0, -1))
 
     def _read(self, name: str, z: int) -> NDArray[Any]:
         array = getattr(self, name)
@@ -223,15 +226,20 @@ class SectionViewer:
 
     def _scale_bar(self) -> dict[str, Any] | None:
         """Return a round length, at most 30 % of the width, as percent and text."""
-        if self.volume.voxel_size_nm == UNKNOWN_SIZE:
+        size = told_size(self.volume)
+        if size is None:
             return None
-        width = self.volume.voxel_size_nm[2] * (
-            self.window[1].stop - self.window[1].start
-        )
+        width = size[2] * (self.window[1].stop - self.window[1].start)
         power = 10.0 ** floor(log10(0.3 * width))
         length = max(f * power for f in (1, 2, 5) if f * power <= 0.3 * width)
         text = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
         return {"percent": round(100 * length / width, 2), "text": text}
+
+
+def told_size(volume: IngestedVolume) -> tuple[float, float, float] | None:
+    """Return the size of a voxel, if anybody told it, in an early record as well."""
+    size = volume.voxel_size_nm
+    return None if volume.known_size_nm is None and size == UNKNOWN_SIZE else size
 
 
 def around(at: int, length: int) -> slice:

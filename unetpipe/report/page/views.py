@@ -14,6 +14,7 @@ from markupsafe import Markup
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import ChannelStatistics, IngestedVolume, OriginalFile
+from unetpipe.records.weight_map import WeightMap
 from unetpipe.report.page.charts import (
     plot_calibration,
     plot_seams,
@@ -25,7 +26,7 @@ from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.gallery import Budget
 from unetpipe.report.page.members import show_members
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.section_viewer import SectionViewer
+from unetpipe.report.page.section_viewer import SectionViewer, told_size
 from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
@@ -52,17 +53,19 @@ def show_volume(run: Run, name: str) -> Shown:
     """Return what a volume is, and pictures of sections if volumes are few."""
     volume = run.volumes[name]
     labels, content = volume.labels, volume.image.content_sha256
-    cells = [sum(r.num_cells) for r in run.weight_maps if r.volume == name]
+    maps = [record for record in run.weight_maps if record.volume == name]
+    cells = [sum(record.num_cells) for record in maps]
+    size = told_size(volume)
     return {
         "name": name,
         "shape": format_shape(volume.shape),
         "num_voxels": in_words(prod(volume.shape)),
-        "voxel_size": format_shape(volume.voxel_size_nm),
+        "voxel_size": format_shape(size) if size else "unknown",
         "dtype": volume.dtype,
         "num_channels": volume.num_channels,
         "grey": [_show_grey(channel) for channel in volume.statistics],
         "label_kind": labels.label_kind if labels else None,
-        "unlabelled": labels.unlabelled if labels else None,
+        "unlabelled": _told_of_unlabelled(volume, maps),
         "num_cells": cells[0] if cells else None,
         "roles": {
             role: format_sections(numbers)
@@ -73,6 +76,16 @@ def show_volume(run: Run, name: str) -> Shown:
         "fingerprint": content[:SHORT_HASH],
         "pictures": _show_raw(volume, len(run.volumes)),
     }
+
+
+def _told_of_unlabelled(volume: IngestedVolume, maps: Sequence[WeightMap]) -> str:
+    """Return whether voxels are not annotated, as far as that was counted."""
+    if volume.labels is None or volume.labels.unlabelled is None:
+        return ""
+    if not maps:
+        return f"{volume.labels.unlabelled} stands for voxels that are not annotated"
+    known = sum(map(sum, maps[0].class_counts))
+    return "some voxels not annotated" if known < prod(volume.shape) else ""
 
 
 def show_training(network: Network) -> Shown:

@@ -1,13 +1,22 @@
 """Everything that a stage found odd, in a line each, with whom it concerns."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unetpipe.records.metrics import Metrics
 from unetpipe.records.volume import IngestedVolume
+from unetpipe.report.page.painting import middle_crop
 from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.report.page.text import format_range, format_sections
 from unetpipe.runtime.text import count
+from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.scale import describe_scale
+
+ALIKE = 0.9  # sections that correlate by more hardly differ
+MOST_COMPARED = 4  # pairs of sections of a volume
 
 
 def collect_warnings(run: Run) -> list[str]:
@@ -22,7 +31,9 @@ def collect_warnings(run: Run) -> list[str]:
     told = network.training.warnings if network.training else ()
     found += [f"{network.name}: {text}" for text in told]
     found += [
-        f"{network.name}: {text}" for text in leaks(network, run.results, run.volumes)
+        f"{network.name}: {text}"
+        for find in (leaks, neighbours)
+        for text in find(network, run.results, run.volumes)
     ]
     found += [
         f"{network.name} on {name}: {text}"
@@ -35,6 +46,42 @@ def collect_warnings(run: Run) -> list[str]:
         for text in _of_result(result)
     ]
     return found
+
+
+def neighbours(
+    network: Network, results: Iterable[Result], volumes: Mapping[str, IngestedVolume]
+) -> Iterator[str]:
+    """Yield which test sections hardly differ from sections that it was trained on."""
+    for result in results:
+        if result.model != network.name:
+            continue
+        volume = volumes[result.volume]
+        trained = network.seen_sections(volume).get("train", set())
+        pairs = [(z, z + d) for z in result.tested for d in (-1, 1) if z + d in trained]
+        if not pairs:
+            continue
+        image = open_volume(volume.image.store)
+        middle = tuple(middle_crop(length) for length in volume.shape[1:])
+        step = -(-len(pairs) // MOST_COMPARED)
+        alike = [
+            likeness(*(np.asarray(image[0, z, middle[0], middle[1]]) for z in pair))
+            for pair in pairs[::step]
+        ]
+        if np.mean(alike) >= ALIKE:
+            numbers = format_sections(sorted({z for z, _ in pairs}))
+            yield (
+                f"test sections {numbers} of {result.volume} lie beside sections that "
+                f"it was trained on and correlate with them by {np.mean(alike):.2f}, "
+                "so their scores tell little of other volumes: leave a gap between "
+                "roles in the sheet, or test on another volume"
+            )
+
+
+def likeness(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Return the correlation of two sections; 0 where one of them is flat."""
+    a, b = (s.astype(np.float64) - s.mean(dtype=np.float64) for s in (first, second))
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale else 0.0
 
 
 def twins(volumes: Mapping[str, IngestedVolume]) -> list[str]:
