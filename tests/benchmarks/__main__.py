@@ -34,6 +34,7 @@ BENCHMARKS = {
     "hundreds": "many_volumes",
     "controller": "controller",
     "objects": "objects",
+    "first_hour": "first_hour",
 }
 
 
