@@ -580,6 +580,19 @@ def test_scores_of_objects_choose_checkpoint_threshold_and_size(tmp_path, rows):
     assert done.record["metric"] == "seg"
 
 
+@pytest.mark.slow
+def test_another_way_to_make_objects_trains_nothing(tmp_path, rows):
+    first = Training(tmp_path / "unet", rows)()
+    weights = first.model["weights_sha256"]
+    for name in ("model.safetensors", "model.json", "train.json", "history.csv"):
+        (first.folder / name).unlink()
+    cut = SegmentationConfig(method="watershed", seeds="cores", seed_distance_vox=2)
+    first(segmentation=cut)
+    assert first.record["resumed_at"] == [TRAINING.steps], "no step was taken"
+    assert first.model["weights_sha256"] == weights
+    assert first.model["thresholds"]["seed_distance_vox"] == 2
+
+
 def test_a_retraining_keeps_the_old_network_and_going_back_trains_nothing(
     tmp_path, rows
 ):

@@ -1,0 +1,97 @@
+"""What makes objects is chosen on a bounded sample, in a bounded number of ways."""
+
+import numpy as np
+import pytest
+
+from unetpipe.segmentation.choice import Cut, ObjectRule, cuts_beside
+from unetpipe.segmentation.watershed import SeedRule
+from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.training import object_choice
+from unetpipe.training.object_choice import (
+    Seen,
+    choose_cut,
+    crop,
+    sample_stacks,
+    thresholds_beside,
+)
+
+OPEN = ObjectRule("2d", None, "auto", None, None, None, "auto")
+
+
+def volume_of(ids):
+    zeros = np.zeros(ids.shape, np.uint8)
+    return AnnotatedVolume(
+        name="v",
+        image=zeros[None],
+        target=(ids > 0).astype(np.uint8),
+        border=None,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        sections=tuple(range(len(ids))),
+        num_known=(ids[0].size,) * len(ids),
+        instances=ids,
+    )
+
+
+def discs(*places, shape=(60, 100)):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    ids = np.zeros((1, *shape), np.uint32)
+    for number, (cy, cx, r) in enumerate(places, start=1):
+        ids[0, ((y - cy) ** 2 + (x - cx) ** 2 <= r * r) & (ids[0] == 0)] = number
+    return ids
+
+
+def seen(ids):
+    (stack,) = volume_of(ids).stacks(2)
+    return Seen(stack, (220 * (ids > 0)).astype(np.uint8)[None])
+
+
+TOUCHING = discs((30, 20, 13), (30, 40, 8), (30, 60, 13), (30, 80, 8))
+
+
+def test_seeds_cut_discs_of_two_sizes_and_their_reach_is_told():
+    rule, threshold = choose_cut([seen(TOUCHING)], OPEN, "f1", thresholds_beside(0.5))
+    assert (rule.method, threshold) == ("watershed", 0.5)
+    assert rule.seed_reach_vox == 54, "twice the longest side, 27"
+    seeds = SeedRule("2d", rule.seed_distance_vox, 54, (1, 1, 1), rule.seeds)
+    assert seeds.objects(seen(TOUCHING).stored[0], 0.5, 0.5).max() == 4
+
+
+def test_what_is_apart_stays_components():
+    apart = seen(discs((30, 20, 9), (30, 50, 9), (30, 80, 9)))
+    assert choose_cut([apart], OPEN, "f1", thresholds_beside(0.5)) is None
+
+
+def test_a_rule_that_is_given_is_only_completed():
+    given = ObjectRule("2d", None, "watershed", 4.0, 20, None, "cores")
+    rule, _ = choose_cut([seen(TOUCHING)], given, "f1", [0.5])
+    assert (rule.seeds, rule.seed_distance_vox, rule.seed_reach_vox) == (
+        "cores",
+        4.0,
+        20,
+    )
+
+
+@pytest.mark.parametrize(("largest", "sides"), [(10**6, (60, 100)), (1500, (30, 50))])
+def test_a_crop_is_the_middle_with_its_labels(largest, sides):
+    whole = seen(TOUCHING)
+    small = crop(whole, largest)
+    assert small.stack.shape == (1, *sides) == small.stored.shape[1:]
+    ids = np.asarray(small.stack.volume.instances)
+    assert np.array_equal(ids > 0, small.stored[0] > 0)
+    assert ids[0, sides[0] // 2, sides[1] // 2] == TOUCHING[0, 30, 50]
+
+
+def test_of_many_sections_a_few_are_tried_unless_objects_span_them(monkeypatch):
+    monkeypatch.setattr(object_choice, "LARGEST_SAMPLE", 12_000)
+    stacks = volume_of(np.repeat(TOUCHING, 10, axis=0)).stacks(2)
+    assert sample_stacks(stacks, across_sections=False) == stacks[::5]
+    assert sample_stacks(stacks, across_sections=True) == stacks
+
+
+def test_the_number_of_ways_is_bounded():
+    cuts = OPEN.cuts()
+    assert len(cuts) == 26
+    near = cuts_beside(Cut("depth", 2.0), cuts)
+    assert near == [Cut("depth", 2.0), Cut("depth", 3.0)]
+    assert thresholds_beside(0.9) == (0.9, 0.7, 0.8)
