@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.reference.environment import ENVIRONMENT, environment_text
-from tests.workflow.conftest import Project
+from tests.workflow.conftest import REPOSITORY, Project
 from unetpipe.errors import ConfigError
 from unetpipe.runtime.environments import check_environment
 
@@ -155,3 +155,42 @@ def test_the_environment_pins_what_is_tested_and_not_the_package():
     assert of_conda == ["python =3.11", "pip"]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in of_pip["pip"])
     assert not any(pin.startswith("unetpipe") for pin in of_pip["pip"])
+
+
+def steps(text: str) -> list[str]:
+    """Return the commands that install, without line breaks and indents."""
+    joined = re.sub(r"\s*\\\n\s*", " ", text)
+    return re.findall(
+        r"^(?:RUN|\s+)\s*((?:if \[|pip install).*)$", joined, re.MULTILINE
+    )
+
+
+def test_both_images_are_made_by_the_same_steps_from_files_that_are_there():
+    docker = (REPOSITORY / "Dockerfile").read_text()
+    apptainer = (REPOSITORY / "workflow/envs/unetpipe.def").read_text()
+    assert len(steps(docker)) == 2
+    assert steps(docker) == steps(apptainer)
+    copied = re.findall(r"^COPY (.+) \S+$", docker, re.MULTILINE)
+    files = {name for line in copied for name in line.split()}
+    section = apptainer.split("%files")[1].split("%post")[0]
+    assert files == {line.split()[0] for line in section.splitlines() if line.strip()}
+    sent = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert files == {line[1:] for line in sent if line.startswith("!")}
+    assert all((REPOSITORY / name).exists() for name in files)
+    users = re.findall(r"^USER (.+)$", docker, re.MULTILINE)
+    assert users == ["unetpipe"], "not root"
+
+
+@pytest.mark.parametrize(("torch", "index"), [("cpu", True), ("cuda", False)])
+def test_the_steps_of_an_image_ask_for_the_build_of_torch(torch, index, tmp_path):
+    """Run as the builder's shell does, with a stand-in for pip that writes down."""
+    executable(tmp_path / "pip", '#!/bin/sh\necho "$@" >>asked.txt\n')
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCH": torch}
+    for step in steps((REPOSITORY / "Dockerfile").read_text()):
+        command = ["/bin/sh", "-c", step]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    of_torch, of_package = (tmp_path / "asked.txt").read_text().splitlines()
+    assert of_torch.endswith(" torch")
+    assert ("whl/cpu" in of_torch) is index
+    assert all("--constraint constraints.txt" in one for one in (of_torch, of_package))
+    assert of_package.endswith(" .[formats]")
