@@ -179,7 +179,7 @@ def test_a_trained_network_needs_the_volumes_that_are_there_alone(
 THREE = st.tuples(st.booleans(), st.booleans(), st.booleans())
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples)
 @given(st.lists(THREE, min_size=1, max_size=3))
 def test_what_stays_is_whole_and_what_goes_was_optional(
     volumes: list[tuple[bool, bool, bool]],

@@ -48,6 +48,7 @@ def compiled():
     score(*noisy_section(32))
 
 
+@pytest.mark.slow
 def test_a_section_is_scored_at_all_thresholds_in_the_time_of_some_blurs():
     probability, cells = noisy_section(512)
     scoring, _ = seconds_of(lambda: score_section(probability, cells))
@@ -61,6 +62,7 @@ def test_a_section_is_scored_at_all_thresholds_in_the_time_of_some_blurs():
     assert scoring + warping < MOST_BLURS * blur
 
 
+@pytest.mark.slow
 def test_warping_is_many_times_faster_than_a_plain_loop():
     """The plain loop reads like the definition; both name the same mistakes."""
     probability, cells = noisy_section(128)

@@ -79,7 +79,7 @@ cuts = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples)
 @given(density=st.sampled_from([0.2, 0.5, 0.6, 0.8]), **cuts)
 def test_any_block_gives_the_ids_of_the_whole_volume(
     seed, density, block, connectivity
@@ -97,7 +97,7 @@ def test_any_block_gives_the_ids_of_the_whole_volume(
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples)
 @given(**cuts)
 def test_classes_stay_apart(seed, block, connectivity):
     rng = np.random.default_rng(seed)
@@ -133,7 +133,7 @@ def filled(mask, largest, connectivity):
     return by_first_voxel(objects)
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples)
 @given(largest=st.integers(1, 9), density=st.sampled_from([0.6, 0.75, 0.85]), **cuts)
 def test_holes_are_filled_as_in_the_whole_volume(
     seed, largest, density, block, connectivity
@@ -211,7 +211,7 @@ def test_small_objects_are_dropped_by_their_whole_size_not_their_size_in_a_block
     assert (found[..., 4:8] == 1).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples)
 @given(seed=st.integers(0, 10**6), shape=st.tuples(*[st.integers(1, 6)] * 3))
 def test_runs_describe_labels_exactly(seed, shape):
     rng = np.random.default_rng(seed)

@@ -591,6 +591,7 @@ for row in rows:
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_below_its_projection_and_does_not_grow_with_the_volume(originals):
     for name, num_sections in (("tiny", 1), ("few", 12), ("many", 96)):
         stack = np.zeros((num_sections, 1024, 1024), np.uint8)

@@ -308,6 +308,7 @@ def test_a_full_disk_is_refused_before_the_store_is_created(chain, monkeypatch):
     assert not list(run.folder.glob("prediction-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "spec", "settings"),
     [

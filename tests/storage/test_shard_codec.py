@@ -34,7 +34,7 @@ def fill(path, voxels, chunk, shard):
     return store_voxels(path, voxels, chunk=chunk, shard=shard, channels=names)
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples)
 @given(data=st.data(), dtype=st.sampled_from(DTYPES), channels=st.integers(0, 3))
 def test_zarr_reads_what_was_stored(data, dtype, channels, tmp_path_factory):
     chunk = data.draw(st.tuples(sides, sides, sides))
@@ -175,7 +175,7 @@ def test_a_temporary_name_is_one_that_finishing_sweeps(tmp_path, monkeypatch):
     assert len(seen) == 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples)
 @given(data=st.data(), dtype=st.sampled_from(DTYPES), channels=st.integers(0, 3))
 def test_any_box_is_decoded_as_zarr_does(data, dtype, channels, tmp_path_factory):
     chunk = data.draw(st.tuples(sides, sides, sides))

@@ -18,7 +18,7 @@ def literal(cells, is_wanted, reach):
     return np.where(is_wanted & (sums <= reach), sums, np.inf)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(1, 12), st.integers(1, 12)),
     seed=st.integers(0, 10**6),

@@ -38,8 +38,6 @@ CONFIGS = sorted(
     path.stem
     for path in (Path(__file__).resolve().parents[2] / "config").glob("*.yaml")
 )
-# One of a kind is asked in the loop that people wait for; the others in `make slow`.
-SLOW = pytest.mark.slow
 
 
 @pytest.mark.slow
@@ -146,6 +144,7 @@ def test_what_a_section_is_used_for_stores_no_volume_anew(finished, old, new):
         sheet.write_text(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
@@ -173,14 +172,12 @@ def test_what_a_section_is_used_for_stores_no_volume_anew(finished, old, new):
                 "report",
                 "report_run",
             },
-            marks=SLOW,
         ),
         pytest.param(
             "unetpipe/stages/report.py",
             "def report(",
             "EDITED = True\n\n\ndef report(",
             {"report", "report_run"},
-            marks=SLOW,
         ),
     ],
 )

@@ -62,6 +62,7 @@ def other(tmp_path, finished) -> Other:
     return other
 
 
+@pytest.mark.slow
 def test_another_workflow_finds_results_up_to_date_and_uses_them(other):
     assert other.planned() == {"count_cells": 1}
 
