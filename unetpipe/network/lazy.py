@@ -3,7 +3,7 @@
 ::
 
     image       |-----------|-----------|-----------|     chunks of its own
-    read              |bb|tiles |aa|                      pieces of them, with the halo
+    read              |bb|tiles |aa|                      cut out of them, with the halo
     result      |-----|-----|-----|-----|-----|-----|     chunks: whole tiles
 """
 
@@ -39,8 +39,8 @@ def measure_lazily(image: Any) -> list[IntensityStatistics]:
     It is read once. Sums are exact, whatever the chunks.
     """
     measure = delayed(IntensityStatistics.of)
-    pieces = [[measure(piece) for piece in c.to_delayed().ravel()] for c in image]
-    found = compute(*pieces)  # type: ignore[no-untyped-call]
+    chunks = [[measure(chunk) for chunk in c.to_delayed().ravel()] for c in image]
+    found = compute(*chunks)  # type: ignore[no-untyped-call]
     return [sum(channel, IntensityStatistics()) for channel in found]
 
 
@@ -68,7 +68,7 @@ def predict_lazily(chunk: "ChunkPredictor", image: Any) -> tuple[Any, Any]:
     for index in product(*map(range, grid_shape(shape, side))):
         box = grid_cell(as_zyx(index), side, shape)
         seen = source_roi(tuple(grids.tiles(box)), predictor.halo, shape)
-        keys, places = _pieces(image, seen)
+        keys, places = _find_cutouts(image, seen)
         order = _Order(box, seen, places)
         tasks[(name, *index)] = (_predict, f"{name}-network", order, keys)
     graph = HighLevelGraph.from_collections(name, tasks, [image])
@@ -81,7 +81,7 @@ def predict_lazily(chunk: "ChunkPredictor", image: Any) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A box to predict, what its tiles see, and where the pieces of that lie."""
+    """A box to predict, what its tiles see, and where the cutouts of that lie."""
 
     box: Roi
     seen: Roi
@@ -89,23 +89,23 @@ class _Order:
 
 
 def _predict(
-    chunk: "ChunkPredictor", order: _Order, pieces: Sequence[NDArray[Any]]
+    chunk: "ChunkPredictor", order: _Order, cutouts: Sequence[NDArray[Any]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     channels = max(into[0].stop for into, _ in order.places)
-    voxels = np.empty((channels, *order.seen.shape), pieces[0].dtype)
-    for piece, (into, of) in zip(pieces, order.places, strict=True):
-        voxels[into] = piece[of]
+    voxels = np.empty((channels, *order.seen.shape), cutouts[0].dtype)
+    for cutout, (into, of) in zip(cutouts, order.places, strict=True):
+        voxels[into] = cutout[of]
     with ONE_AT_A_TIME:
         return chunk(order.box, order.seen.start, voxels)
 
 
-def _pieces(image: Any, seen: Roi) -> tuple[list[Any], list[Any]]:
+def _find_cutouts(image: Any, seen: Roi) -> tuple[list[Any], list[Any]]:
     """Return the keys of the chunks that a box lies in, and what goes where."""
     wanted = [(0, image.shape[0]), *zip(seen.start, seen.stop, strict=True)]
     axes = [_cover(*pair) for pair in zip(image.chunks, wanted, strict=True)]
     keys, places = [], []
-    for piece in product(*axes):
-        numbers, into, of = zip(*piece, strict=True)
+    for cutout in product(*axes):
+        numbers, into, of = zip(*cutout, strict=True)
         keys.append((image.name, *numbers))
         places.append((into, of))
     return keys, places
