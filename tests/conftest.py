@@ -24,7 +24,7 @@ from tests.stored import make_model, make_volume  # noqa: F401
 # Machines are shared: a slow example is no failure. The same cases in every run, few in
 # the loop that people wait for, many in `make slow`.
 settings.register_profile("unetpipe", deadline=None, derandomize=True, max_examples=30)
-settings.register_profile("many", deadline=None, derandomize=True, max_examples=200)
+settings.register_profile("many", deadline=None, derandomize=True, max_examples=100)
 settings.register_profile("deep", deadline=None, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unetpipe"))
 
