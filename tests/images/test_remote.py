@@ -19,6 +19,7 @@ from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
 from unetpipe.images.files import is_remote
+from unetpipe.images.remote import explain
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.volumes import open_volume
 
@@ -154,6 +155,13 @@ def test_a_dead_server_and_a_missing_store_are_one_line_each(tmp_path):
     with pytest.raises(DataError, match="cannot be reached; repeat") as caught:
         open_image(f"{address}/a.zarr", Path())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["json-metadata", "range-403", "credentials"])
+def test_what_an_address_is_made_of_says_nothing_of_what_failed(name):
+    address = f"http://127.0.0.1:40301/{name}.zarr"
+    error = OSError(f"GET {address}/zarr.json in 401.403ms: error sending request")
+    assert "cannot be reached" in str(explain(address, error))
 
 
 @pytest.mark.parametrize(

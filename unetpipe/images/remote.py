@@ -181,8 +181,10 @@ def open_store(address: str) -> CountedStore:
 
 def explain(address: str, error: Exception, place: str = "") -> DataError:
     """Return an error that says what a server did, and what helps."""
-    said = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")[:TOLD]
-    words, where = said.lower(), f" at {place}" if place else ""
+    said = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
+    # What a path, a port or a duration is made of says nothing.
+    words = re.sub(r"\w+://\S+|[\d.]+ ?[mµn]?s\b", "", said).lower()
+    where = f" at {place}" if place else ""
     if isinstance(error, FileNotFoundError) or "notfound" in words:
         what = "holds no Zarr store: correct the sheet, or copy the store there"
     elif re.search(r"\brange|partial", words):
@@ -191,14 +193,16 @@ def explain(address: str, error: Exception, place: str = "") -> DataError:
             "asked for (it knows no ranges); put it on one that does (nginx, S3), or "
             "copy it to a disk"
         )
-    elif re.search(r"permission|unauthenticated|forbidden|40[13]|credential", words):
+    elif re.search(
+        r"permission|unauthenticated|forbidden|\b40[13]\b|credential", words
+    ):
         what = (
             "may not be read: give credentials in the environment (AWS_ACCESS_KEY_ID "
             "and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS), or for public "
             "data AWS_SKIP_SIGNATURE=true or GOOGLE_SKIP_SIGNATURE=true"
         )
-    elif re.search(r"codec|decompress|checksum|json|metadata", words):
+    elif re.search(r"codec|decompress|checksum|jsondecode|metadata", words):
         what = "is damaged: write or copy it again"
     else:
         what = "cannot be reached; repeat the same command: what was stored is kept"
-    return DataError(f"{address}{where} {what} ({said})")
+    return DataError(f"{address}{where} {what} ({said[:TOLD]})")
