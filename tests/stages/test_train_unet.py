@@ -413,6 +413,17 @@ def test_without_validation_the_last_weights_are_taken(tmp_path):
     assert "no row has the role validate" in training.record["warnings"][0]
 
 
+def test_validation_rows_that_define_no_score_are_a_warning(tmp_path):
+    labels = draw_instances()
+    labels[3] = 0
+    path = ingest(tmp_path / "volumes" / "cells", labels)
+    short = {"steps": 1, "validate_every": 1, "validation_metric": "v_rand"}
+    training = Training(tmp_path / "unet", rows_of(path))(**with_training(**short))
+    assert training.model["thresholds"] == {}
+    (told,) = (w for w in training.record["warnings"] if "define no score" in w)
+    assert "v_rand" in told
+
+
 def test_four_classes_and_two_channels_train(tmp_path):
     classes = (draw_instances() % 4).astype(np.uint8)
     classes[0, :10] = 255

@@ -142,7 +142,19 @@ def trained(
         if team.is_first and validator and best:
             network = UNet(recipe.spec)
             best, notes = _choose_objects(order, best, network, checkpoints, validator)
+        elif validator and best is None:
+            notes = note_on_no_score(recipe.metric)
+            log.warning("%s", notes[0])
         yield Trained(state, best, checkpoints, place, threads, notes)
+
+
+def note_on_no_score(metric: str) -> tuple[str]:
+    """Say that the validation rows chose nothing, because they define no score."""
+    return (
+        f"the validation rows define no score ({metric}), so nothing was chosen: the "
+        "last weights are the result, and thresholds are the defaults; annotate cells "
+        "in them, or set another training.validation_metric",
+    )
 
 
 def _begin(order: TrainingOrder, recipe: TrainingRecipe) -> UNet:
