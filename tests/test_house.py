@@ -21,7 +21,7 @@ NO_RECORDS = {
 }
 # Tests of what several modules do together; all others are named by their module.
 TOPICS = {
-    "config": {"shipped_sheets"},
+    "config": {"shipped_sheets", "upgrade"},
     "images": {"foreign", "hostile", "tiff_sets"},
     "metrics": {"accumulation", "golden", "sections", "speed"},
     "network": {"exact_tiling"},
