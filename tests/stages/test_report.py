@@ -431,3 +431,15 @@ def run_without_results() -> Run:
     manifest = Manifest(source="x", kind="folder", root=".", files=())
     network = Network("unet", Model(spec=UNetSpec(), weights_sha256="3"))
     return Run("made-up", manifest, {}, (), network, ())
+
+
+def test_how_baselines_were_made_stands_beside_the_scores(run) -> None:
+    path = Path(run["predictions"][0]["metrics"])
+    made = {"is_bright": False, "sigma_vox": 2.0, "num_sections": 1}
+    otsu = {"predictor": "Otsu", "block_vox": None, "offset": None, **made}
+    local = {"predictor": "local threshold", "block_vox": 25, "offset": 0.5}
+    write_record(path, read_record(path) | {"baselines": [otsu, {**local, **made}]})
+    text = Links(write(run)).text
+    told = "cells are dark, smoothed by 2 voxels"
+    assert f"smoothed Otsu {told} (chosen on 1 validation section)" in text
+    assert f"local threshold {told}, against the mean of 25 voxels around" in text

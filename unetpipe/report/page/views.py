@@ -134,6 +134,7 @@ def show_predictions(run: Run) -> list[Shown]:
                 "charts": _show_charts(result, gallery["sizes"]),
                 "seams": result.metrics
                 and _show_seams(result.metrics.seams, number < MOST_SEAM_PICTURES),
+                "baselines": dict(_facts_of_baselines(result)),
                 "segmentation": dict(_facts_of_segmentation(result)),
                 "facts": dict(_facts_of_prediction(result)),
                 "identity_sha256": result.plan.identity_sha256,
@@ -264,6 +265,9 @@ def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
     yield "Foreground", f"{in_words(made.num_foreground_voxels)} voxels"
     threshold = format_threshold(made.threshold)
     yield "Threshold", f"{threshold} ({made.threshold_source})"
+
+
+def _facts_of_baselines(result: Result) -> Iterator[tuple[str, str]]:
     for one in result.metrics.baselines if result.metrics else ():
         yield PREDICTORS.get(one.predictor, one.predictor), _told_of_baseline(one)
 
