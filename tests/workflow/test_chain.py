@@ -392,6 +392,7 @@ def test_results_without_the_notes_of_snakemake_tell_for_themselves(finished):
     aside = finished.folder / "notes"
     (finished.folder / ".snakemake").rename(aside)
     steps = ("--config", 'training={"steps": 8}')
+    status, verify = ("--cores", "1", "status"), ("--cores", "1", "verify")
     try:
         assert finished.planned() == {}
         planned = finished.planned(*steps)
@@ -401,12 +402,12 @@ def test_results_without_the_notes_of_snakemake_tell_for_themselves(finished):
             *("finish_segmentation", "evaluate_prediction", "collect_metrics"),
             *("collect_catalogue", "report", "report_run"),
         }
-        said = finished.snakemake("status", *steps).stdout
+        said = finished.snakemake(*status, *steps).stdout
         told = "train.json was made with other settings (training)"
         assert f"{told}: the next run makes it again" in said
         assert "outdated" in said
-        assert told in finished.snakemake("verify", *steps, check=False).stderr
-        assert told not in finished.snakemake("status").stdout
+        assert told in finished.snakemake(*verify, *steps, check=False).stderr
+        assert told not in finished.snakemake(*status).stdout
     finally:
         shutil.rmtree(finished.folder / ".snakemake", ignore_errors=True)
         aside.rename(finished.folder / ".snakemake")
