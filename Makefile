@@ -108,7 +108,9 @@ test-newest: ## Run the fast tests with the newest versions that the registry se
 	$(PYTHON) -m venv --clear $(VENV)-newest
 	$(VENV)-newest/bin/pip install --quiet --retries 0 --timeout 10 \
 	  --extra-index-url $(TORCH_CPU_WHEELS) "$$(grep '^torch==' constraints.txt)"
-	$(VENV)-newest/bin/pip install --quiet --editable ".[dev]"
+	$(VENV)-newest/bin/pip install --quiet uv
+	$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest/bin/python \
+	  --editable ".[dev]"
 	$(VENV)-newest/bin/python -m pytest --numprocesses auto --dist loadfile \
 	  -m "$(FAST)" -W default $(ONLY)
 

@@ -85,6 +85,7 @@ def with_conda(project: Project, folder: Path) -> Path:
     project.environment |= {
         "PATH": f"{base / 'bin'}{os.pathsep}{project.environment['PATH']}",
         "PYTHONPATH": str(hook.parent),
+        "PYTHONSAFEPATH": "1",  # as the command `snakemake`, not `python -m`, has it
     }
     return log
 
