@@ -21,11 +21,13 @@ ROWS = (
 )
 
 
-def lookups(folder: Path, *rows: str, **values: object) -> Lookups:
+def lookups(
+    folder: Path, *rows: str, header: str = HEADER, **values: object
+) -> Lookups:
     """Return the lookups of a run whose originals lie in a folder."""
     for name in ("a.tif", "b.tif", "c.tif"):
         (folder / name).write_text(name)
-    (folder / "sheet.tsv").write_text(HEADER + "\n".join(rows or ROWS))
+    (folder / "sheet.tsv").write_text(header + "\n".join(rows or ROWS))
     given = {"source": str(folder), "volumes": str(folder / "sheet.tsv"), **values}
     return Lookups(check_run(given), Layout("demo"))
 
@@ -145,3 +147,23 @@ def test_pages_are_told_of_every_prediction_and_its_scores(tmp_path: Path) -> No
         *("train_unet", "train_unet", "join_networks")
     ]
     assert told.training_files("ensemble")["members"][0]["model"] == "fold-1"
+
+
+def test_conditions_stand_in_tables_and_decide_nothing(tmp_path: Path) -> None:
+    header = HEADER.replace("axes", "condition_drug")
+    rows = (ROWS[0].replace("\t1\tzyx", "\t\tx"), ROWS[4].replace("zyx", "y"))
+    asked = lookups(tmp_path, *rows, header=header, measure={"properties": "all"})
+    assert "conditions" not in asked.cells_of_volume("c")
+    assert "conditions" not in asked.rows_of_volume("c")[0]
+    (one,) = asked.measured_volumes()
+    assert one["about"]["condition_drug"] == "y"
+
+
+def test_objects_are_measured_only_on_request(tmp_path: Path) -> None:
+    rows = (ROWS[0].replace("\t1\tzyx", ""), ROWS[4])
+    asked = lookups(tmp_path, *rows)
+    assert asked.measurements() == asked.measured_tables() == []
+    asked = lookups(tmp_path, *rows, measure={"properties": ["area"], "parts": 2})
+    assert asked.measured_tables() == ["results/demo/measurements.csv"]
+    assert asked.measurements() == ["results/demo/unet/c/measurements.json"]
+    assert len(asked.measured_parts()) == 2

@@ -329,3 +329,24 @@ def test_a_level_is_a_number() -> None:
     assert sheet.rows[0].level == 2
     with pytest.raises(ConfigError, match="level is 'coarse'; use the number"):
         parse_sheet("volume\timage\trole\tlevel\na\ta.zarr\tpredict\tcoarse\n")
+
+
+def test_conditions_are_carried_and_other_new_columns_are_refused() -> None:
+    header = "volume\timage\trole\twell\tcondition_drug\tcondition_dose\n"
+    rows = ("a\ta.tif\tpredict\tA1\tx\t5", "b\tb.tif\tpredict\tA2\t\t0")
+    a, b = sheet(*rows, header=header).rows
+    assert a.conditions == {"condition_drug": "x", "condition_dose": "5"}
+    assert b.about() == {
+        **{"volume": "b", "well": "A2", "field": ""},
+        **{"condition_drug": "", "condition_dose": "0"},
+    }
+    text = problems(rows[0], header=header.replace("condition_dose", "dose"))
+    assert "unknown column 'dose'" in text
+    text = problems(rows[0], header=header.replace("dose", "drug"))
+    assert "column condition_drug appears twice" in text
+
+
+def test_a_volume_has_one_condition_in_all_its_rows() -> None:
+    header = "volume\timage\tlabels\tsections\trole\tcondition_drug\n"
+    rows = [f"a\ta.tif\tb.tif\t{z}\ttrain\t{drug}" for z, drug in ((0, "x"), (1, "y"))]
+    assert "one volume has one conditions" in problems(*rows, header=header)

@@ -19,6 +19,7 @@ from unetpipe.config.data import (
 )
 from unetpipe.config.fields import NAME_PATTERN, Section
 from unetpipe.config.loading import PRESETS, check_config, repeated_keys, with_variant
+from unetpipe.config.measurement import MeasureConfig
 from unetpipe.config.prediction import (
     EvaluationConfig,
     FieldOfInterest,
@@ -45,6 +46,7 @@ __all__ = [
     "FieldOfInterest",
     "IngestConfig",
     "LabelsConfig",
+    "MeasureConfig",
     "NetworkConfig",
     "PhantomConfig",
     "PredictionConfig",

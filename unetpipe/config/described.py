@@ -113,7 +113,8 @@ class Described:
     def prediction_files(self, model: str | None = None) -> list[Values]:
         """Return the files that the reports read of each prediction, or of one's."""
         scored = set(self.lookups.predicted_pairs(*SCORED_ROLES))
-        names = ("probe", "plan", "prediction", "segmentation", "metrics")
+        names = ["probe", "plan", "prediction", "segmentation", "metrics"]
+        names += ["measurements"] * bool(self.config.measure.names)
         return [
             {"model": of, "volume": volume}
             | {
@@ -134,7 +135,9 @@ class Described:
 
     def reported(self, name: str, model: str) -> list[str]:
         """Return a record of each prediction of a network."""
-        return [files[name] for files in self.prediction_files(model) if files[name]]
+        return [
+            files[name] for files in self.prediction_files(model) if files.get(name)
+        ]
 
     def reported_volumes(self, model: str) -> list[str]:
         """Return the record of each volume that a network meets in any role."""

@@ -124,11 +124,14 @@ class Lookups:
     def rows_of_volume(self, volume: str) -> list[Values]:
         """Return a volume's rows of the sheet."""
         rows = self.sheet.of_volume(volume)
-        return [row.model_dump(mode="json", exclude={"optional"}) for row in rows]
+        return [
+            row.model_dump(mode="json", exclude={"optional", "conditions"})
+            for row in rows
+        ]
 
     def cells_of_volume(self, volume: str) -> Values:
         """Return what the sheet says of a volume's files: what decides its stores."""
-        unstored = {*OF_ROW, "optional"}
+        unstored = {*OF_ROW, "optional", "conditions"}
         row = self.sheet.of_volume(volume)[0]
         if not row.level:  # a column that says nothing is no reason to do it again
             unstored.add("level")
@@ -292,6 +295,38 @@ class Lookups:
             *self.parts(self.layout.relabelled_part, "segmentation"),
         ]
 
+    def measured_parts(self) -> list[str]:
+        """Return the records of the parts of a volume's measurements, if any."""
+        if self.config.measure.parts == 1:
+            return []
+        return self.parts(self.layout.measured_part, "measure")
+
+    def measurements(self) -> list[str]:
+        """Return the records of all measured volumes, if objects are measured."""
+        if not self.config.measure.names:
+            return []
+        return self.predicted(self.layout.measurements)
+
+    def measured_tables(self) -> list[str]:
+        """Return the tables of the whole run, if objects are measured."""
+        if not self.config.measure.names:
+            return []
+        return [self.layout.all_measured]
+
+    def annotated_tables(self) -> list[str]:
+        """Return the file of AnnData, if it is wanted."""
+        return [self.layout.annotated_measured] * self.config.measure.anndata
+
+    def measured_volumes(self) -> list[Values]:
+        """Return what stands before each row of a volume in the table of the run."""
+        return [
+            {
+                "record": self.layout.measurements.format(model=model, volume=volume),
+                "about": {"model": model} | self.sheet.of_volume(volume)[0].about(),
+            }
+            for model, volume in self.predicted_pairs()
+        ]
+
     def exported_models(self) -> list[str]:
         """Return the records of all exported networks, if any are wanted."""
         if not self.config.export_model.enabled:
@@ -303,6 +338,7 @@ class Lookups:
         layout, config = self.layout, self.config
         wanted = [layout.ctc] * config.export_ctc
         wanted += [layout.ngff04] * bool(config.export_ngff04)
+        wanted += [layout.outlines] * bool(config.export_outlines)
         return [path for record in wanted for path in self.predicted(record)]
 
     def probability_of(self, kind: str, place: str) -> list[str]:

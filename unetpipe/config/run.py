@@ -16,6 +16,7 @@ from unetpipe.config.data import (
     PyramidConfig,
 )
 from unetpipe.config.fields import Name, Positive, Section, Sha256
+from unetpipe.config.measurement import MeasureConfig
 from unetpipe.config.prediction import (
     EvaluationConfig,
     PredictionConfig,
@@ -57,6 +58,9 @@ class Config(Section):
     export_ngff04: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Resolution levels (0: full) to write as NGFF 0.4 (Zarr v2) too, for tools that
     cannot open 0.5: image with objects, and probability; empty: none."""
+    export_outlines: tuple[Literal["geojson", "imagej"], ...] = ()
+    """Write the outlines of objects too, section by section: ``geojson`` for QuPath,
+    ``imagej`` for ImageJ's ROI manager (extra ``tables``)."""
     compare: list[str] = Field(default=[])
     """Folders of networks of earlier runs, like ``results/old/unet``, to compare this
     run's with in ``report.html``: the first is the reference."""
@@ -92,6 +96,7 @@ class Config(Section):
     prediction: PredictionConfig = PredictionConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    measure: MeasureConfig = MeasureConfig()
     export_model: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
 

@@ -31,7 +31,8 @@ __all__ = [
 
 # What rows of one volume may differ in; of ``optional`` a message of its own speaks.
 OF_ROW = ("sections", "role", "fold")
-OF_VOLUME = [name for name in COLUMNS if name not in ("optional", *OF_ROW)]
+OF_VOLUME = [*(name for name in COLUMNS if name not in ("optional", *OF_ROW))]
+OF_VOLUME += ["conditions"]
 LISTED = 10  # sections named in a message
 
 

@@ -15,6 +15,7 @@ from unetpipe.errors import ConfigError
 
 ROLES = ("train", "validate", "test", "predict")
 LABEL_KINDS = ("instances", "binary", "classes", "masks")
+CONDITION = re.compile(r"^condition_\w+$")
 AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
 
 
@@ -136,7 +137,8 @@ class Row(Section):
     and ``voxel_size_nm`` are None where the file is to say it, ``channels`` is empty.
     ``unlabelled`` is the label id of voxels that nobody annotated, or None. The files
     of an ``optional`` row may be missing in a local folder. ``well`` and ``field`` tell
-    where on a plate the volume lies; nothing depends on them.
+    where on a plate the volume lies, ``conditions`` what the columns hold whose names
+    begin with ``condition_``; nothing depends on them.
 
     Each field takes a cell's text or its value.
     """
@@ -159,6 +161,7 @@ class Row(Section):
     optional: Annotated[bool, _of_text(_read_optional)] = False
     well: str = ""
     field: str = ""
+    conditions: dict[str, str] = Field({})
 
     @model_validator(mode="after")
     def _check(self) -> "Row":
@@ -172,6 +175,11 @@ class Row(Section):
                 "leave it empty"
             )
         return self
+
+    def about(self) -> dict[str, str]:
+        """Return what tells the volume apart in tables: its name, place, conditions."""
+        placed = {"volume": self.volume, "well": self.well, "field": self.field}
+        return placed | self.conditions
 
     def section_numbers(self, num_sections: int) -> tuple[int, ...]:
         """Return the row's sections of a volume that has ``num_sections``.
@@ -191,7 +199,7 @@ class Row(Section):
         return self.sections
 
 
-COLUMNS = tuple(Row.model_fields)
+COLUMNS = tuple(name for name in Row.model_fields if name != "conditions")
 REQUIRED = tuple(
     name for name, field in Row.model_fields.items() if field.is_required()
 )
@@ -204,8 +212,9 @@ def parse_row(header: list[str], cells: list[str]) -> tuple[Row | None, list[str
     given = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
     if "" in given:
         return None, [f"{given['']!r} stands in a column without a name; name it"]
+    told = {name: given.pop(name, "") for name in header if CONDITION.match(name)}
     try:
-        return Row.model_validate(given), []
+        return Row.model_validate(given | {"conditions": told}), []
     except ValidationError as error:
         return None, [
             f"{problem['loc'][0]} is empty"
@@ -267,11 +276,11 @@ def header_problems(number: int, line: str) -> list[str]:
     names = split_header(line)
     problems = [
         f"column {name} appears twice; keep one"
-        for name in COLUMNS
-        if names.count(name) > 1
+        for name in dict.fromkeys(names)
+        if name and names.count(name) > 1
     ]
     for name in dict.fromkeys(names):
-        if name and name not in COLUMNS:
+        if name and name not in COLUMNS and not CONDITION.match(name):
             close = get_close_matches(str(name), COLUMNS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"use {', '.join(COLUMNS)}"
             problems.append(f"unknown column {name!r}; {hint}")

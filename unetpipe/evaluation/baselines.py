@@ -188,8 +188,8 @@ def watershed_objects(mask: Bool) -> NDArray[np.int32]:
     depth = edt.edt(np.ascontiguousarray(mask), black_border=False)
     # Reconstruction compares exactly, so depths are whole numbers: half voxels.
     half_voxels = np.minimum(np.rint(2 * depth), 2**16 - 1).astype(np.uint16)
-    seeds, _ = label(h_maxima(half_voxels, HALF_VOXELS_DEEP))  # type: ignore[no-untyped-call]
-    objects: NDArray[np.int32] = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
+    seeds, _ = label(h_maxima(half_voxels, HALF_VOXELS_DEEP))
+    objects: NDArray[np.int32] = watershed(-depth, seeds, mask=mask)
     return objects
 
 

@@ -4,6 +4,7 @@ IN   all records
 OUT  results/<name>/<model>/<volume>/{metrics.json,seams.svg},
      results/<name>/{metrics.csv,catalogue.csv,catalogue.parquet,report.html},
      results/<name>/<model>/report.html
+     with export_outlines: results/<name>/<model>/<volume>/outlines{.json,.geojson,-rois.zip}
      with export_ctc: results/<name>/<model>/<volume>/{ctc.json,<sequence>_RES/}
 """
 
@@ -102,6 +103,32 @@ rule export_ctc:
         "../../scripts/export_ctc.py"
 
 
+rule export_outlines:
+    """Write the outlines of objects for QuPath and ImageJ."""
+    input:
+        segmentation=rules.finish_segmentation.output.record,
+    output:
+        record=PATHS.outlines,
+    log:
+        PATHS.log("export_outlines", "model", "volume"),
+    benchmark:
+        PATHS.benchmark("export_outlines", "model", "volume")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(120),
+    params:
+        formats=list(CONFIG.export_outlines),
+        class_names=CONFIG.labels.class_names,
+        folder=subpath(output.record, parent=True),
+        code=fingerprint("unetpipe.stages.export_outlines"),
+    message:
+        "Drawing the outlines of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/export_outlines.py"
+
+
 rule collect_metrics:
     """Put all scores of the run into one table."""
     input:
@@ -177,6 +204,7 @@ rule report:
         training=by_name(SHOWN.training_records),
         segmentations=by_name(SHOWN.reported, "segmentation"),
         metrics=by_name(SHOWN.reported, "metrics"),
+        measurements=by_name(SHOWN.reported, "measurements"),
     output:
         page=report(
             PATHS.page,

@@ -2,6 +2,8 @@
 
 IN   results/<name>/<model>/<volume>/prediction.json
 OUT  results/<name>/<model>/<volume>/segmentation.json
+     with measure.properties: results/<name>/<model>/<volume>/measurements.{json,csv,parquet},
+     results/<name>/measurements.{csv,parquet}
 """
 
 
@@ -119,3 +121,83 @@ rule finish_segmentation:
         "Finishing the objects of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/finish_segmentation.py"
+
+
+rule measure_part:
+    """Measure the objects of one part's blocks."""
+    input:
+        segmentation=rules.finish_segmentation.output.record,
+        ingest=rules.ingest_volume.output.record,
+    output:
+        record=PATHS.measured_part,
+        table=PATHS.measured_part_table,
+    log:
+        PATHS.log("measure_part", "model", "volume", "part"),
+    benchmark:
+        PATHS.benchmark("measure_part", "model", "volume", "part")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        measure=RUNS.section("measure"),
+        code=fingerprint("unetpipe.stages.measure_part"),
+    message:
+        "Measuring part {wildcards.part} of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/measure_part.py"
+
+
+rule measure_objects:
+    """Put the measurements of a volume into one table; with one part, take them."""
+    input:
+        segmentation=rules.finish_segmentation.output.record,
+        ingest=rules.ingest_volume.output.record,
+        parts=RUNS.measured_parts(),
+    output:
+        record=PATHS.measurements,
+        table=PATHS.measured,
+        packed=PATHS.packed_measured,
+    log:
+        PATHS.log("measure_objects", "model", "volume"),
+    benchmark:
+        PATHS.benchmark("measure_objects", "model", "volume")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        measure=RUNS.section("measure"),
+        code=fingerprint("unetpipe.stages.measure_objects"),
+    message:
+        "Measuring the objects of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/measure_objects.py"
+
+
+rule collect_measurements:
+    """Put the measured objects of all volumes into one table."""
+    input:
+        records=RUNS.measurements(),
+    output:
+        table=PATHS.all_measured,
+        packed=PATHS.packed_all_measured,
+        annotated=RUNS.annotated_tables(),
+    log:
+        PATHS.log("collect_measurements"),
+    benchmark:
+        PATHS.benchmark("collect_measurements")
+    conda:
+        "../envs/unetpipe.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(60),
+    params:
+        volumes=RUNS.measured_volumes(),
+        code=fingerprint("unetpipe.stages.collect_measurements"),
+    message:
+        "Collecting the measurements"
+    script:
+        "../../scripts/collect_measurements.py"

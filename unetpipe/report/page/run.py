@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.measurements import Measurements
 from unetpipe.records.metrics import TEST, Metrics
 from unetpipe.records.model import LearntRow, Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
@@ -126,6 +127,8 @@ class Result:
         None where nobody asks for it.
     is_kept : bool
         False where the probability is dropped after the pages are written.
+    measured : Measurements or None
+        None where objects are not measured.
     """
 
     model: str
@@ -137,6 +140,7 @@ class Result:
     metrics: Metrics | None
     probe: Probe | None = None
     is_kept: bool = True
+    measured: Measurements | None = None
 
     @property
     def tested(self) -> tuple[int, ...]:
@@ -235,11 +239,12 @@ def read_result(paths: Paths, *, is_kept: bool = True) -> Result:
     paths : mapping
         ``model`` and ``volume``, their names; ``plan``, ``prediction``,
         ``segmentation``, ``metrics`` (None of a volume without labels), and perhaps
-        ``probe``.
+        ``probe`` and ``measurements``.
     is_kept : bool
         Whether the probability stays.
     """
     segmentation, probe = Path(paths["segmentation"]), paths.get("probe")
+    measured = paths.get("measurements")
     return Result(
         paths["model"],
         paths["volume"],
@@ -250,6 +255,7 @@ def read_result(paths: Paths, *, is_kept: bool = True) -> Result:
         Metrics.read(Path(paths["metrics"])) if paths["metrics"] else None,
         Probe.read(Path(probe)) if probe else None,
         is_kept,
+        Measurements.read(Path(measured)) if measured else None,
     )
 
 

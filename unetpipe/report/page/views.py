@@ -24,6 +24,7 @@ from unetpipe.report.page.charts import (
 )
 from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.gallery import Budget
+from unetpipe.report.page.measured import plot_measured
 from unetpipe.report.page.members import show_members
 from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.report.page.section_viewer import SectionViewer, told_size
@@ -181,10 +182,10 @@ def _show_raw(volume: IngestedVolume, num_volumes: int) -> list[Shown]:
 
 
 def _show_charts(result: Result, shown_sizes: Sizes | None) -> list[Markup]:
-    """Return curves over thresholds, calibration, and sizes of objects."""
-    metrics = result.metrics
+    """Return curves over thresholds, calibration, sizes and shapes of objects."""
+    metrics, measured = result.metrics, plot_measured(result.measured)
     if metrics is None:
-        return []
+        return measured
     charts = plot_thresholds(metrics, result.segmentation.threshold)
     charts += plot_calibration(metrics)
     tables = sorted(metrics.objects, key=lambda table: table.role != TEST)
@@ -194,7 +195,7 @@ def _show_charts(result: Result, shown_sizes: Sizes | None) -> list[Markup]:
     elif shown_sizes:
         truth, found = shown_sizes
         charts += plot_sizes(truth, found, "sections shown below")
-    return charts
+    return charts + measured
 
 
 def _show_seams(seams: Seams, with_charts: bool) -> Shown:

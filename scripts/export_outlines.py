@@ -1,0 +1,15 @@
+"""Rule export_outlines."""
+
+from pathlib import Path
+
+from unetpipe.runtime.logs import log_to
+from unetpipe.stages.export_outlines import export_outlines
+
+log_to(Path(snakemake.log[0]))
+export_outlines(
+    segmentation=Path(snakemake.input.segmentation),
+    formats=snakemake.params.formats,
+    class_names=snakemake.params.class_names,
+    folder=Path(snakemake.params.folder),
+    record=Path(snakemake.output.record),
+)

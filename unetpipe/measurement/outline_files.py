@@ -1,0 +1,146 @@
+"""Outlines in files of other programs: GeoJSON for QuPath, ROI sets for ImageJ."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from unetpipe.errors import ConfigError
+from unetpipe.measurement.outlines import Polygon, Ring
+
+MOVE, LINE, CLOSE = 0.0, 1.0, 4.0  # steps of a path, as ImageJ counts them
+
+
+class OutlineFile(Protocol):
+    """A file that grows by one object of one section at a time."""
+
+    def add(self, z: int, number: int, polygons: list[Polygon]) -> None:
+        """Add the outline of an object in section ``z``."""
+
+
+class GeoJson(AbstractContextManager["GeoJson"]):
+    """Features as QuPath reads them (https://qupath.readthedocs.io, GeoJSON; RFC 7946).
+
+    Parameters
+    ----------
+    path : Path
+        Written under another name until it is whole.
+    class_of : mapping
+        Name of the class of an object, by its id; none: all are of one class.
+    """
+
+    def __init__(self, path: Path, class_of: Mapping[int, str]) -> None:
+        self._path, self._class_of = path, class_of
+        self._partial = path.with_name(f".{path.name}")
+        self._file = self._partial.open("w")
+        self._file.write('{"type": "FeatureCollection", "features": [')
+        self._joiner = "\n"
+
+    def add(self, z: int, number: int, polygons: list[Polygon]) -> None:
+        """Add a feature."""
+        rings = [[_closed(ring) for ring in (p.outer, *p.holes)] for p in polygons]
+        is_one = len(rings) == 1
+        told: dict[str, Any] = {"objectType": "detection", "name": str(number)}
+        if number in self._class_of:
+            told["classification"] = {"name": self._class_of[number]}
+        feature = {
+            "type": "Feature",
+            "geometry": {
+                "type": "Polygon" if is_one else "MultiPolygon",
+                "coordinates": rings[0] if is_one else rings,
+                "plane": {"c": -1, "z": z, "t": 0},
+            },
+            "properties": told | {"measurements": {"id": number}},
+        }
+        self._file.write(self._joiner + json.dumps(feature))
+        self._joiner = ",\n"
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put the file in its place, unless something went wrong."""
+        self._file.write("\n]}\n")
+        self._file.close()
+        if kind is None:
+            self._partial.replace(self._path)
+
+
+class RoiSet(AbstractContextManager["RoiSet"]):
+    """A zip of regions as ImageJ's ROI manager opens it.
+
+    Parameters
+    ----------
+    path : Path
+        Written under another name until it is whole.
+
+    Raises
+    ------
+    ConfigError
+        If the package that knows ImageJ's regions is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import roifile
+        except ImportError:
+            raise ConfigError(
+                "export_outlines names imagej, which needs the package roifile; `pip "
+                "install unetpipe[tables]`, or take imagej off the list"
+            ) from None
+        self._rois: Any = roifile
+        self._path, self._partial = path, path.with_name(f".{path.name}")
+        self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_DEFLATED)
+
+    def add(self, z: int, number: int, polygons: list[Polygon]) -> None:
+        """Add a region: a polygon, or with holes or several pieces a composite."""
+        name = f"{z + 1:04d}-{number:06d}"
+        rings = [ring for p in polygons for ring in (p.outer, *p.holes)]
+        roi = self._rois.ImagejRoi.frompoints(rings[0], name=name, position=z)
+        roi.roitype = self._rois.ROI_TYPE.POLYGON
+        corners = [corner for ring in rings for corner in ring]
+        (left, top), (right, bottom) = (
+            (end(x for x, _ in corners), end(y for _, y in corners))
+            for end in (min, max)
+        )
+        roi.left, roi.top, roi.right, roi.bottom = left, top, right, bottom
+        if len(rings) > 1:
+            self._compose(roi, rings)
+        # A fixed date, so that equal outlines are equal files.
+        self._zip.writestr(zipfile.ZipInfo(f"{name}.roi"), roi.tobytes())
+
+    def _compose(self, roi: Any, rings: list[Ring]) -> None:
+        """Make a region of several rings, of which inner ones are holes."""
+        path: list[float] = []
+        for ring in rings:
+            path += [MOVE, *ring[0]]
+            for corner in ring[1:]:
+                path += [LINE, *corner]
+            path.append(CLOSE)
+        roi.roitype = self._rois.ROI_TYPE.RECT
+        roi.multi_coordinates = np.array(path, np.float32)
+        roi.shape_roi_size = len(path)
+        roi.integer_coordinates = roi.subpixel_coordinates = None
+        roi.n_coordinates = 0
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put the file in its place, unless something went wrong."""
+        self._zip.close()
+        if kind is None:
+            self._partial.replace(self._path)
+
+
+def _closed(ring: Ring) -> Ring:
+    return [*ring, ring[0]]
