@@ -46,9 +46,6 @@ class Layout:
         self.catalogue = f"{results}/catalogue.csv"
         self.packed_catalogue = f"{results}/catalogue.parquet"
         self.comparison = f"{results}/comparison.json"
-        self.all_measured = f"{results}/measurements.csv"
-        self.packed_all_measured = f"{results}/measurements.parquet"
-        self.annotated_measured = f"{results}/measurements.h5ad"
         self.suggestions = f"{results}/suggestions.json"
         self.suggested_settings = f"{results}/suggestions.yaml"
         self.verified = f"{results}/verify.json"
@@ -91,18 +88,25 @@ class Layout:
         self.section_scores = f"{predicted}/section_scores.json"
         self.seams = f"{predicted}/seams.svg"
         self.ctc = f"{predicted}/ctc.json"
-        self.measured_part = f"{predicted}/measure/{{part}}.json"
-        self.measured_part_table = f"{predicted}/measure/{{part}}.parquet"
-        self.measurements = f"{predicted}/measurements.json"
-        self.measured = f"{predicted}/measurements.csv"
-        self.packed_measured = f"{predicted}/measurements.parquet"
-        self.outlines = f"{predicted}/outlines.json"
+        self._place_measured(results, predicted)
         self.ngff04 = f"{predicted}/ngff04.json"
         # Coarser levels: place is volumes/<volume> or <model>/<volume>.
         stores = f"{results}/{{place}}"
         self.pyramid_source = f"{stores}/{{kind}}.json"
         self.pyramid_part = f"{stores}/pyramids/{{kind}}/{{part}}.json"
         self.pyramid = f"{stores}/{{kind}}-pyramid.json"
+
+    def _place_measured(self, results: str, predicted: str) -> None:
+        """Name what is measured and drawn of objects: of the run, of a volume."""
+        self.all_measured = f"{results}/measurements.csv"
+        self.packed_all_measured = f"{results}/measurements.parquet"
+        self.annotated_measured = f"{results}/measurements.h5ad"
+        self.measured_part = f"{predicted}/measure/{{part}}.json"
+        self.measured_part_table = f"{predicted}/measure/{{part}}.parquet"
+        self.measurements = f"{predicted}/measurements.json"
+        self.measured = f"{predicted}/measurements.csv"
+        self.packed_measured = f"{predicted}/measurements.parquet"
+        self.outlines = f"{predicted}/outlines.json"
 
     def log(self, rule: str, *wildcards: str) -> str:
         """Return where a rule's jobs write their logs."""
