@@ -103,7 +103,7 @@ class GreyRule:
         if smooth.min() == smooth.max():
             return np.zeros(grey.shape, bool)
         if self.kind == "Otsu":
-            above = smooth > threshold_otsu(smooth)  # type: ignore[no-untyped-call]
+            above = smooth > threshold_otsu(smooth)
             return np.asarray(above if self.is_bright else ~above)
         beyond = smooth - uniform_filter(smooth, self.block_vox)
         least = self.offset * float(smooth.std())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from unetpipe.records.measurements import Column, Measurements
-from unetpipe.report.page.charts import bar_chart
+from unetpipe.report.page.svg import bar_chart
 
 MAIN = (
     *("area", "intensity_mean", "axis_major_length", "eccentricity"),
