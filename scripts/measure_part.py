@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unetpipe.config import MeasureConfig
 from unetpipe.measurement.volume import MeasureInputs
+from unetpipe.records.asked import note_asked
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.measure_part import measure_part
 
@@ -18,3 +19,4 @@ measure_part(
     table=Path(snakemake.output.table),
     record=Path(snakemake.output.record),
 )
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

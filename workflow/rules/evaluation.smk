@@ -114,7 +114,7 @@ rule export_outlines:
     benchmark:
         PATHS.benchmark("export_outlines", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(120),

@@ -136,7 +136,7 @@ rule measure_part:
     benchmark:
         PATHS.benchmark("measure_part", "model", "volume", "part")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
@@ -164,7 +164,7 @@ rule measure_objects:
     benchmark:
         PATHS.benchmark("measure_objects", "model", "volume")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
@@ -190,7 +190,7 @@ rule collect_measurements:
     benchmark:
         PATHS.benchmark("collect_measurements")
     conda:
-        "../envs/unetpipe.yaml"
+        CONDA
     resources:
         mem_mb=grows(4000),
         runtime=grows(60),
