@@ -1,1 +1,1 @@
-"""What is measured of objects, each in its own box, and their outlines by section."""
+"""What is measured of objects, each in its own box: shapes, grey values, outlines."""
