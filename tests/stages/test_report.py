@@ -133,6 +133,20 @@ def test_the_page_carries_recipe_machines_times_and_commands(text) -> None:
     assert "base_channels: 4" in text
 
 
+def test_methods_tell_what_was_done_and_cite_each_work_once(text) -> None:
+    page = text.partition("Methods, to paste into a paper")[2]
+    paragraph = page.partition("The whole configuration")[0]
+    assert "Images were segmented by a U-Net [1] with 4 poolings" in paragraph
+    assert re.search(r"parameters, in unetpipe .+ with PyTorch .+ \[2\]\.", paragraph)
+    assert re.search(r"It was trained on \d+ sections?", paragraph)
+    assert "Voxels of a probability above" in paragraph
+    cited = re.findall(r"\[(\d)\]", paragraph)
+    assert sorted(set(cited)) == [str(n) for n in range(1, len(set(cited)) + 1)]
+    assert all(cited.count(n) >= 2 for n in cited)  # in the text, and below it
+    assert "None" not in paragraph
+    assert "were measured" not in paragraph
+
+
 def test_a_volume_without_labels_is_shown_unscored(text) -> None:
     assert "predicted only" in text
     assert "Not annotated, so not scored." in text

@@ -50,6 +50,8 @@ class Measurements(Record):
     columns: tuple[Column, ...]
     table: dict[str, WrittenFile]
     """By format."""
+    scikit_image: str | None = None
+    """Version of what defines the shapes."""
     circumstances: Circumstances
 
 

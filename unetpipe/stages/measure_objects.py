@@ -2,6 +2,7 @@
 
 import logging
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from pyarrow import parquet
@@ -62,6 +63,7 @@ def measure_objects(
         neighbour_reach_nm=objects.reach_nm,
         columns=objects.columns,
         table=write_tables(rows, table, text),
+        scikit_image=version("scikit-image"),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
     log.info("%d objects measured in %s", len(rows), table)

@@ -8,6 +8,7 @@ from typing import Any
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
+from unetpipe.report.page.methods import describe_methods
 from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import Run, read_result, read_trained
 from unetpipe.report.page.summary import highlights, overview, summarise
@@ -109,6 +110,7 @@ def _page(
         "is_long": len(run.results) > FEW_VOLUMES,
         "definitions": show_definitions(metrics for _, metrics in run.scored),
         "colours": LEGEND,
+        "methods": describe_methods(run),
         "timings": show_timings(run),
         "machines": describe_machines(run),
         "finished": run.finished,
