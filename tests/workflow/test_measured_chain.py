@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 WANTED = """
 measure: {properties: all, parts: 2}
 export_outlines: [geojson]
-segmentation: {threshold: 0.5}
+segmentation: {threshold: 0.0, smallest_object_vox: 0, method: components}
 """
 
 
