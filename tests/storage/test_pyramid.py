@@ -22,7 +22,7 @@ from unetpipe.storage.volumes import (
     open_volume,
     write_shard,
 )
-from unetpipe.tiling.boxes import grid_cell, iterate_grid, whole_volume
+from unetpipe.tiling.boxes import UNKNOWN_SIZE, grid_cell, iterate_grid, whole_volume
 
 SHAPE, SHARD = (3, 43, 69), (2, 16, 16)
 VOXELS = np.random.default_rng(0).integers(0, 9, SHAPE).astype(np.uint8)
@@ -89,6 +89,11 @@ def test_only_axes_that_are_still_finer_are_halved(monkeypatch):
     assert pyramid_factors((64, 2048, 2048), (16.0, 4.0, 4.0)) == [(1, 2, 2)] * 2
     assert pyramid_factors((64, 4096, 4096), (8.0, 8.0, 8.0)) == [(2, 2, 2)] * 3
     assert pyramid_factors((30, 512, 512), (50.0, 4.0, 4.0)) == []
+
+
+def test_frames_whose_distance_nobody_knows_stay_apart(monkeypatch):
+    monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 512)
+    assert pyramid_factors((84, 2048, 2048), UNKNOWN_SIZE) == [(1, 2, 2)] * 2
 
 
 @pytest.mark.parametrize("is_labels", [False, True])

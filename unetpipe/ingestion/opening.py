@@ -20,9 +20,9 @@ from unetpipe.records.volume import Manifest, OriginalFile
 from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.machine import num_processors
 from unetpipe.runtime.problems import Problems
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 MAX_READ_THREADS = 4
-UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # nm, so that scales are lengths in voxels
 
 
 def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:

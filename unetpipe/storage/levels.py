@@ -1,5 +1,6 @@
 """Which resolution levels a store has: their sizes, empty arrays, and metadata."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import zarr
 
 from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.volumes import open_volume
-from unetpipe.tiling.boxes import Zyx, as_zyx
+from unetpipe.tiling.boxes import UNKNOWN_SIZE, Zyx, as_zyx
 
 # Viewers want a coarsest level that fits a screen.
 COARSEST_VOXELS = 512
@@ -17,15 +18,20 @@ def pyramid_factors(shape: Zyx, voxel_size_nm: tuple[float, ...]) -> list[Zyx]:
     """Return the factor (z, y, x) of each further level against the one before.
 
     Only axes that are still finer than twice the coarsest voxel edge are halved, so
-    that anisotropic voxels become more isotropic level by level.
+    that anisotropic voxels become more isotropic level by level. Where nobody knows the
+    edges, sections may be frames of a time series: then they stay apart.
 
     Examples
     --------
     >>> pyramid_factors((30, 2048, 2048), (50.0, 4.0, 4.0))
     [(1, 2, 2), (1, 2, 2)]
+    >>> pyramid_factors((30, 1024, 1024), UNKNOWN_SIZE)
+    [(1, 2, 2)]
     """
     factors: list[Zyx] = []
     size = list(voxel_size_nm)
+    if tuple(size) == UNKNOWN_SIZE:
+        size[0] = inf
     lengths = list(shape)
     while max(lengths[1:]) > COARSEST_VOXELS:
         finest = min(size)

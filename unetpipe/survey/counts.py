@@ -14,9 +14,9 @@ from unetpipe.survey.label_kinds import Counted, Kind, Tally
 from unetpipe.survey.roles import RoleRow
 from unetpipe.survey.suggestions import VolumePrint
 from unetpipe.survey.volumes import Found, open_labels
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 MOST_VOXELS = 1 << 28  # that are read: some 20 s
-UNKNOWN_SIZE = (1.0, 1.0, 1.0)
 
 
 def count_labels(

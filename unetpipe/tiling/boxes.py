@@ -8,6 +8,8 @@ from math import prod
 Zyx = tuple[int, int, int]
 
 AXES = "zyx"
+UNKNOWN_SIZE = (1.0, 1.0, 1.0)
+"""Edges of a voxel (nm) where nobody knows them: scales are then lengths in voxels."""
 
 
 @dataclass(frozen=True, slots=True)

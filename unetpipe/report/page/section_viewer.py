@@ -31,12 +31,12 @@ from unetpipe.segmentation.components import label_components
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.volumes import open_volume
 from unetpipe.targets.weight_map import separate_touching
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 Picture = dict[str, Any]
 Window = tuple[slice, slice]
 
 NUM_COLOURS = 3
-UNKNOWN_SIZE = (1.0, 1.0, 1.0)  # what a sheet without voxel_size_nm says
 ZOOM_VOXELS = 96  # of a window around a mistake
 SMALL_PIXELS = 320  # smaller pictures are enlarged without blur
 
