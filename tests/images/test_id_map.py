@@ -70,6 +70,7 @@ def test_a_packed_file_that_is_cut_is_told(tmp_path):
         read("truth.h5.gz:stack", tmp_path)
 
 
+@pytest.mark.slow
 def test_fib25_has_the_bodies_that_its_readme_tells(real_data):
     root = real_data / "fib25-medulla"
     labels = read("training_sample2/groundtruth.h5.gz:stack->transforms", Path(root))

@@ -203,6 +203,7 @@ def s3():
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_bucket_is_read_with_credentials_of_the_environment(
     tmp_path, s3, monkeypatch, caplog
 ):

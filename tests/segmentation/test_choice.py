@@ -128,6 +128,7 @@ def dumb_bells():
     return stored, truth, np.zeros(truth.shape, bool)
 
 
+@pytest.mark.slow
 def test_a_watershed_is_cut_where_validation_says():
     stored, truth, unknown = dumb_bells()
     joined = search((stored, truth, unknown)).best("seg")

@@ -36,6 +36,7 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_produced_record_obeys_the_schema_file(scored) -> None:
     record, _ = scored
     schema = json.loads(SCHEMA.read_text())

@@ -162,6 +162,7 @@ def test_the_rules_that_made_it_make_the_same_bits_again(run, caplog):
     assert run.segment()["files_sha256"] == first["files_sha256"]
 
 
+@pytest.mark.slow
 def test_verify_compares_blocks_with_the_hashes_that_are_left(run):
     run.segment()
     run.drop()

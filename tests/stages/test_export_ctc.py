@@ -179,7 +179,8 @@ def perturbed(frames, seed):
     return result
 
 
-@pytest.mark.parametrize("sequence", ["01", pytest.param("02", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sequence", ["01", "02"])
 def test_py_ctcmetrics_agrees_on_the_hela_sequences(real_data, tmp_path, sequence):
     """Perturbed silver masks against gold, SEG; against markers in all frames, DET."""
     root = real_data / "ctc-dic-c2dh-hela"

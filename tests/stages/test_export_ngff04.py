@@ -119,6 +119,7 @@ def test_two_validators_accept_it_as_0_4(results):
     assert label.attributes.image_label.source.image == "../../"
 
 
+@pytest.mark.slow
 def test_it_holds_the_voxels_axes_and_sizes_of_the_levels_asked_for(results):
     folder, _ = export(results, 1, 0, 7)
     for name, source, level in (

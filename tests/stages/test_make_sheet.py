@@ -656,6 +656,7 @@ def read_hand_made(name):
     return load_sheet(root / "config" / f"{name}.tsv")
 
 
+@pytest.mark.slow
 def test_real_folders_become_what_people_wrote_by_hand(real_data, tmp_path, capsys):
     def make(name):
         make_sheet(

@@ -90,6 +90,7 @@ def test_a_multi_class_network_stores_classes_taken_before_quantising(
     assert len(np.unique(classes)) > 1
 
 
+@pytest.mark.slow
 def test_the_number_of_parts_may_change_between_runs(chain, monkeypatch):
     small_shards(monkeypatch)
     first = chain(parts=3)

@@ -194,6 +194,7 @@ def test_labels_are_compared_at_a_blocks_worth_of_tiles(shape, stride, expected)
     assert num_places(plan_grids(shape, stride, spec)) == expected
 
 
+@pytest.mark.slow
 def test_the_flips_are_those_of_the_stored_labels_at_several_places(chain, monkeypatch):
     run = chain(precision="bf16", stride=(1, 16, 32), largest_flip_fraction=1)
     small_shards(monkeypatch, sections=1, voxels=64)
@@ -262,6 +263,7 @@ def test_a_compiler_that_fails_is_told_and_left_out(chain, monkeypatch, caplog):
     assert np.array_equal(run.run(), chain("eager").run())
 
 
+@pytest.mark.slow
 def test_averaging_goes_through_the_chain(chain):
     run = chain(average=[6, 1, 0], stride=(1, 16, 32))
     same = chain("same", average=[0, 1, 6], stride=(1, 16, 32))

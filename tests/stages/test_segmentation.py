@@ -355,6 +355,7 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(
     assert len(identities) == 1
 
 
+@pytest.mark.slow
 def test_neurons_cut_into_blocks_are_the_same_neurons(real_data, tmp_path):
     root = real_data / "fib25-medulla"
     cell = "training_sample2/groundtruth.h5.gz:stack->transforms"

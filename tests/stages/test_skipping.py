@@ -212,6 +212,7 @@ def test_a_box_outside_the_volume_is_refused(chain):
         run.plan()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_rules(chain, everything):
     rules = {"roi": ((1, 2), (20, 33), (40, 64))}
     whole = chain("whole", **rules).run()

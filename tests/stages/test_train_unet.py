@@ -159,6 +159,7 @@ def test_thresholds_come_from_the_validation_rows(kept):
     assert scores[kept.model["step"]] == max(scores.values())
 
 
+@pytest.mark.slow
 def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
     plain = done.model
     averaged = replace(done)(average=8).model
@@ -285,6 +286,7 @@ def test_another_recipe_begins_anew_and_the_log_says_why(done, change, says, cap
     assert done.model["weights_sha256"] == weights
 
 
+@pytest.mark.slow
 def test_a_stored_border_term_weighs_nothing_where_it_is_switched_off(tmp_path, rows):
     off = WeightMapConfig(enabled=False)
     without = Training(tmp_path, rows, weight_map=off)()
@@ -308,6 +310,7 @@ def test_how_often_state_is_saved_is_not_part_of_the_recipe(done):
     assert done.record["resumed_at"] == [8]
 
 
+@pytest.mark.slow
 def test_threads_of_an_interrupted_training_are_kept(tmp_path, rows, monkeypatch):
     """Other threads, other bits: auto means what it meant when training began."""
     training = Training(tmp_path / "unet", rows)
@@ -458,6 +461,7 @@ def test_the_same_padding_preset_trains(tmp_path, rows):
     )
 
 
+@pytest.mark.slow
 def test_volumetric_networks_train(tmp_path):
     path = ingest(tmp_path / "cells", draw_instances((12, 40, 40)))
     network = NetworkConfig(
@@ -515,6 +519,7 @@ def test_patience_without_validation_is_refused(tmp_path, rows):
     failing(training, ConfigError, "has the role validate", **with_training(patience=2))
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_the_history_holds(tmp_path, rows):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
@@ -561,6 +566,7 @@ def test_a_patch_far_larger_than_the_sections_is_refused(tmp_path, rows):
     )
 
 
+@pytest.mark.slow
 def test_a_patch_is_rounded_up_to_a_legal_size(tmp_path, rows):
     training = Training(tmp_path / "unet", rows)(**with_training(patch=(1, 31, 33)))
     assert training.record["patch"] == [1, 32, 34]
@@ -604,6 +610,7 @@ def test_another_way_to_make_objects_trains_nothing(tmp_path, rows):
     assert first.model["thresholds"]["seed_distance_vox"] == 2
 
 
+@pytest.mark.slow
 def test_a_retraining_keeps_the_old_network_and_going_back_trains_nothing(
     tmp_path, rows
 ):

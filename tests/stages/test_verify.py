@@ -108,6 +108,7 @@ def test_a_whole_run_is_read_and_computed_again_bit_by_bit(verified, caplog):
     assert after == before
 
 
+@pytest.mark.slow
 def test_the_sample_of_blocks_follows_number_fraction_and_seed(verified):
     def numbers(**settings):
         (summary,) = verified(**settings)["predictions"]

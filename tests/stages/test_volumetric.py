@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cc3d
 import numpy as np
+import pytest
 
 from tests.oracles import assert_agree, one_pass
 from tests.stages.annotated import draw_instances, ingest
@@ -18,6 +19,7 @@ from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.intensity import normalise
 
 
+@pytest.mark.slow
 def test_a_step_of_training_then_prediction_then_objects(tmp_path, monkeypatch):
     shape = (10, 30, 34)
     path = ingest(tmp_path / "cells", draw_instances(shape))

@@ -110,6 +110,7 @@ def test_a_pyramid_is_valid_and_equals_the_whole_array_halved(tmp_path, is_label
     assert contents(path) == before
 
 
+@pytest.mark.slow
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 50), st.integers(1, 50)),

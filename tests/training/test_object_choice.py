@@ -49,6 +49,7 @@ def seen(ids):
 TOUCHING = discs((30, 20, 13), (30, 40, 8), (30, 60, 13), (30, 80, 8))
 
 
+@pytest.mark.slow
 def test_seeds_cut_discs_of_two_sizes_and_their_reach_is_told():
     rule, threshold = choose_cut([seen(TOUCHING)], OPEN, "f1", thresholds_beside(0.5))
     assert (rule.method, threshold) == ("watershed", 0.5)

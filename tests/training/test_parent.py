@@ -193,6 +193,7 @@ def test_freezing_random_weights_is_refused(shared, tmp_path):
         child(shared, tmp_path / "x", start_from=None, freeze_contracting=True)()
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_to_the_same_bits(shared, tmp_path):
     whole = child(shared, tmp_path / "whole", steps=6)()
     first = child(shared, tmp_path / "parts", steps=3)()

@@ -40,6 +40,9 @@ CONFIGS = sorted(
 )
 
 
+pytestmark = pytest.mark.chain
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_shipped_config_passes_a_dry_run(fresh, config):
