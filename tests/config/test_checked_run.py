@@ -8,6 +8,7 @@ import pytest
 from unetpipe.config.checked_run import CheckedRun, check_run
 from unetpipe.config.loading import repeated_keys
 from unetpipe.errors import ConfigError
+from unetpipe.records.volume import Manifest
 
 SHEET = "volume\timage\tlabels\trole\na\ta.tif\tb.tif\t{role}\n"
 
@@ -188,6 +189,12 @@ def test_originals_of_stored_volumes_need_not_be_there(tmp_path: Path) -> None:
     record.write_text("{}")
     (line,) = place(tmp_path, given).left_out.values()
     assert line.startswith(f"Originals are not in {originals} any more")
+    manifest = tmp_path / "resources/mine/manifest.json"
+    Manifest(source="another", root="another").write(manifest)
+    with pytest.raises(ConfigError, match=r"'a\.tif' is not in"):
+        place(tmp_path, given)  # what is stored is not of this source
+    Manifest(source=str(originals), root=str(originals)).write(manifest)
+    assert list(place(tmp_path, given).left_out.values()) == [line]
     shutil.rmtree(originals)
     run = place(tmp_path, given)
     assert list(run.left_out.values()) == [line]

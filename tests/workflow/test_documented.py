@@ -30,8 +30,9 @@ TYPED = sorted(
 )
 # Tested elsewhere: reports of a finished run, and a profile that needs a plugin.
 ELSEWHERE = ("--report", "--workflow-profile")
-# Nothing to dry-run: it only removes a lock; targets of another workflow.
-NOT_HERE = re.compile(r"--unlock|\bunetpipe_")
+# Nothing to dry-run: it only removes a lock; targets of another workflow; what needs an
+# image, and without one is refused (`test_environments.py`).
+NOT_HERE = re.compile(r"--unlock|\bunetpipe_|method apptainer")
 DRY = ("-n", "--dry-run")
 # `tests/test_deploy.py` lays a wheel's workflow out.
 DEPLOY = "python -m unetpipe.deploy FOLDER"

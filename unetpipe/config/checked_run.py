@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from unetpipe.config.trained_networks import (
     read_adopted,
     with_architecture,
 )
-from unetpipe.errors import ConfigError
+from unetpipe.errors import ConfigError, DataError
 from unetpipe.images.files import PHANTOM
+from unetpipe.records.volume import Manifest
 from unetpipe.runtime.problems import Problems
 
 SUGGESTED = 3  # networks of an earlier run that a message names
@@ -110,11 +112,15 @@ def check_run(
 def _stored(
     config: Config | None, sheet: Sheet, place: Callable[[str], str]
 ) -> list[str]:
-    """Return the volumes that a run has stored already."""
+    """Return the volumes that a run has stored already, of the source of today."""
     if config is None:
         return []
-    record = Layout(config.name, place).ingest
-    return [v for v in sheet.volumes if Path(record.format(volume=v)).exists()]
+    layout = Layout(config.name, place)
+    with suppress(DataError):  # whoever needs a damaged manifest says so
+        manifest = Manifest.read_if_there(Path(layout.manifest))
+        if manifest and manifest.source != config.source:
+            return []
+    return [v for v in sheet.volumes if Path(layout.ingest.format(volume=v)).exists()]
 
 
 def _check_source(values: Mapping[str, Any], files: Sequence[str]) -> None:
