@@ -25,7 +25,7 @@ from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import read_record
 from unetpipe.storage import volumes
 from unetpipe.storage.volumes import open_volume, read_roi
-from unetpipe.tiling import blocks
+from unetpipe.tiling import assembly
 from unetpipe.tiling.boxes import Roi, whole_volume
 from unetpipe.tiling.mirroring import (
     mirror_index,
@@ -130,7 +130,7 @@ def _predict(prediction: Prediction, spent: list[float]) -> None:
 def _as_before():
     with (
         mock.patch.object(volumes, "_decodable", return_value=None),
-        mock.patch.object(blocks, "mirror_into", _by_index),
+        mock.patch.object(assembly, "mirror_into", _by_index),
     ):
         yield
 

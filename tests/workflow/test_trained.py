@@ -23,7 +23,7 @@ def applied(finished):
     """The finished project, after its network was applied in a second run."""
     (finished.folder / "config/applied.yaml").write_text(APPLIED)
     (finished.folder / "config/applied.tsv").write_text(SHEET)
-    finished.output = finished.snakemake(config="applied")
+    finished.output = finished.snakemake("--verbose", config="applied")
     return finished
 
 
@@ -67,7 +67,7 @@ def test_a_used_probability_is_dropped_and_comes_again_where_it_is_needed(applie
     (applied.folder / "config/applied.yaml").write_text(
         APPLIED + "segmentation: {threshold: 0.45}\n"
     )
-    again = applied.snakemake(config="applied")
+    again = applied.snakemake("--verbose", config="applied")
     assert {"predict_part", "finish_segmentation", "drop_probability"} <= rules_of(
         again
     )
