@@ -630,3 +630,26 @@ def test_a_retraining_keeps_the_old_network_and_going_back_trains_nothing(
     assert (first.folder / "model.safetensors").read_bytes() == before[names[0]]
     assert (first.folder / "model.json").read_bytes() == before[names[1]]
     assert first.record["resumed_at"] == [TRAINING.steps]  # no step was taken
+
+
+@pytest.mark.parametrize(("is_native", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_auto_computes_in_bf16_only_where_the_device_does(
+    tmp_path, rows, monkeypatch, is_native, chosen
+):
+    """An emulated bf16 is several times slower than fp32."""
+    monkeypatch.setattr(
+        "unetpipe.training.recipe.has_arithmetic", lambda device, precision: is_native
+    )
+    auto = Training(tmp_path / "auto", rows)
+    auto.training = TRAINING.model_copy(update={"precision": "auto"})
+    named = Training(tmp_path / "named", rows)
+    named.training = TRAINING.model_copy(update={"precision": chosen})
+    identities = [
+        plan_training(
+            *(load_rows(o.rows, r, 2, with_border=True) for r in ("train", "validate")),
+            o,
+        ).identity
+        for o in (auto.order(), named.order())
+    ]
+    assert identities[0] == identities[1]
+    assert identities[0]["optimisation"]["precision"] == chosen

@@ -135,8 +135,10 @@ class TrainingConfig(Section):
     """Raise the learning rate linearly over the first so many steps."""
     gradient_clip: Positive | None = None
     """Largest norm of the gradient; null: no clipping."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward and backward pass; losses are always fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward pass; losses are always fp32. auto: bf16
+    where the device computes in it, fp32 elsewhere: a processor that only emulates bf16
+    is several times slower in it. What was chosen is part of the recipe."""
     validate_every: Count | Literal["auto"] = "auto"
     """Score the validation rows every so many steps, and after the last one; the best
     checkpoint is kept. auto: every 500 steps, and after 50, 100 and 200, so that a

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unetpipe.config import SegmentationConfig, TrainingConfig
 from unetpipe.errors import ConfigError
 from unetpipe.metrics.for_labels import Metric, metric_for_labels
+from unetpipe.network.devices import choose_device, has_arithmetic
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.choice import ObjectRule
 from unetpipe.targets.annotated import Rows, check_rows, warnings_about
@@ -183,6 +184,10 @@ def _choose_metric(wanted: Metric | Literal["auto"], rows: Rows) -> Metric:
 
 def _optimisation_of(training: TrainingConfig) -> Optimisation:
     values = training.model_dump()
+    if training.precision == "auto":
+        is_native = has_arithmetic(choose_device(training.device), "bf16")
+        values["precision"] = "bf16" if is_native else "fp32"
+        log.info("training.precision is %s on this device", values["precision"])
     averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
     wanted = {f.name for f in fields(Optimisation)} - {"averaging"}
     if training.momentum == "auto":

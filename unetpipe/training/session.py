@@ -217,7 +217,7 @@ def _open_validator(
         recipe.validate_rows.volumes,
         recipe.metric,
         class_weights=recipe.class_weights,
-        precision=order.training.precision,
+        precision=recipe.optimisation.precision,
         device=device,
         largest_input=2 * prod(recipe.patch),
         choose_by=order.segmentation.choose_by,
