@@ -23,6 +23,8 @@ METRICS = {
     "ctc_seg": Markup("SEG (Cell Tracking)"),
     "ctc_det": Markup("DET (Cell Tracking)"),
 }
+# These choose a checkpoint together with a score that sees the background.
+CHOOSING = {"v_rand": "mean of V-Rand and Dice", "seg": "mean of SEG and F1"}
 PLAIN_NAMES = {
     "v_rand": "V-Rand",
     "v_info": "V-Info",

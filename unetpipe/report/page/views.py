@@ -31,6 +31,7 @@ from unetpipe.report.page.section_viewer import SectionViewer, told_size
 from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
+    CHOOSING,
     PLAIN_NAMES,
     PREDICTORS,
     format_range,
@@ -89,6 +90,13 @@ def _told_of_unlabelled(volume: IngestedVolume, maps: Sequence[WeightMap]) -> st
     return "some voxels not annotated" if known < prod(volume.shape) else ""
 
 
+def _what_chose(network: Network, metric: str) -> str:
+    """Return the name of the score that is drawn; version 0.1 took one alone."""
+    recipe = network.description.recipe
+    is_joined = recipe is not None and recipe.foreground_fraction is not None
+    return (CHOOSING if is_joined else {}).get(metric, PLAIN_NAMES.get(metric, metric))
+
+
 def show_training(network: Network) -> Shown:
     """Return a network's facts and the course of its training."""
     description, training = network.description, network.training
@@ -101,7 +109,7 @@ def show_training(network: Network) -> Shown:
         "model": network.name,
         "charts": plot_training(
             network.history,
-            metric=PLAIN_NAMES.get(metric, metric),
+            metric=_what_chose(network, metric),
             chosen=description.step or 0,
         )
         if network.history
