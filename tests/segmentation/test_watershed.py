@@ -22,6 +22,7 @@ def disks(shape, seed, *, count=40, radius=(3, 7)):
     return mask
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),

@@ -743,6 +743,7 @@ def test_a_gpu_gets_what_the_annotations_suggest(make, folder, monkeypatch):
     assert made.config.prediction.precision == "bf16"
 
 
+@pytest.mark.slow
 def test_a_sheet_proposes_what_the_suggestions_say(make, folder, tmp_path, monkeypatch):
     """Also where cells of one image are larger than those of another."""
     monkeypatch.setattr(understanding, "has_cuda_driver", lambda: True)

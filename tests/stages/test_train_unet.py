@@ -444,6 +444,7 @@ def test_four_classes_and_two_channels_train(tmp_path):
     assert len(training.record["class_weights"]) == 4
 
 
+@pytest.mark.slow
 def test_the_same_padding_preset_trains(tmp_path, rows):
     network = NetworkConfig(
         depth=2,
@@ -498,6 +499,7 @@ def test_nothing_known_is_refused(tmp_path):
     failing(training, DataError, r"0 classes")
 
 
+@pytest.mark.slow
 def test_sections_of_background_are_warned_about(tmp_path, caplog):
     ids = draw_instances()
     ids[1] = 0

@@ -126,6 +126,7 @@ def test_masks_that_two_people_drew_are_not_two_classes(tmp_path):
     assert pairs(found) == {f"images/{k}.tif": f"labels_anna/{k}.tif" for k in range(5)}
 
 
+@pytest.mark.slow
 def test_channels_of_nnunet_are_joined_and_labels_kept(tmp_path):
     write_two_channels(tmp_path)
     found = look(tmp_path)

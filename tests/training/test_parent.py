@@ -85,6 +85,7 @@ def test_the_first_loss_is_the_parents_to_the_bit(shared, tmp_path):
     assert done().history[0].loss == pytest.approx(expected.item(), rel=0, abs=0)
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_move_are_the_parents(shared, tmp_path):
     done = child(shared, tmp_path / "done", steps=2, learning_rate=1e-30)()
     ours, theirs = weights_of(done.folder), weights_of(shared.folder)

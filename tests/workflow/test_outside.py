@@ -193,6 +193,7 @@ def test_the_demo_can_be_planned_from_any_folder(fresh, tmp_path):
     assert "train_unet" in done.stdout
 
 
+@pytest.mark.chain
 def test_a_notebook_predicts_scores_and_weighs_as_the_document_shows(
     finished, monkeypatch
 ):
