@@ -3,7 +3,8 @@
 Snakemake compares parameters with notes of its own, which a copy of the results lacks,
 and misses no file that only finished results were made from. Both are told here::
 
-    outputs of a job, Asked today --Agreement.reasons--> why it has to run; or nothing
+    outputs of a job    --missing-->    those that are gone
+    record, Asked today --differing-->  what was asked otherwise
 """
 
 from collections.abc import Iterable, Mapping, Sequence
