@@ -13,8 +13,8 @@ from unetpipe.segmentation.merging import join_components
 from unetpipe.segmentation.runs import (
     OWN,
     VOXELS,
-    add_sums,
     encode_runs,
+    merge_components,
     pack_runs,
     paint_runs,
     sum_runs,
@@ -234,7 +234,7 @@ def test_sums_beyond_32_bits_are_exact():
     far = np.zeros((2, 13), np.int64)
     far[:, 0] = 2**40
     far[:, 4] = 2**61
-    total = add_sums(far, np.array([0, 0]), 1)
+    total = merge_components(far, np.array([0, 0]), 1)
     assert total[0, 0] == 2**41
     assert total[0, 4] == 2**62
 

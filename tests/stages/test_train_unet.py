@@ -27,7 +27,7 @@ from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.choice import ObjectRule
 from unetpipe.stages.train_unet import train_unet
 from unetpipe.targets.annotated import AnnotatedRow
-from unetpipe.targets.rows import load_rows
+from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.checkpoints import TrainingState
 from unetpipe.training.distributed import ALONE
@@ -165,7 +165,7 @@ def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
     averaged = replace(done)(average=8).model
     assert averaged["weights_sha256"] == plain["weights_sha256"]
     assert averaged["recipe"]["thresholds_average"] == list(range(8))
-    rows = load_rows(
+    rows = open_annotated_rows(
         [AnnotatedRow(**row) for row in done.rows], "validate", 2, with_border=True
     )
     validator = Validator(
@@ -400,7 +400,7 @@ def test_each_optimizer_has_its_usual_momentum(rows, preset, optimizer, momentum
     sections = {name: getattr(config, name) for name in names}
     order = TrainingOrder(rows=rows, network=NETWORK, **sections)
     opened = [
-        load_rows(order.rows, role, NETWORK.num_classes, with_border=True)
+        open_annotated_rows(order.rows, role, NETWORK.num_classes, with_border=True)
         for role in ("train", "validate")
     ]
     recipe = plan_training(*opened, order)
@@ -648,7 +648,10 @@ def test_auto_computes_in_bf16_only_where_the_device_does(
     named.training = TRAINING.model_copy(update={"precision": chosen})
     identities = [
         plan_training(
-            *(load_rows(o.rows, r, 2, with_border=True) for r in ("train", "validate")),
+            *(
+                open_annotated_rows(o.rows, r, 2, with_border=True)
+                for r in ("train", "validate")
+            ),
             o,
         ).identity
         for o in (auto.order(), named.order())

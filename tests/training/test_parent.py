@@ -13,7 +13,7 @@ from unetpipe.network.unet import UNet
 from unetpipe.network.weights import load_network, pack_weights
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import hash_file
-from unetpipe.targets.rows import load_rows
+from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.history import read_history
 from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
@@ -58,7 +58,9 @@ def weights_of(folder):
 def test_the_first_loss_is_the_parents_to_the_bit(shared, tmp_path):
     done = child(shared, tmp_path / "done", steps=1)
     order = done.order()
-    rows = [load_rows(order.rows, role, 2, with_border=True) for role in ROLES]
+    rows = [
+        open_annotated_rows(order.rows, role, 2, with_border=True) for role in ROLES
+    ]
     recipe = plan_training(*rows, order)
     torch.set_num_threads(1)
     parent = load_network(

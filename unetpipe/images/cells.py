@@ -22,7 +22,7 @@ from unetpipe.images.files import (
     find_files,
     first_found,
     is_remote,
-    is_zarr,
+    is_zarr_image,
     natural_key,
     sections_of,
     without_hidden,
@@ -77,7 +77,7 @@ def open_cell(
         return open_channel_files(found[0], found[1], colours=colours)
     if level and (path := found[0][0]).suffix.lower() in TIFF:
         return open_tiff(path, colours=bool(colours), level=level)
-    if level and is_zarr(path):
+    if level and is_zarr_image(path):
         return ZarrSource(path, level=level)
     if level and path.is_dir() and (form := tensor_form(path)):
         return TensorSource.of_folder(form, path, level)
@@ -127,7 +127,7 @@ def _open(
 ) -> ImageSource:
     path = paths[0]
     if len(paths) == 1 and path.is_dir():
-        if is_zarr(path):
+        if is_zarr_image(path):
             return ZarrSource(path)
         if form := tensor_form(path):
             return TensorSource.of_folder(form, path)

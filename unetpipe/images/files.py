@@ -96,7 +96,7 @@ def find_files(cell: str, root: Path) -> list[Path]:
     """
     paths = found[0] if (found := first_found(cell, root)) else []
     if len(paths) == 1 and paths[0].is_dir():
-        if is_zarr(paths[0]):
+        if is_zarr_image(paths[0]):
             return sorted(paths[0].glob("*.json")) or sorted(paths[0].glob(".z*"))
         paths = sections_of(paths[0])
     is_gold, markers, silver = companions(paths) if paths else (False, {}, {})
@@ -115,7 +115,7 @@ def first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
 
 def _find(pattern: str, root: Path) -> list[Path]:
     path = as_spelled(root / Path(pattern).expanduser())
-    check_link(path)
+    refuse_dangling_image(path)
     if path.exists():
         return [path]
     if FILE_AXIS.search(pattern):
@@ -132,7 +132,7 @@ def _find(pattern: str, root: Path) -> list[Path]:
     matching = {path for pattern in spelled for path in base.glob(pattern)}
     found = without_hidden(matching, base)
     for path in found:
-        check_link(path)
+        refuse_dangling_image(path)
     return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
 
 
@@ -196,8 +196,8 @@ def as_spelled(path: Path) -> Path:
     return parent / path.name
 
 
-def check_link(path: Path) -> None:
-    """Refuse a link to nothing: data that were never fetched.
+def refuse_dangling_image(path: Path) -> None:
+    """Refuse an image file that is a link to nothing: voxels never fetched.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def sections_of(folder: Path) -> list[Path]:
         if path.suffix.lower() in SECTIONS and not path.is_dir()
     ]
     for path in files:
-        check_link(path)
+        refuse_dangling_image(path)
     if not files:
         files = [
             path
@@ -251,8 +251,8 @@ def sections_of(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
-def is_zarr(path: Path) -> bool:
-    """Return whether a folder is a Zarr store of either format."""
+def is_zarr_image(path: Path) -> bool:
+    """Return whether a folder is an image in Zarr, of either format."""
     return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zarray"))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index, letters_of
-from unetpipe.images.files import check_link
+from unetpipe.images.files import refuse_dangling_image
 from unetpipe.images.lengths import FoundSize, Lengths
 from unetpipe.images.source import BOMB_BYTES, BOMB_RATIO, ImageSource, check_promise
 
@@ -270,7 +270,7 @@ def source_files(array: Any, path: Path, depth: int = 0) -> tuple[Path, ...]:
                 "which could be any file of this computer; pack it into one file with "
                 "h5repack"
             )
-        check_link(other)
+        refuse_dangling_image(other)
         if not other.is_file():
             raise DataError(
                 f"{name} keeps voxels in {other}, which is missing; copy that file "

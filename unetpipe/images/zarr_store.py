@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index, letters_of
-from unetpipe.images.files import METADATA, check_link, is_zarr
+from unetpipe.images.files import METADATA, is_zarr_image, refuse_dangling_image
 from unetpipe.images.ngff_metadata import (
     GroupDescription,
     describe_group,
@@ -137,7 +137,7 @@ class ZarrSource(ImageSource):
     def _look_around(self, path: Path) -> GroupDescription | None:
         """Return what an image says that lies around an array."""
         for parent in list(path.parents)[:MOST_PARENTS]:
-            if not is_zarr(parent):
+            if not is_zarr_image(parent):
                 continue
             group = zarr.open(parent, mode="r")
             inside = path.relative_to(parent).as_posix()
@@ -251,7 +251,9 @@ def _chunk_files(array: Any, folder: Path) -> Iterator[Path]:
         for name in names:
             if name not in METADATA and pattern.fullmatch((inside / name).as_posix()):
                 path = Path(root) / name
-                check_link(path)  # Zarr takes a link to nothing for a chunk of zeros
+                refuse_dangling_image(
+                    path
+                )  # Zarr takes a link to nothing for a chunk of zeros
                 yield path
 
 

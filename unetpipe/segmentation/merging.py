@@ -39,7 +39,7 @@ from unetpipe.segmentation.runs import (
     VOXELS,
     Runs,
     Sums,
-    add_sums,
+    merge_components,
     pack_runs,
     paint_runs,
     runs_of_sections,
@@ -305,7 +305,7 @@ def join_components(
         (np.ones(int(alike.sum()), bool), (one[alike], two[alike])), shape=(size, size)
     )
     count, roots = connected_components(links, directed=False)
-    totals = add_sums(sums, roots, count)
+    totals = merge_components(sums, roots, count)
     root_kinds = np.zeros(count, np.uint8)
     root_kinds[roots] = kinds
     if largest_hole:
@@ -317,7 +317,7 @@ def join_components(
             _beyond(totals, volume_shape, connectivity) | (totals[:, 0] > largest_hole),
         )
         roots = filled[roots]
-        totals = add_sums(sums, roots, count)
+        totals = merge_components(sums, roots, count)
     keep = (root_kinds != HOLE) & (totals[:, VOXELS] >= max(smallest, 1))
     order = np.argsort(np.where(keep, totals[:, FIRST], NOWHERE), kind="stable")
     order = order[: int(keep.sum())]

@@ -136,8 +136,8 @@ def no_sums(count: int) -> Sums:
     return sums
 
 
-def add_sums(parts: Sums, owners: NDArray[np.intp], count: int) -> Sums:
-    """Return the sums of ``count`` owners, each of the rows of ``parts`` it owns."""
+def merge_components(parts: Sums, owners: NDArray[np.intp], count: int) -> Sums:
+    """Return the sums of ``count`` objects, each of the components it is made of."""
     total = no_sums(count)
     for column, name in enumerate(COLUMNS):
         merge: np.ufunc = np.add

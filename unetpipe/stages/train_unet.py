@@ -1,7 +1,7 @@
 """Rule train_unet: from annotated sections to a network and its thresholds."""
 
 from unetpipe.storage.keeping import keep_network
-from unetpipe.targets.rows import load_rows
+from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.training.distributed import is_launched
 from unetpipe.training.launch import launch
 from unetpipe.training.order import TrainingFiles, TrainingOrder
@@ -43,7 +43,7 @@ def train_unet(*, order: TrainingOrder, files: TrainingFiles) -> None:
         return
     num_classes, with_border = order.network.num_classes, order.weight_map.enabled
     train_rows, validate_rows = (
-        load_rows(order.rows, role, num_classes, with_border=with_border)
+        open_annotated_rows(order.rows, role, num_classes, with_border=with_border)
         for role in ("train", "validate")
     )
     recipe = plan_training(train_rows, validate_rows, order)

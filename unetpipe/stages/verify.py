@@ -1,11 +1,9 @@
 """Rule verify: whether all is as it was written, and comes out once more."""
 
 import logging
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,11 +34,13 @@ from unetpipe.storage.verification import (
     ComparedBlock,
     Finding,
     compare_block,
-    judge_blocks,
+    differing_circumstances,
+    sample_blocks,
     verify_kept,
     verify_named_files,
     verify_network,
     verify_prediction,
+    verify_recomputed,
     verify_segmentation,
     verify_volume,
 )
@@ -162,7 +162,7 @@ def _verify_one(
         if not findings and settings is not None:
             compared = _Again(paths).compare(settings)
             blocks = tuple(BlockAgain(**asdict(block)) for block in compared)
-            findings += judge_blocks(record, compared, commands)
+            findings += verify_recomputed(record, compared, commands)
     except (UnetpipeError, OSError) as error:
         findings = [Finding(f"{record}: {error}", commands.again(record))]
     if segmentation.exists():
@@ -187,9 +187,12 @@ class _Again:
 
     def compare(self, settings: VerifyConfig) -> list[ComparedBlock]:
         """Compute a random sample of blocks and compare each with what is stored."""
-        total = self._prediction.geometry.num_blocks
-        count = min(total, max(settings.blocks, ceil(settings.fraction * total)))
-        numbers = sorted(random.Random(settings.seed).sample(range(total), count))
+        numbers = sample_blocks(
+            self._prediction.geometry.num_blocks,
+            at_least=settings.blocks,
+            fraction=settings.fraction,
+            seed=settings.seed,
+        )
         if not numbers:
             return []
         store = self._open_store()
@@ -197,19 +200,18 @@ class _Again:
         self._device = device_like(made_on)
         engine = self._open_engine()
         compared = []
-        with Progress("computing again", count, "block") as progress:
+        with Progress("computing again", len(numbers), "block") as progress:
             for number in numbers:
                 made = self._made(store, number)
                 torch.set_num_threads(made[0].threads or 1)
                 (block,) = engine.predict_blocks(iter([store.read(number)]))
-                reason = self._differs_in(made)
                 compared.append(
                     compare_block(
                         block,
                         store,
                         made,
                         device=describe_device(self._device),
-                        differs_in=reason,
+                        differs_in=self._why_bits_may_differ(made),
                         tolerance=TOLERANCE[self._prediction.identity.precision],
                     )
                 )
@@ -243,21 +245,12 @@ class _Again:
             autotune=self._autotune,
         )
 
-    def _differs_in(self, made: list[Circumstances]) -> str | None:
+    def _why_bits_may_differ(self, made: list[Circumstances]) -> str | None:
         """Return what is not as when the block was made; None: the bits must agree."""
-        here, now = describe_device(self._device), Circumstances.here()
-        devices = {str(shard.device) for shard in made}
-        if devices != {here}:
-            return f"device: {', '.join(sorted(devices))}, here {here}"
-        # Those of CUDA choose the algorithms.
-        is_cuda = self._device.type == "cuda"
-        for name in ("torch", "cuda", "cudnn") if is_cuda else ("torch",):
-            version = str(now.libraries.get(name))
-            versions = {str(shard.libraries.get(name)) for shard in made}
-            if versions != {version}:
-                return f"{name}: {', '.join(sorted(versions))}, here {version}"
-        if len({shard.threads for shard in made}) > 1:
-            return "threads, within the block"
+        if told := differing_circumstances(
+            made, describe_device(self._device), is_cuda=self._device.type == "cuda"
+        ):
+            return told
         if self._prediction.identity.code != self._code:
             return "the package's arithmetic, which has changed since"
         return "prediction.autotune" if self._autotune else None

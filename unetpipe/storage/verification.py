@@ -5,7 +5,10 @@ Nothing here changes a file.
 
 import hashlib
 import logging
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +200,45 @@ def differing_shards(block: BlockPrediction, store: PredictionStore) -> int:
     return count
 
 
+def sample_blocks(
+    num_blocks: int, *, at_least: int, fraction: float, seed: int
+) -> list[int]:
+    """Return the blocks to verify by computing them again, drawn at random."""
+    count = min(num_blocks, max(at_least, ceil(fraction * num_blocks)))
+    return sorted(random.Random(seed).sample(range(num_blocks), count))
+
+
+def differing_circumstances(
+    made: Sequence[Circumstances], device: str, *, is_cuda: bool
+) -> str | None:
+    """Return what of a block's shards and of this process may change the last bits.
+
+    Parameters
+    ----------
+    made : sequence of Circumstances
+        Of each shard of the block.
+    device : str
+        That computes here, described.
+    is_cuda : bool
+        Whether it is a GPU, whose libraries choose the algorithms.
+
+    Returns
+    -------
+    str or None
+        In words; None where all that is recorded agrees.
+    """
+    now = Circumstances.here()
+    devices = {str(shard.device) for shard in made}
+    if devices != {device}:
+        return f"device: {', '.join(sorted(devices))}, here {device}"
+    for name in ("torch", "cuda", "cudnn") if is_cuda else ("torch",):
+        version = str(now.libraries.get(name))
+        versions = {str(shard.libraries.get(name)) for shard in made}
+        if versions != {version}:
+            return f"{name}: {', '.join(sorted(versions))}, here {version}"
+    return "threads, within the block" if len({s.threads for s in made}) > 1 else None
+
+
 def compare_block(
     block: BlockPrediction,
     store: PredictionStore,
@@ -256,10 +298,10 @@ def _packed_otherwise(made: list[Circumstances]) -> str | None:
     return f"numcodecs: {', '.join(sorted(map(str, versions)))}, here {here}"
 
 
-def judge_blocks(
+def verify_recomputed(
     record: Path, compared: list[ComparedBlock], commands: Commands
 ) -> list[Finding]:
-    """Log how blocks that were computed again compare; return those that differ.
+    """Verify stored blocks by what was computed again; return those that differ.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from unetpipe.images.endings import (
     PICTURES,
     ZIPPED_ZARR,
 )
-from unetpipe.images.files import is_zarr, natural_key
+from unetpipe.images.files import is_zarr_image, natural_key
 from unetpipe.images.hdf5 import list_datasets
 from unetpipe.images.zarr_store import is_zipped_zarr
 from unetpipe.survey.names import read_name
@@ -84,7 +84,7 @@ def list_contents(folder: Path) -> Contents:
             continue
         seen.add(here.resolve())
         inside = here.relative_to(folder)
-        if is_zarr(here):
+        if is_zarr_image(here):
             fields = list_fields(here, inside.as_posix())
             found.fields += fields
             if fields or (here != folder and _is_one_image(here)):
@@ -99,7 +99,7 @@ def list_contents(folder: Path) -> Contents:
         for name in files:
             if not name.startswith("."):
                 _sort(found, others, here / name, (inside / name).as_posix())
-    if is_zarr(folder) and not (found.fields or found.stores):
+    if is_zarr_image(folder) and not (found.fields or found.stores):
         raise DataError(
             f"{folder} is one OME-Zarr; name the folder that holds it, {folder.parent}"
         )
@@ -158,7 +158,7 @@ def _is_one_image(place: Path) -> bool:
     about = read_attributes(place)
     if "multiscales" in about or about.get("node_type") == "array":
         return True
-    children = [p for p in place.iterdir() if p.name.isdecimal() and is_zarr(p)]
+    children = [p for p in place.iterdir() if p.name.isdecimal() and is_zarr_image(p)]
     # Bioformats wraps even a single image.
     return "bioformats2raw.layout" in about and len(children) == 1
 
@@ -302,7 +302,7 @@ def look_into_zarr(folder: Path, path: str) -> Inside:
     """Return an OME-Zarr and the labels that lie inside it."""
     inside = folder / path / "labels"
     stores = (
-        sorted(p.name for p in inside.iterdir() if is_zarr(p))
+        sorted(p.name for p in inside.iterdir() if is_zarr_image(p))
         if inside.is_dir()
         else []
     )

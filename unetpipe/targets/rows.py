@@ -27,10 +27,10 @@ from unetpipe.tiling.intensity import mean_and_std
 LARGEST_IN_MEMORY = 2 * GIB
 
 
-def load_rows(
+def open_annotated_rows(
     rows: Sequence[AnnotatedRow], role: str, num_classes: int, *, with_border: bool
 ) -> Rows:
-    """Open the volumes of one role.
+    """Open what is annotated for one role: images, targets, weights of borders.
 
     Parameters
     ----------
