@@ -10,12 +10,11 @@ from tests.stages.predicted import Chain, note_content, small_shards
 from unetpipe.config import SegmentationConfig, VerifyConfig
 from unetpipe.errors import IntegrityError
 from unetpipe.network.devices import describe_device
-from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.finish_segmentation import finish_segmentation
-from unetpipe.stages.verify import _Again, verify
+from unetpipe.stages.verify import verify
 from unetpipe.storage.keeping import keep_network
 from unetpipe.storage.volumes import open_volume, shard_path, write_shard
 
@@ -250,29 +249,6 @@ def test_bits_of_a_processor_are_computed_again_on_one(verified, monkeypatch):
     (summary,) = verified(blocks=2)["predictions"]
     assert {b["device"] for b in summary["blocks"]} == {describe_device(CPU)}
     assert {b["differs_in"] for b in summary["blocks"]} == {None}
-
-
-@pytest.mark.parametrize(
-    ("libraries", "reason"),
-    [
-        ({"cuda": "13.0", "cudnn": "92400"}, None),
-        ({"cuda": "12.8", "cudnn": "92400"}, "cuda: 12.8, here 13.0"),
-        ({"cuda": "13.0", "cudnn": "92000"}, "cudnn: 92000, here 92400"),
-        ({}, "cuda: None, here 13.0"),
-    ],
-)
-def test_on_a_gpu_bits_depend_on_cuda_and_cudnn(
-    verified, monkeypatch, libraries, reason
-):
-    stage = "unetpipe.stages.verify"
-    monkeypatch.setattr(f"{stage}.describe_device", lambda _: "cuda (H200)")
-    versions = {"cuda": "13.0", "cudnn": "92400"}
-    monkeypatch.setattr("unetpipe.runtime.files._versions_of_cuda", lambda: versions)
-    again = _Again({"prediction": str(verified.prediction)})
-    again._device = torch.device("cuda")
-    made = Circumstances.here(device="cuda (H200)", threads=1)
-    told = {k: v for k, v in made.libraries.items() if k not in versions} | libraries
-    assert again._differs_in([made.model_copy(update={"libraries": told})]) == reason
 
 
 def test_missing_weights_are_a_finding_and_not_the_end(verified):
