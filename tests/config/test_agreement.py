@@ -74,6 +74,15 @@ def test_only_what_the_run_asks_for_is_looked_at(agreement) -> None:
     assert agreement.wanted() == [record]
 
 
+def test_measurements_are_looked_at_where_they_are_asked_for(tmp_path: Path) -> None:
+    layout = Layout("demo", lambda path: str(tmp_path / path))
+    record = layout.measurements.format(**NAMES)
+    write_record(Path(record), {})
+    for properties, expected in ((), []), (("area",), [record]):
+        run = lookups(tmp_path, measure={"properties": properties}).run
+        assert Agreement(Lookups(run, layout)).wanted() == expected
+
+
 def test_what_differs_is_told_in_words() -> None:
     assert describe_differing("r.json", ("weight_map", "code")) == (
         "r.json was made with other settings (weight map)"

@@ -81,7 +81,7 @@ class Agreement:
             found += ask.predicted(pattern)
         found += ask.predicted(layout.segmentation)
         found += [layout.metrics.format(model=m, volume=v) for m, v in scored]
-        found += [*ask.exported_models(), *ask.exports()]
+        found += [*ask.measurements(), *ask.exported_models(), *ask.exports()]
         return [path for path in found if Path(path).exists()]
 
     def _is_all_stored(self) -> bool:
