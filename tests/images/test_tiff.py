@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import unetpipe
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image
 
@@ -198,3 +199,18 @@ def test_what_is_no_tiff_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"a\.tif is corrupt, or no TIFF"):
         open_image("a.tif", tmp_path)
+
+
+def test_a_thumbnail_behind_single_pages_is_no_reason_to_lose_sections(tmp_path):
+    """The smaller page makes the first image look like a pyramid."""
+    sections = np.random.default_rng(0).integers(0, 255, (3, 32, 40), np.uint8)
+    path = tmp_path / "scan.tif"
+    with tifffile.TiffWriter(path) as file:
+        for section in sections:
+            file.write(section, **GREY)
+        file.write(sections[0, ::4, ::4].copy(), subfiletype=1, **GREY)
+    with unetpipe.open_image(path) as image:
+        np.testing.assert_array_equal(image.dask[0], sections)
+        assert image.dask[0, 1:, 3:9, 5:7].compute().shape == (2, 6, 2)
+    with pytest.raises(DataError, match="stack of 3 single pages, without resolution"):
+        unetpipe.open_image(path, level=1)

@@ -111,8 +111,13 @@ class TiffSource(ImageSource):
 
     def _pages(self) -> Any:
         """Return the pages of this thread's handle, in the order of the array."""
-        handle = self._handle()
-        return handle.pages if self._is_stacked else self._series(handle).pages
+        pages = getattr(self._local, "pages", None)
+        if pages is None:
+            handle = self._handle()
+            one = self._is_stacked
+            pages = first_pages(handle) if one else self._series(handle).pages
+            self._local.pages = pages
+        return pages
 
     def _series(self, handle: tifffile.TiffFile) -> Any:
         """Return the image of the file, at the level that is read."""
@@ -136,13 +141,13 @@ class TiffSource(ImageSource):
                 raise DataError(f"{self._path} holds no image; give another file")
             self._is_stacked = len(every) > 1
             if self._is_stacked:
-                self._check_alike(handle, every)
+                self._check_alike(every)
             series = self._series(handle)
             self._page_shape = tuple(series.keyframe.shape)
             self.dtype = np.dtype(series.dtype).newbyteorder("=")
             self.shape, self.axes = tuple(series.shape), series.axes.lower()
             if self._is_stacked:
-                self.shape = (len(handle.pages), *self.shape)
+                self.shape = (len(every), *self.shape)
                 self.axes = f"q{self.axes}"
             self._offset = None if self._is_stacked else series.dataoffset
             self._byteorder = handle.byteorder
@@ -162,14 +167,19 @@ class TiffSource(ImageSource):
         factors = [whole.get(a, 1) / length.get(a, 1) for a in "zyx"]
         return self.voxel_size.times(factors)
 
-    def _check_alike(self, handle: tifffile.TiffFile, every: Sequence[Any]) -> None:
+    def _check_alike(self, every: Sequence[Any]) -> None:
         """Refuse several images in one file, unless each is one page like the first."""
         described = [(tuple(s.shape), str(s.dtype)) for s in every]
-        if len(set(described)) > 1 or len(handle.pages) != len(described):
+        if len(set(described)) > 1 or any(len(s.pages) != 1 for s in every):
             listing = "; ".join(f"{s} {d}" for s, d in dict.fromkeys(described))
             raise DataError(
                 f"{self._path} holds {len(described)} images of shapes {listing}; "
                 "save the one wanted as a file of its own"
+            )
+        if self._level:
+            raise DataError(
+                f"{self._path} is a stack of {len(every)} single pages, without "
+                f"resolution levels, but level is {self._level} in the sheet; write 0"
             )
         logger.info(
             "%s: %d single pages taken as one stack", self._path, len(described)
@@ -186,7 +196,7 @@ class TiffSource(ImageSource):
                 )
             self.granule = (*[1] * (len(self.shape) - 1), self.shape[-1])
             return
-        pages = handle.pages if self._is_stacked else series.pages
+        pages = first_pages(handle) if self._is_stacked else series.pages
         self._num_pages = prod(self.shape) // max(1, prod(self._page_shape))
         if self.shape[len(self.shape) - len(self._page_shape) :] != self._page_shape:
             raise DataError(
@@ -285,7 +295,7 @@ class TiffSource(ImageSource):
     def _read_page_view(self, number: int, index: Index) -> NDArray[Any]:
         """Read strips or tiles of one page that is an image of its own."""
         with _errors_raise(self._path, f", page {number},"):
-            page: Any = self._handle().pages[number]
+            page: Any = self._pages()[number]
             view = zarr.open_array(page.aszarr(), mode="r", zarr_format=2)
             return np.asarray(view[index]).astype(self.dtype, copy=False)
 
@@ -293,7 +303,8 @@ class TiffSource(ImageSource):
 def own_series(handle: tifffile.TiffFile) -> list[Any]:
     """Return the images of a file, without those that only other files hold.
 
-    Of a pyramid, its label, overview and thumbnail are left out.
+    Of a pyramid, its label, overview and thumbnail are left out: images of other
+    shapes. Where others have its shape, a smaller page made it look like a pyramid.
     """
     every = list(handle.series)
     own = [
@@ -304,9 +315,15 @@ def own_series(handle: tifffile.TiffFile) -> list[Any]:
     every = own or every
     is_slide = every[:1] and every[0].kind in SLIDES
     if is_slide or (every[:1] and every[0].is_pyramidal):
-        others = [s for s in every[1:] if s.is_pyramidal]
+        first = every[0]
+        others = [s for s in every[1:] if s.is_pyramidal or s.shape == first.shape]
         return every[:1] if is_slide or not others else every
     return every
+
+
+def first_pages(handle: tifffile.TiffFile) -> list[Any]:
+    """Return the page of each image of a file whose images are single pages."""
+    return [series.pages[0] for series in own_series(handle)]
 
 
 def _truncated_at(path: Path, size: int, what: str) -> DataError:
