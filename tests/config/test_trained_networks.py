@@ -15,13 +15,13 @@ from unetpipe.tiling.unet_spec import UNetSpec
 SHEET = "volume\timage\tlabels\trole\tfold\na\ta.tif\tb.tif\t{role}\t{fold}\n"
 
 
-def network(folder: Path, **spec: object) -> str:
+def network(folder: Path, percentiles: Any = None, **spec: object) -> str:
     """Write what a training leaves, weights apart; return the folder's name."""
     values: dict[str, Any] = {"base_channels": 4, "depth": 2, **spec}
-    architecture = UNetSpec(**values).to_json()
-    write_record(
-        folder / "model.json", {"spec": architecture, "weights_sha256": "1" * 64}
-    )
+    told: dict[str, Any] = {"spec": UNetSpec(**values).to_json()}
+    if percentiles:
+        told["percentiles"] = percentiles
+    write_record(folder / "model.json", {**told, "weights_sha256": "1" * 64})
     (folder / "model.safetensors").touch()
     return str(folder)
 
@@ -48,6 +48,22 @@ def test_several_networks_are_compared_under_the_names_they_are_given(
     assert [n.variant for n in run.networks.values()] == ["old", "new"]
     assert [n.config.network.depth for n in run.networks.values()] == [2, 3]
     assert run.ensembles["ensemble"].members == ("old", "new")
+
+
+def test_a_trained_network_brings_what_its_images_are_normalised_by(
+    tmp_path: Path,
+) -> None:
+    robust, plain = network(tmp_path / "1", [1, 99]), network(tmp_path / "2")
+    for given in ({}, {"ingest": {"parts": 2}}, {"ingest": {"percentiles": [1, 99]}}):
+        run = check_run(values(tmp_path, role="predict", trained=robust, **given))
+        assert run.config.ingest.percentiles == (1, 99)
+    odd = {"ingest": {"percentiles": [2, 98]}}
+    for folder, learnt in ((robust, r"\[1.*99.*\]"), (plain, "None")):
+        found = problems(values(tmp_path, role="predict", trained=folder, **odd))
+        assert re.search(rf"percentiles is \[2, 98\], but .* with {learnt}", found)
+    both = {"old": plain, "new": robust}
+    found = problems(values(tmp_path, role="predict", trained=both))
+    assert "other ingest.percentiles" in found
 
 
 def test_rows_to_train_on_are_passed_over(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from tests.network.test_exact_tiling import he_network, image_of
 from unetpipe.errors import DataError, ResourceError
-from unetpipe.network.engine import Engine
+from unetpipe.network.engine import Engine, open_engine
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.transfer import CudaLane, HostLane, choose_lane
+from unetpipe.records.prediction import Identity, TileRules
 from unetpipe.runtime.background import Writer
 from unetpipe.stages.verify import TOLERANCE
 from unetpipe.tiling.assembly import BlockVoxels, source_roi
@@ -83,6 +84,31 @@ def test_an_offset_of_wide_integers_costs_no_contrast(network, image, offset):
         )
         found.append(predicted(engine, blocks_of(grey, engine.predictor, geometry)))
     for plain, centred in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, centred)
+
+
+def test_a_stored_identity_keeps_the_mean_of_wide_integers(network, image):
+    geometry, kept = geometry_of((1, 16, 32)), []
+    for grey, mean in ((image, 90.0), (image + np.uint32(2**31), 90.0 + 2**31)):
+        identity = Identity(
+            weights_sha256="",
+            spec={},
+            input_sha256="",
+            statistics=((mean, 30.0),),
+            code="",
+            geometry={},
+            precision="fp32",
+            batch_tiles=1,
+            is_compiled=False,
+            orientations=(0,),
+            selection=TileRules(
+                roi=None, mask_sha256=None, empty_value=None, empty_fraction=0
+            ),
+        )
+        device = torch.device("cpu")
+        engine = open_engine(identity, geometry, network, device=device, autotune=False)
+        kept.append(predicted(engine, blocks_of(grey, engine.predictor, geometry)))
+    for plain, centred in zip(*kept, strict=True):
         np.testing.assert_array_equal(plain, centred)
 
 

@@ -10,7 +10,8 @@ from tests.stages.predicted import SHAPE, Chain
 from tests.variants import mostly_slow
 from unetpipe.errors import DataError, GeometryError, IntegrityError, ResourceError
 from unetpipe.network.notebook import load_trained
-from unetpipe.runtime.files import read_record
+from unetpipe.records.volume import GreyPercentiles
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -34,6 +35,29 @@ def test_an_array_is_predicted_with_the_bits_that_the_workflow_stores(
     assert stored.std() > 5
     assert np.array_equal(probability, stored)
     assert classes is None
+
+
+def test_a_network_that_learnt_with_percentiles_normalises_by_them(
+    tmp_path, make_volume, make_model
+):
+    ingest = make_volume(SHAPE)
+    model = make_model(percentiles=[5, 90])
+    network = load_trained(model[0].parent, device="cpu")
+    image, record = image_of(ingest), read_record(ingest)
+    low, high = np.percentile(image, (5, 90), method="inverted_cdf").tolist()
+    robust = GreyPercentiles.between((5, 90), (low, high))
+    record["statistics"][0]["percentiles"] = robust.to_json()
+    write_record(ingest, record)
+    chain = Chain(tmp_path / "chain", ingest, model)
+    stored = chain.run()
+    stride = tuple(read_record(chain.folder / "probe.json")["stride"])
+    for array in (image, dask.array.from_array(image, chunks=(1, 1, 64, 64))):
+        probability, _ = network.predict(array, stride=stride)
+        assert np.array_equal(np.asarray(probability), stored)
+    given, _ = network.predict(image, statistics=record["statistics"], stride=stride)
+    assert np.array_equal(given, stored)
+    plain = load_trained(make_model(name="plain")[0].parent, device="cpu")
+    assert not np.array_equal(plain.predict(image, stride=stride)[0], stored)
 
 
 def test_classes_and_channels_are_those_of_the_workflow_too(

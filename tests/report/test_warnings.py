@@ -8,7 +8,7 @@ import pytest
 from tests.records.whole import FOLDER
 from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume, StoredImage
-from unetpipe.report.page.warnings import at_another_scale, twins
+from unetpipe.report.page.warnings import at_another_scale, normalised_otherwise, twins
 
 
 def volume(name, pixels, dtype="uint8"):
@@ -52,3 +52,11 @@ def test_volumes_of_equal_voxels_are_told(pixels, names):
 
 def test_equal_bytes_of_another_type_are_no_twins():
     assert twins({"a": volume("a", "x"), "b": volume("b", "x", "int8")}) == []
+
+
+def test_a_volume_that_is_normalised_otherwise_than_the_network_learnt_is_told():
+    plain = Model.read(FOLDER / "model.json")
+    robust = plain.model_copy(update={"percentiles": (1, 99)})
+    assert normalised_otherwise(plain, volume("a", "x")) is None
+    told = normalised_otherwise(robust, volume("a", "x")) or ""
+    assert "learnt with volume percentiles 1 and 99" in told

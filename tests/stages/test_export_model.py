@@ -15,6 +15,7 @@ from tests.stages.annotated import draw_instances, ingest
 from tests.variants import mostly_slow
 from unetpipe.config import ExportConfig
 from unetpipe.errors import ConfigError
+from unetpipe.network.bioimageio import ModelCard, _describe_image
 from unetpipe.network.formats import (
     has_onnx,
     script,
@@ -22,8 +23,10 @@ from unetpipe.network.formats import (
     wrap,
     wrapper_arguments,
 )
+from unetpipe.network.package_files import _normalise
 from unetpipe.network.same_size import SameSizeUNet
 from unetpipe.network.unet import UNet, activate
+from unetpipe.records.volume import GreyPercentiles, Intensity
 from unetpipe.runtime.files import (
     hash_file,
     read_record,
@@ -110,6 +113,24 @@ def test_volumetric_networks_are_refused():
 def test_authors_and_licence_are_asked_for():
     with pytest.raises(ValueError, match="a package names both"):
         ExportConfig(enabled=True)
+
+
+def test_a_package_normalises_as_volumes_were_when_the_network_learnt():
+    ranks = (2.0, 95.0)
+    image = np.random.default_rng(0).normal(100, 10, (1, 1, 200, 200))
+    card = ModelCard("x", (), "MIT", ["foreground"], 1, "", percentiles=ranks)
+    rule = {"min": 16, "step": 16, "halo": 0}
+    files = {"test_input.npy": b""}
+    scale, linear = _describe_image(files, card, rule)["preprocessing"]
+    low, high = np.percentile(
+        image, (scale["kwargs"]["min_percentile"], scale["kwargs"]["max_percentile"])
+    )
+    found = (image - low) / (high - low + scale["kwargs"]["eps"])
+    found = found * linear["kwargs"]["gain"] + linear["kwargs"]["offset"]
+    robust = GreyPercentiles.between(ranks, (low, high))
+    known = Intensity.of({"percentiles": robust})
+    np.testing.assert_allclose(found, (image - known.mean) / known.std, atol=1e-5)
+    np.testing.assert_allclose(_normalise(image, ranks), found, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

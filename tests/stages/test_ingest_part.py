@@ -18,7 +18,7 @@ from unetpipe.errors import DataError
 from unetpipe.ingestion import layers as ingestion_parts
 from unetpipe.stages.ingest_part import ingest_part
 
-LAYOUT = {"chunk": (1, 16, 16), "shard": (2, 32, 32)}
+LAYOUT = {"chunk": (1, 16, 16), "shard": (2, 32, 32), "percentiles": (2, 98)}
 VOLATILE = ("circumstances",)
 
 

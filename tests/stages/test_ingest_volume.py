@@ -25,6 +25,7 @@ from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import open_image
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.intensity import IntensityStatistics
 
@@ -157,6 +158,64 @@ def test_statistics_are_exact_whatever_the_shards(originals):
     for shard in ((1, 64, 64), (4, 32, 64), (8, 32, 32)):
         config = IngestConfig(chunk=(1, 32, 32), shard=shard)
         assert originals.ingest(config=config)["statistics"] == [expected]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_percentiles_are_those_of_all_finite_voxels_whatever_the_shards(
+    originals, dtype
+):
+    stack = RNG.normal(100, 10, (2, *IMAGE.shape)).astype(dtype)
+    stack[:, 2, 3, 4] = 60_000
+    stack[1, 0, 0, :9] = np.nan if dtype == "float32" else 0
+    originals.tiff("image.tif", stack)
+    found = []
+    for shard in ((1, 64, 64), (8, 32, 32)):
+        layout = {"chunk": (1, 32, 32), "shard": shard, "nan_policy": "replace"}
+        config = IngestConfig(**layout, percentiles=(2, 97.5))
+        record = originals.ingest(originals.rows(axes="czyx"), config=config)
+        assert not any("hot" in warning for warning in record["warnings"])
+        found.append([channel["percentiles"] for channel in record["statistics"]])
+    assert found[0] == found[1]
+    for channel, told in zip(stack, found[0], strict=True):
+        voxels = channel[np.isfinite(channel)]
+        low, high = np.percentile(voxels, (2, 97.5), method="inverted_cdf").tolist()
+        assert (told["ranks"], told["values"]) == ([2, 97.5], [low, high])
+        assert told["centre"] == pytest.approx((low + high) / 2)
+        assert told["half_width"] == pytest.approx((high - low) / 2)
+    read = IngestedVolume.read(originals.results / "ingest.json")
+    assert read.percentiles == (2, 97.5)
+    for intensity in read.intensities:  # as without the voxel of 60,000
+        assert intensity.mean == pytest.approx(100, abs=1.5)
+        assert intensity.std == pytest.approx(10, rel=0.1)
+
+
+def test_a_store_that_is_used_where_it_is_has_percentiles_too(originals):
+    originals.ingest()
+    (originals.results / "image.ome.zarr").rename(originals.root / "a.ome.zarr")
+    config = SMALL.model_copy(update={"percentiles": (1, 99)})
+    record = originals.ingest(originals.rows(image="a.ome.zarr"), config=config)
+    assert not record["image"]["is_copied"]
+    low, high = np.percentile(IMAGE, (1, 99), method="inverted_cdf")
+    assert record["statistics"][0]["percentiles"]["values"] == [low, high]
+
+
+def test_percentiles_that_are_one_grey_value_leave_mean_and_deviation(originals):
+    sparse = np.zeros_like(IMAGE)
+    sparse[0, 0, :5] = 200
+    originals.tiff("image.tif", sparse)
+    config = SMALL.model_copy(update={"percentiles": (1, 99)})
+    record = originals.ingest(config=config)
+    assert "percentiles" not in record["statistics"][0]
+    assert any("are one grey value" in warning for warning in record["warnings"])
+    plain = IntensityStatistics.of(sparse)
+    [found] = IngestedVolume.read(originals.results / "ingest.json").intensities
+    assert (found.mean, found.std) == (plain.mean, plain.std)
+
+
+@pytest.mark.parametrize("ranks", [(60, 99), (1, 40), (0, 99), (1, 100)])
+def test_percentiles_lie_on_both_sides_of_the_median(ranks):
+    with pytest.raises(ValueError, match="percentiles"):
+        IngestConfig(percentiles=ranks)
 
 
 @settings(

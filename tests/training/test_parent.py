@@ -172,6 +172,14 @@ def test_another_normalisation_is_a_warning(shared, tmp_path):
     assert "normalised by nothing" in told
 
 
+def test_images_normalised_otherwise_are_a_warning(shared):
+    settings = TRAINING.model_copy(update={"start_from": str(shared.folder)})
+    parent = find_parent(settings, NETWORK.spec())
+    assert parent.warnings() == []
+    [told] = parent.warnings((1, 99))
+    assert "these are normalised by volume percentiles 1 and 99" in told
+
+
 def test_damaged_weights_are_not_gone_on_from(shared, tmp_path):
     (tmp_path / "model.json").write_bytes((shared.folder / "model.json").read_bytes())
     (tmp_path / "model.safetensors").write_bytes(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from unetpipe.config.fields import ClassId, Colour, Count, Section
+from unetpipe.config.fields import ClassId, Colour, Count, Percent, Section
 from unetpipe.errors import ConfigError
 
 LARGEST_GREY = 65_535
@@ -117,6 +117,13 @@ class IngestConfig(Section):
     """Jobs that share the shards of each image, by layers along z; a last one adds
     labels and checks. 1: one job does all. Stores and records are the same."""
 
+    percentiles: tuple[Percent, Percent] | None = None
+    """Grey values are normalised by two percentiles of the volume, like [1, 99], in
+    place of mean and standard deviation, so that a few hot or dead voxels do not take
+    the contrast of all others: their centre becomes 0, and what is as far apart as in a
+    normal distribution of deviation 1 becomes so. A network remembers which it has
+    learnt with, and brings it along where it is used again (``trained``)."""
+
     scale: Literal["keep", "match"] = "keep"
     """``match``: volumes that no network learns from are resampled to the voxel size
     that the network has learnt at, before they are predicted (means where they shrink,
@@ -132,6 +139,12 @@ class IngestConfig(Section):
             for axis, chunk, shard in zip("zyx", self.chunk, self.shard, strict=True)
             if shard % chunk
         ]
+        if self.percentiles and not self.percentiles[0] < 50 < self.percentiles[1]:
+            low, high = self.percentiles
+            problems.append(
+                f"percentiles are {low:g} and {high:g}; give one below and one above "
+                "50, like [1, 99]"
+            )
         if self.parts > 1 and self.nan_policy == "replace":
             problems.append(
                 f"parts is {self.parts}, but nan_policy replace needs the mean of all "

@@ -25,11 +25,14 @@ class Adopted:
         Holds its ``model.safetensors`` and ``model.json``; ``~`` expanded.
     network : dict
         The section ``network`` of a configuration that would train it.
+    percentiles : list of float, or None
+        What its images have to be normalised by: ``ingest.percentiles``.
     """
 
     name: str
     folder: str
     network: dict[str, Any]
+    percentiles: list[float] | None = None
 
 
 def read_adopted(trained: Any) -> list[Adopted]:
@@ -62,6 +65,12 @@ def read_adopted(trained: Any) -> list[Adopted]:
             f"trained: networks of different numbers of classes ({counts}) cannot "
             "share volumes; apply them in runs of their own"
         )
+    if len({str(one.percentiles) for one in found}) > 1:
+        ranks = ", ".join(f"{one.name} {one.percentiles}" for one in found)
+        problems.append(
+            f"trained: networks that learnt with other ingest.percentiles ({ranks}) "
+            "cannot share volumes; apply them in runs of their own"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
     return found
@@ -71,6 +80,8 @@ def with_architecture(
     values: Mapping[str, Any], adopted: Sequence[Adopted]
 ) -> dict[str, Any]:
     """Return a configuration whose section ``network`` is that of adopted networks.
+
+    Their images are normalised as those that they have learnt from.
 
     Parameters
     ----------
@@ -84,7 +95,7 @@ def with_architecture(
     ConfigError
         Listing every key of the section that says something else than a network does.
     """
-    section = values.get("network") or {}
+    section, ingest = values.get("network") or {}, values.get("ingest") or {}
     if not adopted or not isinstance(section, Mapping):
         return dict(values)
     problems = [
@@ -94,9 +105,21 @@ def with_architecture(
         for one in adopted
         if key in one.network and _differs(given, one.network[key])
     ]
+    learnt, name = adopted[0].percentiles, "percentiles"
+    if not isinstance(ingest, Mapping):
+        ingest = {}
+    elif name in ingest and _as_list(ingest[name]) != learnt:
+        problems.append(
+            f"ingest.percentiles is {ingest[name]}, but the network in "
+            f"{adopted[0].folder} has learnt with {learnt}; remove the key: a trained "
+            "network brings its own"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
-    return {**values, "network": {**section, **adopted[0].network}}
+    given = {"network": {**section, **adopted[0].network}}
+    if learnt:
+        given["ingest"] = {**ingest, name: learnt}
+    return {**values, **given}
 
 
 def check_apart(adopted: Sequence[Adopted], results: Path) -> None:
@@ -161,7 +184,8 @@ def _read(name: str, given: str) -> Adopted:
         ) from None
     network = description.spec.to_json()
     del network["in_channels"]  # those of the image
-    return Adopted(name, str(folder), network)
+    ranks = description.percentiles
+    return Adopted(name, str(folder), network, list(ranks) if ranks else None)
 
 
 def _check_files(given: str) -> None:
@@ -179,6 +203,10 @@ def _where(folder: Path) -> str:
     if not found:
         return "name the folder of a trained network, like results/old/unet"
     return f"name one of the folders below it: {', '.join(map(str, found))}"
+
+
+def _as_list(given: Any) -> Any:
+    return list(given) if isinstance(given, tuple) else given
 
 
 def _differs(given: Any, known: Any) -> bool:

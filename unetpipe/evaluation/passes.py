@@ -177,9 +177,9 @@ def _maps(
     yield "unet", box.probability(number)
     if bright is None:
         return
-    statistics = volume.statistics
+    intensity = volume.intensity
     grey = box.grey[box.index(number)].astype(np.float32)
-    shade = (grey - statistics.mean) / (SHADES * statistics.std)
+    shade = (grey - intensity.mean) / (SHADES * intensity.std)
     shade = 0.5 + (shade if bright else -shade)
     yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
     yield "constant", np.full(grey.shape, 0.5, np.float32)

@@ -19,7 +19,7 @@ from unetpipe.records.metrics import Role
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.segmentation import Segmentation
-from unetpipe.records.volume import ChannelStatistics, IngestedVolume, StoredLabels
+from unetpipe.records.volume import IngestedVolume, Intensity, StoredLabels
 from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
@@ -136,9 +136,9 @@ class ScoredVolume:
         return self.records.volume.volume
 
     @property
-    def statistics(self) -> ChannelStatistics:
-        """Of the grey values of the first channel."""
-        return self.records.volume.statistics[0]
+    def intensity(self) -> Intensity:
+        """What the grey values of the first channel are normalised by."""
+        return self.records.volume.intensities[0]
 
     @property
     def has_ids(self) -> bool:

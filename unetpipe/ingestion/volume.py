@@ -37,6 +37,7 @@ from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.matching import check_resampled, match_scale, size_of
 from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
 from unetpipe.ingestion.palette import Palette, choose_palette
+from unetpipe.ingestion.robust import describe_flat, measure_percentiles
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.volume import (
     ChannelStatistics,
@@ -145,9 +146,9 @@ def bring_in(
         voxel_size_nm = coming.lay_out(image, size_nm, grid)
         stored: StoredImage | None = None
         stored_labels: StoredLabels | None = None
-        found = CopiedImage("", "", ())
+        statistics: tuple[ChannelStatistics, ...] = ()
         with problems:
-            stored, found = coming.store_image(image, has_layers=has_layers)
+            stored, statistics = coming.store_image(image, has_layers=has_layers)
         with problems:
             if labels is not None:
                 stored_labels = coming.store_labels(labels, image)
@@ -171,8 +172,8 @@ def bring_in(
         voxel_size_from=said_by,
         labels=stored_labels,
         image=stored,
-        statistics=tuple(ChannelStatistics(**s.to_json()) for s in found.statistics),
-        num_nan=sum(s.num_nan for s in found.statistics),
+        statistics=statistics,
+        num_nan=sum(channel.num_nan for channel in statistics),
         pyramids=tuple(_list_pyramids(stores.pyramids, stored, stored_labels)),
         warnings=tuple(coming.warnings),
     )
@@ -247,7 +248,7 @@ class _Coming:
 
     def store_image(
         self, image: ImageReader, *, has_layers: bool
-    ) -> tuple[StoredImage, CopiedImage]:
+    ) -> tuple[StoredImage, tuple[ChannelStatistics, ...]]:
         """Copy and measure the image, unless its store can be used where it is."""
         policy = self.order.ingest.nan_policy
         is_changing = policy == "replace" and image.dtype.kind == "f"
@@ -267,9 +268,6 @@ class _Coming:
         check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
         self.warnings += [*image.source.remarks, *image.source.warnings()]
         self.warnings += describe_constant(found.statistics, image.channel_names)
-        for channel, statistics in enumerate(found.statistics):
-            if warning := statistics.warning():
-                self.warnings.append(f"channel {channel} of the image: {warning}")
         if self.partial:
             self._add_levels(self.partial, is_labels=False)
         stored = StoredImage(
@@ -279,7 +277,27 @@ class _Coming:
             pixel_sha256=found.pixel_sha256,
             files=files.result(),
         )
-        return stored, found
+        copied = None if is_changing else ready or self.partial
+        return stored, self._describe_channels(image, found, copied)
+
+    def _describe_channels(
+        self, image: ImageReader, found: CopiedImage, copied: Path | None
+    ) -> tuple[ChannelStatistics, ...]:
+        """Return the statistics of the channels, with percentiles where wanted."""
+        ranks = self.order.ingest.percentiles
+        if ranks is None:
+            for channel, statistics in enumerate(found.statistics):
+                if warning := statistics.warning():
+                    self.warnings.append(f"channel {channel} of the image: {warning}")
+            return tuple(ChannelStatistics(**s.to_json()) for s in found.statistics)
+        channels = measure_percentiles(image, copied, self.layout, ranks)
+        self.warnings += describe_flat(channels, ranks)
+        return tuple(
+            ChannelStatistics(**s.to_json(), percentiles=percentiles)
+            if percentiles
+            else ChannelStatistics(**s.to_json())
+            for s, percentiles in zip(found.statistics, channels, strict=True)
+        )
 
     def store_labels(self, labels: ImageReader, image: ImageReader) -> StoredLabels:
         """Copy the labels, and judge whether they can teach or score anything."""

@@ -14,7 +14,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from unetpipe.records.volume import deviations_between
+
 FORMAT_VERSION = "0.5.4"
+EPSILON = 1e-6  # that normalising adds to what it divides by
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of all members: the same content, the same zip
 PAPER = {
     "text": "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical "
@@ -41,6 +44,8 @@ class ModelCard:
         When it was written, ISO 8601.
     pixel_size_nm : (y, x) or None
         That it has learnt at; None: nobody knows.
+    percentiles : (low, high) or None
+        In percent, that images are normalised by; None: by mean and deviation.
     """
 
     name: str
@@ -50,6 +55,7 @@ class ModelCard:
     num_channels: int
     timestamp: str
     pixel_size_nm: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
 
 
 def describe_model(
@@ -136,10 +142,24 @@ def _describe_image(
         ],
         "data": {"type": "float32"},
         "test_tensor": _file(files, "test_input.npy"),
-        "preprocessing": [
-            {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"]}}
-        ],
+        "preprocessing": _describe_normalisation(card.percentiles),
     }
+
+
+def _describe_normalisation(
+    percentiles: tuple[float, float] | None,
+) -> list[dict[str, Any]]:
+    """Return the steps that bring grey values to what the network has learnt from."""
+    axes = {"axes": ["y", "x"]}
+    if percentiles is None:
+        return [{"id": "zero_mean_unit_variance", "kwargs": axes}]
+    low, high = percentiles
+    between = {"min_percentile": low, "max_percentile": high}
+    half = deviations_between(percentiles)
+    return [
+        {"id": "scale_range", "kwargs": {**axes, **between, "eps": EPSILON}},
+        {"id": "scale_linear", "kwargs": {"gain": 2 * half, "offset": -half}},
+    ]
 
 
 def _describe_probability(files: Files, card: ModelCard, halo: int) -> dict[str, Any]:

@@ -244,7 +244,8 @@ def open_engine(
         is_compiled=identity.is_compiled,
         autotune=autotune,
     )
-    mean, std = np.ascontiguousarray(np.array(identity.statistics, np.float32).T)
+    # Of wide values 32 bits do not hold the mean.
+    mean, std = np.ascontiguousarray(np.array(identity.statistics, np.float64).T)
     return Engine(
         predictor, grids, mean=mean, std=std, batch_tiles=identity.batch_tiles
     )

@@ -3,7 +3,7 @@
 The workflow's own tiles and arithmetic, without its stores and records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from unetpipe.network.engine import Engine
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
-from unetpipe.records.volume import Intensity
+from unetpipe.records.volume import GreyPercentiles, Intensity
 from unetpipe.runtime.machine import GIB
 from unetpipe.tiling.assembly import BlockVoxels
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, whole_volume
@@ -28,6 +28,7 @@ from unetpipe.tiling.intensity import (
     mean_and_std,
 )
 from unetpipe.tiling.orientations import check_stride, choose_orientations
+from unetpipe.tiling.percentiles import stream_percentiles
 from unetpipe.tiling.quantised import threshold_or_default
 from unetpipe.tiling.tile_size import CPU_MEMORY_GB, rank_tiles
 
@@ -115,8 +116,9 @@ class TrainedNetwork:
         image : integer or float array, shape (z, y, x) or (c, z, y, x)
             Grey values as they are, without NaN; NumPy's or dask's.
         statistics : sequence, optional
-            ``mean`` and ``std`` of each channel, as ``ingest.json`` has them, where the
-            array is cut out of a volume; else those of the array itself.
+            Of each channel, as ``ingest.json`` has them, where the array is cut out of
+            a volume; else those of the array itself: ``mean`` and ``std``, or the
+            percentiles that the network has learnt with.
         stride : (z, y, x), optional
             What a tile keeps, in voxels; else the fastest that fits the memory.
         batch_tiles : int
@@ -158,13 +160,12 @@ class TrainedNetwork:
     def _mean_and_std(
         self, image: NDArray[Any], statistics: Sequence[Any] | None
     ) -> tuple[Statistic, Statistic]:
+        """Return what the network expects grey values to be normalised by."""
         if statistics is not None:
             return mean_and_std(map(Intensity.of, statistics))
-        if _is_lazy(image):
-            from unetpipe.network.lazy import measure_lazily
-
-            return mean_and_std(map(_check_finite, measure_lazily(image)))
-        return mean_and_std(map(_measure, image))
+        if ranks := self.description.percentiles:
+            return mean_and_std(_measure_robustly(image, ranks))
+        return mean_and_std(_measure_all(image))
 
     def _check(self, image: NDArray[Any]) -> None:
         wanted = self.predictor.spec.in_channels
@@ -236,6 +237,30 @@ def _measure(channel: NDArray[Any]) -> IntensityStatistics:
     return _check_finite(
         sum(map(IntensityStatistics.of, channel), IntensityStatistics())
     )
+
+
+def _measure_all(image: Any) -> list[IntensityStatistics]:
+    """Return the statistics of each channel (c, z, y, x), all of it finite."""
+    if _is_lazy(image):
+        from unetpipe.network.lazy import measure_lazily
+
+        return list(map(_check_finite, measure_lazily(image)))
+    return list(map(_measure, image))
+
+
+def _measure_robustly(image: Any, ranks: tuple[float, float]) -> Iterator[Intensity]:
+    """Yield what normalises each channel (c, z, y, x), as volumes are ingested."""
+
+    def sections() -> Iterator[NDArray[Any]]:
+        for z in range(image.shape[1]):
+            yield np.asarray(image[:, z : z + 1])
+
+    for channel, (low, high) in enumerate(stream_percentiles(sections, ranks)):
+        if low < high:
+            robust = GreyPercentiles.between(ranks, (low, high))
+            yield Intensity.of({"percentiles": robust})
+        else:
+            yield Intensity.of(_measure_all(image[channel : channel + 1])[0])
 
 
 def _is_lazy(image: Any) -> bool:

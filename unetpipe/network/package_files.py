@@ -10,22 +10,26 @@ import torch
 from numpy.typing import NDArray
 
 from unetpipe.network import same_size
-from unetpipe.network.bioimageio import Files, as_npy
+from unetpipe.network.bioimageio import EPSILON, Files, as_npy
 from unetpipe.network.formats import has_onnx, script, to_onnx, wrap
 from unetpipe.network.unet import UNet
 from unetpipe.records.model import Model
+from unetpipe.records.volume import deviations_between
 from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
-EPSILON = 1e-6  # that zero_mean_unit_variance adds to the standard deviation
-
 
 def pack_files(
-    network: UNet, image: NDArray[np.float32], step: int, documentation: str
+    network: UNet,
+    image: NDArray[np.float32],
+    step: int,
+    documentation: str,
+    percentiles: tuple[float, float] | None = None,
 ) -> Files:
     """Return the package's files: weights, test image and answer, documentation."""
-    wrapper, normalised = wrap(network), torch.from_numpy(_normalise(image))
+    wrapper = wrap(network)
+    normalised = torch.from_numpy(_normalise(image, percentiles))
     with torch.no_grad():
         probability = wrapper(normalised).numpy()
     state = io.BytesIO()
@@ -49,8 +53,15 @@ def pack_files(
     return files
 
 
-def _normalise(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring each channel to mean 0 and standard deviation 1, as the package says."""
+def _normalise(
+    image: NDArray[np.float32], percentiles: tuple[float, float] | None
+) -> NDArray[np.float32]:
+    """Normalise each channel as the package says."""
+    if percentiles:
+        low, high = np.percentile(image, percentiles, axis=(2, 3), keepdims=True)
+        half = deviations_between(percentiles)
+        scaled = (image - low) / (high - low + EPSILON) * (2 * half) - half
+        return np.asarray(scaled, np.float32)
     mean = image.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
     std = image.std(axis=(2, 3), keepdims=True, dtype=np.float64)
     normal: NDArray[np.float32] = ((image - mean) / (std + EPSILON)).astype(np.float32)
@@ -84,10 +95,13 @@ def document(name: str, description: Model) -> str:
     )
     size = description.voxel_size_nm
     scale = f"It learnt at {size[1]:g} x {size[2]:g} nm a pixel. " if size else ""
+    normal = "brought to mean 0 and standard deviation 1"
+    if ranks := description.percentiles:
+        normal = f"normalised between its percentiles {ranks[0]:g} and {ranks[1]:g}"
     return (
         f"# {name}\n\nA U-Net (Ronneberger, Fischer, Brox 2015), trained by unetpipe. "
-        f"{scale}The image is brought to mean 0 and standard deviation 1; the output "
-        "are probabilities, as large as the image.\n\n# Validation\n\n"
+        f"{scale}The image is {normal}; the output are probabilities, as large as the "
+        "image.\n\n# Validation\n\n"
         "On sections that chose the checkpoint and thresholds, not on test sections:"
         f"\n\n{scores or '- no section was held out for validation'}\n\n"
         f"Thresholds chosen there:\n\n{thresholds or '- none'}\n"

@@ -10,8 +10,6 @@ from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SEGMENTATION = "segmentation"
-NORMALISATION = "volume mean and standard deviation"
-"""How images are normalised before a network sees them, in its record's words."""
 
 
 class LearntRow(Value):
@@ -88,6 +86,10 @@ class Model(Record):
     spec: UNetSpec
     num_classes: int | None = None
     normalisation: str | None = None
+    """How images are normalised, in words."""
+    percentiles: tuple[float, float] | None = None
+    """Of grey values, in percent, that images are normalised by; None: by mean and
+    standard deviation."""
     num_members: int = 1
     """More than one: an ensemble."""
     members: tuple[Member, ...] = ()

@@ -1,6 +1,8 @@
 """What is known of a volume that was brought into its store: ``ingest.json``."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict
@@ -12,6 +14,21 @@ from unetpipe.tiling.boxes import Zyx
 
 ZyxNm = tuple[float, float, float]
 LabelKind = Literal["instances", "binary", "classes"]
+NORMALISATION = "volume mean and standard deviation"
+"""How images are normalised before a network sees them, in its record's words."""
+
+
+def name_normalisation(percentiles: tuple[float, float] | None) -> str:
+    """Return what images are normalised by, in words.
+
+    Examples
+    --------
+    >>> name_normalisation((1, 99.5))
+    'volume percentiles 1 and 99.5'
+    """
+    if percentiles is None:
+        return NORMALISATION
+    return f"volume percentiles {percentiles[0]:g} and {percentiles[1]:g}"
 
 
 class OriginalFile(Value):
@@ -42,16 +59,62 @@ class Manifest(Record):
     circumstances: Circumstances | None = None
 
 
+def deviations_between(percentiles: tuple[float, float]) -> float:
+    """Return half the distance of two percentiles of a normal distribution.
+
+    Examples
+    --------
+    >>> round(deviations_between((1, 99)), 3)
+    2.326
+    """
+    low, high = (NormalDist().inv_cdf(rank / 100) for rank in percentiles)
+    return (high - low) / 2
+
+
 class Intensity(Value):
-    """What the grey values of a channel are normalised by."""
+    """What the grey values of a channel are normalised by.
+
+    Where percentiles were chosen: their centre, and what the deviation would be if the
+    values were normally distributed.
+    """
 
     mean: float
     std: float
 
     @classmethod
     def of(cls, values: Any) -> Self:
-        """Return the same of a mapping, or of anything with these attributes."""
+        """Return the same of a mapping, or of anything with these attributes.
+
+        Percentiles, where there are any, go before mean and standard deviation.
+        """
+        name = "percentiles"
+        is_mapping = isinstance(values, Mapping)
+        robust = values.get(name) if is_mapping else getattr(values, name, None)
+        if robust:
+            found = GreyPercentiles.model_validate(robust, from_attributes=True)
+            std = found.half_width / deviations_between(found.ranks)
+            return cls(mean=found.centre, std=std)
         return cls.model_validate(values, from_attributes=True)
+
+
+class GreyPercentiles(Value):
+    """Two percentiles of the grey values of a channel, which few voxels cannot move."""
+
+    ranks: tuple[float, float]
+    """In percent."""
+    values: tuple[float, float]
+    """The grey values there."""
+    centre: float
+    """In the middle between them."""
+    half_width: float
+    """From the centre to each."""
+
+    @classmethod
+    def between(cls, ranks: tuple[float, float], values: tuple[float, float]) -> Self:
+        """Return the record of two grey values of these ranks."""
+        low, high = values
+        centre, half_width = low / 2 + high / 2, high / 2 - low / 2
+        return cls(ranks=ranks, values=values, centre=centre, half_width=half_width)
 
 
 class ChannelStatistics(Value):
@@ -68,6 +131,8 @@ class ChannelStatistics(Value):
     num_nan: int
     mean: float
     std: float
+    percentiles: GreyPercentiles | None = None
+    """With ``ingest.percentiles``: what is used in place of mean and deviation."""
 
 
 class StoredImage(Value):
@@ -151,6 +216,17 @@ class IngestedVolume(Record):
     def known_size_nm(self) -> ZyxNm | None:
         """The size of a voxel, if anybody said it."""
         return None if self.voxel_size_from == "nobody" else self.voxel_size_nm
+
+    @property
+    def intensities(self) -> tuple[Intensity, ...]:
+        """What the grey values of each channel are normalised by."""
+        return tuple(map(Intensity.of, self.statistics))
+
+    @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """Ranks of the percentiles that it is normalised by; None: mean, deviation."""
+        found = (channel.percentiles for channel in self.statistics)
+        return next((one.ranks for one in found if one), None)
 
 
 class IngestedPart(Record):

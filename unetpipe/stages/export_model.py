@@ -88,7 +88,8 @@ def export_model(
     spec = network.spec
     rule = tile_rule(spec)
     image = _test_image(IngestedVolume.read(ingest), section, rule)
-    files = pack_files(network, image, rule["step"], document(name, description))
+    ranks, text = description.percentiles, document(name, description)
+    files = pack_files(network, image, rule["step"], text, ranks)
     now = datetime.now(UTC)
     content = pack(
         files,
@@ -103,6 +104,7 @@ def export_model(
                 timestamp=now.isoformat(timespec="seconds"),
                 pixel_size_nm=description.voxel_size_nm
                 and description.voxel_size_nm[1:],
+                percentiles=ranks,
             ),
             tile_rule=rule,
             architecture={

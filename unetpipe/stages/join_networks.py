@@ -20,7 +20,7 @@ from unetpipe.tiling.scale import common_size
 log = logging.getLogger(__name__)
 
 # What an ensemble has of its first member.
-TOLD = {"num_classes", "normalisation"}
+TOLD = {"num_classes", "normalisation", "percentiles"}
 
 
 def join_networks(

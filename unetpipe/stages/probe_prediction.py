@@ -131,7 +131,7 @@ def _compare(
     places = first_places(
         grids, within, lambda tile: rules.is_empty(read_roi(image, tile))
     )
-    mean, std = mean_and_std(volume.statistics)
+    mean, std = mean_and_std(volume.intensities)
     exact = TilePredictor(
         deepcopy(trials.network), device=trials.device, orientations=trials.orientations
     )

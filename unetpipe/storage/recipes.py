@@ -35,7 +35,7 @@ def identify(
         weights_sha256=model.weights_sha256,
         spec=model.spec.to_json(),
         input_sha256=volume.image.content_sha256,
-        statistics=tuple((c.mean, c.std) for c in volume.statistics),
+        statistics=tuple((c.mean, c.std) for c in volume.intensities),
         code=arithmetic_code(),
         geometry=sides,
         precision=probe.precision,

@@ -57,7 +57,7 @@ class AnnotatedVolume:
     border : array-like of float32, shape (z, y, x), or None
         The border term of the weight map.
     mean, std : float arrays, shape (c,)
-        Intensity statistics of the whole volume.
+        What the grey values of the whole volume are normalised by.
     sections : tuple of int
         Section numbers, ascending.
     num_known : tuple of int
@@ -72,6 +72,8 @@ class AnnotatedVolume:
         Edges of a voxel; a watershed measures depths in them.
     is_size_known : bool
         Whether somebody said so: file or sheet.
+    percentiles : (low, high) or None
+        Ranks, in percent, of what ``mean`` and ``std`` follow from; None: all voxels.
     """
 
     name: str
@@ -87,6 +89,7 @@ class AnnotatedVolume:
     unlabelled: int | None = None
     voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     is_size_known: bool = False
+    percentiles: tuple[float, float] | None = None
 
     def stacks(self, ndim: int) -> list["Stack"]:
         """Return the runs of sections that the network may see at once.
@@ -165,6 +168,12 @@ class Rows:
     lost: list[str] = field(default_factory=list)
     has_ids: bool = False
     cells_per_section: float = 0.0
+
+    @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """Ranks that their grey values are normalised by; None: mean and deviation."""
+        found = (volume.percentiles for volume in self.volumes)
+        return next((ranks for ranks in found if ranks), None)
 
 
 def check_rows(train: Rows, validate: Rows) -> None:

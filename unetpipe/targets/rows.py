@@ -120,7 +120,7 @@ def _open_annotated(
     sections: tuple[int, ...],
     counts: NDArray[np.int64],
 ) -> AnnotatedVolume:
-    mean, std = mean_and_std(volume.statistics)
+    mean, std = mean_and_std(volume.intensities)
     labels = volume.labels
     has_ids = labels is not None and labels.label_kind == "instances"
     return AnnotatedVolume(
@@ -138,6 +138,7 @@ def _open_annotated(
         unlabelled=labels.unlabelled if labels and has_ids else None,
         voxel_size_nm=volume.voxel_size_nm,
         is_size_known=volume.known_size_nm is not None,
+        percentiles=volume.percentiles,
     )
 
 

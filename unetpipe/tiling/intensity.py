@@ -89,7 +89,8 @@ class IntensityStatistics:
         return (
             f"grey values reach from {self.minimum:g} to {self.maximum:g}, "
             f"{far:.0f} standard deviations from the mean {self.mean:.4g}: a few hot "
-            "or dead voxels take the contrast of all others"
+            "or dead voxels take the contrast of all others; set ingest.percentiles: "
+            "[1, 99] to normalise by what few voxels cannot move"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from unetpipe.config import TrainingConfig
 from unetpipe.errors import ConfigError
 from unetpipe.network.unet import UNet
 from unetpipe.network.weights import check_weights, unpack_weights
-from unetpipe.records.model import NORMALISATION, Model
+from unetpipe.records.model import Model
+from unetpipe.records.volume import name_normalisation
 from unetpipe.tiling.unet_spec import UNetSpec
 
 # These change no weight's shape in the body of the network.
@@ -58,8 +59,14 @@ class Parent:
             "is_frozen": self.is_frozen,
         }
 
-    def warnings(self) -> list[str]:
-        """Return what is odd about going on from this network."""
+    def warnings(self, percentiles: tuple[float, float] | None = None) -> list[str]:
+        """Return what is odd about going on from this network.
+
+        Parameters
+        ----------
+        percentiles : (low, high) or None
+            What the images are normalised by; None: mean and standard deviation.
+        """
         found = []
         for layer in self.afresh:
             what = "the classes" if layer == "out" else "the channels of the image"
@@ -67,12 +74,12 @@ class Parent:
                 f"{what} are others than those of the network in {self.folder}: the "
                 f"layer {layer} begins afresh"
             )
-        known = self.model.normalisation
-        if known not in (None, NORMALISATION):
+        known, ours = self.model.normalisation, name_normalisation(percentiles)
+        if known not in (None, ours):
             found.append(
                 f"the network in {self.folder} learnt from images normalised by "
-                f"{known}, these are normalised by {NORMALISATION}: it sees other grey "
-                "values than it knows"
+                f"{known}, these are normalised by {ours}: it sees other grey values "
+                "than it knows; set ingest.percentiles as it was there"
             )
         return found
 

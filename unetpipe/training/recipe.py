@@ -105,7 +105,7 @@ def plan_training(
     spec = network.spec(train_rows.volumes[0].image.shape[0])
     parent = find_parent(training, spec)
     warnings = warnings_about(train_rows, validate_rows)
-    warnings += parent.warnings() if parent else []
+    warnings += parent.warnings(train_rows.percentiles) if parent else []
     for warning in warnings:
         log.warning("%s", warning)
     stacks = [p.shape for v in train_rows.volumes for p in v.stacks(spec.ndim)]

@@ -4,8 +4,9 @@ import time
 
 from unetpipe.network.devices import name_device
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.model import NORMALISATION, Model, TrainedFrom
+from unetpipe.records.model import Model, TrainedFrom
 from unetpipe.records.training import Descent, TrainedModel, Training
+from unetpipe.records.volume import name_normalisation
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.scale import common_size
@@ -66,7 +67,8 @@ def _describe(
     return Model(
         spec=recipe.spec,
         num_classes=order.network.num_classes,
-        normalisation=NORMALISATION,
+        normalisation=name_normalisation(recipe.train_rows.percentiles),
+        percentiles=recipe.train_rows.percentiles,
         recipe=TrainedFrom.model_validate(
             {
                 **recipe.identity,

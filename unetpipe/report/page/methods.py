@@ -6,6 +6,7 @@ from typing import Any
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import TrainedFrom
 from unetpipe.records.segmentation import ObjectSettings
+from unetpipe.records.volume import name_normalisation
 from unetpipe.report.page.run import Network, Run
 from unetpipe.report.page.text import PLAIN_NAMES
 from unetpipe.runtime.text import count
@@ -139,10 +140,12 @@ def _prediction(run: Run) -> Iterator[str]:
     identity = run.results[0].prediction.identity
     turns = len(identity.orientations)
     averaged = f", averaged over {turns} orientations" if turns > 1 else ""
+    normal = "brought to mean 0 and standard deviation 1 of each volume"
+    if ranks := run.network.description.percentiles:
+        normal = f"normalised by {name_normalisation(ranks)}"
     yield (
-        "Grey values were brought to mean 0 and standard deviation 1 of each volume, "
-        "and predicted in overlapping tiles, mirrored at the volume's faces"
-        f"{averaged}, in {identity.precision}."
+        f"Grey values were {normal}, and predicted in overlapping tiles, mirrored at "
+        f"the volume's faces{averaged}, in {identity.precision}."
     )
     made = run.results[0].segmentation
     yield _objects(made.identity.settings, made.threshold)

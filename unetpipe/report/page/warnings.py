@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.records.metrics import Metrics
-from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.model import Model
+from unetpipe.records.volume import IngestedVolume, name_normalisation
 from unetpipe.report.page.painting import middle_crop
 from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.report.page.text import format_range, format_sections
@@ -38,7 +39,11 @@ def collect_warnings(run: Run) -> list[str]:
     found += [
         f"{network.name} on {name}: {text}"
         for name in dict.fromkeys(result.volume for result in run.results)
-        if (text := at_another_scale(network, run.volumes[name]))
+        for text in (
+            at_another_scale(network, run.volumes[name]),
+            normalised_otherwise(network.description, run.volumes[name]),
+        )
+        if text
     ]
     found += [
         f"{result.model} on {result.volume}: {text}"
@@ -123,6 +128,17 @@ def at_another_scale(network: Network, volume: IngestedVolume) -> str | None:
     described = network.description
     return describe_scale(
         described.voxel_size_nm, volume.known_size_nm, described.spec.ndim
+    )
+
+
+def normalised_otherwise(model: Model, volume: IngestedVolume) -> str | None:
+    """Say that a network sees other grey values than it has learnt from."""
+    if model.percentiles == volume.percentiles:
+        return None
+    return (
+        f"it is normalised by {name_normalisation(volume.percentiles)}, the network "
+        f"has learnt with {name_normalisation(model.percentiles)}, so it sees other "
+        "grey values than it knows; set ingest.percentiles as it was there"
     )
 
 
