@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.records.segmentation import OriginalObjects
+from unetpipe.records.segmentation import OriginalObjects, Segmentation
 from unetpipe.records.volume import OriginalGrid
 from unetpipe.runtime.staging import partial_folder
 from unetpipe.segmentation.store import SegmentationStore
@@ -16,6 +16,8 @@ from unetpipe.storage.volumes import (
     create_volume,
     is_store,
     open_volume,
+    read_roi,
+    shard_path,
     write_shard,
 )
 from unetpipe.tiling.boxes import (
@@ -72,6 +74,39 @@ def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjec
             _copy(source, path, shard)
             build_pyramid(path, is_labels=True)
     return made
+
+
+def differing_shards(segmented: Segmentation) -> list[Path]:
+    """Return the shards of the original grid that are not those of today's objects.
+
+    Each is compared with the nearest voxels of the resampled grid, shard by shard.
+
+    Parameters
+    ----------
+    segmented : Segmentation
+        Its own shards are whole.
+    """
+    made = segmented.original
+    if made is None:
+        return []
+    pairs = ((segmented.store, made.store), (segmented.objects, made.objects))
+    found = []
+    for source, array in (map(open_volume, pair) for pair in pairs):
+        shape, shard = as_zyx(array.shape), as_zyx(array.shards or array.chunks)
+        for index in iterate_grid(whole_volume(shape), shard):
+            box = grid_cell(index, shard, shape)
+            if not _is_nearest(array, source, box):
+                found.append(shard_path(array, index))
+    return found
+
+
+def _is_nearest(array: Any, source: Any, box: Roi) -> bool:
+    """Return whether a box can be read, and is as it would be written now."""
+    try:
+        stored = read_roi(array, box)
+    except (OSError, ValueError, RuntimeError):  # what damaged shards raise
+        return False
+    return np.array_equal(stored, _read_nearest(source, box, as_zyx(array.shape)))
 
 
 def _copy(source: Any, path: Path, shard: Zyx) -> None:

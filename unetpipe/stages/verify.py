@@ -18,6 +18,7 @@ from unetpipe.network.weights import load_network
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.verification import (
     BlockAgain,
     FoundProblem,
@@ -26,6 +27,7 @@ from unetpipe.records.verification import (
 )
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.progress import Progress
+from unetpipe.segmentation.original_grid import differing_shards
 from unetpipe.storage.named_files import KINDS
 from unetpipe.storage.predictions import PredictionStore
 from unetpipe.storage.recipes import arithmetic_code
@@ -166,9 +168,22 @@ def _verify_one(
     except (UnetpipeError, OSError) as error:
         findings = [Finding(f"{record}: {error}", commands.again(record))]
     if segmentation.exists():
-        findings += _tried(segmentation, verify_segmentation, segmentation, commands)
+        findings += _tried(segmentation, _verify_objects, segmentation, commands)
     again = PredictionAgain(prediction=record, num_shards=num_shards, blocks=blocks)
     return again, findings
+
+
+def _verify_objects(record: Path, commands: Commands) -> list[Finding]:
+    """Verify mask and objects, and what was written of them on the original grid."""
+    findings = verify_segmentation(record, commands)
+    segmented = Segmentation.read(record)
+    if findings or segmented.original is None:
+        return findings
+    if not (differing := differing_shards(segmented)):
+        return []
+    store = segmented.original.store
+    what = f"{store} is not what its objects give: {', '.join(map(str, differing))}"
+    return [Finding(what, f"rm -r {store} && {commands.again(record)}")]
 
 
 class _Again:
