@@ -1,6 +1,7 @@
 """Volumes at another scale than a network has learnt at: there and back again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,10 +160,10 @@ def test_objects_are_written_back_on_the_original_grid(tmp_path):
     assert record["original"]["shape"] == [4, 65, 97]
     again = made.finish()
     assert again["original"] == record["original"]
-    _check_damage_is_found(made.folder / "segmentation.json")
+    _check_damage_is_found(predicted, made.folder / "segmentation.json")
 
 
-def _check_damage_is_found(record: Path) -> None:
+def _check_damage_is_found(predicted: Path, record: Path) -> None:
     segmented = Segmentation.read(record)
     assert differing_shards(segmented) == []
     assert segmented.original
@@ -174,6 +175,7 @@ def _check_damage_is_found(record: Path) -> None:
     assert differing_shards(segmented) == [damaged]
     damaged.write_bytes(whole[:-9])
     assert differing_shards(segmented) == [damaged]
+    shutil.copy(predicted / "prediction.json", record.parent)
     said = [
         str(finding) for finding in _verify_objects(record, Commands("snakemake", 1))
     ]
