@@ -20,6 +20,7 @@ from unetpipe.storage.volumes import create_volume, open_volume, store_shard
 from unetpipe.targets.weight_blocks import choose_block
 from unetpipe.targets.weight_map import (
     compute_border_term,
+    separate_cells,
     separate_touching,
     to_instances,
 )
@@ -141,6 +142,31 @@ def test_cells_that_touch_across_blocks_lie_apart(tmp_path, monkeypatch):
     np.testing.assert_array_equal(stores["target"][0], separate_touching(ids[0]) > 0)
     assert (stores["target"][:, 10:140, 63:65] == 0).all()
     assert (stores["border_term"][:, 20:130, 63:65] > 8).all()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_thin_cells_are_kept_whatever_the_blocks(tmp_path, monkeypatch, ndim):
+    ids = np.zeros(SHAPE, np.uint32)
+    place = np.indices(SHAPE)
+    ids[:] = 1 + place[1] // 2 + 100 * (place[2] // 3)
+    if ndim == 2:
+        ids += 10_000 * place[0].astype(np.uint32)
+    ids[:, :, :61] = 9
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    one, stores = results(weigh(ingest(whole, ids), ndim=ndim))
+    small_blocks(monkeypatch)
+    other, in_blocks = results(weigh(ingest(cut, ids), ndim=ndim))
+    assert one["num_lost"] == other["num_lost"] == 0
+    for name in stores:
+        np.testing.assert_array_equal(stores[name], in_blocks[name])
+    kept = np.where(stores["target"] == 1, ids, 0)
+    if ndim == 2:
+        parts = zip(kept, map(separate_cells, ids), strict=True)
+    else:
+        parts = [(kept, separate_cells(ids))]
+    for found, wanted in parts:
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(separate_touching(found), found)
 
 
 def test_an_error_names_where_the_block_is(tmp_path, monkeypatch):

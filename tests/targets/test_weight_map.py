@@ -15,6 +15,7 @@ from unetpipe.targets.weight_map import (
     compute_border_term,
     compute_target,
     count_classes,
+    separate_cells,
     separate_touching,
     to_instances,
 )
@@ -254,3 +255,15 @@ def test_distances_in_voxels_of_unequal_edges_are_those_of_brute_force(seed):
         both = sorted(nearest.values())[:2]
         expected = sum(both) if len(both) == 2 else np.inf
         assert found[tuple(place)] == pytest.approx(expected, rel=1e-5)
+
+
+@given(seed=st.integers(0, 10**6), shape=st.sampled_from([(9, 11), (4, 6, 7)]))
+def test_cells_that_borders_would_swallow_change_no_other_and_touch_none(seed, shape):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 12, shape).astype(np.uint16)
+    cells = np.repeat(np.repeat(coarse, 2, axis=-1), 2, axis=-2)
+    apart, plain = separate_cells(cells), separate_touching(cells)
+    np.testing.assert_array_equal(separate_touching(apart), apart)
+    assert np.isin(apart[apart != plain], np.setdiff1d(cells, plain)).all()
+    assert np.setdiff1d(plain, apart).size == 0
+    assert (apart[apart != 0] == cells[apart != 0]).all()

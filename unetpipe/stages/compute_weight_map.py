@@ -97,17 +97,17 @@ def compute_weight_map(
                 volume.voxel_size_nm,
             ),
         )
-        class_counts, num_cells, num_lost = weigh_all(weigher, volume.volume)
+        counted = weigh_all(weigher, volume.volume)
         content = [hash_sections(open_volume(path)) for path in partial.values()]
-    _warn(volume, weight_map, num_cells, num_lost)
+    _warn(volume, weight_map, counted.num_cells, counted.num_lost)
     border_sha256, target_sha256 = content
     WeightMap(
         volume=volume.volume,
         border_term=StoredMap(store=border_store, content_sha256=border_sha256),
         target=StoredMap(store=target_store, content_sha256=target_sha256),
-        class_counts=tuple(map(tuple, class_counts)),
-        num_cells=tuple(num_cells),
-        num_lost=num_lost,
+        class_counts=tuple(map(tuple, counted.class_counts.tolist())),
+        num_cells=tuple(counted.num_cells),
+        num_lost=counted.num_lost,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
 

@@ -36,6 +36,7 @@ from unetpipe.targets.weight_map import (
     compute_target,
     count_classes,
     find_cells,
+    restore_thin,
     separate_touching,
     to_instances,
 )
@@ -168,6 +169,8 @@ class Weigher:
             depth = min(annotation.labels.chunks[0], MOST_SECTIONS)
             self.block = (depth, *self.block[1:])
         self.components: StoredComponents | None = None
+        self.thin: dict[int, NDArray[Any]] = {}
+        """Of each section, cells that keep what borders would swallow whole."""
 
     @property
     def num_threads(self) -> int:
@@ -271,7 +274,7 @@ class Weigher:
             cells = self.annotation.to_instances(labels)
         else:
             cells = self.components.read(wide)
-        separated = separate_touching(cells)
+        separated = self._separate(cells, wide)
         try:
             target = compute_target(
                 labels[inside],
@@ -302,6 +305,16 @@ class Weigher:
             _ids_of_sections(cells[inside]),
             _ids_of_sections(separated[inside]),
         )
+
+    def _separate(self, cells: NDArray[Any], wide: Roi) -> NDArray[Any]:
+        """Return the cells of a box apart from each other, thin ones kept."""
+        separated = separate_touching(cells)
+        numbers = range(wide.start[0], wide.stop[0])
+        thin = [self.thin[z] for z in numbers if z in self.thin]
+        if not thin:
+            return separated
+        is_thin = np.isin(cells, np.concatenate(thin))
+        return restore_thin(separated, cells, is_thin, wide.start)
 
     def _is_in_field(self, roi: Roi) -> NDArray[np.bool_]:
         """Return which voxels of a box anybody annotated, shape (y, x)."""

@@ -1,5 +1,6 @@
 """Target and border term of a whole volume: their stores, and what they hold."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,30 +41,76 @@ def create_like(
     )
 
 
-def weigh_all(weigher: Weigher, volume: str) -> tuple[list[list[int]], list[int], int]:
-    """Store all blocks; return voxels of each class and cells, section by section.
+@dataclass(slots=True)
+class CountedCells:
+    """What target and border term of a volume hold, section by section.
 
-    The last number is that of cells, over all sections, of which nothing is left in the
-    target.
+    Attributes
+    ----------
+    class_counts : int64 array, shape (z, k)
+        Known voxels of each class.
+    num_cells : list of int
+        Cells as annotated.
+    lost : dict
+        Section -> ids of the cells of which nothing is left in its target.
+    kept : set of int
+        Ids of which something is left in any section; none where each is by itself.
+    """
+
+    class_counts: NDArray[np.int64]
+    num_cells: list[int]
+    lost: dict[int, NDArray[Any]] = field(default_factory=dict)
+    kept: set[int] = field(default_factory=set)
+
+    @property
+    def num_lost(self) -> int:
+        """Lost cells, of all sections together."""
+        return sum(ids.size for ids in self.lost.values())
+
+    @property
+    def swallowed(self) -> dict[int, NDArray[Any]]:
+        """Of each section the cells of which nothing is left anywhere."""
+        found = {
+            z: np.array([i for i in ids.tolist() if i not in self.kept], ids.dtype)
+            for z, ids in self.lost.items()
+        }
+        return {z: ids for z, ids in found.items() if ids.size}
+
+
+def weigh_all(weigher: Weigher, volume: str) -> CountedCells:
+    """Store all blocks; return what they hold.
+
+    Where borders between touching cells swallow cells whole, all is computed once more,
+    so that these keep what sets them apart from each other: which they are is known
+    only when all blocks are done.
     """
     weigher.check_memory(f"volume {volume}: weight map")
     try:
-        return _count_all(weigher)
+        counted = _count_all(weigher)
+        if swallowed := counted.swallowed:
+            weigher.thin = swallowed
+            counted = _count_all(weigher)
     except DataError as error:
         raise DataError(f"volume {volume}, {error}") from error
+    return counted
 
 
-def _count_all(weigher: Weigher) -> tuple[list[list[int]], list[int], int]:
+def _count_all(weigher: Weigher) -> CountedCells:
     num_sections = weigher.shape[0]
     class_counts = np.zeros((num_sections, weigher.num_classes), np.int64)
-    num_cells, num_kept = [0] * num_sections, [0] * num_sections
+    counted = CountedCells(class_counts, [0] * num_sections)
     # Of the sections in work: a cell may lie in several blocks of its section.
     cells: dict[int, list[NDArray[Any]]] = {}
     kept: dict[int, list[NDArray[Any]]] = {}
 
     def finish(z: int) -> None:
-        num_cells[z] = _count_distinct(cells.pop(z))
-        num_kept[z] = _count_distinct(kept.pop(z))
+        all_cells, left = (np.unique(np.concatenate(i.pop(z))) for i in (cells, kept))
+        counted.num_cells[z] = all_cells.size
+        lost = np.setdiff1d(all_cells, left)
+        if lost.size:
+            counted.lost[z] = lost
+        if weigher.ndim == 3:
+            counted.kept.update(left.tolist())
 
     for block in weigher.blocks():
         first, stop = block.roi.start[0], block.roi.stop[0]
@@ -75,8 +122,4 @@ def _count_all(weigher: Weigher) -> tuple[list[list[int]], list[int], int]:
             kept.setdefault(z, []).append(block.kept[z - first])
     for z in list(cells):
         finish(z)
-    return class_counts.tolist(), num_cells, sum(num_cells) - sum(num_kept)
-
-
-def _count_distinct(ids: list[NDArray[Any]]) -> int:
-    return int(np.unique(np.concatenate(ids)).size)
+    return counted
