@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import ImageReader
 from unetpipe.ingestion.label_kinds import AnnotationReader
+from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
     Box,
     VoxelHash,
@@ -36,6 +37,7 @@ from unetpipe.ingestion.slabs import (
     read_boxes,
     start_writing,
 )
+from unetpipe.records.sections import Sections
 from unetpipe.storage.ngff import Rgba, colour_classes, name_channels
 from unetpipe.storage.volumes import create_volume, set_colours, set_windows
 from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
@@ -85,6 +87,7 @@ class CopiedImage:
     content_sha256: str
     pixel_sha256: str
     statistics: tuple[IntensityStatistics, ...]
+    sections: Sections | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def copy_image(
         stored = VoxelHash(hashlib.sha256(), reader.shape, spool)
     with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
         means = _channel_means(reader, layout, threads) if is_replacing else None
+        watch = SectionWatch(reader.shape, threads)
         array = None if store is None else create_image(reader, store, layout)
         for box in read_boxes(reader, layout.shard, "image"):
             measured = measure_sections(box.voxels, threads)
@@ -148,6 +152,7 @@ def copy_image(
             if array is not None:
                 writing = start_writing(array, box.origin, box.voxels, threads)
             stored.add(box)
+            watch.add(box)
             finish_writing(writing)
     num_nan = sum(s.num_nan for s in totals)
     if num_nan and not is_replacing:
@@ -158,7 +163,8 @@ def copy_image(
         )
     if store:
         show_range(store, reader, totals)
-    return CopiedImage(stored.hexdigest(), given.hexdigest(), tuple(totals))
+    hashes = stored.hexdigest(), given.hexdigest()
+    return CopiedImage(*hashes, tuple(totals), watch.told())
 
 
 def copy_labels(

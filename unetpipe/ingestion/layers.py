@@ -40,6 +40,7 @@ from unetpipe.ingestion.copying import (
     show_range,
     sum_sections,
 )
+from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
     Box,
     VoxelHash,
@@ -128,9 +129,13 @@ class Layers:
             show_range(store, self._reader, totals)
         folder = self.home if store is None else store.parent
         digest = VoxelHash(hashlib.sha256(), self._reader.shape, folder)
-        for box in self._boxes(store):
-            digest.add(box)
-        return CopiedImage(digest.hexdigest(), digest.hexdigest(), tuple(totals))
+        with ThreadPoolExecutor(num_slab_threads(), "measure") as threads:
+            watch = SectionWatch(self._reader.shape, threads)
+            for box in self._boxes(store):
+                digest.add(box)
+                watch.add(box)
+        hashes = digest.hexdigest(), digest.hexdigest()
+        return CopiedImage(*hashes, tuple(totals), watch.told())
 
     def _open(self) -> zarr.Array[Any] | None:
         """Return the array to fill; whichever job comes first creates it."""

@@ -35,10 +35,12 @@ from unetpipe.ingestion.copying import (
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.matching import check_resampled, match_scale, size_of
+from unetpipe.ingestion.odd_sections import describe_odd, find_odd_sections
 from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
 from unetpipe.ingestion.palette import Palette, choose_palette
 from unetpipe.ingestion.robust import describe_flat, measure_percentiles
 from unetpipe.records.pyramids import PyramidJob
+from unetpipe.records.sections import OddSections
 from unetpipe.records.volume import (
     ChannelStatistics,
     IngestedVolume,
@@ -176,6 +178,8 @@ def bring_in(
         num_nan=sum(channel.num_nan for channel in statistics),
         pyramids=tuple(_list_pyramids(stores.pyramids, stored, stored_labels)),
         warnings=tuple(coming.warnings),
+        sections=found.sections,
+        odd_sections=coming.odd,
     )
 
 
@@ -190,6 +194,7 @@ class _Coming:
     problems: Problems
     stack: ExitStack
     warnings: list[str] = field(default_factory=list)
+    odd: tuple[OddSections, ...] = ()
     # The image's store while it is made; None where it is used as it is.
     partial: Path | None = None
     # Where the layers of other jobs are, if the image was made of them.
@@ -268,6 +273,8 @@ class _Coming:
         check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
         self.warnings += [*image.source.remarks, *image.source.warnings()]
         self.warnings += describe_constant(found.statistics, image.channel_names)
+        self.odd = find_odd_sections(found.sections) if found.sections else ()
+        self.warnings += describe_odd(self.odd, image.zyx[0])
         if self.partial:
             self._add_levels(self.partial, is_labels=False)
         stored = StoredImage(

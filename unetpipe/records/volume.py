@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
+from unetpipe.records.sections import OddSections, Sections
 from unetpipe.tiling.boxes import Zyx
 
 ZyxNm = tuple[float, float, float]
@@ -210,6 +211,9 @@ class IngestedVolume(Record):
     num_nan: int = 0
     pyramids: tuple[PyramidJob, ...] = ()
     warnings: tuple[str, ...] = ()
+    sections: Sections | None = None
+    """What each section is like; None of volumes of earlier versions."""
+    odd_sections: tuple[OddSections, ...] = ()
     circumstances: Circumstances | None = None
 
     @property

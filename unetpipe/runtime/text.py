@@ -81,3 +81,20 @@ def in_words(number: float) -> str:
 def count(number: int, noun: str) -> str:
     """Return ``1 section``, ``3 sections``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_sections(numbers: Sequence[int]) -> str:
+    """Return section numbers as ranges.
+
+    Examples
+    --------
+    >>> format_sections([0, 1, 2, 5, 7, 8])
+    '0-2, 5, 7-8'
+    """
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in ranges)

@@ -8,10 +8,9 @@ from unetpipe.report.page.run import Network
 from unetpipe.report.page.text import (
     PLAIN_NAMES,
     format_score,
-    format_sections,
     format_threshold,
 )
-from unetpipe.runtime.text import in_words
+from unetpipe.runtime.text import format_sections, in_words
 
 MOST_VOLUMES = 2  # whose sections are listed
 

@@ -11,10 +11,10 @@ from unetpipe.report.page.text import (
     PREDICTORS,
     format_range,
     format_score,
-    format_sections,
     format_threshold,
     metric_label,
 )
+from unetpipe.runtime.text import format_sections
 
 Shown = dict[str, Any]
 

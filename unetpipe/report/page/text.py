@@ -101,20 +101,3 @@ def format_threshold(threshold: float | None) -> str:
 def format_shape(shape: Iterable[float]) -> str:
     """Return lengths along z, y, x: ``30 × 512 × 512``."""
     return " \N{MULTIPLICATION SIGN} ".join(f"{n:g}" for n in shape)
-
-
-def format_sections(numbers: Sequence[int]) -> str:
-    """Return section numbers as ranges.
-
-    Examples
-    --------
-    >>> format_sections([0, 1, 2, 5, 7, 8])
-    '0-2, 5, 7-8'
-    """
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in ranges)

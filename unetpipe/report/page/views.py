@@ -36,11 +36,16 @@ from unetpipe.report.page.text import (
     PREDICTORS,
     format_range,
     format_score,
-    format_sections,
     format_shape,
     format_threshold,
 )
-from unetpipe.runtime.text import count, describe_quantity, describe_seconds, in_words
+from unetpipe.runtime.text import (
+    count,
+    describe_quantity,
+    describe_seconds,
+    format_sections,
+    in_words,
+)
 
 Shown = dict[str, Any]
 Sizes = list[list[int]]  # of true and of found objects

@@ -11,8 +11,8 @@ from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume, name_normalisation
 from unetpipe.report.page.painting import middle_crop
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.text import format_range, format_sections
-from unetpipe.runtime.text import count
+from unetpipe.report.page.text import format_range
+from unetpipe.runtime.text import count, format_sections
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.scale import describe_scale
 

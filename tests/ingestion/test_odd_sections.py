@@ -1,0 +1,88 @@
+"""What differs from the sections around is named, and nothing else."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.ingestion.test_section_statistics import watch
+from unetpipe.ingestion.odd_sections import describe_odd, find_odd_sections
+
+
+def alike(num=20, side=64, seed=0, drift=0.0, dtype=np.uint8):
+    """Return sections of one tissue that changes from one to the next."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(num + 4, side, side))
+    tissue = ndimage.gaussian_filter(noise, (2, 1.2, 1.2))[2:-2]
+    tissue = 40 * tissue / tissue.std() + 120
+    tissue *= (1 + drift * np.arange(num) / num)[:, None, None]
+    return np.clip(tissue + rng.normal(0, 4, tissue.shape), 0, 255).astype(dtype)
+
+
+def odd(voxels):
+    found = find_odd_sections(watch(voxels[None]))
+    return {one.what: list(one.sections) for one in found}
+
+
+@pytest.mark.parametrize("drift", [0, -0.6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("seed", range(3))
+def test_of_twenty_alike_none_is_odd(seed, dtype, drift):
+    assert odd(alike(seed=seed, dtype=dtype, drift=drift)) == {}
+
+
+def test_unrelated_images_are_not_odd():
+    rng = np.random.default_rng(0)
+    grey = rng.uniform(90, 160, (20, 1, 1))
+    noise = rng.normal(grey, rng.uniform(2, 20, (20, 1, 1)), (20, 40, 40))
+    assert odd(np.clip(noise, 0, 255).astype(np.uint8)) == {}
+    assert odd(np.repeat(noise[:1], 20, 0)) == {}
+
+
+DAMAGES = {
+    "blank": lambda s, before: s * 0 + 120,
+    "duplicated": lambda s, before: before,
+    "saturated": lambda s, before: np.where(s > 130, 255, s),
+    "darker": lambda s, before: s * 0.5 + 10,
+    "brighter": lambda s, before: s * 0.8 + 70,
+    "of other contrast": lambda s, before: (s - 120) / 3 + 120,
+    "blurred": lambda s, before: ndimage.gaussian_filter(s, 2) * 1.0,
+    "noisier": lambda s, before: s + np.random.default_rng(1).normal(0, 30, s.shape),
+    "displaced": lambda s, before: np.roll(s, (12, -9), (0, 1)),
+}
+
+
+@pytest.mark.parametrize("place", [1, 9, 19])
+@pytest.mark.parametrize("what", DAMAGES)
+def test_one_odd_section_of_twenty_is_named(what, place):
+    voxels = alike().astype(np.float32)
+    voxels[place] = DAMAGES[what](voxels[place], voxels[place - 1])
+    assert odd(np.clip(voxels, 0, 255).astype(np.uint8)) == {what: [place]}
+
+
+def test_of_several_damages_each_is_named():
+    voxels = alike().astype(np.float32)
+    for place, what in ((3, "blank"), (4, "blank"), (11, "duplicated")):
+        voxels[place] = DAMAGES[what](voxels[place], voxels[place - 1])
+    assert odd(voxels) == {"blank": [3, 4], "duplicated": [11]}
+
+
+def test_of_three_sections_the_blank_one_is_named():
+    voxels = alike(num=3)
+    voxels[1] = 7
+    assert odd(voxels) == {"blank": [1]}
+
+
+def test_a_blank_channel_of_one_section_is_named():
+    voxels = np.stack([alike(seed=1), alike(seed=2)])
+    voxels[1, 5] = 0
+    (found,) = find_odd_sections(watch(voxels))
+    assert (found.what, found.sections) == ("blank", (5,))
+
+
+def test_the_sentence_names_sections_and_what_to_do():
+    voxels = alike()
+    voxels[[4, 5, 9]] = 0
+    (told,) = describe_odd(find_odd_sections(watch(voxels[None])), 20)
+    assert told.startswith("3 sections of 20 look blank")
+    assert "4-5, 9" in told
+    assert "column sections" in told

@@ -1,0 +1,136 @@
+"""Name the sections that differ from those around them, and say how."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.metrics.outliers import is_far, medians_around
+from unetpipe.records.sections import GreySections, OddSections, Sections
+from unetpipe.runtime.text import count, format_sections
+
+LEAST_SECTIONS = 5  # before they are compared with each other
+BLANK = 0.05  # of the contrast of those around
+CLIPPED = 0.05  # of the voxels, more than around
+SHIFT = 0.5  # of the contrast around: darker or brighter
+TWICE = 1.0  # as a logarithm to base 2: contrast, sharpness
+GAIN = 0.1  # of a correlation, by displacing a section
+LEAST_LIKENESS = 0.15  # of displaced sections, where they lie best
+SAME = 0.1  # of the usual difference to the section before
+MOST_SAME = 0.25  # of the sections; more are no single ones
+TINY = 1e-9
+
+REASONS = {
+    "blank": "they show next to nothing",
+    "duplicated": "they show what an earlier section shows",
+    "saturated": "far more voxels than around hold one extreme value",
+    "darker": "than those around",
+    "brighter": "than those around",
+    "of other contrast": "than those around",
+    "blurred": "against those around",
+    "noisier": "than those around",
+    "displaced": "against the sections before",
+}
+"""Kinds of odd sections, the first that holds is told."""
+
+Marks = NDArray[np.bool_]
+
+
+def find_odd_sections(sections: Sections) -> tuple[OddSections, ...]:
+    """Return the sections that differ from those around, by kind.
+
+    Parameters
+    ----------
+    sections : Sections
+        Of a volume, in order. Of fewer than five only blank and duplicated ones are
+        found: there is nothing to compare the others with.
+
+    Notes
+    -----
+    A value is odd if it lies six robust deviations (of the volume's own sections) from
+    the median of the 21 sections around it, and by what an eye would see.
+    """
+    num = len(sections.likeness)
+    found = {what: np.zeros(num, bool) for what in REASONS}
+    for channel in sections.channels:
+        found["blank"] |= _find_blank(channel)
+    if num >= LEAST_SECTIONS:
+        for channel in sections.channels:
+            for what, marks in _compare_grey(channel):
+                found[what] |= marks
+        found["displaced"] = _find_displaced(sections)
+    found["duplicated"] = _find_same(sections)
+    taken = np.zeros(num, bool)
+    odd: list[OddSections] = []
+    for what in REASONS:
+        numbers = np.flatnonzero(found[what] & ~taken).tolist()
+        taken |= found[what]
+        if numbers:
+            odd.append(OddSections.model_validate({"what": what, "sections": numbers}))
+    return tuple(odd)
+
+
+def describe_odd(odd: Sequence[OddSections], num_sections: int) -> Iterator[str]:
+    """Yield a sentence for each kind of odd sections."""
+    for one in odd:
+        named = count(len(one.sections), "section")
+        yield (
+            f"{named} of {num_sections} look {one.what} ({REASONS[one.what]}): "
+            f"{format_sections(one.sections)}; look at them before you trust what is "
+            "found there, or leave them out by the sheet's column sections"
+        )
+
+
+def _find_blank(grey: GreySections) -> Marks:
+    """Return the sections of no contrast, where others have some."""
+    contrast = np.array(grey.std)
+    around = medians_around(contrast)
+    if len(contrast) < LEAST_SECTIONS:
+        around = np.full_like(contrast, contrast.max(initial=0.0))
+    return np.asarray((contrast <= BLANK * around) & (around > 0))
+
+
+def _compare_grey(grey: GreySections) -> Iterator[tuple[str, Marks]]:
+    """Yield the sections whose grey values are unlike those around, by kind."""
+    around = float(np.median(grey.std)) or TINY
+    for share in (grey.least_share, grey.greatest_share):
+        yield "saturated", is_far(share, CLIPPED) > 0
+    shifted = is_far(np.array(grey.mean) / around, SHIFT)
+    yield "darker", shifted < 0
+    yield "brighter", shifted > 0
+    yield "of other contrast", is_far(np.log2(np.add(grey.std, TINY)), TWICE) != 0
+    sharpness = is_far(np.log2(np.add(grey.sharpness, TINY)), TWICE)
+    yield "blurred", sharpness < 0
+    yield "noisier", sharpness > 0
+
+
+def _find_displaced(sections: Sections) -> Marks:
+    """Return the sections that lie elsewhere than the one before, and show the same.
+
+    A section that is displaced alone is unlike the one before and the one after; only
+    it is marked, not the one after, which lies back.
+    """
+    there = np.array(sections.displaced_likeness)
+    is_off = is_far(there - sections.likeness, GAIN) > 0
+    is_off &= there >= max(LEAST_LIKENESS, float(np.median(there)) / 2)
+    moved = np.array(sections.displacement)
+    is_back = np.zeros_like(is_off)
+    for z in np.flatnonzero(is_off):
+        if z and is_off[z - 1] and not is_back[z - 1]:
+            left = np.abs(moved[z] + moved[z - 1]).max()
+            is_back[z] = left <= np.abs(moved[z]).max() / 4
+    is_off[0] = False
+    return np.asarray(is_off & ~is_back)
+
+
+def _find_same(sections: Sections) -> Marks:
+    """Return the sections that repeat an earlier one, unless many do."""
+    is_same = np.zeros(len(sections.likeness), bool)
+    is_same[[z for z, _ in sections.same]] = True
+    if len(is_same) >= LEAST_SECTIONS:
+        unlike = 1 - np.array(sections.likeness)
+        is_near = unlike < SAME * medians_around(unlike)
+        is_near[0] = False
+        is_same |= is_near
+    are_few = is_same.sum() <= max(1, MOST_SAME * len(is_same))
+    return is_same if are_few else np.zeros_like(is_same)

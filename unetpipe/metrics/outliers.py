@@ -1,0 +1,63 @@
+"""Robust statistics: what differs from its neighbours, and from what is usual."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+AS_NORMAL = 1.4826  # median absolute deviation -> standard deviation of normal values
+REACH = 10  # values before and after that a value is compared with
+FAR = 6.0  # deviations
+
+Values = NDArray[np.float64]
+
+
+def deviation_of(values: ArrayLike) -> float:
+    """Return the median absolute deviation, scaled to a standard deviation.
+
+    Examples
+    --------
+    >>> round(deviation_of([1, 2, 3, 4, 1000]), 4)
+    1.4826
+    """
+    known = np.asarray(values, np.float64)
+    return AS_NORMAL * float(np.median(np.abs(known - np.median(known))))
+
+
+def medians_around(values: ArrayLike, reach: int = REACH) -> Values:
+    """Return the median of each value and those around it, as many at the ends.
+
+    Examples
+    --------
+    >>> medians_around([1, 9, 2, 3, 4, 5], reach=1)
+    array([2., 2., 3., 3., 4., 4.])
+    """
+    known = np.asarray(values, np.float64)
+    width = min(2 * reach + 1, len(known))
+    windows = np.lib.stride_tricks.sliding_window_view(known, width)
+    inside = np.median(windows, axis=1)
+    index = np.clip(np.arange(len(known)) - width // 2, 0, len(inside) - 1)
+    return np.asarray(inside[index])
+
+
+def residuals(values: ArrayLike) -> Values:
+    """Return how far each value lies from the median of those around it."""
+    known = np.asarray(values, np.float64)
+    return known - medians_around(known)
+
+
+def is_far(values: ArrayLike, least: float) -> NDArray[np.int8]:
+    """Tell which values lie far from those around: -1 below, 1 above, else 0.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        In order: a drift is not far.
+    least : float
+        What is nearer than this is not far, however alike the others are.
+
+    Notes
+    -----
+    Deviations are those of all residuals, so what many values do is usual.
+    """
+    rest = residuals(values)
+    limit = max(least, FAR * deviation_of(rest))
+    return np.asarray(np.sign(rest) * (np.abs(rest) > limit), np.int8)
