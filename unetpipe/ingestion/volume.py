@@ -40,7 +40,7 @@ from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_origi
 from unetpipe.ingestion.palette import Palette, choose_palette
 from unetpipe.ingestion.robust import describe_flat, measure_percentiles
 from unetpipe.records.pyramids import PyramidJob
-from unetpipe.records.sections import OddSections
+from unetpipe.records.sections import OddSections, Sections
 from unetpipe.records.volume import (
     ChannelStatistics,
     IngestedVolume,
@@ -178,7 +178,7 @@ def bring_in(
         num_nan=sum(channel.num_nan for channel in statistics),
         pyramids=tuple(_list_pyramids(stores.pyramids, stored, stored_labels)),
         warnings=tuple(coming.warnings),
-        sections=found.sections,
+        sections=coming.sections,
         odd_sections=coming.odd,
     )
 
@@ -194,6 +194,7 @@ class _Coming:
     problems: Problems
     stack: ExitStack
     warnings: list[str] = field(default_factory=list)
+    sections: Sections | None = None
     odd: tuple[OddSections, ...] = ()
     # The image's store while it is made; None where it is used as it is.
     partial: Path | None = None
@@ -273,6 +274,7 @@ class _Coming:
         check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
         self.warnings += [*image.source.remarks, *image.source.warnings()]
         self.warnings += describe_constant(found.statistics, image.channel_names)
+        self.sections = found.sections
         self.odd = find_odd_sections(found.sections) if found.sections else ()
         self.warnings += describe_odd(self.odd, image.zyx[0])
         if self.partial:
