@@ -142,6 +142,24 @@ def test_image_and_labels_are_paired_by_the_usual_names(make, folder, image, lab
     )
 
 
+@pytest.mark.parametrize(
+    "image", ["patient_{}/slice_{}.tif", "images/mouse{}_field{}.tif"]
+)
+def test_images_of_one_patient_or_animal_stay_in_one_role(make, folder, image):
+    for subject, number in product(range(4), range(3)):
+        path = folder / image.format(subject, number)
+        seed = 3 * subject + number
+        write(path, noise(seed, (SIZE, SIZE + seed)))
+        write(path.with_name(f"{path.stem}_mask.tif"), ids(5, (SIZE, SIZE + seed)))
+    made = make()
+    roles = [row.role for row in made.sheet.rows]
+    assert roles == ["train"] * 3 + ["validate"] * 3 + ["train"] * 3 + ["test"] * 3
+    assert "12 annotated images of 4 (" in made.printed
+    assert "keep together and share the roles: 6 train, 3 validate, 3 test" in (
+        " ".join(made.printed.replace("#", "").split())
+    )
+
+
 def test_one_stack_shares_its_sections_and_keeps_its_voxel_size(make, folder):
     resolution = {
         "resolution": (100.0, 100.0),

@@ -128,6 +128,28 @@ class Name:
         return self.folder, re.sub(r"\d+(?=\D*$)", "#", stem), suffix
 
 
+# What images may have in common, with its number: sub-01, Mouse3, well_B07.
+SUBJECT = re.compile(
+    r"(?<![a-z])(patient|subject|sub|donor|animal|mouse|rat|fish|fly|larva|worm|embryo"
+    r"|specimen|biopsy|slide|experiment|exp|movie|video|plate|well)"
+    r"[-_ ]?([a-z]?[0-9]+|[a-z])(?![a-z0-9])"
+)
+
+
+def subject_of(path: str) -> str:
+    """Return the patient, animal, well or the like that a path names, or nothing.
+
+    Examples
+    --------
+    >>> subject_of("sub-01/anat/slice_2.png"), subject_of("img/Mouse3_field1.tif")
+    ('sub-01', 'mouse3')
+    >>> subject_of("images/subset.png")
+    ''
+    """
+    found = SUBJECT.search(path.lower())
+    return found[0] if found else ""
+
+
 @lru_cache(maxsize=1 << 16)
 def read_name(path: str) -> Name:
     """Return what a path says.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from unetpipe.survey.names import subject_of
 from unetpipe.survey.pairs import list_briefly
 from unetpipe.survey.volumes import Found
 
@@ -14,6 +15,7 @@ ALIKE, FEWEST_IN_BLOCKS = 0.9, 10
 CYCLES = 5  # as many as there may be: blocks of several sections in long stacks
 FEW = {1: ("train",), 2: ("train", "validate"), 3: ("train", "validate", "test")}
 FEW |= {4: ("train", "validate", "train", "test")}
+FEWEST_SUBJECTS = 3  # of which one can train, one validate, one be tested on
 MANY = 5  # annotated volumes, from which on whole volumes change roles
 
 
@@ -126,9 +128,9 @@ def assign_roles(
     if len(rest) >= MANY or (
         len(rest) > 1 and all(len(v.annotated) == 1 for v in rest)
     ):
-        shared = share_roles(len(rest), in_blocks=False, has_tests=has_tests)
-        role_of |= {v.name: role for v, role in zip(rest, shared, strict=True)}
-        notes.append(f"{len(rest)} annotated images share the roles: {_count(shared)}")
+        shared, note = _share_images(rest, has_tests=has_tests)
+        role_of |= shared
+        notes.append(note)
     else:
         for volume in rest:
             sections[volume.name], note = _share_sections(
@@ -149,6 +151,27 @@ def assign_roles(
             everything = tuple(range(volume.num_sections))
             rows.append(RoleRow(volume, everything, "predict"))
     return rows, notes + _warn(rows)
+
+
+def _share_images(
+    volumes: Sequence[Found], *, has_tests: bool
+) -> tuple[dict[str, str], str]:
+    """Return the role of each image, and how they were shared.
+
+    Images of one patient, animal, well or the like resemble each other more than those
+    of others that a network will meet, so they stay in one role.
+    """
+    origins = [v.well or subject_of(v.image) for v in volumes]
+    subjects = list(dict.fromkeys(origins))
+    about = f"{len(volumes)} annotated images"
+    if all(origins) and FEWEST_SUBJECTS <= len(subjects) < len(volumes):
+        about += f" of {len(subjects)} ({list_briefly(subjects)}) keep together and"
+    else:
+        subjects = origins = [v.name for v in volumes]
+    shared = share_roles(len(subjects), in_blocks=False, has_tests=has_tests)
+    role_of = dict(zip(subjects, shared, strict=True))
+    roles = {v.name: role_of[o] for v, o in zip(volumes, origins, strict=True)}
+    return roles, f"{about} share the roles: {_count([*roles.values()])}"
 
 
 def _share_sections(
