@@ -251,9 +251,8 @@ def _chunk_files(array: Any, folder: Path) -> Iterator[Path]:
         for name in names:
             if name not in METADATA and pattern.fullmatch((inside / name).as_posix()):
                 path = Path(root) / name
-                refuse_dangling_image(
-                    path
-                )  # Zarr takes a link to nothing for a chunk of zeros
+                # Zarr takes a link to nothing for a chunk of zeros.
+                refuse_dangling_image(path)
                 yield path
 
 
