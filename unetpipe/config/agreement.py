@@ -10,6 +10,7 @@ and misses no file that only finished results were made from. Both are told here
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from unetpipe.config.checked_run import stored_volumes
 from unetpipe.config.lookups import SCORED_ROLES, Lookups
 from unetpipe.records.asked import CODE, Asked, differing
 
@@ -55,8 +56,10 @@ class Agreement:
             dropped = self._lookups.layout.dropped.format_map(names)
             if Path(dropped).exists():
                 return []
-        if gone and rule == "download_dataset" and self._is_all_stored():
-            return []
+        if gone and rule == "download_dataset":
+            volumes = self._lookups.sheet.volumes
+            if len(stored_volumes(self._lookups.layout, volumes)) == len(volumes):
+                return []
         return gone
 
     def differing(self, record: str, now: Asked) -> tuple[str, ...]:
@@ -83,11 +86,6 @@ class Agreement:
         found += [layout.metrics.format(model=m, volume=v) for m, v in scored]
         found += [*ask.measurements(), *ask.exported_models(), *ask.exports()]
         return [path for path in found if Path(path).exists()]
-
-    def _is_all_stored(self) -> bool:
-        """Return whether every volume is stored, so that nobody reads the originals."""
-        ingest, volumes = self._lookups.layout.ingest, self._lookups.sheet.volumes
-        return all(Path(ingest.format(volume=volume)).exists() for volume in volumes)
 
 
 def describe_differing(record: str, names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Configuration, sheet and source together: all that is wrong is told at once."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,12 @@ def _stored(
         manifest = Manifest.read_if_there(Path(layout.manifest))
         if manifest and manifest.source != config.source:
             return []
-    return [v for v in sheet.volumes if Path(layout.ingest.format(volume=v)).exists()]
+    return stored_volumes(layout, sheet.volumes)
+
+
+def stored_volumes(layout: Layout, volumes: Iterable[str]) -> list[str]:
+    """Return those of some volumes that are stored, so that nobody reads originals."""
+    return [v for v in volumes if Path(layout.ingest.format(volume=v)).exists()]
 
 
 def _check_source(values: Mapping[str, Any], files: Sequence[str]) -> None:
