@@ -218,7 +218,7 @@ def test_a_network_that_loses_to_a_baseline_is_told(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         record = scored.evaluate(isbi_scores=False)
     told = "\n".join(record["warnings"])
-    assert re.search("which needs no training, has dice_class_1 (0.9|1.0)", told)
+    assert re.search("which needs no training, has Dice of class 1 (0.9|1.0)", told)
     assert "where 9 are annotated" in told
     assert set(record["warnings"]) <= set(caplog.messages)
     perfect = Scored(tmp_path / "b", (labels > 0) * 1.0, labels, kind="instances")

@@ -1,5 +1,7 @@
 """What is proposed for objects, masks and membranes, and whether it is valid."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import tifffile
@@ -16,6 +18,7 @@ from tests.survey.strangers import (
     write_vessels,
 )
 from unetpipe.config import check_config
+from unetpipe.survey.roles import split_in_blocks
 from unetpipe.survey.understanding import understand
 
 
@@ -123,6 +126,33 @@ def stack(rough, count=20):
         for _ in range(count)
     ]
     return np.stack(sections)
+
+
+@pytest.mark.parametrize("has_tests", [False, True])
+@pytest.mark.parametrize("count", range(1, 25))
+def test_no_section_is_tested_beside_one_that_trains_however_few_there_are(
+    count, has_tests
+):
+    roles = split_in_blocks(count, has_tests=has_tests)
+    assert len(roles) == count
+    assert roles.count("train") >= count / 3
+    assert ("validate" in roles) == (count > 1)
+    assert ("test" in roles) == (count > 2 and not has_tests)
+    pairs = {frozenset(pair) for pair in pairwise(roles)}
+    assert frozenset({"train", "test"}) not in pairs
+    assert (frozenset({"train", "validate"}) in pairs) == (1 < count < 6)
+
+
+def test_few_sections_that_are_alike_share_roles_in_blocks(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", stack(0.5, count=5))
+    tifffile.imwrite(tmp_path / "a_labels.tif", np.stack([discs(0)] * 5))
+    found = understand(tmp_path, "m", "auto", "auto")
+    assert {row.role: row.sections for row in found.rows} == {
+        "train": (0, 1, 2),
+        "validate": (3,),
+        "test": (4,),
+    }
+    assert any("too few to leave a gap" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("rough", "is_apart"), [(0.5, True), (250.0, False)])

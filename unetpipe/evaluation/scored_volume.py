@@ -141,13 +141,18 @@ class ScoredVolume:
         return self.records.volume.intensities[0]
 
     @property
+    def chosen_by(self) -> str | None:
+        """The metric that chose the network; None: nobody knows."""
+        recipe = self.records.model.recipe
+        return recipe.validation_metric if recipe else None
+
+    @property
     def has_ids(self) -> bool:
         """Whether objects are scored: labels have ids, or objects chose the network.
 
         In a mask without ids the true objects are its connected components.
         """
-        recipe = self.records.model.recipe
-        metric = recipe.validation_metric if recipe else None
+        metric = self.chosen_by
         is_mask = self.stored_labels.label_kind == "binary" and self.num_classes == 2
         return self.has_instances or (is_mask and metric in ("f1", "seg"))
 

@@ -43,11 +43,9 @@ from unetpipe.records.metrics import (
 
 Curves = dict[str, dict[str, ThresholdCurve]]  # predictor -> metric -> curve
 
-RANKING = (
-    "v_rand",
-    "dice_mean",
-    "dice_class_1",
-)  # the first that was computed ranks sections
+# What ranks sections: what chose the network, then the first of these.
+RANKING = ("v_rand", "dice_mean", "dice_class_1")
+CHOSE = {"f1": ("f1",), "seg": ("ctc_seg", "f1"), "dice": RANKING[1:]}
 CONSTANT = "constant"
 
 
@@ -233,17 +231,30 @@ def describe_sections(counts: Counts) -> Iterator[SectionTerms]:
                 )
 
 
-def rank_sections(tables: Sequence[Table]) -> list[int]:
+def leading_metrics(chose: str | None) -> tuple[str, ...]:
+    """Return what ranks sections where a metric chose the network, first to last.
+
+    Examples
+    --------
+    >>> leading_metrics("f1"), leading_metrics("dice")[:1]
+    (('f1', 'v_rand', 'dice_mean', 'dice_class_1'), ('dice_mean',))
+    """
+    return tuple(dict.fromkeys((*CHOSE.get(chose or "", ()), *RANKING)))
+
+
+def rank_sections(
+    tables: Sequence[Table], objects: Sequence[Table], leading: Sequence[str]
+) -> list[int]:
     """Return the sections of the last role (test, if any), best first."""
     if not tables:
         return []
-    table = tables[-1]
-    for metric in RANKING:
-        if metric in table.ours:
-            scores = table.section_scores(table.ours[metric])
-            if scores:
+    role = tables[-1].role
+    for metric in leading:
+        for table in (one for one in (*tables, *objects) if one.role == role):
+            row = table.ours.get(metric)
+            if row and (scores := table.section_scores(row)):
                 return sorted(scores, key=lambda z: (scores[z], z), reverse=True)
-    return list(table.sections)
+    return list(tables[-1].sections)
 
 
 def _align(row: Row, numbers: list[int], left_out: list[int]) -> Row:

@@ -275,6 +275,9 @@ class Metrics(Record):
     calibration: tuple[Calibration, ...]
     curves: tuple[Curve, ...]
     seams: Seams
+    leading: tuple[str, ...] = ()
+    """Metrics that rank sections, if they were computed: first those that chose the
+    network; of an earlier version none."""
     sections_best: Sections
     """By the leading score, best first."""
     sections_worst: Sections

@@ -21,6 +21,7 @@ from unetpipe.evaluation.tables import (
     count,
     describe_curves,
     describe_sections,
+    leading_metrics,
     object_tables,
     rank_sections,
     voxel_tables,
@@ -93,7 +94,8 @@ def evaluate_prediction(
     tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
     seams = measure_seams(volume)
     write_bytes_atomic(picture, standalone(plot_seams(seams)))
-    ranked = rank_sections(tables)
+    leading = leading_metrics(volume.chosen_by)
+    ranked = rank_sections(tables, objects, leading)
     SectionScores(
         volume=volume.name,
         definitions=_defined(tables),
@@ -113,6 +115,7 @@ def evaluate_prediction(
         calibration=tuple(calibrations(counts)),
         curves=tuple(describe_curves(counts)),
         seams=seams.model_copy(update={"picture": picture.name}),
+        leading=leading,
         sections_best=tuple(ranked[:SHOWN_SECTIONS]),
         sections_worst=tuple(ranked[::-1][:SHOWN_SECTIONS]),
         seconds=time.monotonic() - began,

@@ -10,8 +10,9 @@ from unetpipe.survey.volumes import Found
 
 # Of five blocks in turn one validates and one is tested on, so that both lie all over.
 CYCLE = ("train", "train", "validate", "train", "test")
-# Sections that correlate by so much hardly differ; with fewer there is no room between.
-ALIKE, FEWEST_IN_BLOCKS = 0.9, 10
+# Sections that correlate by so much hardly differ: a gap of one is left between roles,
+# where fewer than so many leave room for two gaps, for one, or for none.
+ALIKE, FEWEST_WITH_TWO_GAPS, FEWEST_WITH_GAP = 0.9, 10, 6
 CYCLES = 5  # as many as there may be: blocks of several sections in long stacks
 FEW = {1: ("train",), 2: ("train", "validate"), 3: ("train", "validate", "test")}
 FEW |= {4: ("train", "validate", "train", "test")}
@@ -22,17 +23,27 @@ MANY = 5  # annotated volumes, from which on whole volumes change roles
 def split_in_blocks(count: int, *, has_tests: bool = False) -> tuple[str, ...]:
     """Return roles of sections that are all alike: one block each, a section apart.
 
+    Of few sections none is given away: what validates lies between what trains and
+    what is tested on.
+
     Examples
     --------
     >>> split_in_blocks(10)[4:]
     ('', 'validate', 'validate', '', 'test', 'test')
+    >>> split_in_blocks(6)[2:], split_in_blocks(4)
+    (('train', '', 'validate', 'test'), ('train', 'train', 'validate', 'test'))
+    >>> split_in_blocks(2)
+    ('train', 'validate')
     """
-    tests = 0 if has_tests else max(1, count // 5)
-    validates = max(1, count // 5)
-    gaps = 1 if has_tests else 2
-    trains = count - tests - validates - gaps
-    blocks = [("train", trains), ("", 1), ("validate", validates)]
-    blocks += [] if has_tests else [("", 1), ("test", tests)]
+    tests = 0 if has_tests or count < 3 else max(1, count // 5)
+    validates = max(1, count // 5) if count > 1 else 0
+    before = int(count >= FEWEST_WITH_GAP)
+    between = int(tests > 0 and count >= FEWEST_WITH_TWO_GAPS)
+    blocks = [
+        ("train", count - tests - validates - before - between),
+        *(("", before), ("validate", validates)),
+        *(("", between), ("test", tests)),
+    ]
     return tuple(role for role, length in blocks for _ in range(length))
 
 
@@ -181,12 +192,19 @@ def _share_sections(
     count = len(volume.annotated)
     about = f"{volume.name}: its {count} annotated section{'s' * (count > 1)} share the"
     alike = "" if likeness is None else f" (neighbours correlate by {likeness:.2f})"
-    if likeness is not None and likeness >= ALIKE and count >= FEWEST_IN_BLOCKS:
+    if count > 1 and likeness is not None and likeness >= ALIKE:
         roles = split_in_blocks(count, has_tests=has_tests)
-        return roles, (
-            f"{about} roles in blocks, a section apart: {_count(roles)}; neighbours "
-            f"are too much alike{alike} to train on one and to test on the next"
+        apart = ", a section apart" if "" in roles else ""
+        note = (
+            f"{about} roles in blocks{apart}: {_count(roles)}; neighbours are too much "
+            f"alike{alike} to train on one and to test on the next"
         )
+        if count < FEWEST_WITH_GAP:
+            note += (
+                "; there are too few to leave a gap between what trains and what "
+                "validates: thresholds and checkpoint are chosen too kindly"
+            )
+        return roles, note
     roles = share_roles(count, in_blocks=True, has_tests=has_tests)
     note = f"{about} roles, in turns: {_count(roles)}"
     if len(set(roles)) > 1:

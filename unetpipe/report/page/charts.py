@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from unetpipe.metrics.names import plain_name
 from unetpipe.records.metrics import OURS, Curve, Metrics, Seams
 from unetpipe.report.page.svg import (
     Estimate,
@@ -14,7 +15,7 @@ from unetpipe.report.page.svg import (
     line_chart,
     thin,
 )
-from unetpipe.report.page.text import PLAIN_NAMES, format_threshold
+from unetpipe.report.page.text import format_threshold
 from unetpipe.training.history import HistoryRow
 
 SHARES = ("v_rand", "v_info", "dice_class_1", "precision_class_1", "recall_class_1")
@@ -87,7 +88,7 @@ def plot_thresholds(metrics: Metrics, threshold: float | None) -> list[Markup]:
     )
     for title, names in (("Scores", SHARES), ("Errors", ERRORS)):
         lines = [
-            Line(_points(curves[name]), PLAIN_NAMES[name], f"s{number}")
+            Line(_points(curves[name]), plain_name(name), f"s{number}")
             for number, name in enumerate(names)
             if name in curves
         ]

@@ -112,7 +112,9 @@ def differences(reference: Compared, other: Compared) -> Iterator[Difference]:
 def section_changes(reference: Compared, other: Compared) -> list[SectionChange]:
     """Return all sections that both scored, those that got worst first."""
     changes = []
-    for metric in HEADLINE:
+    scored = (one.metrics for one in reference.results.values())
+    leading = next((found.leading for found in scored if found), ()) or HEADLINE
+    for metric in leading:
         for volume, role, row, sections in _rows(reference):
             found = _find(other, volume, role, metric)
             if row.metric != metric or found is None:

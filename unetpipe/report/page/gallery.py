@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from unetpipe.metrics.names import plain_name
 from unetpipe.records.metrics import Metrics
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.mistakes import count_sizes, find_mistakes
 from unetpipe.report.page.run import Result
 from unetpipe.report.page.section_viewer import Picture, SectionViewer
 from unetpipe.report.page.tables import rank_sections, score_of_section
-from unetpipe.report.page.text import PLAIN_NAMES, format_score
+from unetpipe.report.page.text import format_score
 
 Shown = dict[str, Any]
 
@@ -176,4 +177,4 @@ def _zoom(viewer: SectionViewer, z: int) -> Iterator[Shown]:
 
 def _score(metrics: Metrics | None, z: int) -> str:
     found = score_of_section(metrics, z) if metrics else None
-    return f"{PLAIN_NAMES[found[0]]} {format_score(found[1])}" if found else ""
+    return f"{plain_name(found[0])} {format_score(found[1])}" if found else ""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from unetpipe.metrics.names import plain_name
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import TrainedFrom
 from unetpipe.records.segmentation import ObjectSettings
 from unetpipe.records.volume import name_normalisation
 from unetpipe.report.page.run import Network, Run
-from unetpipe.report.page.text import PLAIN_NAMES
 from unetpipe.runtime.text import count
 
 Shown = dict[str, Any]
@@ -113,7 +113,7 @@ def _training(network: Network) -> Iterator[str]:
         settings = (f"{k} {v}" for k, v in recipe.augmentation.items())
         yield f"Patches were augmented ({', '.join(settings)})."
     if training and training.metric and sections["validate"]:
-        metric = PLAIN_NAMES.get(training.metric, training.metric)
+        metric = plain_name(training.metric)
         yield (
             f"The weights of step {first.description.step or 0:,} were kept, by "
             f"{metric} on {count(sections['validate'], 'validation section')}."

@@ -5,6 +5,7 @@ from dataclasses import replace
 from math import isnan
 from typing import Any
 
+from unetpipe.metrics.names import plain_name
 from unetpipe.records.comparison import Comparison, Shared, Variant
 from unetpipe.records.metrics import OURS, Row, Table
 from unetpipe.records.volume import IngestedVolume
@@ -17,7 +18,7 @@ from unetpipe.report.page.differences import (
 )
 from unetpipe.report.page.members import told_of_members
 from unetpipe.report.page.section_viewer import Picture, SectionViewer
-from unetpipe.report.page.text import METRICS, PLAIN_NAMES, format_score, metric_label
+from unetpipe.report.page.text import METRICS, format_score, metric_label
 from unetpipe.runtime.text import count, describe_seconds, in_words
 
 Shown = dict[str, Any]
@@ -196,7 +197,7 @@ def _show_change(change: SectionChange) -> Shown:
         "volume": change.volume,
         "z": change.z,
         "role": change.role,
-        "metric": PLAIN_NAMES[change.metric],
+        "metric": plain_name(change.metric),
         "reference": format_score(change.reference),
         "other": format_score(change.other),
         "change": _signed(change.other - change.reference),
@@ -223,7 +224,7 @@ def _show_side_by_side(
         pictures.append(viewer.errors(change.z, f"errors of {compared.name}"))
     return {
         "title": f"{change.volume}, section {change.z}",
-        "score": f"{PLAIN_NAMES[change.metric]} {format_score(change.reference)} to "
+        "score": f"{plain_name(change.metric)} {format_score(change.reference)} to "
         f"{format_score(change.other)}",
         "pictures": pictures,
     }

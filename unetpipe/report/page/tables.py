@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unetpipe.records.metrics import OURS, Definition, Metrics, Row, Score, Table
+from unetpipe.records.metrics import OURS, TEST, Definition, Metrics, Row, Score, Table
 from unetpipe.report.page.text import (
     HEADLINE,
     METRICS,
@@ -69,8 +69,9 @@ def rank_sections(metrics: Metrics) -> list[int]:
 
     Without a score of single sections it is their order in the record.
     """
-    for metric in HEADLINE:
-        for table in metrics.by_role:
+    by_role = sorted(metrics.all_tables, key=lambda table: table.role != TEST)
+    for metric in metrics.leading or HEADLINE:
+        for table in by_role:
             scores = _scores_of_sections(table, metric)
             if scores:
                 return sorted(scores, key=lambda z: (scores[z], z), reverse=True)
@@ -79,8 +80,8 @@ def rank_sections(metrics: Metrics) -> list[int]:
 
 def score_of_section(metrics: Metrics, z: int) -> tuple[str, float] | None:
     """Return name and value of the leading score of one section, None without."""
-    for metric in HEADLINE:
-        for table in metrics.tables:
+    for metric in metrics.leading or HEADLINE:
+        for table in metrics.all_tables:
             if metric in table.ours and z in table.sections:
                 score = _scores_of_sections(table, metric).get(z)
                 return None if score is None else (metric, score)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from unetpipe.metrics.names import plain_name
+
 METRICS = {
     "v_rand": Markup("V<sub>Rand</sub>"),
     "v_info": Markup("V<sub>Info</sub>"),
@@ -25,22 +27,6 @@ METRICS = {
 }
 # These choose a checkpoint together with a score that sees the background.
 CHOOSING = {"v_rand": "mean of V-Rand and Dice", "seg": "mean of SEG and F1"}
-PLAIN_NAMES = {
-    "v_rand": "V-Rand",
-    "v_info": "V-Info",
-    "rand_error": "Rand error",
-    "pixel_error": "pixel error",
-    "dice": "Dice",
-    "dice_mean": "mean Dice of classes",
-    "dice_class_1": "Dice of class 1",
-    "precision_class_1": "precision of class 1",
-    "recall_class_1": "recall of class 1",
-    "warping_error": "warping error",
-    "classic_warping_error": "classic warping error",
-    "loss": "loss",
-    "seg": "SEG",
-    "f1": "F1 of objects",
-}
 PREDICTORS = {
     "unet": "U-Net",
     "grey value": "grey values alone",
@@ -56,14 +42,11 @@ HEADLINE = ("v_rand", "dice_mean", "dice_class_1")
 
 
 def metric_label(metric: str) -> Markup:
-    """Return a metric's name: ``dice_class_1`` is *Dice, class 1*."""
+    """Return a metric's name: ``dice_class_1`` is *Dice of class 1*."""
     if metric in METRICS:
         return METRICS[metric]
-    name, _, number = metric.partition("_class_")
-    name = OVERLAPS.get(name, name.replace("_", " "))
-    return (
-        Markup("{}, class {}").format(name, number) if number else Markup.escape(name)
-    )
+    name = plain_name(metric)
+    return Markup.escape(name[:1].upper() + name[1:])
 
 
 def format_score(score: float | None) -> str:

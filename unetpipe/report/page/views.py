@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from unetpipe.metrics.names import plain_name
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import ChannelStatistics, IngestedVolume, OriginalFile
@@ -32,7 +33,6 @@ from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
     CHOOSING,
-    PLAIN_NAMES,
     PREDICTORS,
     format_range,
     format_score,
@@ -99,7 +99,7 @@ def _what_chose(network: Network, metric: str) -> str:
     """Return the name of the score that is drawn; version 0.1 took one alone."""
     recipe = network.description.recipe
     is_joined = recipe is not None and recipe.foreground_fraction is not None
-    return (CHOOSING if is_joined else {}).get(metric, PLAIN_NAMES.get(metric, metric))
+    return (CHOOSING if is_joined else {}).get(metric, plain_name(metric))
 
 
 def show_training(network: Network) -> Shown:
@@ -262,7 +262,7 @@ def _facts_of_training(network: Network) -> Iterator[tuple[str, str]]:
     if training and training.steps is not None:
         yield "Steps", f"{training.steps:,}; kept: step {description.step or 0:,}"
     scores = [
-        f"{PLAIN_NAMES.get(key, key)} {format_score(score)}"
+        f"{plain_name(key)} {format_score(score)}"
         for key, score in description.validation.items()
     ]
     if scores:

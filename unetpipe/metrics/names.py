@@ -1,0 +1,35 @@
+"""What scores are called in sentences: the one name that log and page have."""
+
+PLAIN_NAMES = {
+    "v_rand": "V-Rand",
+    "v_info": "V-Info",
+    "rand_error": "Rand error",
+    "pixel_error": "pixel error",
+    "dice": "Dice",
+    "dice_mean": "mean Dice of classes",
+    "dice_class_1": "Dice of class 1",
+    "precision_class_1": "precision of class 1",
+    "recall_class_1": "recall of class 1",
+    "warping_error": "warping error",
+    "classic_warping_error": "classic warping error",
+    "loss": "loss",
+    "seg": "SEG",
+    "ctc_seg": "SEG",
+    "f1": "F1 of objects",
+}
+OVERLAPS = {"dice": "Dice", "iou": "IoU"}
+
+
+def plain_name(metric: str) -> str:
+    """Return what a metric is called in a sentence.
+
+    Examples
+    --------
+    >>> plain_name("v_rand"), plain_name("iou_class_3"), plain_name("vi_split")
+    ('V-Rand', 'IoU of class 3', 'vi split')
+    """
+    if metric in PLAIN_NAMES:
+        return PLAIN_NAMES[metric]
+    name, _, number = metric.partition("_class_")
+    name = OVERLAPS.get(name, name.replace("_", " "))
+    return f"{name} of class {number}" if number else name
