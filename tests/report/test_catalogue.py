@@ -110,6 +110,21 @@ def test_what_was_deleted_is_not_named(results):
     assert old["segmentation"] == f"results/run/unet/v/segmentation-{OLD[:8]}/s.zarr"
 
 
+def test_warnings_are_those_of_image_result_and_scores(results):
+    path = results / "volumes/v/ingest.json"
+    odd = [{"what": "blank", "sections": [1, 4, 5]}]
+    write_record(path, read_record(path) | {"odd_sections": odd})
+    for path in (results / "unet/v").glob("**/segmentation*/segmentation.json"):
+        write_record(path, read_record(path) | {"warnings": ["unlike"]})
+    write_record(
+        results / f"unet/v/segmentation-{NEW[:8]}/metrics.json",
+        metrics_of("v", warnings=["below"]),
+    )
+    new, old = rows(results)
+    assert new["warnings"] == "blank sections 1, 4-5; unlike; below"
+    assert old["warnings"] == "blank sections 1, 4-5; unlike"
+
+
 def test_a_probability_that_was_dropped_is_not_named(results):
     home = results / f"unet/v/prediction-{NEW[:8]}"
     write_record(home / NOTE, {"num_bytes": 4})

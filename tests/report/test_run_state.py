@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.records.whole import whole
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.report.run_state import (
     clock_of,
@@ -156,8 +157,13 @@ def test_the_clock_is_that_of_the_disk(tmp_path):
 
 def test_the_table_tells_every_step_once(tmp_path, capsys):
     results = tmp_path / "results"
-    write_record(results / "volumes" / "vol" / "ingest.json", {})
-    planned(results / "unet" / "vol", 3, 2)
+    odd = [{"what": "blurred", "sections": [7]}]
+    ingested = whole("ingest", {"odd_sections": odd})
+    write_record(results / "volumes" / "vol" / "ingest.json", ingested)
+    plan = planned(results / "unet" / "vol", 3, 2) / "plan.json"
+    PredictionPlan.read(plan).model_copy(
+        update={"warnings": ("unlike what it learnt",)}
+    ).write(plan)
     status(
         volumes=["vol"],
         networks=[
@@ -177,6 +183,8 @@ def test_the_table_tells_every_step_once(tmp_path, capsys):
         "left",
     ]
     assert lines[1].split() == ["vol", "ingest_volume", "done"]
+    assert "warning: vol: blurred sections 7" in lines
+    assert "warning: vol by unet: unlike what it learnt" in lines
     assert lines[2].split() == [
         "unet",
         "train_unet",

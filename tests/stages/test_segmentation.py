@@ -21,6 +21,7 @@ from tests.stages.segmented import (
 from tests.variants import mostly_slow
 from unetpipe.errors import ConfigError, IntegrityError
 from unetpipe.images import Reading, open_image
+from unetpipe.records.segmentation import Segmentation
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.passes import ARITHMETIC
@@ -146,6 +147,25 @@ def test_an_empty_volume_has_no_objects(tmp_path):
         run = Segmented(predicted, tmp_path / method, method=method)
         assert run.run()["num_objects"] == 0
         assert not run.objects().any()
+
+
+def test_a_result_unlike_what_was_annotated_is_told(tmp_path):
+    probability = np.zeros((1, 5, 9, 9), np.uint8)
+    probability[0, 1:4, 2:8, 2:8] = 255
+    predicted = store_prediction(tmp_path / "p", probability, SHARD)
+    run = Segmented(predicted, tmp_path / "out", connectivity="2d")
+    run.run()
+    record = Segmentation.read(run.folder / "segmentation.json")
+    assert record.warnings == ()
+    assert record.sections.num_objects == (0, 1, 1, 1, 0)
+    assert record.sections.foreground_vox == (0, 36, 36, 36, 0)
+    span = {"lowest": 0.9, "median": 0.9, "highest": 0.9, "deviation": 0.0}
+    learnt = {"num_sections": 2, "foreground_share": span}
+    model = predicted / "model.json"
+    write_record(model, read_record(model) | {"learnt_sections": learnt})
+    run.run()
+    (told,) = Segmentation.read(run.folder / "segmentation.json").warnings
+    assert "share of foreground 0.444, there 0.9" in told
 
 
 KILLED = """

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.sections import LearntSections
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -107,6 +108,8 @@ class Model(Record):
     voxel_size_nm: tuple[float, float, float] | None = None
     """Along z, y, x, of all volumes that it has learnt from; None: they differ, or
     nobody knows it."""
+    learnt_sections: LearntSections | None = None
+    """What its training sections are like; None: nobody knows."""
     step: int | None = None
     """After which the weights were taken."""
     circumstances: Circumstances | None = None

@@ -145,6 +145,8 @@ class PredictionPlan(Record):
     input_shapes: tuple[Zyx, ...]
     flip_fraction: float
     projected: Projected
+    warnings: tuple[str, ...] = ()
+    """How the image differs from those that the network has learnt from."""
     circumstances: Circumstances | None = None
 
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from unetpipe.records import Value
+from unetpipe.runtime.text import format_sections
 
 Numbers = tuple[float, ...]
 Oddness = Literal[
@@ -57,6 +58,11 @@ class OddSections(Value):
     what: Oddness
     sections: tuple[int, ...]
 
+    @property
+    def brief(self) -> str:
+        """For tables: ``blank sections 3, 7-8``."""
+        return f"{self.what} sections {format_sections(self.sections)}"
+
 
 class FoundSections(Value):
     """What was found in each section."""
@@ -91,6 +97,6 @@ class LearntSections(Value):
     sharpness: Span | None = None
     foreground_share: Span | None = None
     """Of known voxels."""
-    num_objects: Span | None = None
+    objects_per_million_vox: Span | None = None
     object_vox: Span | None = None
     """Mean voxels of an object in a section."""

@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
+from unetpipe.records.sections import FoundSections
 from unetpipe.tiling.boxes import Zyx
 
 ZyxNm = tuple[float, float, float]
@@ -118,6 +119,9 @@ class Segmentation(Record):
     """Of the image; its pixels are those of the file, which resampling changes."""
     original: OriginalObjects | None = None
     """Of a volume that was resampled; the table and all else are of its new grid."""
+    warnings: tuple[str, ...] = ()
+    """How it differs from what was annotated for the training."""
+    sections: FoundSections | None = None
     pyramids: tuple[PyramidJob, ...] = ()
     num_blocks: int
     block: Zyx

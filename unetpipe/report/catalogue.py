@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from unetpipe.records.comparison import Comparison
 from unetpipe.records.metrics import OURS, Definition, Metrics, Role, Row, Rule
-from unetpipe.records.prediction import Prediction
+from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import folder_bytes
@@ -77,7 +77,11 @@ CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
     "voxel_size_x_nm": (float, "the same along x"),
     "num_objects": (int, "objects that were found"),
     "threshold": (float, "of the foreground probability; empty with several classes"),
-    "warnings": (str, "what looks like a mistake in its scores; empty if nothing"),
+    "warnings": (
+        str,
+        "odd sections, what is unlike what the network learnt, and what looks like a "
+        "mistake in its scores; empty if nothing",
+    ),
     "scores_of": (str, "whose scores follow: `test` sections, else `validate`"),
     **dict.fromkeys(SCORES, (float, "score at the chosen threshold; defined above")),
     "image": (str, "store of the image; empty where it is there no more"),
@@ -163,6 +167,10 @@ def catalogue_rows(
         is_wanted = (home.parent.name, home.name) in wanted
         for row in _rows_of_home(home, is_wanted=is_wanted):
             line = {**told, "image": volume and _present(volume.image.store), **row}
+            line["warnings"] = _join(
+                *(odd.brief for odd in (volume.odd_sections if volume else ())),
+                row.get("warnings"),
+            )
             sizes = {key: line.get(key) for key in SIZES}
             if is_unknown and set(sizes.values()) == {1.0}:
                 line |= dict.fromkeys(sizes)
@@ -189,6 +197,7 @@ def _rows_of_home(home: Path, *, is_wanted: bool) -> Iterator[Line]:
             _prediction_row(home, source, predictions.get(source))
             | _segmentation_row(home, made)
             | _score_row(home, made, is_newest=is_newest)
+            | _warnings_row(home, made, is_newest=is_newest)
             | {"current": is_wanted and is_newest}
         )
     yield from sorted(rows, key=lambda row: (row["made"] or "", *_ids(row)))[::-1]
@@ -247,12 +256,17 @@ def _segmentation_row(home: Path, made: Segmentation) -> Line:
     }
 
 
-def _score_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
-    """Return the scores at the chosen threshold, of test sections if there are any."""
+def _scores_of(home: Path, made: Segmentation, *, is_newest: bool) -> Path:
+    """Return where the scores of a segmentation are, if it has any."""
     path = home / made.home.name / "metrics.json"
     if not path.exists() and is_newest:  # made before copies were kept
-        path = home / "metrics.json"
-    scores = Metrics.read_if_there(path)
+        return home / "metrics.json"
+    return path
+
+
+def _score_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
+    """Return the scores at the chosen threshold, of test sections if there are any."""
+    scores = Metrics.read_if_there(_scores_of(home, made, is_newest=is_newest))
     tables = scores.all_tables if scores else ()
     roles: Sequence[Role] = ("test", "validate")
     for role in roles:
@@ -264,9 +278,22 @@ def _score_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
             if row.predictor == OURS and row.metric in SCORES and row.chosen
         }
         if found:
-            warnings = "; ".join(scores.warnings) if scores else ""
-            return {"warnings": warnings or None, "scores_of": role, **found}
+            return {"scores_of": role, **found}
     return {}
+
+
+def _warnings_row(home: Path, made: Segmentation, *, is_newest: bool) -> Line:
+    """Return what is odd of the image for the network, the result, and its scores."""
+    plan = PredictionPlan.read_if_there(home / "plan.json")
+    is_planned = plan is not None and plan.identity_sha256 == made.identity.prediction
+    of_image = plan.warnings if plan and is_planned else ()
+    scores = Metrics.read_if_there(_scores_of(home, made, is_newest=is_newest))
+    of_scores = scores.warnings if scores else ()
+    return {"warnings": _join(*of_image, *made.warnings, *of_scores)}
+
+
+def _join(*warnings: str | None) -> str | None:
+    return "; ".join(filter(None, warnings)) or None
 
 
 def _present(path: Path) -> str | None:

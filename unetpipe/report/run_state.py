@@ -6,7 +6,7 @@ Works from another shell or node, and after a death: nothing is asked of the run
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from unetpipe.errors import DataError
 from unetpipe.records import Record
 from unetpipe.records.prediction import Prediction, PredictionPlan
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.locks import is_held
 from unetpipe.runtime.logs import last_error
 from unetpipe.runtime.text import describe_quantity, describe_seconds
@@ -192,6 +194,34 @@ def making_state(
             volume="",
         )
     return training_state(results / model, network["steps"], log, now, network=model)
+
+
+def warnings_of(
+    results: Path, volumes: Iterable[str], networks: Iterable[dict[str, Any]]
+) -> Iterator[str]:
+    """Yield what is odd of images, and of what was made of them, as far as it is known.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of the run.
+    volumes : iterable of str
+        Their names.
+    networks : iterable of dict
+        ``model`` and ``volumes`` of each.
+    """
+    for name in volumes:
+        volume = _read(IngestedVolume, results / "volumes" / name / "ingest.json")
+        for odd in volume.odd_sections if volume else ():
+            yield f"{name}: {odd.brief}"
+    for network in networks:
+        model = network["model"]
+        for name in network["volumes"]:
+            folder = results / model / name
+            plan = _read(PredictionPlan, folder / "plan.json")
+            made = _read(Segmentation, folder / "segmentation.json")
+            told = (*(plan.warnings if plan else ()), *(made.warnings if made else ()))
+            yield from (f"{name} by {model}: {warning}" for warning in told)
 
 
 def volume_state(

@@ -2,12 +2,22 @@
 
 import logging
 import time
+from math import prod
 from pathlib import Path
+
+from pyarrow import parquet
 
 from unetpipe.errors import IntegrityError
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import Prediction
 from unetpipe.records.pyramids import PyramidJob
-from unetpipe.records.segmentation import Segmentation, SegmentationStep
+from unetpipe.records.sections import FoundSections
+from unetpipe.records.segmentation import (
+    FinishedObjects,
+    Segmentation,
+    SegmentationStep,
+)
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.segmentation.original_grid import write_original
@@ -16,6 +26,8 @@ from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.storage.keeping import write_with_copy
 from unetpipe.storage.levels import create_levels
 from unetpipe.storage.pyramid_parts import finish_levels
+from unetpipe.targets.likeness import find_by_section, unlike_result
+from unetpipe.tiling.skipping import OUTSIDE_MASK, OUTSIDE_ROI
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +81,9 @@ def finish_segmentation(
             create_levels(job.store)
             if with_pyramid:
                 finish_levels(job)
+        shape = home.grids.volume_shape
+        sections = _count_objects(finished, shape[0])
+        unlike = _compare_with_learnt(inputs, sections, prod(shape[1:]))
         made = Segmentation(
             volume=work.volume,
             store=home.store,
@@ -80,6 +95,8 @@ def finish_segmentation(
             identity=home.identity,
             identity_sha256=home.identity_sha256,
             **finished.told(),
+            sections=sections,
+            warnings=unlike,
             georeference=volume.georeference,
             original=original,
             pyramids=pyramids,
@@ -106,6 +123,31 @@ def _check(home: SegmentationStore, parts: list[Path]) -> None:
         f"{len(lines)} shards of {home.store} are not whole:\n  {listed}\n"
         "repeat the same command: only these shards are written anew"
     )
+
+
+def _count_objects(finished: FinishedObjects, num_sections: int) -> FoundSections:
+    """Return what was found in each section, from the table of objects."""
+    names = ["start_z", "stop_z", "voxels"]
+    table = parquet.read_table(finished.table["parquet"].path, columns=names)
+    starts, stops, voxels = (table[name].to_numpy() for name in names)
+    return find_by_section(starts, stops, voxels, num_sections)
+
+
+def _compare_with_learnt(
+    inputs: SegmentationInputs, found: FoundSections, area: int
+) -> tuple[str, ...]:
+    """Say how the result is unlike what was annotated; nothing of a part of a volume.
+
+    Where tiles were left out, what is missing there says nothing of the network.
+    """
+    tiles = Prediction.read(inputs.prediction).tiles
+    if any(tiles.get(why) for why in (OUTSIDE_ROI, OUTSIDE_MASK)):
+        return ()
+    learnt = Model.read(inputs.model_json).learnt_sections
+    told = unlike_result(learnt, found, area)
+    for warning in told:
+        log.warning("%s", warning)
+    return told
 
 
 def _list_pyramids(

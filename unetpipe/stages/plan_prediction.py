@@ -22,6 +22,7 @@ from unetpipe.runtime.text import describe_quantity, describe_seconds
 from unetpipe.storage.ngff import name_classes, usual_class_names
 from unetpipe.storage.predictions import PredictionHome, hash_kept_tiles
 from unetpipe.storage.recipes import identify, project
+from unetpipe.targets.likeness import unlike_learnt
 from unetpipe.tiling.grids import TileGrids, count_tiles, plan_grids
 from unetpipe.tiling.orientations import check_stride
 
@@ -90,6 +91,9 @@ def plan_prediction(
     num_tiles = count_tiles(grids, rules.roi, kept)
     projected = project(volume, model, probed, grids, num_tiles, prediction.parts)
     home.prepare(kept, int(projected.disk_bytes / LEAST_COMPRESSION))
+    unlike = unlike_learnt(model.learnt_sections, volume)
+    for warning in unlike:
+        log.warning("volume %s: %s", volume.volume, warning)
     PredictionPlan(
         volume=volume.volume,
         ingest=ingest,
@@ -107,6 +111,7 @@ def plan_prediction(
         input_shapes=probed.input_shapes,
         flip_fraction=probed.flip_fraction,
         projected=projected,
+        warnings=unlike,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
     log.info(

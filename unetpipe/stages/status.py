@@ -13,6 +13,7 @@ from unetpipe.report.run_state import (
     show_state,
     unless_outdated,
     volume_state,
+    warnings_of,
 )
 from unetpipe.runtime.text import format_table
 
@@ -58,5 +59,7 @@ def status(
             states.append(volume_state(results, logs, now, model, volume))
     known = [unless_outdated(state, results, outdated) for state in states]
     print(format_table(HEADER, [show_state(state) for state in known]))
+    for told in warnings_of(results, volumes, networks):
+        print(f"warning: {told}")
     for told in outdated.values():
         print(f"{told}: the next run makes it again")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records import Value
+from unetpipe.records.sections import LearntSections
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.intensity import (
     Statistic,
@@ -159,6 +160,8 @@ class Rows:
         Whether labels tell cells apart.
     cells_per_section : float
         Ids, or components of the foreground, in a section that has any.
+    learnt : LearntSections or None
+        What the sections are like; None: a volume's record does not tell.
     """
 
     volumes: list[AnnotatedVolume]
@@ -168,6 +171,7 @@ class Rows:
     lost: list[str] = field(default_factory=list)
     has_ids: bool = False
     cells_per_section: float = 0.0
+    learnt: LearntSections | None = None
 
     @property
     def percentiles(self) -> tuple[float, float] | None:

@@ -20,6 +20,7 @@ from unetpipe.targets.annotated import (
     ArrayLike,
     Rows,
 )
+from unetpipe.targets.likeness import describe_learnt
 from unetpipe.targets.weight_map import tell_lost
 from unetpipe.tiling.intensity import mean_and_std
 
@@ -51,6 +52,7 @@ def open_annotated_rows(
     """
     found = Rows([], np.zeros(num_classes, np.int64), [], [])
     cells: list[int] = []
+    told_by: list[tuple[IngestedVolume, WeightMap, tuple[int, ...]]] = []
     for row in rows:
         if row.role != role:
             continue
@@ -64,6 +66,7 @@ def open_annotated_rows(
         if weights.num_lost:
             told = tell_lost(weights.num_lost, sum(weights.num_cells))
             found.lost.append(f"volume {volume.volume}: {told}")
+        told_by.append((volume, weights, numbers))
         annotated = _open_annotated(volume, weights, numbers, counts)
         found.volumes.append(
             annotated if with_border else replace(annotated, border=None)
@@ -89,6 +92,7 @@ def open_annotated_rows(
         found,
         has_ids=any(v.instances is not None for v in found.volumes),
         cells_per_section=sum(cells) / len(cells) if cells else 0.0,
+        learnt=describe_learnt(told_by),
     )
 
 

@@ -82,6 +82,7 @@ def _describe(
         thresholds=best.thresholds if best else {},
         validation=best.scores if best else {},
         step=done.step,
+        learnt_sections=recipe.train_rows.learnt,
         voxel_size_nm=common_size(
             v.voxel_size_nm if v.is_size_known else None
             for v in recipe.train_rows.volumes

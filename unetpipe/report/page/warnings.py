@@ -164,6 +164,8 @@ def _of_result(result: Result) -> Iterator[str]:
             f"{result.plan.precision} flips {100 * flips:.3g} % of the labels against "
             "fp32"
         )
+    yield from result.plan.warnings
+    yield from result.segmentation.warnings
     if result.segmentation.num_objects == 0:
         yield "no object was found; look at the probabilities and the threshold"
     if result.metrics:
