@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.metrics.oracles import as_columns
 from tests.variants import mostly_slow
 from unetpipe.errors import DataError
 from unetpipe.evaluation.folds import (
@@ -18,9 +19,9 @@ from unetpipe.records.metrics import SectionTerms
 
 
 def scored(probability, cells):
-    scores = ThresholdScores(with_warping=True)
+    scores = ThresholdScores(warping="all")
     for number, (section, mask) in enumerate(zip(probability, cells, strict=True)):
-        scores.add(number, section, mask, mask)
+        scores.add(number, *as_columns(section, mask))
     return scores.curves()
 
 
@@ -105,9 +106,9 @@ def test_folds_keep_the_threshold_of_their_masks_wherever_it_lies(stack):
     probability, cells = stack
     folds, expected = [], []
     for part, threshold in ((slice(0, 2), 0.37), (slice(2, 5), 0.6)):
-        scores = ThresholdScores(with_warping=False, delivered=threshold)
+        scores = ThresholdScores(warping=None, delivered=threshold)
         for number in range(part.start, part.stop):
-            scores.add(number, probability[number], cells[number], cells[number])
+            scores.add(number, *as_columns(probability[number], cells[number]))
         curve = scores.curves()["v_rand"]
         folds.append(stored(curve, threshold))
         expected += curve.sections_at(threshold).tolist()

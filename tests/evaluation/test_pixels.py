@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.metrics.oracles import score_stack
+from tests.metrics.oracles import as_columns, score_stack
 from unetpipe.evaluation.pixels import PixelCounts, class_rows
 from unetpipe.evaluation.score_rows import (
     METRICS,
@@ -130,9 +130,9 @@ def scored():
     rng = np.random.default_rng(3)
     cells = rng.random((5, 24, 24)) > 0.3
     probability = np.clip(cells + 0.35 * rng.standard_normal(cells.shape), 0, 1)
-    scores = ThresholdScores(with_warping=True)
+    scores = ThresholdScores(warping="all")
     for z, (p, c) in enumerate(zip(probability, cells, strict=True)):
-        scores.add(z, p.astype(np.float32), c, c)
+        scores.add(z, *as_columns(p, c))
     return scores.curves(), score_stack(probability.astype(np.float32), cells)
 
 

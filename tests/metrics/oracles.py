@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unetpipe.metrics.cell_tracking import check_field
+from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.curves import mean_of_defined
 from unetpipe.metrics.instances import InstanceMatches, score_terms
 from unetpipe.metrics.isbi import IsbiCurves, collect_curves, score_section
@@ -16,6 +17,13 @@ from unetpipe.metrics.isbi import IsbiCurves, collect_curves, score_section
 def score_stack(probability: NDArray[Any], cells: NDArray[Any]) -> IsbiCurves:
     """Score a stack in memory, shape (z, y, x): the sections, then the curves."""
     return collect_curves(map(score_section, probability, cells))
+
+
+def as_columns(
+    probability: NDArray[Any], cells: NDArray[Any]
+) -> tuple[Proposal, Truth]:
+    """Return a section (y, x) as scores take it."""
+    return Proposal.of(probability.astype(np.float32)), Truth.of(cells)
 
 
 def mean_average_precision(images: Iterable[InstanceMatches]) -> float:

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from unetpipe.errors import GeometryError
+from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.simple_points import IS_SIMPLE, Mistake, warp
 from unetpipe.metrics.thinning import label_components
 from unetpipe.metrics.warping import collect_warping, map_mistakes, warp_section
@@ -112,7 +113,8 @@ def test_mistakes_are_those_of_a_plain_loop(pair, threshold):
 @given(pairs)
 def test_warping_keeps_the_number_of_cells_and_of_holes(pair):
     levels, truth = pair
-    warped = warp(truth, levels > 10, np.abs(levels - 10.0))
+    proposal = Proposal.of((levels / 20).astype(np.float32))
+    warped = warp(Truth.of(truth), proposal, np.float64(0.5)).is_cell
     assert label_components(warped).max() == label_components(truth).max()
     outside_and_holes = [
         ndimage.label(~np.pad(mask, 1), EIGHT)[1] for mask in (truth, warped)

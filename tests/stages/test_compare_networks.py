@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.metrics.oracles import as_columns
 from tests.stages.reported import metrics_of
 from unetpipe.evaluation.folds import describe_terms
 from unetpipe.evaluation.score_rows import make_row
@@ -84,11 +85,11 @@ def curves_of(sections: dict[int, int]):
     """Return the curves over thresholds of sections of cells under noise."""
     cells = np.ones((32, 32), bool)
     cells[::10], cells[:, ::13] = False, False
-    scores = ThresholdScores(with_warping=False)
+    scores = ThresholdScores(warping=None)
     for number, seed in enumerate(sections.values()):
         noise = np.random.default_rng(seed).normal(0, 0.1 + 0.05 * seed, cells.shape)
         probability = np.clip(0.2 + 0.6 * cells + noise, 0, 1)
-        scores.add(number, probability.astype(np.float32), cells, drawn=cells)
+        scores.add(number, *as_columns(probability, cells))
     return scores.curves()
 
 

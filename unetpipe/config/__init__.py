@@ -26,6 +26,7 @@ from unetpipe.config.prediction import (
     PredictionConfig,
     SegmentationConfig,
     VerifyConfig,
+    WarpingThresholds,
 )
 from unetpipe.config.run import ONLY, Config
 from unetpipe.config.training import (
@@ -55,6 +56,7 @@ __all__ = [
     "SegmentationConfig",
     "TrainingConfig",
     "VerifyConfig",
+    "WarpingThresholds",
     "WeightMapConfig",
     "check_config",
     "repeated_keys",

@@ -34,6 +34,10 @@ FieldOfInterest = Literal[
 ]
 
 
+# Where the warping error is computed; auto: what large sections allow.
+WarpingThresholds = Literal["auto", "all", "delivered"]
+
+
 class PredictionConfig(Section):
     """Overlap-tile prediction (paper: Fig. 2)."""
 
@@ -189,6 +193,10 @@ class EvaluationConfig(Section):
     """With two classes: the ISBI 2012 scores over thresholds, section by section."""
     warping_error: bool = True
     """With ``isbi_scores``: the warping error too."""
+    warping_thresholds: WarpingThresholds = "auto"
+    """With ``warping_error``: ``all`` published thresholds, of baselines too, or that
+    of the ``delivered`` masks alone; auto: all where a section has at most 2048 x 2048
+    voxels, else the delivered."""
     baselines: bool = True
     """Score a constant map, the grey values, and a watershed beside the network."""
     field_of_interest_vox: Annotated[int, Field(ge=0)] | FieldOfInterest = 0

@@ -4,9 +4,10 @@
 pass                reads                       memory
 ==================  ==========================  ===================================
 count_voxels        boxes of bounded size       a box, and tables of counts
-score_sections      whole sections, one by one  a section, or a few small ones
-count_rules         the same; a range of        a section, or the range
-                    sections in 3-D
+score_sections      boxes of bounded size, laid  a box, and pieces of a section;
+                    down column by column       what is above a size lies on disk
+count_rules         sections up to a size; a    a section, or the range
+                    range of sections in 3-D
 measure_seams       shards, at most 128         a shard
 ==================  ==========================  ===================================
 """
@@ -17,19 +18,28 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.config import WarpingThresholds
 from unetpipe.evaluation.baselines import GreyRule
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
 from unetpipe.evaluation.scored_volume import BOX_VOX, ScoredBox, ScoredVolume
 from unetpipe.evaluation.seams import SeamJumps, choose_shards
-from unetpipe.evaluation.thresholds import ThresholdScores
+from unetpipe.evaluation.thresholds import ThresholdScores, Warping
+from unetpipe.evaluation.whole_sections import (
+    BYTES_A_VOXEL,
+    sections_laid_down,
+    whole_sections,
+)
+from unetpipe.metrics.columns import num_threads
 from unetpipe.metrics.overlap import confusion_matrix
-from unetpipe.records.metrics import Role, Seams
+from unetpipe.metrics.scratch import MOST_BYTES
+from unetpipe.records.metrics import OURS, Role, Seams
 from unetpipe.storage.volumes import read_roi
 from unetpipe.tiling.boxes import grid_cell
 
@@ -37,8 +47,11 @@ log = logging.getLogger(__name__)
 
 Roles = dict[Role, list[int]]
 BASE_BYTES = 320 * 2**20  # interpreter, libraries and compiled loops
-MOST_WATERSHED_VOXELS = 2**24  # of a section, or of a range of sections in 3-D
-SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
+# Of a thread that scores a section: bytes a voxel, and what it never exceeds.
+SCORING_BYTES, MOST_SCORING_BYTES = 24, 96 * 2**20
+# Of a section, or of a range of sections in 3-D, that is worked on as a whole, or
+# warped at many thresholds.
+MOST_WHOLE_VOXELS = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +75,22 @@ class RuleCounts:
 def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) -> int:
     """Return the peak resident memory of all passes, in bytes, as far as it is known.
 
-    The working copies of a section were measured: 2048 x 2048, warping included.
+    Nothing grows with sections but what is worked on as a whole, up to a size.
     """
-    section, depth = prod(volume.shape[1:]), volume.sections_together
+    section = prod(volume.shape[1:])
     ids = volume.labels.dtype.itemsize
     together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
-    cutting = 150 if volume.has_instances else 40
-    working = max(80 * isbi_scores, cutting * baselines)
-    whole = section * (depth * together + working) if working else 0
     box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
+    scores = isbi_scores * (
+        sections_laid_down(volume) * BYTES_A_VOXEL * min(section, MOST_BYTES)
+        + min(4 * section, MOST_BYTES)
+        + num_threads() * min(SCORING_BYTES * section, MOST_SCORING_BYTES)
+    )
+    whole = volume.sections_together * section if section <= MOST_WHOLE_VOXELS else 0
+    cutting = baselines * (150 if volume.has_instances else 40)
+    rules = whole * (together + cutting) if baselines or volume.has_ids else 0
     shard = prod(volume.records.prediction.geometry.shard) * volume.probability.shape[0]
-    return int(BASE_BYTES + max(whole, box, 12 * shard))
+    return int(BASE_BYTES + max(scores + box, rules, box, 12 * shard))
 
 
 def count_voxels(
@@ -137,11 +155,23 @@ def score_sections(
     numbers: list[int],
     bright: bool | None,
     *,
-    with_warping: bool,
+    warping: WarpingThresholds | None,
+    folder: Path | None = None,
 ) -> tuple[dict[str, ThresholdScores], list[int]]:
     """Score the sections that are annotated everywhere, at all thresholds.
 
     Of a section the field of interest counts.
+
+    Parameters
+    ----------
+    volume : ScoredVolume
+    numbers : list of int
+    bright : bool or None
+        Whether cells are brighter than the rest; None: without baselines.
+    warping : "auto", "delivered", "all" or None
+        Where the warping error is computed.
+    folder : Path, optional
+        Where large sections may wait.
 
     Returns
     -------
@@ -153,36 +183,26 @@ def score_sections(
     scores: dict[str, ThresholdScores] = {}
     delivered = volume.records.segmentation.threshold
     left_out = []
-    for box in volume.whole_sections(numbers):
-        for number in box.numbers:
-            z = box.index(number)
-            inside = box.field_slices
-            if box.unknown[z][inside].any():
-                left_out.append(number)
-                continue
-            for name, probability in _maps(volume, box, number, bright):
-                of_name = scores.setdefault(
-                    name,
-                    ThresholdScores(with_warping=with_warping, delivered=delivered),
-                )
-                cells, drawn = (a[z][inside] > 0 for a in (box.truth, box.drawn))
-                of_name.add(number, probability[inside], cells, drawn)
+    at = warped_at(volume, warping)
+    for section in whole_sections(volume, numbers, bright=bright, folder=folder):
+        if section.has_unknown:
+            left_out.append(section.number)
+            continue
+        for name, proposal in section.maps.items():
+            if name not in scores:
+                # Baselines have no delivered masks.
+                of_name = at if name == OURS or at == "all" else None
+                scores[name] = ThresholdScores(warping=of_name, delivered=delivered)
+            scores[name].add(section.number, proposal, section.truth)
     return scores, left_out
 
 
-def _maps(
-    volume: ScoredVolume, box: ScoredBox, number: int, bright: bool | None
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield predictor and probability of one section."""
-    yield "unet", box.probability(number)
-    if bright is None:
-        return
-    intensity = volume.intensity
-    grey = box.grey[box.index(number)].astype(np.float32)
-    shade = (grey - intensity.mean) / (SHADES * intensity.std)
-    shade = 0.5 + (shade if bright else -shade)
-    yield "grey value", np.clip(shade, 0, 1).astype(np.float32)
-    yield "constant", np.full(grey.shape, 0.5, np.float32)
+def warped_at(volume: ScoredVolume, warping: WarpingThresholds | None) -> Warping:
+    """Return at which thresholds sections of this size are warped."""
+    if warping == "auto":
+        is_large = prod(volume.shape[1:]) > MOST_WHOLE_VOXELS
+        return "delivered" if is_large else "all"
+    return warping
 
 
 def count_rules(
@@ -203,7 +223,7 @@ def count_rules(
     offset = 0
     for box in _images(volume, numbers):
         image = box.roi.shape[1:] if by_section else box.roi.shape
-        if prod(image) > MOST_WATERSHED_VOXELS:
+        if prod(image) > MOST_WHOLE_VOXELS:
             log.warning("no baselines of grey values: %s voxels are too many", image)
             return []
         for one in counts:
@@ -215,13 +235,14 @@ def count_rules(
 def count_components(volume: ScoredVolume, numbers: list[int]) -> ObjectCounts | None:
     """Count the objects found against the components of a mask without ids.
 
-    Returns None where objects span more sections than can be labelled as a whole.
+    Returns None where sections, or ranges that objects span, are too large.
     """
     by_section = not volume.objects_span_sections
     counts = ObjectCounts(by_section=by_section)
     for box in _images(volume, numbers):
-        if not by_section and prod(box.roi.shape) > MOST_WATERSHED_VOXELS:
-            log.warning("no scores of objects: %s voxels are too many", box.roi.shape)
+        image = box.roi.shape[1:] if by_section else box.roi.shape
+        if prod(image) > MOST_WHOLE_VOXELS:
+            log.warning("no scores of objects: %s voxels are too many", image)
             return None
         for number in box.numbers:
             _add_objects(counts, box, number, box.objects[box.index(number)])

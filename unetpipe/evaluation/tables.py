@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -110,6 +111,7 @@ def count(
     roles: Roles,
     evaluation: EvaluationConfig,
     rules: Sequence[GreyRule] = (),
+    folder: Path | None = None,
 ) -> Counts:
     """Make all passes over a volume.
 
@@ -122,6 +124,8 @@ def count(
         Which scores and baselines.
     rules : sequence of GreyRule
         What grey values alone are scored by.
+    folder : Path, optional
+        Where large sections may wait.
     """
     is_binary = volume.num_classes == 2
     counted = {
@@ -136,7 +140,13 @@ def count(
     if is_binary and evaluation.isbi_scores:
         for role, numbers in roles.items():
             scores, unscored = score_sections(
-                volume, numbers, bright, with_warping=evaluation.warping_error
+                volume,
+                numbers,
+                bright,
+                warping=evaluation.warping_thresholds
+                if evaluation.warping_error
+                else None,
+                folder=folder,
             )
             curves[role] = {name: of_name.curves() for name, of_name in scores.items()}
             left_out |= set(unscored)

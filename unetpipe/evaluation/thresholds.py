@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_curve
+from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.curves import SAME_THRESHOLD, Scores, ThresholdCurve
 from unetpipe.metrics.isbi import (
     THRESHOLDS,
     IsbiSection,
     collect_curves,
-    score_section,
+    score_columns,
 )
 from unetpipe.metrics.warping import (
     WARPING_THRESHOLDS,
     WarpingSection,
     collect_warping,
-    warp_section,
+    warp_columns,
 )
 from unetpipe.records.metrics import Curve, Role, Row
 
+Warping = Literal["all", "delivered"] | None
 NAMES = ("pixel_error", "rand_error", "v_rand", "v_info")
 
 
@@ -33,38 +35,32 @@ class ThresholdScores:
 
     Parameters
     ----------
-    with_warping : bool
-        Warp every section too.
+    warping : "all", "delivered" or None
+        Warp every section too: at all thresholds, or at that of the delivered masks.
     delivered : float or None
         Threshold of the delivered masks, which is scored beside the challenge's.
     """
 
-    def __init__(self, *, with_warping: bool, delivered: float | None = None) -> None:
+    def __init__(self, *, warping: Warping, delivered: float | None = None) -> None:
         self._thresholds = _with(THRESHOLDS, delivered)
-        self._warped_at = _with(WARPING_THRESHOLDS, delivered)
+        self._warped = _with(WARPING_THRESHOLDS, delivered)
+        self._warping_at = np.full(self._warped.size, warping == "all")
+        if warping == "delivered" and delivered is not None:
+            distance = np.abs(self._warped - delivered)
+            self._warping_at |= distance < SAME_THRESHOLD
         self.numbers: list[int] = []
         self._isbi: list[IsbiSection] = []
         self._warping: list[WarpingSection] = []
-        self._with_warping = with_warping
 
-    def add(
-        self,
-        number: int,
-        probability: NDArray[np.float32],
-        cells: NDArray[np.bool_],
-        drawn: NDArray[np.bool_],
-    ) -> None:
-        """Score one section, shape (y, x), probability of cell in [0, 1].
-
-        ``cells`` are apart from each other; ``drawn`` is what was annotated.
-        """
+    def add(self, number: int, proposal: Proposal, truth: Truth) -> None:
+        """Score one section."""
         self.numbers.append(number)
-        self._isbi.append(
-            score_section(probability, cells, thresholds=self._thresholds, drawn=drawn)
-        )
-        if self._with_warping:
+        self._isbi.append(score_columns(proposal, truth, thresholds=self._thresholds))
+        if self._warping_at.any():
             self._warping.append(
-                warp_section(probability, cells, thresholds=self._warped_at)
+                warp_columns(
+                    proposal, truth, thresholds=self._warped, only=self._warping_at
+                )
             )
 
     def curves(self) -> dict[str, ThresholdCurve]:

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.contingency import ContingencyTable
+from unetpipe.metrics.columns import Proposal, Truth, at_once
 from unetpipe.metrics.curves import (
     Scores,
     ThresholdCurve,
@@ -29,8 +29,16 @@ from unetpipe.metrics.curves import (
     same_thresholds,
     share_of,
 )
+from unetpipe.metrics.labelling import (
+    Labels,
+    PairCounts,
+    framed_labels,
+    label_columns,
+    label_truth,
+)
 from unetpipe.metrics.rand import RandScores, information_scores, rand_scores
-from unetpipe.metrics.thinning import check_pair, label_components, thin_borders
+from unetpipe.metrics.scratch import Scratch
+from unetpipe.metrics.thinning import check_pair, thin_columns
 
 THRESHOLDS = accumulated_thresholds(1.0)  # 11 values, 0.0 to 0.9999999999999999
 
@@ -120,28 +128,76 @@ def score_section(
     (0.333333, 0.0)
     """
     proposal, foreground = check_pair(probability, cells)
+    return score_columns(
+        Proposal.of(proposal), Truth.of(foreground, drawn), thresholds=thresholds
+    )
+
+
+def score_columns(
+    proposal: Proposal, truth: Truth, *, thresholds: Scores = THRESHOLDS
+) -> IsbiSection:
+    """Do as ``score_section`` with a section of any size, by all processors.
+
+    Sections above a size wait in files beside the result, where the truth's scratch
+    says; memory then does not grow with them.
+    """
     # float64 scalars keep the comparison in 64 bits; a plain float would cut it to 32.
     thresholds = np.asarray(thresholds, np.float64)
-    truth = label_components(foreground)
-    pixels, rand, thinned_rand, v_info = [], [], [], []
-    for threshold in thresholds:
-        mask = proposal > threshold
-        pixels.append(_count_pixels(mask, foreground if drawn is None else drawn))
-        table = ContingencyTable.from_arrays(
-            truth, label_components(mask), where=foreground
-        )
-        rand.append(_row(rand_scores(table)))
-        table = ContingencyTable.from_arrays(
-            truth, thin_borders(mask), where=foreground
-        )
-        thinned_rand.append(_row(rand_scores(table)))
-        v_info.append(information_scores(table).f_score)
+    cells = label_truth(truth)
+    # A map that has few values gives the same mask many times.
+    cuts = [proposal.cut(threshold) for threshold in thresholds]
+    todo = dict(zip(cuts, thresholds, strict=True))
+    counted = at_once(lambda t: _score_cut(truth, cells, proposal, t), todo.values())
+    found = dict(zip(todo, counted, strict=True))
+    scored = [found[cut] for cut in cuts]
     return IsbiSection(
         thresholds=thresholds,
-        pixels=np.array(pixels, np.int64),
-        rand=np.array(rand),
-        thinned_rand=np.array(thinned_rand),
-        thinned_v_info=np.array(v_info),
+        pixels=np.array([one.pixels for one in scored], np.int64),
+        rand=np.array([one.rand for one in scored]),
+        thinned_rand=np.array([one.thinned_rand for one in scored]),
+        thinned_v_info=np.array([one.thinned_v_info for one in scored]),
+    )
+
+
+class _Cut(NamedTuple):
+    """What a section gives at one threshold; see ``IsbiSection``."""
+
+    pixels: tuple[int, int, int, int]
+    rand: tuple[float, float, float]
+    thinned_rand: tuple[float, float, float]
+    thinned_v_info: float
+
+
+def _score_cut(
+    truth: Truth, cells: Labels, proposal: Proposal, threshold: np.float64
+) -> _Cut:
+    columns, scratch = truth.columns, Scratch(truth.scratch.folder)
+    shared = truth.scratch, proposal.scratch
+    found = framed_labels(columns, scratch)
+    num_hits = num_above = num_drawn = 0
+
+    def mask(piece: slice) -> NDArray[np.bool_]:
+        nonlocal num_hits, num_above, num_drawn
+        above = proposal.above(piece, threshold)
+        num_hits += int(np.count_nonzero(above & truth.drawn[piece]))
+        num_above += int(np.count_nonzero(above))
+        num_drawn += int(np.count_nonzero(truth.drawn[piece]))
+        return above
+
+    ids = label_columns(columns, mask, found, scratch)
+    as_predicted, thinned = PairCounts(), PairCounts()
+    for piece in columns.pieces(scratch, *shared):
+        as_predicted.add(cells, found, piece, ids)
+    thin_columns(columns, found, int(ids[-1]), scratch)
+    for piece in columns.pieces(scratch, *shared):
+        thinned.add(cells, found, piece)
+    invented, missed = num_above - num_hits, num_drawn - num_hits
+    table = thinned.table()
+    return _Cut(
+        pixels=(num_hits, invented, missed, columns.size - num_above - missed),
+        rand=_row(rand_scores(as_predicted.table())),
+        thinned_rand=_row(rand_scores(table)),
+        thinned_v_info=information_scores(table).f_score,
     )
 
 
@@ -173,16 +229,6 @@ def collect_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
         ),
         v_info=macro("v_info", at, v_info),
     )
-
-
-def _count_pixels(
-    mask: NDArray[np.bool_], foreground: NDArray[np.bool_]
-) -> tuple[int, int, int, int]:
-    """Count TP, FP, FN, TN of cell pixels."""
-    found = int(np.count_nonzero(mask & foreground))
-    invented = int(np.count_nonzero(mask)) - found
-    missed = int(np.count_nonzero(foreground)) - found
-    return found, invented, missed, mask.size - found - invented - missed
 
 
 def _pixel_error(counts: Scores) -> Scores:

@@ -1,11 +1,14 @@
 """Warp a binary section by flipping simple points, and classify what remains.
 
-Work happens on flattened sections with a frame of one voxel, so that a voxel's
+Work happens on flattened sections (x, y) with a frame of one voxel, so that a voxel's
 neighbours lie at fixed steps. The eight neighbours are numbered around the ring::
 
     0 1 2
     7 . 3
     6 5 4
+
+Only voxels that differ at the beginning are ever flipped, so a section is its labels,
+one byte a voxel, and a list of places in the order of their urgency.
 
 Foreground is 4-connected, background 8-connected.
 Source: Jain et al. 2010; see :mod:`unetpipe.metrics.warping`.
@@ -13,6 +16,7 @@ Source: Jain et al. 2010; see :mod:`unetpipe.metrics.warping`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -20,13 +24,25 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.thinning import Labels, label_components
+from unetpipe.metrics.columns import PIECE_VOXELS, Columns, Proposal, Truth
+from unetpipe.metrics.labelling import (
+    UNTOUCHED,
+    Labels,
+    Numbers,
+    framed_labels,
+    label_columns,
+)
+from unetpipe.metrics.scratch import Scratch
 
 Mask = NDArray[np.bool_]
+State = NDArray[np.uint8]  # bit 0: cell; bit 1: not simple as long as nothing changes
+Places = NDArray[np.int64]
 
 WINDOW_VOX = 20  # a split is judged within this many voxels to each side
+SCATTERED_PLACES = 1 << 12  # looked at before memory is handed back
 
-_OUTSIDE = -1
+_CELL, _CLOSED = 1, 2
+_DIGIT_BITS = 16
 
 
 class Mistake(IntEnum):
@@ -63,129 +79,223 @@ def _tabulate_simple() -> NDArray[np.bool_]:
 IS_SIMPLE = _tabulate_simple()
 
 
-def warp(truth: Mask, proposal: Mask, urgency: NDArray[np.floating[Any]]) -> Mask:
+def warp(truth: Truth, proposal: Proposal, threshold: np.float64) -> WarpedSection:
     """Flip simple voxels of the truth until it is as close to the proposal as can be.
+
+    Voxels that differ are tried in descending order of their probability's distance to
+    the threshold, equal ones by x then y; the result depends on the order.
 
     Parameters
     ----------
-    truth, proposal : bool arrays, shape (y, x)
-        True inside cells.
-    urgency : float array, shape (y, x)
-        Voxels that differ are tried in descending order of it, equal ones by x then
-        y; the result depends on the order.
-
-    Returns
-    -------
-    bool array, shape (y, x)
-        The truth with its topology and, where possible, the proposal's borders.
-
-    Examples
-    --------
-    The border moves by one voxel:
-
-    >>> truth = np.array([[1, 1, 0, 1, 1]], bool)
-    >>> proposal = np.array([[1, 0, 1, 1, 1]], bool)
-    >>> warp(truth, proposal, np.ones(truth.shape)).astype(int)
-    array([[1, 0, 1, 1, 1]])
+    truth : Truth
+    proposal : Proposal
+        Of the same columns.
+    threshold : float64
+        Above it is cell.
     """
-    labels = np.pad(truth, 1)
-    x, y = np.nonzero((truth != proposal).T)  # x outer, y inner
-    order = np.argsort(-urgency[y, x], kind="stable")
-    width = labels.shape[1]
-    places = ((y + 1) * width + x + 1)[order]
-    is_open = np.ones(labels.size, np.bool_)
-    _flip_simple(labels.ravel(), places, width, IS_SIMPLE, is_open)
-    return labels[1:-1, 1:-1]
+    scratch = Scratch(truth.scratch.folder)
+    state = scratch.zeros(truth.columns.framed, np.uint8)
+    for piece in truth.columns.pieces(scratch, truth.scratch):
+        state[piece.start + 1 : piece.stop + 1, 1:-1] = truth.cells[piece]
+    places = _sort_places(truth, proposal, threshold, scratch)
+    pending, flipped = places.size, True
+    step = SCATTERED_PLACES if truth.columns.size > PIECE_VOXELS << 3 else PIECE_VOXELS
+    while flipped:
+        kept, flipped = 0, False
+        for start in range(0, pending, step):
+            stop = min(start + step, pending)
+            kept, has_flipped = _flip_simple(
+                state.reshape(-1), places, start, stop, kept, state.shape[1], IS_SIMPLE
+            )
+            flipped |= has_flipped
+            scratch.forget()
+        pending = kept
+    return WarpedSection(truth.columns, state, places[:pending], scratch)
 
 
-def classify_mistakes(warped: Mask, proposal: Mask) -> NDArray[np.uint8]:
-    """Name the mistake at each voxel where warped truth and proposal differ.
+class WarpedSection:
+    """A warped truth, and where it still differs from the proposal.
 
-    Returns
-    -------
-    uint8 array, shape (y, x)
-        0 where they agree, else a value of :class:`Mistake`.
+    Attributes
+    ----------
+    columns : Columns
+    state : uint8 array, shape (x + 2, y + 2)
+        Odd inside cells.
+    places : int64 array
+        What differs, as indices of the flattened state.
     """
-    objects = np.pad(label_components(warped), 1, constant_values=_OUTSIDE)
-    mask = np.pad(warped, 1)
-    width = mask.shape[1]
-    y, x = np.nonzero(warped != proposal)
-    kinds = _classify(
-        mask.ravel(), objects.ravel(), (y + 1) * width + x + 1, width, WINDOW_VOX
-    )
-    mistakes = np.zeros(warped.shape, np.uint8)
-    mistakes[y, x] = kinds
-    return mistakes
+
+    def __init__(
+        self, columns: Columns, state: State, places: Places, scratch: Scratch
+    ) -> None:
+        self.columns, self.state, self.places = columns, state, places
+        self._scratch = scratch
+
+    @property
+    def is_cell(self) -> Mask:
+        """The warped truth, shape (y, x)."""
+        return np.ascontiguousarray((self.state[1:-1, 1:-1] & _CELL).T != 0)
+
+    def kinds(self) -> Iterator[tuple[Places, NDArray[np.uint8]]]:
+        """Yield some places, and the :class:`Mistake` at each, until all are named."""
+        scratch = self._scratch
+        labels = framed_labels(self.columns, scratch)
+        ids = label_columns(
+            self.columns,
+            lambda piece: (
+                self.state[piece.start + 1 : piece.stop + 1, 1:-1] & _CELL != 0
+            ),
+            labels,
+            scratch,
+        )
+        for start in range(0, self.places.size, SCATTERED_PLACES):
+            places = self.places[start : start + SCATTERED_PLACES]
+            yield (
+                places,
+                _classify(
+                    self.state.reshape(-1),
+                    labels.reshape(-1),
+                    ids,
+                    places,
+                    self.state.shape[1],
+                    WINDOW_VOX,
+                ),
+            )
+            scratch.forget()
+
+
+def _sort_places(
+    truth: Truth, proposal: Proposal, threshold: np.float64, scratch: Scratch
+) -> Places:
+    """List what differs, the most urgent first: sorted by counting, digit by digit."""
+    ranks = None if proposal.values is None else proposal.urgency(threshold)
+    shifts = (0,) if ranks is not None else range(0, 64, _DIGIT_BITS)
+
+    def digits(of: NDArray[Any], shift: int) -> NDArray[np.uint16]:
+        if ranks is not None:
+            return np.take(ranks, of)
+        urgency = ~np.abs(of - threshold).view(np.uint64)  # rises as distance falls
+        return (urgency >> np.uint64(shift)).astype(np.uint16)
+
+    def of_section(shift: int) -> Iterator[tuple[Places, NDArray[np.uint16]]]:
+        for piece in truth.columns.pieces(scratch, truth.scratch, proposal.scratch):
+            wrong = proposal.above(piece, threshold) != truth.cells[piece]
+            x, y = np.nonzero(wrong)
+            places = (x + piece.start + 1) * (truth.columns.height + 2) + y + 1
+            yield places, digits(proposal.levels[piece][wrong], shift)
+
+    def of_places(
+        places: Places, shift: int
+    ) -> Iterator[tuple[Places, NDArray[np.uint16]]]:
+        for start in range(0, places.size, SCATTERED_PLACES):
+            some = places[start : start + SCATTERED_PLACES]
+            x, y = np.divmod(some, truth.columns.height + 2)
+            yield some, digits(proposal.levels[x - 1, y - 1], shift)
+            scratch.forget()
+            proposal.scratch.forget()
+
+    places: Places | None = None
+    for shift in shifts:
+        counts = np.zeros(1 << _DIGIT_BITS, np.int64)
+        for _, found in (
+            of_section(shift) if places is None else of_places(places, shift)
+        ):
+            counts += np.bincount(found, minlength=counts.size)
+        if places is not None and counts.max() == places.size:
+            continue  # all alike
+        offsets = np.cumsum(counts) - counts
+        ordered = scratch.zeros((int(counts.sum()),), np.int64)
+        for some, found in (
+            of_section(shift) if places is None else of_places(places, shift)
+        ):
+            _distribute(some, found, offsets, ordered)
+        places = ordered
+    assert places is not None
+    return places
 
 
 @numba.njit(cache=True, nogil=True)
-def _ring_steps(width: int) -> NDArray[np.int64]:  # pragma: no cover
+def _distribute(
+    places: Places, digits: NDArray[np.uint16], offsets: Places, ordered: Places
+) -> None:  # pragma: no cover
+    for index in range(places.size):
+        digit = digits[index]
+        ordered[offsets[digit]] = places[index]
+        offsets[digit] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _ring_steps(height: int) -> NDArray[np.int64]:  # pragma: no cover
     return np.array(
-        (-width - 1, -width, -width + 1, 1, width + 1, width, width - 1, -1)
+        (-height - 1, -height, -height + 1, 1, height + 1, height, height - 1, -1)
     )
 
 
 @numba.njit(cache=True, nogil=True)
 def _flip_simple(
-    labels: Mask,
-    places: NDArray[np.int64],
-    width: int,
+    state: State,
+    places: Places,
+    start: int,
+    stop: int,
+    kept: int,
+    height: int,
     is_simple: Mask,
-    is_open: Mask,
-) -> None:  # pragma: no cover
-    """Sweep over the places in order, flipping simple ones, until none is left.
+) -> tuple[int, bool]:  # pragma: no cover
+    """Sweep over some places in order, flip simple ones, move the others forward.
 
-    What was not simple is looked at again only after a neighbour was flipped
-    (``is_open``): nothing else can have changed it.
+    What was not simple is looked at again only after a neighbour was flipped: nothing
+    else can have changed it.
     """
-    steps = _ring_steps(width)
-    pending, flipped = places.size, True
-    while flipped:
-        kept, flipped = 0, False
-        for index in range(pending):
-            here = places[index]
-            if is_open[here]:
-                code = 0
+    steps = _ring_steps(height)
+    flipped = False
+    for index in range(start, stop):
+        here = places[index]
+        if not state[here] & _CLOSED:
+            code = 0
+            for k in range(8):
+                code |= (state[here + steps[k]] & _CELL) << k
+            if is_simple[code]:
+                state[here] ^= _CELL
+                flipped = True
                 for k in range(8):
-                    code |= labels[here + steps[k]] << k
-                if is_simple[code]:
-                    labels[here] = not labels[here]
-                    flipped = True
-                    for k in range(8):
-                        is_open[here + steps[k]] = True
-                    continue
-                is_open[here] = False
-            places[kept] = here
-            kept += 1
-        pending = kept
+                    state[here + steps[k]] &= _CELL
+                continue
+            state[here] |= _CLOSED
+        places[kept] = here
+        kept += 1
+    return kept, flipped
 
 
 @numba.njit(cache=True, nogil=True)
 def _classify(
-    labels: Mask,
-    objects: Labels,
-    places: NDArray[np.int64],
-    width: int,
+    state: State,
+    labels: Labels,
+    ids: Numbers,
+    places: Places,
+    height: int,
     reach: int,
 ) -> NDArray[np.uint8]:  # pragma: no cover
     """Name the mistake at each place from the objects around it."""
-    steps = _ring_steps(width)
+    steps = _ring_steps(height)
     kinds = np.empty(places.size, np.uint8)
-    reached = np.zeros(labels.size, np.int64)  # index of the last flood that came by
-    queue = np.empty((2 * reach + 1) ** 2, np.int64)
+    side = 2 * reach + 3
+    reached = np.zeros(side * side, np.int32)  # number of the last flood that came by
+    queue = np.empty(side * side, np.int64)
     for index in range(places.size):
         here = places[index]
         touches_background = False
         num_objects, first = 0, 0
         for step in steps:
-            near = objects[here + step]
-            if near == 0:
+            near = labels[here + step]
+            if near == UNTOUCHED:
                 touches_background = True
-            elif near > 0 and num_objects == 0:
-                num_objects, first = 1, near
-            elif near > 0 and near != first:
-                num_objects = 2  # or more: all the same below
-        is_cell = labels[here]
+            elif near > 0:
+                near = ids[near]
+                if num_objects == 0:
+                    num_objects, first = 1, near
+                elif near != first:
+                    num_objects = 2  # or more: all the same below
+        is_cell = state[here] & _CELL
         if num_objects == 0:
             kinds[index] = (
                 Mistake.OBJECT_DELETION if is_cell else Mistake.OBJECT_ADDITION
@@ -196,7 +306,7 @@ def _classify(
             kinds[index] = Mistake.SPLIT if is_cell else Mistake.MERGE
         elif not is_cell:
             kinds[index] = Mistake.HOLE_ADDITION
-        elif _parts(labels, here, steps, width, reach, reached, index + 1, queue):
+        elif _parts(state, here, height, reach, reached, index + 1, queue):
             kinds[index] = Mistake.SPLIT
         else:
             kinds[index] = Mistake.HOLE_DELETION
@@ -205,42 +315,44 @@ def _classify(
 
 @numba.njit(cache=True, nogil=True)
 def _parts(
-    labels: Mask,
+    state: State,
     here: int,
-    steps: NDArray[np.int64],
-    width: int,
+    height: int,
     reach: int,
-    reached: NDArray[np.int64],
+    reached: NDArray[np.int32],
     flood: int,
-    queue: NDArray[np.int64],
+    queue: Places,
 ) -> bool:  # pragma: no cover
     """Tell whether clearing ``here`` parts the cells around it, within the window."""
-    row, column = here // width, here % width
-    reached[here] = flood  # cleared: the flood may not pass
+    steps = _ring_steps(height)
+    side = 2 * reach + 3
+    centre = (reach + 1) * side + reach + 1
+    reached[centre] = flood  # cleared: the flood may not pass
     wanted, filled = 0, 0
-    for step in steps:
-        if labels[here + step]:
+    for k in range(8):
+        if state[here + steps[k]] & _CELL:
             wanted += 1
             if filled == 0:
-                queue[0] = here + step
-                reached[here + step] = flood
+                queue[0] = centre + _ring_steps(side)[k]
+                reached[queue[0]] = flood
                 filled = 1
     taken, found = 0, 0
     while taken < filled:
         place = queue[taken]
         taken += 1
-        away_y, away_x = place // width - row, place % width - column
-        if -1 <= away_y <= 1 and -1 <= away_x <= 1:
+        away_x, away_y = place // side - reach - 1, place % side - reach - 1
+        if -1 <= away_x <= 1 and -1 <= away_y <= 1:
             found += 1
             if found == wanted:
                 return False
-        for k in (1, 3, 5, 7):
-            near = place + steps[k]
+        for dx, dy in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+            x, y = away_x + dx, away_y + dy
+            near = place + dx * side + dy
             if (
-                labels[near]
+                abs(x) <= reach
+                and abs(y) <= reach
                 and reached[near] != flood
-                and abs(near // width - row) <= reach
-                and abs(near % width - column) <= reach
+                and state[here + x * height + y] & _CELL
             ):
                 reached[near] = flood
                 queue[filled] = near

@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, GeometryError
+from unetpipe.metrics.columns import PIECE_VOXELS, Columns, Truth
+from unetpipe.metrics.labelling import UNTOUCHED, Labels, label_truth
+from unetpipe.metrics.scratch import Scratch
 
-Labels = NDArray[np.int32]
+# In larger sections what floods look at lies in files, a page for each voxel at worst.
+SMALL_VOXELS = 1 << 22
+SCATTERED_VOXELS = 1 << 13
 
-_UNTOUCHED = -1
 _QUEUED = -2
-_OUTSIDE = -3
 
 
 def check_section(section: NDArray[Any]) -> None:
@@ -126,38 +129,115 @@ def thin_borders(foreground: NDArray[np.bool_]) -> Labels:
     >>> thin_borders(np.array([[True, False, False, False, True]]))
     array([[1, 1, 0, 2, 2]], dtype=int32)
     """
-    labels = label_components(foreground)
-    if not foreground.any():
-        return np.ones_like(labels)
-    basins = np.where(foreground, labels, np.int32(_UNTOUCHED))
-    padded = np.pad(basins, 1, constant_values=_OUTSIDE)
-    _flood(padded.ravel(), padded.shape[0], padded.shape[1], foreground.size)
-    return np.ascontiguousarray(padded[1:-1, 1:-1])
+    check_section(foreground)
+    truth, scratch = Truth.of(foreground), Scratch()
+    labels = label_truth(truth)
+    thin_columns(truth.columns, labels, int(labels.max(initial=0)), scratch)
+    return np.ascontiguousarray(labels[1:-1, 1:-1].T)
+
+
+def thin_columns(
+    columns: Columns, labels: Labels, num_cells: int, scratch: Scratch
+) -> None:
+    """Grow labelled cells until lines of one voxel part them, in place.
+
+    Parameters
+    ----------
+    columns : Columns
+    labels : int32 array, shape (x + 2, y + 2)
+        Ids of cells, ``UNTOUCHED`` between them, ``OUTSIDE`` around; then 0 on the
+        lines. A section without cells becomes one cell, as in Fiji: everything merged.
+    num_cells : int
+    scratch : Scratch
+        Where the labels lie.
+    """
+    if not num_cells:
+        for piece in columns.pieces(scratch):
+            labels[piece.start + 1 : piece.stop + 1, 1:-1] = 1
+        return
+    queue = _Queue(scratch)
+    for piece in columns.pieces(scratch):
+        queue.reserve((piece.stop - piece.start) * columns.height)
+        queue.filled = _start(
+            labels, piece.start + 1, piece.stop + 1, queue.places, queue.filled
+        )
+    flat = labels.reshape(-1)
+    most = PIECE_VOXELS if columns.size <= SMALL_VOXELS else SCATTERED_VOXELS
+    while queue.taken < queue.filled:
+        step = min(most, queue.filled - queue.taken)
+        queue.reserve(4 * step)
+        queue.taken, queue.filled = _flood(
+            flat, labels.shape[1], queue.places, queue.taken, queue.filled, step
+        )
+        scratch.forget()
+
+
+class _Queue:
+    """Voxels in the order in which they are looked at; a ring that grows."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self.places = scratch.zeros((1 << 12,), np.int64)
+        self.taken = self.filled = 0
+
+    def reserve(self, num_places: int) -> None:
+        """Make room for so many more."""
+        waiting = self.filled - self.taken
+        size = self.places.size
+        if waiting + num_places <= size:
+            return
+        while size < waiting + num_places:
+            size *= 2
+        places = self._scratch.zeros((size,), np.int64)
+        for start in range(0, waiting, PIECE_VOXELS):
+            stop = min(start + PIECE_VOXELS, waiting)
+            ring = np.arange(self.taken + start, self.taken + stop)
+            places[start:stop] = self.places[ring % self.places.size]
+            self._scratch.forget()
+        self.places, self.taken, self.filled = places, 0, waiting
+
+
+@numba.njit(cache=True, nogil=True)
+def _start(
+    labels: Labels,
+    start: int,
+    stop: int,
+    places: NDArray[np.int64],
+    filled: int,
+) -> int:  # pragma: no cover
+    """Queue the untouched voxels beside cells: x outer, y inner, Fiji's order."""
+    ring = places.size - 1
+    for x in range(start, stop):
+        for y in range(1, labels.shape[1] - 1):
+            if labels[x, y] == UNTOUCHED and (
+                labels[x - 1, y] > 0
+                or labels[x + 1, y] > 0
+                or labels[x, y - 1] > 0
+                or labels[x, y + 1] > 0
+            ):
+                labels[x, y] = _QUEUED
+                places[filled & ring] = x * labels.shape[1] + y
+                filled += 1
+    return filled
 
 
 @numba.njit(cache=True, nogil=True)
 def _flood(
-    labels: NDArray[np.int32], height: int, width: int, capacity: int
-) -> None:  # pragma: no cover
-    """Flood the untouched voxels of a padded, flattened section in place."""
-    steps = (-1, 1, -width, width)
-    queue = np.empty(capacity, np.int64)
-    filled = 0
-    for x in range(1, width - 1):  # x outer, y inner: Fiji's order breaks ties
-        for y in range(1, height - 1):
-            here = y * width + x
-            if labels[here] == _UNTOUCHED:
-                for step in steps:
-                    if labels[here + step] > 0:
-                        labels[here] = _QUEUED
-                        queue[filled] = here
-                        filled += 1
-                        break
-    taken = 0
-    may_leave_dam = False  # shared by all voxels, as in Fiji
-    while taken < filled:
-        here = queue[taken]
+    labels: NDArray[np.int32],
+    height: int,
+    places: NDArray[np.int64],
+    taken: int,
+    filled: int,
+    most: int,
+) -> tuple[int, int]:  # pragma: no cover
+    """Flood from some queued voxels of a framed, flattened section."""
+    steps = (-height, height, -1, 1)
+    ring = places.size - 1
+    stop = min(filled, taken + most)
+    while taken < stop:
+        here = places[taken & ring]
         taken += 1
+        may_leave_dam = False
         for step in steps:
             near = labels[here + step]
             if near > 0:
@@ -171,7 +251,8 @@ def _flood(
                 if labels[here] == _QUEUED:
                     labels[here] = 0
                     may_leave_dam = True
-            elif near == _UNTOUCHED:
+            elif near == UNTOUCHED:
                 labels[here + step] = _QUEUED
-                queue[filled] = here + step
+                places[filled & ring] = here + step
                 filled += 1
+    return taken, filled

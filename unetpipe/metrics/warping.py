@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.metrics.columns import Proposal, Truth, at_once
 from unetpipe.metrics.curves import (
     Scores,
     ThresholdCurve,
@@ -30,7 +31,7 @@ from unetpipe.metrics.curves import (
     same_thresholds,
     share_of,
 )
-from unetpipe.metrics.simple_points import Mistake, classify_mistakes, warp
+from unetpipe.metrics.simple_points import Mistake, warp
 from unetpipe.metrics.thinning import check_pair
 
 # DEPARTS: the challenge also tried 0.0 and 0.9999999999999999, where most maps are
@@ -49,11 +50,14 @@ class WarpingSection:
         Voxels of each :class:`Mistake`; column 0 counts those without one.
     is_constant : bool array, shape (thresholds,)
         The thresholded map is all cell or all membrane, and the truth is not that.
+    is_known : bool array, shape (thresholds,)
+        The section was warped at this threshold.
     """
 
     thresholds: Scores
     mistakes: NDArray[np.int64]
     is_constant: NDArray[np.bool_]
+    is_known: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,26 +117,32 @@ def warp_section(
     1
     """
     proposal, truth = check_pair(probability, cells)
+    return warp_columns(Proposal.of(proposal), Truth.of(truth), thresholds=thresholds)
+
+
+def warp_columns(
+    proposal: Proposal,
+    truth: Truth,
+    *,
+    thresholds: Scores = WARPING_THRESHOLDS,
+    only: NDArray[np.bool_] | None = None,
+) -> WarpingSection:
+    """Do as ``warp_section`` with a section of any size, by all processors.
+
+    ``only`` tells at which of the thresholds; at the others no mistake is known.
+    """
     thresholds = np.asarray(thresholds, np.float64)
-    masks = [proposal > threshold for threshold in thresholds]
-    return WarpingSection(
-        thresholds=thresholds,
-        mistakes=np.array(
-            [
-                np.bincount(
-                    map_mistakes(proposal, truth, threshold).ravel(),
-                    minlength=len(Mistake),
-                )
-                for threshold in thresholds
-            ]
-        ),
-        is_constant=np.array(
-            [
-                mask.all() == mask.any() and not np.array_equal(mask, truth)
-                for mask in masks
-            ]
-        ),
-    )
+    is_known = np.ones(thresholds.size, bool) if only is None else only
+    # A map that has few values gives the same mask, in the same order, many times.
+    orders = [proposal.order(threshold) for threshold in thresholds[is_known]]
+    todo = dict(zip(orders, thresholds[is_known], strict=True))
+    counted = at_once(lambda t: _count_mistakes(truth, proposal, t), todo.values())
+    found = dict(zip(todo, counted, strict=True))
+    mistakes = np.zeros((thresholds.size, len(Mistake)), np.int64)
+    mistakes[is_known] = [found[order][0] for order in orders]
+    is_constant = np.zeros(thresholds.size, bool)
+    is_constant[is_known] = [found[order][1] for order in orders]
+    return WarpingSection(thresholds, mistakes, is_constant, is_known)
 
 
 def collect_warping(sections: Iterable[WarpingSection]) -> WarpingCurves:
@@ -146,6 +156,7 @@ def collect_warping(sections: Iterable[WarpingSection]) -> WarpingCurves:
     parts = list(sections)
     thresholds = same_thresholds([part.thresholds for part in parts])
     mistakes = np.stack([part.mistakes for part in parts]).astype(np.float64)
+    mistakes[~np.stack([part.is_known for part in parts])] = np.nan
     usable = mistakes.copy()
     usable[np.stack([part.is_constant for part in parts])] = np.nan
     return WarpingCurves(
@@ -155,7 +166,7 @@ def collect_warping(sections: Iterable[WarpingSection]) -> WarpingCurves:
         classic_warping_error=ThresholdCurve.micro(
             "classic_warping_error", thresholds, mistakes, _any_mistake
         ),
-        mistakes=mistakes.sum(axis=0).astype(np.int64),
+        mistakes=np.nan_to_num(mistakes.sum(axis=0)).astype(np.int64),
     )
 
 
@@ -163,9 +174,29 @@ def map_mistakes(
     proposal: NDArray[np.float32], truth: NDArray[np.bool_], threshold: np.float64
 ) -> NDArray[np.uint8]:
     """Return the :class:`Mistake` of each voxel of a section cut at one threshold."""
-    mask = proposal > threshold
-    warped = warp(truth, mask, urgency=np.abs(proposal - threshold))
-    return classify_mistakes(warped, mask)
+    warped = warp(Truth.of(truth), Proposal.of(proposal), threshold)
+    mistakes = np.zeros(warped.state.size, np.uint8)
+    for places, kinds in warped.kinds():
+        mistakes[places] = kinds
+    framed = mistakes.reshape(warped.state.shape)
+    return np.ascontiguousarray(framed[1:-1, 1:-1].T)
+
+
+def _count_mistakes(
+    truth: Truth, proposal: Proposal, threshold: np.float64
+) -> tuple[NDArray[np.int64], bool]:
+    """Count the voxels of each mistake; tell whether the map is constant there."""
+    num_above = num_wrong = 0
+    for piece in truth.columns.pieces(truth.scratch, proposal.scratch):
+        mask = proposal.above(piece, threshold)
+        num_above += int(np.count_nonzero(mask))
+        num_wrong += int(np.count_nonzero(mask != truth.cells[piece]))
+    counts = np.zeros(len(Mistake), np.int64)
+    warped = warp(truth, proposal, threshold)
+    for _, kinds in warped.kinds():
+        counts += np.bincount(kinds, minlength=counts.size)
+    counts[Mistake.NONE] += truth.columns.size - warped.places.size
+    return counts, num_above in (0, truth.columns.size) and num_wrong > 0
 
 
 def _split_or_merge(mistakes: Scores) -> Scores:

@@ -1,0 +1,176 @@
+"""Sections as scores over thresholds need them: whole, however large.
+
+They are read box by box and laid down column by column (``metrics/columns``), those of
+large sections in nameless files beside the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.scored_volume import (
+    MOST_SECTION_VOXELS,
+    ScoredBox,
+    ScoredVolume,
+)
+from unetpipe.metrics.columns import Columns, Proposal, Truth
+from unetpipe.metrics.scratch import MOST_BYTES, Scratch
+from unetpipe.tiling.quantised import as_probability
+
+SHADES = 4.0  # standard deviations of grey value that a map from 0 to 1 spans
+MOST_DISK_BYTES = 2**31  # of sections that are laid down together
+BYTES_A_VOXEL = 4  # of a section that is laid down: two masks, probability, grey value
+
+
+@dataclass(slots=True)
+class WholeSection:
+    """The field of interest of one section.
+
+    Attributes
+    ----------
+    number : int
+        Of the section.
+    truth : Truth
+    maps : dict
+        Predictor -> its map.
+    has_unknown : bool
+        Whether there are voxels that nobody annotated.
+    """
+
+    number: int
+    truth: Truth
+    maps: dict[str, Proposal]
+    has_unknown: bool = False
+
+
+def whole_sections(
+    volume: ScoredVolume,
+    numbers: list[int],
+    *,
+    bright: bool | None,
+    folder: Path | None,
+) -> Iterator[WholeSection]:
+    """Yield some sections; each is gone when the next one is asked for.
+
+    Parameters
+    ----------
+    volume : ScoredVolume
+    numbers : list of int
+        Sections, rising.
+    bright : bool or None
+        Whether cells are brighter than the rest; None: without maps of baselines.
+    folder : Path or None
+        Where large sections may wait.
+    """
+    depth = volume.labels.chunks[0]
+    for _, layer in groupby(numbers, key=lambda z: z // depth):
+        of_layer = list(layer)
+        step = sections_laid_down(volume)
+        for first in range(0, len(of_layer), step):
+            yield from _lay_down(
+                volume, of_layer[first : first + step], bright, Scratch(folder)
+            )
+
+
+def sections_laid_down(volume: ScoredVolume) -> int:
+    """Return how many sections are read at once."""
+    size = volume.shape[1] * volume.shape[2]
+    if size > MOST_BYTES:  # these lie in files
+        most = MOST_DISK_BYTES // (BYTES_A_VOXEL * size)
+    else:
+        most = MOST_SECTION_VOXELS // size
+    return max(1, most)
+
+
+def _lay_down(
+    volume: ScoredVolume, numbers: list[int], bright: bool | None, scratch: Scratch
+) -> Iterator[WholeSection]:
+    border = volume.border_vox
+    height, width = (n - 2 * border for n in volume.shape[1:])
+    columns = Columns(width, height)
+    sections = {z: _empty(volume, z, columns, bright, scratch) for z in numbers}
+    for box in volume.boxes(numbers):
+        near = [max(a, border) for a in box.roi.start[1:]]
+        far = [
+            min(b, n - border)
+            for b, n in zip(box.roi.stop[1:], volume.shape[1:], strict=True)
+        ]
+        if near[0] >= far[0] or near[1] >= far[1]:
+            continue
+        inside = tuple(
+            slice(a - o, b - o)
+            for a, b, o in zip(near, far, box.roi.start[1:], strict=True)
+        )
+        place = tuple(
+            slice(a - border, b - border) for a, b in zip(near, far, strict=True)
+        )
+        for section in sections.values():
+            _fill(section, box, inside, place[::-1], bright)
+        scratch.forget()
+    for number in numbers:
+        yield sections.pop(number)
+
+
+def _empty(
+    volume: ScoredVolume,
+    number: int,
+    columns: Columns,
+    bright: bool | None,
+    scratch: Scratch,
+) -> WholeSection:
+    """Make what a section is laid down into."""
+    shape = columns.width, columns.height
+    stored = scratch.zeros(shape, np.uint8)
+    levels = as_probability(np.arange(256, dtype=np.uint8))
+    maps = {"unet": Proposal(columns, stored, levels, scratch)}
+    if bright is not None:
+        dtype = volume.image.dtype
+        is_short = dtype.kind == "u" and dtype.itemsize <= 2
+        shades = None
+        if is_short:
+            every = np.arange(2 ** (8 * dtype.itemsize)).astype(dtype)
+            shades = _shade(volume, every, bright)
+        grey = scratch.zeros(shape, dtype if is_short else np.float32)
+        maps["grey value"] = Proposal(columns, grey, shades, scratch)
+        half = np.broadcast_to(np.uint8(0), shape)
+        maps["constant"] = Proposal(columns, half, np.full(1, 0.5, np.float32))
+    return WholeSection(number, Truth.empty(columns, scratch), maps)
+
+
+def _fill(
+    section: WholeSection,
+    box: ScoredBox,
+    inside: tuple[slice, ...],
+    place: tuple[slice, ...],
+    bright: bool | None,
+) -> None:
+    """Lay down what a box holds of a section."""
+    z = box.index(section.number)
+    section.has_unknown |= bool(box.unknown[z][inside].any())
+    section.truth.cells[place] = (box.truth[z][inside] > 0).T
+    section.truth.drawn[place] = (box.drawn[z][inside] > 0).T
+    section.maps["unet"].levels[place] = box.stored[z][inside].T
+    shades = section.maps.get("grey value")
+    if shades is not None:
+        grey = box.grey[z][inside].T
+        if shades.values is None:
+            grey = _shade(box.volume, grey, bool(bright))
+        shades.levels[place] = grey
+
+
+def _shade(
+    volume: ScoredVolume, grey: NDArray[Any], bright: bool
+) -> NDArray[np.float32]:
+    """Return grey values as a map from 0 to 1."""
+    intensity = volume.intensity
+    shade = (grey.astype(np.float32) - intensity.mean) / (SHADES * intensity.std)
+    shade = 0.5 + (shade if bright else -shade)
+    clipped: NDArray[np.float32] = np.clip(shade, 0, 1).astype(np.float32)
+    return clipped

@@ -1,0 +1,62 @@
+"""Arrays as large as a section, kept out of memory where sections are large.
+
+What is above a size lies in nameless files, which go with the process however that
+ends. Pages that were looked at are handed back piece by piece (``forget``), so that
+memory does not grow with the section; what they hold stays.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+MOST_BYTES = 1 << 22  # of an array in memory
+
+
+class Scratch:
+    """Makes arrays that nobody keeps.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Of the files; usually that of the result, whose disk is large enough.
+
+    Examples
+    --------
+    >>> scratch = Scratch()
+    >>> places = scratch.zeros((3,), np.int64)
+    >>> places[1] = 7
+    >>> scratch.forget()
+    >>> places
+    array([0, 7, 0])
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._maps: list[mmap.mmap] = []
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of zeros."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64))
+        if size * dtype.itemsize <= MOST_BYTES:
+            return np.zeros(shape, dtype)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            file.truncate(size * dtype.itemsize)
+            mapped = mmap.mmap(file.fileno(), size * dtype.itemsize)
+        self._maps.append(mapped)
+        return np.frombuffer(mapped, dtype).reshape(shape)
+
+    def forget(self) -> None:
+        """Hand back the memory of arrays that lie in files."""
+        for mapped in self._maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+    def drop(self) -> None:
+        """Let go of all files; arrays that somebody still holds stay valid."""
+        self._maps.clear()
