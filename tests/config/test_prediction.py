@@ -49,6 +49,7 @@ def test_each_part_of_the_rule_for_objects_may_be_chosen_by_itself():
     for key in (
         *("method", "seeds", "seed_distance_vox", "seed_reach_vox"),
         "smallest_object_vox",
+        "seed_threshold",
     ):
         assert getattr(check_config({}).segmentation, key) == "auto"
         for method in ("components", "watershed"):

@@ -343,10 +343,11 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(
         "seed_distance_vox": 1.5,
         "seed_reach_vox": 4,
         "flood_threshold": 0.3,
+        "seed_threshold": 0.6,
         "smallest_object_vox": 30,
     }
     rule = SeedRule(connectivity, 1.5, 4, (50.0, 4.0, 4.0), seeds)
-    chosen = rule.objects(probability[0], 0.5, 0.3)
+    chosen = rule.objects(probability[0], 0.6, 0.3)
     sizes = np.bincount(chosen.ravel())
     expected = by_first_voxel(np.where(sizes[chosen] < 30, 0, chosen))
     assert len(np.unique(expected)) > 10
@@ -369,6 +370,7 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(
         identities.add(record["identity_sha256"])
         assert np.array_equal(run.objects(), expected), "those of the whole"
         assert np.array_equal(run.mask(), probability[0] > 127)
+        assert record["num_foreground_voxels"] == np.sum(probability[0] > 127)
         rows = pq.read_table(record["table"]["parquet"]["path"]).to_pylist()
         found = np.bincount(expected.ravel())[1:]
         assert [row["voxels"] for row in rows] == found.tolist()

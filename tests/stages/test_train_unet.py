@@ -40,7 +40,7 @@ from unetpipe.training.validation import Validator
 
 NETWORK = NetworkConfig(depth=1, base_channels=3)
 # What is remembered where a watershed is chosen.
-CUT = {"seeds", "seed_distance_vox", "seed_reach_vox"}
+CUT = {"seeds", "seed_distance_vox", "seed_reach_vox", "seed_threshold"}
 TRAINING = TrainingConfig(
     steps=8, validate_every=4, checkpoint_every=3, momentum=0.9, threads=1
 )

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 from unetpipe.segmentation.choice import Cut, ObjectRule, cuts_beside
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.targets.weight_map import separate_touching
 from unetpipe.training import object_choice
 from unetpipe.training.object_choice import (
     Seen,
@@ -71,6 +73,19 @@ def test_a_rule_that_is_given_is_only_completed():
         4.0,
         20,
     )
+
+
+@pytest.mark.parametrize(("wanted", "at"), [("auto", 0.4), (None, 0.7)])
+def test_objects_grow_from_seeds_that_are_apart_to_what_is_annotated(wanted, at):
+    """Borders between touching objects are learnt as background, and are faint."""
+    sure = binary_erosion(separate_touching(TOUCHING[0]) > 0)
+    stored = np.where(sure, 220, np.where(TOUCHING > 0, 115, 0))
+    (stack,) = volume_of(TOUCHING).stacks(2)
+    given = ObjectRule("2d", 0, "watershed", 5.0, 54, None, "depth", wanted)
+    sample = [Seen(stack, stored[None].astype(np.uint8))]
+    rule, threshold = choose_cut(sample, given, "f1", (0.7, 0.5, 0.6))
+    assert threshold == at
+    assert rule.seed_threshold == (0.7 if wanted else None)
 
 
 @pytest.mark.parametrize(("largest", "sides"), [(10**6, (60, 100)), (1500, (30, 50))])

@@ -93,7 +93,8 @@ class Lookups:
     def choosing(self, model: str) -> Values:
         """Return what training must know of segmentation: what chooses thresholds."""
         keys = {"choose_by", "connectivity", "smallest_object_vox", "method"}
-        keys |= {"seeds", "seed_distance_vox", "seed_reach_vox", "flood_threshold"}
+        keys |= {"seeds", "seed_distance_vox", "seed_reach_vox", "seed_threshold"}
+        keys |= {"flood_threshold"}
         segmentation = self.networks[model].config.segmentation
         return segmentation.model_dump(mode="json", include=keys)
 

@@ -162,6 +162,10 @@ class SegmentationConfig(Section):
     """With ``watershed``: steps, voxel to voxel, that an object grows from its seed;
     what is thinner for longer is an object of its own; auto: chosen with ``seeds``,
     from the size of the annotated objects, else 16."""
+    seed_threshold: Fraction | Literal["auto"] | None = "auto"
+    """With ``watershed``: foreground probability above which seeds are looked for, so
+    that objects which only faint foreground joins are cut; null, and below
+    ``threshold``: ``threshold``; auto: chosen with ``seeds``, if SEG or F1 chooses."""
     flood_threshold: Fraction | None = None
     """With ``watershed``: foreground probability above which an object may grow; 0:
     everywhere; null: ``threshold``."""

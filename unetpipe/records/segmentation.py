@@ -32,6 +32,8 @@ class ObjectSettings(Value):
     seed_distance_vox: float | None = None
     seed_reach_vox: int | None = None
     flood_threshold: float | None = None
+    seed_threshold: float | None = None
+    """Of a watershed: above which seeds lie; None: the threshold."""
     smallest_object_vox: int = 0
     largest_hole_vox: int = 0
     class_thresholds: dict[int, float] | None = None

@@ -61,6 +61,11 @@ class Cut:
         return cls(SEED_KINDS[int(chosen["seeds"])], chosen["seed_distance_vox"])
 
 
+def known_number(value: float | str | None) -> float:
+    """Return a number that is given; 0 where it is to be chosen, or none is."""
+    return value if isinstance(value, float | int) else 0.0
+
+
 def cuts_beside(cut: Cut, cuts: Sequence[Cut]) -> list[Cut]:
     """Return a cut, and those with the same seeds at the distances next to it."""
     alike = [each for each in cuts if each.seeds == cut.seeds]
@@ -87,6 +92,9 @@ class ObjectRule:
         With a watershed: steps that objects grow from their seeds; None: to be chosen.
     flood_threshold : float or None
         With a watershed: probability above which they grow; None: the threshold.
+    seed_threshold : float or None
+        With a watershed: probability above which seeds are looked for; None, and
+        below the threshold: the threshold.
     seeds : "auto", "cores", "depth" or "probability"
         Of a watershed; auto: to be chosen.
     """
@@ -98,6 +106,7 @@ class ObjectRule:
     seed_reach_vox: int | None = LEAST_REACH
     flood_threshold: float | None = None
     seeds: Seeds | Literal["auto"] = "cores"
+    seed_threshold: float | Literal["auto"] | None = None
 
     def cuts(self) -> list[Cut]:
         """Return what may be tried with a watershed."""
@@ -139,6 +148,8 @@ class ObjectChoice:
         Objects that are made, and that are annotated.
     seed_reach_vox : int
         With a watershed: steps that objects grow.
+    seed_threshold : float
+        With a watershed: probability above which seeds were looked for.
     """
 
     threshold: float
@@ -149,6 +160,7 @@ class ObjectChoice:
     num_found: int = 0
     num_true: int = 0
     seed_reach_vox: int = LEAST_REACH
+    seed_threshold: float = 0.0
 
     def remembered(self) -> dict[str, float]:
         """Return the choice as networks remember it: numbers by name."""
@@ -161,6 +173,7 @@ class ObjectChoice:
                 "seeds": float(SEED_KINDS.index(self.cut.seeds)),
                 "seed_distance_vox": self.cut.distance,
                 "seed_reach_vox": float(self.seed_reach_vox),
+                "seed_threshold": max(self.threshold, self.seed_threshold),
             }
         return chosen
 
@@ -287,6 +300,7 @@ class ObjectSearch:
                 candidate.found,
                 sum(sizes.size for sizes in self._truth_sizes),
                 self.rule.seed_reach_vox or LEAST_REACH,
+                known_number(self.rule.seed_threshold),
             )
             chooses, other = choice.f1, choice.seg
             if by == "seg":
@@ -363,7 +377,9 @@ class ObjectSearch:
         )
         flood = rule.flood_threshold
         return seeds.objects(
-            stored, threshold, threshold if flood is None else min(threshold, flood)
+            stored,
+            max(threshold, known_number(rule.seed_threshold)),
+            threshold if flood is None else min(threshold, flood),
         )
 
     def _seg(self, candidate: Candidate) -> float:

@@ -21,8 +21,9 @@ class ClassSource:
     outputs : Outputs
         The stores of the prediction.
     settings : ObjectSettings
-        Of the segmentation, choices filled in: ``threshold`` and ``flood_threshold``
-        with two classes; with more ``class_thresholds`` and ``object_classes``.
+        Of the segmentation, choices filled in: ``threshold``,
+        ``seed_threshold`` and ``flood_threshold`` with two classes; with more
+        ``class_thresholds`` and ``object_classes``.
     """
 
     def __init__(self, outputs: Outputs, settings: ObjectSettings) -> None:
@@ -31,6 +32,7 @@ class ClassSource:
         self._flood_threshold = min(
             self._threshold, self._threshold if flooded is None else flooded
         )
+        self._seed_threshold = max(self._threshold, settings.seed_threshold or 0.0)
         self._chosen = settings.object_classes
         self._class_thresholds = settings.class_thresholds
         self._probability = open_volume(outputs.probability.store)
@@ -70,14 +72,22 @@ class ClassSource:
         return classes, stored
 
     def read_region(self, roi: Roi) -> tuple[Classes, NDArray[np.uint8], Classes]:
-        """Return the same, and the class of voxels that may be flooded."""
+        """Return the same, of voxels that hold seeds, and what may be flooded."""
         classes, stored = self.read(roi)
         region = classes
+        if self._classes is None and self._seed_threshold > self._threshold:
+            classes = threshold_mask(stored, self._seed_threshold).view(np.uint8)
         if self._classes is None and self._flood_threshold == 0:
             region = np.ones_like(classes)
         elif self._classes is None:
             region = threshold_mask(stored, self._flood_threshold).view(np.uint8)
         return classes, stored, region
+
+    def num_foreground(self, classes: Classes, stored: NDArray[np.uint8]) -> int:
+        """Return how many voxels of ``read_region`` are foreground, seeds or not."""
+        if self._classes is None:
+            return int(np.count_nonzero(threshold_mask(stored, self._threshold)))
+        return int(np.count_nonzero(classes))
 
     @staticmethod
     def object_classes(classes: Classes) -> list[int]:

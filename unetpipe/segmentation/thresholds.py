@@ -24,8 +24,8 @@ def fill_choices(
         in.
     thresholds : mapping
         Of the model: ``segmentation``, ``smallest_object_vox``, ``seeds`` (a place in
-        ``SEED_KINDS``), ``seed_distance_vox``, ``seed_reach_vox``, ``class_1`` ... as
-        far as they were chosen.
+        ``SEED_KINDS``), ``seed_distance_vox``, ``seed_reach_vox``,
+        ``seed_threshold``, ``class_1`` ... as far as they were chosen.
 
     Returns
     -------
@@ -62,6 +62,8 @@ def fill_choices(
         cut["seed_distance_vox"] = float(distance)
     if settings.get("seed_reach_vox") == "auto":
         cut["seed_reach_vox"] = int(thresholds.get("seed_reach_vox", LEAST_REACH))
+    if settings.get("seed_threshold") == "auto":
+        cut["seed_threshold"] = thresholds.get("seed_threshold")
     of_classes = {
         int(name.removeprefix("class_")): float(value)
         for name, value in thresholds.items()

@@ -66,7 +66,7 @@ def cut_block(
         inside=np.zeros((0, 2), np.uint64),
         # What touches across a face may be another object.
         faces=dict.fromkeys(faces, np.zeros((0, 3), np.uint32)),
-        num_foreground=int(np.count_nonzero(classes[inside])),
+        num_foreground=source.num_foreground(classes[inside], stored[inside]),
         links=_find_links(seeds[cut], known, near, roi, (block, volume_shape)),
     )
 

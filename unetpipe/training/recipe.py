@@ -215,6 +215,7 @@ def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
         reach,
         segmentation.flood_threshold,
         segmentation.seeds,
+        segmentation.seed_threshold,
     )
 
 
