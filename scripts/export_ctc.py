@@ -10,6 +10,7 @@ log_to(Path(snakemake.log[0]))
 export_ctc(
     segmentation=Path(snakemake.input.segmentation),
     ingest=Path(snakemake.input.ingest),
+    tracks=[Path(record) for record in snakemake.input.tracks],
     folder=Path(snakemake.params.folder),
     record=Path(snakemake.output.record),
 )

@@ -253,6 +253,12 @@ def test_scores_that_cannot_choose_are_refused(
     assert message in problems(values)
 
 
+def test_sections_are_not_both_frames_and_depth() -> None:
+    values = {"track": {"enabled": True}, "segmentation": {"connectivity": "3d"}}
+    told = "track.enabled says that sections are frames, but segmentation.connectivity"
+    assert told in problems(values)
+
+
 def test_a_smallest_size_may_be_chosen_by_the_score_of_the_checkpoint() -> None:
     config = check_config(
         {

@@ -167,3 +167,14 @@ def test_objects_are_measured_only_on_request(tmp_path: Path) -> None:
     assert asked.measured_tables() == ["results/demo/measurements.csv"]
     assert asked.measurements() == ["results/demo/unet/c/measurements.json"]
     assert len(asked.measured_parts()) == 2
+
+
+def test_tracks_are_made_only_on_request(tmp_path: Path) -> None:
+    rows = (ROWS[0].replace("\t1\tzyx", ""), ROWS[4])
+    asked = lookups(tmp_path, *rows)
+    assert asked.tracks() == asked.tracks_of("unet", "c") == []
+    asked = lookups(tmp_path, *rows, track={"enabled": True})
+    assert asked.tracks() == ["results/demo/unet/c/tracks.json"]
+    assert asked.tracks_of("unet", "c") == asked.tracks()
+    (files,) = Described(asked).prediction_files()
+    assert files["tracks"] == "results/demo/unet/c/tracks.json"

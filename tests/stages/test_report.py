@@ -31,7 +31,9 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
+from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
+from unetpipe.records.tracks import LinkedObjects
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
 from unetpipe.report.page.commands import viewer_commands
@@ -145,6 +147,24 @@ def test_methods_tell_what_was_done_and_cite_each_work_once(text) -> None:
     assert all(cited.count(n) >= 2 for n in cited)  # in the text, and below it
     assert "None" not in paragraph
     assert "were measured" not in paragraph
+
+
+def test_tracks_are_counted_on_the_page_and_told_in_methods(run) -> None:
+    counts = {"num_objects": 9, "num_tracks": 1200, "num_divisions": 1, "num_gaps": 2}
+    LinkedObjects(
+        **{"volume": "brain", "identity_sha256": "1", "num_frames": 4},
+        **counts,
+        **{"reach_vox": None, "longest_gap": 1, "divisions": True},
+        **{"tracks": {}, "objects": {}},
+        circumstances=Circumstances.here(seconds=1.0),
+    ).write(Path("tracks.json"))
+    run["predictions"][0]["tracks"] = "tracks.json"
+    page = Links(write(run)).text
+    assert "1,200 over 4 frames, 1 division, 2 gaps closed" in page
+    assert (
+        "an object could move by the width of the median object and be lost for up to "
+        "1 frame, and one could become two." in page
+    )
 
 
 def test_a_volume_without_labels_is_shown_unscored(text) -> None:

@@ -1,4 +1,4 @@
-"""Measured objects and outlines through the whole chain, asked for by two keys."""
+"""Measured objects, outlines and tracks through the whole chain, asked for by keys."""
 
 import json
 
@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow
 WANTED = """
 measure: {properties: all, parts: 2}
 export_outlines: [geojson]
+track: {enabled: true}
+export_ctc: true
 segmentation: {threshold: 0.0, smallest_object_vox: 0, method: components}
 """
 
@@ -38,6 +40,11 @@ def test_objects_are_measured_with_the_conditions_of_the_sheet(fresh) -> None:
     )
     page = (results / "unet" / "report.html").read_text()
     assert f"area nm2, {len(table)} objects" in page
+    tracked = pd.read_parquet(results / "unet" / "cells" / "tracked_objects.parquet")
+    assert tracked["id"].tolist() == table["id"].tolist()
+    assert f"{tracked['track'].nunique()} over" in page
+    lines = (results / "unet/cells/cells_RES/res_track.txt").read_text().splitlines()
+    assert len(lines) == tracked["track"].nunique() < len(tracked)
     assert fresh.planned() == {}
     # A condition is no reason to predict or segment again.
     sheet.write_text("\n".join([told[0], *(f"{row}\tx" for row in rows)]))

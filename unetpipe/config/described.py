@@ -115,6 +115,7 @@ class Described:
         scored = set(self.lookups.predicted_pairs(*SCORED_ROLES))
         names = ["probe", "plan", "prediction", "segmentation", "metrics"]
         names += ["measurements"] * bool(self.config.measure.names)
+        names += ["tracks"] * self.config.track.enabled
         return [
             {"model": of, "volume": volume}
             | {
@@ -206,6 +207,7 @@ class Described:
             "model": self.layout.weights,
             "model_json": self.layout.model,
             "ctc": self.layout.ctc,
+            "tracks": self.layout.tracks,
             "ngff04": self.layout.ngff04,
         }
         return [

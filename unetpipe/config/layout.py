@@ -107,6 +107,9 @@ class Layout:
         self.measured = f"{predicted}/measurements.csv"
         self.packed_measured = f"{predicted}/measurements.parquet"
         self.outlines = f"{predicted}/outlines.json"
+        self.tracks = f"{predicted}/tracks.json"
+        self.packed_tracks = f"{predicted}/tracks.parquet"
+        self.tracked_objects = f"{predicted}/tracked_objects.parquet"
 
     def log(self, rule: str, *wildcards: str) -> str:
         """Return where a rule's jobs write their logs."""

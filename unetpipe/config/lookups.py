@@ -328,6 +328,15 @@ class Lookups:
             for model, volume in self.predicted_pairs()
         ]
 
+    def tracks(self) -> list[str]:
+        """Return the records of all tracks, if sections are frames."""
+        return self.predicted(self.layout.tracks) if self.config.track.enabled else []
+
+    def tracks_of(self, model: str, volume: str) -> list[str]:
+        """Return the record of a volume's tracks, if sections are frames."""
+        is_wanted = self.config.track.enabled
+        return _fill(self.layout.tracks, [(model, volume)] * is_wanted)
+
     def exported_models(self) -> list[str]:
         """Return the records of all exported networks, if any are wanted."""
         if not self.config.export_model.enabled:

@@ -23,6 +23,7 @@ from unetpipe.config.prediction import (
     SegmentationConfig,
     VerifyConfig,
 )
+from unetpipe.config.tracking import TrackConfig
 from unetpipe.config.training import (
     AugmentationConfig,
     NetworkConfig,
@@ -54,7 +55,7 @@ class Config(Section):
     """The sheet: which sections of which volume play which role."""
     export_ctc: bool = False
     """Write the objects of each volume in the layout of the Cell Tracking Challenge
-    too: ``01_RES/mask000.tif``."""
+    too: ``01_RES/mask000.tif``; with ``track.enabled`` an object keeps its id."""
     export_ngff04: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Resolution levels (0: full) to write as NGFF 0.4 (Zarr v2) too, for tools that
     cannot open 0.5: image with objects, and probability; empty: none."""
@@ -97,6 +98,7 @@ class Config(Section):
     segmentation: SegmentationConfig = SegmentationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     measure: MeasureConfig = MeasureConfig()
+    track: TrackConfig = TrackConfig()
     export_model: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
 
@@ -118,6 +120,12 @@ class Config(Section):
             )
         self._check_metrics()
         self._check_trained()
+        if self.track.enabled and self.segmentation.connectivity == "3d":
+            raise ConfigError(
+                "track.enabled says that sections are frames, but "
+                "segmentation.connectivity is 3d, which makes one object of what "
+                "overlaps in several; use 2d, or switch tracks off"
+            )
         return self
 
     @property

@@ -57,5 +57,7 @@ class CtcResult(Record):
     num_frames: int
     num_objects: int
     ids_are_unique: bool
+    are_tracks: bool = False
+    """Whether objects of several frames were linked."""
     files: tuple[WrittenFile, ...]
     circumstances: Circumstances

@@ -3,13 +3,13 @@
 ::
 
     01_RES/mask000.tif  mask001.tif ...     uint16, one file a frame
-    01_RES/res_track.txt                    label, first frame, last frame, parent
+    01_RES/res_track.txt                    label, first frame, last frame, parent or 0
 
 Source: the challenge's "Naming and file content conventions".
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,29 @@ class TrackIds:
     An object keeps its id through all frames, and has a line in ``res_track.txt``. If
     there are too many objects for 16 bits, ids begin anew in each frame, and there are
     no tracks: SEG and DET do not need them.
+
+    Parameters
+    ----------
+    tracks : int64 array, optional
+        The track of each object by its id, 0 of one that is none; without them each
+        object is a track.
+    parents : mapping, optional
+        Of tracks, those that they descend from.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        tracks: NDArray[np.int64] | None = None,
+        parents: Mapping[int, int] | None = None,
+    ) -> None:
+        self._tracks, self._parents = tracks, parents or {}
         self._ids: dict[int, int] = {}
         self._spans: dict[int, tuple[int, int]] = {}
         self.num_objects = 0
 
     def see(self, number: int, frame: Frame) -> None:
         """Take note of the objects of a frame; frames come in rising order."""
-        for old in _ids_of(frame).tolist():
+        for old in _ids_of(self._linked(frame)).tolist():
             new = self._ids.setdefault(old, len(self._ids) + 1)
             first, _ = self._spans.get(new, (number, number))
             self._spans[new] = first, number
@@ -101,6 +114,7 @@ class TrackIds:
         DataError
             If one frame alone holds more than 65535 objects.
         """
+        frame = self._linked(frame)
         old = _ids_of(frame)
         if self.are_unique:
             new = np.array([self._ids[i] for i in old.tolist()], np.uint16)
@@ -118,9 +132,15 @@ class TrackIds:
         )
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each track; no object descends from another."""
+        """Yield a line for each track."""
+        old = {new: track for track, new in self._ids.items()}
         for new, (first, last) in self._spans.items():
-            yield f"{new} {first} {last} 0"
+            parent = self._ids.get(self._parents.get(old[new], 0), 0)
+            yield f"{new} {first} {last} {parent}"
+
+    def _linked(self, frame: Frame) -> Frame:
+        """Return a frame with the ids of tracks, where there are any."""
+        return frame if self._tracks is None else self._tracks[frame]
 
 
 def write_frame(path: Path, frame: NDArray[np.uint16]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.images.files import number_of
@@ -18,15 +19,24 @@ from unetpipe.segmentation.ctc import (
     write_frame,
 )
 from unetpipe.storage.volumes import iterate_sections, open_volume
+from unetpipe.tracking.tables import read_lineage
 
 log = logging.getLogger(__name__)
 
 
-def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) -> None:
+def export_ctc(
+    *,
+    segmentation: Path,
+    ingest: Path,
+    folder: Path,
+    record: Path,
+    tracks: Sequence[Path] = (),
+) -> None:
     """Write the objects of each section as ``01_RES/mask000.tif``.
 
     The organisers' tools, and others that read their layout, can then score the
-    result. Ids become 16-bit numbers, unique over all frames where they suffice.
+    result. Ids become 16-bit numbers, unique over all frames where they suffice: those
+    of objects, or of their tracks.
 
     Parameters
     ----------
@@ -36,6 +46,8 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
         Where the folder of results is created; an older one is replaced.
     record : Path
         Where to write ``ctc.json``.
+    tracks : sequence of Path
+        ``tracks.json``, or none.
 
     Raises
     ------
@@ -50,7 +62,7 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
     num_frames = objects.shape[0]
     target = folder / name_result_folder(volume.volume, images)
     names = name_masks(images, num_frames)
-    ids = TrackIds()
+    ids = TrackIds(*read_lineage(tracks))
     with staged_folder(target) as staging:
         for z, frame in iterate_sections(objects, range(num_frames)):
             ids.see(number_of(Path(names[z])) or 0, frame)
@@ -71,6 +83,7 @@ def export_ctc(*, segmentation: Path, ingest: Path, folder: Path, record: Path) 
         num_frames=num_frames,
         num_objects=ids.num_objects,
         ids_are_unique=ids.are_unique,
+        are_tracks=bool(tracks),
         files=tuple(
             WrittenFile(path=path.name, sha256=hash_file(path))
             for path in sorted(target.iterdir())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unetpipe.records.exports import CtcResult, ModelPackage, NgffCopy
 from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.tracks import LinkedObjects
 from unetpipe.runtime.files import hash_file
 
 # Path and sha256; no hash where a record tells none.
@@ -18,6 +19,12 @@ LISTED = 3
 
 def _of_segmentation(record: Path) -> Named:
     for file in Segmentation.read(record).table.values():
+        yield file.path, file.sha256
+
+
+def _of_tracks(record: Path) -> Named:
+    linked = LinkedObjects.read(record)
+    for file in (*linked.tracks.values(), *linked.objects.values()):
         yield file.path, file.sha256
 
 
@@ -42,6 +49,7 @@ def _of_copies(record: Path) -> Named:
 KINDS: dict[str, Callable[[Path], Named]] = {
     "segmentation.json": _of_segmentation,
     "ctc.json": _of_challenge,
+    "tracks.json": _of_tracks,
     "export.json": _of_package,
     "ngff04.json": _of_copies,
 }

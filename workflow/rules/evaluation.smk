@@ -83,6 +83,7 @@ rule export_ctc:
     input:
         segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
+        tracks=by_name(RUNS.tracks_of),
     output:
         record=PATHS.ctc,
     log:
@@ -205,6 +206,7 @@ rule report:
         segmentations=by_name(SHOWN.reported, "segmentation"),
         metrics=by_name(SHOWN.reported, "metrics"),
         measurements=by_name(SHOWN.reported, "measurements"),
+        tracks=by_name(SHOWN.reported, "tracks"),
     output:
         page=report(
             PATHS.page,

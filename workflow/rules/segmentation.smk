@@ -4,6 +4,8 @@ IN   results/<name>/<model>/<volume>/prediction.json
 OUT  results/<name>/<model>/<volume>/segmentation.json
      with measure.properties: results/<name>/<model>/<volume>/measurements.{json,csv,parquet},
      results/<name>/measurements.{csv,parquet}
+     with track.enabled: results/<name>/<model>/<volume>/tracks.{json,csv,parquet},
+     results/<name>/<model>/<volume>/tracked_objects.{csv,parquet}
 """
 
 
@@ -201,3 +203,29 @@ rule collect_measurements:
         "Collecting the measurements"
     script:
         "../../scripts/collect_measurements.py"
+
+
+rule track_objects:
+    """Link the objects of a time series over its frames."""
+    input:
+        segmentation=rules.finish_segmentation.output.record,
+    output:
+        record=PATHS.tracks,
+        tracks=PATHS.packed_tracks,
+        objects=PATHS.tracked_objects,
+    log:
+        PATHS.log("track_objects", "model", "volume"),
+    benchmark:
+        PATHS.benchmark("track_objects", "model", "volume")
+    conda:
+        CONDA
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        track=RUNS.section("track"),
+        code=fingerprint("unetpipe.stages.track_objects"),
+    message:
+        "Linking the objects of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/track_objects.py"

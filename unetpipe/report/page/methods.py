@@ -25,6 +25,8 @@ REFERENCES = {
     "doi:10.3389/fnana.2015.00142",
     "skimage": "van der Walt, S. et al. scikit-image: image processing in Python. "
     "PeerJ 2:e453 (2014). doi:10.7717/peerj.453",
+    "linking": "Jaqaman, K. et al. Robust single-particle tracking in live-cell "
+    "time-lapse sequences. Nat. Methods 5:695 (2008). doi:10.1038/nmeth.1237",
 }
 ISBI = ("v_rand", "v_info", "rand_error", "warping_error", "pixel_error")
 
@@ -58,6 +60,7 @@ def describe_methods(run: Run) -> Shown:
         *_training(run.network),
         *_prediction(run),
         *_measuring(run, cite),
+        *_tracking(run, cite),
         *_scoring(run, cite),
     ]
     works = [f"[{n}] {REFERENCES[name]}" for n, name in enumerate(cite.works, start=1)]
@@ -172,6 +175,20 @@ def _measuring(run: Run, cite: _Citations) -> Iterator[str]:
         yield (
             f"Of each object {', '.join(names)} were measured, as scikit-image "
             f"{release} {cite('skimage')} defines them."
+        )
+
+
+def _tracking(run: Run, cite: _Citations) -> Iterator[str]:
+    linked = [r.linked for r in run.results if r.linked]
+    if linked:
+        gap, reach = linked[0].longest_gap, linked[0].reach_vox
+        far = f"{reach:g} voxels" if reach else "the width of the median object"
+        lost = f" and be lost for up to {count(gap, 'frame')}" if gap else ""
+        divided = ", and one could become two" if linked[0].divisions else ""
+        yield (
+            "Objects of successive frames were linked by a linear assignment "
+            f"{cite('linking')} of overlap and distance; an object could move by "
+            f"{far}{lost}{divided}."
         )
 
 

@@ -15,6 +15,7 @@ from unetpipe.records.model import LearntRow, Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.probe import Probe
 from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.tracks import LinkedObjects
 from unetpipe.records.training import Adoption, Training
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
@@ -129,6 +130,8 @@ class Result:
         False where the probability is dropped after the pages are written.
     measured : Measurements or None
         None where objects are not measured.
+    linked : LinkedObjects or None
+        None where sections are no frames.
     """
 
     model: str
@@ -141,6 +144,7 @@ class Result:
     probe: Probe | None = None
     is_kept: bool = True
     measured: Measurements | None = None
+    linked: LinkedObjects | None = None
 
     @property
     def tested(self) -> tuple[int, ...]:
@@ -239,12 +243,12 @@ def read_result(paths: Paths, *, is_kept: bool = True) -> Result:
     paths : mapping
         ``model`` and ``volume``, their names; ``plan``, ``prediction``,
         ``segmentation``, ``metrics`` (None of a volume without labels), and perhaps
-        ``probe`` and ``measurements``.
+        ``probe``, ``measurements`` and ``tracks``.
     is_kept : bool
         Whether the probability stays.
     """
     segmentation, probe = Path(paths["segmentation"]), paths.get("probe")
-    measured = paths.get("measurements")
+    measured, linked = paths.get("measurements"), paths.get("tracks")
     return Result(
         paths["model"],
         paths["volume"],
@@ -256,6 +260,7 @@ def read_result(paths: Paths, *, is_kept: bool = True) -> Result:
         Probe.read(Path(probe)) if probe else None,
         is_kept,
         Measurements.read(Path(measured)) if measured else None,
+        LinkedObjects.read(Path(linked)) if linked else None,
     )
 
 

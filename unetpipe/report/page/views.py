@@ -14,6 +14,7 @@ from markupsafe import Markup
 from unetpipe.metrics.names import plain_name
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
+from unetpipe.records.tracks import LinkedObjects
 from unetpipe.records.volume import ChannelStatistics, IngestedVolume, OriginalFile
 from unetpipe.records.weight_map import WeightMap
 from unetpipe.report.page.charts import (
@@ -279,6 +280,17 @@ def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
     yield "Foreground", f"{in_words(made.num_foreground_voxels)} voxels"
     threshold = format_threshold(made.threshold)
     yield "Threshold", f"{threshold} ({made.threshold_source})"
+    if result.linked:
+        yield "Tracks", _told_of_tracks(result.linked)
+
+
+def _told_of_tracks(linked: LinkedObjects) -> str:
+    """Return how many tracks there are, and what happened to them."""
+    return (
+        f"{linked.num_tracks:,} over {count(linked.num_frames, 'frame')}, "
+        f"{count(linked.num_divisions, 'division')}, "
+        f"{count(linked.num_gaps, 'gap')} closed"
+    )
 
 
 def _facts_of_baselines(result: Result) -> Iterator[tuple[str, str]]:
