@@ -161,10 +161,23 @@ def test_tracks_are_counted_on_the_page_and_told_in_methods(run) -> None:
     run["predictions"][0]["tracks"] = "tracks.json"
     page = Links(write(run)).text
     assert "1,200 over 4 frames, 1 division, 2 gaps closed" in page
+    assert "linked to 1,200 tracks with 1 division." in page
     assert (
         "an object could move by the width of the median object and be lost for up to "
         "1 frame, and one could become two." in page
     )
+
+
+def test_the_first_picture_is_of_a_section_that_is_not_the_best(run) -> None:
+    """One of two scored sections: the worse."""
+    page = write(run)
+    head = page.partition("</header>")[0]
+    (caption,) = re.findall(r'<img .* alt="(.*?)">', head)
+    assert caption == (
+        "Objects found in section 2 of brain, the worse of two scored sections"
+    )
+    assert head.index("segmented into") < head.index("it scores")
+    assert "has 0.2000" in Links(head).text, "the best baseline"
 
 
 def test_a_volume_without_labels_is_shown_unscored(text) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
+from unetpipe.report.page.lead import lead_picture
 from unetpipe.report.page.methods import describe_methods
 from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import Run, read_result, read_trained
@@ -97,6 +98,7 @@ def _page(
         "manifest": run.manifest,
         "configuration": as_yaml(config),
         "summary": summarise(run),
+        "lead": lead_picture(run),
         "highlights": highlights(run),
         "overview": overview(run),
         "warnings": collect_warnings(run),

@@ -117,13 +117,16 @@ class SectionViewer:
 
     def found(self, z: int) -> list[Picture]:
         """Show a section without labels: image, probability, objects."""
-        ids = self.read("objects", z)
-        objects = object_picture(self._shown(z), ids)
         return [
             self._photo(self._shown(z), f"section {z}, image"),
             *self._probabilities(z),
-            self._photo(objects, "objects found"),
+            self.coloured(z, "objects found"),
         ]
+
+    def coloured(self, z: int, caption: str) -> Picture:
+        """Show a section with a colour over each object that was found."""
+        ids = self.read("objects", z)
+        return self._photo(object_picture(self._shown(z), ids), caption)
 
     def truth(self, z: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return class, or id with borders, of each voxel, and what is unlabelled."""

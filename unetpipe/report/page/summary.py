@@ -97,22 +97,28 @@ def _shown(run: Run, pooled: Pooled) -> list[str]:
 
 def _card(rows: dict[str, Row], where: str) -> Shown:
     ours = rows[OURS]
-    others = [
-        (row.score, name)
-        for name, row in rows.items()
-        if name != OURS and row.score is not None
-    ]
-    choose = max if ours.better == "higher" else min
-    best = choose(others) if others else None
+    best = _best_baseline(rows)
     return {
         "metric": metric_label(ours.metric),
         "score": format_score(ours.score),
         "better": ours.better,
         "where": where,
         "interval": format_range(ours.interval),
-        "baseline": best
-        and f"{PREDICTORS.get(best[1], best[1])}: {format_score(best[0])}",
+        "baseline": best and ": ".join(best),
     }
+
+
+def _best_baseline(rows: dict[str, Row]) -> tuple[str, str] | None:
+    """Return name and score of what did best without a network, None without any."""
+    others = [
+        (row.score, name)
+        for name, row in rows.items()
+        if name != OURS and row.score is not None
+    ]
+    if not others:
+        return None
+    score, name = (max if rows[OURS].better == "higher" else min)(others)
+    return PREDICTORS.get(name, name), format_score(score)
 
 
 def overview(run: Run) -> Shown | None:
@@ -194,11 +200,7 @@ def _about_scores(run: Run) -> Shown | None:
         "metric": metric_label(ours.metric),
         "threshold": format_threshold(threshold),
         "threshold_from": _threshold_from(run),
-        "baselines": [
-            f"{PREDICTORS.get(name, name)} {format_score(row.score)}"
-            for name, row in rows.items()
-            if name != OURS and row.score is not None
-        ],
+        "baseline": _best_baseline(rows),
     }
 
 
@@ -219,4 +221,6 @@ def _about_results(run: Run) -> Shown | None:
         "num_results": len(run.results),
         "num_voxels": sum(prod(run.volumes[r.volume].shape) for r in run.results),
         "num_objects": sum(r.segmentation.num_objects for r in run.results),
+        "num_tracks": sum(r.linked.num_tracks for r in run.results if r.linked),
+        "num_divisions": sum(r.linked.num_divisions for r in run.results if r.linked),
     }
