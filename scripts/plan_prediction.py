@@ -12,6 +12,7 @@ plan_prediction(
     ingest=Path(snakemake.input.ingest),
     model_json=Path(snakemake.input.model_json),
     probe=Path(snakemake.input.probe),
+    calibrations=list(map(Path, snakemake.input.calibrations)),
     prediction=PredictionConfig(**snakemake.params.prediction),
     folder=Path(snakemake.params.folder),
     class_names=snakemake.params.class_names,

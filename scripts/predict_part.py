@@ -11,6 +11,7 @@ predict_part(
     plan=Path(snakemake.input.plan),
     model=Path(snakemake.input.model),
     model_json=Path(snakemake.input.model_json),
+    quantised=list(map(Path, snakemake.input.quantised)),
     part=int(snakemake.wildcards.part),
     record=Path(snakemake.output.record),
 )

@@ -12,6 +12,8 @@ probe_prediction(
     ingest=Path(snakemake.input.ingest),
     model=Path(snakemake.input.model),
     model_json=Path(snakemake.input.model_json),
+    quantised=list(map(Path, snakemake.input.quantised)),
+    calibrations=list(map(Path, snakemake.input.calibrations)),
     prediction=PredictionConfig(**snakemake.params.prediction),
     record=Path(snakemake.output.record),
 )

@@ -26,7 +26,9 @@ def note_content(ingest: Path) -> None:
 class Chain:
     """Probe, plan, predict and finish in one folder."""
 
-    def __init__(self, folder, ingest, model, **prediction):
+    def __init__(self, folder, ingest, model, *, calibrated=(), **prediction):
+        self.quantised = [home / "int8.safetensors" for home in calibrated]
+        self.calibrations = [home / "calibration.json" for home in calibrated]
         self.folder, self.ingest, (self.model, self.model_json) = folder, ingest, model
         settings = {"threads": 1, "parts": 2, "stride": (1, 16, 32)}
         self.prediction = PredictionConfig(**(settings | prediction))
@@ -39,7 +41,12 @@ class Chain:
             model_json=self.model_json,
             prediction=self.prediction,
             record=self.folder / "probe.json",
+            quantised=self.quantised,
+            calibrations=self.calibrations,
         )
+        return self.plan_only()
+
+    def plan_only(self):
         plan_prediction(
             ingest=self.ingest,
             model_json=self.model_json,
@@ -47,6 +54,7 @@ class Chain:
             prediction=self.prediction,
             folder=self.folder,
             record=self.folder / "plan.json",
+            calibrations=self.calibrations,
         )
         return read_record(self.folder / "plan.json")
 
@@ -58,6 +66,7 @@ class Chain:
             model_json=self.model_json,
             part=part,
             record=record,
+            quantised=self.quantised,
         )
         return read_record(record)
 

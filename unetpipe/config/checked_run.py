@@ -206,8 +206,21 @@ def _check_together(run: CheckedRun) -> None:
             "remove the key"
         )
     found += _name_problems([*run.networks, *run.ensembles])
+    if config.prediction.precision == "int8":
+        found += [
+            f"prediction.precision is int8, and {network.folder} holds no "
+            "calibration.json: int8 is calibrated on training rows; predict with int8 "
+            "once where the network was trained, or use fp32 or bf16 here"
+            for network in run.networks.values()
+            if network.folder and not _has_calibration(network.folder)
+        ]
     if found:
         raise ConfigError(listing("configuration and sheet together", found))
+
+
+def _has_calibration(folder: str) -> bool:
+    files = Path(Layout("").calibration).name, Path(Layout("").quantised).name
+    return all(Path(folder).expanduser().joinpath(name).is_file() for name in files)
 
 
 def _name_problems(networks: Sequence[str]) -> list[str]:

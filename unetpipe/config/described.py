@@ -215,6 +215,12 @@ class Described:
                 name: pattern.format(model=model, volume=volume)
                 for name, pattern in names.items()
             }
+            | {
+                f"quantised_{number}": path
+                for number, path in enumerate(
+                    self.lookups.calibrated(self.layout.quantised, model)
+                )
+            }
             for model, volume in self.lookups.predicted_pairs()
         ]
 

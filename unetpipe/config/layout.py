@@ -69,6 +69,8 @@ class Layout:
         self.training = f"{network}/train.json"
         self.training_state = f"{network}/state"
         self.kept_weights = f"{network}/weights-{{identity}}"
+        self.quantised = f"{network}/int8.safetensors"
+        self.calibration = f"{network}/calibration.json"
         self.package = f"{network}/bioimageio.zip"
         self.export = f"{network}/export.json"
         self.page = f"{network}/report.html"

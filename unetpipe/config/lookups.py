@@ -90,6 +90,11 @@ class Lookups:
         values: Values = settings.model_dump(mode="json")
         return values
 
+    def precision_of_thresholds(self) -> str:
+        """Return in what precision thresholds are chosen: int8 is not there yet."""
+        precision: str = self.config.prediction.precision
+        return "fp32" if precision == "int8" else precision
+
     def choosing(self, model: str) -> Values:
         """Return what training must know of segmentation: what chooses thresholds."""
         keys = {"choose_by", "connectivity", "smallest_object_vox", "method"}
@@ -106,7 +111,8 @@ class Lookups:
     def threads(self, name: str) -> int:
         """Return the processors that a job of a section asks for."""
         section = getattr(self.config, name)
-        return job_threads(section.threads, section.device)
+        device = getattr(section, "used_device", section.device)
+        return job_threads(section.threads, device)
 
     # Rows of the sheet
 
@@ -264,6 +270,20 @@ class Lookups:
     def adopted_file(self, name: str, model: str) -> str:
         """Return a file of a network that is not trained here."""
         return f"{self.adopted[model]}/{name}"
+
+    def calibrated(self, pattern: str, model: str) -> list[str]:
+        """Return a file of the calibration of a network, or of an ensemble's members.
+
+        None where prediction is not in int8. A network that is not trained here brings
+        its own.
+        """
+        if self.config.prediction.precision != "int8":
+            return []
+        if model in self.adopted:
+            return [self.adopted_file(Path(pattern).name, model)]
+        if model in self.ensembles:
+            return self.members(pattern, model)
+        return [pattern.format(model=model)]
 
     def planned_memory_mb(self, model: str, volume: str) -> int:
         """Return the projected memory of a part; unplanned, an assumption."""

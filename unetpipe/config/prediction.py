@@ -41,13 +41,20 @@ WarpingThresholds = Literal["auto", "all", "delivered"]
 class PredictionConfig(Section):
     """Overlap-tile prediction (paper: Fig. 2)."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     """Arithmetic of the forward pass; fp32 instead, with a warning, where the probe
-    finds that the processor would only emulate the other."""
+    finds that the processor would only emulate the other. int8 is OpenVINO's, on
+    processors, with scales that ``calibrate_network`` finds on the training rows."""
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    """What computes the convolutions; auto: OpenVINO for int8, else torch. OpenVINO
+    (the extra ``openvino``) computes on processors."""
     device: Device = "auto"
     """Where to predict; auto: the GPU where there is one."""
     largest_flip_fraction: Fraction = 0.01
     """Planning refuses a reduced precision that flips more labels than this."""
+    largest_score_loss: Fraction = 0.002
+    """Planning refuses int8 where the score that chose the checkpoint is worse than in
+    fp32 by more than this, on the validation rows."""
     average: Literal[1, 4, 7, 8] | tuple[Orientation, ...] = 1
     """Average the probabilities over the first so many of the eight orientations (the
     paper: 7), or over those listed: 0 to 3 are quarter turns, 4 to 7 the mirror image,
@@ -102,7 +109,47 @@ class PredictionConfig(Section):
                     f"roi is {start} to {stop} along {axis}, which is empty; give "
                     "start and stop, start first"
                 )
+        self._check_backend()
         return self
+
+    def _check_backend(self) -> None:
+        """Raise ConfigError for what the chosen backend cannot do."""
+        if self.precision == "int8" and self.backend == "torch":
+            raise ConfigError(
+                "precision is int8 with backend torch, which has no such arithmetic; "
+                "use backend openvino or auto, or precision bf16"
+            )
+        if not self.uses_openvino:
+            return
+        wanted = f"precision {self.precision}, backend {self.backend}"
+        if self.precision == "fp16":
+            raise ConfigError(f"{wanted}: use fp32, bf16 or int8 with openvino")
+        if self.device == "cuda":
+            raise ConfigError(
+                f"{wanted}: openvino computes on processors, and device is cuda; use "
+                "backend torch there, with precision bf16"
+            )
+        if self.compile:
+            raise ConfigError(
+                f"{wanted}: compile is torch's, openvino always compiles; remove it"
+            )
+
+    @property
+    def used_backend(self) -> Literal["torch", "openvino"]:
+        """What computes the convolutions."""
+        if self.backend != "auto":
+            return self.backend
+        return "openvino" if self.precision == "int8" else "torch"
+
+    @property
+    def uses_openvino(self) -> bool:
+        """Whether OpenVINO computes the convolutions."""
+        return self.used_backend == "openvino"
+
+    @property
+    def used_device(self) -> Device:
+        """Where to predict: OpenVINO computes on processors alone."""
+        return "cpu" if self.uses_openvino else self.device
 
     def roi_inside(
         self, shape: tuple[int, int, int], volume: str

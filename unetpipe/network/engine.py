@@ -25,6 +25,7 @@ from torch import Tensor
 
 from unetpipe.network.devices import enough_memory
 from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.openvino_network import OpenVinoUNet, torch_precision
 from unetpipe.network.predictor import TilePredictor, check_finite
 from unetpipe.network.transfer import Arrays, Lane, choose_lane
 from unetpipe.network.unet import UNet
@@ -216,7 +217,7 @@ class Engine:
 def open_engine(
     identity: Identity,
     grids: TileGrids,
-    network: UNet | Ensemble,
+    network: UNet | Ensemble | OpenVinoUNet,
     *,
     device: torch.device,
     autotune: bool,
@@ -229,8 +230,8 @@ def open_engine(
         Precision, orientations, batch, and the intensities of the whole volume.
     grids : TileGrids
         The volume's grids.
-    network : UNet or Ensemble
-        With the weights that the identity names.
+    network : UNet, Ensemble or OpenVinoUNet
+        With the weights that the identity names, as its backend computes them.
     device : torch.device
         Where to compute.
     autotune : bool
@@ -238,7 +239,7 @@ def open_engine(
     """
     predictor = TilePredictor(
         network,
-        precision=identity.precision,
+        precision=torch_precision(network, identity.precision),
         device=device,
         orientations=identity.orientations,
         is_compiled=identity.is_compiled,

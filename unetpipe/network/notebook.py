@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.devices import choose_device
 from unetpipe.network.engine import Engine
+from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.openvino_network import (
+    OpenVinoUNet,
+    on_openvino,
+    read_quantised,
+    torch_precision,
+)
 from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.unet import UNet
 from unetpipe.network.weights import load_network
+from unetpipe.records.calibration import calibrated_hashes
 from unetpipe.records.model import Model
 from unetpipe.records.volume import GreyPercentiles, Intensity
 from unetpipe.runtime.machine import GIB
@@ -80,7 +89,7 @@ class TrainedNetwork:
     description : Model
         Its ``model.json``: recipe, thresholds, scores on the validation sections.
     precision : str
-        Of the arithmetic: ``fp32``, ``bf16`` or ``fp16``.
+        Of the arithmetic: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
     orientations : tuple of int
         Whose probabilities are averaged.
     """
@@ -200,6 +209,7 @@ def load_trained(
     device: str = "auto",
     precision: str = "fp32",
     average: int | Sequence[int] = 1,
+    backend: str = "auto",
 ) -> TrainedNetwork:
     """Load the network of a folder like ``results/mine/unet``.
 
@@ -209,10 +219,12 @@ def load_trained(
         Holds ``model.safetensors`` and ``model.json``.
     device : "auto", "cpu" or "cuda"
         auto: a GPU where there is one.
-    precision : "fp32", "bf16" or "fp16"
-        Arithmetic of the convolutions.
+    precision : "fp32", "bf16", "fp16" or "int8"
+        Arithmetic of the convolutions; int8 where the workflow has predicted in it.
     average : int or sequence of int
         Orientations to average, as ``prediction.average`` of the configuration.
+    backend : "auto", "torch" or "openvino"
+        As ``prediction.backend``.
 
     Raises
     ------
@@ -220,16 +232,42 @@ def load_trained(
         If the weights are not those that ``model.json`` describes.
     ResourceError
         If ``cuda`` is wanted and there is none.
+    ConfigError
+        If the extra ``openvino`` is wanted and not installed.
+    DataError
+        If the network was never calibrated for int8.
     """
     description = Model.read(folder / "model.json")
     orientations = choose_orientations(average)
+    loaded = load_network(folder / "model.safetensors", description)
+    network: UNet | Ensemble | OpenVinoUNet = loaded
+    if backend == "openvino" or (backend == "auto" and precision == "int8"):
+        contents = _read_quantised(folder, description) if precision == "int8" else []
+        network, device = on_openvino(loaded, precision, contents), "cpu"
     predictor = TilePredictor(
-        load_network(folder / "model.safetensors", description),
-        precision=precision,
+        network,
+        precision=torch_precision(network, precision),
         device=choose_device(device, is_shared=True),
         orientations=orientations,
     )
     return TrainedNetwork(predictor, description, precision, orientations)
+
+
+def _read_quantised(folder: Path, description: Model) -> list[bytes]:
+    """Return the network in int8, or those of an ensemble's members beside it."""
+    homes = [folder]
+    if description.is_ensemble:
+        homes = [folder.parent / member.name for member in description.members]
+    records = [home / "calibration.json" for home in homes]
+    for record in records:
+        if not record.exists():
+            raise DataError(
+                f"{record.parent} holds no {record.name}, so nobody knows the scales "
+                "of int8; predict once with prediction.precision int8 in the "
+                "workflow, or use fp32 or bf16"
+            )
+    hashes = calibrated_hashes(records, description)
+    return read_quantised([home / "int8.safetensors" for home in homes], hashes)
 
 
 def _measure(channel: NDArray[Any]) -> IntensityStatistics:

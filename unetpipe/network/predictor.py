@@ -15,6 +15,7 @@ from torch import Tensor
 from unetpipe.errors import DataError
 from unetpipe.network.determinism import repeatable_convolutions
 from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.openvino_network import OpenVinoUNet
 from unetpipe.network.unet import UNet, activate
 from unetpipe.tiling.assembly import BlockVoxels, Canvas, assemble_tile
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
@@ -33,7 +34,7 @@ class TilePredictor:
 
     Parameters
     ----------
-    network : UNet or Ensemble
+    network : UNet, Ensemble or OpenVinoUNet
         In evaluation mode; moved to the device.
     precision : "fp32", "bf16" or "fp16"
         Arithmetic of the convolutions; the softmax is always fp32.
@@ -49,7 +50,7 @@ class TilePredictor:
 
     def __init__(
         self,
-        network: UNet | Ensemble,
+        network: UNet | Ensemble | OpenVinoUNet,
         *,
         precision: str = "fp32",
         device: torch.device | None = None,

@@ -14,6 +14,7 @@ from unetpipe.config import PredictionConfig
 from unetpipe.errors import ResourceError
 from unetpipe.network.devices import activation_budget, is_out_of_memory
 from unetpipe.network.ensemble import Ensemble
+from unetpipe.network.openvino_network import OpenVinoUNet, torch_precision
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.transfer import Arrays, choose_lane
 from unetpipe.network.unet import UNet
@@ -186,7 +187,7 @@ class TileTrials:
     ----------
     shape : (z, y, x)
         Of the volume.
-    network : UNet or Ensemble
+    network : UNet, Ensemble or OpenVinoUNet
         With its weights.
     device : torch.device
         Where to compute.
@@ -199,7 +200,7 @@ class TileTrials:
     """
 
     shape: Zyx
-    network: UNet | Ensemble
+    network: UNet | Ensemble | OpenVinoUNet
     device: torch.device
     precision: str
     orientations: tuple[int, ...]
@@ -308,7 +309,7 @@ class TileTrials:
     def _predictor(self, *, is_compiled: bool = False) -> TilePredictor:
         return TilePredictor(
             self.network,
-            precision=self.precision,
+            precision=torch_precision(self.network, self.precision),
             device=self.device,
             orientations=self.orientations,
             is_compiled=is_compiled,

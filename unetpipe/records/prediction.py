@@ -49,6 +49,10 @@ class Identity(Value):
     geometry: dict[str, Zyx]
     """The grids that matter: blocks do not."""
     precision: str
+    backend: str = "torch"
+    """What computes the convolutions; written where it is another."""
+    calibration_sha256: tuple[str, ...] = ()
+    """With int8: of the quantised network, of an ensemble those of its members."""
     batch_tiles: int
     is_compiled: bool
     orientations: tuple[int, ...]

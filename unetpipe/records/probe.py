@@ -44,6 +44,10 @@ class Probe(Record):
     device: str
     precision: str
     """That is possible on this device; perhaps not the one that was asked for."""
+    backend: str = "torch"
+    """What computes the convolutions."""
+    calibration_sha256: tuple[str, ...] = ()
+    """With int8: of the quantised network, of an ensemble those of its members."""
     is_compiled: bool
     tile_efficiency: float
     projected_efficiency: float

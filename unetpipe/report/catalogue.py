@@ -68,7 +68,7 @@ CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
     "image_sha256": (str, "of the stored voxels that were predicted"),
     "prediction_id": (str, "sha256 of its recipe; the folder's name begins with it"),
     "segmentation_id": (str, "the same of the segmentation; empty without one"),
-    "precision": (str, "`fp32`, `bf16` or `fp16`"),
+    "precision": (str, "`fp32`, `bf16`, `fp16` or `int8`"),
     "size_z": (int, "of the volume, in voxels"),
     "size_y": (int, "the same along y"),
     "size_x": (int, "the same along x"),

@@ -349,7 +349,7 @@ def _forecast(
     settings = config.prediction
     wanted = Wanted(
         precision=settings.precision,
-        device=_device(settings.device),
+        device=_device(settings.used_device),
         memory_gb=None if settings.memory_gb == "auto" else settings.memory_gb,
         stride=settings.stride,
         average=settings.average,

@@ -14,7 +14,10 @@ from typing import Any
 from unetpipe.errors import DataError
 from unetpipe.runtime.machine import enough_disk
 
-LIBRARIES = ("unetpipe", "numpy", "scipy", "torch", "zarr", "numcodecs", "snakemake")
+LIBRARIES = (
+    *("unetpipe", "numpy", "scipy", "torch", "zarr", "numcodecs", "snakemake"),
+    "openvino",
+)
 
 
 def write_bytes_atomic(path: Path, *buffers: bytes | memoryview) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError
 from unetpipe.images.prediction_mask import read_mask
+from unetpipe.records.calibration import Calibration
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import (
@@ -41,6 +43,7 @@ def plan_prediction(
     folder: Path,
     record: Path,
     class_names: tuple[str, ...] | None = None,
+    calibrations: Sequence[Path] = (),
 ) -> None:
     """Fix everything that decides the stored bits, and create the store for them.
 
@@ -59,11 +62,14 @@ def plan_prediction(
         Where to write ``plan.json``.
     class_names : tuple of str, optional
         Of all classes, class 0 first: what viewers call them.
+    calibrations : sequence of Path
+        With int8: ``calibration.json`` of the network, or of the members.
 
     Raises
     ------
     ConfigError
-        If the precision flips more labels than allowed, or the ROI lies outside.
+        If the precision flips more labels than allowed, or int8 costs more of the
+        score, or the ROI lies outside.
     DataError
         If the mask is not there, does not fit, or holds nothing.
     ResourceError
@@ -75,6 +81,7 @@ def plan_prediction(
     volume, model = IngestedVolume.read(ingest), Model.read(model_json)
     probed = Probe.read(probe)
     _check_flips(probed, prediction)
+    _check_scores(calibrations, prediction)
     grids = plan_grids(
         volume.shape, probed.stride, model.spec, block_shards=prediction.block_shards
     )
@@ -106,7 +113,7 @@ def plan_prediction(
         num_parts=prediction.parts,
         threads=probed.threads,
         precision=probed.precision,
-        device=prediction.device,
+        device=prediction.used_device,
         autotune=prediction.autotune,
         input_shapes=probed.input_shapes,
         flip_fraction=probed.flip_fraction,
@@ -133,6 +140,20 @@ def _check_flips(probed: Probe, prediction: PredictionConfig) -> None:
             f"prediction.largest_flip_fraction {prediction.largest_flip_fraction}; "
             "use fp32 or allow more"
         )
+
+
+def _check_scores(calibrations: Sequence[Path], prediction: PredictionConfig) -> None:
+    """Raise ConfigError if a network scores worse in int8 than is allowed."""
+    for path in calibrations:
+        made = Calibration.read(path)
+        if made.score_loss and made.score_loss > prediction.largest_score_loss:
+            raise ConfigError(
+                f"{path}: prediction.precision is int8, in which {made.metric} of the "
+                f"validation rows is {made.score_int8:.4f}, in fp32 "
+                f"{made.score_fp32:.4f}; that costs more than "
+                f"prediction.largest_score_loss {prediction.largest_score_loss}: use "
+                "fp32 or bf16, or allow more"
+            )
 
 
 def _read_mask(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def predict_part(
-    *, plan: Path, model: Path, model_json: Path, part: int, record: Path
+    *,
+    plan: Path,
+    model: Path,
+    model_json: Path,
+    part: int,
+    record: Path,
+    quantised: Sequence[Path] = (),
 ) -> None:
     """Predict the blocks of one part that have no valid receipt yet.
 
@@ -37,6 +44,8 @@ def predict_part(
         Which of the plan's parts, from 0.
     record : Path
         Where to write the part's record, last.
+    quantised : sequence of Path
+        With int8: the networks that ``calibrate_network`` made.
 
     Raises
     ------
@@ -52,18 +61,26 @@ def predict_part(
         f"part {part} of {plan}",
         must_be_alone=False,
     ):
-        _predict_part(plan, model, model_json, part, record)
+        network = _Network(model, model_json, tuple(quantised))
+        _predict_part(plan, network, part, record)
 
 
-def _predict_part(
-    path: Path, weights: Path, model_json: Path, part: int, record: Path
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The files of a network."""
+
+    weights: Path
+    description: Path
+    quantised: tuple[Path, ...]
+
+
+def _predict_part(path: Path, network: _Network, part: int, record: Path) -> None:
     began = time.monotonic()
     keep_freed_memory()
-    plan, model = PredictionPlan.read(path), Model.read(model_json)
+    plan, model = PredictionPlan.read(path), Model.read(network.description)
     if model.weights_sha256 != plan.identity.weights_sha256:
         raise IdentityError(
-            f"{model_json} describes other weights than {path} was made for; "
+            f"{network.description} describes other weights than {path} was made for; "
             "run plan_prediction again"
         )
     check_stores(path, plan)
@@ -73,7 +90,7 @@ def _predict_part(
     log.info("part %d: %d of %d blocks to compute", part, len(todo), len(blocks))
     work = _Work(Circumstances.here(threads=plan.threads))
     if todo:
-        work = _compute(plan, model, weights, store, todo, f"part {part}")
+        work = _compute(plan, network, store, todo, f"part {part}")
     seconds = time.monotonic() - began
     PredictedPart(
         part=part,
@@ -111,8 +128,7 @@ class _Work:
 
 def _compute(
     plan: PredictionPlan,
-    model: Model,
-    weights: Path,
+    files: _Network,
     store: PredictionStore,
     todo: list[int],
     name: str,
@@ -122,20 +138,23 @@ def _compute(
     # that is all parts but one.
     import torch
 
-    from unetpipe.network.devices import choose_device, describe_device
+    from unetpipe.network.devices import choose_device
     from unetpipe.network.engine import compute, open_engine
+    from unetpipe.network.openvino_network import describe_backend, on_backend
     from unetpipe.network.weights import load_network
 
     torch.set_num_threads(plan.threads)
     device = choose_device(plan.device)
+    network = load_network(files.weights, Model.read(files.description))
     engine = open_engine(
         plan.identity,
         plan.geometry,
-        load_network(weights, model),
+        on_backend(network, plan.identity, files.quantised),
         device=device,
         autotune=plan.autotune,
     )
-    made = Circumstances.here(device=describe_device(device), threads=plan.threads)
+    described = describe_backend(device, plan.identity.backend)
+    made = Circumstances.here(device=described, threads=plan.threads)
     started = time.monotonic()
     with told_to_stop(*TIME_IS_UP) as stop:
         write = partial(store.write, circumstances=made)

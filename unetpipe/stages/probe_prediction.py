@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,10 +14,18 @@ from unetpipe.errors import DataError
 from unetpipe.network.devices import choose_device, describe_device, has_arithmetic
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.flips import RegionPredictor, first_places, flip_fractions
+from unetpipe.network.openvino_network import (
+    OpenVinoUNet,
+    describe_backend,
+    on_openvino,
+    openvino_precisions,
+    read_quantised,
+)
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.tile_trials import TileTrials
 from unetpipe.network.unet import UNet
 from unetpipe.network.weights import load_network
+from unetpipe.records.calibration import calibrated_hashes
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.probe import FlipPlace, Probe, TriedTile
@@ -29,6 +38,9 @@ from unetpipe.tiling.intensity import mean_and_std
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.quantised import threshold_or_default
 from unetpipe.tiling.skipping import TileSelection
+from unetpipe.tiling.tile_size import TileCandidate
+
+Served = tuple[UNet | Ensemble | OpenVinoUNet, torch.device, str]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +52,8 @@ def probe_prediction(
     model_json: Path,
     prediction: PredictionConfig,
     record: Path,
+    quantised: Sequence[Path] = (),
+    calibrations: Sequence[Path] = (),
 ) -> None:
     """Choose the tile for a volume, run it, and compare labels with those of fp32.
 
@@ -54,11 +68,17 @@ def probe_prediction(
     record : Path
         Where to write ``probe.json``: stride, batch, threads, device, rate, peak
         memory, the candidates, and the fraction of labels that the precision flips.
+    quantised, calibrations : sequence of Path
+        With int8: what ``calibrate_network`` made of the network, or of each member.
 
     Raises
     ------
     ResourceError
         If no legal tile fits the memory; the message says what was tried.
+    ConfigError
+        If the extra ``openvino`` is wanted and not installed.
+    IntegrityError
+        If the calibration is of other weights.
     """
     began = time.monotonic()
     keep_freed_memory()
@@ -67,11 +87,13 @@ def probe_prediction(
     torch.set_num_threads(threads)
     network = load_network(model, described)
     _check_channels(volume, network)
-    trials = _open_trials(volume, network, prediction)
+    hashes = calibrated_hashes(calibrations, described)
+    served = _serve(network, prediction, read_quantised(quantised, hashes))
+    trials = _open_trials(volume, served, prediction)
     chosen = trials.choose_tile()
     candidate, measured = chosen.candidate, chosen.measured
     grids = plan_grids(volume.shape, candidate.stride, network.spec)
-    flips = _compare(trials, chosen.predictor, grids, volume, described)
+    flips = _compare(trials, (chosen.predictor, grids), network, volume, described)
     flip_fraction = float(np.mean([f.flip_fraction for f in flips] or [0.0]))
     Probe(
         seconds_per_tile=measured.seconds_per_tile,
@@ -88,8 +110,10 @@ def probe_prediction(
         batch_tiles=chosen.batch,
         orientations=trials.orientations,
         threads=threads,
-        device=describe_device(trials.device),
+        device=describe_backend(trials.device, prediction.used_backend),
         precision=trials.precision,
+        backend=prediction.used_backend,
+        calibration_sha256=hashes,
         is_compiled=chosen.predictor.is_compiled,
         tile_efficiency=grids.tile_efficiency(network.spec),
         projected_efficiency=candidate.efficiency,
@@ -101,20 +125,30 @@ def probe_prediction(
         flip_places=flips,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
+    _tell(candidate, grids, measured.seconds_per_tile, flip_fraction, trials.precision)
+
+
+def _tell(
+    candidate: TileCandidate,
+    grids: TileGrids,
+    seconds: float,
+    flips: float,
+    precision: str,
+) -> None:
     log.info(
         "tile keeps %s voxels of %s, %.3f s each, %.2f %% of labels flip in %s",
         candidate.stride,
         grids.input_shape,
-        measured.seconds_per_tile,
-        100 * flip_fraction,
-        trials.precision,
+        seconds,
+        100 * flips,
+        precision,
     )
 
 
 def _compare(
     trials: TileTrials,
-    predictor: TilePredictor,
-    grids: TileGrids,
+    reduced: tuple[TilePredictor, TileGrids],
+    network: UNet | Ensemble,
     volume: IngestedVolume,
     model: Model,
 ) -> tuple[FlipPlace, ...]:
@@ -128,16 +162,17 @@ def _compare(
     )
     box = trials.prediction.roi
     within = Roi.between(*box) if box else whole_volume(trials.shape)
+    grids = reduced[1]
     places = first_places(
         grids, within, lambda tile: rules.is_empty(read_roi(image, tile))
     )
     mean, std = mean_and_std(volume.intensities)
     exact = TilePredictor(
-        deepcopy(trials.network), device=trials.device, orientations=trials.orientations
+        deepcopy(network), device=trials.device, orientations=trials.orientations
     )
     flips = flip_fractions(
         RegionPredictor(lambda roi: read_roi(image, roi), mean, std),
-        (predictor, grids),
+        reduced,
         (exact, trials.grids_for_fp32(grids)),
         places,
         threshold_or_default(model.chosen_threshold),
@@ -148,15 +183,27 @@ def _compare(
     )
 
 
+def _serve(
+    network: UNet | Ensemble, prediction: PredictionConfig, contents: list[bytes]
+) -> Served:
+    """Return the network as its backend computes it, where, and in what precision."""
+    wanted = prediction.precision
+    if not prediction.uses_openvino:
+        device = choose_device(prediction.device)
+        can = has_arithmetic(device, wanted)
+        return network, device, _possible_precision(wanted, device, can=can)
+    device = torch.device("cpu")
+    can = wanted in openvino_precisions()
+    precision = _possible_precision(wanted, device, can=can)
+    return on_openvino(network, precision, contents), device, precision
+
+
 def _open_trials(
-    volume: IngestedVolume, network: UNet | Ensemble, prediction: PredictionConfig
+    volume: IngestedVolume, served: Served, prediction: PredictionConfig
 ) -> TileTrials:
-    device = choose_device(prediction.device)
     return TileTrials(
         volume.shape,
-        network,
-        device,
-        _possible_precision(prediction.precision, device),
+        *served,
         choose_orientations(prediction.average),
         prediction,
     )
@@ -172,9 +219,9 @@ def _check_channels(volume: IngestedVolume, network: UNet | Ensemble) -> None:
         )
 
 
-def _possible_precision(wanted: str, device: torch.device) -> str:
+def _possible_precision(wanted: str, device: torch.device, *, can: bool) -> str:
     """Return the wanted precision, or fp32 where it would be emulated."""
-    if has_arithmetic(device, wanted):
+    if can:
         return wanted
     log.warning(
         "%s has no %s arithmetic; emulating it would be slower than fp32, so this "

@@ -12,8 +12,9 @@ import torch
 
 from unetpipe.config import VerifyConfig
 from unetpipe.errors import IntegrityError, UnetpipeError
-from unetpipe.network.devices import describe_device, device_like
+from unetpipe.network.devices import device_like
 from unetpipe.network.engine import Engine, open_engine
+from unetpipe.network.openvino_network import describe_backend, on_backend
 from unetpipe.network.weights import load_network
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
@@ -51,7 +52,7 @@ log = logging.getLogger(__name__)
 
 # How far a stored probability (0 to 255) may be from one that another kind of device,
 # library or number of threads computes. ASSUME: as the precision's last digits add up.
-TOLERANCE = {"fp32": 1, "fp16": 4, "bf16": 16}
+TOLERANCE = {"fp32": 1, "fp16": 4, "bf16": 16, "int8": 16}
 
 
 def verify(
@@ -198,7 +199,7 @@ class _Again:
         plan = PredictionPlan.read_if_there(record.with_name("plan.json"))
         self._autotune = plan is not None and plan.autotune
         self._paths, self._device = paths, torch.device("cpu")
-        self._code = arithmetic_code()
+        self._code = arithmetic_code(self._prediction.identity.backend)
 
     def compare(self, settings: VerifyConfig) -> list[ComparedBlock]:
         """Compute a random sample of blocks and compare each with what is stored."""
@@ -225,13 +226,17 @@ class _Again:
                         block,
                         store,
                         made,
-                        device=describe_device(self._device),
+                        device=self._here,
                         differs_in=self._why_bits_may_differ(made),
                         tolerance=TOLERANCE[self._prediction.identity.precision],
                     )
                 )
                 progress.update()
         return compared
+
+    @property
+    def _here(self) -> str:
+        return describe_backend(self._device, self._prediction.identity.backend)
 
     def _made(self, store: PredictionStore, number: int) -> list[Circumstances]:
         """Return the circumstances of a block's shards."""
@@ -252,10 +257,14 @@ class _Again:
                 f"{self._paths['model_json']} describes other weights than those that "
                 "predicted it; repeat the run's own command, which predicts anew"
             )
+        network = load_network(Path(self._paths["model"]), model)
+        quantised = [
+            path for name, path in self._paths.items() if name.startswith("quantised")
+        ]
         return open_engine(
             identity,
             self._prediction.geometry,
-            load_network(Path(self._paths["model"]), model),
+            on_backend(network, identity, list(map(Path, quantised))),
             device=self._device,
             autotune=self._autotune,
         )
@@ -263,7 +272,7 @@ class _Again:
     def _why_bits_may_differ(self, made: list[Circumstances]) -> str | None:
         """Return what is not as when the block was made; None: the bits must agree."""
         if told := differing_circumstances(
-            made, describe_device(self._device), is_cuda=self._device.type == "cuda"
+            made, self._here, is_cuda=self._device.type == "cuda"
         ):
             return told
         if self._prediction.identity.code != self._code:

@@ -4,6 +4,7 @@ From records and grids alone; nothing is opened.
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.part_memory import project_part
 
 
-def arithmetic_code() -> str:
+def arithmetic_code(backend: str = "torch") -> str:
     """Return the fingerprint of all code that decides a stored bit."""
-    return code_fingerprint("unetpipe.network.predictor", "unetpipe.tiling.skipping")
+    modules = ["unetpipe.network.predictor", "unetpipe.tiling.skipping"]
+    if backend == "openvino":
+        modules.append("unetpipe.network.openvino_network")
+    return code_fingerprint(*modules)
 
 
 def identify(
@@ -31,18 +35,26 @@ def identify(
     """Return what decides the stored bits; blocks, parts and threads do not belong."""
     sides = grids.to_json()
     sides.pop("block")
+    other: dict[
+        str, Any
+    ] = {}  # stores of torch are named as if there were nothing else
+    if probe.backend != "torch":
+        other["backend"] = probe.backend
+    if probe.calibration_sha256:
+        other["calibration_sha256"] = probe.calibration_sha256
     return Identity(
         weights_sha256=model.weights_sha256,
         spec=model.spec.to_json(),
         input_sha256=volume.image.content_sha256,
         statistics=tuple((c.mean, c.std) for c in volume.intensities),
-        code=arithmetic_code(),
+        code=arithmetic_code(probe.backend),
         geometry=sides,
         precision=probe.precision,
         batch_tiles=probe.batch_tiles,
         is_compiled=probe.is_compiled,
         orientations=probe.orientations,
         selection=rules,
+        **other,
     )
 
 

@@ -22,7 +22,8 @@ from unetpipe.tiling.unet_spec import UNetSpec
 LARGEST_MAP_VALUES = 2**31 - 1
 # What the activations of a pass may take on a CPU, where nobody says.
 CPU_MEMORY_GB = 4.0
-BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2}
+# ASSUME: of int8 all but the first and last maps have one byte.
+BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 2}
 # FLOP that a device does while it moves a byte of a feature map, while it prepares one
 # weight, and while it starts a pass. CPU: least squares over 80 forward passes of 16 to
 # 64 channels and 252 to 2236 voxels (one core of a Zen 5 with AVX-512 bf16), which they
@@ -31,6 +32,7 @@ FLOP_PER_BYTE = {
     ("cpu", "fp32"): 8.0,
     ("cpu", "bf16"): 40.0,
     ("cpu", "fp16"): 40.0,
+    ("cpu", "int8"): 40.0,  # ASSUME: as bf16
     ("cuda", "fp32"): 12.0,
     ("cuda", "bf16"): 200.0,
     ("cuda", "fp16"): 200.0,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unetpipe.metrics.choosing import notes_on_number
 from unetpipe.metrics.for_labels import Metric
+from unetpipe.network.openvino_network import OpenVinoUNet
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.segmentation.choice import ObjectRule, ObjectScore
@@ -132,13 +133,13 @@ class Validator:
         self._largest_input = largest_input
 
     def score(
-        self, network: UNet, *, orientations: Sequence[int] = (0,)
+        self, network: UNet | OpenVinoUNet, *, orientations: Sequence[int] = (0,)
     ) -> ValidationScore:
         """Return the scores; the network itself stays as it is.
 
         Parameters
         ----------
-        network : UNet
+        network : UNet or OpenVinoUNet
         orientations : sequence of int
             Over which probabilities are averaged; see ``unetpipe.tiling.orientations``.
         """
@@ -263,7 +264,9 @@ class Validator:
         """Whether annotations tell objects apart that touch."""
         return any(volume.instances is not None for volume in self._volumes)
 
-    def _predictor(self, network: UNet, orientations: Sequence[int]) -> TilePredictor:
+    def _predictor(
+        self, network: UNet | OpenVinoUNet, orientations: Sequence[int]
+    ) -> TilePredictor:
         return TilePredictor(
             deepcopy(network),
             precision=self._precision,

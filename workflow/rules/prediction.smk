@@ -11,6 +11,8 @@ rule probe_prediction:
         ingest=rules.ingest_volume.output.record,
         model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
+        quantised=ancient(by_name(RUNS.calibrated, PATHS.quantised)),
+        calibrations=by_name(RUNS.calibrated, PATHS.calibration),
     output:
         record=PATHS.probe,
     log:
@@ -21,7 +23,7 @@ rule probe_prediction:
         CONDA
     threads: RUNS.threads("prediction")
     resources:
-        gpu=1,
+        gpu=int(not CONFIG.prediction.uses_openvino),
         mem_mb=grows(8000),
         runtime=grows(30),
     params:
@@ -41,6 +43,7 @@ rule plan_prediction:
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,
         probe=rules.probe_prediction.output.record,
+        calibrations=by_name(RUNS.calibrated, PATHS.calibration),
     output:
         record=PATHS.plan,
     log:
@@ -69,6 +72,7 @@ rule predict_part:
         plan=rules.plan_prediction.output.record,
         model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
+        quantised=ancient(by_name(RUNS.calibrated, PATHS.quantised)),
     output:
         record=PATHS.predicted_part,
     log:
@@ -79,7 +83,7 @@ rule predict_part:
         CONDA
     threads: RUNS.threads("prediction")
     resources:
-        gpu=1,
+        gpu=int(not CONFIG.prediction.uses_openvino),
         mem_mb=memory_of_part,
         runtime=720,
     params:

@@ -3,6 +3,7 @@
 IN   results/<name>/volumes/<volume>/ingest.json; or with `trained` a network's folder
 OUT  results/<name>/suggestions.{json,yaml}
      results/<name>/<model>/model.safetensors, model.json, history.csv, train.json
+     results/<name>/<model>/int8.safetensors, calibration.json
 """
 
 
@@ -94,7 +95,7 @@ rule train_unet:
         weight_map=by_name(RUNS.section_of_network, "weight_map"),
         segmentation=by_name(RUNS.choosing),
         average=RUNS.section("prediction")["average"],
-        precision=RUNS.section("prediction")["precision"],
+        precision=RUNS.precision_of_thresholds(),
         parent=by_name(RUNS.parent_weights),
         state=PATHS.training_state,
         code=fingerprint("unetpipe.stages.train_unet"),
@@ -157,6 +158,41 @@ rule join_networks:
         "Joining the networks of {wildcards.model}"
     script:
         "../../scripts/join_networks.py"
+
+
+rule calibrate_network:
+    """Quantise a network with scales from its training rows (prediction in int8)."""
+    input:
+        model=ancient(rules.train_unet.output.model),
+        model_json=rules.train_unet.output.model_json,
+        ingest=by_name(RUNS.training_records, "ingest"),
+        weight_map=by_name(RUNS.training_records, "weight_map"),
+    output:
+        quantised=PATHS.quantised,
+        record=PATHS.calibration,
+    log:
+        PATHS.log("calibrate_network", "model"),
+    benchmark:
+        PATHS.benchmark("calibrate_network", "model")
+    wildcard_constraints:
+        model=one_of([name for name in NETWORKS if name not in RUNS.adopted]),
+    conda:
+        CONDA
+    threads: RUNS.threads("prediction")
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(120),
+    params:
+        rows=by_name(RUNS.rows_to_train),
+        prediction={
+            key: RUNS.section("prediction")[key]
+            for key in ("precision", "average", "threads")
+        },
+        code=fingerprint("unetpipe.stages.calibrate_network"),
+    message:
+        "Calibrating {wildcards.model} for int8"
+    script:
+        "../../scripts/calibrate_network.py"
 
 
 rule export_model:

@@ -1,0 +1,114 @@
+"""What int8 is calibrated on, and what it costs: patches, and two scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unetpipe.errors import DataError
+from unetpipe.metrics.for_labels import Metric
+from unetpipe.network.openvino_network import OpenVinoUNet
+from unetpipe.network.unet import UNet
+from unetpipe.records.model import Model
+from unetpipe.segmentation.choice import ObjectRule
+from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.augmentation import Augmentation
+from unetpipe.training.sampling import PatchSampler
+from unetpipe.training.validation import Validator
+
+NUM_PATCHES = 32
+CPU = torch.device("cpu")
+
+
+def draw_patches(
+    volumes: Sequence[AnnotatedVolume], spec: UNetSpec, patch: Zyx
+) -> list[NDArray[np.float32]]:
+    """Return patches of training rows as a network sees them, not deformed.
+
+    Returns
+    -------
+    list of float32 arrays, shape (1, c, y, x) or (1, c, z, y, x)
+        Always the same of the same rows.
+    """
+    sampler = PatchSampler(list(volumes), spec, patch, Augmentation(), seed=0)
+    return [
+        sampler.render([sampler.patch(number, 0)], CPU).image.numpy()
+        for number in range(NUM_PATCHES)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a network scores in two precisions; None: nobody knows, or undefined."""
+
+    metric: str | None = None
+    fp32: float | None = None
+    int8: float | None = None
+
+
+def judge(
+    network: UNet,
+    quantised: OpenVinoUNet,
+    model: Model,
+    volumes: Sequence[AnnotatedVolume],
+    orientations: Sequence[int],
+) -> Judged:
+    """Score a network and itself in int8 on the validation rows.
+
+    By the metric that chose its checkpoint, each at the threshold that is best for it.
+
+    Parameters
+    ----------
+    network, quantised
+        The same weights.
+    model : Model
+        Its description: metric, patch, class weights.
+    volumes : sequence of AnnotatedVolume
+        The validation rows; none: no scores.
+    orientations : sequence of int
+        Over which the prediction averages.
+    """
+    recipe = model.recipe
+    if not volumes or recipe is None:
+        return Judged()
+    metrics: tuple[Metric, ...] = get_args(Metric)
+    [metric] = [m for m in metrics if m == recipe.validation_metric]
+    classes = model.spec.num_classes
+    weights = np.array(recipe.class_weights or np.ones(classes), np.float32)
+    across = recipe.connectivity == "3d"
+    validator = Validator(
+        list(volumes),
+        metric,
+        class_weights=weights,
+        precision="fp32",
+        device=CPU,
+        largest_input=2 * prod(learnt_patch(model)),
+        objects=ObjectRule("3d" if across else "2d"),
+    )
+    fp32 = validator.score(network, orientations=orientations).score
+    int8 = validator.score(quantised, orientations=orientations).score
+    if not (isfinite(fp32) and isfinite(int8)):
+        return Judged(metric)
+    return Judged(metric, fp32, int8)
+
+
+def learnt_patch(model: Model) -> Zyx:
+    """Return the patch that a network has learnt from.
+
+    Raises
+    ------
+    DataError
+        If its description does not tell.
+    """
+    if model.recipe is None or model.recipe.patch is None:
+        raise DataError(
+            "model.json does not tell what the network has learnt from, and int8 is "
+            "calibrated on that; use fp32 or bf16"
+        )
+    return model.recipe.patch
