@@ -17,7 +17,7 @@ from unetpipe.records.model import Model
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.runtime.machine import choose_threads
 from unetpipe.targets.annotated import AnnotatedRow
-from unetpipe.targets.rows import load_rows
+from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.training.calibration import draw_patches, judge, learnt_patch
 
@@ -61,7 +61,7 @@ def calibrate_network(
     assert isinstance(network, UNet)  # ensembles have their members' files
     spec, patch = described.spec, learnt_patch(described)
     train_rows, validate_rows = (
-        load_rows(rows, role, spec.num_classes, with_border=False)
+        open_annotated_rows(rows, role, spec.num_classes, with_border=False)
         for role in ("train", "validate")
     )
     patches = draw_patches(train_rows.volumes, spec, patch)

@@ -231,8 +231,8 @@ def differing_circumstances(
     devices = {str(shard.device) for shard in made}
     if devices != {device}:
         return f"device: {', '.join(sorted(devices))}, here {device}"
-    libraries = ("torch", "cuda", "cudnn") if is_cuda else ("torch",)
-    libraries += ("openvino",) if "openvino" in device else ()
+    libraries = ["torch", *(["cuda", "cudnn"] if is_cuda else [])]
+    libraries += ["openvino"] * ("openvino" in device)
     for name in libraries:
         version = str(now.libraries.get(name))
         versions = {str(shard.libraries.get(name)) for shard in made}
