@@ -225,6 +225,24 @@ def test_a_network_that_loses_to_a_baseline_is_told(tmp_path, caplog):
     assert perfect.evaluate(isbi_scores=False)["warnings"] == []
 
 
+def test_baselines_without_a_network_have_the_scores_of_membranes_too(tmp_path):
+    labels = np.zeros((1, 64, 64), np.uint32)
+    for number, (y, x) in enumerate(np.ndindex(3, 3), start=1):
+        labels[0, 4 + 20 * y : 22 + 20 * y, 4 + 20 * x : 22 + 20 * x] = number
+    labels[0, 30] = labels[0, :, 30] = 255
+    image = np.where(labels > 0, 200, 20).astype(np.uint8)
+    faint = np.full(labels.shape, 0.7)
+    scored = Scored(tmp_path, faint, labels, kind="instances", image=image)
+    record = scored.evaluate(warping_error=False)
+    for name, least in (("Otsu", 0.4), ("Otsu + watershed", 0.8)):
+        row = find_row(record["tables"], "test", name, "v_rand")
+        assert row["chosen"]["threshold"] is None
+        assert len(row["per_section"]) == 1
+        assert row["chosen"]["score"] > least
+    told = "smoothed Otsu.*, which needs no training, has V-Rand"
+    assert any(re.search(told, warning) for warning in record["warnings"])
+
+
 def test_the_record_says_what_was_scored(by_chunk):
     record = by_chunk[0]
     assert record["role_sections"] == {"validate": [0, 1], "test": [2, 3, 4]}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from unetpipe.metrics.choosing import notes_on_number
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import PREDICTORS, plain_name
 from unetpipe.records.metrics import OURS, ObjectTable, Row, Table
 
 # In which a network should beat whatever needs no training.
@@ -42,7 +42,8 @@ def _below_baselines(table: Table, where: str) -> Iterator[str]:
         if others:
             best = max(others, key=lambda row: row.score or 0.0)
             yield (
-                f"in {where} {best.predictor}, which needs no training, has "
+                f"in {where} {PREDICTORS.get(best.predictor, best.predictor)}, which "
+                "needs no training, has "
                 f"{plain_name(metric)} {best.score:.3f}, the network {ours.score:.3f}; "
                 "train longer, look at the probabilities and the threshold, or "
                 "annotate more"

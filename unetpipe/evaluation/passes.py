@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,12 @@ from unetpipe.evaluation.whole_sections import (
     whole_sections,
 )
 from unetpipe.metrics.columns import num_threads
+from unetpipe.metrics.isbi import IsbiSection, score_section
 from unetpipe.metrics.overlap import confusion_matrix
 from unetpipe.metrics.scratch import MOST_BYTES
 from unetpipe.records.metrics import OURS, Role, Seams
 from unetpipe.storage.volumes import read_roi
+from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import grid_cell
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ SCORING_BYTES, MOST_SCORING_BYTES = 24, 96 * 2**20
 # Of a section, or of a range of sections in 3-D, that is worked on as a whole, or
 # warped at many thresholds.
 MOST_WHOLE_VOXELS = 2**22
+MASK_THRESHOLD = np.array([0.5])  # of masks, which hold 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,15 @@ class RuleCounts:
         Section with annotated voxels -> confusion matrix, rows the truth.
     objects : ObjectCounts or None
         None where the truth has no ids.
+    isbi : dict
+        Section that is annotated everywhere -> what it adds to the challenge's scores,
+        where these are asked for.
     """
 
     rule: GreyRule
     confusions: dict[int, NDArray[np.int64]]
     objects: ObjectCounts | None
+    isbi: dict[int, IsbiSection] = field(default_factory=dict)
 
 
 def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) -> int:
@@ -206,7 +213,11 @@ def warped_at(volume: ScoredVolume, warping: WarpingThresholds | None) -> Warpin
 
 
 def count_rules(
-    volume: ScoredVolume, numbers: list[int], rules: Sequence[GreyRule]
+    volume: ScoredVolume,
+    numbers: list[int],
+    rules: Sequence[GreyRule],
+    *,
+    isbi_scores: bool = False,
 ) -> list[RuleCounts]:
     """Count what rules of grey values find against the truth, section by section.
 
@@ -227,7 +238,7 @@ def count_rules(
             log.warning("no baselines of grey values: %s voxels are too many", image)
             return []
         for one in counts:
-            _count_rule(one, box, offset)
+            _count_rule(one, box, offset, isbi_scores=isbi_scores)
         offset += prod(box.roi.shape)
     return counts
 
@@ -256,10 +267,13 @@ def _images(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
     return volume.whole_sections(numbers)
 
 
-def _count_rule(counts: RuleCounts, box: ScoredBox, offset: int) -> None:
+def _count_rule(
+    counts: RuleCounts, box: ScoredBox, offset: int, *, isbi_scores: bool
+) -> None:
     """Count what one rule finds in the sections of a box."""
     rule = counts.rule
     masks = np.stack([rule.mask(box.grey[box.index(z)]) for z in box.numbers])
+    apart = masks
     if counts.objects is not None:
         if counts.objects.by_section:
             found = rule.objects(masks, "2d").astype(np.int64)
@@ -268,8 +282,17 @@ def _count_rule(counts: RuleCounts, box: ScoredBox, offset: int) -> None:
             found[found > 0] += offset
         for ids, number in zip(found, box.numbers, strict=True):
             _add_objects(counts.objects, box, number, ids)
-    for mask, number in zip(masks, box.numbers, strict=True):
-        z = box.index(number)
+        if rule.is_cut:
+            apart = np.stack([separate_touching(ids) > 0 for ids in found])
+    for mask, cells, number in zip(masks, apart, box.numbers, strict=True):
+        z, inside = box.index(number), box.field_slices
+        if isbi_scores and not box.unknown[z][inside].any():
+            counts.isbi[number] = score_section(
+                cells[inside].astype(np.float32),
+                box.truth[z][inside],
+                thresholds=MASK_THRESHOLD,
+                drawn=box.drawn[z][inside] > 0,
+            )
         if not box.unknown[z].all():
             counts.confusions[number] = confusion_matrix(
                 box.drawn[z], mask, 2, unlabelled=box.unknown[z]

@@ -29,7 +29,11 @@ from unetpipe.evaluation.passes import (
 )
 from unetpipe.evaluation.pixels import PixelCounts, class_rows
 from unetpipe.evaluation.scored_volume import ScoredVolume
-from unetpipe.evaluation.thresholds import describe_curve, threshold_rows
+from unetpipe.evaluation.thresholds import (
+    describe_curve,
+    mask_rows,
+    threshold_rows,
+)
 from unetpipe.metrics.curves import ThresholdCurve
 from unetpipe.records.metrics import (
     OURS,
@@ -151,7 +155,11 @@ def count(
             curves[role] = {name: of_name.curves() for name, of_name in scores.items()}
             left_out |= set(unscored)
     by_rule = {
-        role: count_rules(volume, numbers, rules) if rules else []
+        role: count_rules(
+            volume, numbers, rules, isbi_scores=is_binary and evaluation.isbi_scores
+        )
+        if rules
+        else []
         for role, numbers in roles.items()
     }
     for role, by_name in objects.items():
@@ -183,6 +191,12 @@ def voxel_tables(counts: Counts) -> Iterator[Table]:
             _align(row, pixels.numbers, counts.left_out)
             for name, by_metric in counts.curves[role].items()
             for row in threshold_rows(name, by_metric, counts.chosen(name))
+        ]
+        rows += [
+            _align(row, pixels.numbers, counts.left_out)
+            for one in counts.rules[role]
+            if one.isbi
+            for row in mask_rows(one.rule.name, one.isbi.values())
         ]
         if pixels.numbers:
             confusion = pixels.confusion(counts.threshold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -110,6 +110,22 @@ def threshold_rows(
                 if threshold is None
                 else bootstrap_curve(curve, threshold)
             ),
+            num_sections=len(curve.per_section),
+        )
+
+
+def mask_rows(predictor: str, sections: Iterable[IsbiSection]) -> Iterator[Row]:
+    """Yield one table row a metric of masks, which were scored at one threshold."""
+    curves = collect_curves(sections)
+    for metric in NAMES:
+        curve: ThresholdCurve = getattr(curves, metric)
+        (threshold,) = curve.thresholds.tolist()
+        yield make_row(
+            predictor,
+            metric,
+            chosen=(None, curve.at(threshold)),
+            per_section=curve.sections_at(threshold),
+            interval=bootstrap_curve(curve, threshold),
             num_sections=len(curve.per_section),
         )
 

@@ -1,4 +1,4 @@
-"""What scores are called in sentences: the one name that log and page have."""
+"""What scores, and what is scored, are called: the one name that log and page have."""
 
 PLAIN_NAMES = {
     "v_rand": "V-Rand",
@@ -16,6 +16,15 @@ PLAIN_NAMES = {
     "seg": "SEG",
     "ctc_seg": "SEG",
     "f1": "F1 of objects",
+}
+PREDICTORS = {
+    "unet": "U-Net",
+    "grey value": "grey values alone",
+    "Otsu": "smoothed Otsu",
+    "Otsu + watershed": "smoothed Otsu, watershed",
+    "local threshold + watershed": "local threshold, watershed",
+    "constant": "constant map",
+    "untrained": "untrained U-Net",
 }
 OVERLAPS = {"dice": "Dice", "iou": "IoU"}
 

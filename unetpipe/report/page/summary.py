@@ -3,11 +3,11 @@
 from math import prod
 from typing import Any
 
+from unetpipe.metrics.names import PREDICTORS
 from unetpipe.records.metrics import OURS, TEST, Row
 from unetpipe.report.page.pooled import Pooled, pool_scores
 from unetpipe.report.page.run import Network, Run
 from unetpipe.report.page.text import (
-    PREDICTORS,
     format_range,
     format_score,
     format_threshold,

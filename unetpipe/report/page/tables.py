@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from unetpipe.metrics.names import PREDICTORS
 from unetpipe.records.metrics import OURS, TEST, Definition, Metrics, Row, Score, Table
 from unetpipe.report.page.text import (
     HEADLINE,
     METRICS,
     OVERLAPS,
-    PREDICTORS,
     format_range,
     format_score,
     format_threshold,

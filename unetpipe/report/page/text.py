@@ -27,15 +27,6 @@ METRICS = {
 }
 # These choose a checkpoint together with a score that sees the background.
 CHOOSING = {"v_rand": "mean of V-Rand and Dice", "seg": "mean of SEG and F1"}
-PREDICTORS = {
-    "unet": "U-Net",
-    "grey value": "grey values alone",
-    "Otsu": "smoothed Otsu",
-    "Otsu + watershed": "smoothed Otsu, watershed",
-    "local threshold + watershed": "local threshold, watershed",
-    "constant": "constant map",
-    "untrained": "untrained U-Net",
-}
 OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
 # The score that a summary names, and that ranks sections: the first that was computed.
 HEADLINE = ("v_rand", "dice_mean", "dice_class_1")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import PREDICTORS, plain_name
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.tracks import LinkedObjects
@@ -34,7 +34,6 @@ from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
     CHOOSING,
-    PREDICTORS,
     format_range,
     format_score,
     format_shape,
