@@ -25,6 +25,7 @@ BENCHMARKS = {
     "classifier": "patch_classifier",
     "resume": "resume",
     "memory": "memory",
+    "stages": "stages",
     "training": "training",
     "weight-map": "weight_map",
     "ingest": "ingest",

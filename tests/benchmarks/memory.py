@@ -41,7 +41,7 @@ def measure(settings: Settings) -> list[Figure]:
     used: dict[str, list[Used]] = {stage: [] for stage in STAGES}
     for number, shape in enumerate(shapes):
         stride = settings.choose(quick=(1, 32, 32), cpu=STRIDE)
-        chain = _Chain(folder / str(number), shape, model, stride, settings)
+        chain = Chain(folder / str(number), shape, model, stride, settings)
         for stage in STAGES:
             used[stage].append(chain.run(stage))
         shutil.rmtree(folder / str(number))
@@ -50,7 +50,7 @@ def measure(settings: Settings) -> list[Figure]:
     ]
 
 
-class _Chain:
+class Chain:
     """One volume, and the arguments of the stages that it passes."""
 
     def __init__(
@@ -64,29 +64,36 @@ class _Chain:
             threads=settings.threads,
         )
         folder.mkdir()
-        with tifffile.TiffWriter(folder / "image.tif", bigtiff=True) as file:
-            file.write(draw_sections(shape), shape=shape, dtype="uint8")
+        self.row = self.draw(shape)
         manifest = {"root": str(folder), "kind": "folder", "files": []}
         write_record(folder / "manifest.json", manifest)
+
+    def draw(self, shape: Zyx) -> dict[str, Any]:
+        """Write the image; return the row of the sheet."""
+        with tifffile.TiffWriter(self.folder / "image.tif", bigtiff=True) as file:
+            file.write(draw_sections(shape), shape=shape, dtype="uint8")
+        return describe_tiff("grown")
 
     def run(self, stage: str) -> Used:
         """Run a stage, and before it what it needs and nobody measures."""
         if stage == "predict_part":
             for earlier in ("probe_prediction", "plan_prediction"):
-                self._measure(earlier)
-        return self._measure(stage)
+                self.measure(earlier)
+        return self.measure(stage)
 
-    def _measure(self, stage: str) -> Used:
+    def measure(self, stage: str) -> Used:
+        """Run a stage alone."""
         # A quick check starts one process only: each takes a second to import torch.
         in_process = self.is_quick and stage != STAGES[0]
         return measure_fresh(
             f"unetpipe.stages.{stage}",
             stage,
             in_process=in_process,
-            **self._arguments(stage),
+            **self.arguments(stage),
         )
 
-    def _arguments(self, stage: str) -> dict[str, Any]:
+    def arguments(self, stage: str) -> dict[str, Any]:
+        """Return what a stage takes."""
         home = self.folder
         prediction = self.prediction
         network = {
@@ -99,7 +106,7 @@ class _Chain:
                 "manifest": home / "manifest.json",
                 "order": VolumeOrder(
                     volume="grown",
-                    rows=[describe_tiff("grown")],
+                    rows=[self.row],
                     ingest=IngestConfig(),
                     num_classes=2,
                     palette=None,

@@ -73,8 +73,7 @@ def test_pieces_and_files_change_no_bit(seed, monkeypatch):
     monkeypatch.setattr(columns, "PIECE_VOXELS", 100 + seed)
     for module in (thinning, simple_points):
         monkeypatch.setattr(module, "PIECE_VOXELS", 50 + seed)
-    monkeypatch.setattr(thinning, "SMALL_VOXELS", 0)
-    monkeypatch.setattr(thinning, "SCATTERED_VOXELS", 7)
+    monkeypatch.setattr(scratch, "MOST_JUMPS", 3)
     monkeypatch.setattr(simple_points, "SCATTERED_PLACES", 11)
     monkeypatch.setattr(scratch, "MOST_BYTES", 1000 * seed)
     assert is_equal(expected[0], score_columns(*section))

@@ -184,7 +184,7 @@ def _score_cut(
         num_drawn += int(np.count_nonzero(truth.drawn[piece]))
         return above
 
-    ids = label_columns(columns, mask, found, scratch)
+    ids = label_columns(columns, mask, found, scratch, *shared)
     as_predicted, thinned = PairCounts(), PairCounts()
     for piece in columns.pieces(scratch, *shared):
         as_predicted.add(cells, found, piece, ids)

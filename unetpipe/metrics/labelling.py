@@ -41,7 +41,7 @@ def label_columns(
     columns: Columns,
     mask: Callable[[slice], Bool],
     labels: Labels,
-    scratch: Scratch,
+    *scratches: Scratch,
 ) -> Numbers:
     """Label the 4-connected components of a mask.
 
@@ -52,8 +52,8 @@ def label_columns(
         Returns some columns of it.
     labels : int32 array, shape (x + 2, y + 2)
         Gets provisional numbers from 1, ``UNTOUCHED`` outside the mask.
-    scratch : Scratch
-        Where the labels lie.
+    *scratches : Scratch
+        Where labels and mask lie.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def label_columns(
     numbers = np.zeros(1 << 12, np.int32)
     first = np.zeros(1 << 12, np.int64)
     count = 0
-    for piece in columns.pieces(scratch):
+    for piece in columns.pieces(*scratches):
         inside = mask(piece)
         most = count + (inside.size + 1) // 2 + inside.shape[0] + 2
         if most > numbers.size:

@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 MOST_BYTES = 1 << 22  # of an array in memory
+# A look at a file brings so many bytes into memory, with large folios some more.
+BLOCK_BYTES = 1 << 16
+MOST_JUMPS = 24  # from block to block, before memory is handed back
 
 
 class Scratch:
@@ -51,6 +54,11 @@ class Scratch:
             mapped = mmap.mmap(file.fileno(), size * dtype.itemsize)
         self._maps.append(mapped)
         return np.frombuffer(mapped, dtype).reshape(shape)
+
+    @property
+    def most_jumps(self) -> int:
+        """How often a loop may jump from block to block before ``forget``."""
+        return MOST_JUMPS if self._maps else 1 << 62
 
     def forget(self) -> None:
         """Hand back the memory of arrays that lie in files."""

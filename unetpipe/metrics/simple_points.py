@@ -32,14 +32,14 @@ from unetpipe.metrics.labelling import (
     framed_labels,
     label_columns,
 )
-from unetpipe.metrics.scratch import Scratch
+from unetpipe.metrics.scratch import BLOCK_BYTES, Scratch
 
 Mask = NDArray[np.bool_]
 State = NDArray[np.uint8]  # bit 0: cell; bit 1: not simple as long as nothing changes
 Places = NDArray[np.int64]
 
 WINDOW_VOX = 20  # a split is judged within this many voxels to each side
-SCATTERED_PLACES = 1 << 12  # looked at before memory is handed back
+SCATTERED_PLACES = 1 << 12  # of floats, looked at before memory is handed back
 
 _CELL, _CLOSED = 1, 2
 _DIGIT_BITS = 16
@@ -99,13 +99,16 @@ def warp(truth: Truth, proposal: Proposal, threshold: np.float64) -> WarpedSecti
         state[piece.start + 1 : piece.stop + 1, 1:-1] = truth.cells[piece]
     places = _sort_places(truth, proposal, threshold, scratch)
     pending, flipped = places.size, True
-    step = SCATTERED_PLACES if truth.columns.size > PIECE_VOXELS << 3 else PIECE_VOXELS
     while flipped:
-        kept, flipped = 0, False
-        for start in range(0, pending, step):
-            stop = min(start + step, pending)
-            kept, has_flipped = _flip_simple(
-                state.reshape(-1), places, start, stop, kept, state.shape[1], IS_SIMPLE
+        kept, flipped, start = 0, False, 0
+        while start < pending:
+            start, kept, has_flipped = _flip_simple(
+                state.reshape(-1),
+                places,
+                (start, min(start + PIECE_VOXELS, pending), kept),
+                state.shape[1],
+                IS_SIMPLE,
+                scratch.most_jumps,
             )
             flipped |= has_flipped
             scratch.forget()
@@ -148,19 +151,18 @@ class WarpedSection:
             labels,
             scratch,
         )
-        for start in range(0, self.places.size, SCATTERED_PLACES):
-            places = self.places[start : start + SCATTERED_PLACES]
-            yield (
-                places,
-                _classify(
-                    self.state.reshape(-1),
-                    labels.reshape(-1),
-                    ids,
-                    places,
-                    self.state.shape[1],
-                    WINDOW_VOX,
-                ),
+        start = 0
+        while start < self.places.size:
+            kinds = _classify(
+                self.state.reshape(-1),
+                labels.reshape(-1),
+                ids,
+                self.places[start : start + PIECE_VOXELS],
+                (self.state.shape[1], WINDOW_VOX),
+                scratch.most_jumps,
             )
+            yield self.places[start : start + kinds.size], kinds
+            start += kinds.size
             scratch.forget()
 
 
@@ -235,21 +237,26 @@ def _ring_steps(height: int) -> NDArray[np.int64]:  # pragma: no cover
 def _flip_simple(
     state: State,
     places: Places,
-    start: int,
-    stop: int,
-    kept: int,
+    part: tuple[int, int, int],
     height: int,
     is_simple: Mask,
-) -> tuple[int, bool]:  # pragma: no cover
+    most_jumps: int,
+) -> tuple[int, int, bool]:  # pragma: no cover
     """Sweep over some places in order, flip simple ones, move the others forward.
 
     What was not simple is looked at again only after a neighbour was flipped: nothing
     else can have changed it.
     """
     steps = _ring_steps(height)
+    index, stop, kept = part
     flipped = False
-    for index in range(start, stop):
+    num_jumps, last = 0, 0
+    while index < stop and num_jumps < most_jumps:
         here = places[index]
+        index += 1
+        block = here // BLOCK_BYTES
+        num_jumps += block != last
+        last = block
         if not state[here] & _CLOSED:
             code = 0
             for k in range(8):
@@ -263,7 +270,7 @@ def _flip_simple(
             state[here] |= _CLOSED
         places[kept] = here
         kept += 1
-    return kept, flipped
+    return index, kept, flipped
 
 
 @numba.njit(cache=True, nogil=True)
@@ -272,17 +279,24 @@ def _classify(
     labels: Labels,
     ids: Numbers,
     places: Places,
-    height: int,
-    reach: int,
+    sides: tuple[int, int],
+    most_jumps: int,
 ) -> NDArray[np.uint8]:  # pragma: no cover
-    """Name the mistake at each place from the objects around it."""
+    """Name the mistakes at the first places from the objects around them."""
+    height, reach = sides
     steps = _ring_steps(height)
     kinds = np.empty(places.size, np.uint8)
     side = 2 * reach + 3
     reached = np.zeros(side * side, np.int32)  # number of the last flood that came by
     queue = np.empty(side * side, np.int64)
+    num_jumps, last = 0, 0
     for index in range(places.size):
         here = places[index]
+        block = 4 * here // BLOCK_BYTES
+        num_jumps += block != last
+        last = block
+        if num_jumps > most_jumps:
+            return kinds[:index]
         touches_background = False
         num_objects, first = 0, 0
         for step in steps:

@@ -20,11 +20,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.metrics.columns import PIECE_VOXELS, Columns, Truth
 from unetpipe.metrics.labelling import UNTOUCHED, Labels, label_truth
-from unetpipe.metrics.scratch import Scratch
-
-# In larger sections what floods look at lies in files, a page for each voxel at worst.
-SMALL_VOXELS = 1 << 22
-SCATTERED_VOXELS = 1 << 13
+from unetpipe.metrics.scratch import BLOCK_BYTES, Scratch
 
 _QUEUED = -2
 
@@ -162,12 +158,15 @@ def thin_columns(
             labels, piece.start + 1, piece.stop + 1, queue.places, queue.filled
         )
     flat = labels.reshape(-1)
-    most = PIECE_VOXELS if columns.size <= SMALL_VOXELS else SCATTERED_VOXELS
     while queue.taken < queue.filled:
-        step = min(most, queue.filled - queue.taken)
+        step = min(PIECE_VOXELS, queue.filled - queue.taken)
         queue.reserve(4 * step)
         queue.taken, queue.filled = _flood(
-            flat, labels.shape[1], queue.places, queue.taken, queue.filled, step
+            flat,
+            labels.shape[1],
+            queue.places,
+            (queue.taken, queue.filled),
+            (step, scratch.most_jumps),
         )
         scratch.forget()
 
@@ -226,17 +225,21 @@ def _flood(
     labels: NDArray[np.int32],
     height: int,
     places: NDArray[np.int64],
-    taken: int,
-    filled: int,
-    most: int,
+    queued: tuple[int, int],
+    most: tuple[int, int],
 ) -> tuple[int, int]:  # pragma: no cover
     """Flood from some queued voxels of a framed, flattened section."""
     steps = (-height, height, -1, 1)
     ring = places.size - 1
-    stop = min(filled, taken + most)
-    while taken < stop:
+    taken, filled = queued
+    stop = min(filled, taken + most[0])
+    num_jumps, last = 0, 0
+    while taken < stop and num_jumps < most[1]:
         here = places[taken & ring]
         taken += 1
+        block = 4 * here // BLOCK_BYTES
+        num_jumps += block != last
+        last = block
         may_leave_dam = False
         for step in steps:
             near = labels[here + step]
