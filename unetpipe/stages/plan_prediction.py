@@ -16,6 +16,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import (
     PredictionPlan,
+    Projected,
     TileRules,
 )
 from unetpipe.records.probe import Probe
@@ -121,12 +122,16 @@ def plan_prediction(
         warnings=unlike,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
+    _tell(grids, projected, prediction.parts)
+
+
+def _tell(grids: TileGrids, projected: Projected, num_parts: int) -> None:
     log.info(
         "%d of %d tiles in %d blocks and %d parts: about %s, %s on disk",
-        num_tiles,
+        projected.num_tiles,
         grids.num_tiles,
         grids.num_blocks,
-        prediction.parts,
+        num_parts,
         describe_seconds(3600 * projected.hours),
         describe_quantity(projected.disk_bytes, "iB", base=1024),
     )
