@@ -73,6 +73,24 @@ def test_a_division_ends_the_mother_and_begins_two_tracks() -> None:
     assert tracks.begins[1:].tolist() == [NEW, DIVISION, DIVISION]
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_an_object_that_falls_apart_for_a_moment_has_not_divided(frames: int) -> None:
+    whole = {"a": (20, 20, 10, 16)}
+    halves = {"a": (20, 19, 10, 9), "b": (20, 29, 10, 7)}
+    tracks, cells = followed([whole, *[halves] * frames, *[whole] * 4])
+    if frames < 3:
+        assert cells == {"a": [1] * (5 + frames), "b": [2] * frames}
+        assert not tracks.parents.any()
+    else:
+        assert cells == {"a": [1] + [2] * 7, "b": [3] * 3}
+
+
+def test_a_daughter_that_was_seen_to_the_end_is_one() -> None:
+    """Nobody knows whether what is there in the last frame stays."""
+    tracks, _ = followed(divided()[:3])
+    assert tracks.parents.tolist() == [0, 0, 1, 1]
+
+
 def test_divisions_can_be_switched_off() -> None:
     tracks, cells = followed(divided(), Motion(divides=False))
     assert sorted(map(tuple, cells.values())) == [(1, 1), (1, 1, 1), (2, 2, 2)]

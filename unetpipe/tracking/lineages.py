@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from unetpipe.tracking.links import (
 )
 
 NEW, STEP, GAP, DIVISION = range(4)
+FLEETING = 2  # frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +146,39 @@ class Tracker:
         self._how[ids] = how
 
     def tracks(self) -> Tracks:
-        """Return the tracks of all frames that were seen."""
+        """Return the tracks of all frames that were seen.
+
+        A division of which one half is gone after ``FLEETING`` frames was none: the
+        other half goes on as the mother.
+        """
+        self._take_back(self._number_tracks())
+        return self._number_tracks()
+
+    def _take_back(self, tracks: Tracks) -> None:
+        """Make no divisions of objects that fell apart for a moment."""
+        frames = tracks.last - tracks.first + 1
+        is_gone = (tracks.begins == DIVISION) & (frames <= FLEETING)
+        is_gone[tracks.parents] = False  # it became something else
+        is_gone &= tracks.last < self._number
+        born = np.flatnonzero(self._how == DIVISION)
+        gone = born[is_gone[tracks.of_objects[born]]]
+        mothers, counts = np.unique(self._before[gone], return_counts=True)
+        one = mothers[counts == 1]
+        halves = born[np.isin(self._before[born], one)]
+        self._how[halves] = STEP
+        fleeting = np.intersect1d(halves, gone)
+        self._how[fleeting] = NEW
+        self._before[fleeting] = 0
+
+    def _number_tracks(self) -> Tracks:
         is_seen = self._frames >= 0
         starts = is_seen & (self._how != STEP)
         tracks = np.cumsum(starts) * starts
-        for number in range(self._number + 1):
-            ids = np.flatnonzero((self._frames == number) & (self._how == STEP))
-            tracks[ids] = tracks[self._before[ids]]
+        order = np.argsort(self._frames, kind="stable")
+        steps = order[(self._how == STEP)[order] & is_seen[order]]
+        ends = np.searchsorted(self._frames[steps], np.arange(self._number + 2))
+        for first, last in pairwise(ends):
+            tracks[steps[first:last]] = tracks[self._before[steps[first:last]]]
         num = int(starts.sum())
         first = np.zeros(num + 1, np.int64)
         last, parents, begins = first.copy(), first.copy(), first.astype(np.uint8)
