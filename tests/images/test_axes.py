@@ -117,7 +117,8 @@ def test_time_points_are_refused_with_the_way_out():
     with pytest.raises(DataError) as error:
         interpret_axes((7, 5, 6), "tyx", "", "a.tif")
     assert "a.tif has 7 time points" in str(error.value)
-    assert "if they are the sections of a stack, write axes zyx" in str(error.value)
+    assert "if they are the sections of a stack, or frames that" in str(error.value)
+    assert "write axes zyx" in str(error.value)
     with pytest.raises(DataError, match=r"0 to 6, into the sheet's column `time`$"):
         interpret_axes((7, 3, 5, 6), "tzyx", "", "a.tif")
 

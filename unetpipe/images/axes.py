@@ -168,7 +168,10 @@ def _at_time(plan: AxisPlan, time: int | None, name: str) -> AxisPlan:
         hint = ""
         if "z" not in plan.letters:
             sections = plan.letters.replace("t", "z").replace("s", "c")
-            hint = f"; if they are the sections of a stack, write axes {sections}"
+            hint = (
+                "; if they are the sections of a stack, or frames that make one "
+                f"series, write axes {sections}"
+            )
         raise DataError(
             f"{name} has {length} time points {about}; a volume is one: write its "
             f"number, 0 to {length - 1}, into the sheet's column `time`{hint}"
