@@ -11,7 +11,7 @@ log_to(Path(snakemake.log[0]))
 export_model(
     model=Path(snakemake.input.model),
     model_json=Path(snakemake.input.model_json),
-    ingest=Path(snakemake.input.ingest),
+    ingest=Path(snakemake.params.ingest),
     section=snakemake.params.section,
     name=snakemake.params.name,
     export=ExportConfig(**snakemake.params.export),

@@ -21,7 +21,7 @@ ingest_volume(
         layers=Path(asked.parts_folder),
     ),
     parts=[Path(path) for path in snakemake.input.parts],
-    scales=[Path(path) for path in snakemake.input.scales],
+    scales=[Path(path) for path in asked.scales],
     record=record,
 )
 note_asked(record, asked.asked)

@@ -9,8 +9,8 @@ log_to(Path(snakemake.log[0]))
 report(
     config=snakemake.params.config,
     manifest=Path(snakemake.input.manifest),
-    ingests=list(map(Path, snakemake.input.ingests)),
-    weight_maps=list(map(Path, snakemake.input.weight_maps)),
+    ingests=list(map(Path, snakemake.params.ingests)),
+    weight_maps=list(map(Path, snakemake.params.weight_maps)),
     training=snakemake.params.training,
     predictions=snakemake.params.predictions,
     suggestions=list(map(Path, snakemake.input.suggestions)),

@@ -9,7 +9,7 @@ log_to(Path(snakemake.log[0]))
 report_run(
     name=snakemake.params.name,
     models=snakemake.params.models,
-    ingests=list(map(Path, snakemake.input.ingests)),
+    ingests=list(map(Path, snakemake.params.ingests)),
     compared=list(map(Path, snakemake.input.compared)),
     output=Path(snakemake.output.page),
 )

@@ -141,7 +141,7 @@ def test_pages_are_told_of_every_prediction_and_its_scores(tmp_path: Path) -> No
         ("a", "results/demo/ensemble/a/metrics.json"),
         ("c", None),
     ]
-    assert told.reported("metrics", "ensemble") == [files[0]["metrics"]]
+    assert told.awaited_reported("metrics", "ensemble") == [files[0]["metrics"]]
     assert told.comparison() == ["results/demo/comparison.json"]
     assert [n["rule"] for n in told.watched_networks()] == [
         *("train_unet", "train_unet", "join_networks")

@@ -12,12 +12,17 @@ from pathlib import Path
 
 from unetpipe.config.checked_run import stored_volumes
 from unetpipe.config.lookups import SCORED_ROLES, Lookups
+from unetpipe.config.lot_steps import LotSteps
 from unetpipe.records.asked import CODE, Asked, differing
+from unetpipe.records.lots import FinishedLot
 
 # The output that has what was asked, the first of these names that a rule has.
 RECORDS = ("record", "manifest", "model_json")
 # What was dropped on purpose is not missing.
 DROPPED_WITH = ("predict_part", "finish_prediction")
+LOTS = ("ingest_lot", "predict_lot")
+# What a lot is asked for is told by each of its records.
+UNTOLD = (CODE, "members")
 
 
 def record_of(outputs: Mapping[str, str]) -> str | None:
@@ -37,6 +42,7 @@ class Agreement:
 
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
+        self._lots = LotSteps(lookups)
         self.silent = set[str]()
 
     def missing(
@@ -51,6 +57,8 @@ class Agreement:
         names : mapping
             The job's wildcards.
         """
+        if rule in LOTS:
+            outputs = [*outputs, *self._left_by_lot(**names)]
         gone = [path for path in outputs if not Path(path).exists()]
         if gone and rule in DROPPED_WITH:
             dropped = self._lookups.layout.dropped.format_map(names)
@@ -61,6 +69,14 @@ class Agreement:
             if len(stored_volumes(self._lookups.layout, volumes)) == len(volumes):
                 return []
         return gone
+
+    def _left_by_lot(self, lot: str, model: str | None = None) -> list[str]:
+        """Return the volumes' records, but of those that could not be stored yet."""
+        layout, records = self._lookups.layout, self._lots.records(lot, model)
+        done = Path(layout.ingested_lot.format(lot=lot))
+        found = FinishedLot.read_if_there(done) if model is None else None
+        failed = [layout.volume.format(volume=v) for v in found.failed] if found else []
+        return [path for path in records if str(Path(path).parent) not in failed]
 
     def differing(self, record: str, now: Asked) -> tuple[str, ...]:
         """Return the names of what was asked otherwise of a record."""
@@ -84,7 +100,7 @@ class Agreement:
             found += ask.predicted(pattern)
         found += ask.predicted(layout.segmentation)
         found += [layout.metrics.format(model=m, volume=v) for m, v in scored]
-        found += [*ask.measurements(), *ask.exported_models(), *ask.exports()]
+        found += [*ask.measurements(), *ask.exported_models(), *ask.export_records()]
         return [path for path in found if Path(path).exists()]
 
 
@@ -97,7 +113,7 @@ def describe_differing(record: str, names: Sequence[str]) -> str:
         return f"{record} cannot be read"
     if "rule" in names:
         return f"{record} was made by another rule"
-    told = [name.replace("_", " ") for name in names if name != CODE]
+    told = [name.replace("_", " ") for name in names if name not in UNTOLD]
     if not told:
         return ""
     return f"{record} was made with other settings ({', '.join(told)})"

@@ -51,6 +51,12 @@ class Layout:
         self.verified = f"{results}/verify.json"
         self.run_plan = f"{results}/plan.json"
         self.run_plan_text = f"{results}/plan.txt"
+        # Lots of small volumes: the record of a job, and what later jobs wait for.
+        self.lots = f"{results}/lots"
+        self.ingested_lot = f"{self.lots}/{{lot}}.json"
+        self.ingested_content = f"{self.lots}/{{lot}}.txt"
+        self.predicted_lot = f"{self.lots}/{{model}}/{{lot}}.json"
+        self.predicted_content = f"{self.lots}/{{model}}/{{lot}}.txt"
         # A volume.
         self.volume = volume = f"{results}/volumes/{{volume}}"
         self.ingest = f"{volume}/ingest.json"

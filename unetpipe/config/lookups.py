@@ -5,11 +5,20 @@ them: what decides its output, and no more.
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unetpipe.config.checked_run import CheckedRun
 from unetpipe.config.layout import Layout
+from unetpipe.config.lots import (
+    LEAST_VOLUMES,
+    MOST_VOLUMES,
+    Lots,
+    Uses,
+    is_small,
+    make_lots,
+)
 from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
@@ -44,12 +53,120 @@ class Lookups:
         self.run, self.layout = run, layout
         self.config, self.sheet = run.config, run.sheet
         self.networks, self.ensembles = run.networks, run.ensembles
+        self._pairs = dict[tuple[str, ...], list[Pair]]()
         self.models: dict[str, Network | Joined] = {**run.networks, **run.ensembles}
         self.adopted = {
             name: str(Path(network.folder).expanduser())
             for name, network in run.networks.items()
             if network.folder
         }
+
+    # Lots of small volumes
+
+    @cached_property
+    def lots(self) -> Lots:
+        """The volumes that share jobs."""
+        wanted = self.config.lots
+        if not self.config.has_lots:
+            return Lots({})
+        is_auto, count = wanted == "auto", len(self.sheet.volumes)
+        small = {
+            volume: use
+            for volume, use in self._uses().items()
+            if is_small(self._num_bytes(volume), count, is_auto=is_auto)
+        }
+        if is_auto and len(small) < LEAST_VOLUMES:
+            return Lots({})
+        return make_lots(small, MOST_VOLUMES if wanted == "auto" else wanted)
+
+    def _uses(self) -> dict[str, Uses]:
+        """Return of each volume which networks learn from it and which predict it."""
+        found: dict[str, list[str]] = {volume: [] for volume in self.sheet.volumes}
+        for model in self.networks:
+            rows = self._rows_to_train(model)
+            for role, volume in dict.fromkeys((row.role, row.volume) for row in rows):
+                found[volume].append(f"{role} {model}")
+        for model, volume in self.predicted_pairs():
+            found[volume].append(f"of {model}")
+        return {volume: tuple(use) for volume, use in found.items()}
+
+    def _num_bytes(self, volume: str) -> int | None:
+        """Return the size of a volume's files; None where they are not here."""
+        try:
+            files = self.local_originals(volume)
+        except UnetpipeError:  # who reads it says more
+            return None
+        return sum(size for size, _ in files.values()) if files else None
+
+    def awaited_volumes(self, pattern: str, volumes: Iterable[str]) -> list[str]:
+        """Return what a job waits for that reads a record of each of these volumes.
+
+        Parameters
+        ----------
+        pattern : str
+            Of the record. Of a volume that is in a lot it is what its lot leaves.
+        volumes : iterable of str
+        """
+        lot_of, content = self.lots.lot_of, self.layout.ingested_content
+        found = (
+            content.format(lot=lot_of[volume])
+            if volume in lot_of
+            else pattern.format(volume=volume)
+            for volume in volumes
+        )
+        return list(dict.fromkeys(found))
+
+    def awaited_pairs(self, pattern: str, pairs: Iterable[Pair]) -> list[str]:
+        """Return what a job waits for that reads a record of each of these predictions.
+
+        Parameters
+        ----------
+        pattern : str
+            Of the record. Of a volume that is in a lot it is what its lot leaves.
+        pairs : iterable of (network, volume)
+        """
+        lot_of, content = self.lots.lot_of, self.layout.predicted_content
+        found = (
+            content.format(model=model, lot=lot_of[volume])
+            if volume in lot_of
+            else pattern.format(model=model, volume=volume)
+            for model, volume in pairs
+        )
+        return list(dict.fromkeys(found))
+
+    def awaited(self, pattern: str, *roles: str) -> list[str]:
+        """Return what to wait for to have a record of every prediction."""
+        return self.awaited_pairs(pattern, self.predicted_pairs(*roles))
+
+    def awaited_training(self, name: str, model: str) -> list[str]:
+        """Return what to wait for to have records of what a network learns from."""
+        volumes = (row.volume for row in self._rows_to_train(model))
+        return self.awaited_volumes(getattr(self.layout, name), volumes)
+
+    def awaited_first_training(self, name: str) -> list[str]:
+        """Return the same of the first network."""
+        return self.awaited_training(name, next(iter(self.networks)))
+
+    def awaited_example(self, model: str) -> list[str]:
+        """Return what to wait for to have the row that a network is shown with."""
+        volume = Path(self.example_row(model)["ingest"]).parent.name
+        return self.awaited_volumes(self.layout.ingest, [volume])
+
+    def awaited_scales(self, volume: str) -> list[str]:
+        """Return what to wait for to know the scale of a volume."""
+        if self.adopted:
+            return self.scale_records(volume)
+        volumes = (Path(path).parent.name for path in self.scale_records(volume))
+        return self.awaited_volumes(self.layout.ingest, volumes)
+
+    def awaited_scales_of_lot(self, lot: str) -> list[str]:
+        """Return what to wait for to know the scale of the volumes of a lot."""
+        return self.awaited_scales(self.lots.volumes[lot][0])
+
+    def _rows_to_train(self, model: str) -> tuple[Row, ...]:
+        if model in self.adopted:
+            return ()
+        return self.rows_of_network(model, "train", "validate")
 
     # Settings
 
@@ -217,16 +334,15 @@ class Lookups:
         done = Training.read_if_there(Path(self.layout.training.format(model=model)))
         return done.parent.weights_sha256 if done and done.parent else ""
 
-    def first_training_records(self, name: str) -> list[str]:
-        """Return a record of each volume that the first network learns from."""
-        return self.training_records(name, next(iter(self.networks)))
-
     def scored_rows(self, model: str, volume: str) -> list[Values]:
         """Return the sections of a volume on which a network is scored."""
+        roles, fold = _of_ensemble(SCORED_ROLES), ""
+        if model in self.networks:
+            roles, fold = SCORED_ROLES, self.networks[model].fold
         return [
             {"role": row.role, "sections": row.sections}
-            for row in self.rows_of_network(model, *SCORED_ROLES)
-            if row.volume == volume
+            for row in self.sheet.of_volume(volume)
+            if row.fold in ("", fold) and row.role in roles
         ]
 
     def annotated_volumes(self) -> list[str]:
@@ -249,11 +365,13 @@ class Lookups:
     def predicted_pairs(self, *roles: str) -> list[Pair]:
         """Return all predictions in these roles; in all roles, where none is named."""
         roles = roles or PREDICTED_ROLES
-        return self.trained_pairs(*roles) + [
-            (model, volume)
-            for model in self.ensembles
-            for volume in self.sheet.volumes_of("", *_of_ensemble(roles))
-        ]
+        if roles not in self._pairs:
+            self._pairs[roles] = self.trained_pairs(*roles) + [
+                (model, volume)
+                for model in self.ensembles
+                for volume in self.sheet.volumes_of("", *_of_ensemble(roles))
+            ]
+        return [*self._pairs[roles]]
 
     def predicted(self, pattern: str, *roles: str) -> list[str]:
         """Fill a path pattern with every network and volume in these roles."""
@@ -328,6 +446,14 @@ class Lookups:
             return []
         return self.predicted(self.layout.measurements)
 
+    def awaited_measurements(self) -> list[str]:
+        """Return what to wait for to have the records of all measured volumes."""
+        return self.awaited(self.layout.measurements) if self.measurements() else []
+
+    def ingests(self) -> list[str]:
+        """Return the records of all volumes."""
+        return [self.layout.ingest.format(volume=v) for v in self.sheet.volumes]
+
     def measured_tables(self) -> list[str]:
         """Return the tables of the whole run, if objects are measured."""
         if not self.config.measure.names:
@@ -349,8 +475,8 @@ class Lookups:
         ]
 
     def tracks(self) -> list[str]:
-        """Return the records of all tracks, if sections are frames."""
-        return self.predicted(self.layout.tracks) if self.config.track.enabled else []
+        """Return what to wait for to have all tracks, if sections are frames."""
+        return self.awaited(self.layout.tracks) if self.config.track.enabled else []
 
     def tracks_of(self, model: str, volume: str) -> list[str]:
         """Return the record of a volume's tracks, if sections are frames."""
@@ -364,12 +490,22 @@ class Lookups:
         return [self.layout.export.format(model=model) for model in self.networks]
 
     def exports(self) -> list[str]:
+        """Return what to wait for to have all copies of results in other formats."""
+        patterns = self._exported()
+        return list(dict.fromkeys(p for one in patterns for p in self.awaited(one)))
+
+    def export_records(self) -> list[str]:
         """Return the records of all copies of results in other formats."""
+        return [
+            path for pattern in self._exported() for path in self.predicted(pattern)
+        ]
+
+    def _exported(self) -> list[str]:
         layout, config = self.layout, self.config
         wanted = [layout.ctc] * config.export_ctc
         wanted += [layout.ngff04] * bool(config.export_ngff04)
         wanted += [layout.outlines] * bool(config.export_outlines)
-        return [path for record in wanted for path in self.predicted(record)]
+        return wanted
 
     def probability_of(self, kind: str, place: str) -> list[str]:
         """Return the record that a probability is there, if it is coarsened."""
@@ -404,7 +540,7 @@ class Lookups:
     def probabilities(self) -> list[str]:
         """Return the records that probabilities are there, or were dropped."""
         kept = self.config.prediction.keep_probability
-        return self.predicted(self.layout.probability if kept else self.layout.dropped)
+        return self.awaited(self.layout.probability if kept else self.layout.dropped)
 
     def pyramids_of(self, model: str, volume: str) -> list[str]:
         """Return the records of the pyramids of a prediction and its image, if any."""

@@ -62,6 +62,9 @@ class Config(Section):
     export_outlines: tuple[Literal["geojson", "imagej"], ...] = ()
     """Write the outlines of objects too, section by section: ``geojson`` for QuPath,
     ``imagej`` for ImageJ's ROI manager (extra ``tables``)."""
+    lots: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """At most so many small volumes share a job, one after another in one process;
+    ``auto``: 128, from 16 volumes of up to 4 MiB on; 1: each has jobs of its own."""
     compare: list[str] = Field(default=[])
     """Folders of networks of earlier runs, like ``results/old/unet``, to compare this
     run's with in ``report.html``: the first is the reference."""
@@ -120,6 +123,7 @@ class Config(Section):
             )
         self._check_metrics()
         self._check_trained()
+        self._check_lots()
         if self.track.enabled and self.segmentation.connectivity == "3d":
             raise ConfigError(
                 "track.enabled says that sections are frames, but "
@@ -149,6 +153,28 @@ class Config(Section):
             raise ConfigError(
                 "trained names no network; give a folder, like results/old/unet, or "
                 "remove the key"
+            )
+
+    @property
+    def has_lots(self) -> bool:
+        """Whether volumes may share jobs."""
+        return self.lots != 1 and self._key_against_lots is None
+
+    @property
+    def _key_against_lots(self) -> str | None:
+        """What has jobs of its own for each volume, after others of the whole run."""
+        if self.pyramid.parts > 1:
+            return "pyramid.parts"
+        if not self.prediction.keep_probability:
+            return "prediction.keep_probability"
+        return None
+
+    def _check_lots(self) -> None:
+        """Refuse lots together with what only jobs by volume do."""
+        if isinstance(self.lots, int) and self.lots > 1 and self._key_against_lots:
+            raise ConfigError(
+                f"lots is {self.lots}, but {self._key_against_lots} asks for jobs of "
+                "their own for each volume; remove one of the two keys"
             )
 
     def _check_metrics(self) -> None:

@@ -1,7 +1,7 @@
 """The sheet ``volumes.tsv``: which sections of which volume play which role."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import normpath
 
@@ -41,11 +41,21 @@ class Sheet:
     """All rows, checked."""
 
     rows: tuple[Row, ...]
+    _of_volume: dict[str, tuple[Row, ...]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.volume, []).append(row)
+        by_volume = {volume: tuple(rows) for volume, rows in found.items()}
+        object.__setattr__(self, "_of_volume", by_volume)
 
     @property
     def volumes(self) -> tuple[str, ...]:
         """Names of the volumes, in the order of the sheet."""
-        return tuple(dict.fromkeys(row.volume for row in self.rows))
+        return tuple(self._of_volume)
 
     @property
     def folds(self) -> tuple[str, ...]:
@@ -54,7 +64,7 @@ class Sheet:
 
     def of_volume(self, volume: str) -> tuple[Row, ...]:
         """Return the rows of one volume."""
-        return tuple(row for row in self.rows if row.volume == volume)
+        return self._of_volume.get(volume, ())
 
     def of_fold(self, fold: str, *roles: str) -> tuple[Row, ...]:
         """Return the rows that the networks of a fold use in these roles."""

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -27,8 +29,11 @@ def log_to(path: Path, *, append: bool = False) -> None:
     message, without a traceback; the file has both. Only the owner and the group may
     write what the job leaves, whatever the shell's ``umask`` is. A signal that ends the
     job leaves a line. ``append`` is for the processes that a job starts: they go on in
-    its file, and who ends them says why.
+    its file, and who ends them says why. Where the process logs to this file already,
+    it goes on: so the steps of a lot do.
     """
+    if log_file() == path.absolute():
+        return
     os.umask(os.umask(0) | 0o002)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_screen = logging.StreamHandler(sys.stderr)
@@ -52,6 +57,24 @@ def log_to_screen() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger().handlers[0].setFormatter(_Brief("%(message)s"))
     sys.excepthook = _log_uncaught
+
+
+@contextmanager
+def only_warnings_on_screen() -> Iterator[None]:
+    """Leave what is not at least a warning to the log file, for the block."""
+    screens = [
+        handler
+        for handler in logging.getLogger().handlers
+        if not isinstance(handler, logging.FileHandler)
+    ]
+    before = [handler.level for handler in screens]
+    for handler in screens:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in zip(screens, before, strict=True):
+            handler.setLevel(level)
 
 
 def log_file() -> Path | None:

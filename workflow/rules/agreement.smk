@@ -4,7 +4,9 @@ Snakemake compares parameters with notes of its own, which copied results lack, 
 misses no file from which finished results were made. Here each record tells for itself.
 """
 
-from snakemake.io import apply_wildcards
+from functools import cache, partial
+
+from snakemake.io import apply_wildcards, is_flagged
 from snakemake.iocontainers import Wildcards
 
 from unetpipe.config.agreement import Agreement, describe_differing, record_of
@@ -24,18 +26,26 @@ def is_ours(rule):
     return bool(rule.log) and str(rule.log[0]).startswith(f"{PATHS.logs}/")
 
 
-def asked_of(rule, wildcards):
-    """Return what a job is asked for: its parameters, but those from its files."""
-    settings = {}
+@cache
+def settings_of(rule):
+    """Return the parameters of a rule: those of all its jobs, and how to find others."""
+    fixed, found = {}, {}
     for name, value in rule.params.items():
         if name == ORIGINALS:
-            value = value(wildcards, None)
-        elif callable(value):
-            if [*inspect.signature(value).parameters] != ["wildcards"]:
-                continue
-            value = value(wildcards)
-        settings[name] = value
-    return Asked.of(name_of(rule), settings, PATHS.results)
+            found[name] = partial(value, input=None)
+        elif not callable(value):
+            fixed[name] = value
+        elif [*inspect.signature(value).parameters] == ["wildcards"]:
+            found[name] = value
+    return Asked.of(name_of(rule), fixed, PATHS.results), found
+
+
+def asked_of(rule, wildcards):
+    """Return what a job is asked for: its parameters, but those from its files."""
+    asked, found = settings_of(rule)
+    values = {name: ask(wildcards) for name, ask in found.items()}
+    own = Asked.of(asked.rule, values, PATHS.results)
+    return Asked(rule=asked.rule, settings=asked.settings | own.settings)
 
 
 def differing(record, asked):
@@ -108,6 +118,7 @@ def disagreements(wildcards, input):
     return found
 
 
+BY_NAME = {name_of(one): one for one in workflow.rules if is_ours(one)}
 OURS = [one for one in workflow.rules if is_ours(one) and one.output]
 for one in OURS:
     if record_of({name: str(path) for name, path in one.output.items()}):

@@ -24,7 +24,7 @@ rule verify:
         mem_mb=8000,
         runtime=1440,
     params:
-        volumes=expand(PATHS.ingest, volume=RUN.sheet.volumes),
+        volumes=RUNS.ingests(),
         networks=SHOWN.verified_networks(),
         predictions=SHOWN.verified_predictions(),
         settings=RUNS.section("verify"),

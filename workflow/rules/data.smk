@@ -63,7 +63,7 @@ rule ingest_volume:
     input:
         manifest=rules.download_dataset.output.manifest,
         parts=RUNS.ingested_parts(),
-        scales=by_name(RUNS.scale_records),
+        scales=by_name(RUNS.awaited_scales),
     output:
         record=PATHS.ingest,
     log:
@@ -80,6 +80,7 @@ rule ingest_volume:
         # that is derived from the input makes no later run store the volume anew.
         cells=by_name(RUNS.cells_of_volume),
         rows=lambda wildcards, input: RUNS.rows_of_volume(wildcards.volume),
+        scales=lambda wildcards, input: RUNS.scale_records(wildcards.volume),
         originals=originals_of,
         pixel_sha256=by_name(RUNS.pixel_sha256),
         ingest=RUNS.ingest_settings(),

@@ -17,7 +17,7 @@ rule evaluate_prediction:
         segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,
-        learnt=by_name(RUNS.training_records, "ingest"),
+        learnt=by_name(RUNS.awaited_training, "ingest"),
     output:
         record=PATHS.metrics,
         picture=report(
@@ -51,8 +51,8 @@ rule evaluate_prediction:
 rule compare_networks:
     """Put the scores of variants, folds and seeds side by side."""
     input:
-        metrics=SHOWN.compared(PATHS.metrics),
-        sections=SHOWN.compared(PATHS.section_scores),
+        metrics=SHOWN.awaited_comparison(PATHS.metrics),
+        sections=SHOWN.awaited_comparison(PATHS.section_scores),
     output:
         record=report(
             PATHS.comparison,
@@ -70,6 +70,8 @@ rule compare_networks:
         CONDA
     params:
         networks=SHOWN.scored_networks(),
+        metrics=lambda wildcards, input: SHOWN.compared(PATHS.metrics),
+        sections=lambda wildcards, input: SHOWN.compared(PATHS.section_scores),
         variants=SHOWN.compared_variants(),
         code=fingerprint("unetpipe.stages.compare_networks"),
     message:
@@ -133,7 +135,7 @@ rule export_outlines:
 rule collect_metrics:
     """Put all scores of the run into one table."""
     input:
-        metrics=RUNS.predicted(PATHS.metrics, *SCORED_ROLES),
+        metrics=RUNS.awaited(PATHS.metrics, *SCORED_ROLES),
         pooled=SHOWN.comparison(),
     output:
         table=report(
@@ -163,8 +165,8 @@ rule collect_metrics:
 rule collect_catalogue:
     """List every result of the run, former ones too: where, of what, how good."""
     input:
-        segmentations=RUNS.predicted(PATHS.segmentation),
-        metrics=RUNS.predicted(PATHS.metrics, *SCORED_ROLES),
+        segmentations=RUNS.awaited(PATHS.segmentation),
+        metrics=RUNS.awaited(PATHS.metrics, *SCORED_ROLES),
         pyramids=lambda wildcards: RUNS.pyramids(),
         probabilities=lambda wildcards: RUNS.probabilities(),
         pages=lambda wildcards: RUNS.pages_before_dropping(),
@@ -199,14 +201,14 @@ rule report:
     """Put a network and what it made on one page that opens without a network."""
     input:
         manifest=rules.download_dataset.output.manifest,
-        ingests=by_name(SHOWN.reported_volumes),
+        ingests=by_name(SHOWN.awaited_volumes),
         suggestions=by_name(SHOWN.suggestions_of),
-        weight_maps=by_name(RUNS.training_records, "weight_map"),
+        weight_maps=by_name(RUNS.awaited_training, "weight_map"),
         training=by_name(SHOWN.training_records),
-        segmentations=by_name(SHOWN.reported, "segmentation"),
-        metrics=by_name(SHOWN.reported, "metrics"),
-        measurements=by_name(SHOWN.reported, "measurements"),
-        tracks=by_name(SHOWN.reported, "tracks"),
+        segmentations=by_name(SHOWN.awaited_reported, "segmentation"),
+        metrics=by_name(SHOWN.awaited_reported, "metrics"),
+        measurements=by_name(SHOWN.awaited_reported, "measurements"),
+        tracks=by_name(SHOWN.awaited_reported, "tracks"),
     output:
         page=report(
             PATHS.page,
@@ -223,6 +225,10 @@ rule report:
         CONDA
     params:
         config=by_name(SHOWN.configuration_of),
+        ingests=lambda wildcards, input: SHOWN.reported_volumes(wildcards.model),
+        weight_maps=lambda wildcards, input: RUNS.training_records(
+            "weight_map", wildcards.model
+        ),
         training=by_name(SHOWN.training_files),
         predictions=by_name(SHOWN.prediction_files),
         code=fingerprint("unetpipe.stages.report"),
@@ -237,7 +243,7 @@ rule report_run:
     """Write the page to read first: several networks side by side, or the only one."""
     input:
         pages=expand(PATHS.page, model=[*NETWORKS, *ENSEMBLES]),
-        ingests=expand(PATHS.ingest, volume=RUN.sheet.volumes),
+        ingests=RUNS.awaited_volumes(PATHS.ingest, RUN.sheet.volumes),
         compared=SHOWN.comparison(),
         earlier=SHOWN.earlier_records(),
     output:
@@ -257,6 +263,7 @@ rule report_run:
     params:
         name=CONFIG.name,
         models=SHOWN.compared_models(),
+        ingests=lambda wildcards, input: RUNS.ingests(),
         code=fingerprint("unetpipe.stages.report_run"),
         templates=templates_version(),
     message:

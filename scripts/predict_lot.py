@@ -1,0 +1,17 @@
+"""Rule predict_lot."""
+
+from pathlib import Path
+
+from unetpipe.lots.running import LotFiles
+from unetpipe.records.asked import note_asked
+from unetpipe.runtime.logs import log_to
+from unetpipe.stages.predict_lot import predict_lot
+
+log_to(Path(snakemake.log[0]))
+predict_lot(
+    orders=snakemake.params.orders,
+    files=LotFiles(
+        record=Path(snakemake.output.record), content=Path(snakemake.output.content)
+    ),
+)
+note_asked(Path(snakemake.output.record), snakemake.params.asked)

@@ -1,0 +1,121 @@
+"""Which steps the volumes of a lot take, in their order, and what those leave behind.
+
+::
+
+    lot --ingesting--> volume: ingest_volume, compute_weight_map
+    network, lot --predicting--> volume: the same, probe_prediction, ..., evaluation
+"""
+
+from collections.abc import Iterator
+
+from unetpipe.config.lookups import SCORED_ROLES, Lookups
+
+Step = tuple[str, dict[str, str]]
+"""A rule, and the wildcards of its job."""
+
+
+class LotSteps:
+    """The steps of the volumes that share a job.
+
+    Parameters
+    ----------
+    lookups : Lookups
+    """
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._ask, self._layout, self._config = lookups, lookups.layout, lookups.config
+        self._scored = set(lookups.predicted_pairs(*SCORED_ROLES))
+        self._taught = set(lookups.annotated_volumes())
+
+    def ingesting(self, lot: str) -> dict[str, list[Step]]:
+        """Return the steps of each volume of a lot before any network."""
+        volumes = self._ask.lots.volumes[lot]
+        return {volume: [*self._stored(volume)] for volume in volumes}
+
+    def predicting(self, model: str, lot: str) -> dict[str, list[Step]]:
+        """Return the steps of each volume of a lot by which a network predicts it.
+
+        A volume that could not be stored is tried again first, where no training
+        waits for it: the others are then not kept waiting.
+        """
+        found = {}
+        for volume in self._ask.lots.volumes[lot]:
+            steps = [*self._predicted(model, volume), *self._exported(model, volume)]
+            if not self.is_taught(lot):
+                steps = [*self._stored(volume), *steps]
+            found[volume] = steps
+        return found
+
+    def is_taught(self, lot: str) -> bool:
+        """Tell whether a network learns from the volumes of a lot."""
+        return self._ask.lots.volumes[lot][0] in self._taught
+
+    def records(self, lot: str, model: str | None = None) -> list[str]:
+        """Return the records that later jobs read of the volumes of a finished lot."""
+        layout, volumes = self._layout, self._ask.lots.volumes[lot]
+        if model is None:
+            found = [layout.ingest.format(volume=volume) for volume in volumes]
+            taught = [volume for volume in volumes if volume in self._taught]
+            return found + [layout.weight_map.format(volume=v) for v in taught]
+        patterns = [layout.probe, layout.plan, layout.prediction, layout.probability]
+        patterns += [layout.segmentation]
+        patterns += [layout.measurements] * bool(self._config.measure.names)
+        patterns += [layout.tracks] * self._config.track.enabled
+        return [
+            pattern.format(model=model, volume=volume)
+            for volume in volumes
+            for pattern in [
+                *patterns,
+                *[layout.metrics] * ((model, volume) in self._scored),
+            ]
+        ]
+
+    def lots_of(self, model: str) -> list[str]:
+        """Return the lots that a network predicts."""
+        lot_of = self._ask.lots.lot_of
+        found = (lot_of.get(v) for m, v in self._ask.predicted_pairs() if m == model)
+        return [lot for lot in dict.fromkeys(found) if lot]
+
+    def _stored(self, volume: str) -> Iterator[Step]:
+        names = {"volume": volume}
+        yield from self._parts("ingest_part", "ingest", names)
+        yield "ingest_volume", names
+        if volume in self._taught:
+            yield "compute_weight_map", names
+
+    def _predicted(self, model: str, volume: str) -> Iterator[Step]:
+        names = {"model": model, "volume": volume}
+        yield "probe_prediction", names
+        yield "plan_prediction", names
+        yield from self._parts("predict_part", "prediction", names, least=1)
+        yield "finish_prediction", names
+        if self._config.segmentation.parts > 1:
+            yield from self._parts("segment_part", "segmentation", names)
+            yield "merge_objects", names
+            yield from self._parts("relabel_part", "segmentation", names)
+        yield "finish_segmentation", names
+        if (model, volume) in self._scored:
+            yield "evaluate_prediction", names
+        if self._config.measure.names:
+            yield from self._parts("measure_part", "measure", names)
+            yield "measure_objects", names
+
+    def _exported(self, model: str, volume: str) -> Iterator[Step]:
+        config, names = self._config, {"model": model, "volume": volume}
+        if config.track.enabled:
+            yield "track_objects", names
+        if config.export_ctc:
+            yield "export_ctc", names
+        if config.export_ngff04:
+            yield "export_ngff04", names
+        if config.export_outlines:
+            yield "export_outlines", names
+
+    def _parts(
+        self, rule: str, section: str, names: dict[str, str], least: int = 2
+    ) -> Iterator[Step]:
+        """Yield the parts of a step, if they have jobs of their own."""
+        count: int = getattr(self._config, section).parts
+        if count >= least:
+            for part in range(count):
+                yield rule, names | {"part": str(part)}

@@ -1,0 +1,1 @@
+"""Many small volumes in one process, each by the steps of jobs of its own."""

@@ -1,0 +1,34 @@
+"""Rule ingest_lot: store the small volumes of a lot in one process."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unetpipe.lots.orders import StepOrder
+from unetpipe.lots.running import LotFiles, run_lot
+
+
+def ingest_lot(
+    *,
+    orders: Mapping[str, Sequence[Mapping[str, Any]]],
+    files: LotFiles,
+    is_taught: bool,
+) -> None:
+    """Store volumes and labels by the steps that jobs of their own would take.
+
+    Parameters
+    ----------
+    orders : mapping
+        Of each volume its steps, as ``StepOrder``.
+    files : LotFiles
+        What is left, beside each volume's own records and stores.
+    is_taught : bool
+        A network learns from these volumes. Else one that fails is tried again by the
+        lot's prediction, so that it keeps no other waiting.
+
+    Raises
+    ------
+    DataError
+        After the last volume, if some have failed and a network learns from them.
+    """
+    known = {name: [StepOrder(**one) for one in of] for name, of in orders.items()}
+    run_lot(known, files, may_fail=not is_taught)

@@ -1,0 +1,194 @@
+"""Small volumes that share a job: each takes the steps of its own jobs in one process.
+
+IN   manifest; then the network, for a lot of volumes
+OUT  results/<name>/lots/<lot>.{json,txt}, results/<name>/lots/<model>/<lot>.{json,txt}
+     and of each volume what its own jobs would leave, which no rule declares
+
+Which volumes these are: `lots` in the configuration, config/lots.py. Later jobs wait for
+the file of hashes (.txt): it changes with what a volume left, and with nothing else.
+"""
+
+from snakemake.common import get_function_params
+
+from unetpipe.config.lot_steps import LotSteps
+from unetpipe.config.lots import LOT_PATTERN
+from unetpipe.runtime.files import hash_of
+
+STEPS = LotSteps(RUNS)
+
+
+class Lazily:
+    """A parameter that is worked out only when it is handed to a job."""
+
+    def __init__(self, make):
+        self._make = make
+
+    def __reduce__(self):
+        return dict, (self._make(),)
+
+
+def fill(item, wildcards):
+    """Return files of a rule for these wildcards: strings, or lists of them."""
+    if callable(item):
+        found = item(wildcards)
+        return [found] if isinstance(found, str) else list(found)
+    return [apply_wildcards(str(item), wildcards)]
+
+
+def files_of(declared, wildcards):
+    """Return a rule's files by name; and those whose content counts."""
+    found, counted = {}, []
+    for name, (start, end) in declared._get_names():
+        if name == "agreement":
+            continue
+        items = declared[start : end or start + 1]
+        paths = [path for item in items for path in fill(item, wildcards)]
+        is_one = end is None and not callable(items[0])
+        found[name] = paths[0] if is_one else paths
+        counted += [
+            path
+            for item in items
+            if not is_flagged(item, "ancient")
+            for path in fill(item, wildcards)
+        ]
+    return found, counted
+
+
+def order_of(rule_name, names, log):
+    """Return what the script of a rule would be given, as plain values."""
+    one, wildcards = BY_NAME[rule_name], Wildcards(fromdict=names)
+    inputs, counted = files_of(one.input, wildcards)
+    outputs, _ = files_of(one.output, wildcards)
+    given = {"input": Given(inputs), "output": Given(outputs)}
+    params = {}
+    for name, value in one.params.items():
+        if callable(value):
+            files = {key: given[key] for key in get_function_params(value) if key in given}
+            value = value(wildcards, **files)
+        elif isinstance(value, str):
+            value = apply_wildcards(value, wildcards)
+        params[name] = value
+    return {
+        "rule": rule_name,
+        "script": str(own_file(f"scripts/{rule_name}.py")),
+        "wildcards": names,
+        "input": inputs,
+        "output": outputs,
+        "params": params,
+        "counted": tuple(p for p in counted if not p.endswith(".safetensors")),
+        "log": log,
+    }
+
+
+class Given:
+    """Files by name, as parameters that are made from them read them."""
+
+    def __init__(self, files):
+        vars(self).update(files)
+
+
+def orders_of(ask, rule_name):
+    """Return a parameter with the orders of all steps of a lot."""
+
+    def orders(wildcards, input):
+        def make():
+            [log] = BY_NAME[rule_name].log
+            path = apply_wildcards(str(log), wildcards)
+            return {
+                volume: [order_of(rule, names, path) for rule, names in steps]
+                for volume, steps in ask(**dict(wildcards.items())).items()
+            }
+
+        return Lazily(make)
+
+    return orders
+
+
+def asked_of_volumes(ask):
+    """Return a parameter with what is asked of each volume, as a hash."""
+
+    def asked(wildcards):
+        return {
+            volume: hash_of([asked_of_step(*step) for step in steps])
+            for volume, steps in ask(**dict(wildcards.items())).items()
+        }
+
+    return asked
+
+
+def asked_of_step(rule_name, names):
+    """Return what is asked of a step, but for whether its originals are there."""
+    asked = asked_of(BY_NAME[rule_name], Wildcards(fromdict=names))
+    return {k: v for k, v in asked.settings.items() if k != ORIGINALS}
+
+
+def originals_of_lot(wildcards, input):
+    """Return sizes and dates of all originals of a lot; nothing if none is there."""
+    found = {v: RUNS.local_originals(v) for v in RUNS.lots.volumes[wildcards.lot]}
+    return found if any(found.values()) else {}
+
+
+rule ingest_lot:
+    """Store the small volumes of a lot, one after another in one process."""
+    input:
+        manifest=rules.download_dataset.output.manifest,
+        scales=by_name(RUNS.awaited_scales_of_lot),
+    output:
+        record=PATHS.ingested_lot,
+        content=PATHS.ingested_content,
+    log:
+        PATHS.log("ingest_lot", "lot"),
+    benchmark:
+        PATHS.benchmark("ingest_lot", "lot")
+    wildcard_constraints:
+        lot=LOT_PATTERN,
+    conda:
+        CONDA
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        members=asked_of_volumes(STEPS.ingesting),
+        originals=originals_of_lot,
+        orders=orders_of(STEPS.ingesting, "ingest_lot"),
+        is_taught=by_name(STEPS.is_taught),
+        code=fingerprint("unetpipe.stages.ingest_lot"),
+    message:
+        "Storing the volumes of lot {wildcards.lot}"
+    script:
+        "../../scripts/ingest_lot.py"
+
+
+rule predict_lot:
+    """Predict, segment and score the small volumes of a lot in one process."""
+    input:
+        stored=PATHS.ingested_content,
+        model=ancient(rules.train_unet.output.model),
+        model_json=rules.train_unet.output.model_json,
+        quantised=ancient(by_name(RUNS.calibrated, PATHS.quantised)),
+        calibrations=by_name(RUNS.calibrated, PATHS.calibration),
+        learnt=by_name(RUNS.awaited_training, "ingest"),
+    output:
+        record=PATHS.predicted_lot,
+        content=PATHS.predicted_content,
+    log:
+        PATHS.log("predict_lot", "model", "lot"),
+    benchmark:
+        PATHS.benchmark("predict_lot", "model", "lot")
+    wildcard_constraints:
+        lot=LOT_PATTERN,
+    conda:
+        CONDA
+    threads: RUNS.threads("prediction")
+    resources:
+        gpu=int(not CONFIG.prediction.uses_openvino),
+        mem_mb=grows(8000),
+        runtime=grows(720),
+    params:
+        members=asked_of_volumes(STEPS.predicting),
+        orders=orders_of(STEPS.predicting, "predict_lot"),
+        code=fingerprint("unetpipe.stages.predict_lot"),
+    message:
+        "Predicting the volumes of lot {wildcards.lot} with {wildcards.model}"
+    script:
+        "../../scripts/predict_lot.py"
