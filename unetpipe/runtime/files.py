@@ -7,6 +7,7 @@ import platform
 import socket
 import sys
 import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,7 @@ def _versions_of_cuda() -> dict[str, str]:
     return {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)
