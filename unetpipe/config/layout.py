@@ -51,12 +51,7 @@ class Layout:
         self.verified = f"{results}/verify.json"
         self.run_plan = f"{results}/plan.json"
         self.run_plan_text = f"{results}/plan.txt"
-        # Lots of small volumes: the record of a job, and what later jobs wait for.
-        self.lots = f"{results}/lots"
-        self.ingested_lot = f"{self.lots}/{{lot}}.json"
-        self.ingested_content = f"{self.lots}/{{lot}}.txt"
-        self.predicted_lot = f"{self.lots}/{{model}}/{{lot}}.json"
-        self.predicted_content = f"{self.lots}/{{model}}/{{lot}}.txt"
+        self._place_lots(results)
         # A volume.
         self.volume = volume = f"{results}/volumes/{{volume}}"
         self.ingest = f"{volume}/ingest.json"
@@ -103,6 +98,14 @@ class Layout:
         self.pyramid_source = f"{stores}/{{kind}}.json"
         self.pyramid_part = f"{stores}/pyramids/{{kind}}/{{part}}.json"
         self.pyramid = f"{stores}/{{kind}}-pyramid.json"
+
+    def _place_lots(self, results: str) -> None:
+        """Name the record of a lot of small volumes, and what later jobs wait for."""
+        self.lots = f"{results}/lots"
+        self.ingested_lot = f"{self.lots}/{{lot}}.json"
+        self.ingested_content = f"{self.lots}/{{lot}}.txt"
+        self.predicted_lot = f"{self.lots}/{{model}}/{{lot}}.json"
+        self.predicted_content = f"{self.lots}/{{model}}/{{lot}}.txt"
 
     def _place_measured(self, results: str, predicted: str) -> None:
         """Name what is measured and drawn of objects: of the run, of a volume."""

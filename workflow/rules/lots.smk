@@ -27,10 +27,15 @@ class Lazily:
         return dict, (self._make(),)
 
 
+def asking(item):
+    """Return the function behind a declared file, None where it is a path."""
+    return item if callable(item) else getattr(item, "callable", None)
+
+
 def fill(item, wildcards):
-    """Return files of a rule for these wildcards: strings, or lists of them."""
-    if callable(item):
-        found = item(wildcards)
+    """Return the files that are declared, for these wildcards."""
+    if ask := asking(item):
+        found = ask(wildcards)
         return [found] if isinstance(found, str) else list(found)
     return [apply_wildcards(str(item), wildcards)]
 
@@ -43,7 +48,7 @@ def files_of(declared, wildcards):
             continue
         items = declared[start : end or start + 1]
         paths = [path for item in items for path in fill(item, wildcards)]
-        is_one = end is None and not callable(items[0])
+        is_one = end is None and not asking(items[0])
         found[name] = paths[0] if is_one else paths
         counted += [
             path
@@ -63,7 +68,9 @@ def order_of(rule_name, names, log):
     params = {}
     for name, value in one.params.items():
         if callable(value):
-            files = {key: given[key] for key in get_function_params(value) if key in given}
+            files = {
+                key: given[key] for key in get_function_params(value) if key in given
+            }
             value = value(wildcards, **files)
         elif isinstance(value, str):
             value = apply_wildcards(value, wildcards)
