@@ -29,7 +29,8 @@ class Lazily:
 
 def asking(item):
     """Return the function behind a declared file, None where it is a path."""
-    return item if callable(item) else getattr(item, "callable", None)
+    declared = getattr(item, "_file", item)  # a flag like `ancient` wraps it
+    return declared if callable(declared) else getattr(declared, "callable", None)
 
 
 def fill(item, wildcards):
