@@ -536,3 +536,45 @@ def test_a_network_chosen_by_objects_is_scored_by_those_of_a_mask_too(tmp_path):
     row = find_row(record["objects"], "test", "unet", "f1")
     assert row["chosen"]["score"] == 1
     assert sum(table["sizes"]["unet"]["truth"]) == 4
+
+
+def test_large_sections_go_without_some_scores_and_the_record_says_so(
+    cells, tmp_path, monkeypatch
+):
+    _, truth, probability = cells
+    scored = Scored(tmp_path, probability, truth.astype(np.uint8))
+    model = read_record(tmp_path / "model.json")
+    chosen_by = {"recipe": {"validation_metric": "f1"}}
+    write_record(tmp_path / "model.json", model | chosen_by)
+    small = scored.evaluate(("test", [0, 2]))
+    assert small["not_computed"] == []
+    monkeypatch.setattr("unetpipe.evaluation.passes.MOST_WHOLE_VOXELS", 1000)
+    large = scored.evaluate(("test", [0, 2]))
+    warping, rules = large["not_computed"]
+    assert "48 x 64" in warping
+    assert "delivered masks alone" in warping
+    assert "Otsu" in rules
+
+    def ours(record, key, metric):
+        return find_row(record[key], "test", "unet", metric)
+
+    for metric in ("warping_error", "classic_warping_error"):
+        few, many = (ours(r, "tables", metric)["chosen"] for r in (large, small))
+        assert few == many
+    assert ours(large, "tables", "v_rand") == ours(small, "tables", "v_rand")
+    assert ours(large, "objects", "f1") == ours(small, "objects", "f1")
+    (curve,) = (
+        c
+        for c in large["curves"]
+        if (c["predictor"], c["metric"]) == ("unet", "warping_error")
+    )
+    assert [s is not None for s in curve["scores"]] == [
+        abs(t - 0.5) < 1e-9 for t in curve["thresholds"]
+    ]
+    predictors = {r["predictor"] for t in large["tables"] for r in t["rows"]}
+    assert predictors == {"unet", "constant"} | {"grey value"}
+    everything = scored.evaluate(("test", [0, 2]), warping_thresholds="all")
+    assert len(everything["not_computed"]) == 1
+    assert ours(everything, "tables", "warping_error") == ours(
+        small, "tables", "warping_error"
+    )

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.config import WarpingThresholds
+from unetpipe.config import EvaluationConfig, WarpingThresholds
 from unetpipe.evaluation.baselines import GreyRule
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
@@ -34,6 +34,7 @@ from unetpipe.evaluation.thresholds import ThresholdScores, Warping
 from unetpipe.evaluation.whole_sections import (
     BYTES_A_VOXEL,
     sections_laid_down,
+    true_components,
     whole_sections,
 )
 from unetpipe.metrics.columns import num_threads
@@ -140,11 +141,17 @@ def count_voxels(
 
 
 def _add_objects(
-    counts: ObjectCounts, box: ScoredBox, number: int, found: NDArray[Any]
+    counts: ObjectCounts,
+    box: ScoredBox,
+    number: int,
+    found: NDArray[Any],
+    truth: NDArray[Any] | None = None,
 ) -> None:
     """Count the ids found in one section of a box against labels and markers."""
     z, markers = box.index(number), box.markers(number)
-    counts.add(number, box.object_ids[z], found, box.unknown[z], box.field)
+    if truth is None:
+        truth = box.object_ids[z]
+    counts.add(number, truth, found, box.unknown[z], box.field)
     if markers is not None:
         counts.add_markers(number, markers, found, box.field)
 
@@ -212,6 +219,29 @@ def warped_at(volume: ScoredVolume, warping: WarpingThresholds | None) -> Warpin
     return warping
 
 
+def not_computed(volume: ScoredVolume, evaluation: EvaluationConfig) -> tuple[str, ...]:
+    """Tell which scores sections of this size go without, and why."""
+    height, width = volume.shape[1:]
+    if height * width <= MOST_WHOLE_VOXELS:
+        return ()
+    because = f"a section has {height} x {width} voxels"
+    found = []
+    is_binary = volume.num_classes == 2
+    is_auto = evaluation.warping_thresholds == "auto"
+    if is_binary and evaluation.isbi_scores and evaluation.warping_error and is_auto:
+        found.append(
+            "the warping error is that of the delivered masks alone, at their "
+            f"threshold, because {because} (evaluation.warping_thresholds: all "
+            "computes it at every threshold, of baselines too)"
+        )
+    if is_binary and evaluation.baselines:
+        found.append(
+            "Otsu's and local thresholds were not tried, because they need sections "
+            f"in memory, and {because}"
+        )
+    return tuple(found)
+
+
 def count_rules(
     volume: ScoredVolume,
     numbers: list[int],
@@ -243,17 +273,27 @@ def count_rules(
     return counts
 
 
-def count_components(volume: ScoredVolume, numbers: list[int]) -> ObjectCounts | None:
+def count_components(
+    volume: ScoredVolume, numbers: list[int], folder: Path | None = None
+) -> ObjectCounts | None:
     """Count the objects found against the components of a mask without ids.
 
-    Returns None where sections, or ranges that objects span, are too large.
+    Returns None where ranges of sections that objects span are too large. Large
+    sections wait in ``folder``.
     """
     by_section = not volume.objects_span_sections
     counts = ObjectCounts(by_section=by_section)
-    for box in _images(volume, numbers):
-        image = box.roi.shape[1:] if by_section else box.roi.shape
-        if prod(image) > MOST_WHOLE_VOXELS:
-            log.warning("no scores of objects: %s voxels are too many", image)
+    if by_section:
+        for ids in true_components(volume, numbers, folder):
+            for box in volume.boxes(list(ids)):
+                y, x = box.roi.slices[1:]
+                for number in box.numbers:
+                    found = box.objects[box.index(number)]
+                    _add_objects(counts, box, number, found, ids[number][x, y].T)
+        return counts
+    for box in _runs(volume, numbers):
+        if prod(box.roi.shape) > MOST_WHOLE_VOXELS:
+            log.warning("no scores of objects: %s voxels are too many", box.roi.shape)
             return None
         for number in box.numbers:
             _add_objects(counts, box, number, box.objects[box.index(number)])

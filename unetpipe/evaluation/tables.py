@@ -164,7 +164,7 @@ def count(
     }
     for role, by_name in objects.items():
         if volume.has_ids and not volume.has_instances:
-            found = count_components(volume, roles[role])
+            found = count_components(volume, roles[role], folder)
             by_name |= {OURS: found} if found else {}
         if by_name:
             by_name |= {

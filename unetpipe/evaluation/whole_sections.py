@@ -21,6 +21,7 @@ from unetpipe.evaluation.scored_volume import (
     ScoredVolume,
 )
 from unetpipe.metrics.columns import Columns, Proposal, Truth
+from unetpipe.metrics.labelling import label_truth
 from unetpipe.metrics.scratch import MOST_BYTES, Scratch
 from unetpipe.tiling.quantised import as_probability
 
@@ -69,14 +70,42 @@ def whole_sections(
     folder : Path or None
         Where large sections may wait.
     """
-    depth = volume.labels.chunks[0]
+    for together in _read_together(volume, numbers):
+        yield from _lay_down(volume, together, bright, Scratch(folder))
+
+
+def true_components(
+    volume: ScoredVolume, numbers: list[int], folder: Path | None
+) -> Iterator[dict[int, NDArray[np.int32]]]:
+    """Yield the true components of some sections of a mask: section -> ids (x, y).
+
+    Ids begin with 1, 0 is outside; arrays are gone when the next ones are asked for.
+    """
+    columns = Columns(*volume.shape[:0:-1])
+    for together in _read_together(volume, numbers):
+        scratch = Scratch(folder)
+        truths = {z: Truth.empty(columns, scratch) for z in together}
+        for box in volume.boxes(together):
+            y, x = box.roi.slices[1:]
+            for number in box.numbers:
+                inside = box.instances[box.index(number)] > 0
+                truths[number].cells[x, y] = inside.T
+            scratch.forget()
+        labels = {z: label_truth(truth) for z, truth in truths.items()}
+        for of_section in labels.values():
+            for piece in columns.pieces(scratch):
+                inside = of_section[piece.start + 1 : piece.stop + 1]
+                np.maximum(inside, 0, out=inside)
+        yield {z: of_section[1:-1, 1:-1] for z, of_section in labels.items()}
+
+
+def _read_together(volume: ScoredVolume, numbers: list[int]) -> Iterator[list[int]]:
+    """Yield sections of one layer of chunks, as many as are laid down at once."""
+    depth, step = volume.labels.chunks[0], sections_laid_down(volume)
     for _, layer in groupby(numbers, key=lambda z: z // depth):
         of_layer = list(layer)
-        step = sections_laid_down(volume)
         for first in range(0, len(of_layer), step):
-            yield from _lay_down(
-                volume, of_layer[first : first + step], bright, Scratch(folder)
-            )
+            yield of_layer[first : first + step]
 
 
 def sections_laid_down(volume: ScoredVolume) -> int:

@@ -266,6 +266,8 @@ class Metrics(Record):
     are annotated, a class that is never predicted."""
     baselines: tuple[Baseline, ...] = ()
     """What needs no network; not with more than two classes."""
+    not_computed: tuple[str, ...] = ()
+    """Scores that sections of this size go without, and why."""
     left_out: Sections
     """Sections with unlabelled voxels: without scores over thresholds."""
     tables: tuple[Table, ...]

@@ -8,7 +8,7 @@ from pathlib import Path
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.known_sections import ChosenRules, LearntRow, chosen_rules
 from unetpipe.evaluation.oddities import find_oddities
-from unetpipe.evaluation.passes import measure_seams, project_memory
+from unetpipe.evaluation.passes import measure_seams, not_computed, project_memory
 from unetpipe.evaluation.score_rows import definitions_of
 from unetpipe.evaluation.scored_volume import (
     EvaluationInputs,
@@ -111,6 +111,7 @@ def evaluate_prediction(
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
         warnings=find_oddities(tables, objects),
         baselines=rules.describe(),
+        not_computed=not_computed(volume, evaluation),
         left_out=tuple(counts.left_out),
         tables=tables,
         objects=objects,

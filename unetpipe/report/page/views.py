@@ -149,6 +149,7 @@ def show_predictions(run: Run) -> list[Shown]:
                 "seams": result.metrics
                 and _show_seams(result.metrics.seams, number < MOST_SEAM_PICTURES),
                 "baselines": dict(_facts_of_baselines(result)),
+                "not_computed": result.metrics.not_computed if result.metrics else (),
                 "segmentation": dict(_facts_of_segmentation(result)),
                 "facts": dict(_facts_of_prediction(result)),
                 "identity_sha256": result.plan.identity_sha256,
