@@ -18,6 +18,7 @@ MAY_BE_LEFT_OUT = {
     "monai": "monai is not installed",
     "controller": "no SLURM is started for toy sizes",
     "remote": "obstore is not installed",
+    "backends": "openvino is not installed",
 }
 
 

@@ -20,6 +20,7 @@ from unetpipe.runtime.machine import keep_freed_memory
 # In the order of what matters most, should time run out.
 BENCHMARKS = {
     "engine": "engine",
+    "backends": "backends",
     "monai": "sliding_window",
     "host": "host",
     "classifier": "patch_classifier",

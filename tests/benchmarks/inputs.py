@@ -1,7 +1,7 @@
 """Volumes, networks and predictions to measure, made here: nothing is downloaded."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,11 @@ class Prediction:
         ingest: Path,
         model: Path,
         settings: Settings,
+        calibrated: Sequence[Path] = (),
         **prediction: Any,
     ) -> None:
+        self.quantised = [home / "int8.safetensors" for home in calibrated]
+        self.calibrations = [home / "calibration.json" for home in calibrated]
         usual = {
             "device": settings.device.type,
             "precision": settings.precision,
@@ -147,6 +150,8 @@ class Prediction:
             model_json=self.model_json,
             prediction=self.config,
             record=self.folder / "probe.json",
+            quantised=self.quantised,
+            calibrations=self.calibrations,
         )
         self.plan()
 
@@ -186,6 +191,7 @@ class Prediction:
             prediction=self.config,
             folder=self.home,
             record=self.home / "plan.json",
+            calibrations=self.calibrations,
         )
         self.record = read_record(self.home / "plan.json")
         return self.record
@@ -199,6 +205,7 @@ class Prediction:
             model_json=self.model_json,
             part=part,
             record=record,
+            quantised=self.quantised,
         )
         return read_record(record)
 

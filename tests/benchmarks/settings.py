@@ -16,7 +16,17 @@ from unetpipe.runtime.machine import GIB, num_processors
 Size = TypeVar("Size")
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARIES = ("torch", "numpy", "scipy", "zarr", "tifffile", "dask", "edt", "monai")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "zarr",
+    "tifffile",
+    "dask",
+    "edt",
+    "monai",
+    "openvino",
+)
 
 
 @dataclass(frozen=True)

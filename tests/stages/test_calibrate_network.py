@@ -215,6 +215,36 @@ def test_an_ensemble_computes_with_the_calibrations_of_its_members(network, tmp_
 
 @needs_openvino
 @pytest.mark.slow
+def test_objects_are_scored_as_the_network_has_chosen_to_make_them(
+    network, monkeypatch
+):
+    """By components at the best threshold an int8 that merges cells looks worse."""
+    asked = []
+    known = calibration.ObjectJudge
+
+    def judge(by, rule, thresholds):
+        asked.append((by, rule, thresholds))
+        return known(by, rule, thresholds)
+
+    monkeypatch.setattr(calibration, "ObjectJudge", judge)
+    chosen = {"segmentation": 0.7, "smallest_object_vox": 4.0, "seeds": 1.0}
+    chosen |= {"seed_distance_vox": 5.0, "seed_reach_vox": 20.0, "seed_threshold": 0.8}
+    one = network(thresholds=chosen)
+    described = read_record(one.model[1])
+    described["recipe"]["validation_metric"] = "f1"
+    write_record(one.model[1], described)
+    assert one.calibrate().metric == "f1"
+    [(by, rule, thresholds), again] = asked
+    assert again == (by, rule, thresholds), "both precisions alike"
+    assert (by, thresholds, rule.method, rule.seeds) == (
+        *("f1", [0.7], "watershed", "depth"),
+    )
+    assert (rule.smallest_object_vox, rule.seed_distance_vox) == (4, 5.0)
+    assert (rule.seed_reach_vox, rule.seed_threshold) == (20, 0.8)
+
+
+@needs_openvino
+@pytest.mark.slow
 def test_without_validation_rows_no_score_is_known(network, caplog):
     one = network()
     made = one.calibrate([row for row in one.rows if row.role == "train"])

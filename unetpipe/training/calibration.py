@@ -1,7 +1,7 @@
 """What int8 is calibrated on, and what it costs: patches, and two scores."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import get_args
 
@@ -14,11 +14,12 @@ from unetpipe.metrics.for_labels import Metric
 from unetpipe.network.openvino_network import OpenVinoUNet
 from unetpipe.network.unet import UNet
 from unetpipe.records.model import Model
-from unetpipe.segmentation.choice import ObjectRule
+from unetpipe.segmentation.choice import LEAST_REACH, Cut, ObjectRule
 from unetpipe.targets.annotated import AnnotatedVolume
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation
+from unetpipe.training.judges import ObjectJudge
 from unetpipe.training.sampling import PatchSampler
 from unetpipe.training.validation import Validator
 
@@ -61,7 +62,9 @@ def judge(
 ) -> Judged:
     """Score a network and itself in int8 on the validation rows.
 
-    By the metric that chose its checkpoint, each at the threshold that is best for it.
+    By the metric that chose its checkpoint. Objects are made by the rule and at the
+    threshold that the network has chosen; other metrics take the threshold that is best
+    for each precision.
 
     Parameters
     ----------
@@ -81,21 +84,59 @@ def judge(
     [metric] = [m for m in metrics if m == recipe.validation_metric]
     classes = model.spec.num_classes
     weights = np.array(recipe.class_weights or np.ones(classes), np.float32)
-    across = recipe.connectivity == "3d"
-    validator = Validator(
+    validator = _Scorer(
         list(volumes),
         metric,
         class_weights=weights,
         precision="fp32",
         device=CPU,
         largest_input=2 * prod(learnt_patch(model)),
-        objects=ObjectRule("3d" if across else "2d"),
+        objects=_rule_of(model.thresholds, across=recipe.connectivity == "3d"),
     )
-    fp32 = validator.score(network, orientations=orientations).score
-    int8 = validator.score(quantised, orientations=orientations).score
+    threshold = model.chosen_threshold
+    fp32, int8 = (
+        validator.rank(one, threshold, orientations) for one in (network, quantised)
+    )
     if not (isfinite(fp32) and isfinite(int8)):
         return Judged(metric)
     return Judged(metric, fp32, int8)
+
+
+class _Scorer(Validator):
+    """Scores networks as their masks are delivered."""
+
+    def rank(
+        self,
+        network: UNet | OpenVinoUNet,
+        threshold: float | None,
+        orientations: Sequence[int],
+    ) -> float:
+        """Return the score; of objects that with the given rule and threshold."""
+        if threshold is None or self.metric not in ("seg", "f1"):
+            return self.score(network, orientations=orientations).score
+        predictor = self._predictor(network, orientations)
+        judge = ObjectJudge(self.metric, self._objects, [threshold])
+        for stack in self._stacks(network.spec.ndim):
+            judge.add(stack, *self._predict(predictor, stack))
+        return judge.verdict().rank
+
+
+def _rule_of(chosen: Mapping[str, float], *, across: bool) -> ObjectRule:
+    """Return how objects are made, from what a network remembers of it."""
+    rule = ObjectRule(
+        "3d" if across else "2d", int(chosen.get("smallest_object_vox", 0))
+    )
+    if "seeds" not in chosen:
+        return rule
+    cut = Cut.of(chosen)
+    return replace(
+        rule,
+        method="watershed",
+        seeds=cut.seeds,
+        seed_distance_vox=cut.distance,
+        seed_reach_vox=int(chosen.get("seed_reach_vox", LEAST_REACH)),
+        seed_threshold=chosen.get("seed_threshold"),
+    )
 
 
 def learnt_patch(model: Model) -> Zyx:
