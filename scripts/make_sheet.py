@@ -7,7 +7,8 @@ from unetpipe.runtime.logs import log_to_screen
 from unetpipe.stages.make_sheet import make_sheet
 
 parser = ArgumentParser(description=__doc__)
-parser.add_argument("folder", type=Path, help="images, and labels where there are some")
+parser.add_argument("folder", type=Path, nargs="?", help="images, and any labels")
+parser.add_argument("--corrections", type=Path, help="folder of corrected proposals")
 parser.add_argument("--name", help="of the run and of both files (the folder's)")
 parser.add_argument("--config-dir", type=Path, default=Path("config"))
 parser.add_argument(

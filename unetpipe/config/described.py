@@ -4,11 +4,13 @@
 whether a job runs again but what the pages show.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups, Pair, Values
 from unetpipe.config.networks import Joined
+from unetpipe.config.sheet import Row
 
 
 class Described:
@@ -305,7 +307,65 @@ class Described:
             for network in self.described_networks()
         ]
 
+    def proposed_volumes(self) -> list[Values]:
+        """Return the records of each predicted volume, ensembles' before members'."""
+        layout, sheet = self.layout, self.lookups.sheet
+        pairs = self.lookups.predicted_pairs()
+        of_volume: dict[str, list[str]] = {}
+        for model, volume in sorted(
+            pairs, key=lambda pair: pair[0] not in self.lookups.ensembles
+        ):
+            of_volume.setdefault(volume, []).append(model)
+
+        def files(pattern: str, volume: str) -> list[str]:
+            models = of_volume[volume]
+            return [pattern.format(model=one, volume=volume) for one in models]
+
+        return [
+            {
+                "volume": volume,
+                "ingest": layout.ingest.format(volume=volume),
+                "models": files(layout.model, volume),
+                "predictions": files(layout.prediction, volume),
+                "segmentations": files(layout.segmentation, volume),
+                "annotated": _annotated(sheet.of_volume(volume)),
+            }
+            for volume in of_volume
+        ]
+
+    def proposed_from(self, given: Values) -> Values:
+        """Return what a training on corrections goes on from.
+
+        Parameters
+        ----------
+        given : dict
+            The configuration as the user wrote it.
+        """
+        first = next(iter(self.lookups.networks))
+        config = dict(given)
+        if self.lookups.adopted:
+            network = self.lookups.models[first].config.network
+            config["network"] = network.model_dump(mode="json", exclude_defaults=True)
+        return {
+            "sheet": self.config.volumes,
+            "config": config,
+            "network": self.layout.network.format(model=first),
+            "known": list(self.lookups.sheet.volumes),
+        }
+
     def wanted(self) -> list[dict[str, Any]]:
         """Return every prediction that the run asks for."""
         pairs = self.lookups.predicted_pairs()
         return [{"model": model, "volume": volume} for model, volume in pairs]
+
+
+def _annotated(rows: Iterable[Row]) -> list[int] | None:
+    """Return the sections that have a role other than ``predict``; None: all."""
+    numbers: set[int] = set()
+    for row in rows:
+        if row.role == "predict":
+            continue
+        if row.sections is None:
+            return None
+        numbers |= set(row.sections)
+    return sorted(numbers)

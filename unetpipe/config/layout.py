@@ -52,6 +52,7 @@ class Layout:
         self.run_plan = f"{results}/plan.json"
         self.run_plan_text = f"{results}/plan.txt"
         self._place_lots(results)
+        self.proposals = f"{results}/proposals"
         # A volume.
         self.volume = volume = f"{results}/volumes/{{volume}}"
         self.ingest = f"{volume}/ingest.json"

@@ -23,6 +23,7 @@ from unetpipe.config.prediction import (
     SegmentationConfig,
     VerifyConfig,
 )
+from unetpipe.config.proposals import ProposeConfig
 from unetpipe.config.tracking import TrackConfig
 from unetpipe.config.training import (
     AugmentationConfig,
@@ -104,6 +105,7 @@ class Config(Section):
     track: TrackConfig = TrackConfig()
     export_model: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
+    propose: ProposeConfig = ProposeConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

@@ -9,13 +9,16 @@ from unetpipe.config import check_config
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import ConfigError
 from unetpipe.runtime.files import write_bytes_atomic
+from unetpipe.runtime.text import count
+from unetpipe.survey.corrections import describe_corrections
 from unetpipe.survey.names import plain_name
 from unetpipe.survey.understanding import understand
 
 
 def make_sheet(
     *,
-    folder: Path,
+    folder: Path | None = None,
+    corrections: Path | None = None,
     name: str | None = None,
     config_dir: Path = Path("config"),
     images: Literal["auto", "independent", "stack"] = "auto",
@@ -31,6 +34,10 @@ def make_sheet(
     ----------
     folder : Path
         Of images, with or without labels: see ``config/README.md`` for the layouts.
+    corrections : Path, optional
+        In place of it: where ``propose_annotations`` wrote its crops. The sheet is then
+        that run's, with a row for each crop that was corrected, and the configuration
+        goes on from its network.
     name : str, optional
         Of the run; None: the folder's.
     config_dir : Path
@@ -49,12 +56,14 @@ def make_sheet(
     Raises
     ------
     ConfigError
-        If a file is there already, or the name is not one.
+        If a file is there already, the name is not one, or no folder is given.
     DataError
-        If the folder holds nothing that can be read.
+        If the folder holds nothing that can be read, or nothing was corrected.
     """
-    folder = folder.expanduser().resolve()
-    name = name or plain_name(folder.name) or "mine"
+    if (folder is None) == (corrections is None):
+        raise ConfigError("give a folder of images, or --corrections FOLDER")
+    given = (folder or corrections or Path()).expanduser().resolve()
+    name = name or (plain_name(given.name) if folder else "corrected") or "mine"
     check_config({"name": name}, "--name")
     sheet, config = (config_dir / f"{name}{ending}" for ending in (".tsv", ".yaml"))
     there = [str(path) for path in (sheet, config) if path.exists()]
@@ -63,13 +72,18 @@ def make_sheet(
             f"{' and '.join(there)} exist{'s' * (len(there) == 1)}; choose another "
             "--name, or overwrite with --force"
         )
-    found = understand(folder, name, images, label_kind, _inside(labels, folder))
-    texts = found.write(name, str(folder), sheet.as_posix())
-    parse_sheet(texts[0], str(sheet))
-    check_config(yaml.safe_load(texts[1]), str(config))
-    config_dir.mkdir(parents=True, exist_ok=True)
-    for path, text in zip((sheet, config), texts, strict=True):
-        write_bytes_atomic(path, text.encode())
+    if corrections is not None:
+        texts, num_new = describe_corrections(given, name, sheet.as_posix())
+        _write((sheet, config), texts)
+        print(
+            f"{count(num_new, 'crop')} that {'was' if num_new == 1 else 'were'} "
+            f"corrected: wrote {sheet} and {config}\n\nnext:\n"
+            f"  snakemake --configfile {config}         # train on, from {given.parent}"
+        )
+        return
+    found = understand(given, name, images, label_kind, _inside(labels, given))
+    texts = found.write(name, str(given), sheet.as_posix())
+    _write((sheet, config), texts)
     print("\n".join([*found.describe(), "", f"wrote {sheet} and {config}", ""]))
     if found.can_train:
         print(
@@ -83,6 +97,16 @@ def make_sheet(
             f"name a trained network with the key trained in {config}, then\n"
             f"  snakemake --configfile {config}         # run it"
         )
+
+
+def _write(paths: tuple[Path, Path], texts: tuple[str, str]) -> None:
+    """Write sheet and configuration, if they can be read again."""
+    sheet, config = paths
+    parse_sheet(texts[0], str(sheet))
+    check_config(yaml.safe_load(texts[1]), str(config))
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in zip(paths, texts, strict=True):
+        write_bytes_atomic(path, text.encode())
 
 
 def _inside(labels: Path | None, folder: Path) -> str:

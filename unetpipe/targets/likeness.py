@@ -153,6 +153,26 @@ def unlike_learnt(
     )
 
 
+def novelty_of_sections(
+    learnt: LearntSections | None, volume: IngestedVolume
+) -> Values:
+    """Return how far each section lies beyond what was learnt: 0 within it, to 1.
+
+    1 is as far as would be told of a whole volume, or farther; 0 where nobody knows.
+    """
+    beyond = np.zeros(volume.shape[0])
+    if learnt is None or volume.sections is None:
+        return beyond
+    for name, column in grey_columns(volume).items():
+        span: Span | None = getattr(learnt, name)
+        if span is not None:
+            low, high, margin = _limits(span, OF_IMAGES[name])
+            values = np.array([OF_IMAGES[name].scaled(v) for v in column])
+            outside = np.maximum(low - values, values - high)
+            beyond = np.maximum(beyond, outside / margin)
+    return np.clip(beyond, 0, 1)
+
+
 def unlike_result(
     learnt: LearntSections | None, found: FoundSections, area: int
 ) -> tuple[str, ...]:
@@ -239,15 +259,20 @@ def _outside(
         if span is None:
             continue
         feature = features[name]
-        centre = feature.scaled(span.median)
-        spread = feature.scaled(span.median + span.deviation) - centre
-        margin = max(feature.limit, DEVIATIONS * spread)
-        low, high = feature.scaled(span.lowest), feature.scaled(span.highest)
+        low, high, margin = _limits(span, feature)
         if not low - margin <= feature.scaled(value) <= high + margin:
             yield (
                 f"{feature.words} {value:.3g}, there {span.lowest:.3g} to "
                 f"{span.highest:.3g}"
             )
+
+
+def _limits(span: Span, feature: Feature) -> tuple[float, float, float]:
+    """Return what was learnt, and how far beyond it is told: on the feature's scale."""
+    centre = feature.scaled(span.median)
+    spread = feature.scaled(span.median + span.deviation) - centre
+    margin = max(feature.limit, DEVIATIONS * spread)
+    return feature.scaled(span.lowest), feature.scaled(span.highest), margin
 
 
 def _round(value: Any) -> float:

@@ -6,6 +6,7 @@ OUT  results/<name>/{verify.json,plan.json,plan.txt}
     snakemake verify             is everything as it was written?
     snakemake plan               how much work, memory, disk and time?
     snakemake status --nolock    how far is a run that goes on elsewhere?
+    snakemake propose_annotations    what should be annotated next?
 
 None of them is part of `all`. They declare no output, and no benchmark, which counts as
 one: so they run whenever they are asked.
@@ -59,6 +60,30 @@ rule plan:
         "Planning the whole run"
     script:
         "../../scripts/plan.py"
+
+
+rule propose_annotations:
+    """Write the crops that would teach a network most, to be corrected in napari."""
+    input:
+        segmentations=RUNS.predicted(PATHS.segmentation),
+        probabilities=RUNS.predicted(PATHS.probability),
+    log:
+        PATHS.log("propose_annotations"),
+    conda:
+        CONDA
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        volumes=SHOWN.proposed_volumes(),
+        settings=RUNS.section("propose"),
+        made_from=SHOWN.proposed_from(config),
+        folder=PATHS.proposals,
+        code=fingerprint("unetpipe.stages.propose_annotations"),
+    message:
+        "Choosing what to annotate next"
+    script:
+        "../../scripts/propose_annotations.py"
 
 
 rule status:

@@ -1,0 +1,240 @@
+"""Where annotations would tell a network most: uncertain, unlike, and spread out.
+
+::
+
+    section   +-----+-----+---+     a lattice of crops; the mean of each is its score
+              |     |     |   |     u = entropy / its largest + disagreement / its
+              +-----+-----+---+         largest + novelty of the section
+              |     |     |   |
+              +-----+-----+---+     the best is taken, all near it lose, and so on
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.tiling.boxes import Roi, Zyx, grid_cell, iterate_grid, whole_volume
+
+Values = NDArray[np.float64]
+Stored = NDArray[np.uint8]
+Read = Callable[[Roi], list[Stored]]
+
+NEAR_SECTIONS = 5.0  # sections so near show nearly the same
+OF_VOLUME = 0.5  # exponent by which volumes that were taken already lose
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The crops of one volume, by section and place on the lattice.
+
+    Attributes
+    ----------
+    volume : str
+    starts : (y, x)
+        Where crops begin, along each axis.
+    side : (y, x)
+        Of a crop.
+    entropy, disagreement : float64 arrays, shape (z, rows, columns)
+    novelty : float64 array, shape (z,)
+    is_free : bool array, shape (z,)
+        Sections that nobody has annotated.
+    """
+
+    volume: str
+    starts: tuple[tuple[int, ...], tuple[int, ...]]
+    side: tuple[int, int]
+    entropy: Values
+    disagreement: Values
+    novelty: Values
+    is_free: NDArray[np.bool_]
+
+    def name(self, place: Sequence[int]) -> str:
+        """Return a name for a crop that no other has."""
+        z, row, column = place
+        y, x = self.starts[0][row], self.starts[1][column]
+        return f"{self.volume}_z{z}_y{y}_x{x}"
+
+
+def entropy_of_levels(threshold: float) -> Values:
+    """Return the entropy in bits of each stored probability, 1 at the threshold.
+
+    Probabilities below and above the threshold are stretched to reach from 0 to a half,
+    and from there to 1: what decides the mask is how near to it they are.
+
+    Examples
+    --------
+    >>> entropy_of_levels(0.2)[[0, 51, 255]].round(6).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    p = np.arange(256) / 255
+    threshold = min(max(threshold, 1 / 255), 254 / 255)
+    half = np.where(
+        p <= threshold, p / (2 * threshold), 1 - (1 - p) / (2 * (1 - threshold))
+    )
+    return entropy(np.stack([half, 1 - half]))
+
+
+def entropy(probabilities: Values) -> Values:
+    """Return the entropy over the first axis, as a share of the largest."""
+    p = np.clip(probabilities, 1e-12, 1)
+    return np.asarray(-(p * np.log(p)).sum(axis=0) / np.log(len(p)), np.float64)
+
+
+def cut_lattice(length: int, side: int) -> tuple[int, ...]:
+    """Return where crops begin along an axis, the last one moved inside.
+
+    Examples
+    --------
+    >>> cut_lattice(100, 40), cut_lattice(30, 40)
+    ((0, 40, 60), (0,))
+    """
+    return tuple(
+        min(k * side, max(0, length - side)) for k in range(ceil(length / side))
+    )
+
+
+def measure_crops(
+    read: Read, shape: Zyx, block: Zyx, side: int, threshold: float
+) -> tuple[Values, Values]:
+    """Return mean entropy and disagreement of each crop: arrays (z, rows, columns).
+
+    Parameters
+    ----------
+    read : callable
+        Returns the stored probabilities (c, z, y, x) of a box, one array a network.
+    shape, block : (z, y, x)
+        Of the volume, and of what is read at once.
+    side : int
+        Of a crop.
+    threshold : float
+        Of the foreground, with two classes.
+
+    Notes
+    -----
+    A voxel counts for the crop of the lattice that it lies in; of the last one along
+    an axis, which begins earlier, that is what no crop before it has.
+    """
+    table = entropy_of_levels(threshold)
+    lattice = (shape[0], ceil(shape[1] / side), ceil(shape[2] / side))
+    sums = np.zeros((2, *lattice))
+    counts = np.zeros(lattice)
+    for index in iterate_grid(whole_volume(shape), block):
+        roi = grid_cell(index, block, shape)
+        networks = read(roi)
+        unsure = np.mean([_unsure(stored, table) for stored in networks], axis=0)
+        apart = np.zeros_like(unsure)
+        if len(networks) > 1:
+            spread = np.std(np.stack(networks, dtype=np.float32) / 255, axis=0)
+            apart = 2 * spread.mean(axis=0)
+        for cell, inside in _cells_in(roi, side):
+            sums[0][cell] += unsure[inside].sum(axis=(1, 2))
+            sums[1][cell] += apart[inside].sum(axis=(1, 2))
+            counts[cell] += unsure[inside][0].size
+    found = sums / np.maximum(counts, 1)
+    return found[0], found[1]
+
+
+def _unsure(stored: Stored, table: Values) -> Values:
+    if len(stored) == 1:
+        return np.asarray(table[stored[0]])
+    return entropy(stored / 255.0)
+
+
+def _cells_in(
+    roi: Roi, side: int
+) -> Iterator[tuple[tuple[slice, int, int], tuple[slice, slice, slice]]]:
+    """Yield the crops that a box meets: sections, row, column; and where in the box."""
+    (z, y, x), (z1, y1, x1) = roi.start, roi.stop
+    for row in range(y // side, ceil(y1 / side)):
+        for column in range(x // side, ceil(x1 / side)):
+            yield (
+                (slice(z, z1), row, column),
+                (
+                    slice(None),
+                    slice(max(row * side, y) - y, min((row + 1) * side, y1) - y),
+                    slice(max(column * side, x) - x, min((column + 1) * side, x1) - x),
+                ),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A crop that is proposed: which of the volumes, (z, row, column), its score."""
+
+    volume: int
+    place: tuple[int, int, int]
+    score: float
+
+
+def score_crops(volumes: Sequence[Crops]) -> list[Values]:
+    """Return the score of each crop of each volume; annotated ones have none: -inf."""
+    most = [
+        max((float(getattr(v, name).max(initial=0)) for v in volumes), default=0) or 1.0
+        for name in ("entropy", "disagreement")
+    ]
+    return [
+        np.where(
+            v.is_free[:, None, None],
+            v.entropy / most[0] + v.disagreement / most[1] + v.novelty[:, None, None],
+            -np.inf,
+        )
+        for v in volumes
+    ]
+
+
+def choose_crops(
+    volumes: Sequence[Crops],
+    scores: Sequence[Values],
+    number: int,
+    taken: frozenset[str] = frozenset(),
+) -> list[Chosen]:
+    """Choose crops of high scores that do not lie in one place.
+
+    Parameters
+    ----------
+    volumes, scores : sequences
+        One each a volume.
+    number : int
+        How many, if there are so many.
+    taken : frozenset of str
+        Names of crops that were annotated before.
+
+    Notes
+    -----
+    What is chosen takes from the scores around it, by 1 - exp(-d^2 / 2), where d
+    counts in crops and in five sections; and from its volume, by the square root of
+    how many it has already.
+    """
+    left = [score.copy() for score in scores]
+    counts = np.zeros(len(volumes))
+    for volume, score in zip(volumes, left, strict=True):
+        for place in np.ndindex(score.shape):
+            if taken and volume.name(place) in taken:
+                score[place] = -np.inf
+    chosen: list[Chosen] = []
+    for _ in range(number):
+        worth = [
+            score.max(initial=-np.inf) / (1 + count) ** OF_VOLUME
+            for score, count in zip(left, counts, strict=True)
+        ]
+        best = int(np.argmax(worth)) if worth else 0
+        if not worth or not np.isfinite(worth[best]):
+            break
+        z, row, column = np.unravel_index(int(np.argmax(left[best])), left[best].shape)
+        place = (int(z), int(row), int(column))
+        chosen.append(Chosen(best, place, float(scores[best][place])))
+        counts[best] += 1
+        grid = np.ogrid[tuple(map(slice, left[best].shape))]
+        lengths = (NEAR_SECTIONS, 1.0, 1.0)
+        apart = sum(
+            ((axis - at) / length) ** 2
+            for axis, at, length in zip(grid, place, lengths, strict=True)
+        )
+        left[best] = np.where(
+            np.isfinite(left[best]), left[best] * (1 - np.exp(-apart / 2)), -np.inf
+        )
+        left[best][place] = -np.inf
+    return chosen

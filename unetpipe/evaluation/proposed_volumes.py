@@ -1,0 +1,122 @@
+"""A predicted volume whose crops may be proposed: what is stored of it, and files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.proposals import Crops, cut_lattice, measure_crops
+from unetpipe.records import Value
+from unetpipe.records.model import Model
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.proposals import IMAGE, PREDICTED
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.storage.volumes import open_volume, read_roi, shard_shape
+from unetpipe.targets.likeness import novelty_of_sections
+from unetpipe.tiling.boxes import Roi
+
+BLANK = "blank"
+
+
+class PredictedVolume(Value):
+    """The records of a volume, and of what networks made of it.
+
+    Attributes
+    ----------
+    volume : str
+    ingest : Path
+    models, predictions, segmentations : tuple of Path
+        ``model.json``, ``prediction.json``, ``segmentation.json`` of each network that
+        predicted it; objects are those of the first.
+    annotated : tuple of int or None
+        Sections with a role other than ``predict``; None: all.
+    """
+
+    volume: str
+    ingest: Path
+    models: tuple[Path, ...]
+    predictions: tuple[Path, ...]
+    segmentations: tuple[Path, ...]
+    annotated: tuple[int, ...] | None = ()
+
+
+class ProposedVolume:
+    """The stored images of a predicted volume."""
+
+    def __init__(self, files: PredictedVolume) -> None:
+        self.files = files
+        self.ingested = IngestedVolume.read(files.ingest)
+        self._model = Model.read(files.models[0])
+        self._segmented = Segmentation.read(files.segmentations[0])
+        stores = [
+            Prediction.read(path).outputs.probability.store
+            for path in files.predictions
+        ]
+        self._probabilities = [open_volume(store) for store in stores]
+        self.num_classes = self._model.spec.num_classes
+        self.ndim = self._model.spec.ndim
+
+    def crops(self, side: int) -> Crops:
+        """Measure all crops of the volume."""
+        shape = self.ingested.shape
+        array = self._probabilities[0]
+        entropy, disagreement = measure_crops(
+            lambda roi: [read_roi(one, roi) for one in self._probabilities],
+            shape,
+            shard_shape(array),
+            side,
+            self._segmented.threshold,
+        )
+        is_free = np.ones(shape[0], bool)
+        annotated = self.files.annotated
+        is_free[slice(None) if annotated is None else list(annotated)] = False
+        for odd in self.ingested.odd_sections:
+            if odd.what == BLANK:
+                is_free[list(odd.sections)] = False
+        return Crops(
+            volume=self.files.volume,
+            starts=(cut_lattice(shape[1], side), cut_lattice(shape[2], side)),
+            side=(min(side, shape[1]), min(side, shape[2])),
+            entropy=entropy,
+            disagreement=disagreement,
+            novelty=novelty_of_sections(self._model.learnt_sections, self.ingested),
+            is_free=is_free,
+        )
+
+    def write(self, roi: Roi, folder: Path) -> None:
+        """Write image and predicted ids of a crop of one section, as TIFF.
+
+        With more than two classes the classes are written in place of ids.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        image = read_roi(open_volume(self.ingested.image.store), roi)[:, 0]
+        shown = image if len(image) > 1 else image[0]
+        store = (
+            self._segmented.objects if self.num_classes == 2 else self._segmented.store
+        )
+        found = read_roi(open_volume(store), roi)
+        labels = found[0] if found.ndim == 3 else found[0, 0]
+        if self.num_classes == 2:
+            labels = number_anew(labels)
+        _write(folder / IMAGE, shown)
+        _write(folder / PREDICTED, labels)
+
+
+def number_anew(ids: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return ids 1, 2, ... in the order of the old ones: editors know 16 bits."""
+    _, inverse = np.unique(ids, return_inverse=True)
+    numbers = inverse.reshape(ids.shape) + (1 if ids.all() else 0)
+    return numbers.astype(np.min_scalar_type(max(256, int(numbers.max()))))
+
+
+def _write(path: Path, voxels: NDArray[Any]) -> None:
+    tifffile.imwrite(
+        path,
+        voxels,
+        photometric="minisblack",
+        compression="zlib",
+        metadata={"axes": "CYX" if voxels.ndim == 3 else "YX"},
+    )

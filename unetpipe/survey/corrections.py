@@ -1,0 +1,112 @@
+"""Corrected labels become rows of a sheet, and a configuration that goes on."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import tifffile
+import yaml
+
+from unetpipe.errors import DataError
+from unetpipe.records.proposals import CORRECTED, IMAGE, Proposal, Proposals
+
+SIZE = "voxel_size_nm"
+
+
+def describe_corrections(
+    folder: Path, name: str, sheet: str
+) -> tuple[tuple[str, str], int]:
+    """Return sheet and configuration of the next training, and how many crops are new.
+
+    Parameters
+    ----------
+    folder : Path
+        Of ``propose_annotations``, with what was corrected.
+    name : str
+        Of the run to be made.
+    sheet : str
+        Where its sheet will lie.
+
+    Raises
+    ------
+    DataError
+        If nothing was corrected, or a corrected file does not fit its image.
+    """
+    record = Proposals.read(folder / "proposals.json")
+    done = [one for one in record.proposals if (folder / one.name / CORRECTED).exists()]
+    if not done:
+        raise DataError(
+            f"no crop in {folder} was corrected: there is no {CORRECTED} in any of its "
+            f"{len(record.proposals)} folders; open them with napari, and save with "
+            "Control-S, or write the labels there with another program"
+        )
+    for one in done:
+        _check(folder / one.name)
+    head, lines = _read_sheet(Path(record.sheet))
+    known = {line["volume"] for line in lines}
+    new = [one for one in done if one.name not in known]
+    lines += [_row(one, record, folder) for one in new]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    text = io.StringIO()
+    text.write("".join(f"{line}\n" for line in head))
+    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: ln.get(key, "") for key in columns} for ln in lines)
+    return (text.getvalue(), _configuration(record, name, sheet)), len(new)
+
+
+def _read_sheet(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the comments of a sheet, and its rows as they are written."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    told = [line for line in lines if line.startswith("#")]
+    rows = [line for line in lines if line.strip() and not line.startswith("#")]
+    reader = csv.DictReader(rows, delimiter="\t")
+    return told, [{k.strip(): v or "" for k, v in row.items()} for row in reader]
+
+
+def _row(one: Proposal, record: Proposals, folder: Path) -> dict[str, str]:
+    """Return the row of a crop: a volume of its own."""
+    home = (folder / one.name).resolve()
+    size = record.voxel_sizes_nm.get(one.volume)
+    return {
+        "volume": one.name,
+        "image": str(home / IMAGE),
+        "labels": str(home / CORRECTED),
+        "sections": "all",
+        "role": "train",
+        "label_kind": record.label_kind,
+        "axes": record.axes,
+        **({SIZE: ",".join(f"{n:g}" for n in size)} if size else {}),
+    }
+
+
+def _check(folder: Path) -> None:
+    """Compare the sizes of image and corrected labels."""
+    shapes = []
+    for name in (IMAGE, CORRECTED):
+        try:
+            with tifffile.TiffFile(folder / name) as file:
+                shapes.append(file.series[0].shape[-2:])
+        except (OSError, ValueError, tifffile.TiffFileError) as error:
+            raise DataError(f"{folder / name} cannot be read: {error}") from None
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"{folder / CORRECTED} has {shapes[1]} voxels (y, x), its image "
+            f"{shapes[0]}; correct the labels of the whole crop, and crop nothing"
+        )
+
+
+def _configuration(record: Proposals, name: str, sheet: str) -> str:
+    """Return the run's own configuration, going on from its network."""
+    values: dict[str, Any] = dict(record.config)
+    values.pop("trained", None)
+    values |= {"name": name, "volumes": sheet}
+    values["training"] = {
+        **(values.get("training") or {}),
+        "start_from": record.network,
+    }
+    return (
+        "# Made by scripts/make_sheet.py of corrected annotations.\n"
+        + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    )
