@@ -333,6 +333,21 @@ class Described:
             for volume in of_volume
         ]
 
+    def viewed_predictions(self) -> list[Values]:
+        """Return where the predictions and objects of all networks are."""
+        layout = self.layout
+        return [
+            {"model": model, "volume": volume}
+            | {
+                name: pattern.format(model=model, volume=volume)
+                for name, pattern in (
+                    ("prediction", layout.prediction),
+                    ("segmentation", layout.segmentation),
+                )
+            }
+            for model, volume in self.lookups.predicted_pairs()
+        ]
+
     def proposed_from(self, given: Values) -> Values:
         """Return what a training on corrections goes on from.
 

@@ -1,4 +1,4 @@
-"""What ``snakemake propose_annotations`` proposes."""
+"""What ``snakemake propose_annotations`` proposes, and where ``view`` listens."""
 
 from typing import Annotated, Literal
 
@@ -20,3 +20,10 @@ class ProposeConfig(Section):
     ``chance``: anywhere, to compare with."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of chance."""
+
+
+class ViewConfig(Section):
+    """Where ``snakemake view`` serves the run to viewers: on this computer alone."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: any that is free; a number, to reach it through ``ssh -L``."""

@@ -23,7 +23,7 @@ from unetpipe.config.prediction import (
     SegmentationConfig,
     VerifyConfig,
 )
-from unetpipe.config.proposals import ProposeConfig
+from unetpipe.config.proposals import ProposeConfig, ViewConfig
 from unetpipe.config.tracking import TrackConfig
 from unetpipe.config.training import (
     AugmentationConfig,
@@ -106,6 +106,7 @@ class Config(Section):
     export_model: ExportConfig = ExportConfig()
     verify: VerifyConfig = VerifyConfig()
     propose: ProposeConfig = ProposeConfig()
+    view: ViewConfig = ViewConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

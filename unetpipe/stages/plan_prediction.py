@@ -99,9 +99,6 @@ def plan_prediction(
     num_tiles = count_tiles(grids, rules.roi, kept)
     projected = project(volume, model, probed, grids, num_tiles, prediction.parts)
     home.prepare(kept, int(projected.disk_bytes / LEAST_COMPRESSION))
-    unlike = unlike_learnt(model.learnt_sections, volume)
-    for warning in unlike:
-        log.warning("volume %s: %s", volume.volume, warning)
     PredictionPlan(
         volume=volume.volume,
         ingest=ingest,
@@ -119,10 +116,18 @@ def plan_prediction(
         input_shapes=probed.input_shapes,
         flip_fraction=probed.flip_fraction,
         projected=projected,
-        warnings=unlike,
+        warnings=_compare_with_learnt(model, volume),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
     _tell(grids, projected, prediction.parts)
+
+
+def _compare_with_learnt(model: Model, volume: IngestedVolume) -> tuple[str, ...]:
+    """Say how the image is unlike those that the network has learnt from."""
+    told = unlike_learnt(model.learnt_sections, volume)
+    for warning in told:
+        log.warning("volume %s: %s", volume.volume, warning)
+    return told
 
 
 def _tell(grids: TileGrids, projected: Projected, num_parts: int) -> None:

@@ -76,9 +76,19 @@ def propose_annotations(
         roi = Roi(proposal.start, (stop[0], stop[1], stop[2]))
         opened[one.volume].write(roi, folder / proposal.name)
     write_bytes_atomic(folder / SCRIPT, VIEWER.encode())
+    kept = _kept(folder, corrected)
+    _record(opened, (*kept, *proposals), made_from).write(folder / "proposals.json")
+    _tell(proposals, folder)
+
+
+def _record(
+    opened: list[ProposedVolume],
+    proposals: tuple[Proposal, ...],
+    made_from: dict[str, Any],
+) -> Proposals:
     first = opened[0]
-    Proposals(
-        proposals=(*_kept(folder, corrected), *proposals),
+    return Proposals(
+        proposals=proposals,
         label_kind="instances" if first.num_classes == 2 else "classes",
         axes="yx" if first.ingested.num_channels == 1 else "cyx",
         voxel_sizes_nm={
@@ -90,8 +100,7 @@ def propose_annotations(
         config=made_from["config"],
         network=made_from["network"],
         circumstances=Circumstances.here(),
-    ).write(folder / "proposals.json")
-    _tell(proposals, folder)
+    )
 
 
 def _describe(crops: Crops, chosen: Chosen) -> Proposal:

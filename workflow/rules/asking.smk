@@ -6,6 +6,7 @@ OUT  results/<name>/{verify.json,plan.json,plan.txt}
     snakemake verify             is everything as it was written?
     snakemake plan               how much work, memory, disk and time?
     snakemake status --nolock    how far is a run that goes on elsewhere?
+    snakemake view --nolock      what does it look like, in neuroglancer and napari?
     snakemake propose_annotations    what should be annotated next?
 
 None of them is part of `all`. They declare no output, and no benchmark, which counts as
@@ -84,6 +85,25 @@ rule propose_annotations:
         "Choosing what to annotate next"
     script:
         "../../scripts/propose_annotations.py"
+
+
+rule view:
+    """Serve the run to viewers on this computer, and print how to open them."""
+    log:
+        PATHS.log("view"),
+    localrule: True
+    conda:
+        CONDA
+    params:
+        ingests=expand(PATHS.ingest, volume=RUN.sheet.volumes),
+        predictions=SHOWN.viewed_predictions(),
+        port=CONFIG.view.port,
+        run=CONFIG.name,
+        code=fingerprint("unetpipe.stages.view"),
+    message:
+        "Serving what there is to see"
+    script:
+        "../../scripts/view.py"
 
 
 rule status:

@@ -7,6 +7,8 @@ in neuroglancer; Fiji's readers of Zarr v3 are not reliable yet, so Fiji gets a 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from math import prod
 from pathlib import PurePosixPath
 from shlex import quote
@@ -78,18 +80,31 @@ def _level(store: str) -> str:
     return str(PurePosixPath(store) / "0")
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A store in a viewer: ``image`` or ``segmentation``, its name, its path there."""
+
+    kind: str
+    name: str
+    at: str
+
+
+def neuroglancer_state(layers: Iterable[Layer], base: str) -> str:
+    """Return what neuroglancer is to show, stores below an address, as JSON."""
+    shown = [
+        {"type": one.kind, "name": one.name, "source": f"zarr3://{base}{one.at}"}
+        for one in layers
+    ]
+    return json.dumps({"layers": shown}, separators=(",", ":"))
+
+
 def _neuroglancer(images: dict[str, str], objects: str) -> str:
     """Open an address that shows stores which this computer serves.
 
     Stores outside the folder are left out: the server does not reach them.
     """
-    layers = [
-        {"type": kind, "name": name, "source": f"zarr3://http://localhost:{PORT}/{at}"}
-        for kind, name, at in (
-            *(("image", name, at) for name, at in images.items()),
-            ("segmentation", "objects", objects),
-        )
-        if not at.startswith(("/", ".."))
-    ]
-    state = json.dumps({"layers": layers}, separators=(",", ":"))
+    layers = [Layer("image", name, at) for name, at in images.items()]
+    layers.append(Layer("segmentation", "objects", objects))
+    inside = [one for one in layers if not one.at.startswith(("/", ".."))]
+    state = neuroglancer_state(inside, f"http://localhost:{PORT}/")
     return f"xdg-open {quote(f'{NEUROGLANCER}/#!{state}')}"

@@ -1,0 +1,105 @@
+"""What viewers are shown of a run: layers of each volume, and addresses of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from urllib.parse import quote as encode
+
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.segmentation import Segmentation
+from unetpipe.records.volume import IngestedVolume
+from unetpipe.report.page.commands import NEUROGLANCER, Layer, neuroglancer_state
+from unetpipe.storage.dropping import is_dropped
+
+SAFE = "{}[]:,/"  # what browsers leave alone behind #
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A volume as a viewer shows it: the image, and what one network made of it.
+
+    Attributes
+    ----------
+    title : str
+        Volume, and network if there is one.
+    layers : tuple of Layer
+        Each with the name of its store on the server.
+    folders : tuple of Path
+        Their stores, one each.
+    napari : tuple of Path
+        What napari opens: the mask brings its objects with it.
+    """
+
+    title: str
+    layers: tuple[Layer, ...]
+    folders: tuple[Path, ...]
+    napari: tuple[Path, ...]
+
+    @property
+    def stores(self) -> dict[str, Path]:
+        """Names on the server, and folders."""
+        pairs = zip(self.layers, self.folders, strict=True)
+        return {layer.at: folder for layer, folder in pairs}
+
+    def napari_command(self) -> str:
+        """Return the command that opens it, for a shell."""
+        stores = [quote(str(store)) for store in self.napari]
+        return " ".join(["napari --plugin napari-ome-zarr", *stores])
+
+    def neuroglancer(self, address: str) -> str:
+        """Return neuroglancer's address of it, served at an address with a slash."""
+        state = encode(neuroglancer_state(self.layers, address), safe=SAFE)
+        return f"{NEUROGLANCER}/#!{state}"
+
+
+def list_views(
+    ingests: Iterable[Path], predictions: Iterable[dict[str, str]]
+) -> Iterator[View]:
+    """Yield what there is to see: of each network and volume, then bare images.
+
+    Parameters
+    ----------
+    ingests : iterable of Path
+        ``ingest.json`` of all volumes; those that are not there are passed over.
+    predictions : iterable of dict
+        ``model``, ``volume``, and the paths ``prediction`` and ``segmentation``.
+    """
+    found = {
+        volume.volume: volume
+        for path in ingests
+        if (volume := IngestedVolume.read_if_there(path))
+    }
+    shown = set()
+    for files in predictions:
+        volume = found.get(files["volume"])
+        view = _of_prediction(files, volume) if volume else None
+        if view and volume:
+            shown.add(volume.volume)
+            yield view
+    for name, volume in found.items():
+        if name not in shown:
+            layer = Layer("image", "image", f"volumes/{name}/image")
+            store = volume.image.store
+            yield View(name, (layer,), (store,), (store,))
+
+
+def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None:
+    """Return what a network made of a volume, None if it is not there yet."""
+    predicted = Prediction.read_if_there(Path(files["prediction"]))
+    segmented = Segmentation.read_if_there(Path(files["segmentation"]))
+    if predicted is None and segmented is None:
+        return None
+    model, name = files["model"], volume.volume
+    layers = [Layer("image", "image", f"volumes/{name}/image")]
+    folders, opened = [volume.image.store], [volume.image.store]
+    if predicted and not is_dropped(store := predicted.outputs.probability.store):
+        layers.append(Layer("image", "probability", f"{model}/{name}/probability"))
+        folders.append(store)
+        opened.append(store)
+    if segmented:
+        layers.append(Layer("segmentation", "objects", f"{model}/{name}/objects"))
+        folders.append(segmented.objects)
+        opened.append(segmented.store)
+    title = f"{name} by {model}"
+    return View(title, tuple(layers), tuple(folders), tuple(opened))
