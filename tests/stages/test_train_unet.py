@@ -510,6 +510,15 @@ def test_sections_of_background_are_warned_about(tmp_path, caplog):
     assert warning in caplog.text
 
 
+def test_sections_that_nobody_annotated_are_not_called_background(tmp_path):
+    ids = draw_instances()
+    ids[0], ids[1] = 999, 0
+    rows = rows_of(ingest(tmp_path / "cells", ids, unlabelled=999))
+    order = Training(tmp_path / "unet", rows).order()
+    found = open_annotated_rows(order.rows, "train", 2, with_border=False)
+    assert found.empty_sections == ["cells section 1"]
+
+
 def test_a_section_that_does_not_exist_is_refused(tmp_path, rows):
     rows[0]["sections"] = [0, 4]
     training = Training(tmp_path / "unet", rows)

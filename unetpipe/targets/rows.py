@@ -86,7 +86,7 @@ def open_annotated_rows(
         found.empty_sections.extend(
             f"{volume.volume} section {z}"
             for z, of_section in zip(numbers, counts, strict=True)
-            if not of_section[1:].any()
+            if of_section[0] and not of_section[1:].any()  # unknown is not empty
         )
     return replace(
         found,
