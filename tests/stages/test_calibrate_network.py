@@ -253,6 +253,9 @@ def test_without_validation_rows_no_score_is_known(network, caplog):
 
 
 def test_a_network_that_was_never_calibrated_is_refused_in_a_notebook(network):
+    for wrong in ({"backend": "torch"}, {"device": "cuda"}):
+        with pytest.raises(ValueError, match="precision"):
+            load_trained(network(name="other").folder, precision="int8", **wrong)
     with pytest.raises(DataError, match="nobody knows the scales of int8"):
         load_trained(network().folder, precision="int8")
 

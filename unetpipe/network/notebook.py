@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.config import PredictionConfig
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.network.devices import choose_device
 from unetpipe.network.engine import Engine
@@ -236,18 +237,23 @@ def load_trained(
         If the extra ``openvino`` is wanted and not installed.
     DataError
         If the network was never calibrated for int8.
+    ValueError
+        If backend, precision and device do not go together.
     """
+    wanted = PredictionConfig.model_validate(
+        {"device": device, "precision": precision, "backend": backend}
+    )
     description = Model.read(folder / "model.json")
     orientations = choose_orientations(average)
     loaded = load_network(folder / "model.safetensors", description)
     network: UNet | Ensemble | OpenVinoUNet = loaded
-    if backend == "openvino" or (backend == "auto" and precision == "int8"):
+    if wanted.uses_openvino:
         contents = _read_quantised(folder, description) if precision == "int8" else []
-        network, device = on_openvino(loaded, precision, contents), "cpu"
+        network = on_openvino(loaded, precision, contents)
     predictor = TilePredictor(
         network,
         precision=torch_precision(network, precision),
-        device=choose_device(device, is_shared=True),
+        device=choose_device(wanted.used_device, is_shared=True),
         orientations=orientations,
     )
     return TrainedNetwork(predictor, description, precision, orientations)

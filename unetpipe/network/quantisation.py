@@ -55,6 +55,7 @@ def quantise(network: UNet, patches: Sequence[NDArray[np.float32]]) -> bytes:
     integers are the same on all of them.
     """
     nncf = import_library("nncf")
+    ranges = import_library("nncf.quantization.range_estimator")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         graph = nncf.quantize(
@@ -66,7 +67,11 @@ def quantise(network: UNet, patches: Sequence[NDArray[np.float32]]) -> bytes:
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(names=[FIRST_LAYER, LAST_LAYER]),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                overflow_fix=nncf.OverflowFix.ENABLE
+                overflow_fix=nncf.OverflowFix.ENABLE,
+                # Of all patches: a mean of ranges would cut off the brightest volumes.
+                activations_range_estimator_params=(
+                    ranges.RangeEstimatorParametersSet.MINMAX
+                ),
             ),
         )
     return pack_graph(graph)
