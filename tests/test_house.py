@@ -27,7 +27,7 @@ TOPICS = {
     "network": {"exact_tiling"},
     "records": {"records", "version_0_1"},
     "stages": {
-        *("pages_in_browser", "prediction", "pyramids", "report_ensemble"),
+        *("boxes", "pages_in_browser", "prediction", "pyramids", "report_ensemble"),
         *(
             "report_size",
             "scale",

@@ -53,6 +53,7 @@ class Scored:
         spec: UNetSpec | None = None,
         markers: list[str | None] | None = None,
         chunk=(2, 16, 16),
+        boxes: list[dict] | None = None,
     ):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +102,7 @@ class Scored:
                     "label_kind": kind,
                     "unlabelled": unlabelled,
                     "markers": markers,
+                    "boxes": boxes,
                 },
             },
             "model": {

@@ -51,6 +51,12 @@ def test_drawings_are_paired_and_the_field_of_view_is_not(tmp_path):
     }
     expected |= {f"test/images/{n:02}_test.tif": "" for n in range(1, 5)}
     assert pairs(found) == expected
+    views = {row.volume.image: row.volume.view for row in found.rows}
+    assert views == {
+        image: image.replace("images", "mask").replace(".tif", "_mask.png")
+        * bool(drawn)
+        for image, drawn in expected.items()
+    }
     assert found.kind.label_kind == "binary"
     assert said(found, "mask: one large area, nearly the same for all images")
     assert said(found, "2nd_manual/21_manual2.png would fit too")

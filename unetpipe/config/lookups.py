@@ -276,7 +276,7 @@ class Lookups:
         if not root.is_dir():
             return {}
         row = self.sheet.of_volume(volume)[0]
-        cells = [c for c in (row.image, row.labels) if c and not is_remote(c)]
+        cells = [c for k in row.file_cells.values() for c in k if not is_remote(c)]
         try:
             paths = [path for cell in cells for path in find_files(cell, root)]
         except UnetpipeError as error:

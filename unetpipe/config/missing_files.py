@@ -87,12 +87,12 @@ def _tell_gone(root: Path) -> dict[str, str]:
 
 def _lacking(row: Row, root: Path) -> Cells:
     """Return the cells of a volume that name nothing in a folder, by column."""
-    cells = {"image": row.image, "labels": row.labels}
-    return {
-        name: cell
-        for name, cell in cells.items()
-        if cell and not is_remote(cell) and not find_files(cell, root)
-    }
+    lacking: Cells = {}
+    for name, cells in row.file_cells.items():
+        for cell in cells:
+            if not (is_remote(cell) or find_files(cell, root)):
+                lacking.setdefault(name, cell)
+    return lacking
 
 
 def _tell(volume: str, cells: Cells, root: Path) -> str:

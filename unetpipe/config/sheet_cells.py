@@ -12,9 +12,11 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from unetpipe.config.fields import Section, name_problem
 from unetpipe.config.layout import TAKEN_BY_NETWORK
 from unetpipe.errors import ConfigError
+from unetpipe.tiling.boxes import Zyx
 
 ROLES = ("train", "validate", "test", "predict")
 LABEL_KINDS = ("instances", "binary", "classes", "masks")
+BETWEEN_BOXES = ";"
 CONDITION = re.compile(r"^condition_\w+$")
 AXES_PATTERN = r"^(?=.*y)(?=.*x)(?!.*(.).*\1)[tczyx]{2,5}$"
 
@@ -118,6 +120,21 @@ def _read_voxel_size(text: str) -> tuple[float, float, float]:
     return z, y, x
 
 
+def _read_corners(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Return the corners of boxes: ``4,256,0; 40,0,512`` are two."""
+    corners = []
+    for part in filter(None, map(str.strip, text.split(BETWEEN_BOXES))):
+        numbers = re.split(r"\s*,\s*|\s+", part)
+        if len(numbers) != 3 or not all(re.fullmatch("[0-9]{1,9}", n) for n in numbers):
+            raise ConfigError(
+                f"labels_at is {text!r}; use the first voxel z,y,x of the labels in "
+                "the image, from 0, like 16,512,768; with a semicolon between boxes"
+            )
+        z, y, x = map(int, numbers)
+        corners.append((z, y, x))
+    return tuple(corners)
+
+
 def _read_unlabelled(text: str) -> int | None:
     if text != "none" and not re.fullmatch("-?[0-9]{1,20}", text):
         raise ConfigError(f"unlabelled is {text!r}; use none or a label id")
@@ -140,12 +157,17 @@ class Row(Section):
     where on a plate the volume lies, ``conditions`` what the columns hold whose names
     begin with ``condition_``; nothing depends on them.
 
+    ``labels`` may name several files, of boxes whose first voxels ``labels_at`` names;
+    outside the masks of ``field_of_view`` nobody annotated anything.
+
     Each field takes a cell's text or its value.
     """
 
     volume: Annotated[str, _of_text(_check_volume)]
     image: str
     labels: str = ""
+    labels_at: Annotated[tuple[Zyx, ...], _of_text(_read_corners)] = ()
+    field_of_view: str = ""
     sections: Annotated[tuple[int, ...] | None, _of_text(parse_sections)] = None
     role: Annotated[str, _one_of("role", ROLES)]
     fold: Annotated[str, _of_text(_check_fold)] = ""
@@ -165,7 +187,7 @@ class Row(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Row":
-        if not self.labels and self.role != "predict":
+        if not self.label_cells and self.role != "predict":
             raise ConfigError(
                 f"role is {self.role} but labels is empty; without labels use predict"
             )
@@ -174,7 +196,34 @@ class Row(Section):
                 f"unlabelled is {self.unlabelled}, but label_kind masks has no ids; "
                 "leave it empty"
             )
+        boxes, corners = len(self.label_cells), len(self.labels_at)
+        if corners and corners != boxes:
+            raise ConfigError(
+                f"labels_at has {corners} corner{'s' * (corners != 1)}, labels names "
+                f"{boxes} file{'s' * (boxes != 1)}; give each its corner, with a "
+                "semicolon between them"
+            )
+        if self.field_of_view and not self.labels:
+            raise ConfigError(
+                f"field_of_view is {self.field_of_view!r} but labels is empty; it says "
+                "where labels count: leave it empty"
+            )
         return self
+
+    @property
+    def label_cells(self) -> tuple[str, ...]:
+        """What ``labels`` names: one file or pattern, or one for each box."""
+        return tuple(filter(None, map(str.strip, self.labels.split(BETWEEN_BOXES))))
+
+    @property
+    def file_cells(self) -> dict[str, tuple[str, ...]]:
+        """What each column names of files, by column."""
+        view = (self.field_of_view,) if self.field_of_view else ()
+        return {
+            "image": (self.image,),
+            "labels": self.label_cells,
+            "field_of_view": view,
+        }
 
     def about(self) -> dict[str, str]:
         """Return what tells the volume apart in tables: its name, place, conditions."""

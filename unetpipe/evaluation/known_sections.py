@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -20,9 +20,14 @@ from unetpipe.records.metrics import Baseline, Role
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.segmentation.components import label_components
 from unetpipe.storage.volumes import open_volume
+from unetpipe.tiling.boxes import Roi, whole_volume
 
 MOST_SECTIONS = 4  # of a role, from all over
 SIDE = 768  # voxels of their middle
+
+
+# A volume, one of its sections, and what is read of it along y and x.
+Place = tuple[IngestedVolume, int, tuple[slice, slice]]
 
 
 class LearntRow(TypedDict):
@@ -77,8 +82,7 @@ def chosen_rules(
     if not sections["validate"]:
         role: Role = "validate"
         numbers = volume.roles(list(rows)).get(role, [])
-        places = [(volume.records.volume, z) for z in numbers]
-        sections["validate"] = list(_read(places))
+        sections["validate"] = list(_read(_places(volume.records.volume, numbers)))
     recipe = volume.records.model.recipe
     metric = recipe.validation_metric if recipe else None
     rules = choose_rules(
@@ -97,19 +101,29 @@ def _sections_of(rows: Sequence[LearntRow]) -> Iterator[GreySection]:
         volume = IngestedVolume.read(Path(row["ingest"]))
         if volume.labels and volume.labels.label_kind != "classes":
             numbers = row["sections"] or range(volume.shape[0])
-            places += [(volume, z) for z in numbers]
+            places += _places(volume, numbers)
     return _read(places)
 
 
-def _read(places: Sequence[tuple[IngestedVolume, int]]) -> Iterator[GreySection]:
-    """Yield the middle of a few of some sections, those with annotated voxels."""
+def _places(volume: IngestedVolume, numbers: Iterable[int]) -> list[Place]:
+    """Return the middle of some sections, or of each box of labels in them."""
+    boxes = volume.labels.rois if volume.labels else None
+    return [
+        (volume, z, _middle(box))
+        for z in numbers
+        for box in boxes or [whole_volume(volume.shape)]
+        if box.start[0] <= z < box.stop[0]
+    ]
+
+
+def _read(places: Sequence[Place]) -> Iterator[GreySection]:
+    """Yield a few of some places, those with annotated voxels."""
     wanted = np.linspace(0, len(places) - 1, MOST_SECTIONS).round().astype(int)
     for place in dict.fromkeys(wanted.tolist()) if places else ():
-        volume, z = places[place]
+        volume, z, middle = places[place]
         labels = volume.labels
         if labels is None:
             continue
-        middle = tuple(_middle(length) for length in volume.shape[1:])
         truth: Any = np.asarray(open_volume(labels.store)[(z, *middle)])
         unknown = np.zeros(truth.shape, bool)
         if labels.unlabelled is not None:
@@ -123,6 +137,12 @@ def _read(places: Sequence[tuple[IngestedVolume, int]]) -> Iterator[GreySection]
         yield GreySection(grey, truth, unknown)
 
 
-def _middle(length: int) -> slice:
-    start = max(0, (length - SIDE) // 2)
-    return slice(start, min(length, start + SIDE))
+def _middle(box: Roi) -> tuple[slice, slice]:
+    y, x = (
+        slice(
+            max(first, (first + stop - SIDE) // 2),
+            min(stop, max(first, (first + stop - SIDE) // 2) + SIDE),
+        )
+        for first, stop in zip(box.start[1:], box.stop[1:], strict=True)
+    )
+    return y, x

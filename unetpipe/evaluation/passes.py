@@ -15,7 +15,7 @@ measure_seams       shards, at most 128         a shard
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -42,6 +42,7 @@ from unetpipe.metrics.isbi import IsbiSection, score_section
 from unetpipe.metrics.overlap import confusion_matrix
 from unetpipe.metrics.scratch import MOST_BYTES
 from unetpipe.records.metrics import OURS, Role, Seams
+from unetpipe.segmentation.components import Connectivity
 from unetpipe.storage.volumes import read_roi
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import grid_cell
@@ -85,7 +86,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
 
     Nothing grows with sections but what is worked on as a whole, up to a size.
     """
-    section = prod(volume.shape[1:])
+    section = max(prod(box.shape[1:]) for box in volume.windows)
     ids = volume.labels.dtype.itemsize
     together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
     box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
@@ -196,9 +197,10 @@ def score_sections(
     """
     scores: dict[str, ThresholdScores] = {}
     delivered = volume.records.segmentation.threshold
-    left_out = []
+    known = [z for z in numbers if volume.may_be_whole(z)]
+    left_out = sorted(set(numbers).difference(known))
     at = warped_at(volume, warping)
-    for section in whole_sections(volume, numbers, bright=bright, folder=folder):
+    for section in whole_sections(volume, known, bright=bright, folder=folder):
         if section.has_unknown:
             left_out.append(section.number)
             continue
@@ -208,7 +210,7 @@ def score_sections(
                 of_name = at if name == OURS or at == "all" else None
                 scores[name] = ThresholdScores(warping=of_name, delivered=delivered)
             scores[name].add(section.number, proposal, section.truth)
-    return scores, left_out
+    return scores, sorted(left_out)
 
 
 def warped_at(volume: ScoredVolume, warping: WarpingThresholds | None) -> Warping:
@@ -221,7 +223,7 @@ def warped_at(volume: ScoredVolume, warping: WarpingThresholds | None) -> Warpin
 
 def not_computed(volume: ScoredVolume, evaluation: EvaluationConfig) -> tuple[str, ...]:
     """Tell which scores sections of this size go without, and why."""
-    height, width = volume.shape[1:]
+    height, width = max((box.shape[1:] for box in volume.windows), key=prod)
     if height * width <= MOST_WHOLE_VOXELS:
         return ()
     because = f"a section has {height} x {width} voxels"
@@ -262,7 +264,7 @@ def count_rules(
         for rule in rules
     ]
     offset = 0
-    for box in _images(volume, numbers):
+    for box in volume.images(numbers):
         image = box.roi.shape[1:] if by_section else box.roi.shape
         if prod(image) > MOST_WHOLE_VOXELS:
             log.warning("no baselines of grey values: %s voxels are too many", image)
@@ -283,7 +285,7 @@ def count_components(
     """
     by_section = not volume.objects_span_sections
     counts = ObjectCounts(by_section=by_section)
-    if by_section:
+    if by_section and volume.rois is None:
         for ids in true_components(volume, numbers, folder):
             for box in volume.boxes(list(ids)):
                 y, x = box.roi.slices[1:]
@@ -291,20 +293,14 @@ def count_components(
                     found = box.objects[box.index(number)]
                     _add_objects(counts, box, number, found, ids[number][x, y].T)
         return counts
-    for box in _runs(volume, numbers):
-        if prod(box.roi.shape) > MOST_WHOLE_VOXELS:
-            log.warning("no scores of objects: %s voxels are too many", box.roi.shape)
+    for box in volume.images(numbers):
+        image = box.roi.shape[1:] if by_section else box.roi.shape
+        if prod(image) > MOST_WHOLE_VOXELS:
+            log.warning("no scores of objects: %s voxels are too many", image)
             return None
         for number in box.numbers:
             _add_objects(counts, box, number, box.objects[box.index(number)])
     return counts
-
-
-def _images(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
-    """Yield boxes in which objects are whole: of sections, or of ranges of them."""
-    if volume.objects_span_sections:
-        return _runs(volume, numbers)
-    return volume.whole_sections(numbers)
 
 
 def _count_rule(
@@ -315,18 +311,17 @@ def _count_rule(
     masks = np.stack([rule.mask(box.grey[box.index(z)]) for z in box.numbers])
     apart = masks
     if counts.objects is not None:
-        if counts.objects.by_section:
-            found = rule.objects(masks, "2d").astype(np.int64)
-        else:
-            found = rule.objects(masks, "3d").astype(np.int64)
-            found[found > 0] += offset
+        across: Connectivity = "2d" if counts.objects.by_section else "3d"
+        found = rule.objects(masks, across).astype(np.int64)
+        found[found > 0] += offset
         for ids, number in zip(found, box.numbers, strict=True):
             _add_objects(counts.objects, box, number, ids)
         if rule.is_cut:
             apart = np.stack([separate_touching(ids) > 0 for ids in found])
     for mask, cells, number in zip(masks, apart, box.numbers, strict=True):
         z, inside = box.index(number), box.field_slices
-        if isbi_scores and not box.unknown[z][inside].any():
+        is_whole = box.roi.shape[1:] == box.volume.shape[1:]
+        if isbi_scores and is_whole and not box.unknown[z][inside].any():
             counts.isbi[number] = score_section(
                 cells[inside].astype(np.float32),
                 box.truth[z][inside],
@@ -334,16 +329,11 @@ def _count_rule(
                 drawn=box.drawn[z][inside] > 0,
             )
         if not box.unknown[z].all():
-            counts.confusions[number] = confusion_matrix(
+            found_here = confusion_matrix(
                 box.drawn[z], mask, 2, unlabelled=box.unknown[z]
             )
-
-
-def _runs(volume: ScoredVolume, numbers: list[int]) -> Iterator[ScoredBox]:
-    """Yield each range of consecutive sections as one box."""
-    breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
-    for run in np.split(np.array(numbers), breaks):
-        yield volume.range_of_sections(int(run[0]), int(run[-1]) + 1)
+            before = counts.confusions.get(number, 0)
+            counts.confusions[number] = before + found_here
 
 
 def measure_seams(volume: ScoredVolume) -> Seams:

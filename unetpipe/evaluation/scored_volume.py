@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -23,8 +23,19 @@ from unetpipe.records.volume import IngestedVolume, Intensity, StoredLabels
 from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.targets.annotated import AROUND_BOXES
 from unetpipe.targets.weight_map import separate_cells, separate_touching
-from unetpipe.tiling.boxes import Roi, as_zyx
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    cells_of_boxes,
+    grid_cell,
+    iterate_grid,
+    parts_in,
+    whole_volume,
+    windows_around,
+)
 from unetpipe.tiling.quantised import as_probability
 
 BOX_VOX = 512  # along y and x, of boxes that may be of any size
@@ -120,6 +131,7 @@ class ScoredVolume:
         check_field(self.shape[1:], self.border_vox)
         self.num_classes = records.model.spec.num_classes
         self.ndim = records.model.spec.ndim
+        self.rois = labels.rois
         self.has_instances = labels.label_kind == "instances"
         self.unlabelled = labels.unlabelled
         self.image = open_volume(records.volume.image.store)
@@ -168,29 +180,43 @@ class ScoredVolume:
         return list(row["sections"])
 
     def roles(self, rows: list[ScoredRow]) -> dict[Role, list[int]]:
-        """Return the sections of each role that is scored, of rows of the sheet."""
+        """Return the sections of each role that is scored, of rows of the sheet.
+
+        Of labels of boxes, those that a box reaches.
+        """
         scored: tuple[Role, ...] = ("validate", "test")
         roles = {
             role: sorted(
-                {z for row in rows if row["role"] == role for z in self.sections(row)}
+                z
+                for z in {
+                    z for row in rows if row["role"] == role for z in self.sections(row)
+                }
+                if any(b.start[0] <= z < b.stop[0] for b in self.rois or self.windows)
             )
             for role in scored
         }
         return {role: numbers for role, numbers in roles.items() if numbers}
 
+    @cached_property
+    def windows(self) -> list[Roi]:
+        """What is read: all, or boxes of labels and what lies around them."""
+        if self.rois is None:
+            return [whole_volume(self.shape)]
+        return windows_around(self.rois, AROUND_BOXES, self.shape)
+
     def boxes(self, numbers: list[int]) -> Iterator[ScoredBox]:
-        """Yield all voxels of some sections, in boxes of bounded size."""
-        chunk = self.labels.chunks
-        step = [max(c, BOX_VOX // c * c) for c in chunk[1:]]
-        for start, stop in self._layers(chunk[0]):
-            inside = [z for z in numbers if start <= z < stop]
-            for y in range(0, self.shape[1] if inside else 0, step[0]):
-                for x in range(0, self.shape[2], step[1]):
-                    far = (
-                        min(y + step[0], self.shape[1]),
-                        min(x + step[1], self.shape[2]),
-                    )
-                    yield ScoredBox(self, inside, Roi((start, y, x), (stop, *far)))
+        """Yield what is read of some sections, in boxes of bounded size."""
+        depth, *chunk = self.labels.chunks
+        step = as_zyx([depth, *(max(c, BOX_VOX // c * c) for c in chunk)])
+        if self.rois is None:
+            cells: Iterable[Zyx] = iterate_grid(whole_volume(self.shape), step)
+        else:
+            cells = cells_of_boxes(self.windows, step)
+        for index in cells:
+            for part in parts_in(self.windows, grid_cell(index, step, self.shape)):
+                inside = [z for z in numbers if part.start[0] <= z < part.stop[0]]
+                if inside:
+                    yield ScoredBox(self, inside, part)
 
     def whole_sections(self, numbers: list[int]) -> Iterator[ScoredBox]:
         """Yield some sections whole, one or a few at a time."""
@@ -201,20 +227,49 @@ class ScoredVolume:
                     self, inside, Roi((start, 0, 0), (stop, *self.shape[1:]))
                 )
 
+    def may_be_whole(self, number: int) -> bool:
+        """Return whether a section may be annotated everywhere."""
+        return self.rois is None or any(
+            box.start[0] <= number < box.stop[0] and box.shape[1:] == self.shape[1:]
+            for box in self.rois
+        )
+
+    def images(self, numbers: list[int]) -> Iterator[ScoredBox]:
+        """Yield boxes in which objects are whole: of sections, or of ranges of them.
+
+        Of labels of boxes, what lies in the windows around them.
+        """
+        if self.rois is None and not self.objects_span_sections:
+            yield from self.whole_sections(numbers)
+            return
+        for group, box in enumerate(self.windows):
+            (first, *low), (last, *high) = box.start, box.stop
+            inside = [z for z in numbers if first <= z < last]
+            most = max(1, MOST_SECTION_VOXELS // prod(box.shape[1:]))
+            for run in _runs(inside, None if self.objects_span_sections else most):
+                roi = Roi(as_zyx((run[0], *low)), as_zyx((run[-1] + 1, *high)))
+                yield ScoredBox(self, run, roi, group)
+
     @property
     def sections_together(self) -> int:
         """Whole sections that are read together: a chunk's, if they are small."""
         most = max(1, MOST_SECTION_VOXELS // prod(self.shape[1:]))
         return min(int(self.labels.chunks[0]), most)
 
-    def range_of_sections(self, start: int, stop: int) -> ScoredBox:
-        """Return consecutive sections as one box."""
-        roi = Roi((start, 0, 0), (stop, *self.shape[1:]))
-        return ScoredBox(self, list(range(start, stop)), roi)
-
     def _layers(self, thickness: int) -> Iterator[tuple[int, int]]:
         for start in range(0, self.shape[0], thickness):
             yield start, min(start + thickness, self.shape[0])
+
+
+def _runs(numbers: list[int], most: int | None) -> list[list[int]]:
+    """Cut sections into runs that follow each other, of at most so many."""
+    runs: list[list[int]] = []
+    for z in numbers:
+        if runs and runs[-1][-1] + 1 == z and len(runs[-1]) != most:
+            runs[-1].append(z)
+        else:
+            runs.append([z])
+    return runs
 
 
 class ScoredBox:
@@ -226,10 +281,15 @@ class ScoredBox:
         The sections in it that count.
     roi : Roi
         Its voxels.
+    group : int
+        Number of the window that it is a part of, where objects are numbered window by
+        window.
     """
 
-    def __init__(self, volume: ScoredVolume, numbers: list[int], roi: Roi) -> None:
-        self.volume, self.numbers, self.roi = volume, numbers, roi
+    def __init__(
+        self, volume: ScoredVolume, numbers: list[int], roi: Roi, group: int = 0
+    ) -> None:
+        self.volume, self.numbers, self.roi, self.group = volume, numbers, roi, group
 
     @cached_property
     def grey(self) -> NDArray[Any]:
@@ -276,7 +336,8 @@ class ScoredBox:
             return self.instances
         connectivity: Connectivity = "3d" if self.volume.objects_span_sections else "2d"
         ids = label_components(self.instances > 0, connectivity)[0].astype(np.int64)
-        ids[ids > 0] += self.roi.start[0] * prod(self.roi.shape[1:])
+        first = self.roi.start[0] * prod(self.roi.shape[1:])
+        ids[ids > 0] += first + self.group * prod(self.volume.shape)
         return ids
 
     @cached_property

@@ -140,8 +140,8 @@ def _lay_down(
         place = tuple(
             slice(a - border, b - border) for a, b in zip(near, far, strict=True)
         )
-        for section in sections.values():
-            _fill(section, box, inside, place[::-1], bright)
+        for number in box.numbers:
+            _fill(sections[number], box, inside, place[::-1], bright)
         scratch.forget()
     for number in numbers:
         yield sections.pop(number)

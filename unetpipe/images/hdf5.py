@@ -103,6 +103,7 @@ class Hdf5Source(ImageSource):
         self.dtype = self._array.dtype.newbyteorder("=")
         self.axes = self._read_axes()
         self.voxel_size = self._read_voxel_size()
+        self.origin = self._read_origin()
         chunks = self._array.chunks
         self.granule = chunks or (*[1] * (len(self.shape) - 1), self.shape[-1])
         name = f"{path}:{self._array.name}"
@@ -150,6 +151,17 @@ class Hdf5Source(ImageSource):
                 ]
                 return lengths.found(found)
         return FoundSize()
+
+    def _read_origin(self) -> tuple[float, float, float] | None:
+        """Return CREMI's ``offset`` (z, y, x) in voxels: like ``resolution``, in nm."""
+        offset, size = (
+            np.ravel(self._array.attrs.get(key, ())) for key in ("offset", "resolution")
+        )
+        are_numbers = offset.dtype.kind in "iuf" and size.dtype.kind in "iuf"
+        if not (are_numbers and offset.size == size.size == 3 and np.all(size > 0)):
+            return None
+        z, y, x = (offset / size).tolist()
+        return z, y, x
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class GroupDescription:
         As far as the metadata say so, with units.
     channels : tuple of str
         Their names, if there are any.
+    origin : (z, y, x) or None
+        Where the first voxel lies, in voxels, if a translation says so.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class GroupDescription:
     axes: str
     voxel_size: FoundSize
     channels: tuple[str, ...]
+    origin: tuple[float, float, float] | None
 
 
 def describe_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
@@ -128,6 +131,7 @@ def _describe(path: Path, group: Any, about: Any, number: int) -> GroupDescripti
         letters,
         _voxel_size(letters, axes, [level, image]),
         _channel_names(about),
+        _origin(letters, [level, image]),
     )
 
 
@@ -179,6 +183,30 @@ def _voxel_size(
                 else None
             )
     return lengths.found([found.get(letter) for letter in "zyx"])
+
+
+def _origin(letters: str, placed: list[Any]) -> tuple[float, float, float] | None:
+    """Return where the first voxel lies, by the transformations in their order."""
+    at, size = [0.0] * len(letters), [1.0] * len(letters)
+    is_moved = False
+    for part in placed:
+        for transform in part.get("coordinateTransformations") or ():
+            kind = transform.get("type")
+            values = [float(v) for v in transform.get(str(kind)) or ()]
+            if len(values) != len(letters):
+                continue
+            if kind == "scale":
+                at = [a * v for a, v in zip(at, values, strict=True)]
+                size = [s * v for s, v in zip(size, values, strict=True)]
+            elif kind == "translation":
+                at = [a + v for a, v in zip(at, values, strict=True)]
+                is_moved = True
+    if not is_moved or not all(size):
+        return None
+    places = dict(
+        zip(letters, (a / s for a, s in zip(at, size, strict=True)), strict=True)
+    )
+    return places.get("z", 0.0), places.get("y", 0.0), places.get("x", 0.0)
 
 
 def _channel_names(about: Any) -> tuple[str, ...]:

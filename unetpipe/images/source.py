@@ -37,6 +37,8 @@ class ImageSource(ABC):
     granule : tuple of int
         Lengths of what is decoded at once, along the axes of the file; empty: sections
         as wholes.
+    origin : (z, y, x) or None
+        Where its first voxel lies, in its own voxels, as far as the file says so.
     georeference : dict or None
         Where on the earth it lies, by the names of GeoTIFF; None: nowhere.
     is_unwritten : bool
@@ -59,6 +61,7 @@ class ImageSource(ABC):
     is_palette: bool = False
 
     is_unwritten: bool = False
+    origin: tuple[float, float, float] | None = None
     georeference: dict[str, Any] | None = None
 
     @abstractmethod

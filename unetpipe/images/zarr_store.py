@@ -111,7 +111,7 @@ class ZarrSource(ImageSource):
     def _adopt(self, found: GroupDescription) -> Any:
         self.axes, self.level, self._path = found.axes, found.level, found.path
         self.voxel_size, self.channel_names = found.voxel_size, found.channels
-        self._number = found.number
+        self._number, self.origin = found.number, found.origin
         return found.array
 
     def _describe_node(self, path: Path, node: Any, level: int) -> None:
@@ -126,7 +126,7 @@ class ZarrSource(ImageSource):
             )
         elif found := self._look_around(path):
             self.axes, self.voxel_size = found.axes, found.voxel_size
-            self.channel_names = found.channels
+            self.channel_names, self.origin = found.channels, found.origin
         else:
             self.axes = _dimension_letters(node)
         self._array: Any = node

@@ -9,6 +9,7 @@ from unetpipe.images import ImageReader
 from unetpipe.images.frames import are_numbered, count_offset
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.ingestion.label_kinds import check_label_dtype
+from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import IntensityStatistics
 
 LISTED = 10  # sections named in a message
@@ -78,7 +79,8 @@ def check_alike(
         raise DataError(
             f"the image is {image.zyx} (z, y, x) in {image.files[0]}, the labels are "
             f"{labels.zyx} in {labels.files[0]}; they must be alike, voxel on voxel: "
-            "correct the sheet (image, labels, axes) or the files"
+            "correct the sheet (image, labels, axes) or the files; labels of a part of "
+            "the image need its first voxel in the column labels_at"
         )
 
 
@@ -126,6 +128,27 @@ def check_pixels(
             f"but pixel_sha256 expects {expected[part]} of `{part}`; the files are "
             "others, or in another order: get the originals, or correct the checksum"
         )
+
+
+def annotated_roles(
+    roles: dict[str, list[int]], boxes: Sequence[Roi]
+) -> dict[str, list[int]]:
+    """Return the sections of each role that boxes of labels reach.
+
+    Raises
+    ------
+    DataError
+        If they reach none of a role that needs labels.
+    """
+    reached = {z for box in boxes for z in range(box.start[0], box.stop[0])}
+    for role, numbers in roles.items():
+        if role != "predict" and not reached.intersection(numbers):
+            spans = ", ".join(f"{b.start[0]}-{b.stop[0] - 1}" for b in boxes[:LISTED])
+            raise DataError(
+                f"no box of labels reaches a section with the role {role}; boxes lie "
+                f"in the sections {spans}: correct the columns sections and labels_at"
+            )
+    return {role: [z for z in n if z in reached] for role, n in roles.items()}
 
 
 def check_annotated(foreground: list[int], sections: dict[str, list[int]]) -> list[str]:

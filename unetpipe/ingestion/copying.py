@@ -11,7 +11,7 @@ Intensities are counted and voxels hashed in the one pass that copies them.
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import ImageReader
+from unetpipe.images.partial import PartialSource, partial_of
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
@@ -38,9 +39,25 @@ from unetpipe.ingestion.slabs import (
     start_writing,
 )
 from unetpipe.records.sections import Sections
+from unetpipe.runtime.progress import track
 from unetpipe.storage.ngff import Rgba, colour_classes, name_channels
-from unetpipe.storage.volumes import create_volume, set_colours, set_windows
-from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
+from unetpipe.storage.volumes import (
+    create_volume,
+    hash_sections,
+    set_colours,
+    set_fill_value,
+    set_windows,
+    shard_shape,
+    store_shard,
+)
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    cells_of_boxes,
+    grid_cell,
+    round_up,
+)
 from unetpipe.tiling.intensity import IntensityStatistics
 
 logger = logging.getLogger(__name__)
@@ -172,9 +189,12 @@ def copy_labels(
 ) -> CopiedLabels:
     """Copy labels into a new store as ``annotation`` translates them.
 
-    What is wrong with them is asked of ``annotation`` afterwards.
+    Of labels of boxes only shards that touch one are written; the others read as
+    unlabelled, and both hashes are of the boxes alone. What is wrong with labels is
+    asked of ``annotation`` afterwards.
     """
-    layout = layout.clip(reader.zyx)
+    layout, partial = layout.clip(reader.zyx), partial_of(reader)
+    boxes = partial.boxes if partial else None
     array = create_volume(
         store,
         shape=reader.zyx,
@@ -186,21 +206,66 @@ def copy_labels(
     )
     if colours := _choose_colours(annotation):
         set_colours(store, colours)
+    if partial and boxes:
+        array = set_fill_value(store, annotation.stored_unlabelled or 0)
+        _copy_boxes(reader, array, annotation, boxes)
+        return CopiedLabels(hash_sections(array, boxes), _hash_parts(partial, layout))
     given = VoxelHash(hashlib.sha256(), reader.shape, store.parent)
     stored = VoxelHash(hashlib.sha256(), (1, *reader.zyx), store.parent)
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
         for box in read_boxes(reader, layout.shard, "labels"):
             hashing = threads.submit(given.add, box)
-            slab, (start, y, x) = box.voxels, box.origin
-            out = np.empty(slab.shape[1:], annotation.dtype)
-            for z in range(len(out)):
-                section = slab[0, z] if annotation.palette is None else slab[:, z]
-                where = reader.where(start + z)
-                out[z] = annotation.translate(section, where, (start + z, y, x))
+            out = _translate(box, reader, annotation)
             writing = start_writing(array, box.origin, out, threads)
             stored.add(box, out[None])
             finish_writing([hashing, *writing])
     return CopiedLabels(stored.hexdigest(), given.hexdigest())
+
+
+def _copy_boxes(
+    reader: ImageReader,
+    array: zarr.Array[Any],
+    annotation: AnnotationReader,
+    boxes: Sequence[Roi],
+) -> None:
+    """Write the shards that touch a box, one after another."""
+    for index in track(cells_of_boxes(boxes, shard_shape(array)), "labels", "shard"):
+        cell = grid_cell(index, shard_shape(array), reader.zyx)
+        z, y, x = cell.slices
+        voxels = reader.read_box(z.start, z.stop, y, x)
+        out = _translate(Box(cell.start, voxels, is_last=True), reader, annotation)
+        store_shard(array, index, out)
+    annotation.foreground += [0] * (reader.zyx[0] - len(annotation.foreground))
+
+
+def _translate(
+    box: Box, reader: ImageReader, annotation: AnnotationReader
+) -> NDArray[Any]:
+    """Return a box of labels as it is stored: (z, y, x)."""
+    slab, (start, y, x) = box.voxels, box.origin
+    out = np.empty(slab.shape[1:], annotation.dtype)
+    partial, inside = partial_of(reader), None
+    if partial:
+        stop = as_zyx(a + n for a, n in zip(box.origin, out.shape, strict=True))
+        inside = partial.known(Roi(box.origin, stop))
+    for z in range(len(out)):
+        section = slab[0, z] if annotation.palette is None else slab[:, z]
+        where = reader.where(start + z)
+        known = None if inside is None else inside[z]
+        out[z] = annotation.translate(section, where, (start + z, y, x), known)
+    return out
+
+
+def _hash_parts(partial: PartialSource, layout: Layout) -> str:
+    """Return the hash of the voxels of all boxes as their files hold them, in order."""
+    total = hashlib.sha256()
+    for part in partial.parts:
+        digest = VoxelHash(hashlib.sha256(), part.reader.shape, None)
+        shard = layout.clip(part.reader.zyx).shard
+        for box in read_boxes(part.reader, shard, "labels again"):
+            digest.add(box)
+        total.update(digest.digest.digest())
+    return total.hexdigest()
 
 
 def _choose_colours(annotation: AnnotationReader) -> dict[int, Rgba] | None:
@@ -215,6 +280,8 @@ def largest_value(reader: ImageReader, depth: int) -> int:
     """Return the largest id that labels can hold; 64-bit ones are read to find out."""
     if reader.dtype.itemsize <= 4:
         return int(np.iinfo(reader.dtype).max)
+    if partial := partial_of(reader):
+        return max(largest_value(part.reader, depth) for part in partial.parts)
     shard = as_zyx((depth, *(min(SIDE_READ, n) for n in reader.zyx[1:])))
     return max(int(b.voxels.max()) for b in read_boxes(reader, shard, "largest id"))
 

@@ -42,6 +42,8 @@ class AnnotationReader:
         Largest id that can occur, to choose between uint32 and uint64.
     palette : Palette, optional
         With ``classes``: what the values or colours stand for.
+    is_partial : bool
+        Voxels may be unlabelled whatever their id.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class AnnotationReader:
         num_classes: int,
         largest: int,
         palette: Palette | None = None,
+        is_partial: bool = False,
     ) -> None:
         self.kind, self.unlabelled, self.num_classes = kind, unlabelled, num_classes
         self.palette = palette
@@ -59,11 +62,12 @@ class AnnotationReader:
         if kind == "instances":
             wide = max(largest, unlabelled or 0) >= 2**32
             self.dtype = np.dtype(np.uint64 if wide else np.uint32)
-            is_negative = unlabelled is not None and unlabelled < 0
+            has_last = is_partial if unlabelled is None else unlabelled < 0
             last = int(np.iinfo(self.dtype).max)
-            self.stored_unlabelled = last if is_negative else unlabelled
+            self.stored_unlabelled = last if has_last else unlabelled
         else:
-            is_partial = unlabelled is not None or (palette and palette.has_unlabelled)
+            is_partial |= unlabelled is not None
+            is_partial |= palette is not None and palette.has_unlabelled
             self.stored_unlabelled = UNLABELLED if is_partial else None
         self.foreground: list[int] = []  # voxels of each section
         self.background = 0  # voxels in all sections
@@ -83,6 +87,7 @@ class AnnotationReader:
         section: NDArray[np.integer],
         where: str,
         origin: Zyx | None = None,
+        inside: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
         """Return one section as it is stored, or a box of one.
 
@@ -94,15 +99,19 @@ class AnnotationReader:
             Its file, for messages.
         origin : (z, y, x), optional
             Of the box in the volume; None: the next section, as a whole.
+        inside : bool array, shape (y, x), optional
+            Where labels were given; None: everywhere.
         """
         origin = origin or (len(self.foreground), 0, 0)
         self.foreground += [0] * (origin[0] + 1 - len(self.foreground))
         if self.palette is not None:
-            section, known = self._look_up(self.palette, section, where, origin)
+            section, known = self._look_up(self.palette, section, where, origin, inside)
         else:
             known = np.ones(section.shape, bool)
             if self.unlabelled is not None:
                 known = section != self.unlabelled
+            if inside is not None:
+                known = known & inside
         cells = known & (section != 0)
         ids = section[cells]
         self.foreground[origin[0]] += int(ids.size)
@@ -127,7 +136,12 @@ class AnnotationReader:
         return stored
 
     def _look_up(
-        self, palette: Palette, section: NDArray[np.integer], where: str, origin: Zyx
+        self,
+        palette: Palette,
+        section: NDArray[np.integer],
+        where: str,
+        origin: Zyx,
+        inside: NDArray[np.bool_] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Return the classes of one section, and which voxels are annotated."""
         classes, strange = palette.translate(section)
@@ -135,6 +149,9 @@ class AnnotationReader:
             unknown = section[0] == self.unlabelled
             classes[unknown] = UNLABELLED
             strange &= ~unknown
+        if inside is not None:
+            classes[~inside] = UNLABELLED
+            strange = strange & inside
         if strange.any():
             y, x = (int(i) for i in np.argwhere(strange)[0])
             colour, count = name_colour(section[:, y, x]), int(np.sum(strange))

@@ -7,9 +7,19 @@ from math import isclose
 from pathlib import Path
 
 from unetpipe.config.sheet import Row
+from unetpipe.errors import DataError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
+from unetpipe.images.endings import HDF5
 from unetpipe.images.files import Address
 from unetpipe.images.frames import spread_frames
+from unetpipe.images.partial import (
+    LabelPart,
+    check_boxes,
+    find_corner,
+    join_parts,
+    lies_elsewhere,
+    partial_of,
+)
 from unetpipe.ingestion.agreement import (
     check_alike,
     check_image_dtype,
@@ -20,7 +30,7 @@ from unetpipe.records.volume import Manifest, OriginalFile
 from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.machine import num_processors
 from unetpipe.runtime.problems import Problems
-from unetpipe.tiling.boxes import UNKNOWN_SIZE
+from unetpipe.tiling.boxes import UNKNOWN_SIZE, Roi, as_zyx, whole_volume
 
 MAX_READ_THREADS = 4
 
@@ -52,42 +62,127 @@ def open_originals(
     palette: Palette | None,
     problems: Problems,
     stack: ExitStack,
+    remarks: list[str],
 ) -> tuple[ImageReader, ImageReader | None]:
-    """Open image and labels, and check what can be told before reading them."""
+    """Open image and labels, and check what can be told before reading them.
+
+    What is worth knowing of the place of labels is added to ``remarks``.
+    """
     row, image, labels = sheet[0], None, None
     has_colours = palette is not None and palette.has_colours
-    threads = _num_threads()
     with problems:
         image = open_image_of(row, root, stack)
     for part in sheet:
         with problems:
             if image is not None:
                 part.section_numbers(image.zyx[0])
+    given: list[ImageReader] = []
     with problems:
-        if row.labels:
-            if row.label_kind == "masks":
-                labels = open_masks(row.labels, root, num_threads=threads)
-            else:
-                how = Reading(
-                    axes=row.axes,
-                    time=row.time,
-                    level=row.level,
-                    is_labels=True,
-                    has_palette=has_colours,
-                    num_threads=threads,
-                )
-                labels = open_image(row.labels, root, how)
+        for cell in row.label_cells:
+            given.append(_open_labels(cell, row, root, has_colours=has_colours))
+            stack.enter_context(given[-1])
+    with problems:
+        if image is not None and len(given) == len(row.label_cells) > 0:
+            field = _open_field(row, root, image, stack)
+            labels = _place(row, given, image, field, remarks)
             stack.enter_context(labels)
-            if image is not None:
-                labels = spread_frames(labels, image, row.unlabelled)
-                stack.enter_context(labels)
-            check_label_values(labels)
+        partial = labels and partial_of(labels)
+        for reader in given if partial or not labels else [labels]:
+            check_label_values(reader)
     with problems:
         if image is not None and labels is not None:
             check_alike(labels, image, has_colours=has_colours)
     problems.raise_any()
     assert image is not None
     return image, labels
+
+
+def find_label_boxes(
+    row: Row, root: Path, image: ImageReader
+) -> tuple[Roi, ...] | None:
+    """Return the boxes that a row's labels cover; None: all of the image, or nothing.
+
+    Files are looked into only where row or format may tell of boxes.
+
+    Raises
+    ------
+    DataError
+        If boxes leave the image, share voxels, or nobody says where one lies.
+    """
+    cells = row.label_cells
+    may_tell = any(e in cell.lower() for cell in cells for e in (".zarr", *HDF5))
+    if not (row.labels_at or len(cells) > 1 or may_tell):
+        return None
+    with ExitStack() as stack:
+        given = [_open_labels(cell, row, root, has_colours=False) for cell in cells]
+        for reader in given:
+            stack.enter_context(reader)
+        partial = partial_of(_place(row, given, image, None, []))
+        return partial.boxes if partial else None
+
+
+def _open_labels(cell: str, row: Row, root: Path, *, has_colours: bool) -> ImageReader:
+    """Open one file of labels, or one set of masks."""
+    threads = _num_threads()
+    if row.label_kind == "masks":
+        return open_masks(cell, root, num_threads=threads)
+    how = Reading(
+        axes=row.axes,
+        time=row.time,
+        level=row.level,
+        is_labels=True,
+        has_palette=has_colours,
+        num_threads=threads,
+    )
+    return open_image(cell, root, how)
+
+
+def _open_field(
+    row: Row, root: Path, image: ImageReader, stack: ExitStack
+) -> ImageReader | None:
+    """Open the field of view: of the image's shape, or one section for all."""
+    if not row.field_of_view:
+        return None
+    how = Reading(axes=row.axes, time=row.time, level=row.level, is_labels=True)
+    field = open_image(row.field_of_view, root, how)
+    stack.enter_context(field)
+    if field.zyx not in (image.zyx, (1, *image.zyx[1:])):
+        raise DataError(
+            f"the image is {image.zyx} (z, y, x) in {image.files[0]}, its field of "
+            f"view {field.zyx} in {field.files[0]}; they must be alike, or the field "
+            "one section for all: correct field_of_view in the sheet"
+        )
+    return field
+
+
+def _place(
+    row: Row,
+    given: Sequence[ImageReader],
+    image: ImageReader,
+    field: ImageReader | None,
+    remarks: list[str],
+) -> ImageReader:
+    """Return labels of the whole image, or of the boxes that they are given for."""
+    first = given[0]
+    is_boxed = bool(row.labels_at) or len(given) > 1 or lies_elsewhere(first, image)
+    if not is_boxed:
+        labels = spread_frames(first, image, row.unlabelled)
+        if field is None or labels.zyx != image.zyx:
+            return labels
+        return join_parts(
+            [LabelPart(labels, whole_volume(image.zyx))], image.zyx, field
+        )
+    parts = []
+    for number, reader in enumerate(given):
+        if row.labels_at:
+            corner = row.labels_at[number]
+        else:
+            corner, remark = find_corner(reader, image)
+            remarks += filter(None, [remark])
+        stop = as_zyx(a + n for a, n in zip(corner, reader.zyx, strict=True))
+        parts.append(LabelPart(reader, Roi(corner, stop)))
+    check_boxes(parts, image)
+    return join_parts(parts, image.zyx, field)
 
 
 def choose_voxel_size(

@@ -16,8 +16,10 @@ from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
 from unetpipe.images.files import is_remote
 from unetpipe.images.frames import FrameSource
+from unetpipe.images.partial import partial_of
 from unetpipe.images.scaled import at_own_scale
 from unetpipe.ingestion.agreement import (
+    annotated_roles,
     check_annotated,
     check_pixels,
     compare_numbers,
@@ -44,6 +46,7 @@ from unetpipe.records.sections import OddSections, Sections
 from unetpipe.records.volume import (
     ChannelStatistics,
     IngestedVolume,
+    LabelledBox,
     Manifest,
     OriginalFile,
     OriginalGrid,
@@ -141,8 +144,10 @@ def bring_in(
     with ExitStack() as stack:
         palette = choose_palette(order.palette, order.rows[0].label_kind)
         root = Path(originals.root)
-        opened, labels = open_originals(order.rows, root, palette, problems, stack)
         coming = _Coming(order, originals, stores, palette, problems, stack)
+        opened, labels = open_originals(
+            order.rows, root, palette, problems, stack, coming.warnings
+        )
         size_nm, said_by = coming.measure(opened)
         image, labels, grid = coming.match_scale(opened, labels, size_nm, said_by)
         voxel_size_nm = coming.lay_out(image, size_nm, grid)
@@ -231,6 +236,11 @@ class _Coming:
             return image, labels, None
         found = match_scale(image, labels, size_nm, wanted_nm, order.ndim)
         if found[2] is not None:
+            if labels is not None and partial_of(labels):
+                raise DataError(
+                    f"volume {order.volume} is resampled, but its labels are of a part "
+                    "of it (boxes, or a field of view); set ingest.scale: keep"
+                )
             check_resampled(order.volume, order.rows, image.zyx[0], found[0].zyx[0])
             self.stack.enter_context(found[0])
             if order.pixel_sha256:
@@ -312,8 +322,13 @@ class _Coming:
         """Copy the labels, and judge whether they can teach or score anything."""
         order = self.order
         row, roles = order.rows[0], _sections_of_roles(order.rows, image.zyx[0])
-        original = at_own_scale(labels)
-        self.warnings += compare_numbers(at_own_scale(image), original)
+        part_of = partial_of(labels)
+        boxes = part_of.boxes if part_of else None
+        if boxes:
+            roles = annotated_roles(roles, boxes)
+        original = at_own_scale(part_of.parts[0].reader if part_of else labels)
+        if not boxes:
+            self.warnings += compare_numbers(at_own_scale(image), original)
         frames = original.source if isinstance(original.source, FrameSource) else None
         store, partial = self._place_labels(self.stores.labels)
         annotation = AnnotationReader(
@@ -322,6 +337,7 @@ class _Coming:
             num_classes=order.num_classes,
             largest=largest_value(labels, self.layout.shard[0]),
             palette=self.palette,
+            is_partial=part_of is not None,
         )
         what = f"volume {order.volume}: labels"
         check_memory(labels, self.layout, annotation.dtype, what, is_labels=True)
@@ -345,6 +361,9 @@ class _Coming:
             label_kind=annotation.kind,
             unlabelled=annotation.stored_unlabelled,
             num_ids=annotation.num_ids,
+            boxes=None
+            if boxes is None
+            else tuple(LabelledBox(start=b.start, stop=b.stop) for b in boxes),
         )
 
     def _hash(self, files: Sequence[Path]) -> "Future[Files]":

@@ -15,6 +15,8 @@ class PlannedVolume(Value):
     known_from: str
     voxel_size_nm: tuple[float, float, float] | None = None
     """None: nobody knows."""
+    num_labelled: int | None = None
+    """Voxels of boxes of labels; None: labels are of the whole volume."""
 
 
 class Disk(Value):

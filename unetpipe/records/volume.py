@@ -11,7 +11,7 @@ from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.sections import OddSections, Sections
-from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.boxes import Roi, Zyx
 
 ZyxNm = tuple[float, float, float]
 LabelKind = Literal["instances", "binary", "classes"]
@@ -149,6 +149,13 @@ class StoredImage(Value):
     files: tuple[OriginalFile, ...] = ()
 
 
+class LabelledBox(Value):
+    """A box of a volume that somebody annotated: half-open, in voxels (z, y, x)."""
+
+    start: Zyx
+    stop: Zyx
+
+
 class StoredLabels(Value):
     """The labels of a volume."""
 
@@ -163,6 +170,16 @@ class StoredLabels(Value):
     unlabelled: int | None
     """The stored value of voxels that nobody annotated."""
     num_ids: int
+    boxes: tuple[LabelledBox, ...] | None = None
+    """That labels were given for: shards that none touches are not stored, and read as
+    unlabelled. None: labels of the whole volume."""
+
+    @property
+    def rois(self) -> tuple[Roi, ...] | None:
+        """The boxes, as geometry counts with them."""
+        if self.boxes is None:
+            return None
+        return tuple(Roi(box.start, box.stop) for box in self.boxes)
 
 
 class OriginalGrid(Value):

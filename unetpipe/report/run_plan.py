@@ -20,6 +20,7 @@ from unetpipe.config import Config, NetworkConfig, TrainingConfig
 from unetpipe.config.sheet import Row
 from unetpipe.errors import UnetpipeError
 from unetpipe.images import ImageReader, Reading, open_image
+from unetpipe.ingestion.opening import find_label_boxes
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
@@ -406,6 +407,7 @@ def _row(planned: PlannedPrediction, volume: PlannedVolume) -> tuple[str, ...]:
 
 
 def _from_record(ingest: IngestedVolume) -> Volume:
+    boxes = ingest.labels.rois if ingest.labels else None
     return Volume(
         ingest.volume,
         ingest.shape,
@@ -413,6 +415,7 @@ def _from_record(ingest: IngestedVolume) -> Volume:
         np.dtype(ingest.dtype).itemsize,
         "record",
         ingest.known_size_nm,
+        None if boxes is None else sum(box.num_voxels for box in boxes),
     )
 
 
@@ -422,6 +425,7 @@ def _from_header(row: Row, root: Path, warnings: list[str]) -> Volume:
     with open_image(row.image, root, how) as image:
         if text := _decoded_whole(image):
             warnings.append(f"volume {row.volume}: {text}")
+        boxes = find_label_boxes(row, root, image)
         return Volume(
             row.volume,
             image.zyx,
@@ -429,6 +433,7 @@ def _from_header(row: Row, root: Path, warnings: list[str]) -> Volume:
             image.dtype.itemsize,
             "file header",
             row.voxel_size_nm or image.voxel_size_nm,
+            None if boxes is None else sum(box.num_voxels for box in boxes),
         )
 
 

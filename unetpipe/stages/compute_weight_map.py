@@ -16,9 +16,9 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedVolume, StoredLabels
 from unetpipe.records.weight_map import StoredMap, WeightMap
 from unetpipe.runtime.staging import partial_folder, scratch_folder
-from unetpipe.storage.volumes import hash_sections, open_volume
+from unetpipe.storage.volumes import hash_sections, open_volume, set_fill_value
 from unetpipe.targets.weight_blocks import Annotation, BorderRule, Weigher
-from unetpipe.targets.weight_map import tell_lost
+from unetpipe.targets.weight_map import UNLABELLED, tell_lost
 from unetpipe.targets.whole_volumes import create_like, weigh_all
 from unetpipe.tiling.boxes import as_zyx
 
@@ -80,10 +80,13 @@ def compute_weight_map(
         }
         scratch = border_store.with_name("components.zarr.partial")
         stack.enter_context(scratch_folder(scratch))
+        size_nm, boxes = volume.voxel_size_nm, volume.labels.rois
         border, target = (
-            create_like(labels, partial[name], dtype, volume.voxel_size_nm, ndim)
+            create_like(labels, partial[name], dtype, size_nm, ndim)
             for name, dtype in (("border_term", np.float32), ("target", np.uint8))
         )
+        if boxes is not None:
+            target = set_fill_value(partial["target"], UNLABELLED)
         weigher = Weigher(
             _annotation(volume.labels, labels, weight_map, rim),
             border=border,
@@ -91,16 +94,13 @@ def compute_weight_map(
             scratch=scratch,
             num_classes=num_classes,
             ndim=ndim,
-            rule=BorderRule(
-                weight_map.w0 if weight_map.enabled else 0.0,
-                weight_map.sigma_vox,
-                volume.voxel_size_nm,
-            ),
+            rule=_rule_of(weight_map, size_nm),
         )
         counted = weigh_all(weigher, volume.volume)
-        content = [hash_sections(open_volume(path)) for path in partial.values()]
+        border_sha256, target_sha256 = (
+            hash_sections(open_volume(path), boxes) for path in partial.values()
+        )
     _warn(volume, weight_map, counted.num_cells, counted.num_lost)
-    border_sha256, target_sha256 = content
     WeightMap(
         volume=volume.volume,
         border_term=StoredMap(store=border_store, content_sha256=border_sha256),
@@ -110,6 +110,13 @@ def compute_weight_map(
         num_lost=counted.num_lost,
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
+
+
+def _rule_of(
+    weight_map: WeightMapConfig, voxel_size_nm: tuple[float, float, float]
+) -> BorderRule:
+    w0 = weight_map.w0 if weight_map.enabled else 0.0
+    return BorderRule(w0, weight_map.sigma_vox, voxel_size_nm)
 
 
 def _annotation(
@@ -124,6 +131,7 @@ def _annotation(
         unlabelled=stored.unlabelled,
         border_class=weight_map.border_class,
         rim_vox=rim_vox,
+        boxes=stored.rois,
     )
 
 

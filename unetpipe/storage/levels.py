@@ -66,7 +66,7 @@ def create_levels(path: Path) -> None:
                 shards=array.shards,
                 dtype=array.dtype,
                 compressors=array.compressors,
-                fill_value=0,
+                fill_value=array.fill_value,
                 dimension_names=["c", "z", "y", "x"][4 - array.ndim :],
                 overwrite=True,
             )
@@ -138,12 +138,13 @@ def _first_scale(metadata: Any) -> list[float]:
 def _is_alike(
     there: zarr.Array[Any], finer: zarr.Array[Any], shape: tuple[int, ...]
 ) -> bool:
-    return (there.shape, there.chunks, there.shards, there.dtype) == (
-        shape,
-        finer.chunks,
-        finer.shards,
-        finer.dtype,
-    )
+    return (
+        there.shape,
+        there.chunks,
+        there.shards,
+        there.dtype,
+        there.fill_value,
+    ) == (shape, finer.chunks, finer.shards, finer.dtype, finer.fill_value)
 
 
 def _dataset(level: int, scale: list[float], total: Zyx) -> dict[str, Any]:

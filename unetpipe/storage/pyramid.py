@@ -93,7 +93,7 @@ class Pyramid:
     def write_block(self, block: Zyx) -> Files:
         """Write all shards of a block; return the sha256 of each file.
 
-        Shards of which level 0 has no file are left out: they read as 0.
+        Shards of which level 0 has no file are left out: they read as the fill value.
         """
         return self._write([block], base=0, level=self.top)
 
@@ -154,8 +154,9 @@ class Pyramid:
 
         inside = _shrink(covered.relative_to(covered.start), step)
         made, is_empty = np.empty((*array.shape[:-3], *inside.shape), array.dtype), True
+        fill = array.fill_value
         for place, voxels in spread(make, iterate_grid(covered, unit)):
-            made[(..., *place.slices)] = 0 if voxels is None else voxels
+            made[(..., *place.slices)] = fill if voxels is None else voxels
             is_empty &= voxels is None
         if is_empty:
             file.unlink(missing_ok=True)

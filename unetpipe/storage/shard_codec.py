@@ -43,12 +43,15 @@ class ShardFormat:
         Of the voxels; they are stored little-endian.
     level : int
         Of the zstd compression; 0 is the library's default.
+    fill : number
+        What reads where nothing was written.
     """
 
     chunk: tuple[int, ...]
     shard: tuple[int, ...]
     dtype: np.dtype[Any]
     level: int
+    fill: Any = 0
 
     def encode(self, voxels: NDArray[Any]) -> list[bytes]:
         """Return the buffers of the file that holds a shard, in order.
@@ -91,7 +94,7 @@ class ShardFormat:
         Parameters
         ----------
         path : Path
-            The file of the shard; where there is none, ``out`` is filled with 0.
+            The file of the shard; where there is none, ``out`` gets the fill value.
         inside : tuple of slice
             Which voxels of the shard.
         out : array
@@ -105,7 +108,7 @@ class ShardFormat:
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError:
-            out[...] = 0
+            out[...] = self.fill
             return
         with file:
             index = self._read_index(file.fileno(), os.fstat(file.fileno()).st_size)
@@ -119,7 +122,7 @@ class ShardFormat:
                 of_chunk, of_out = _overlap(place, self.chunk, inside)
                 offset, length = (int(number) for number in index[place])
                 if (offset, length) == (MISSING, MISSING):
-                    out[of_out] = 0
+                    out[of_out] = self.fill
                     continue
                 packed = os.pread(file.fileno(), length, offset)
                 if len(packed) != length:

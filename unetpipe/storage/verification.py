@@ -36,13 +36,14 @@ from unetpipe.storage.predictions import PredictionStore, results_of
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import (
     encode_shard,
+    hash_sections,
     iterate_sections,
     open_volume,
     read_attributes,
     read_roi,
 )
 from unetpipe.tiling.assembly import BlockPrediction
-from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.boxes import Roi, Zyx
 from unetpipe.tiling.grids import TileGrids
 
 log = logging.getLogger(__name__)
@@ -353,11 +354,14 @@ def verify_volume(record: Path, commands: Commands) -> list[Finding]:
     """
     volume = IngestedVolume.read(record)
     findings = []
-    stored = {volume.image.store: volume.image.content_sha256}
+    stored: dict[Path, tuple[str, Sequence[Roi] | None]] = {
+        volume.image.store: (volume.image.content_sha256, None)
+    }
     if volume.labels:
-        stored[volume.labels.store] = volume.labels.content_sha256
-    for store, wanted in stored.items():
-        found = _hash_or_error(store)
+        labels = volume.labels
+        stored[labels.store] = labels.content_sha256, labels.rois
+    for store, (wanted, boxes) in stored.items():
+        found = _hash_or_error(store, boxes)
         if found != wanted:
             own = store.absolute().is_relative_to(record.parent.absolute())
             findings.append(
@@ -443,9 +447,10 @@ def verify_kept(model: Path) -> list[Finding]:
     return findings
 
 
-def _hash_or_error(store: Path) -> str:
+def _hash_or_error(store: Path, boxes: Sequence[Roi] | None) -> str:
     try:
-        return hash_voxels(open_volume(store))
+        array = open_volume(store)
+        return hash_voxels(array) if boxes is None else hash_sections(array, boxes)
     except UnetpipeError as error:
         return f"that cannot be read ({error})"
     except Exception as error:  # codecs raise their own

@@ -110,6 +110,30 @@ def create_volume(
         )
 
 
+def set_fill_value(path: Path, value: int) -> zarr.Array[Any]:
+    """Have a store without voxels read as a value where none will be written.
+
+    Parameters
+    ----------
+    path : Path
+        Of ``create_volume``; nothing was written yet.
+    value : int
+        Instead of 0.
+    """
+    array = open_volume(path)
+    return zarr.open_group(DiskStore(path), mode="r+").create_array(
+        "0",
+        shape=array.shape,
+        chunks=array.chunks,
+        shards=array.shards,
+        dtype=array.dtype,
+        compressors=array.compressors,
+        fill_value=value,
+        dimension_names=["c", "z", "y", "x"][4 - array.ndim :],
+        overwrite=True,
+    )
+
+
 def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
     """Add the ``labels`` group to a store and return its folder.
 
@@ -235,7 +259,6 @@ def _decodable(array: zarr.Array[Any]) -> ShardFormat | None:
             c[0].endian in (None, Endian.little)
             for c in (sharding.codecs, sharding.index_codecs)
         )
-        and metadata.fill_value == 0
         and metadata.chunk_key_encoding.name == "default"
         and metadata.chunk_key_encoding.separator == "/"
         and array.dtype.kind in "biuf"
@@ -262,24 +285,43 @@ def iterate_sections(
         yield z, np.asarray(slab)[..., z - layer * thickness, :, :]
 
 
-def hash_sections(array: zarr.Array[Any]) -> str:
+def hash_sections(array: zarr.Array[Any], boxes: Sequence[Roi] | None = None) -> str:
     """Return a sha256 of what an array (z, y, x) holds, however it is cut.
 
     It is that of the sections' own sha256 in order; each is of its voxels in C order,
     little-endian. Memory: one row of chunks.
+
+    Parameters
+    ----------
+    array : zarr array, (z, y, x)
+    boxes : sequence of Roi, optional
+        That alone hold anything: the hash is of their corners and sections, one box
+        after another.
     """
-    depth, height, _ = array.chunks
     total = hashlib.sha256()
-    for z in range(0, array.shape[0], depth):
-        digests = [hashlib.sha256() for _ in range(min(depth, array.shape[0] - z))]
-        for y in range(0, array.shape[1], height):
-            rows = np.asarray(array[z : z + depth, y : y + height])
-            for digest, section in zip(digests, rows, strict=True):
+    if boxes is None:
+        boxes = [whole_volume(as_zyx(array.shape))]
+    else:
+        total.update(repr([(box.start, box.stop) for box in boxes]).encode())
+    for box in boxes:
+        for digest in _digests_of_sections(array, box):
+            total.update(digest)
+    return total.hexdigest()
+
+
+def _digests_of_sections(array: zarr.Array[Any], box: Roi) -> Iterator[bytes]:
+    depth, height, _ = array.chunks
+    (first, top, left), (last, low, right) = box.start, box.stop
+    for z in range(first // depth * depth, last, depth):
+        start, stop = max(z, first), min(z + depth, last)
+        digests = [hashlib.sha256() for _ in range(start, stop)]
+        for y in range(top // height * height, low, height):
+            rows = slice(max(y, top), min(y + height, low))
+            voxels = np.asarray(array[start:stop, rows, left:right])
+            for digest, section in zip(digests, voxels, strict=True):
                 little = section.dtype.newbyteorder("<")
                 digest.update(np.ascontiguousarray(section, little).data)
-        for digest in digests:
-            total.update(digest.digest())
-    return total.hexdigest()
+        yield from (digest.digest() for digest in digests)
 
 
 def shard_shape(array: zarr.Array[Any]) -> Zyx:
@@ -356,8 +398,8 @@ def _shard_format(array: zarr.Array[Any]) -> ShardFormat:
     """Return how ``create_volume`` asked for the shards of an array to be encoded."""
     metadata: Any = array.metadata
     (sharding,) = metadata.codecs
-    zstd = sharding.codecs[-1]
-    return ShardFormat(array.chunks, array.shards or (), array.dtype, zstd.level)
+    level, fill = sharding.codecs[-1].level, metadata.fill_value
+    return ShardFormat(array.chunks, array.shards or (), array.dtype, level, fill)
 
 
 def _as_channel(channel: str | Channel) -> Channel:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from unetpipe.errors import DataError
 from unetpipe.images.files import natural_key, number_of
+from unetpipe.survey.boxes import find_boxes
 from unetpipe.survey.cells import write_cell, write_folder, write_series
 from unetpipe.survey.headers import Header, read_header
 from unetpipe.survey.label_folders import join_classes, take_folder, tell_labels
@@ -30,14 +31,23 @@ def make_candidates(
     labels : str
         The folder that the user says holds the labels, or nothing.
     """
-    pictures, drawn, classes, notes = _sort_names(
+    pictures, drawn, classes, views, notes = _sort_names(
         [read_name(path) for path in paths], root, labels
     )
     headers, more = _read_headers(pictures, root)
     notes += more
     pictures = [name for name in pictures if name.path in headers]
-    found, used, more = pair_names(pictures, [*drawn, *classes])
+    boxes: dict[str, tuple[str, ...]] = {}
+
+    def are_boxes(image: Name, fitting: Sequence[Name]) -> bool:
+        paths = tuple(name.path for name in fitting)
+        if find_boxes(write_cell(image.path), paths, root):
+            boxes[image.path] = paths
+        return image.path in boxes
+
+    found, used, more = pair_names(pictures, [*drawn, *classes], are_boxes)
     notes += more
+    view_of = pair_names(pictures, views)[0]
     finder = SeriesFinder(root, images, headers)
     series, single = finder.find(pictures)
     notes += finder.notes()
@@ -60,9 +70,12 @@ def make_candidates(
             "have nothing in common: there is nothing else"
         )
     for name in single:
-        pair = (found[name.path],) if name.path in found else ()
+        pair = boxes.get(name.path, ())
+        if name.path in found and not pair:
+            pair = (found[name.path],)
         kind = "classes" if is_of_classes & set(pair) else ""
-        candidates.append(Candidate((name.path,), pair, name.split, kind))
+        view = view_of.get(name.path, "") if pair else ""
+        candidates.append(Candidate((name.path,), pair, name.split, kind, view=view))
     taken = {path for candidate in candidates for path in candidate.labels}
     stray = [name.path for name in free if name.path not in taken]
     if stray:
@@ -75,19 +88,19 @@ def make_candidates(
 
 def _sort_names(
     names: Sequence[Name], root: Path, said: str
-) -> tuple[list[Name], list[Name], list[Name], list[str]]:
-    """Return images, labels, labels of a folder a class, and notes.
+) -> tuple[list[Name], list[Name], list[Name], list[Name], list[str]]:
+    """Return images, labels, labels of a folder a class, fields of view, and notes.
 
     What the user says counts; else names say what is what; where they do not, what the
     files hold.
     """
     images = [name for name in names if not name.is_labels]
     labels = [name for name in names if name.is_labels]
-    classes: list[Name] = []
+    classes, views = list[Name](), list[Name]()
     if said:
         images, labels, notes = take_folder(names, said)
     else:
-        images, labels, notes = tell_labels(images, labels, root)
+        images, labels, views, notes = tell_labels(images, labels, root)
         images, labels, more = _tell_apart([*images, *labels])
         notes += more
         labels, classes, more = join_classes(labels, root)
@@ -95,7 +108,7 @@ def _sort_names(
     images, more = join_channels(images)
     if any("<z>" in name.path for name in images):
         labels = join_sections(labels)
-    return images, labels, classes, notes + more
+    return images, labels, classes, views, notes + more
 
 
 def _tell_apart(names: list[Name]) -> tuple[list[Name], list[Name], list[str]]:

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from unetpipe.images.endings import split_suffix
 from unetpipe.images.files import find_files, sections_of
 
-# Cells are trimmed, split at | and at tabs, and lines at whatever ends one.
-UNWRITABLE = re.compile(r"[|\t\x00-\x1f\x7f-\x9f\u2028\u2029\"]|^\s|\s$|^~|^#")
+# Cells are trimmed, split at |, at ; and at tabs, and lines at whatever ends one.
+UNWRITABLE = re.compile(r"[|;\t\x00-\x1f\x7f-\x9f\u2028\u2029\"]|^\s|\s$|^~|^#")
 PATTERN = re.compile(r"([*?\[])")
 
 

@@ -19,6 +19,7 @@ from unetpipe.images.endings import (
 from unetpipe.images.files import is_zarr_image, natural_key
 from unetpipe.images.hdf5 import list_datasets
 from unetpipe.images.zarr_store import is_zipped_zarr
+from unetpipe.survey.boxes import find_boxes
 from unetpipe.survey.names import read_name
 
 # A table of a fragment's object has two columns.
@@ -240,11 +241,20 @@ def _say(ending: str, count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """The image and the labels in one HDF5 file or one OME-Zarr, as cells."""
+    """The image and the labels in one HDF5 file or one OME-Zarr, as cells.
+
+    ``boxes`` are the labels where there are several, each of a box of the image.
+    """
 
     image: str
     labels: str
     notes: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """All labels that are taken."""
+        return self.boxes or ((self.labels,) if self.labels else ())
 
 
 def look_into_hdf5(folder: Path, path: str) -> Inside:
@@ -277,6 +287,9 @@ def look_into_hdf5(folder: Path, path: str) -> Inside:
         notes += [f"{path}: left out: {', '.join(rest)}"] if rest else []
         same = [d for d in labels if d.shape == first.shape]
         labels = same or labels
+        cells = tuple(f"{path}:{d.name}" for d in labels)
+        if len(cells) > 1 and find_boxes(f"{path}:{first.name}", cells, folder):
+            return Inside(f"{path}:{first.name}", cells[0], tuple(notes), cells)
     else:
         first = None
     chosen = max(labels, key=lambda d: _preference(d.name)) if labels else None
@@ -308,6 +321,9 @@ def look_into_zarr(folder: Path, path: str) -> Inside:
     )
     if not stores:
         return Inside(path, "")
+    cells = tuple(f"{path}/labels/{name}" for name in sorted(stores, key=natural_key))
+    if len(cells) > 1 and find_boxes(path, cells, folder):
+        return Inside(path, cells[0], boxes=cells)
     chosen = max(stores, key=_preference)
     note = f"{path}: labels/{chosen} is taken as the labels"
     if len(stores) > 1:

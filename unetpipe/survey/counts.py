@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from math import pi, prod, sqrt
+from math import pi, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ def count_labels(
     list of str
         What could not be read, and whether only some was.
     """
-    total = sum(len(v.annotated) * prod(v.header.shape[2:]) for v in volumes)
+    total = sum(volume.num_labelled for volume in volumes)
     share = min(1.0, MOST_VOXELS / max(1, total))
     colours = palette is not None and palette.has_colours
     tally = Tally()
@@ -83,8 +83,11 @@ def _count_all(
         if not count:
             continue
         try:
-            with open_labels(volume, root, colours=colours) as labels:
-                values, counted = _count(labels, count, tally, palette)
+            before, values = tally.counted, frozenset[int]()
+            for cell in volume.label_cells:
+                with open_labels(volume, cell, root, colours=colours) as labels:
+                    values |= _count(labels, count, tally, palette)
+            counted = tally.counted - before
         except (UnetpipeError, OSError) as error:
             notes.append(f"{volume.name}: its labels cannot be read: {error}")
             filled[volume.name] = 0
@@ -98,16 +101,16 @@ def _count_all(
 
 def _count(
     labels: ImageReader, count: int, tally: Tally, palette: Palette | None
-) -> tuple[frozenset[int], Counted]:
-    """Count some sections of a volume; return their values, and what they hold."""
-    values, before = set[int](), tally.counted
+) -> frozenset[int]:
+    """Count some sections of a volume, or of a box of it; return their values."""
+    values = set[int]()
     chosen = np.unique(np.linspace(0, labels.zyx[0] - 1, count).astype(int))
     for section in chosen.tolist():
         given = labels.read_sections(section, section + 1)[:, 0]
         if palette is not None:
             given = palette.translate(given)[0][None]
         values |= tally.add(given)
-    return frozenset(values), tally.counted - before
+    return frozenset(values)
 
 
 def count_objects(counted: Counted, kind: Kind) -> tuple[int, int]:
@@ -140,7 +143,7 @@ def make_prints(rows: Sequence[RoleRow], tally: Tally, kind: Kind) -> list[Volum
 def _print(row: RoleRow, read: Counted, tally: Tally, kind: Kind) -> VolumePrint:
     header = row.volume.header
     height, width = header.shape[2:]
-    area = height * width * len(row.sections)
+    area = row.volume.num_labelled * len(row.sections) // len(row.volume.annotated)
     number, filled = count_objects(read, kind)
     shares = [1 - filled / read.voxels, filled / read.voxels]
     if kind.label_kind == "classes":

@@ -84,15 +84,17 @@ def take_folder(
 
 def tell_labels(
     images: Sequence[Name], labels: Sequence[Name], root: Path
-) -> tuple[list[Name], list[Name], list[str]]:
-    """Return images, labels, and notes; names come first, then what files hold.
+) -> tuple[list[Name], list[Name], list[Name], list[str]]:
+    """Return images, labels, fields of view, and notes.
+
+    Names come first, then what files hold.
 
     A folder whose name says neither holds labels if all its files look drawn, other
     folders hold images that do not, and nothing beside it says that it holds labels but
     fields of view.
     """
     drawn = _find_drawings(images, root)
-    kept, notes = leave_out_views([*labels, *drawn], root)
+    kept, views, notes = _tell_views([*labels, *drawn], root)
     named = {PurePosixPath(n.folder).parent for n in kept if n in labels}
     chosen = [n for n in kept if n in drawn and _place(n) not in named]
     folders = dict.fromkeys(name.folder for name in chosen)
@@ -102,9 +104,9 @@ def tell_labels(
             "so they are taken as labels, though no name says so"
         )
     own = {name.path for name in chosen}
-    views = {name.path for name in drawn} - {name.path for name in kept}
-    rest = [n for n in images if n.path not in own | views]
-    return rest, [*(n for n in kept if n in labels), *chosen], notes
+    own |= {name.path for name in views}
+    rest = [n for n in images if n.path not in own]
+    return rest, [*(n for n in kept if n in labels), *chosen], views, notes
 
 
 def _place(name: Name) -> PurePosixPath:
@@ -123,21 +125,23 @@ def _find_drawings(images: Sequence[Name], root: Path) -> list[Name]:
     return [replace(n, is_labels=True) for f in drawn for n in folders[f]]
 
 
-def leave_out_views(labels: Sequence[Name], root: Path) -> tuple[list[Name], list[str]]:
-    """Return labels without the fields of view that lie beside them, and notes."""
+def _tell_views(
+    labels: Sequence[Name], root: Path
+) -> tuple[list[Name], list[Name], list[str]]:
+    """Return labels, the fields of view that lie beside them, and notes."""
     folders = _by_last_word(labels)
-    views = [
+    found = [
         n for n, own in folders.items() if len(folders) > 1 and _is_view(own, root)
     ]
-    if not views or len(views) == len(folders):
-        return list(labels), []
+    if not found or len(found) == len(folders):
+        return list(labels), [], []
     note = (
-        f"{list_briefly(views)}: one large area, nearly the same for all images, so it "
-        "is taken as their field of view and not as labels"
+        f"{list_briefly(found)}: one large area, nearly the same for all images, so it "
+        "is taken as their field of view and not as labels: what lies outside is "
+        "unlabelled"
     )
-    return [name for n, own in folders.items() if n not in views for name in own], [
-        note
-    ]
+    kept = [name for n, own in folders.items() if n not in found for name in own]
+    return kept, [name for n in found for name in folders[n]], [note]
 
 
 def join_classes(

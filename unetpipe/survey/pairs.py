@@ -31,6 +31,8 @@ class Candidate:
         Whether one of these sequences is tested on while others train.
     name, well, field : str
         Of a field of a plate: what to call it, and where it lies; else empty.
+    view : str
+        File of its field of view, or nothing.
     """
 
     images: tuple[str, ...]
@@ -43,6 +45,7 @@ class Candidate:
     name: str = ""
     well: str = ""
     field: str = ""
+    view: str = ""
 
 
 def list_briefly(paths: Iterable[str], most: int = 4) -> str:
@@ -59,7 +62,9 @@ def list_briefly(paths: Iterable[str], most: int = 4) -> str:
 
 
 def pair_names(
-    images: Sequence[Name], labels: Sequence[Name]
+    images: Sequence[Name],
+    labels: Sequence[Name],
+    are_boxes: Callable[[Name, Sequence[Name]], bool] = lambda image, labels: False,
 ) -> tuple[dict[str, str], set[str], list[str]]:
     """Return the labels of each image that has some, and images that have several.
 
@@ -71,6 +76,9 @@ def pair_names(
     ----------
     images, labels : sequence of Name
         All there are.
+    are_boxes : callable
+        Tells of an image and several labels that fit whether each is of a box of it:
+        then all are taken.
 
     Returns
     -------
@@ -88,7 +96,7 @@ def pair_names(
     def take(image: Name, fitting: Sequence[Name]) -> None:
         found[image.path] = fitting[0].path
         used.update(name.path for name in fitting)
-        if len(fitting) > 1:
+        if len(fitting) > 1 and not are_boxes(image, fitting):
             twins.append(
                 f"{image.path}: {fitting[0].path} is taken, though "
                 f"{list_briefly(name.path for name in fitting[1:])} would fit too"

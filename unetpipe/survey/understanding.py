@@ -183,7 +183,7 @@ def _find_candidates(
         notes += inside.notes
         if inside.image and inside.labels:
             split = read_name(path).split
-            candidates.append(Candidate((inside.image,), (inside.labels,), split))
+            candidates.append(Candidate((inside.image,), inside.all_labels, split))
         else:
             loose.append(inside.image or inside.labels)
     candidates += [_take_field(folder, field) for field in contents.fields]
@@ -197,7 +197,7 @@ def _take_field(folder: Path, found: Field) -> Candidate:
     plate = found.path.split("/")[0] if ".zarr" in found.path else ""
     return Candidate(
         (inside.image,),
-        (inside.labels,) if inside.labels else (),
+        inside.all_labels,
         name=f"{plate.removesuffix('.zarr')}/{found.well}-{found.field}",
         well=found.well,
         field=found.field,

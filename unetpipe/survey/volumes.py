@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from unetpipe.config.sheet_cells import BETWEEN_BOXES
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.endings import HDF5
 from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
+from unetpipe.survey.boxes import find_boxes, tell_boxes
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, read_header
 from unetpipe.survey.names import JOINED, choose_names
 from unetpipe.survey.pairs import Candidate, list_briefly
+from unetpipe.tiling.boxes import Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class Found:
         Time point.
     well, field : str
         Of a plate, or nothing.
+    boxes : tuple of Roi
+        What labels cover, of which each box has a file that says where it lies; empty:
+        they have the image's shape.
+    view : str
+        Cell of its field of view, or nothing.
     """
 
     name: str
@@ -52,6 +61,20 @@ class Found:
     time: int | None = None
     well: str = ""
     field: str = ""
+    boxes: tuple[Roi, ...] = ()
+    view: str = ""
+
+    @property
+    def label_cells(self) -> tuple[str, ...]:
+        """What names the labels: one cell, or one for each box."""
+        return tuple(self.labels.split(BETWEEN_BOXES)) if self.boxes else (self.labels,)
+
+    @property
+    def num_labelled(self) -> int:
+        """Voxels along y and x of all annotated sections."""
+        if self.boxes:
+            return sum(box.num_voxels for box in self.boxes)
+        return prod(self.header.shape[2:]) * len(self.annotated)
 
     @property
     def num_sections(self) -> int:
@@ -60,7 +83,7 @@ class Found:
 
     def without_labels(self) -> "Found":
         """Return the volume as it is if its labels cannot be used."""
-        return replace(self, labels="", annotated=(), kind="")
+        return replace(self, labels="", annotated=(), kind="", boxes=())
 
 
 def find_volumes(
@@ -92,27 +115,31 @@ def find_volumes(
     return kept, notes + more
 
 
-def open_labels(volume: Found, root: Path, *, colours: bool = False) -> ImageReader:
-    """Open the labels of a volume as ingesting does.
+def open_labels(
+    volume: Found, cell: str, root: Path, *, colours: bool = False
+) -> ImageReader:
+    """Open the labels of a volume, or of one of its boxes, as ingesting does.
 
     Parameters
     ----------
     volume : Found
         With labels.
+    cell : str
+        One of ``label_cells``.
     root : Path
         Folder of the originals.
     colours : bool
         As where a palette gives colours their classes: greys are colours, too.
     """
     if volume.kind == "masks":
-        return open_masks(volume.labels, root)
+        return open_masks(cell, root)
     how = Reading(
         axes=volume.header.axes,
         time=volume.time,
         is_labels=True,
         has_palette=colours,
     )
-    return open_image(volume.labels, root, how)
+    return open_image(cell, root, how)
 
 
 def _expand(candidates: Iterable[Candidate], root: Path) -> list[Candidate]:
@@ -155,9 +182,14 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
     notes = []
     image = _cell(candidate.images, root)
     labels = candidate.labels_cell
-    if candidate.labels and not labels:
+    boxes: tuple[Roi, ...] = ()
+    if not (candidate.is_sequence or candidate.kind or labels):
+        boxes = find_boxes(image, candidate.labels, root)
+    if boxes:
+        labels = BETWEEN_BOXES.join(map(write_cell, candidate.labels))
+    elif candidate.labels and not labels:
         labels = _cell(candidate.labels, root)
-    header = read_header(image, root, labels)
+    header = read_header(image, root, "" if boxes else labels)
     if header.note:
         notes.append(f"{name}: {header.note}")
     volume = Found(
@@ -167,9 +199,15 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
         is_held=candidate.is_held,
         well=candidate.well,
         field=candidate.field,
+        view=write_cell(candidate.view),
     )
     if not labels:
         return volume, notes
+    if boxes:
+        reached = {z for box in boxes for z in range(box.start[0], box.stop[0])}
+        notes.append(f"{name}: {tell_boxes(boxes)}")
+        annotated = tuple(sorted(reached))
+        return replace(volume, labels=labels, annotated=annotated, boxes=boxes), notes
     try:
         annotated = _check_labels(replace(volume, labels=labels), candidate, root)
     except (UnetpipeError, OSError) as error:
@@ -188,7 +226,7 @@ def _count_files(candidate: Candidate, image: str, root: Path) -> int:
 
 def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int, ...]:
     """Return the sections that the labels annotate, if they fit the image."""
-    with open_labels(volume, root) as labels:
+    with open_labels(volume, volume.labels, root) as labels:
         num_channels, num_sections, *plane = labels.shape
         if volume.header.num_times > 1:
             raise DataError(

@@ -19,6 +19,7 @@ NEEDED = (
     "time",
     "label_kind",
     "unlabelled",
+    "field_of_view",
     "well",
     "field",
 )  # only where a row says something
@@ -132,6 +133,7 @@ def _as_cells(row: RoleRow, kind: Kind) -> dict[str, str]:
         "voxel_size_nm": "",
         "time": "" if volume.time is None else str(volume.time),
         "label_kind": (volume.kind or kind.label_kind) if is_read else "",
+        "field_of_view": volume.view if is_read else "",
         "well": volume.well,
         "field": volume.field,
         "unlabelled": (

@@ -1,6 +1,6 @@
 """Annotated volumes, and the stacks of them that a network may see at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records import Value
 from unetpipe.records.sections import LearntSections
-from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    parts_in,
+    whole_volume,
+    windows_around,
+)
 from unetpipe.tiling.intensity import (
     Statistic,
     normalise,
@@ -19,6 +26,10 @@ from unetpipe.tiling.mirroring import (
     mirror_source,
     mirror_take,
 )
+
+# What is predicted is judged with so many voxels around boxes of labels, so that
+# objects that leave a box have their size; what nobody annotated counts for no score.
+AROUND_BOXES: Zyx = (0, 64, 64)
 
 
 class AnnotatedRow(Value):
@@ -75,6 +86,8 @@ class AnnotatedVolume:
         Whether somebody said so: file or sheet.
     percentiles : (low, high) or None
         Ranks, in percent, of what ``mean`` and ``std`` follow from; None: all voxels.
+    boxes : tuple of Roi, or None
+        What was annotated; None: perhaps anything.
     """
 
     name: str
@@ -91,6 +104,7 @@ class AnnotatedVolume:
     voxel_size_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     is_size_known: bool = False
     percentiles: tuple[float, float] | None = None
+    boxes: tuple[Roi, ...] | None = None
 
     def stacks(self, ndim: int) -> list["Stack"]:
         """Return the runs of sections that the network may see at once.
@@ -101,30 +115,68 @@ class AnnotatedVolume:
         """
         stacks: list[Stack] = []
         foreground = self.num_foreground or (0,) * len(self.sections)
-        for z, *counts in zip(self.sections, self.num_known, foreground, strict=True):
+        counts = zip(self.sections, self.num_known, foreground, strict=True)
+        for z, known, of_cells in counts:
             start = z
             if ndim == 3 and stacks and stacks[-1].stop == z:
                 last = stacks.pop()
-                start = last.start
-                counts = [counts[0] + last.num_known, counts[1] + last.num_foreground]
-            stacks.append(Stack(self, start, z + 1, *counts))
+                start, known = last.start, known + last.num_known
+                of_cells += last.num_foreground
+            stacks.append(Stack(self, start, z + 1, known, of_cells))
         return stacks
+
+    def judged(self, ndim: int) -> list["Stack"]:
+        """Return the stacks that a network is judged by.
+
+        Of a volume that was annotated in boxes: what lies around these, section by
+        section or as a whole, one after another.
+        """
+        stacks = self.stacks(ndim)
+        if self.boxes is None:
+            return stacks
+        windows = []
+        shape = as_zyx(self.target.shape)
+        for around in windows_around(self.boxes, AROUND_BOXES, shape):
+            for stack in stacks:
+                local = around.relative_to((stack.start, 0, 0))
+                window = local.intersect(whole_volume(stack.shape))
+                if window.num_voxels:
+                    windows.append(replace(stack, window=window))
+        return windows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """Sections ``start`` to ``stop`` of a volume."""
+    """Sections ``start`` to ``stop`` of a volume.
+
+    ``window`` is the box of it that a network is judged by, None: all of it.
+    """
 
     volume: AnnotatedVolume
     start: int
     stop: int
     num_known: int
     num_foreground: int = 0
+    window: Roi | None = None
 
     @property
     def shape(self) -> Zyx:
         """Voxels along z, y, x."""
         return as_zyx((self.stop - self.start, *self.volume.target.shape[1:]))
+
+    @property
+    def seen(self) -> Roi:
+        """The box that a network is judged by."""
+        return self.window or whole_volume(self.shape)
+
+    @property
+    def boxes(self) -> list[Roi]:
+        """Where anything may be annotated."""
+        whole = whole_volume(self.shape)
+        if self.volume.boxes is None:
+            return [whole]
+        origin: Zyx = (self.start, 0, 0)
+        return parts_in([box.relative_to(origin) for box in self.volume.boxes], whole)
 
     def read(self, array: ArrayLike, roi: Roi) -> NDArray[Any]:
         """Read a box of the stack, mirrored beyond its faces: (..., z, y, x)."""

@@ -20,8 +20,10 @@ from unetpipe.targets.annotated import (
     ArrayLike,
     Rows,
 )
+from unetpipe.targets.boxed_array import BoxedArray
 from unetpipe.targets.likeness import describe_learnt
 from unetpipe.targets.weight_map import tell_lost
+from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import mean_and_std
 
 # Volumes of fewer bytes are read once, larger ones patch by patch.
@@ -66,7 +68,8 @@ def open_annotated_rows(
         if weights.num_lost:
             told = tell_lost(weights.num_lost, sum(weights.num_cells))
             found.lost.append(f"volume {volume.volume}: {told}")
-        told_by.append((volume, weights, numbers))
+        known = tuple(z for z, c in zip(numbers, counts, strict=True) if c.any())
+        told_by.append((volume, weights, known or numbers))
         annotated = _open_annotated(volume, weights, numbers, counts)
         found.volumes.append(
             annotated if with_border else replace(annotated, border=None)
@@ -127,11 +130,12 @@ def _open_annotated(
     mean, std = mean_and_std(volume.intensities)
     labels = volume.labels
     has_ids = labels is not None and labels.label_kind == "instances"
+    boxes = labels.rois if labels else None
     return AnnotatedVolume(
         name=volume.volume,
         image=_load(volume.image.store),
-        target=_load(weights.target.store),
-        border=_load(weights.border_term.store),
+        target=_load(weights.target.store, boxes),
+        border=_load(weights.border_term.store, boxes),
         mean=mean,
         std=std,
         sections=sections,
@@ -143,10 +147,17 @@ def _open_annotated(
         voxel_size_nm=volume.voxel_size_nm,
         is_size_known=volume.known_size_nm is not None,
         percentiles=volume.percentiles,
+        boxes=boxes,
     )
 
 
-def _load(store: Path) -> ArrayLike:
-    """Return a volume as an array in memory if it is small, else as it lies on disk."""
+def _load(store: Path, boxes: Sequence[Roi] | None = None) -> ArrayLike:
+    """Return a volume as an array in memory if it is small, else as it lies on disk.
+
+    Of one that holds anything in boxes alone, these are what has to be small.
+    """
     array: Any = open_volume(store)
+    if boxes is not None:
+        num_bytes = sum(box.num_voxels for box in boxes) * array.dtype.itemsize
+        return BoxedArray(array, boxes) if num_bytes <= LARGEST_IN_MEMORY else array
     return np.asarray(array[...]) if array.nbytes <= LARGEST_IN_MEMORY else array

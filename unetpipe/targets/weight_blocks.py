@@ -12,7 +12,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -27,7 +27,12 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.machine import num_processors
 from unetpipe.storage.volumes import read_roi, shard_shape, store_shard
-from unetpipe.targets.stored_cells import StoredComponents
+from unetpipe.targets.stored_cells import (
+    Components,
+    ComponentsOfBoxes,
+    ReadMask,
+    StoredComponents,
+)
 from unetpipe.targets.weight_map import (
     UNLABELLED,
     LabelKind,
@@ -45,10 +50,13 @@ from unetpipe.tiling.boxes import (
     Roi,
     Zyx,
     as_zyx,
+    cells_of_boxes,
     grid_cell,
-    iterate_grid,
+    parts_in,
     whole_volume,
 )
+
+Ids = NDArray[Any]
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +89,8 @@ class Annotation:
     """Labels as ingested, (z, y, x), and what they mean.
 
     ``kind``, ``border_class`` and ``unlabelled`` are those of ``to_instances``; along y
-    and x ``rim_vox`` voxels at the edge are not annotated.
+    and x ``rim_vox`` voxels at the edge are not annotated, nor is anything outside of
+    ``boxes``, where there are any.
     """
 
     labels: zarr.Array[Any]
@@ -89,6 +98,7 @@ class Annotation:
     unlabelled: int | None
     border_class: int | None
     rim_vox: int = 0
+    boxes: tuple[Roi, ...] | None = None
 
     def find_cells(self, roi: Roi) -> NDArray[np.bool_]:
         """Return which voxels of a box belong to cells."""
@@ -168,7 +178,7 @@ class Weigher:
         if ndim == 2:  # as many sections as are decoded together anyway
             depth = min(annotation.labels.chunks[0], MOST_SECTIONS)
             self.block = (depth, *self.block[1:])
-        self.components: StoredComponents | None = None
+        self.components: Components | None = None
         self.thin: dict[int, NDArray[Any]] = {}
         """Of each section, cells that keep what borders would swallow whole."""
 
@@ -210,17 +220,11 @@ class Weigher:
     def blocks(self) -> Iterator[Weighed]:
         """Compute and store all blocks, and yield what is known of them in order."""
         if self._needs_components():
-            self.components = StoredComponents(
-                self.scratch,
-                shape=self.shape,
-                block=self.block,
-                sections_apart=self.ndim == 2,
-                read_mask=self.annotation.find_cells,
-            )
+            self.components = self._open_components()
         waiting: deque[Future[Weighed]] = deque()
         with ThreadPoolExecutor(self.num_threads, "weigh") as threads:
             try:
-                for index in iterate_grid(whole_volume(self.shape), self.block):
+                for index in cells_of_boxes(self._boxes, self.block):
                     roi = grid_cell(index, self.block, self.shape)
                     if self.components is not None:
                         self.components.number(roi)
@@ -240,33 +244,76 @@ class Weigher:
             self.components.forget_before(block.roi)
         return block
 
+    @property
+    def _boxes(self) -> Sequence[Roi]:
+        """Where anything may be annotated."""
+        return self.annotation.boxes or [whole_volume(self.shape)]
+
+    def _open_components(self) -> Components:
+        def open_in(folder: Path, shape: Zyx, read_mask: ReadMask) -> StoredComponents:
+            return StoredComponents(
+                folder,
+                shape=shape,
+                block=self.block,
+                sections_apart=self.ndim == 2,
+                read_mask=read_mask,
+            )
+
+        find_cells = self.annotation.find_cells
+        if self.annotation.boxes is None:
+            return open_in(self.scratch, self.shape, find_cells)
+        return ComponentsOfBoxes(
+            self.scratch,
+            self.shape,
+            self.annotation.boxes,
+            self.block[0],
+            find_cells,
+            open_in,
+        )
+
     def _needs_components(self) -> bool:
         """Return whether cells are components that may reach beyond a block."""
         lengths = list(zip(self.block, self.shape, strict=True))[3 - self.ndim :]
         is_cut = any(block < length for block, length in lengths)
+        is_cut |= self.annotation.boxes is not None
         return is_cut and self.annotation.kind != "instances"
 
     def _weigh(self, roi: Roi) -> Weighed:
         """Compute and store a block; with ``ndim`` 2 section by section."""
-        wide = roi.grow(self.halo).intersect(whole_volume(self.shape))
-        labels = read_roi(self.annotation.labels, wide)
-        boxes = [roi]
-        if self.ndim == 2:
-            (first, *low), (stop, *high) = roi.start, roi.stop
-            boxes = [
-                Roi(as_zyx((z, *low)), as_zyx((z + 1, *high)))
-                for z in range(first, stop)
-            ]
-        weighed = [self._weigh_box(box, labels, wide) for box in boxes]
+        target = np.full(roi.shape, UNLABELLED, np.uint8)
+        border = np.zeros(roi.shape, np.float32)
+        cells: list[list[NDArray[Any]]] = [[] for _ in target]
+        kept: list[list[NDArray[Any]]] = [[] for _ in target]
+        for part in parts_in(self._boxes, roi):
+            wide = part.grow(self.halo).intersect(whole_volume(self.shape))
+            labels = read_roi(self.annotation.labels, wide)
+            for box in _layers(part, 1 if self.ndim == 2 else part.shape[0]):
+                inside = box.relative_to(roi.start).slices
+                target[inside], border[inside], *ids = self._weigh_box(
+                    box, labels, wide
+                )
+                for known, found in zip((cells, kept), ids, strict=True):
+                    for z, of_section in enumerate(found, start=inside[0].start):
+                        known[z].append(of_section)
+        self._store(self.border, roi, border)
+        self._store(self.target, roi, target)
         return Weighed(
             roi,
-            np.concatenate([w.class_counts for w in weighed]),
-            [ids for w in weighed for ids in w.cells],
-            [ids for w in weighed for ids in w.kept],
+            np.stack([count_classes(s, self.num_classes) for s in target]),
+            *([_join(ids) for ids in known] for known in (cells, kept)),
         )
 
-    def _weigh_box(self, roi: Roi, labels: NDArray[Any], origin: Roi) -> Weighed:
-        """Compute and store what is connected: labels are those of a larger box."""
+    def _weigh_box(
+        self, roi: Roi, labels: NDArray[Any], origin: Roi
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[Ids], list[Ids]]:
+        """Compute what is connected: labels are those of a larger box.
+
+        Returns
+        -------
+        target, border : arrays, shape (z, y, x)
+        cells, kept : lists of arrays
+            Of each section: see ``Weighed``.
+        """
         wide = roi.grow(self.halo).intersect(origin)
         inside = roi.relative_to(wide.start).slices
         labels = labels[wide.relative_to(origin.start).slices]
@@ -297,14 +344,8 @@ class Weigher:
                 voxel_size=self.rule.voxel_size[3 - self.ndim :],
             )
             border[target == UNLABELLED] = 0
-        self._store(self.border, roi, border)
-        self._store(self.target, roi, target)
-        return Weighed(
-            roi,
-            np.stack([count_classes(s, self.num_classes) for s in target]),
-            _ids_of_sections(cells[inside]),
-            _ids_of_sections(separated[inside]),
-        )
+        ids, kept = (_ids_of_sections(of[inside]) for of in (cells, separated))
+        return target, border, ids, kept
 
     def _separate(self, cells: NDArray[Any], wide: Roi) -> NDArray[Any]:
         """Return the cells of a box apart from each other, thin ones kept."""
@@ -327,13 +368,26 @@ class Weigher:
 
     def _store(self, array: zarr.Array[Any], roi: Roi, voxels: NDArray[Any]) -> None:
         shard = shard_shape(array)
-        for index in iterate_grid(roi, shard):
+        for index in cells_of_boxes(parts_in(self._boxes, roi), shard):
             part = grid_cell(index, shard, self.shape).relative_to(roi.start)
             store_shard(array, index, voxels[part.slices])
 
 
-def _ids_of_sections(cells: NDArray[Any]) -> list[NDArray[Any]]:
+def _layers(roi: Roi, depth: int) -> list[Roi]:
+    """Cut a box along z."""
+    (first, *low), (stop, *high) = roi.start, roi.stop
+    return [
+        Roi(as_zyx((z, *low)), as_zyx((z + depth, *high)))
+        for z in range(first, stop, depth)
+    ]
+
+
+def _ids_of_sections(cells: NDArray[Any]) -> list[Ids]:
     return [np.unique(section[section > 0]) for section in cells]
+
+
+def _join(ids: list[Ids]) -> Ids:
+    return np.unique(np.concatenate(ids)) if ids else np.zeros(0, np.uint64)
 
 
 def choose_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:

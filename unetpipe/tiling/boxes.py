@@ -83,6 +83,17 @@ class Roi:
         stop = as_zyx(map(min, self.stop, other.stop))
         return Roi(start, as_zyx(map(max, start, stop)))
 
+    def around(self, other: "Roi") -> "Roi":
+        """Return the smallest box that holds both.
+
+        Examples
+        --------
+        >>> Roi((0, 0, 0), (1, 2, 2)).around(Roi((0, 4, 1), (1, 5, 3))).stop
+        (1, 5, 3)
+        """
+        start = as_zyx(map(min, self.start, other.start))
+        return Roi(start, as_zyx(map(max, self.stop, other.stop)))
+
     def relative_to(self, origin: Zyx) -> "Roi":
         """Return the same box counted from ``origin``."""
         return Roi(
@@ -152,3 +163,49 @@ def iterate_grid(roi: Roi, cell: Zyx) -> Iterator[Zyx]:
             )
         )
     )
+
+
+def cells_of_boxes(boxes: Iterable[Roi], cell: Zyx) -> list[Zyx]:
+    """Return the indices of all grid cells that touch a box, each once, z slowest.
+
+    Examples
+    --------
+    >>> boxes = [Roi((0, 3, 0), (1, 5, 1)), Roi((0, 0, 0), (1, 1, 1))]
+    >>> cells_of_boxes(boxes, (1, 4, 4))
+    [(0, 0, 0), (0, 1, 0)]
+    """
+    return sorted({index for box in boxes for index in iterate_grid(box, cell)})
+
+
+def parts_in(boxes: Iterable[Roi], roi: Roi) -> list[Roi]:
+    """Return what a box shares with each of some others, where it shares anything."""
+    shared = (box.intersect(roi) for box in boxes)
+    return [part for part in shared if part.num_voxels]
+
+
+def windows_around(boxes: Iterable[Roi], reach: Zyx, shape: Zyx) -> list[Roi]:
+    """Return boxes with their surroundings; those that share voxels are joined.
+
+    Parameters
+    ----------
+    boxes : iterable of Roi
+    reach : (z, y, x)
+        How far the surroundings of a box reach.
+    shape : (z, y, x)
+        Of the volume.
+
+    Examples
+    --------
+    >>> boxes = [Roi((0, 0, 0), (1, 2, 2)), Roi((0, 0, 3), (1, 2, 4))]
+    >>> [window.stop for window in windows_around(boxes, (0, 1, 1), (1, 9, 9))]
+    [(1, 3, 5)]
+    """
+    windows: list[Roi] = []
+    for box in boxes:
+        window = box.grow(Halo(reach, reach)).intersect(whole_volume(shape))
+        while near := [other for other in windows if parts_in([other], window)]:
+            windows = [other for other in windows if other not in near]
+            for other in near:
+                window = window.around(other)
+        windows.append(window)
+    return windows

@@ -38,7 +38,8 @@ class Volume:
     """What is known of a volume before it is stored.
 
     ``known_from`` says whether that is its record, a file's header, or the
-    configuration; ``voxel_size_nm`` is None where nobody does.
+    configuration; ``voxel_size_nm`` is None where nobody does. ``num_labelled`` are the
+    voxels of boxes of labels; None: labels are of the whole volume.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Volume:
     itemsize: int
     known_from: str
     voxel_size_nm: SizeNm | None = None
+    num_labelled: int | None = None
 
     @property
     def num_voxels(self) -> int:
@@ -61,10 +63,11 @@ class Volume:
     def bytes_to_store(self, *, has_labels: bool, is_trained_on: bool) -> float:
         """Return what ingesting it takes of the disk."""
         needed = self.num_bytes / LEAST_COMPRESSION["image"] * PYRAMID
-        needed += has_labels * 4 * self.num_voxels / LEAST_COMPRESSION["labels"]
+        labelled = self.num_voxels if self.num_labelled is None else self.num_labelled
+        needed += has_labels * 4 * labelled / LEAST_COMPRESSION["labels"]
         if is_trained_on:
-            needed += 4 * self.num_voxels / LEAST_COMPRESSION["border"]
-            needed += self.num_voxels / LEAST_COMPRESSION["labels"]
+            needed += 4 * labelled / LEAST_COMPRESSION["border"]
+            needed += labelled / LEAST_COMPRESSION["labels"]
         return needed
 
 

@@ -14,7 +14,7 @@ alone: V_Rand chooses together with Dice, SEG with F1, half each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -39,7 +39,7 @@ from unetpipe.segmentation.choice import (
 from unetpipe.segmentation.components import label_components
 from unetpipe.targets.annotated import Stack
 from unetpipe.targets.weight_map import UNLABELLED
-from unetpipe.tiling.boxes import whole_volume
+from unetpipe.tiling.boxes import Roi, as_zyx
 from unetpipe.tiling.quantised import threshold_mask
 
 Stored = NDArray[np.uint8]
@@ -202,7 +202,8 @@ class ObjectJudge:
             return
         if self._waiting:
             last = self._waiting[-1][0]
-            if last.volume is not stack.volume or last.stop != stack.start:
+            is_next = last.volume is stack.volume and last.stop == stack.start
+            if not is_next or last.seen.slices[1:] != stack.seen.slices[1:]:
                 self._judge_waiting()
         self._waiting.append((stack, stored))
 
@@ -239,6 +240,11 @@ class ObjectJudge:
         first, last = self._waiting[0][0], self._waiting[-1][0]
         known = sum(stack.num_known for stack, _ in self._waiting)
         whole = Stack(first.volume, first.start, last.stop, known)
+        if first.window:
+            (start, *low), (_, *high) = first.window.start, first.window.stop
+            stop = last.start - first.start + last.seen.stop[0]
+            window = Roi(as_zyx((start, *low)), as_zyx((stop, *high)))
+            whole = replace(whole, window=window)
         stored = np.concatenate([stored for _, stored in self._waiting], axis=1)
         self._waiting = []
         self._judge(whole, stored)
@@ -250,7 +256,7 @@ class ObjectJudge:
         if instances is None:
             truth, _ = label_components(target == 1, self._search.rule.connectivity)
         else:
-            truth = stack.read(instances, whole_volume(stack.shape))
+            truth = stack.read(instances, stack.seen)
         size = stack.volume.voxel_size_nm
         self._search.add(stored[0], truth, unknown, voxel_size=size)
 
@@ -346,13 +352,13 @@ def _as_drawn(stack: Stack, target: Stored) -> Stored:
     volume = stack.volume
     if volume.instances is None:
         return target
-    ids = stack.read(volume.instances, whole_volume(stack.shape))
+    ids = stack.read(volume.instances, stack.seen)
     is_cell = (ids != 0) & (target == 0)
     return np.where(is_cell, np.uint8(1), target)
 
 
 def _read_target(stack: Stack) -> Stored:
-    target: Stored = stack.read(stack.volume.target, whole_volume(stack.shape))
+    target: Stored = stack.read(stack.volume.target, stack.seen)
     return target
 
 

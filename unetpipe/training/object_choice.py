@@ -27,7 +27,7 @@ from unetpipe.segmentation.choice import (
     cuts_beside,
 )
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
-from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.boxes import Roi, as_zyx
 from unetpipe.training.judges import ObjectJudge, Verdict
 
 Stored = NDArray[np.uint8]
@@ -52,19 +52,20 @@ def sample_stacks(stacks: Sequence[Stack], *, across_sections: bool) -> list[Sta
     """Return stacks to try rules on: a few of many, unless objects span them."""
     if across_sections or not stacks:
         return list(stacks)
-    voxels = sum(min(int(np.prod(p.shape)), LARGEST_SECTION) for p in stacks)
+    voxels = sum(min(p.seen.num_voxels, LARGEST_SECTION) for p in stacks)
     return list(stacks[:: max(1, ceil(voxels / LARGEST_SAMPLE))])
 
 
 def crop(seen: Seen, largest: int) -> Seen:
     """Return the middle of a stack, in y and x, of at most so many voxels."""
-    depth, height, width = seen.stack.shape
+    depth, height, width = seen.stack.seen.shape
     share = sqrt(largest / (depth * height * width))
     if share >= 1:
         return seen
     y, x = (max(1, int(n * share)) for n in (height, width))
     start = (0, (height - y) // 2, (width - x) // 2)
-    roi = Roi(start, (depth, start[1] + y, start[2] + x))
+    part = Roi(start, (depth, start[1] + y, start[2] + x))
+    roi = part.relative_to(as_zyx(-n for n in seen.stack.seen.start))
     stack, volume = seen.stack, seen.stack.volume
     target = stack.read(volume.target, roi)
     instances = volume.instances
@@ -73,8 +74,9 @@ def crop(seen: Seen, largest: int) -> Seen:
         target=target,
         instances=None if instances is None else stack.read(instances, roi),
         sections=tuple(range(depth)),
+        boxes=None,
     )
-    inside = np.ascontiguousarray(seen.stored[(slice(None), *roi.slices)])
+    inside = np.ascontiguousarray(seen.stored[(slice(None), *part.slices)])
     return Seen(Stack(small, 0, depth, stack.num_known), inside)
 
 
@@ -165,8 +167,7 @@ def _longest_sides(stacks: Iterable[Stack]) -> Iterator[int]:
         volume: AnnotatedVolume = stack.volume
         if volume.instances is None:
             continue
-        z, y, x = stack.shape
-        ids = stack.read(volume.instances, Roi((0, 0, 0), (z, y, x)))
+        ids = stack.read(volume.instances, stack.seen)
         for section in np.where(ids == volume.unlabelled, 0, ids):
             _, numbers = np.unique(section, return_inverse=True)
             boxes = find_objects(numbers.reshape(section.shape))

@@ -28,10 +28,8 @@ from unetpipe.tiling.boxes import (
     Roi,
     Zyx,
     as_zyx,
+    cells_of_boxes,
     grid_cell,
-    grid_shape,
-    iterate_grid,
-    whole_volume,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import (
@@ -242,11 +240,9 @@ class PatchSampler:
     ) -> Zyx:
         """Draw any known voxel of a stack, or any of its foreground."""
         stack = self._stacks[number]
-        until = self._places(number, is_foreground)
+        places, until = self._places(number, is_foreground)
         place = _draw_below(int(until[-1]), generator)
-        cell = int(np.searchsorted(until, place, side="right"))
-        grid = grid_shape(stack.shape, PLACE)
-        index = as_zyx(int(i) for i in np.unravel_index(cell, grid))
+        index = places[int(np.searchsorted(until, place, side="right"))]
         roi = grid_cell(index, PLACE, stack.shape)
         voxels = np.argwhere(
             _is_wanted(stack.read(stack.volume.target, roi), is_foreground)
@@ -254,9 +250,12 @@ class PatchSampler:
         inside = voxels[_draw_below(len(voxels), generator)].tolist()
         return as_zyx(a + b for a, b in zip(roi.start, inside, strict=True))
 
-    def _count_places(self, number: int, is_foreground: bool) -> NDArray[np.int64]:
-        """Return how many voxels may be drawn up to each place of a stack."""
+    def _count_places(
+        self, number: int, is_foreground: bool
+    ) -> tuple[list[Zyx], NDArray[np.int64]]:
+        """Return places of a stack, and how many voxels may be drawn up to each."""
         stack = self._stacks[number]
+        places = cells_of_boxes(stack.boxes, PLACE)
         counts = [
             np.count_nonzero(
                 _is_wanted(
@@ -266,9 +265,9 @@ class PatchSampler:
                     is_foreground,
                 )
             )
-            for index in iterate_grid(whole_volume(stack.shape), PLACE)
+            for index in places
         ]
-        return np.cumsum(counts)
+        return places, np.cumsum(counts)
 
     def _place(
         self, inside: Tensor, window: Roi, z: tuple[int, int]

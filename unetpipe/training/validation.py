@@ -22,7 +22,7 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.segmentation.choice import ObjectRule, ObjectScore
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
-from unetpipe.tiling.boxes import whole_volume
+from unetpipe.tiling.assembly import source_roi
 from unetpipe.tiling.grids import candidate_strides, plan_grids
 from unetpipe.training.judges import ObjectJudge, make_judge
 from unetpipe.training.object_choice import (
@@ -154,11 +154,10 @@ class Validator:
             )
             for metric in dict.fromkeys([self.metric, self.choose_by or self.metric])
         }
-        for volume in self._volumes:
-            for stack in volume.stacks(network.spec.ndim):
-                stored, classes = self._predict(predictor, stack)
-                for judge in judges.values():
-                    judge.add(stack, stored, classes)
+        for stack in self._stacks(network.spec.ndim):
+            stored, classes = self._predict(predictor, stack)
+            for judge in judges.values():
+                judge.add(stack, stored, classes)
         verdicts = {metric: judge.verdict() for metric, judge in judges.items()}
         rank = verdicts[self.metric].rank
         if self.metric == "loss":
@@ -257,7 +256,7 @@ class Validator:
         )
 
     def _stacks(self, ndim: int) -> list[Stack]:
-        return [p for v in self._volumes for p in v.stacks(ndim)]
+        return [p for v in self._volumes for p in v.judged(ndim)]
 
     @property
     def _may_cut(self) -> bool:
@@ -283,12 +282,12 @@ class Validator:
             s for s in strides if prod(spec.input_shape_for(s)) <= self._largest_input
         ]
         grids = plan_grids(stack.shape, (small or strides[-1:])[0], spec)
-        volume = stack.volume
-        whole = whole_volume(stack.shape)
+        volume, tiles = stack.volume, tuple(grids.tiles(stack.seen))
+        source = source_roi(tiles, predictor.halo, stack.shape)
         return predictor.predict_block(
-            stack.read(volume.image, whole),
-            (0, 0, 0),
-            whole,
+            stack.read(volume.image, source),
+            source.start,
+            stack.seen,
             grids,
             mean=volume.mean,
             std=volume.std,

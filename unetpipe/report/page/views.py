@@ -46,6 +46,7 @@ from unetpipe.runtime.text import (
     format_sections,
     in_words,
 )
+from unetpipe.tiling.boxes import Roi
 
 Shown = dict[str, Any]
 Sizes = list[list[int]]  # of true and of found objects
@@ -73,6 +74,7 @@ def show_volume(run: Run, name: str) -> Shown:
         "grey": [_show_grey(channel) for channel in volume.statistics],
         "label_kind": labels.label_kind if labels else None,
         "unlabelled": _told_of_unlabelled(volume, maps),
+        "boxes": _told_of_boxes(labels.rois if labels else None),
         "num_cells": cells[0] if cells else None,
         "roles": {
             role: format_sections(numbers)
@@ -93,6 +95,16 @@ def _told_of_unlabelled(volume: IngestedVolume, maps: Sequence[WeightMap]) -> st
         return f"{volume.labels.unlabelled} stands for voxels that are not annotated"
     known = sum(map(sum, maps[0].class_counts))
     return "some voxels not annotated" if known < prod(volume.shape) else ""
+
+
+def _told_of_boxes(boxes: Sequence[Roi] | None) -> str:
+    """Return where the boxes of labels lie, half-open, z, y, x; empty: everywhere."""
+    if boxes is None:
+        return ""
+    listed = [f"{box.start} to {box.stop}" for box in boxes[:LISTED]]
+    more = f" and {len(boxes) - LISTED} more" if len(boxes) > LISTED else ""
+    some = f"{len(boxes)} boxes" if len(boxes) > 1 else "one box"
+    return f"labels in {some}: {'; '.join(listed)}{more}"
 
 
 def _what_chose(network: Network, metric: str) -> str:
