@@ -257,8 +257,9 @@ class Lookups:
         """Return what the sheet says of a volume's files: what decides its stores."""
         unstored = {*OF_ROW, "optional", "conditions"}
         row = self.sheet.of_volume(volume)[0]
-        if not row.level:  # a column that says nothing is no reason to do it again
-            unstored.add("level")
+        # A column that says nothing is no reason to do it again.
+        later = ("level", "labels_at", "field_of_view")
+        unstored |= {name for name in later if not getattr(row, name)}
         return row.model_dump(mode="json", exclude=unstored)
 
     def local_originals(self, volume: str) -> dict[str, list[int]]:
