@@ -251,6 +251,7 @@ def test_the_challenge_trains_on_one_sequence_and_tests_on_the_other(make, folde
     assert made.roles == {"01": ["train", "validate"], "02": ["test"]}
     assert made.sheet.rows[-1].sections is None, "markers count in all frames"
     assert made.config.training.validation_metric == "seg"
+    assert made.config.track.enabled
     assert "trains on 01, tests on 02" in made.printed
 
 
@@ -803,6 +804,7 @@ def test_a_sequence_of_stacks_becomes_a_volume_for_each_annotated_frame(make, fo
         f"t{t:03}": (f"01/t{t:03}.tif", f"01_GT/SEG/man_seg{t:03}.tif")
         for t in (1, 2, 4)
     }
+    assert not made.config.track.enabled, "each frame is a volume"
 
 
 def test_one_annotated_sequence_shares_its_frames(make, folder):

@@ -203,8 +203,8 @@ def choose_objects(touching: float) -> list[Setting]:
     return [Setting("segmentation.smallest_object_vox", "auto", why)]
 
 
-def choose_challenge(folder: str, touching: float) -> list[Setting]:
-    """Return what the Cell Tracking Challenge scores by.
+def choose_challenge(folder: str, touching: float, is_flat: bool) -> list[Setting]:
+    """Return what the Cell Tracking Challenge scores by, and tracks.
 
     Parameters
     ----------
@@ -212,6 +212,8 @@ def choose_challenge(folder: str, touching: float) -> list[Setting]:
         Whose name may be that of a data set.
     touching : float
         Share of the objects that touch others.
+    is_flat : bool
+        Whether frames are sections; of stacks each is a volume.
     """
     why = "the challenge's own score chooses checkpoint and threshold"
     found = [
@@ -225,6 +227,9 @@ def choose_challenge(folder: str, touching: float) -> list[Setting]:
     if known:
         why = f"the folder's name says {known}: what lies at its edge is not annotated"
         found.append(Setting("evaluation.field_of_interest_vox", known, why))
+    if is_flat:
+        why = "sections are the frames of a sequence: objects are linked over them"
+        found.append(Setting("track.enabled", True, why))
     return found
 
 

@@ -141,7 +141,9 @@ def understand(
         )
         touching = tally.touching / max(1, tally.places)
         settings += (
-            choose_challenge(str(folder), touching)
+            choose_challenge(
+                str(folder), touching, any(v.num_files > 1 for v in volumes)
+            )
             if is_challenge
             else choose_scores(prints, kind, touching)
         )
