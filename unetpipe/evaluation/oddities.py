@@ -4,10 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from unetpipe.metrics.choosing import notes_on_number
 from unetpipe.metrics.names import PREDICTORS, plain_name
-from unetpipe.records.metrics import OURS, ObjectTable, Row, Table
+from unetpipe.records.metrics import OURS, ObjectTable, Row, Sizes, Table
+from unetpipe.runtime.text import count
 
 # In which a network should beat whatever needs no training.
 COMPARED = ("v_rand", "dice_mean", "dice_class_1", "f1", "ctc_seg")
+# Objects of a bin so far above that of the largest true one are 8 times as large.
+FAR_DOUBLINGS = 4
 
 
 def find_oddities(
@@ -30,7 +33,21 @@ def find_oddities(
         found += notes_on_number(
             sum(sizes.result), sum(sizes.truth), f"the {of_role.role} sections"
         )
+        found += _far_too_large(sizes, f"the {of_role.role} sections")
     return tuple(found)
+
+
+def _far_too_large(sizes: Sizes, where: str) -> Iterator[str]:
+    """Say that objects are found that no true one comes near: sizes are doublings."""
+    true = [k for k, number in enumerate(sizes.truth) if number]
+    large = sum(sizes.result[true[-1] + FAR_DOUBLINGS :]) if true else 0
+    if large:
+        yield (
+            f"{count(large, 'object')} in {where} of {2 ** (FAR_DOUBLINGS - 1)} times "
+            "the size of any annotated one, or more: background that is taken for "
+            "objects, or many that run together; look at them, raise "
+            "segmentation.threshold, or annotate such places"
+        )
 
 
 def _below_baselines(table: Table, where: str) -> Iterator[str]:

@@ -159,6 +159,8 @@ def _objects(settings: ObjectSettings, threshold: float) -> str:
     how = f"connected foreground {where}"
     if settings.method == "watershed":
         how = f"a seeded watershed of the foreground {where}"
+        if (above := settings.seed_threshold or 0.0) > threshold:
+            how += f", with seeds above {above:.3g}"
     smallest = settings.smallest_object_vox
     dropped = f"; those of fewer than {smallest} voxels were dropped" * bool(smallest)
     return (
