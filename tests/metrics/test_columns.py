@@ -76,6 +76,7 @@ def test_pieces_and_files_change_no_bit(seed, monkeypatch):
     monkeypatch.setattr(scratch, "MOST_JUMPS", 3)
     monkeypatch.setattr(simple_points, "SCATTERED_PLACES", 11)
     monkeypatch.setattr(scratch, "MOST_BYTES", 1000 * seed)
+    monkeypatch.setattr(simple_points, "SCATTERED_BYTES", 1000 * seed)
     assert is_equal(expected[0], score_columns(*section))
     assert is_equal(expected[1], warp_columns(*section))
 

@@ -37,7 +37,7 @@ from unetpipe.metrics.labelling import (
     label_truth,
 )
 from unetpipe.metrics.rand import RandScores, information_scores, rand_scores
-from unetpipe.metrics.scratch import Scratch
+from unetpipe.metrics.scratch import SCATTERED_BYTES, Scratch
 from unetpipe.metrics.thinning import check_pair, thin_columns
 
 THRESHOLDS = accumulated_thresholds(1.0)  # 11 values, 0.0 to 0.9999999999999999
@@ -171,7 +171,8 @@ class _Cut(NamedTuple):
 def _score_cut(
     truth: Truth, cells: Labels, proposal: Proposal, threshold: np.float64
 ) -> _Cut:
-    columns, scratch = truth.columns, Scratch(truth.scratch.folder)
+    columns = truth.columns
+    scratch = Scratch(truth.scratch.folder, SCATTERED_BYTES)
     shared = truth.scratch, proposal.scratch
     found = framed_labels(columns, scratch)
     num_hits = num_above = num_drawn = 0

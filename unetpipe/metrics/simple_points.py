@@ -24,7 +24,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.columns import PIECE_VOXELS, Columns, Proposal, Truth
+from unetpipe.metrics.columns import PIECE_VOXELS, Proposal, Truth
 from unetpipe.metrics.labelling import (
     UNTOUCHED,
     Labels,
@@ -32,7 +32,7 @@ from unetpipe.metrics.labelling import (
     framed_labels,
     label_columns,
 )
-from unetpipe.metrics.scratch import BLOCK_BYTES, Scratch
+from unetpipe.metrics.scratch import BLOCK_BYTES, SCATTERED_BYTES, Scratch
 
 Mask = NDArray[np.bool_]
 State = NDArray[np.uint8]  # bit 0: cell; bit 1: not simple as long as nothing changes
@@ -42,6 +42,7 @@ WINDOW_VOX = 20  # a split is judged within this many voxels to each side
 SCATTERED_PLACES = 1 << 12  # of floats, looked at before memory is handed back
 
 _CELL, _CLOSED = 1, 2
+_MORE_JUMPS = 8  # of one byte a voxel, most neighbours lie in the same block
 _DIGIT_BITS = 16
 
 
@@ -94,8 +95,9 @@ def warp(truth: Truth, proposal: Proposal, threshold: np.float64) -> WarpedSecti
         Above it is cell.
     """
     scratch = Scratch(truth.scratch.folder)
-    state = scratch.zeros(truth.columns.framed, np.uint8)
-    for piece in truth.columns.pieces(scratch, truth.scratch):
+    scattered = Scratch(truth.scratch.folder, SCATTERED_BYTES)
+    state = scattered.zeros(truth.columns.framed, np.uint8)
+    for piece in truth.columns.pieces(scattered, truth.scratch):
         state[piece.start + 1 : piece.stop + 1, 1:-1] = truth.cells[piece]
     places = _sort_places(truth, proposal, threshold, scratch)
     pending, flipped = places.size, True
@@ -108,12 +110,13 @@ def warp(truth: Truth, proposal: Proposal, threshold: np.float64) -> WarpedSecti
                 (start, min(start + PIECE_VOXELS, pending), kept),
                 state.shape[1],
                 IS_SIMPLE,
-                scratch.most_jumps,
+                _MORE_JUMPS * scattered.most_jumps,
             )
             flipped |= has_flipped
             scratch.forget()
+            scattered.forget()
         pending = kept
-    return WarpedSection(truth.columns, state, places[:pending], scratch)
+    return WarpedSection(proposal, threshold, state, scattered)
 
 
 class WarpedSection:
@@ -121,49 +124,60 @@ class WarpedSection:
 
     Attributes
     ----------
-    columns : Columns
+    proposal : Proposal
+    threshold : float64
     state : uint8 array, shape (x + 2, y + 2)
         Odd inside cells.
-    places : int64 array
-        What differs, as indices of the flattened state.
+    scratch : Scratch
+        Where that lies.
     """
 
     def __init__(
-        self, columns: Columns, state: State, places: Places, scratch: Scratch
+        self,
+        proposal: Proposal,
+        threshold: np.float64,
+        state: State,
+        scratch: Scratch,
     ) -> None:
-        self.columns, self.state, self.places = columns, state, places
-        self._scratch = scratch
+        self.proposal, self.threshold = proposal, threshold
+        self.state, self.scratch = state, scratch
 
     @property
     def is_cell(self) -> Mask:
         """The warped truth, shape (y, x)."""
-        return np.ascontiguousarray((self.state[1:-1, 1:-1] & _CELL).T != 0)
+        columns = self.proposal.columns
+        return np.ascontiguousarray(self._cells(slice(0, columns.width)).T)
 
     def kinds(self) -> Iterator[tuple[Places, NDArray[np.uint8]]]:
-        """Yield some places, and the :class:`Mistake` at each, until all are named."""
-        scratch = self._scratch
-        labels = framed_labels(self.columns, scratch)
-        ids = label_columns(
-            self.columns,
-            lambda piece: (
-                self.state[piece.start + 1 : piece.stop + 1, 1:-1] & _CELL != 0
-            ),
-            labels,
-            scratch,
-        )
-        start = 0
-        while start < self.places.size:
-            kinds = _classify(
-                self.state.reshape(-1),
-                labels.reshape(-1),
-                ids,
-                self.places[start : start + PIECE_VOXELS],
-                (self.state.shape[1], WINDOW_VOX),
-                scratch.most_jumps,
+        """Yield where the two differ, as indices of the flattened state, and why.
+
+        Yields
+        ------
+        places : int64 array
+        kinds : uint8 array
+            The :class:`Mistake` at each.
+        """
+        columns, scratch = self.proposal.columns, Scratch(self.scratch.folder)
+        labels = framed_labels(columns, scratch)
+        ids = label_columns(columns, self._cells, labels, scratch, self.scratch)
+        for piece in columns.pieces(scratch, self.scratch, self.proposal.scratch):
+            above = self.proposal.above(piece, self.threshold)
+            x, y = np.nonzero(above != self._cells(piece))
+            places = (x + piece.start + 1) * (columns.height + 2) + y + 1
+            yield (
+                places,
+                _classify(
+                    self.state.reshape(-1),
+                    labels.reshape(-1),
+                    ids,
+                    places,
+                    (self.state.shape[1], WINDOW_VOX),
+                ),
             )
-            yield self.places[start : start + kinds.size], kinds
-            start += kinds.size
-            scratch.forget()
+
+    def _cells(self, piece: slice) -> Mask:
+        state = self.state[piece.start + 1 : piece.stop + 1, 1:-1]
+        return np.asarray(state & _CELL != 0)
 
 
 def _sort_places(
@@ -250,13 +264,14 @@ def _flip_simple(
     steps = _ring_steps(height)
     index, stop, kept = part
     flipped = False
-    num_jumps, last = 0, 0
+    num_jumps, last, before = 0, 0, 0
     while index < stop and num_jumps < most_jumps:
         here = places[index]
         index += 1
         block = here // BLOCK_BYTES
-        num_jumps += block != last
-        last = block
+        if block != last:
+            num_jumps += block != before
+            before, last = last, block
         if not state[here] & _CLOSED:
             code = 0
             for k in range(8):
@@ -280,23 +295,16 @@ def _classify(
     ids: Numbers,
     places: Places,
     sides: tuple[int, int],
-    most_jumps: int,
 ) -> NDArray[np.uint8]:  # pragma: no cover
-    """Name the mistakes at the first places from the objects around them."""
+    """Name the mistake at each place from the objects around it."""
     height, reach = sides
     steps = _ring_steps(height)
     kinds = np.empty(places.size, np.uint8)
     side = 2 * reach + 3
     reached = np.zeros(side * side, np.int32)  # number of the last flood that came by
     queue = np.empty(side * side, np.int64)
-    num_jumps, last = 0, 0
     for index in range(places.size):
         here = places[index]
-        block = 4 * here // BLOCK_BYTES
-        num_jumps += block != last
-        last = block
-        if num_jumps > most_jumps:
-            return kinds[:index]
         touches_background = False
         num_objects, first = 0, 0
         for step in steps:

@@ -233,13 +233,14 @@ def _flood(
     ring = places.size - 1
     taken, filled = queued
     stop = min(filled, taken + most[0])
-    num_jumps, last = 0, 0
+    num_jumps, last, before = 0, 0, 0
     while taken < stop and num_jumps < most[1]:
         here = places[taken & ring]
         taken += 1
         block = 4 * here // BLOCK_BYTES
-        num_jumps += block != last
-        last = block
+        if block != last:
+            num_jumps += block != before
+            before, last = last, block
         may_leave_dam = False
         for step in steps:
             near = labels[here + step]

@@ -195,7 +195,7 @@ def _count_mistakes(
     warped = warp(truth, proposal, threshold)
     for _, kinds in warped.kinds():
         counts += np.bincount(kinds, minlength=counts.size)
-    counts[Mistake.NONE] += truth.columns.size - warped.places.size
+    counts[Mistake.NONE] += truth.columns.size - counts.sum()
     return counts, num_above in (0, truth.columns.size) and num_wrong > 0
 
 
