@@ -13,7 +13,12 @@ from unetpipe.errors import ResourceError
 from unetpipe.network.devices import has_arithmetic
 from unetpipe.network.flips import num_places, spread_tiles
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.network.tile_trials import Measured, choose_batch, first_that_runs
+from unetpipe.network.tile_trials import (
+    Measured,
+    choose_batch,
+    first_that_runs,
+    forget_trials,
+)
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record
@@ -49,6 +54,7 @@ def small_memory(monkeypatch):
             return original(self, tiles)
 
         monkeypatch.setattr(TilePredictor, "_forward", forward)
+        forget_trials()
 
     return set_limit
 
@@ -302,3 +308,24 @@ def test_bits_do_not_depend_on_which_tiles_share_a_batch(chain, monkeypatch):
     assert np.abs(plain.astype(int) - first).max() <= 1
     plan = read_record(run.folder / "plan.json")
     assert plan["identity"]["batch_tiles"] == 3
+
+
+def test_volumes_of_one_shape_share_the_trials_of_their_tiles(
+    chain, monkeypatch
+) -> None:
+    calls = []
+    original = TilePredictor._forward
+
+    def forward(self, tiles):
+        calls.append(1)
+        return original(self, tiles)
+
+    forget_trials()
+    monkeypatch.setattr(TilePredictor, "_forward", forward)
+    first = chain("first").plan()["geometry"]
+    assert calls
+    calls.clear()
+    assert chain("second").plan()["geometry"] == first
+    assert not calls
+    chain("third", memory_gb=0.5).plan()
+    assert calls, "another bound is another question"

@@ -180,6 +180,18 @@ class ChosenTile:
 
 
 @dataclass(frozen=True, slots=True)
+class _Tried:
+    """A tile that was chosen with a network."""
+
+    network: UNet | Ensemble | OpenVinoUNet
+    chosen: ChosenTile
+
+
+# Of the volumes of this process, by all that decides the choice but the network.
+_tried: dict[tuple[Zyx, str, str, tuple[int, ...], str], _Tried] = {}
+
+
+@dataclass(frozen=True, slots=True)
 class TileTrials:
     """Tries which tile runs on a device, the most useful first.
 
@@ -209,11 +221,24 @@ class TileTrials:
     def choose_tile(self) -> "ChosenTile":
         """Return the predictor, the tile and batch that run, and what they took.
 
+        What this process has tried for another volume of the same shape, with the same
+        network object, is not tried again.
+
         Raises
         ------
         ResourceError
             If no legal tile fits the memory; the message says what was tried.
         """
+        known = [one for one in _tried.values() if one.network is self.network]
+        if len(known) < len(_tried):
+            _tried.clear()
+        asked = self.prediction.model_dump_json(exclude={"mask", "roi"})
+        key = (self.shape, str(self.device), self.precision, self.orientations, asked)
+        if key not in _tried:
+            _tried[key] = _Tried(self.network, self._try_tiles())
+        return _tried[key].chosen
+
+    def _try_tiles(self) -> "ChosenTile":
         budget = self._budget_bytes()
         ranked = self._ranked()
         fitting = [c for c in ranked if c.tile_bytes <= budget]
@@ -330,6 +355,11 @@ class TileTrials:
             )
             return False
         return True
+
+
+def forget_trials() -> None:
+    """Try every tile again: the memory of the device is another one now."""
+    _tried.clear()
 
 
 def _fits(candidate: TileCandidate, budget: float) -> str:

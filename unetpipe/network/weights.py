@@ -13,6 +13,9 @@ from unetpipe.network.unet import UNet
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import hash_file
 
+# At most one: large networks are not to lie in memory twice.
+_kept: dict[tuple[Path, int, int, str], UNet | Ensemble] = {}
+
 
 def check_weights(weights: Path, model: Model, remedy: str) -> None:
     """Raise IntegrityError unless a file holds the weights that a record describes.
@@ -52,6 +55,25 @@ def load_network(weights: Path, model: Model) -> UNet | Ensemble:
     network = UNet(spec) if count == 1 else Ensemble(spec, count)
     network.load_state_dict(load_file(weights))
     return network.eval()
+
+
+def kept_network(weights: Path, model: Model) -> UNet | Ensemble:
+    """Return the network of a file, the same one as before while the file is the same.
+
+    A lot predicts many volumes with one network, which is read and checked once. It is
+    not to be changed: ``load_network`` returns one of the caller's own.
+
+    Raises
+    ------
+    IntegrityError
+        As ``load_network``.
+    """
+    state = weights.stat()
+    key = (weights, state.st_mtime_ns, state.st_size, model.weights_sha256)
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = load_network(weights, model)
+    return _kept[key]
 
 
 def pack_weights(network: dict[str, Tensor]) -> bytes:

@@ -49,6 +49,7 @@ UNTOLD = ("ctx", "type_comment", "kind")  # fields of a tree that say nothing mo
 ALWAYS = ""  # the name of what a module does when it is imported
 
 
+@cache
 def code_fingerprint(*entries: str, rooms: Names = (), without: Names = ()) -> str:
     """Hash every definition of the package that the given ones reach.
 

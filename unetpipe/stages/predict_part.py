@@ -141,11 +141,11 @@ def _compute(
     from unetpipe.network.devices import choose_device
     from unetpipe.network.engine import compute, open_engine
     from unetpipe.network.openvino_network import describe_backend, on_backend
-    from unetpipe.network.weights import load_network
+    from unetpipe.network.weights import kept_network
 
     torch.set_num_threads(plan.threads)
     device = choose_device(plan.device)
-    network = load_network(files.weights, Model.read(files.description))
+    network = kept_network(files.weights, Model.read(files.description))
     engine = open_engine(
         plan.identity,
         plan.geometry,

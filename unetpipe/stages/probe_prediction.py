@@ -24,7 +24,7 @@ from unetpipe.network.openvino_network import (
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.tile_trials import TileTrials
 from unetpipe.network.unet import UNet
-from unetpipe.network.weights import load_network
+from unetpipe.network.weights import kept_network
 from unetpipe.records.calibration import calibrated_hashes
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
@@ -85,7 +85,7 @@ def probe_prediction(
     volume, described = IngestedVolume.read(ingest), Model.read(model_json)
     threads = choose_threads(prediction.threads)
     torch.set_num_threads(threads)
-    network = load_network(model, described)
+    network = kept_network(model, described)
     _check_channels(volume, network)
     hashes = calibrated_hashes(calibrations, described)
     served = _serve(network, prediction, read_quantised(quantised, hashes))
