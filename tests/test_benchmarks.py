@@ -19,6 +19,7 @@ MAY_BE_LEFT_OUT = {
     "controller": "no SLURM is started for toy sizes",
     "remote": "obstore is not installed",
     "backends": "openvino is not installed",
+    "fine_tuning": "there is no toy of two real sets",
 }
 
 

@@ -37,6 +37,7 @@ BENCHMARKS = {
     "controller": "controller",
     "objects": "objects",
     "first_hour": "first_hour",
+    "fine_tuning": "fine_tuning",
 }
 
 

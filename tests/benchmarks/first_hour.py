@@ -75,7 +75,7 @@ def write_sheet(project: Path, folder: Path) -> str:
     """Let the script write sheet and settings; return what it understood."""
     project.mkdir(parents=True, exist_ok=True)
     if not (project / "config/mine.yaml").exists():
-        _call(project, [ROOT / "scripts/make_sheet.py", folder, "--name", "mine"])
+        call(project, [ROOT / "scripts/make_sheet.py", folder, "--name", "mine"])
     lines = (project / "config/mine.tsv").read_text().splitlines()
     said = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
     return next((line for line in said if line.startswith("labels: ")), "no labels")
@@ -135,7 +135,7 @@ def _judge(name: str, project: Path, understood: str) -> Figure:
 
 def _folders(made: Path) -> dict[str, Path]:
     """Return the folder of each set; say loudly which are not here."""
-    data = Path(os.environ.get("UNETPIPE_DATA", ROOT.parent / "shared" / "data"))
+    data = data_folder()
     folders = {}
     for name in PUBLISHED:
         if (data / name).is_dir():
@@ -159,7 +159,7 @@ def _run(project: Path) -> None:
     steps = int(_proposed(project)["training"]["steps"]) // SHARE_OF_STEPS
     steps = int(os.environ.get("UNETPIPE_STEPS", steps))
     training = f"training={{steps: {steps}}}"
-    _call(
+    call(
         project,
         [
             *("-m", "snakemake", "-s", ROOT / "workflow/Snakefile", "--cores", "2"),
@@ -169,7 +169,13 @@ def _run(project: Path) -> None:
     )
 
 
-def _call(project: Path, command: list[Any]) -> None:
+def data_folder() -> Path:
+    """Return where the published sets are."""
+    return Path(os.environ.get("UNETPIPE_DATA", ROOT.parent / "shared" / "data"))
+
+
+def call(project: Path, command: list[Any]) -> None:
+    """Run a command of Python in a project with this clone's package."""
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=project,
