@@ -181,3 +181,13 @@ def test_depths_are_measured_in_voxels_of_the_section():
     plain.add(*image)
     flat.add(*image, voxel_size=(1.0, 190.0, 190.0))
     assert plain.best("seg") == flat.best("seg")
+
+
+def test_objects_where_nobody_annotated_anything_are_not_counted():
+    stored, truth, unknown = two_cells()
+    wide = np.concatenate([stored, stored, stored], axis=2)
+    nothing = np.zeros_like(truth)
+    ids = np.concatenate([truth, nothing, nothing], axis=2)
+    beyond = np.concatenate([unknown, ~unknown, ~unknown], axis=2)
+    whole, part = search(two_cells()).best("f1"), search((wide, ids, beyond)).best("f1")
+    assert (part.num_found, part.num_true) == (whole.num_found, whole.num_true)

@@ -345,9 +345,11 @@ class ObjectSearch:
                 nothing = np.zeros_like(ids)
                 void = ContingencyTable.from_arrays(nothing, ids, where=unknown)
             found, voxels = whole.result_sizes()
+            # Where nobody annotated anything, nobody knows how many there are.
+            seen = found if is_complete else np.unique(ids[known])
             for candidate in candidates:
                 kept = found[voxels >= candidate.smallest_object_vox]
-                candidate.found += int(np.count_nonzero(kept))
+                candidate.found += int(np.count_nonzero(np.intersect1d(kept, seen)))
                 references = match_references(keep_results(whole, kept))
                 candidate.jaccard += float(references.jaccard.sum())
                 if has_f1:
