@@ -14,7 +14,8 @@ BLANK = 0.05  # of the contrast of those around
 CLIPPED = 0.05  # of the voxels, more than around
 SHIFT = 0.5  # of the contrast around: darker or brighter
 TWICE = 1.0  # as a logarithm to base 2: contrast, sharpness
-GAIN = 0.1  # of a correlation, by displacing a section
+GAIN = 0.15  # of a correlation, by displacing a section
+LOST = 4.0  # deviations: what moving a section gains is never below 0
 LEAST_LIKENESS = 0.15  # of displaced sections, where they lie best
 SAME = 0.1  # of the usual difference to the section before
 MOST_SAME = 0.25  # of the sections; more are no single ones
@@ -111,14 +112,14 @@ def _find_displaced(sections: Sections) -> Marks:
     it is marked, not the one after, which lies back.
     """
     there = np.array(sections.displaced_likeness)
-    is_off = is_far(there - sections.likeness, GAIN) > 0
+    is_off = is_far(there - sections.likeness, GAIN, LOST) > 0
     is_off &= there >= max(LEAST_LIKENESS, float(np.median(there)) / 2)
     moved = np.array(sections.displacement)
     is_back = np.zeros_like(is_off)
     for z in np.flatnonzero(is_off):
         if z and is_off[z - 1] and not is_back[z - 1]:
             left = np.abs(moved[z] + moved[z - 1]).max()
-            is_back[z] = left <= np.abs(moved[z]).max() / 4
+            is_back[z] = left <= np.abs(moved[z]).max() / 2
     is_off[0] = False
     return np.asarray(is_off & ~is_back)
 

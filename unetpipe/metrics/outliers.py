@@ -44,7 +44,9 @@ def residuals(values: ArrayLike) -> Values:
     return known - medians_around(known)
 
 
-def is_far(values: ArrayLike, least: float) -> NDArray[np.int8]:
+def is_far(
+    values: ArrayLike, least: float, deviations: float = FAR
+) -> NDArray[np.int8]:
     """Tell which values lie far from those around: -1 below, 1 above, else 0.
 
     Parameters
@@ -53,11 +55,13 @@ def is_far(values: ArrayLike, least: float) -> NDArray[np.int8]:
         In order: a drift is not far.
     least : float
         What is nearer than this is not far, however alike the others are.
+    deviations : float
+        How many make far.
 
     Notes
     -----
     Deviations are those of all residuals, so what many values do is usual.
     """
     rest = residuals(values)
-    limit = max(least, FAR * deviation_of(rest))
+    limit = max(least, deviations * deviation_of(rest))
     return np.asarray(np.sign(rest) * (np.abs(rest) > limit), np.int8)
