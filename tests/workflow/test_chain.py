@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
@@ -387,6 +389,32 @@ def test_a_new_date_of_a_script_reruns_nothing_but_an_edit_does(finished):
         assert "finish_prediction" in finished.planned()
     finally:
         script.write_text(before)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_served_to_viewers_and_proposes_nothing(finished):
+    refused = finished.snakemake("--cores", "1", "propose_annotations", check=False)
+    assert refused.returncode
+    assert "there is nothing to propose" in refused.stdout + refused.stderr
+    with subprocess.Popen(
+        finished.command("--cores", "1", "--nolock", "view"),
+        cwd=finished.folder,
+        env=finished.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        told = ""
+        while "Control-C" not in told:
+            line = process.stdout.readline()
+            assert line, told
+            told += line
+        address = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", told)[0]
+        with urlopen(f"{address}volumes/cells/image/zarr.json") as answer:
+            assert answer.status == 200
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=60)
 
 
 @pytest.mark.slow

@@ -36,9 +36,13 @@ NOT_HERE = re.compile(r"--unlock|\bunetpipe_|method apptainer")
 DRY = ("-n", "--dry-run")
 # `tests/test_deploy.py` lays a wheel's workflow out.
 DEPLOY = "python -m unetpipe.deploy FOLDER"
+# `tests/stages/test_propose_annotations.py` goes on from corrections.
+CORRECT = (
+    "python scripts/make_sheet.py --corrections results/mine/proposals --name next"
+)
 PYTHON = {
     c.replace("/data/brain", "FOLDER") for c in TYPED if c.startswith("python ")
-} - {DEPLOY}
+} - {DEPLOY, CORRECT}
 
 
 def asked() -> dict[tuple[str, ...], set[str]]:
