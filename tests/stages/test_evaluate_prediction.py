@@ -243,6 +243,19 @@ def test_baselines_without_a_network_have_the_scores_of_membranes_too(tmp_path):
     assert any(re.search(told, warning) for warning in record["warnings"])
 
 
+def test_cells_with_a_thin_tail_are_the_same_truth_in_any_boxes(tmp_path, monkeypatch):
+    labels = np.zeros((1, 48, 128), np.uint32)
+    labels[0, :20], labels[0, 22:], labels[0, 20:22, 16:] = 1, 2, 3
+    labels[0, 10:40, 80:] = 3
+    scored = Scored(tmp_path, labels * 0.2, labels, kind="instances")
+    scores = []
+    for side in (1024, 16):
+        monkeypatch.setattr("unetpipe.evaluation.scored_volume.BOX_VOX", side)
+        record = scored.evaluate(warping_error=False, baselines=False)
+        scores.append(find_row(record["tables"], "test", "unet", "v_rand"))
+    assert scores[0] == scores[1]
+
+
 def test_the_record_says_what_was_scored(by_chunk):
     record = by_chunk[0]
     assert record["role_sections"] == {"validate": [0, 1], "test": [2, 3, 4]}

@@ -3,7 +3,12 @@
 import numpy as np
 
 from unetpipe.targets.annotated import AnnotatedVolume
-from unetpipe.targets.weight_map import compute_border_term, to_instances
+from unetpipe.targets.weight_map import (
+    compute_border_term,
+    restore_thin,
+    separate_touching,
+    to_instances,
+)
 
 
 def annotate(shape=(2, 48, 56), *, seed=0, channels=1, num_classes=2, **more):
@@ -37,3 +42,10 @@ def annotate(shape=(2, 48, 56), *, seed=0, channels=1, num_classes=2, **more):
         "num_known": (shape[1] * shape[2],) * shape[0],
     }
     return AnnotatedVolume(**(values | more))
+
+
+def separate_cells(instances):
+    """Return the cells of a whole section or volume apart, thin ones kept."""
+    separated = separate_touching(instances)
+    is_thin = np.isin(instances, np.setdiff1d(instances, separated))
+    return restore_thin(separated, instances, is_thin, (0,) * instances.ndim)

@@ -12,6 +12,7 @@ import pytest
 from tests.records.whole import whole
 from tests.small_stores import store_voxels
 from tests.stages.annotated import draw_instances, ingest, weigh
+from tests.targets.annotated import separate_cells
 from tests.variants import mostly_slow
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError, ResourceError
@@ -20,7 +21,6 @@ from unetpipe.storage.volumes import create_volume, open_volume, store_shard
 from unetpipe.targets.weight_blocks import choose_block
 from unetpipe.targets.weight_map import (
     compute_border_term,
-    separate_cells,
     separate_touching,
     to_instances,
 )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import distance_transform_edt
 
+from tests.targets.annotated import separate_cells
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.targets.nearest_cells import sum_two_distances
 from unetpipe.targets.weight_map import (
@@ -15,7 +16,6 @@ from unetpipe.targets.weight_map import (
     compute_border_term,
     compute_target,
     count_classes,
-    separate_cells,
     separate_touching,
     to_instances,
 )

@@ -24,7 +24,7 @@ from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.storage.dropping import check_kept
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.targets.annotated import AROUND_BOXES
-from unetpipe.targets.weight_map import separate_cells, separate_touching
+from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import (
     Roi,
     Zyx,
@@ -357,7 +357,7 @@ class ScoredBox:
         if self.volume.unlabelled is not None:
             labels[labels == self.volume.unlabelled] = 0
         if self.volume.ndim == 2:
-            separated = np.stack([separate_cells(section) for section in labels])
+            separated = np.stack([separate_touching(section) for section in labels])
         else:
             separated = separate_touching(labels)
         return (separated[inside.slices] > 0).astype(np.uint8)

@@ -161,30 +161,6 @@ def restore_thin(
     return np.where(is_thin & ~is_cut, instances, separated)
 
 
-def separate_cells(instances: Labels, origin: tuple[int, ...] = ()) -> Labels:
-    """Return the cells of a whole section or volume apart, none lost that can be kept.
-
-    Parameters
-    ----------
-    instances : integer array, shape (y, x) or (z, y, x)
-        One id a cell, all of each; 0 is background.
-    origin : tuple of int
-        Place of the first voxel; empty: the origin.
-
-    Examples
-    --------
-    >>> separate_cells(np.array([[1, 1, 2, 2, 3, 3]]))
-    array([[1, 0, 2, 0, 3, 3]])
-    """
-    separated = separate_touching(instances)
-    lost = np.setdiff1d(instances, separated)
-    if not lost.size:
-        return separated
-    is_thin = np.isin(instances, lost)
-    start = origin or (0,) * instances.ndim
-    return restore_thin(separated, instances, is_thin, start)
-
-
 def tell_lost(num_lost: int, num_cells: int) -> str:
     """Say that borders between touching cells leave nothing of thin ones."""
     return (
