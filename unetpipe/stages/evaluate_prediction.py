@@ -127,15 +127,21 @@ def evaluate_prediction(
         circumstances=Circumstances.here(),
     )
     write_with_copy(record, scores, volume.records.segmentation.home)
-    for warning in scores.warnings:
-        log.warning("%s", warning)
-    for role in counts.roles:
-        log.info("%s sections: %s", role, _brief(scores, role))
-    log.info("all scores, and those of the baselines: %s", record)
+    _tell(scores, record)
 
 
 def _defined(tables: Iterable[Table]) -> dict[str, Definition]:
     return definitions_of(row.metric for table in tables for row in table.rows)
+
+
+def _tell(scores: Metrics, record: Path) -> None:
+    for warning in scores.warnings:
+        log.warning("%s", warning)
+    for note in scores.not_computed:
+        log.info("%s", note)
+    for role in scores.role_sections:
+        log.info("%s sections: %s", role, _brief(scores, role))
+    log.info("all scores, and those of the baselines: %s", record)
 
 
 def _brief(scores: Metrics, role: Role) -> str:
