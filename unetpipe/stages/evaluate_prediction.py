@@ -90,9 +90,8 @@ def evaluate_prediction(
     rules = (
         chosen_rules(volume, rows, learnt) if evaluation.baselines else ChosenRules()
     )
-    counts = count(
-        volume, volume.roles(rows), evaluation, rules.rules, folder=record.parent
-    )
+    roles = volume.roles(rows)
+    counts = count(volume, roles, evaluation, rules.rules, folder=record.parent)
     tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
     seams = measure_seams(volume)
     write_bytes_atomic(picture, standalone(plot_seams(seams)))
