@@ -11,5 +11,6 @@ status(
     networks=snakemake.params.networks,
     results=Path(snakemake.params.results),
     outdated=snakemake.params.outdated,
+    lots=snakemake.params.lots,
     logs=Path(snakemake.params.logs),
 )

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.records.whole import whole
+from unetpipe.records.lots import EndedStep, LotJournal
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.report.run_state import (
     clock_of,
+    lot_states,
     prediction_state,
     record_state,
     training_state,
@@ -144,6 +146,32 @@ with claim(Path({str(path)!r}), "part 0"):
     assert path.exists()
     assert not is_held(path)
     assert predicting(tmp_path).state == "stopped"
+
+
+def test_a_lot_tells_how_many_steps_are_done_and_which_volumes_failed(tmp_path):
+    lot = {
+        "name": "ab12cd",
+        "model": "unet",
+        "rule": "predict_lot",
+        "record": str(tmp_path / "ab12cd.json"),
+        "log": str(tmp_path / "ab12cd.log"),
+        "steps": {"a": ["first", "then"], "b": ["first", "then"]},
+    }
+    assert lot_states(lot, NOW)[0].state == "waiting"
+    journal = LotJournal.read(tmp_path / "ab12cd.jsonl")
+    journal.add(EndedStep(volume="a", step="first", answers="x"))
+    journal.add(EndedStep(volume="gone", step="first", error="DataError: old"))
+    write(tmp_path / "ab12cd.log", "begun\n", age=5)
+    (whole_lot,) = lot_states(lot, NOW)
+    assert (whole_lot.state, whole_lot.done, whole_lot.total) == ("running", 1, 4)
+    journal.add(EndedStep(volume="b", step="first", error="DataError: it is cut off"))
+    write(tmp_path / "ab12cd.log", "2026 CRITICAL unetpipe: DataError: 1 of 2\n")
+    whole_lot, failed = lot_states(lot, NOW)
+    assert (whole_lot.state, whole_lot.note) == ("failed", "1 of 2 volumes failed")
+    assert (failed.volume, failed.step) == ("b", "first")
+    assert failed.note == "DataError: it is cut off"
+    write(tmp_path / "ab12cd.json", "{}")
+    assert lot_states(lot, NOW)[0].state == "done"
 
 
 def test_the_clock_is_that_of_the_disk(tmp_path):

@@ -8,10 +8,16 @@
 
 from collections.abc import Iterator
 
-from unetpipe.config.lookups import SCORED_ROLES, Lookups
+from unetpipe.config.lookups import SCORED_ROLES, Lookups, Values
 
 Step = tuple[str, dict[str, str]]
 """A rule, and the wildcards of its job."""
+
+
+def name_of_step(step: Step) -> str:
+    """Return a rule, and the part if it has several, as journals name it."""
+    rule, names = step
+    return f"{rule} {names['part']}" if "part" in names else rule
 
 
 class LotSteps:
@@ -75,6 +81,29 @@ class LotSteps:
         lot_of = self._ask.lots.lot_of
         found = (lot_of.get(v) for m, v in self._ask.predicted_pairs() if m == model)
         return [lot for lot in dict.fromkeys(found) if lot]
+
+    def watched(self) -> list[Values]:
+        """Return what the status of a run needs to know of each lot."""
+        layout = self._layout
+        found = [
+            (layout.ingested_lot, "ingest_lot", {"lot": lot}, self.ingesting(lot))
+            for lot in self._ask.lots.volumes
+        ]
+        for model in self._ask.models:
+            for lot in self.lots_of(model):
+                names, steps = {"model": model, "lot": lot}, self.predicting(model, lot)
+                found.append((layout.predicted_lot, "predict_lot", names, steps))
+        return [
+            {
+                "name": names["lot"],
+                "model": names.get("model", ""),
+                "rule": rule,
+                "record": record.format(**names),
+                "log": layout.log(rule, *names).format(**names),
+                "steps": {v: [*map(name_of_step, of)] for v, of in steps.items()},
+            }
+            for record, rule, names, steps in found
+        ]
 
     def _stored(self, volume: str) -> Iterator[Step]:
         names = {"volume": volume}

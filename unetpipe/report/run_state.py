@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from unetpipe.errors import DataError
 from unetpipe.records import Record
+from unetpipe.records.lots import LotJournal
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
@@ -176,6 +177,37 @@ def unless_outdated(
     ):
         return state
     return replace(state, state="outdated")
+
+
+def lot_states(lot: Mapping[str, Any], now: float) -> list[StepState]:
+    """Return how far a lot of volumes is, and which of them failed.
+
+    Parameters
+    ----------
+    lot : mapping
+        ``name``, ``model`` (empty before any network), ``rule``, ``record``, ``log``
+        and the ``steps`` of each volume.
+    now : float
+        Of ``clock_of``.
+    """
+    record, network, rule = Path(lot["record"]), lot["model"], lot["rule"]
+    journal = LotJournal.read(record.with_suffix(".jsonl"))
+    wanted = {(volume, step) for volume, of in lot["steps"].items() for step in of}
+    done = sum(not journal.ended[k].error for k in wanted & journal.ended.keys())
+    state, note = "done", ""
+    if not record.exists():
+        claims = [record.with_name(f".{record.stem}.claim")]
+        state, note = _unfinished([Path(lot["log"])], now, claims=claims)
+    failed = [
+        StepState(network, volume, step.step, "failed", note=step.error)
+        for volume, step in journal.failed.items()
+        if (volume, step.step) in wanted
+    ]
+    if failed and state == "failed":
+        note = f"{len(failed)} of {len(lot['steps'])} volumes failed"
+    name = f"lot {lot['name']}"
+    whole = StepState(network, name, rule, state, done, len(wanted), "step", note=note)
+    return [whole, *failed]
 
 
 def making_state(

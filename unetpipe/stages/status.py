@@ -1,6 +1,6 @@
 """Rule status: how far a run is that goes on in another shell or on other nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from unetpipe.report.run_state import (
     HEADER,
     clock_of,
+    lot_states,
     making_state,
     record_state,
     show_state,
@@ -25,6 +26,7 @@ def status(
     results: Path,
     logs: Path,
     outdated: Mapping[str, str] = MappingProxyType({}),
+    lots: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Print how far each step is. Reads records, receipts and logs; changes nothing.
 
@@ -39,8 +41,12 @@ def status(
         Folders of the run.
     outdated : mapping
         Records that do not answer what is asked today: in words, why.
+    lots : sequence of mapping
+        Volumes that share jobs, as ``lot_states`` needs them. Their volumes have no
+        lines of their own, but those that failed.
     """
     now = clock_of(results)
+    shared = {(lot["model"], volume) for lot in lots for volume in lot["steps"]}
     states = [
         record_state(
             results / "volumes" / volume / "ingest.json",
@@ -51,12 +57,18 @@ def status(
             volume=volume,
         )
         for volume in volumes
+        if ("", volume) not in shared
     ]
+    states += [s for lot in lots if not lot["model"] for s in lot_states(lot, now)]
     for network in networks:
         model = network["model"]
         states.append(making_state(results, logs, now, network))
+        for lot in lots:
+            if lot["model"] == model:
+                states += lot_states(lot, now)
         for volume in network["volumes"]:
-            states.append(volume_state(results, logs, now, model, volume))
+            if (model, volume) not in shared:
+                states.append(volume_state(results, logs, now, model, volume))
     known = [unless_outdated(state, results, outdated) for state in states]
     print(format_table(HEADER, [show_state(state) for state in known]))
     for told in warnings_of(results, volumes, networks):

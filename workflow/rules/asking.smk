@@ -117,6 +117,7 @@ rule status:
         volumes=list(RUN.sheet.volumes),
         outdated=disagreements,
         networks=SHOWN.watched_networks(),
+        lots=lambda wildcards, input: STEPS.watched(),
         results=PATHS.results,
         logs=PATHS.logs,
         code=fingerprint("unetpipe.stages.status"),
