@@ -1,12 +1,14 @@
-"""Hundreds of tiny volumes in one run: what all rules take beside the computing.
+"""Hundreds of small images in one run, in lots, beside a plain loop over them.
 
-``UNETPIPE_VOLUMES=20`` runs fewer of them; the dry run is always of 200.
+``UNETPIPE_VOLUMES=20`` runs fewer of them; the dry run is always of 1,000. The loop
+reads an image, predicts it with the same network, and writes probability and objects.
 """
 
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -18,9 +20,22 @@ from tests.benchmarks.fresh import ROOT
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
 
-NUM_VOLUMES = 200
-SHAPES = ((1, 64, 64), (4, 128, 128), (2, 96, 96))
+NUM_PLANNED, NUM_MADE = 1000, 200
+TAUGHT, SHAPE = (4, 128, 128), (1, 256, 256)
 HEADER = "volume\timage\tlabels\tsections\trole\taxes\n"
+LOOP = """
+import sys
+from pathlib import Path
+import tifffile, unetpipe
+network = unetpipe.load_trained(Path(sys.argv[1]))
+for path in map(Path, sys.argv[3:]):
+    image = tifffile.imread(path)
+    probability, _ = network.predict(image.reshape(-1, *image.shape[-2:]))
+    mask = unetpipe.threshold_mask(probability[0], network.threshold)
+    objects, _ = unetpipe.label_components(mask, "2d")
+    for name, array in (("probability", probability), ("objects", objects)):
+        tifffile.imwrite(Path(sys.argv[2], f"{path.stem}_{name}.tif"), array)
+"""
 CONFIG = """
 name: many
 source: data
@@ -33,9 +48,11 @@ prediction: {threads: 1}
 
 
 def measure(settings: Settings) -> list[Figure]:
-    """Ask for 200 volumes; make those that are wanted, then ask again."""
-    planned = settings.choose(quick=2, cpu=NUM_VOLUMES)
-    made = settings.choose(quick=0, cpu=int(os.environ.get("UNETPIPE_VOLUMES", 200)))
+    """Ask for 1,000 volumes; make those that are wanted, then ask again."""
+    planned = settings.choose(quick=2, cpu=NUM_PLANNED)
+    made = settings.choose(
+        quick=0, cpu=int(os.environ.get("UNETPIPE_VOLUMES", NUM_MADE))
+    )
     project = settings.folder / "many"
     _make_project(project, max(planned, made))
     _choose_volumes(project, planned)
@@ -52,17 +69,44 @@ def measure(settings: Settings) -> list[Figure]:
         return figures
     _choose_volumes(project, made)
     _run(project, "results/many/unet/train.json")
-    before = _processor_seconds()
-    seconds = time_once(lambda: _run(project))
-    used = _processor_seconds() - before
+    _, used = _costs(lambda: _run(project))
     again = time_once(lambda: _run(project, expected="Nothing to be done"))
-    basis = f"{made} volumes of 4 to 64 thousand voxels, without training"
+    _, looped = _costs(lambda: _loop(project, made))
+    basis = f"{made} images of {SHAPE[1]} x {SHAPE[2]}, without training"
     return [
         *figures,
-        Figure("all rules, a volume", seconds / made, "s", basis=basis, at_most=10.0),
-        Figure("all rules, a volume, processor time", used / made, "s", basis=basis),
-        Figure("second run: nothing to do", again, "s", basis=f"{made} volumes"),
+        Figure("an image, processor time", used / made, "s", basis=basis, at_most=0.3),
+        Figure("the same in a plain loop", looped / made, "s", basis=basis),
+        Figure("ratio to the loop", used / looped, basis=basis, at_most=2.0),
+        Figure("second run: nothing to do", again, "s", basis=basis, at_most=10.0),
+        Figure("files of an image", _num_files(project) / made, basis=basis),
     ]
+
+
+def _costs(work: Callable[[], None]) -> tuple[float, float]:
+    """Return seconds, and processor seconds of the processes that were started."""
+    before = _processor_seconds()
+    seconds = time_once(work)
+    return seconds, _processor_seconds() - before
+
+
+def _loop(project: Path, count: int) -> None:
+    """Do without a workflow: one process reads, predicts and writes."""
+    folder = project / "looped"
+    folder.mkdir()
+    images = [str(project / f"data/{_name(number)}.tif") for number in range(count)]
+    network = str(project / "results/many/unet")
+    subprocess.run(
+        [sys.executable, "-c", LOOP, network, str(folder), *images],
+        env=os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+
+
+def _num_files(project: Path) -> int:
+    """Count what lies on the disk for the images, folders too."""
+    found = project.glob("results/many/*/v0*/**/*")
+    return sum(1 for _ in found)
 
 
 def _make_project(folder: Path, num_volumes: int) -> None:
@@ -74,7 +118,7 @@ def _make_project(folder: Path, num_volumes: int) -> None:
     data.mkdir()
     rng = np.random.default_rng(0)
     for number in range(-1, num_volumes):
-        shape = SHAPES[number % len(SHAPES)] if number >= 0 else SHAPES[1]
+        shape = SHAPE if number >= 0 else TAUGHT
         y, x = np.indices(shape[1:])
         cells = np.where((y % 16 < 2) | (x % 16 < 2), 0, y // 16 * 100 + x // 16 + 1)
         image = np.where(cells > 0, 180, 60) + rng.normal(0, 20, shape)

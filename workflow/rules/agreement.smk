@@ -40,10 +40,10 @@ def settings_of(rule):
     return Asked.of(name_of(rule), fixed, PATHS.results), found
 
 
-def asked_of(rule, wildcards):
+def asked_of(rule, wildcards, without=()):
     """Return what a job is asked for: its parameters, but those from its files."""
     asked, found = settings_of(rule)
-    values = {name: ask(wildcards) for name, ask in found.items()}
+    values = {n: ask(wildcards) for n, ask in found.items() if n not in without}
     own = Asked.of(asked.rule, values, PATHS.results)
     return Asked(rule=asked.rule, settings=asked.settings | own.settings)
 

@@ -8,6 +8,8 @@ Which volumes these are: `lots` in the configuration, config/lots.py. Later jobs
 the file of hashes (.txt): it changes with what a volume left, and with nothing else.
 """
 
+from functools import cache
+
 from snakemake.common import get_function_params
 
 from unetpipe.config.lot_steps import LotSteps
@@ -115,19 +117,24 @@ def orders_of(ask, rule_name):
 def asked_of_volumes(ask):
     """Return a parameter with what is asked of each volume, as a hash."""
 
-    def asked(wildcards):
+    @cache
+    def hashes(**names):
         return {
             volume: hash_of([asked_of_step(*step) for step in steps])
-            for volume, steps in ask(**dict(wildcards.items())).items()
+            for volume, steps in ask(**names).items()
         }
+
+    def asked(wildcards):
+        return hashes(**dict(wildcards.items()))
 
     return asked
 
 
 def asked_of_step(rule_name, names):
     """Return what is asked of a step, but for whether its originals are there."""
-    asked = asked_of(BY_NAME[rule_name], Wildcards(fromdict=names))
-    return {k: v for k, v in asked.settings.items() if k != ORIGINALS}
+    return asked_of(
+        BY_NAME[rule_name], Wildcards(fromdict=names), (ORIGINALS,)
+    ).settings
 
 
 def originals_of_lot(wildcards, input):
