@@ -365,7 +365,7 @@ def write_levels(path, levels, scales, places):
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": told}]
 
 
-@pytest.mark.parametrize("is_boxed", [False, True])
+@pytest.mark.parametrize("is_boxed", mostly_slow([True, False]))
 def test_a_coarser_level_is_learnt_from_with_labels_at_its_scale(tmp_path, is_boxed):
     volume = Volume(tmp_path / "a")
     grey = draw_image(paste())

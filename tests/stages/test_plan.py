@@ -25,20 +25,29 @@ NETWORK = {"base_channels": 4, "depth": 2}
 TABLE = ("network  volume", "unet     vol")
 
 
-def row(volume: str, axes: str, sections: str) -> dict:
+def row(volume: str, axes: str, sections: str, labels_at: str = "") -> dict:
     """Return a row of a sheet as the rule passes it on."""
-    text = "volume\timage\tlabels\tsections\trole\taxes\n"
-    text += f"{volume}\tvol.tif\tlabels.tif\t{sections}\ttrain\t{axes}\n"
+    labels = "labels.tif;labels.tif" if ";" in labels_at else "labels.tif"
+    text = "volume\timage\tlabels\tsections\trole\taxes\tlabels_at\n"
+    text += f"{volume}\tvol.tif\t{labels}\t{sections}\ttrain\t{axes}\t{labels_at}\n"
     return parse_sheet(text).rows[0].model_dump(mode="json")
 
 
-def run(folder: Path, *, axes="", volumes=("vol",), sections="all", **config) -> dict:
+def run(
+    folder: Path,
+    *,
+    axes="",
+    volumes=("vol",),
+    sections="all",
+    labels_at="",
+    **config,
+) -> dict:
     """Plan a run of one network; return ``plan.json``."""
     settings = Config(**{"network": NETWORK, **config}).model_dump(mode="json")
     plan(
         config=settings,
         volumes=[
-            {"rows": [row(volume, axes, sections)], "is_trained_on": True}
+            {"rows": [row(volume, axes, sections, labels_at)], "is_trained_on": True}
             for volume in volumes
         ],
         networks=[
@@ -172,6 +181,7 @@ def test_a_folder_is_planned_from_the_headers_of_its_files(tmp_path, axes):
         "itemsize": 2,
         "known_from": "file header",
         "voxel_size_nm": None,
+        "num_labelled": None,
     }
     assert not (tmp_path / "results" / "volumes").exists()
 
@@ -302,3 +312,21 @@ def test_what_lies_there_is_not_planned_again(tmp_path, capsys):
     after = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
     assert after["predictions"] == []
     assert after["num_jobs"] == trained["num_jobs"] - 5 - 3
+
+
+@pytest.mark.parametrize(
+    ("labels_at", "told"),
+    [("1,2,3;1,20,3", None), ("1,2,3;1,4,3", "share voxels"), ("4,0,0", "leave the")],
+)
+def test_boxes_of_labels_are_counted_or_refused_before_the_run(
+    tmp_path, labels_at, told
+):
+    for name, shape in (("vol", (5, 48, 80)), ("labels", (2, 16, 16))):
+        image = np.zeros(shape, np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.tif", image, photometric="minisblack")
+    if told:
+        with pytest.raises(DataError, match=told):
+            run(tmp_path, source=str(tmp_path), labels_at=labels_at)
+        return
+    planned = run(tmp_path, source=str(tmp_path), labels_at=labels_at)
+    assert planned["volumes"][0]["num_labelled"] == 2 * 2 * 16 * 16
