@@ -157,9 +157,11 @@ def test_calibration_leaves_empty_bins_out() -> None:
         "num_voxels": [1, 0, 1],
         "expected_error": 0.125,
     }
-    (chart,) = plot_calibration(record(calibration=[one]))
+    chosen_by = one | {"role": "validate", "expected_error": 0.5}
+    chart, other = plot_calibration(record(calibration=[chosen_by, one]))
     assert chart.count('class="dot s0"') == 2
-    assert "Calibration, mean error 0.125" in words(chart)
+    assert "Calibration, test sections, error 0.125" in words(chart)
+    assert "Calibration, validation sections, error 0.500" in words(other)
     assert plot_calibration(record()) == []
 
 

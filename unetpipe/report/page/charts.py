@@ -21,6 +21,7 @@ from unetpipe.training.history import HistoryRow
 SHARES = ("v_rand", "v_info", "dice_class_1", "precision_class_1", "recall_class_1")
 ERRORS = ("pixel_error", "rand_error", "warping_error")
 LOOKS = {"z": "s2", "y": "s0", "x": "s1"}
+NAMES = {"validate": "validation", "train": "training"}
 MOST_CLASSES = 5
 MOST_DOTS = 60
 STEADY = 20  # steps from which on the first, huge losses no longer set the scale
@@ -107,8 +108,18 @@ def plot_thresholds(metrics: Metrics, threshold: float | None) -> list[Markup]:
 
 
 def plot_calibration(metrics: Metrics) -> list[Markup]:
-    """Return true against predicted frequency, one line a class."""
-    role = _leading_role(metrics)
+    """Return true against predicted frequency for each role, one line a class.
+
+    The validation sections chose the threshold, so their curve flatters where the test
+    sections differ; both are shown.
+    """
+    roles = dict.fromkeys(one.role for one in metrics.calibration)
+    leading = _leading_role(metrics)
+    ordered = sorted(roles, key=lambda role: role != leading)
+    return [chart for role in ordered for chart in _plot_calibration(metrics, role)]
+
+
+def _plot_calibration(metrics: Metrics, role: str) -> list[Markup]:
     found = [c for c in metrics.calibration if c.role == role][:MOST_CLASSES]
     lines = [
         Line(
@@ -126,10 +137,10 @@ def plot_calibration(metrics: Metrics) -> list[Markup]:
     if not any(line.points for line in lines):
         return []
     errors = [c.expected_error for c in found if c.expected_error is not None]
-    told = f", mean error {max(errors):.3f}" if errors else ""
+    told = f", error {max(errors):.3f}" if errors else ""
     return [
         line_chart(
-            f"Calibration{told}",
+            f"Calibration, {NAMES.get(role, role)} sections{told}",
             [Line([(0, 0), (1, 1)], "perfect", "soft"), *lines],
             x_label="predicted probability (up: share that is true)",
             x=(0.0, 1.0),
