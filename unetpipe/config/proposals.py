@@ -13,7 +13,7 @@ class ProposeConfig(Section):
     number: Count = 10
     """Crops of single sections, from all volumes together."""
     side_vox: Annotated[int, Field(ge=16)] = 512
-    """Side of a crop; sections that are smaller are proposed whole."""
+    """Side of a crop in voxels; sections that are smaller are proposed whole."""
     by: Literal["uncertainty", "chance"] = "uncertainty"
     """``uncertainty``: where the stored probabilities are near the threshold or
     networks disagree, and sections whose grey values are unlike those learnt;
