@@ -85,10 +85,21 @@ def test_an_object_that_falls_apart_for_a_moment_has_not_divided(frames: int) ->
         assert cells == {"a": [1] + [2] * 7, "b": [3] * 3}
 
 
-def test_a_daughter_that_was_seen_to_the_end_is_one() -> None:
+def test_what_is_seen_to_the_end_is_not_gone() -> None:
     """Nobody knows whether what is there in the last frame stays."""
-    tracks, _ = followed(divided()[:3])
+    frames = divided()[:3]
+    tracks, _ = followed(frames)
     assert tracks.parents.tolist() == [0, 0, 1, 1]
+    alone = {"e": frames[-1]["e"]}
+    tracks, cells = followed([*frames, alone])
+    assert cells == {"m": [1, 1], "d": [2], "e": [1, 1]}
+    assert not tracks.parents.any()
+
+
+def test_a_lost_cell_is_found_by_its_overlap_too() -> None:
+    frames = [{"a": (20, 20, 8, 8)}, {}, {"a": (20, 22, 8, 8)}]
+    tracks, _ = followed(frames, Motion(reach=1))
+    assert tracks.parents.tolist() == [0, 0, 1]
 
 
 def test_divisions_can_be_switched_off() -> None:
@@ -99,7 +110,7 @@ def test_divisions_can_be_switched_off() -> None:
 
 def test_a_cell_that_comes_in_beside_another_is_no_daughter() -> None:
     stays = {"a": (20, 20, 10, 16)}
-    comes = stays | {"b": (20, 38, 10, 16)}
+    comes = stays | {"b": (31, 20, 10, 16)}  # near, but both are twice as large
     tracks, cells = followed([stays, stays, comes, comes])
     assert cells == {"a": [1] * 4, "b": [2] * 2}
     assert not tracks.parents.any()
