@@ -13,8 +13,7 @@ compute_weight_map(
     weight_map=WeightMapConfig(**snakemake.params.weight_map),
     num_classes=snakemake.params.num_classes,
     ndim=snakemake.params.ndim,
-    border_store=Path(snakemake.params.border_store),
-    target_store=Path(snakemake.params.target_store),
+    stores={name: Path(path) for name, path in snakemake.params.stores.items()},
     record=Path(snakemake.output.record),
     field_of_interest=snakemake.params.field_of_interest,
 )

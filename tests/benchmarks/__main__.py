@@ -28,6 +28,7 @@ BENCHMARKS = {
     "memory": "memory",
     "stages": "stages",
     "training": "training",
+    "averaging": "averaging",
     "weight-map": "weight_map",
     "ingest": "ingest",
     "remote": "remote",

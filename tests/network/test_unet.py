@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unetpipe.errors import GeometryError
+from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet, activate
 from unetpipe.tiling.boxes import as_zyx
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -252,3 +253,22 @@ def test_volumetric_networks_see_their_neighbour_sections():
 def test_an_illegal_tile_is_named_by_the_spec():
     with pytest.raises(GeometryError, match="570 voxels along y"):
         UNetSpec().check_input_shape((1, 570, 572))
+
+
+@pytest.mark.parametrize("targets", ["border", "markers"])
+def test_the_foreground_of_cores_and_rims_is_what_is_not_background(targets):
+    spec = UNetSpec(base_channels=2, depth=1, targets=targets)
+    network = UNet(spec)
+    predictor = TilePredictor(network)
+    tile = torch.randn(1, 1, 1, *predictor.tile_shape((1, 8, 8))[1:])
+    found = predictor.probabilities(tile.numpy())
+    with torch.no_grad():
+        background, core, rim = activate(network(tile[:, :, 0]), spec)[0]
+    torch.testing.assert_close(found[0, :, 0], torch.stack([core + rim, core]))
+    assert predictor.num_channels == 2
+    assert torch.all(background < 1)
+
+
+def test_cores_of_several_classes_are_refused():
+    with pytest.raises(GeometryError, match="num_classes 2 and head softmax"):
+        UNetSpec(num_classes=3, targets="border")

@@ -28,7 +28,7 @@ def disks(shape, seed, *, count=40, radius=(3, 7)):
     seed=st.integers(0, 10**6),
     block=st.tuples(*[st.integers(3, 17)] * 3),
     connectivity=st.sampled_from(["2d", "3d"]),
-    kind=st.sampled_from(["cores", "depth", "probability"]),
+    kind=st.sampled_from(["cores", "depth", "probability", "learnt"]),
     distance=st.sampled_from([1.0, 2.5, 4.0]),
     reach=st.integers(1, 6),
     size=st.sampled_from([(1, 1, 1), (50, 4, 4), (2, 1, 1.5)]),
@@ -42,13 +42,15 @@ def test_objects_do_not_depend_on_blocks(
     region = mask | disks(shape, seed + 1, count=20)
     stored = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
     stored = np.where(mask, stored | 128, stored // 2)
-    rule = SeedRule(connectivity, distance, reach, size, kind)
-    expected, expected_seeds = rule.cut(mask, region, stored)
+    rule = SeedRule(connectivity, distance, reach, size, kind, 0.7)
+    core = np.where(disks(shape, seed + 2, count=20), 255, stored).astype(np.uint8)
+    seen = mask, region, stored, core
+    expected, expected_seeds = rule.cut(*seen)
     for index in iterate_grid(whole_volume(shape), block):
         roi = grid_cell(index, block, shape)
         box = roi.grow(rule.halo).intersect(whole_volume(shape))
         inside = roi.relative_to(box.start).slices
-        found = rule.cut(*(array[box.slices] for array in (mask, region, stored)))
+        found = rule.cut(*(array[box.slices] for array in seen))
         for one, whole in zip(found, (expected, expected_seeds), strict=True):
             pieces = np.stack([one[inside], whole[roi.slices]]).reshape(2, -1)
             assert np.array_equal(pieces[0] > 0, pieces[1] > 0)

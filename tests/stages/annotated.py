@@ -35,7 +35,7 @@ def ingest(
     return store_ingested(folder, image, labels, kind=kind, unlabelled=unlabelled)
 
 
-def weigh(path, *, config=None, num_classes=2, ndim=2):
+def weigh(path, *, config=None, num_classes=2, ndim=2, learnt=()):
     """Compute the weight map beside an ingest record; return its record's path."""
     folder = Path(path).parent
     compute_weight_map(
@@ -43,8 +43,11 @@ def weigh(path, *, config=None, num_classes=2, ndim=2):
         weight_map=config or WeightMapConfig(),
         num_classes=num_classes,
         ndim=ndim,
-        border_store=folder / "border_term.ome.zarr",
-        target_store=folder / "target.ome.zarr",
+        stores={
+            "border_term": folder / "border_term.ome.zarr",
+            "target": folder / "target.ome.zarr",
+            **{name: folder / f"target_{name}.ome.zarr" for name in learnt},
+        },
         record=folder / "weight_map.json",
     )
     return folder / "weight_map.json"

@@ -65,7 +65,9 @@ class Scored:
         )
         if image is None:
             image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-        mask = threshold_mask(stored, threshold) if not many else stored.argmax(axis=0)
+        mask = stored.argmax(axis=0) if many else threshold_mask(stored, threshold)
+        if spec.has_cores:
+            mask = threshold_mask(stored[0], threshold)
         if objects is None:
             objects = label_components(mask > 0, connectivity)[0]
         names = tuple("abcdefgh"[: len(stored)] if many else "a")

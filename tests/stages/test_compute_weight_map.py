@@ -186,8 +186,10 @@ def test_the_rim_that_nobody_annotated_weighs_nothing(tmp_path, ndim):
         weight_map=WeightMapConfig(),
         num_classes=2,
         ndim=ndim,
-        border_store=tmp_path / "border.zarr",
-        target_store=tmp_path / "target.zarr",
+        stores={
+            "border_term": tmp_path / "border.zarr",
+            "target": tmp_path / "target.zarr",
+        },
         record=tmp_path / "weight_map.json",
         field_of_interest=9,
     )

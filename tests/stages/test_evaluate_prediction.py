@@ -25,6 +25,7 @@ from unetpipe.metrics.warping import collect_warping, warp_section
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.quantised import as_probability
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE = (5, 48, 64)
 CHUNKS = ((2, 16, 16), (4, 48, 32), (1, 16, 64))
@@ -591,3 +592,33 @@ def test_large_sections_go_without_some_scores_and_the_record_says_so(
     assert ours(everything, "tables", "warping_error") == ours(
         small, "tables", "warping_error"
     )
+
+
+def test_objects_cut_out_of_one_mask_score_as_the_truth_is_cut(tmp_path):
+    """With cores masks are whole cells: V_Rand is that of the objects, set apart."""
+    labels = np.zeros((1, 32, 32), np.uint32)
+    labels[:, 4:28, 4:16], labels[:, 4:28, 16:28] = 1, 2
+    stored = np.stack([labels > 0, labels > 0]).astype(float)
+    spec = UNetSpec(base_channels=4, depth=2, targets="markers")
+    scores = {}
+    for name, objects in {"cut": labels, "whole": np.minimum(labels, 1)}.items():
+        scored = Scored(
+            tmp_path / name,
+            stored,
+            labels,
+            kind="instances",
+            objects=objects,
+            spec=spec,
+        )
+        record = scored.evaluate(baselines=False, warping_error=False)
+        scores[name] = {
+            metric: find_row(record[tables], "test", "unet", metric)["chosen"]["score"]
+            for tables, metric in (
+                ("tables", "v_rand"),
+                ("tables", "dice_class_1"),
+                ("objects", "f1"),
+            )
+        }
+    assert scores["cut"] == {"v_rand": 1, "dice_class_1": 1, "f1": 1}
+    assert scores["whole"]["dice_class_1"] == 1
+    assert scores["whole"]["v_rand"] < 0.7

@@ -32,6 +32,7 @@ from unetpipe.storage.volumes import open_volume, shard_path
 from unetpipe.targets.weight_map import separate_touching
 
 SHARD = (4, 16, 16)  # 12 of them
+KINDS = ("learnt", "depth", "cores", "probability")
 
 
 def blobs(shape=(11, 30, 27), seed=0, channels=1, smooth=1):
@@ -331,12 +332,17 @@ def test_no_scratch_files_are_left(stored, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("connectivity", mostly_slow(["3d", "2d"]))
-@pytest.mark.parametrize("seeds", mostly_slow(["depth", "cores", "probability"]))
+@pytest.mark.parametrize("seeds", mostly_slow(KINDS))
 def test_a_watershed_cuts_the_same_objects_from_any_blocks(
     tmp_path, connectivity, seeds
 ):
     probability = blobs((8, 48, 40), seed=3, smooth=8)
+    core = None
+    if seeds == "learnt":
+        core = np.where(probability[0] > 190, probability[0], 0)
+        probability = np.stack([probability[0], core])
     settings = {
+        "core_threshold": 0.7,
         "method": "watershed",
         "connectivity": connectivity,
         "seeds": seeds,
@@ -346,8 +352,8 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(
         "seed_threshold": 0.6,
         "smallest_object_vox": 30,
     }
-    rule = SeedRule(connectivity, 1.5, 4, (50.0, 4.0, 4.0), seeds)
-    chosen = rule.objects(probability[0], 0.6, 0.3)
+    rule = SeedRule(connectivity, 1.5, 4, (50.0, 4.0, 4.0), seeds, 0.7)
+    chosen = rule.objects(probability[0], 0.6, 0.3, core=core)
     sizes = np.bincount(chosen.ravel())
     expected = by_first_voxel(np.where(sizes[chosen] < 30, 0, chosen))
     assert len(np.unique(expected)) > 10

@@ -159,6 +159,32 @@ def test_thresholds_come_from_the_validation_rows(kept):
     assert scores[kept.model["step"]] == max(scores.values())
 
 
+@pytest.mark.parametrize("targets", mostly_slow(["border", "markers"]))
+def test_a_network_with_cores_remembers_its_seeds(tmp_path, targets):
+    path = ingest(tmp_path / "cells", draw_instances())
+    network = NETWORK.model_copy(update={"targets": targets})
+    rows = rows_of(path, learnt=[targets])
+    trained = Training(tmp_path / "unet", rows, network)()
+    counts = read_record(path.parent / "weight_map.json")["learnt"][targets][
+        "class_counts"
+    ]
+    assert trained.record["class_counts"] == np.sum(counts[:3], axis=0).tolist()
+    weights = np.array(trained.record["class_weights"])
+    balanced = weights * trained.record["class_counts"]
+    np.testing.assert_allclose(balanced, balanced[0], rtol=1e-5)
+    model = Model.model_validate(trained.model)
+    assert (model.spec.targets, model.spec.out_channels) == (targets, 3)
+    assert trained.record["metric"] == "f1"
+    seen = load_network(trained.folder / "model.safetensors", model)
+    assert seen.out.weight.shape[0] == 3
+    recipe = trained.model["recipe"]
+    assert recipe["train"][0]["learnt"] != recipe["train"][0]["target"]
+    with pytest.raises(ConfigError, match="v_rand, which compares masks"):
+        replace(trained, **with_training(validation_metric="v_rand"))()
+    with pytest.raises(ConfigError, match="compute it again"):
+        replace(trained, rows=rows_of(path))()
+
+
 @pytest.mark.slow
 def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
     plain = done.model

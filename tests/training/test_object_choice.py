@@ -1,13 +1,23 @@
 """What makes objects is chosen on a bounded sample, in a bounded number of ways."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import binary_erosion
 
+from unetpipe.config import SegmentationConfig
+from unetpipe.network.predictor import TilePredictor
+from unetpipe.network.unet import UNet
+from unetpipe.records.segmentation import ObjectSettings
 from unetpipe.segmentation.choice import Cut, ObjectRule, cuts_beside
+from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.targets.annotated import AnnotatedVolume
+from unetpipe.targets.cores import split_cells
 from unetpipe.targets.weight_map import separate_touching
+from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training import object_choice
 from unetpipe.training.object_choice import (
     Seen,
@@ -16,6 +26,7 @@ from unetpipe.training.object_choice import (
     sample_stacks,
     thresholds_beside,
 )
+from unetpipe.training.validation import Validator
 
 OPEN = ObjectRule("2d", None, "auto", None, None, None, "auto")
 
@@ -111,3 +122,48 @@ def test_the_number_of_ways_is_bounded():
     near = cuts_beside(Cut("depth", 2.0), cuts)
     assert near == [Cut("depth", 2.0), Cut("depth", 3.0)]
     assert thresholds_beside(0.9) == (0.9, 0.7, 0.8)
+
+
+def with_cores(ids, *, kind="border", likely=150):
+    """What a network with cores says of cells, its cores less likely than 0.5 + 0.1."""
+    split = split_cells(ids[0], separate_touching(ids[0]), 2)[kind]
+    core = np.where(split == 1, likely, 0)
+    return np.stack([np.where(ids[0] > 0, 230, 0), core]).astype(np.uint8)[:, None]
+
+
+@pytest.mark.parametrize("kind", ["border", "markers"])
+def test_a_network_with_cores_is_chosen_by_objects_that_are_cut(monkeypatch, kind):
+    """From the judges to the settings of a segmentation, which delivers the same."""
+    volume = replace(volume_of(TOUCHING), learnt=TOUCHING)
+    stored = with_cores(TOUCHING, kind=kind)
+    monkeypatch.setattr(TilePredictor, "predict_block", lambda *_, **__: (stored, None))
+    validator = Validator(
+        [volume],
+        "f1",
+        class_weights=np.ones(3, np.float32),
+        precision="fp32",
+        device=torch.device("cpu"),
+        largest_input=10**5,
+        objects=replace(OPEN, has_cores=True),
+    )
+    network = UNet(UNetSpec(depth=1, base_channels=1, targets=kind))
+    assert validator.score(network).scores["f1"] == 1, "components would be one"
+    chosen = validator.choose(network, "fp32")
+    assert chosen.scores["f1"] == 1
+    assert chosen.thresholds["core_threshold"] < 150 / 255
+    settings = SegmentationConfig().model_dump(mode="json")
+    filled, _ = fill_choices(settings, chosen.thresholds, has_cores=True)
+    assert (filled["method"], filled["seeds"]) == ("watershed", "learnt")
+    rule = SeedRule.of(ObjectSettings.model_validate(filled), (1, 1, 1))
+    found = rule.objects(stored[0], filled["threshold"], 0.5, core=stored[1])
+    np.testing.assert_array_equal(found > 0, TOUCHING > 0)
+    assert found.max() == 4
+
+
+def test_without_a_choice_the_seeds_of_a_network_with_cores_are_its_cores():
+    settings = SegmentationConfig().model_dump(mode="json")
+    filled, _ = fill_choices(settings, {}, has_cores=True)
+    told = filled["method"], filled["seeds"], filled["core_threshold"]
+    assert told == ("watershed", "learnt", 0.5)
+    filled, _ = fill_choices(settings, {"segmentation": 0.4}, has_cores=True)
+    assert filled["method"] == "components", "chosen on the validation rows"

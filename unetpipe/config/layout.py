@@ -63,6 +63,8 @@ class Layout:
         self.weight_map = f"{volume}/weight_map.json"
         self.border_store = f"{volume}/border_term.ome.zarr"
         self.target_store = f"{volume}/target.ome.zarr"
+        self.border_target_store = f"{volume}/target_border.ome.zarr"
+        self.markers_target_store = f"{volume}/target_markers.ome.zarr"
         # A network.
         self.network = network = f"{results}/{{model}}"
         self.weights = f"{network}/model.safetensors"

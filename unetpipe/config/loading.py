@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 VARIED = ("preset", "network", "weight_map", "augmentation", "training")
 SHARED = {
     "network": {"ndim", "num_classes"},
-    "weight_map": {"w0", "sigma_vox", "border_class"},
+    "weight_map": {"w0", "sigma_vox", "border_class", "border_vox", "border_share"},
 }
 
 

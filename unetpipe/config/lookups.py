@@ -216,6 +216,7 @@ class Lookups:
         """Return what training must know of segmentation: what chooses thresholds."""
         keys = {"choose_by", "connectivity", "smallest_object_vox", "method"}
         keys |= {"seeds", "seed_distance_vox", "seed_reach_vox", "seed_threshold"}
+        keys |= {"core_threshold"}
         keys |= {"flood_threshold"}
         segmentation = self.networks[model].config.segmentation
         return segmentation.model_dump(mode="json", include=keys)
@@ -224,6 +225,24 @@ class Lookups:
         """Return how border terms are stored: with borders if a network wants them."""
         wanted = any(n.config.weight_map.enabled for n in self.networks.values())
         return self.section("weight_map") | {"enabled": wanted}
+
+    def stores_to_learn(self, volume: str) -> dict[str, str]:
+        """Return the stores of what there is to learn of a volume, by name.
+
+        Targets with cores are among them where a network learns them.
+        """
+        wanted = {one.config.network.targets for one in self.networks.values()}
+        places = {
+            "border_term": self.layout.border_store,
+            "target": self.layout.target_store,
+            "border": self.layout.border_target_store,
+            "markers": self.layout.markers_target_store,
+        }
+        return {
+            name: place.format(volume=volume)
+            for name, place in places.items()
+            if name in {"border_term", "target", *wanted}
+        }
 
     def threads(self, name: str) -> int:
         """Return the processors that a job of a section asks for."""

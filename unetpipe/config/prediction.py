@@ -195,16 +195,20 @@ class SegmentationConfig(Section):
     objects that touch are cut, each around a seed, and grow into what
     ``flood_threshold`` allows. auto: what makes the better objects of the validation
     rows, where annotations tell objects apart, else components."""
-    seeds: Literal["auto", "cores", "depth", "probability"] = "auto"
+    seeds: Literal["auto", "cores", "depth", "probability", "learnt"] = "auto"
     """With ``watershed``: ``cores``: what lies deeper in the foreground than
     ``seed_distance_vox``, so necks thinner than twice this are cut; ``depth``: the
     deepest voxel within that distance, a distance-transform watershed;
-    ``probability``: the most probable one. auto: chosen on the validation rows by the
-    score of objects, else cores."""
+    ``probability``: the most probable one; ``learnt``: the cores that a network with
+    ``network.targets`` border or markers predicts. auto: of such a network the learnt
+    ones, else chosen on the validation rows by the score of objects, else cores."""
     seed_distance_vox: Positive | Literal["auto"] = "auto"
     """With ``watershed``: how deep cores lie, or within what distance there is one
     seed; in lengths of the shortest voxel edge; auto: chosen with ``seeds``, else 3.
     """
+    core_threshold: Fraction | Literal["auto"] = "auto"
+    """With ``seeds: learnt``: probability of a core above which seeds lie; auto: chosen
+    on the validation rows with the threshold, else 0.5."""
     seed_reach_vox: Count | Literal["auto"] = "auto"
     """With ``watershed``: steps, voxel to voxel, that an object grows from its seed;
     what is thinner for longer is an object of its own; auto: chosen with ``seeds``,

@@ -12,7 +12,7 @@ from unetpipe.config.fields import (
     Positive,
     Section,
 )
-from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.tiling.unet_spec import Targets, UNetSpec
 
 
 class NetworkConfig(Section):
@@ -38,6 +38,12 @@ class NetworkConfig(Section):
     """``he``: N(0, sqrt(2/N)) as in the paper; ``default``: the library's own."""
     pooling: tuple[tuple[int, int, int], ...] = ()
     """Pooling factor (z, y, x) of each level; empty: 2 on every axis it sees."""
+    targets: Targets = "cells"
+    """What is learnt of objects that touch, with two classes. ``cells``: a gap between
+    them, which ``weight_map`` makes heavy. ``border``: a third class, the voxels of
+    cells near another cell. ``markers``: a third class, the rim of each cell, so that
+    what is left is its core. With the latter two masks are those of whole cells, and
+    a watershed cuts them around the cores that the network predicts."""
 
     def spec(self, in_channels: int = 1) -> UNetSpec:
         """Return the architecture for images of so many channels."""
@@ -64,6 +70,12 @@ class WeightMapConfig(Section):
     """Weigh classes by their inverse frequency."""
     border_class: int | None = None
     """With ``label_kind: classes``: the class that separates cells."""
+    border_vox: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"
+    """With ``network.targets`` border or markers: how wide the border, or the rim, is
+    inside each cell, in lengths of the shortest voxel edge; auto: ``border_share`` of
+    the diameter that cells of the volume usually have, at least 1."""
+    border_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """With ``border_vox: auto``: that share."""
 
 
 class AugmentationConfig(Section):

@@ -130,6 +130,7 @@ class ScoredVolume:
         self.border_vox = field_border_vox(field_of_interest)
         check_field(self.shape[1:], self.border_vox)
         self.num_classes = records.model.spec.num_classes
+        self.has_cores = records.model.spec.has_cores
         self.ndim = records.model.spec.ndim
         self.rois = labels.rois
         self.has_instances = labels.label_kind == "instances"
@@ -363,8 +364,17 @@ class ScoredBox:
         return (separated[inside.slices] > 0).astype(np.uint8)
 
     def probability(self, number: int) -> NDArray[np.float32]:
-        """Foreground probability of one section, shape (y, x)."""
-        return as_probability(self.stored[self.index(number)])
+        """Foreground probability of one section, shape (y, x), as masks are scored.
+
+        Of a network with cores, whose masks are those of whole cells, it is 0 between
+        delivered objects that touch: as the truth has background there.
+        """
+        z = self.index(number)
+        probability = as_probability(self.stored[z])
+        if self.volume.has_cores:
+            objects = self.objects[z]
+            probability[(objects != 0) & (separate_touching(objects) == 0)] = 0
+        return probability
 
     def markers(self, number: int) -> NDArray[Any] | None:
         """Return the markers in a frame, one in each cell, shape (y, x), if it has any.

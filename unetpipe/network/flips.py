@@ -130,5 +130,5 @@ def _flip_fraction(
 ) -> float:
     if one[1] is not None and two[1] is not None:
         return float(np.mean(one[1] != two[1]))
-    masks = [threshold_mask(probability, threshold) for probability in (one[0], two[0])]
+    masks = [threshold_mask(stored[:1], threshold) for stored, _ in (one, two)]
     return float(np.mean(masks[0] != masks[1]))

@@ -80,6 +80,8 @@ def channel_names(spec: UNetSpec) -> list[str]:
     """Return what the output's channels are called."""
     if spec.head == "sigmoid":
         return ["foreground"]
+    if spec.has_cores:
+        return ["background", "core", "rim"]
     return [f"class{k}" for k in range(spec.num_classes)]
 
 

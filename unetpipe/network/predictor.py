@@ -77,8 +77,8 @@ class TilePredictor:
 
     @property
     def num_channels(self) -> int:
-        """Stored probability channels: the foreground alone for two classes."""
-        return 1 if self.spec.num_classes == 2 else self.spec.num_classes
+        """Stored probability channels: for two classes the foreground, and a core."""
+        return self.spec.num_probabilities
 
     @property
     def has_classes(self) -> bool:
@@ -92,7 +92,8 @@ class TilePredictor:
     def probabilities(self, tiles_NCZYX: NDArray[np.float32]) -> Tensor:
         """Return what the network makes of whole tiles: float32 (n, k, z, y, x).
 
-        ``k`` is 1 (the foreground) for two classes. One pass, as the tiles lie; not
+        ``k`` is 1 (the foreground) for two classes, 2 (and the core of a cell) where
+        the network learns cores. One pass, as the tiles lie; not
         cropped to the kept region.
         """
         tiles = torch.from_numpy(np.ascontiguousarray(tiles_NCZYX))
@@ -269,7 +270,10 @@ class TilePredictor:
         with torch.inference_mode():
             is_ensemble = isinstance(self.network, Ensemble)
             probability = output if is_ensemble else activate(output, self.spec)
-            if self.spec.num_classes == 2 and self.spec.head == "softmax":
+            if self.spec.has_cores:
+                background, core = probability[:, :1], probability[:, 1:2]
+                probability = torch.cat([1 - background, core], dim=1)
+            elif self.spec.num_classes == 2 and self.spec.head == "softmax":
                 probability = probability[:, 1:]
         return probability.unsqueeze(2) if flat else probability
 

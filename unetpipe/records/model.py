@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_serializer
 
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
@@ -113,6 +113,10 @@ class Model(Record):
     step: int | None = None
     """After which the weights were taken."""
     circumstances: Circumstances | None = None
+
+    @field_serializer("spec")
+    def _spec(self, spec: UNetSpec) -> dict[str, Any]:
+        return spec.to_json()
 
     @property
     def is_ensemble(self) -> bool:

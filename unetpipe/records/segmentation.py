@@ -12,7 +12,7 @@ from unetpipe.records.sections import FoundSections
 from unetpipe.tiling.boxes import Zyx
 
 ZyxNm = tuple[float, float, float]
-Seeds = Literal["cores", "depth", "probability"]
+Seeds = Literal["cores", "depth", "probability", "learnt"]
 
 
 class ObjectSettings(Value):
@@ -31,6 +31,8 @@ class ObjectSettings(Value):
     """Of a watershed; None: cores."""
     seed_distance_vox: float | None = None
     seed_reach_vox: int | None = None
+    core_threshold: float | None = None
+    """Of learnt seeds: the probability of a core above which they lie."""
     flood_threshold: float | None = None
     seed_threshold: float | None = None
     """Of a watershed: above which seeds lie; None: the threshold."""

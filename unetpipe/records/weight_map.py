@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
 
@@ -11,6 +13,15 @@ class StoredMap(Value):
 
     store: Path
     content_sha256: str
+
+
+class LearntTarget(StoredMap):
+    """uint8 (z, y, x): 0 background, 1 core, 2 rim, 255 = unlabelled."""
+
+    class_counts: tuple[tuple[int, ...], ...]
+    """Known voxels of each of the three, section by section."""
+    border_vox: float
+    """How wide the rim is, in lengths of the shortest voxel edge."""
 
 
 class WeightMap(Record):
@@ -30,4 +41,6 @@ class WeightMap(Record):
     num_lost: int = 0
     """Cells, counted section by section, of which the borders that are put between
     touching cells leave nothing."""
+    learnt: dict[str, LearntTarget] = Field(default={})
+    """By ``network.targets``, where a network learns cores: background, core, rim."""
     circumstances: Circumstances | None = None

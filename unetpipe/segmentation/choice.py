@@ -44,21 +44,43 @@ SEED_DISTANCES: dict[Seeds, tuple[float, ...]] = {
     "depth": (2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0),
     "probability": (2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0),
 }
-SEED_KINDS: tuple[Seeds, ...] = tuple(SEED_DISTANCES)
+SEED_KINDS: tuple[Seeds, ...] = (*SEED_DISTANCES, "learnt")  # places are remembered
+MIDDLE = 0.5  # probability of a core above which seeds lie, where none was chosen
 LEAST_REACH = 16  # steps; where none was chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which seeds a watershed has."""
+    """Which seeds a watershed has.
+
+    Attributes
+    ----------
+    seeds : "cores", "depth", "probability" or "learnt"
+    distance : float
+        Depth of cores, or within what distance there is one seed; 0 of learnt ones.
+    threshold : float
+        Of learnt ones: the probability of a core above which they lie; 0 of others.
+    """
 
     seeds: Seeds
-    distance: float
+    distance: float = 0.0
+    threshold: float = 0.0
 
     @classmethod
     def of(cls, chosen: Mapping[str, float]) -> "Cut":
         """Return what ``ObjectChoice.remembered`` tells of it."""
-        return cls(SEED_KINDS[int(chosen["seeds"])], chosen["seed_distance_vox"])
+        return cls(
+            SEED_KINDS[int(chosen["seeds"])],
+            chosen.get("seed_distance_vox", 0.0),
+            chosen.get("core_threshold", 0.0),
+        )
+
+    def remembered(self) -> dict[str, float]:
+        """Return it as networks remember it: numbers by name."""
+        found = {"seeds": float(SEED_KINDS.index(self.seeds))}
+        if self.seeds == "learnt":
+            return found | {"core_threshold": self.threshold}
+        return found | {"seed_distance_vox": self.distance}
 
 
 def known_number(value: float | str | None) -> float:
@@ -95,8 +117,13 @@ class ObjectRule:
     seed_threshold : float or None
         With a watershed: probability above which seeds are looked for; None, and
         below the threshold: the threshold.
-    seeds : "auto", "cores", "depth" or "probability"
-        Of a watershed; auto: to be chosen.
+    seeds : "auto", "cores", "depth", "probability" or "learnt"
+        Of a watershed; auto: to be chosen, of a network with cores the learnt ones.
+    core_threshold : float or None
+        Of learnt seeds: the probability of a core above which they lie; None: to be
+        chosen.
+    has_cores : bool
+        Whether the network predicts cores.
     """
 
     connectivity: Connectivity = "2d"
@@ -107,14 +134,39 @@ class ObjectRule:
     flood_threshold: float | None = None
     seeds: Seeds | Literal["auto"] = "cores"
     seed_threshold: float | Literal["auto"] | None = None
+    core_threshold: float | None = None
+    has_cores: bool = False
+
+    def quick(self) -> "ObjectRule":
+        """Return how objects are made to choose a checkpoint: quickly.
+
+        By components, or of a network with cores, whose masks of touching cells are one
+        piece, by a watershed from the likely ones.
+        """
+        if not self.has_cores or self.method == "components":
+            return replace(self, method="components")
+        given = self.core_threshold
+        return replace(
+            self,
+            method="watershed",
+            seeds="learnt",
+            core_threshold=MIDDLE if given is None else given,
+        )
 
     def cuts(self) -> list[Cut]:
         """Return what may be tried with a watershed."""
+        wanted = self.seeds
+        if wanted == "auto" and self.has_cores:
+            wanted = "learnt"
+        if wanted == "learnt":
+            at = self.core_threshold
+            tried = THRESHOLDS if at is None else (at,)
+            return [Cut("learnt", threshold=threshold) for threshold in tried]
         given = self.seed_distance_vox
         return [
             Cut(seeds, distance)
             for seeds, distances in SEED_DISTANCES.items()
-            if self.seeds in ("auto", seeds)
+            if wanted in ("auto", seeds)
             for distance in (distances if given is None else (given,))
         ]
 
@@ -125,6 +177,8 @@ class ObjectRule:
     def to_json(self) -> dict[str, Any]:
         """Return what matters of it for its method."""
         values = asdict(self)
+        if not self.has_cores:
+            del values["core_threshold"], values["has_cores"]
         if self.method == "watershed":
             return values
         return {k: values[k] for k in ("connectivity", "smallest_object_vox")}
@@ -169,12 +223,9 @@ class ObjectChoice:
             "smallest_object_vox": float(self.smallest_object_vox),
         }
         if self.cut is not None:
-            chosen |= {
-                "seeds": float(SEED_KINDS.index(self.cut.seeds)),
-                "seed_distance_vox": self.cut.distance,
-                "seed_reach_vox": float(self.seed_reach_vox),
-                "seed_threshold": max(self.threshold, self.seed_threshold),
-            }
+            chosen |= self.cut.remembered()
+            chosen["seed_reach_vox"] = float(self.seed_reach_vox)
+            chosen["seed_threshold"] = max(self.threshold, self.seed_threshold)
         return chosen
 
     @property
@@ -261,6 +312,7 @@ class ObjectSearch:
         unknown: NDArray[np.bool_],
         *,
         voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        core: NDArray[np.uint8] | None = None,
     ) -> None:
         """Add sections, all arrays of shape (z, y, x).
 
@@ -274,19 +326,22 @@ class ObjectSearch:
             Voxels that nobody annotated; what ``truth`` holds there does not matter.
         voxel_size : (z, y, x)
             Of any unit; a watershed measures depths in it.
+        core : uint8 array, optional
+            Probability of a core, as stored, where the network predicts one.
         """
+        seen = np.stack([stored] if core is None else [stored, core])
         if self.rule.connectivity == "2d":
-            for section in zip(stored, truth, unknown, strict=True):
-                one, two, three = (part[None] for part in section)
-                self._add_image(one, two, three, voxel_size)
+            for section in zip(seen.swapaxes(0, 1), truth, unknown, strict=True):
+                one, two, three = section
+                self._add_image(one[:, None], two[None], three[None], voxel_size)
         else:
-            self._add_image(stored, truth, unknown, voxel_size)
+            self._add_image(seen, truth, unknown, voxel_size)
 
     def best(self, by: ObjectScore) -> ObjectChoice | None:
         """Return the best choice; None where the score is undefined.
 
         Of equal ones that with the better other score is taken, then the smaller
-        distance and size, then the threshold nearer to 0.5.
+        distance and size, then the thresholds nearer to 0.5.
         """
         best: ObjectChoice | None = None
         best_key = (-inf,) * 5
@@ -311,7 +366,7 @@ class ObjectSearch:
             key = (
                 round(chooses, 12),
                 round(other, 12) if isfinite(other) else 0.0,
-                -(candidate.cut.distance if candidate.cut else 0.0),
+                -_oddness(candidate.cut),
                 -float(candidate.smallest_object_vox),
                 -abs(candidate.threshold - 0.5),
             )
@@ -369,19 +424,21 @@ class ObjectSearch:
         """Return the objects of a candidate, those that are too small included."""
         rule, threshold, cut = self.rule, candidate.threshold, candidate.cut
         if cut is None:
-            return label_components(threshold_mask(stored, threshold), "3d")[0]
+            return label_components(threshold_mask(stored[0], threshold), "3d")[0]
         seeds = SeedRule(
             rule.connectivity,
             cut.distance,
             rule.seed_reach_vox or LEAST_REACH,
             voxel_size,
             cut.seeds,
+            cut.threshold,
         )
         flood = rule.flood_threshold
         return seeds.objects(
-            stored,
+            stored[0],
             max(threshold, known_number(rule.seed_threshold)),
             threshold if flood is None else min(threshold, flood),
+            core=stored[1] if len(stored) > 1 else None,
         )
 
     def _seg(self, candidate: Candidate) -> float:
@@ -401,3 +458,10 @@ class ObjectSearch:
             for candidate in candidates:
                 if candidate.smallest_object_vox <= LARGEST_SHARE * small:
                     yield candidate
+
+
+def _oddness(cut: Cut | None) -> float:
+    """Return by what the least odd of equal cuts is taken."""
+    if cut is None:
+        return 0.0
+    return abs(cut.threshold - MIDDLE) if cut.seeds == "learnt" else cut.distance

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.errors import ConfigError
 from unetpipe.records.prediction import Outputs
 from unetpipe.records.segmentation import ObjectSettings
 from unetpipe.segmentation.thresholds import choose_classes
@@ -11,6 +12,7 @@ from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.quantised import threshold_mask
 
 Classes = NDArray[np.uint8]
+CORE = 1  # place of its probability, where the network predicts one
 
 
 class ClassSource:
@@ -37,6 +39,7 @@ class ClassSource:
         self._class_thresholds = settings.class_thresholds
         self._probability = open_volume(outputs.probability.store)
         self._classes = None
+        self._has_cores = not outputs.classes and self._probability.shape[0] > 1
         if outputs.classes:
             self._classes = open_volume(outputs.classes.store)
 
@@ -88,6 +91,22 @@ class ClassSource:
         if self._classes is None:
             return int(np.count_nonzero(threshold_mask(stored, self._threshold)))
         return int(np.count_nonzero(classes))
+
+    def read_core(self, roi: Roi) -> NDArray[np.uint8]:
+        """Return the stored probability of a core.
+
+        Raises
+        ------
+        ConfigError
+            If the network predicts none.
+        """
+        if not self._has_cores:
+            raise ConfigError(
+                "segmentation.seeds is learnt, but the network was not trained to "
+                "predict cores (network.targets); use auto, or another kind of seeds"
+            )
+        core: NDArray[np.uint8] = read_roi(self._probability, roi)[CORE]
+        return core
 
     @staticmethod
     def object_classes(classes: Classes) -> list[int]:

@@ -110,9 +110,11 @@ class Segmentation:
         predicted = Prediction.read(inputs.prediction)
         voxel_size_nm = IngestedVolume.read(inputs.ingest).voxel_size_nm
         self.volume = predicted.volume
+        model = Model.read(inputs.model_json)
         filled, self.threshold_source = fill_choices(
             inputs.settings.model_dump(mode="json"),
-            Model.read(inputs.model_json).thresholds,
+            model.thresholds,
+            has_cores=model.spec.has_cores,
         )
         said = {key: value for key, value in filled.items() if key not in UNSAID}
         self.settings = ObjectSettings.model_validate(said)

@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.segmentation.choice import LEAST_REACH, SEED_KINDS
+from unetpipe.segmentation.choice import LEAST_REACH, MIDDLE, SEED_KINDS
 from unetpipe.tiling.quantised import DEFAULT_THRESHOLD, as_probability
 
 DEFAULT_SEED_DISTANCE = 3.0  # voxels; where none was chosen in validation
 
 
 def fill_choices(
-    settings: Mapping[str, Any], thresholds: Mapping[str, float]
+    settings: Mapping[str, Any],
+    thresholds: Mapping[str, float],
+    *,
+    has_cores: bool = False,
 ) -> tuple[dict[str, Any], str]:
     """Return how objects are made, with what was chosen on the validation rows.
 
@@ -24,8 +27,11 @@ def fill_choices(
         in.
     thresholds : mapping
         Of the model: ``segmentation``, ``smallest_object_vox``, ``seeds`` (a place in
-        ``SEED_KINDS``), ``seed_distance_vox``, ``seed_reach_vox``,
-        ``seed_threshold``, ``class_1`` ... as far as they were chosen.
+        ``SEED_KINDS``), ``seed_distance_vox`` or ``core_threshold``,
+        ``seed_reach_vox``, ``seed_threshold``, ``class_1`` ... as far as they were
+        chosen.
+    has_cores : bool
+        Whether the network predicts cores: without a choice they are the seeds.
 
     Returns
     -------
@@ -50,14 +56,22 @@ def fill_choices(
         smallest = int(thresholds.get("smallest_object_vox", 0))
     method = settings.get("method", "components")
     if method == "auto":
-        is_cut = "seed_distance_vox" in thresholds and not settings.get(
-            "largest_hole_vox"
-        )
+        is_chosen = "seeds" in thresholds or "seed_distance_vox" in thresholds
+        is_open = has_cores and "segmentation" not in thresholds
+        is_cut = (is_chosen or is_open) and not settings.get("largest_hole_vox")
         method = "watershed" if is_cut else "components"
     cut: dict[str, Any] = {}
     if settings.get("seeds") == "auto":
-        cut["seeds"] = SEED_KINDS[int(thresholds.get("seeds", 0))]
-    if settings.get("seed_distance_vox") == "auto":
+        usual = SEED_KINDS.index("learnt") if has_cores else 0
+        cut["seeds"] = SEED_KINDS[int(thresholds.get("seeds", usual))]
+    is_learnt = cut.get("seeds", settings.get("seeds")) == "learnt"
+    if "core_threshold" in settings and not is_learnt:
+        cut["core_threshold"] = None
+    elif settings.get("core_threshold") == "auto":
+        cut["core_threshold"] = float(thresholds.get("core_threshold", MIDDLE))
+    if is_learnt:
+        cut["seed_distance_vox"] = None
+    elif settings.get("seed_distance_vox") == "auto":
         distance = thresholds.get("seed_distance_vox", DEFAULT_SEED_DISTANCE)
         cut["seed_distance_vox"] = float(distance)
     if settings.get("seed_reach_vox") == "auto":

@@ -58,9 +58,11 @@ class SeedRule:
         Steps from a seed, face to face, after which thin structures are seeds.
     voxel_size : (z, y, x)
         Of any unit; depths respect it.
-    kind : "cores", "depth" or "probability"
+    kind : "cores", "depth", "probability" or "learnt"
         Seeds are what lies deeper than ``distance``, or the voxels that are deepest
-        or most probable around.
+        or most probable around, or what the network says is a core.
+    threshold : float
+        Of learnt seeds: the probability of a core above which they lie.
     """
 
     connectivity: Connectivity
@@ -68,6 +70,7 @@ class SeedRule:
     reach: int
     voxel_size: tuple[float, float, float]
     kind: Seeds = "cores"
+    threshold: float = 0.0
 
     @classmethod
     def of(
@@ -75,10 +78,12 @@ class SeedRule:
     ) -> "SeedRule":
         """Return the rule of some settings, with their choices filled in."""
         distance, reach = settings.seed_distance_vox, settings.seed_reach_vox
-        assert distance is not None
         assert reach is not None
-        kind = settings.seeds or "cores"
-        return cls(settings.connectivity, distance, reach, voxel_size, kind)
+        kind, threshold = settings.seeds or "cores", settings.core_threshold or 0.0
+        assert distance is not None or kind == "learnt"
+        return cls(
+            settings.connectivity, distance or 0.0, reach, voxel_size, kind, threshold
+        )
 
     @property
     def edges(self) -> tuple[float, ...]:
@@ -95,8 +100,8 @@ class SeedRule:
     @property
     def halo(self) -> Halo:
         """What a block must see of the mask, to find its objects."""
-        far = self.deepest
-        if self.kind != "cores":
+        far = 0.0 if self.kind == "learnt" else self.deepest
+        if self.kind in ("depth", "probability"):
             far += self.distance
         depth = [ceil(far / edge) + 1 + len(SMOOTHING) // 2 for edge in self.edges]
         if self.connectivity == "2d":
@@ -122,7 +127,10 @@ class SeedRule:
         return np.asarray(steps, np.int32)
 
     def height(
-        self, mask: NDArray[np.bool_], stored: NDArray[np.uint8]
+        self,
+        mask: NDArray[np.bool_],
+        stored: NDArray[np.uint8],
+        core: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.int32]:
         """Return the landscape: seeds lie low in it, improbable voxels highest.
 
@@ -132,9 +140,14 @@ class SeedRule:
             Below 0 in the landscape.
         stored : uint8 array, shape (z, y, x)
             Foreground probability, round(255 p).
+        core : uint8 array, shape (z, y, x), optional
+            Probability of a core, for learnt seeds.
         """
         above = 256 - stored.astype(np.int32)
-        if self.kind == "probability":
+        if self.kind == "learnt":
+            assert core is not None
+            inside = self._smooth(core.astype(np.int32))
+        elif self.kind == "probability":
             inside = self._smooth(stored.astype(np.int32))
         elif self.kind == "depth":
             inside = self._smooth(self.depth(mask))
@@ -153,6 +166,7 @@ class SeedRule:
         mask: NDArray[np.bool_],
         region: NDArray[np.bool_],
         height: NDArray[np.int32],
+        core: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.bool_]:
         """Return the seeds of one class.
 
@@ -164,12 +178,17 @@ class SeedRule:
             What may be flooded; contains the mask.
         height : int32 array, shape (z, y, x)
             The landscape of the mask.
+        core : uint8 array, shape (z, y, x), optional
+            Probability of a core, for learnt seeds.
         """
-        if self.kind == "cores":
-            core = mask & (height < -self.distance * STEPS_PER_VOXEL)
+        if self.kind == "learnt":
+            assert core is not None
+            found = mask & threshold_mask(core, self.threshold)
+        elif self.kind == "cores":
+            found = mask & (height < -self.distance * STEPS_PER_VOXEL)
         else:
-            core = mask & self._lowest(height)
-        return core | (mask & ~self._spread(core, region))
+            found = mask & self._lowest(height)
+        return found | (mask & ~self._spread(found, region))
 
     def _lowest(self, height: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return what is lowest within ``distance``, and what is as low as can be."""
@@ -225,20 +244,26 @@ class SeedRule:
         mask: NDArray[np.bool_],
         region: NDArray[np.bool_],
         stored: NDArray[np.uint8],
+        core: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Return the objects of one class, and their seeds: the same ids, from 1.
 
         All arrays have the shape (z, y, x); see ``seeds`` and ``height``.
         """
-        height = self.height(mask, stored)
-        found = self.seeds(mask, region, height)
+        height = self.height(mask, stored, core)
+        found = self.seeds(mask, region, height, core)
         seeds, _ = label_components(found, self.connectivity)
         source = self.flood(height, region, found)
         objects = np.where(source < 0, 0, seeds.reshape(-1)[source])
         return objects.astype(np.uint32), seeds
 
     def objects(
-        self, stored: NDArray[np.uint8], threshold: float, flood_threshold: float
+        self,
+        stored: NDArray[np.uint8],
+        threshold: float,
+        flood_threshold: float,
+        *,
+        core: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint32]:
         """Return the objects of an image that is seen as a whole.
 
@@ -248,12 +273,14 @@ class SeedRule:
             Foreground probability, round(255 p).
         threshold, flood_threshold : float
             Probability above which a voxel is foreground, and may be flooded.
+        core : uint8 array, shape (z, y, x), optional
+            Probability of a core, for learnt seeds.
         """
         mask = threshold_mask(stored, threshold)
         region = np.ones_like(mask)
         if flood_threshold > 0:
             region = threshold_mask(stored, flood_threshold)
-        return self.cut(mask, region, stored)[0]
+        return self.cut(mask, region, stored, core)[0]
 
     def _spread(
         self, seeds: NDArray[np.bool_], region: NDArray[np.bool_]

@@ -45,10 +45,11 @@ def cut_block(
     seen = roi.grow(rule.halo).intersect(whole)
     near = roi.grow(rule.flood_halo).intersect(whole)
     classes, stored, region = source.read_region(seen)
+    core = source.read_core(seen) if rule.kind == "learnt" else None
     objects = np.zeros(seen.shape, np.uint32)
     seeds, kinds, count = np.zeros_like(objects), [np.zeros(1, np.uint8)], 0
     for class_ in source.object_classes(region):
-        found, cores = rule.cut(classes == class_, region == class_, stored)
+        found, cores = rule.cut(classes == class_, region == class_, stored, core)
         for total, more in ((objects, found), (seeds, cores)):
             np.copyto(total, more + np.uint32(count), where=more > 0)
         kinds.append(np.full(int(cores.max(initial=0)), class_, np.uint8))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ import numpy as np
 import zarr
 
 from unetpipe.config import WeightMapConfig
-from unetpipe.errors import DataError
+from unetpipe.errors import ConfigError, DataError
 from unetpipe.metrics.cell_tracking import check_field, field_border_vox
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedVolume, StoredLabels
-from unetpipe.records.weight_map import StoredMap, WeightMap
+from unetpipe.records.weight_map import LearntTarget, StoredMap, WeightMap
 from unetpipe.runtime.staging import partial_folder, scratch_folder
 from unetpipe.storage.volumes import hash_sections, open_volume, set_fill_value
-from unetpipe.targets.weight_blocks import Annotation, BorderRule, Weigher
+from unetpipe.targets.weight_blocks import Annotation, BorderRule, CoreRule, Weigher
 from unetpipe.targets.weight_map import UNLABELLED, tell_lost
-from unetpipe.targets.whole_volumes import create_like, weigh_all
+from unetpipe.targets.whole_volumes import (
+    CountedCells,
+    choose_border,
+    create_like,
+    weigh_all,
+)
 from unetpipe.tiling.boxes import as_zyx
 
 log = logging.getLogger(__name__)
@@ -31,8 +37,7 @@ def compute_weight_map(
     weight_map: WeightMapConfig,
     num_classes: int,
     ndim: int,
-    border_store: Path,
-    target_store: Path,
+    stores: Mapping[str, Path],
     record: Path,
     field_of_interest: int | str = 0,
 ) -> None:
@@ -48,9 +53,11 @@ def compute_weight_map(
         Classes of the network.
     ndim : 2 or 3
         2: each section by itself; 3: across sections.
-    border_store, target_store : Path
-        Where the stores go: the border term, float32 (z, y, x), and the class of each
-        voxel, uint8 (z, y, x), 255 = unlabelled. Old ones are replaced.
+    stores : mapping
+        Where the stores go; old ones are replaced. ``border_term``: float32 (z, y, x);
+        ``target``: the class of each voxel, uint8 (z, y, x), 255 = unlabelled; and
+        where a network learns cores ``border`` or ``markers``: background, core and
+        rim, uint8 (z, y, x); see ``unetpipe.targets.cores``.
     record : Path
         ``weight_map.json``, written last.
     field_of_interest : int or str
@@ -58,6 +65,8 @@ def compute_weight_map(
 
     Raises
     ------
+    ConfigError
+        If cores are to be learnt from classes.
     DataError
         If the volume has no labels, or labels that the network cannot learn.
     ResourceError
@@ -70,46 +79,100 @@ def compute_weight_map(
             f"volume {volume.volume} has no labels, so no weight map; fill in the "
             "column labels of the sheet, or give it the role predict"
         )
+    learnt = [name for name in stores if name not in ("border_term", "target")]
+    if learnt:
+        _check_cells(volume, volume.labels, learnt)
     labels = open_volume(volume.labels.store)
     rim = field_border_vox(field_of_interest)
     check_field(as_zyx(labels.shape)[1:], rim)
+    annotation = _annotation(volume.labels, labels, weight_map, rim)
+    border_vox = _border_vox(annotation, weight_map) if learnt else 1.0
     with ExitStack() as stack:
         partial = {
-            "border_term": stack.enter_context(partial_folder(border_store)),
-            "target": stack.enter_context(partial_folder(target_store)),
+            name: stack.enter_context(partial_folder(store))
+            for name, store in stores.items()
         }
-        scratch = border_store.with_name("components.zarr.partial")
+        scratch = record.with_name("components.zarr.partial")
         stack.enter_context(scratch_folder(scratch))
-        size_nm, boxes = volume.voxel_size_nm, volume.labels.rois
-        border, target = (
-            create_like(labels, partial[name], dtype, size_nm, ndim)
-            for name, dtype in (("border_term", np.float32), ("target", np.uint8))
-        )
+        boxes = volume.labels.rois
+        arrays = _create(partial, labels, volume.voxel_size_nm, ndim)
         if boxes is not None:
-            target = set_fill_value(partial["target"], UNLABELLED)
+            for name in ("target", *learnt):
+                arrays[name] = set_fill_value(partial[name], UNLABELLED)
         weigher = Weigher(
-            _annotation(volume.labels, labels, weight_map, rim),
-            border=border,
-            target=target,
+            annotation,
+            border=arrays["border_term"],
+            target=arrays["target"],
             scratch=scratch,
             num_classes=num_classes,
             ndim=ndim,
-            rule=_rule_of(weight_map, size_nm),
+            rule=_rule_of(weight_map, volume.voxel_size_nm),
+            cores=CoreRule(border_vox, {name: arrays[name] for name in learnt}),
         )
         counted = weigh_all(weigher, volume.volume)
-        border_sha256, target_sha256 = (
-            hash_sections(open_volume(path), boxes) for path in partial.values()
-        )
+        content = {
+            name: hash_sections(open_volume(path), boxes)
+            for name, path in partial.items()
+        }
     _warn(volume, weight_map, counted.num_cells, counted.num_lost)
-    WeightMap(
-        volume=volume.volume,
-        border_term=StoredMap(store=border_store, content_sha256=border_sha256),
-        target=StoredMap(store=target_store, content_sha256=target_sha256),
+    maps = {
+        name: StoredMap(store=store, content_sha256=content[name])
+        for name, store in stores.items()
+    }
+    written = _describe(volume.volume, maps, counted, border_vox)
+    made = Circumstances.here(seconds=time.monotonic() - began)
+    written.model_copy(update={"circumstances": made}).write(record)
+
+
+def _create(
+    folders: dict[str, Path],
+    labels: zarr.Array[Any],
+    voxel_size_nm: tuple[float, float, float],
+    ndim: int,
+) -> dict[str, zarr.Array[Any]]:
+    """Create the stores, by name."""
+    return {
+        name: create_like(
+            labels,
+            folder,
+            np.float32 if name == "border_term" else np.uint8,
+            voxel_size_nm,
+            ndim,
+        )
+        for name, folder in folders.items()
+    }
+
+
+def _border_vox(annotation: Annotation, weight_map: WeightMapConfig) -> float:
+    """Return how wide rims are."""
+    wanted = weight_map.border_vox
+    width = choose_border(
+        annotation, None if wanted == "auto" else wanted, weight_map.border_share
+    )
+    log.info("rims of cells are %g voxels wide", width)
+    return width
+
+
+def _describe(
+    volume: str, maps: dict[str, StoredMap], counted: CountedCells, border_vox: float
+) -> WeightMap:
+    return WeightMap(
+        volume=volume,
+        border_term=maps["border_term"],
+        target=maps["target"],
         class_counts=tuple(map(tuple, counted.class_counts.tolist())),
         num_cells=tuple(counted.num_cells),
         num_lost=counted.num_lost,
-        circumstances=Circumstances.here(seconds=time.monotonic() - began),
-    ).write(record)
+        learnt={
+            name: LearntTarget(
+                store=maps[name].store,
+                content_sha256=maps[name].content_sha256,
+                class_counts=tuple(map(tuple, counts.tolist())),
+                border_vox=border_vox,
+            )
+            for name, counts in counted.learnt_counts.items()
+        },
+    )
 
 
 def _rule_of(
@@ -133,6 +196,24 @@ def _annotation(
         rim_vox=rim_vox,
         boxes=stored.rois,
     )
+
+
+def _check_cells(
+    volume: IngestedVolume, labels: StoredLabels, learnt: list[str]
+) -> None:
+    """Refuse cores of what tells no cells apart; say what the cells of a mask are."""
+    if labels.label_kind == "classes":
+        raise ConfigError(
+            f"network.targets is {' and '.join(learnt)}, but the labels of volume "
+            f"{volume.volume} are classes, which tell no cells apart; use labels with "
+            "ids (label_kind instances), a mask (binary), or targets cells"
+        )
+    if labels.label_kind == "binary":
+        log.warning(
+            "volume %s has a mask without ids: its connected components are taken as "
+            "the cells, so nothing is learnt where cells touch",
+            volume.volume,
+        )
 
 
 def _warn(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median_low, mode
 from typing import Any
@@ -97,7 +98,7 @@ def _check_alike(described: dict[str, Model]) -> None:
             )
     (first, reference), *others = described.items()
     for name, description in others:
-        mine, theirs = description.spec.to_json(), reference.spec.to_json()
+        mine, theirs = asdict(description.spec), asdict(reference.spec)
         differing = sorted(key for key in mine if mine[key] != theirs[key])
         if differing:
             raise ConfigError(

@@ -22,12 +22,13 @@ from unetpipe.records.prediction import (
 from unetpipe.records.probe import Probe
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.text import describe_quantity, describe_seconds
-from unetpipe.storage.ngff import name_classes, usual_class_names
+from unetpipe.storage.ngff import Channel, name_classes, usual_class_names
 from unetpipe.storage.predictions import PredictionHome, hash_kept_tiles
 from unetpipe.storage.recipes import identify, project
 from unetpipe.targets.likeness import unlike_learnt
 from unetpipe.tiling.grids import TileGrids, count_tiles, plan_grids
 from unetpipe.tiling.orientations import check_stride
+from unetpipe.tiling.unet_spec import UNetSpec
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def plan_prediction(
         grids,
         volume.voxel_size_nm,
         identify(volume, model, probed, grids, rules),
-        name_classes(class_names or usual_class_names(model.spec.num_classes)),
+        _channels(model.spec, class_names),
     )
     num_tiles = count_tiles(grids, rules.roi, kept)
     projected = project(volume, model, probed, grids, num_tiles, prediction.parts)
@@ -140,6 +141,11 @@ def _tell(grids: TileGrids, projected: Projected, num_parts: int) -> None:
         describe_seconds(3600 * projected.hours),
         describe_quantity(projected.disk_bytes, "iB", base=1024),
     )
+
+
+def _channels(spec: UNetSpec, names: Sequence[str] | None) -> tuple[Channel, ...]:
+    named = names or usual_class_names(spec.num_classes)
+    return name_classes(named, has_cores=spec.has_cores)
 
 
 def _check_flips(probed: Probe, prediction: PredictionConfig) -> None:

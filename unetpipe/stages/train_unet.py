@@ -43,7 +43,13 @@ def train_unet(*, order: TrainingOrder, files: TrainingFiles) -> None:
         return
     num_classes, with_border = order.network.num_classes, order.weight_map.enabled
     train_rows, validate_rows = (
-        open_annotated_rows(order.rows, role, num_classes, with_border=with_border)
+        open_annotated_rows(
+            order.rows,
+            role,
+            num_classes,
+            with_border=with_border,
+            targets=order.network.targets,
+        )
         for role in ("train", "validate")
     )
     recipe = plan_training(train_rows, validate_rows, order)

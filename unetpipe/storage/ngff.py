@@ -53,16 +53,22 @@ def name_channels(names: Sequence[str]) -> tuple[Channel, ...]:
     return tuple(Channel(name, pick_colour(k)) for k, name in enumerate(names))
 
 
-def name_classes(names: Sequence[str]) -> tuple[Channel, ...]:
+def name_classes(
+    names: Sequence[str], *, has_cores: bool = False
+) -> tuple[Channel, ...]:
     """Return channels for the probabilities of classes; class 0 is not shown at first.
 
-    With two classes only the foreground, class 1, has a channel.
+    With two classes only the foreground, class 1, has a channel; beside it lies the
+    probability of a cell's core, if there is one.
     """
     channels = [
         Channel(name, pick_colour(k - 1) if k else GREY, is_shown=k > 0)
         for k, name in enumerate(names)
     ]
-    return tuple(channels[1:] if len(channels) == 2 else channels)
+    if len(channels) > 2:
+        return tuple(channels)
+    cores = [Channel("core", pick_colour(1), is_shown=False)] if has_cores else []
+    return (*channels[1:], *cores)
 
 
 def usual_class_names(num_classes: int) -> list[str]:

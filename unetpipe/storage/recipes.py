@@ -68,7 +68,6 @@ def project(
 ) -> Projected:
     """Return projected memory of a part, disk, FLOP and hours (law 4)."""
     spec = model.spec
-    channels = 1 if spec.num_classes == 2 else spec.num_classes + 1
     seconds = num_tiles * probe.seconds_per_tile
     share = num_tiles / grids.num_tiles
     return Projected(
@@ -82,7 +81,7 @@ def project(
             activation_bytes=probe.projected_activation_bytes,
             num_members=model.num_members,
         ),
-        disk_bytes=int(share * prod(grids.volume_shape) * channels * 4 / 3),
+        disk_bytes=int(share * prod(grids.volume_shape) * spec.num_stored * 4 / 3),
         flop=num_tiles * probe.flop_per_tile,
         hours=seconds / 3600,
         hours_per_part=seconds / 3600 / num_parts,

@@ -65,7 +65,7 @@ class AnnotatedVolume:
     image : array-like, shape (c, z, y, x)
         Grey values as stored.
     target : array-like of uint8, shape (z, y, x)
-        Class of each voxel, 255 = unlabelled.
+        Class of each voxel, 255 = unlabelled: what scores compare with.
     border : array-like of float32, shape (z, y, x), or None
         The border term of the weight map.
     mean, std : float arrays, shape (c,)
@@ -88,6 +88,9 @@ class AnnotatedVolume:
         Ranks, in percent, of what ``mean`` and ``std`` follow from; None: all voxels.
     boxes : tuple of Roi, or None
         What was annotated; None: perhaps anything.
+    learnt : array-like of uint8, shape (z, y, x), or None
+        What the loss compares with: background, core and rim, 255 = unlabelled. None:
+        the target.
     """
 
     name: str
@@ -105,6 +108,12 @@ class AnnotatedVolume:
     is_size_known: bool = False
     percentiles: tuple[float, float] | None = None
     boxes: tuple[Roi, ...] | None = None
+    learnt: ArrayLike | None = None
+
+    @property
+    def lesson(self) -> ArrayLike:
+        """What the loss compares with."""
+        return self.target if self.learnt is None else self.learnt
 
     def stacks(self, ndim: int) -> list["Stack"]:
         """Return the runs of sections that the network may see at once.

@@ -1,6 +1,6 @@
 """The sheet's training and validation rows: opened, checked, described."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.records.weight_map import WeightMap
+from unetpipe.records.weight_map import LearntTarget, WeightMap
 from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.machine import GIB
 from unetpipe.storage.volumes import open_volume
@@ -21,17 +21,24 @@ from unetpipe.targets.annotated import (
     Rows,
 )
 from unetpipe.targets.boxed_array import BoxedArray
+from unetpipe.targets.cores import NUM_LEARNT
 from unetpipe.targets.likeness import describe_learnt
 from unetpipe.targets.weight_map import tell_lost
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import mean_and_std
+from unetpipe.tiling.unet_spec import Targets
 
 # Volumes of fewer bytes are read once, larger ones patch by patch.
 LARGEST_IN_MEMORY = 2 * GIB
 
 
 def open_annotated_rows(
-    rows: Sequence[AnnotatedRow], role: str, num_classes: int, *, with_border: bool
+    rows: Sequence[AnnotatedRow],
+    role: str,
+    num_classes: int,
+    *,
+    with_border: bool,
+    targets: Targets = "cells",
 ) -> Rows:
     """Open what is annotated for one role: images, targets, weights of borders.
 
@@ -45,6 +52,8 @@ def open_annotated_rows(
         Classes of the network.
     with_border : bool
         Whether the border term weighs the loss.
+    targets : "cells", "border" or "markers"
+        What the loss compares with.
 
     Raises
     ------
@@ -52,7 +61,8 @@ def open_annotated_rows(
         If a row names a section that is not there, or a weight map was computed for
         another number of classes.
     """
-    found = Rows([], np.zeros(num_classes, np.int64), [], [])
+    num_learnt = num_classes if targets == "cells" else NUM_LEARNT
+    found = Rows([], np.zeros(num_learnt, np.int64), [], [])
     cells: list[int] = []
     told_by: list[tuple[IngestedVolume, WeightMap, tuple[int, ...]]] = []
     for row in rows:
@@ -62,15 +72,16 @@ def open_annotated_rows(
         weights = WeightMap.read(row.weight_map)
         whole = row.sections is None
         numbers = tuple(sorted(range(volume.shape[0]) if whole else row.sections or ()))
+        learnt = _learnt_of(weights, targets)
         counts = _counts_of(numbers, volume, weights, num_classes)
+        if learnt:
+            counts = np.array(learnt.class_counts, np.int64)[list(numbers)]
         found.class_counts[:] += counts.sum(axis=0)
         cells += [weights.num_cells[z] for z in numbers if weights.num_cells[z]]
-        if weights.num_lost:
-            told = tell_lost(weights.num_lost, sum(weights.num_cells))
-            found.lost.append(f"volume {volume.volume}: {told}")
+        found.lost.extend(_oddities(volume, weights, targets))
         known = tuple(z for z, c in zip(numbers, counts, strict=True) if c.any())
         told_by.append((volume, weights, known or numbers))
-        annotated = _open_annotated(volume, weights, numbers, counts)
+        annotated = _open_annotated(volume, weights, learnt, numbers, counts)
         found.volumes.append(
             annotated if with_border else replace(annotated, border=None)
         )
@@ -81,6 +92,7 @@ def open_annotated_rows(
                 "image": volume.image.content_sha256,
                 "statistics": hash_of([c.to_json() for c in volume.statistics]),
                 "target": weights.target.content_sha256,
+                **({"learnt": learnt.content_sha256} if learnt else {}),
                 "border_term": weights.border_term.content_sha256
                 if with_border
                 else None,
@@ -97,6 +109,21 @@ def open_annotated_rows(
         cells_per_section=sum(cells) / len(cells) if cells else 0.0,
         learnt=describe_learnt(told_by),
     )
+
+
+def _oddities(
+    volume: IngestedVolume, weights: WeightMap, targets: Targets
+) -> Iterator[str]:
+    """Say which cells of a volume cannot be learnt."""
+    if weights.num_lost:
+        told = tell_lost(weights.num_lost, sum(weights.num_cells))
+        yield f"volume {volume.volume}: {told}"
+    if targets != "cells" and volume.labels and volume.labels.label_kind == "binary":
+        yield (
+            f"volume {volume.volume} has a mask without ids: its components are taken "
+            f"as the cells, so network.targets {targets} learns nothing where cells "
+            "touch"
+        )
 
 
 def _counts_of(
@@ -121,9 +148,22 @@ def _counts_of(
     return of_sections
 
 
+def _learnt_of(weights: WeightMap, targets: Targets) -> LearntTarget | None:
+    """Return the target with cores, if the network learns one."""
+    if targets == "cells":
+        return None
+    if targets not in weights.learnt:
+        raise ConfigError(
+            f"the weight map of volume {weights.volume} has no target "
+            f"{targets}, which network.targets asks for; compute it again"
+        )
+    return weights.learnt[targets]
+
+
 def _open_annotated(
     volume: IngestedVolume,
     weights: WeightMap,
+    learnt: LearntTarget | None,
     sections: tuple[int, ...],
     counts: NDArray[np.int64],
 ) -> AnnotatedVolume:
@@ -148,6 +188,7 @@ def _open_annotated(
         is_size_known=volume.known_size_nm is not None,
         percentiles=volume.percentiles,
         boxes=boxes,
+        learnt=_load(learnt.store, boxes) if learnt else None,
     )
 
 

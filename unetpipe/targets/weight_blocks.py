@@ -12,9 +12,9 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.machine import num_processors
 from unetpipe.storage.volumes import read_roi, shard_shape, store_shard
+from unetpipe.targets.cores import NUM_LEARNT, core_reach, split_cells
 from unetpipe.targets.stored_cells import (
     Components,
     ComponentsOfBoxes,
@@ -65,6 +66,7 @@ MOST_VOXELS = 6_000_000
 # Two neighbours of each voxel, distances, results; labels and two kinds of ids come on
 # top.
 BYTES_PER_VOXEL = 64
+BYTES_OF_CORES = 24  # depths, of whole blocks and as they spread
 MOST_SECTIONS = 8
 MOST_THREADS = 4
 
@@ -75,11 +77,13 @@ class Weighed:
 
     ``class_counts`` are the known voxels of each class in each of its sections, shape
     (z, k); ``cells`` are the ids that each section of it holds, ``kept`` those of which
-    the borders between touching cells leave something in the target.
+    the borders between touching cells leave something in the target. ``learnt_counts``
+    are the same as ``class_counts`` of the targets with cores.
     """
 
     roi: Roi
     class_counts: NDArray[np.int64]
+    learnt_counts: dict[str, NDArray[np.int64]]
     cells: list[NDArray[Any]]
     kept: list[NDArray[Any]]
 
@@ -136,6 +140,22 @@ class BorderRule:
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class CoreRule:
+    """Which targets with cores are wanted.
+
+    Attributes
+    ----------
+    border_vox : float
+        How wide rims are.
+    stores : mapping
+        "border", "markers" -> the zarr array (z, y, x) to be filled.
+    """
+
+    border_vox: float = 1.0
+    stores: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
+
+
 class Weigher:
     """Computes and stores target and border term of one volume.
 
@@ -153,6 +173,8 @@ class Weigher:
         2: each section by itself.
     rule : BorderRule
         Of the border term.
+    cores : CoreRule, optional
+        Of targets with cores.
     """
 
     def __init__(
@@ -165,13 +187,16 @@ class Weigher:
         num_classes: int,
         ndim: int,
         rule: BorderRule,
+        cores: CoreRule | None = None,
     ) -> None:
         self.annotation, self.border, self.target = annotation, border, target
         self.scratch, self.num_classes, self.ndim = scratch, num_classes, ndim
-        self.rule = rule
+        self.rule, self.cores = rule, cores or CoreRule()
         self.shape = as_zyx(annotation.labels.shape)
         # One voxel more, where touching cells lie apart.
         reach = 1 + (border_reach(rule.sigma_vox) if rule.w0 else 0)
+        if self.cores.stores:
+            reach = max(reach, core_reach(self.cores.border_vox))
         around: Zyx = (reach if ndim == 3 else 0, reach, reach)
         self.halo = Halo(around, around)
         self.block = choose_block(self.shape, shard_shape(border), self.halo, ndim)
@@ -197,7 +222,8 @@ class Weigher:
             for b, h, n in zip(self.block, self.halo.total, self.shape, strict=True)
         )
         at_once = wide if self.ndim == 3 else wide // min(self.block[0], self.shape[0])
-        each = wide * given + at_once * (BYTES_PER_VOXEL + 2 * id_bytes)
+        working = BYTES_PER_VOXEL + BYTES_OF_CORES * bool(self.cores.stores)
+        each = wide * given + at_once * (working + 2 * id_bytes)
         return self.num_threads * each
 
     def check_memory(self, what: str) -> None:
@@ -282,6 +308,7 @@ class Weigher:
         """Compute and store a block; with ``ndim`` 2 section by section."""
         target = np.full(roi.shape, UNLABELLED, np.uint8)
         border = np.zeros(roi.shape, np.float32)
+        learnt = {name: np.full_like(target, UNLABELLED) for name in self.cores.stores}
         cells: list[list[NDArray[Any]]] = [[] for _ in target]
         kept: list[list[NDArray[Any]]] = [[] for _ in target]
         for part in parts_in(self._boxes, roi):
@@ -289,28 +316,44 @@ class Weigher:
             labels = read_roi(self.annotation.labels, wide)
             for box in _layers(part, 1 if self.ndim == 2 else part.shape[0]):
                 inside = box.relative_to(roi.start).slices
-                target[inside], border[inside], *ids = self._weigh_box(
+                target[inside], border[inside], split, *ids = self._weigh_box(
                     box, labels, wide
                 )
+                for name, classes in split.items():
+                    learnt[name][inside] = classes
                 for known, found in zip((cells, kept), ids, strict=True):
                     for z, of_section in enumerate(found, start=inside[0].start):
                         known[z].append(of_section)
         self._store(self.border, roi, border)
         self._store(self.target, roi, target)
+        for name, store in self.cores.stores.items():
+            self._store(store, roi, learnt[name])
         return Weighed(
             roi,
             np.stack([count_classes(s, self.num_classes) for s in target]),
+            {
+                name: np.stack([count_classes(s, NUM_LEARNT) for s in classes])
+                for name, classes in learnt.items()
+            },
             *([_join(ids) for ids in known] for known in (cells, kept)),
         )
 
     def _weigh_box(
         self, roi: Roi, labels: NDArray[Any], origin: Roi
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[Ids], list[Ids]]:
+    ) -> tuple[
+        NDArray[np.uint8],
+        NDArray[np.float32],
+        dict[str, NDArray[np.uint8]],
+        list[Ids],
+        list[Ids],
+    ]:
         """Compute what is connected: labels are those of a larger box.
 
         Returns
         -------
         target, border : arrays, shape (z, y, x)
+        split : dict of arrays
+            The targets with cores.
         cells, kept : lists of arrays
             Of each section: see ``Weighed``.
         """
@@ -344,8 +387,9 @@ class Weigher:
                 voxel_size=self.rule.voxel_size[3 - self.ndim :],
             )
             border[target == UNLABELLED] = 0
+        split = self._split(cells, separated, inside, target == UNLABELLED)
         ids, kept = (_ids_of_sections(of[inside]) for of in (cells, separated))
-        return target, border, ids, kept
+        return target, border, split, ids, kept
 
     def _separate(self, cells: NDArray[Any], wide: Roi) -> NDArray[Any]:
         """Return the cells of a box apart from each other, thin ones kept."""
@@ -356,6 +400,29 @@ class Weigher:
             return separated
         is_thin = np.isin(cells, np.concatenate(thin))
         return restore_thin(separated, cells, is_thin, wide.start)
+
+    def _split(
+        self,
+        cells: NDArray[Any],
+        separated: NDArray[Any],
+        inside: tuple[slice, ...],
+        unknown: NDArray[np.bool_],
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Return the targets with cores."""
+        if not self.cores.stores:
+            return {}
+        flat = self.ndim == 2
+        split = split_cells(
+            cells[0] if flat else cells,
+            separated[0] if flat else separated,
+            self.cores.border_vox,
+            inside=inside[1:] if flat else inside,
+            voxel_size=self.rule.voxel_size[3 - self.ndim :],
+        )
+        found = {name: split[name].reshape(unknown.shape) for name in self.cores.stores}
+        for classes in found.values():
+            classes[unknown] = UNLABELLED
+        return found
 
     def _is_in_field(self, roi: Roi) -> NDArray[np.bool_]:
         """Return which voxels of a box anybody annotated, shape (y, x)."""

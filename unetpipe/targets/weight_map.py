@@ -272,7 +272,7 @@ def compute_border_term(
             f"instances has dtype {instances.dtype} and minimum {instances.min()}; "
             "pass integer ids from 0, one a cell"
         )
-    cells = _small_ids(instances)
+    cells = small_ids(instances)
     is_wanted = np.zeros(instances.shape, bool)
     is_wanted[inside] = cells[inside] == 0
     shape = (-1, *instances.shape[-2:])
@@ -280,7 +280,7 @@ def compute_border_term(
         cells.reshape(shape),
         is_wanted.reshape(shape),
         border_reach(sigma_vox),
-        _relative_edges(voxel_size, instances.ndim),
+        relative_edges(voxel_size, instances.ndim),
     ).reshape(instances.shape)[inside]
     term = np.zeros(sums.shape, np.float32)
     near = sums <= REACH_SIGMAS * sigma_vox
@@ -288,7 +288,7 @@ def compute_border_term(
     return term
 
 
-def _relative_edges(
+def relative_edges(
     voxel_size: tuple[float, ...] | None, ndim: int
 ) -> tuple[float, float, float]:
     """Return the edges along z, y, x in lengths of the shortest that counts."""
@@ -321,7 +321,7 @@ def balance_classes(counts: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
     return weights
 
 
-def _small_ids(instances: Labels) -> NDArray[np.int32]:
+def small_ids(instances: Labels) -> NDArray[np.int32]:
     """Return ids that fit into 32 bits, the same for the same cell."""
     if instances.max(initial=0) <= np.iinfo(np.int32).max:
         return instances.astype(np.int32)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.storage.volumes import create_volume, shard_shape
-from unetpipe.targets.weight_blocks import Weigher
-from unetpipe.tiling.boxes import Zyx, as_zyx
+from unetpipe.targets.cores import NUM_LEARNT, usual_diameter
+from unetpipe.targets.weight_blocks import Annotation, Weigher
+from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
 
 # With ndim 3: blocks with their halo fit into memory, and patches read little.
 CHUNK_3D: Zyx = (32, 64, 64)
 SHARD_3D: Zyx = (64, 256, 256)
+SECTIONS_MEASURED, SIDE_MEASURED = 8, 2048  # for the usual diameter of cells
 
 
 def create_like(
@@ -51,6 +53,8 @@ class CountedCells:
         Known voxels of each class.
     num_cells : list of int
         Cells as annotated.
+    learnt_counts : dict
+        Of the targets with cores the same as ``class_counts``.
     lost : dict
         Section -> ids of the cells of which nothing is left in its target.
     kept : set of int
@@ -59,6 +63,7 @@ class CountedCells:
 
     class_counts: NDArray[np.int64]
     num_cells: list[int]
+    learnt_counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     lost: dict[int, NDArray[Any]] = field(default_factory=dict)
     kept: set[int] = field(default_factory=set)
 
@@ -75,6 +80,35 @@ class CountedCells:
             for z, ids in self.lost.items()
         }
         return {z: ids for z, ids in found.items() if ids.size}
+
+
+def choose_border(annotation: Annotation, wanted: float | None, share: float) -> float:
+    """Return how wide rims are, in voxels.
+
+    Parameters
+    ----------
+    annotation : Annotation
+        Labels of a volume; a few sections are read, of its largest box if it has
+        boxes, and of large ones the middle.
+    wanted : float or None
+        None: a share of the diameter that cells usually have, at least 1.
+    share : float
+    """
+    if wanted is not None:
+        return wanted
+    whole = whole_volume(as_zyx(annotation.labels.shape))
+    region = max(annotation.boxes or [whole], key=lambda box: box.num_voxels)
+    first, stop = region.start[0], region.stop[0]
+    numbers = np.unique(np.linspace(first, stop - 1, SECTIONS_MEASURED).astype(int))
+    box = []
+    for start, length in zip(region.start[1:], region.shape[1:], strict=True):
+        begin = start + (length - min(length, SIDE_MEASURED)) // 2
+        box.append(slice(begin, begin + min(length, SIDE_MEASURED)))
+    sections = [
+        annotation.to_instances(np.asarray(annotation.labels[(z, *box)]))
+        for z in numbers.tolist()
+    ]
+    return max(1.0, round(share * usual_diameter(sections), 1))
 
 
 def weigh_all(weigher: Weigher, volume: str) -> CountedCells:
@@ -98,7 +132,11 @@ def weigh_all(weigher: Weigher, volume: str) -> CountedCells:
 def _count_all(weigher: Weigher) -> CountedCells:
     num_sections = weigher.shape[0]
     class_counts = np.zeros((num_sections, weigher.num_classes), np.int64)
-    counted = CountedCells(class_counts, [0] * num_sections)
+    learnt_counts = {
+        name: np.zeros((num_sections, NUM_LEARNT), np.int64)
+        for name in weigher.cores.stores
+    }
+    counted = CountedCells(class_counts, [0] * num_sections, learnt_counts)
     # Of the sections in work: a cell may lie in several blocks of its section.
     cells: dict[int, list[NDArray[Any]]] = {}
     kept: dict[int, list[NDArray[Any]]] = {}
@@ -115,6 +153,8 @@ def _count_all(weigher: Weigher) -> CountedCells:
     for block in weigher.blocks():
         first, stop = block.roi.start[0], block.roi.stop[0]
         class_counts[first:stop] += block.class_counts
+        for name, counts in block.learnt_counts.items():
+            learnt_counts[name][first:stop] += counts
         for z in [z for z in cells if z < first]:
             finish(z)
         for z, found in enumerate(block.cells, start=first):

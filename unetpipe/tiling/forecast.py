@@ -205,7 +205,7 @@ def forecast_prediction(
     share = num_tiles / grids.num_tiles
     passes = len(orientations) * num_members
     flop = num_tiles * passes * spec.flop(grids.input_shape)
-    stored = 1 if spec.num_classes == 2 else spec.num_classes + 1
+    stored = spec.num_stored
     halo = prod(n + h for n, h in zip(grids.block, spec.halo.total, strict=True))
     read = volume.num_bytes * halo / prod(grids.block)
     disk = volume.num_voxels * PYRAMID * stored / LEAST_COMPRESSION["probability"]

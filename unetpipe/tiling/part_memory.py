@@ -59,14 +59,14 @@ def project_part(
     halo = widest_halo(orientations, spec.halo)
     block = grids.block_roi(0)
     tile = [s + h for s, h in zip(grids.stride, halo.total, strict=True)]
-    stored = spec.num_classes + 1 if spec.num_classes > 2 else 1
+    stored = spec.num_stored
     tile_values = prod(tile) * spec.in_channels
     read = BLOCKS_READ * block.grow(halo).num_voxels * spec.in_channels * itemsize
     predicted = BLOCKS_PREDICTED * block.num_voxels * stored
     batches = BATCHES[device] * tile_values * min(itemsize, 4)
     total = BASE_BYTES[device] + read + predicted + batch_tiles * batches
     if device == "cpu":
-        outputs = spec.num_classes * prod(grids.input_shape)
+        outputs = spec.num_learnt * prod(grids.input_shape)
         values = FLOATS_PER_INPUT * tile_values
         # An ensemble keeps the sum over its members too.
         values += (FLOATS_PER_OUTPUT + (num_members > 1)) * outputs

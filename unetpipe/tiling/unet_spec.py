@@ -13,6 +13,7 @@ from unetpipe.errors import GeometryError
 from unetpipe.tiling.boxes import AXES, Halo, Zyx, as_zyx, round_up
 
 LayerKind = Literal["conv", "up", "out", "pool"]
+Targets = Literal["cells", "border", "markers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,9 @@ class UNetSpec:
     pooling : tuple of (z, y, x)
         Pooling factor of each level, 1 or 2 an axis; () means 2 on every axis that
         the network sees (z only with ``ndim=3``).
+    targets : "cells", "border" or "markers"
+        What voxels are told apart: the classes; or background, and of cells the core
+        and the rim, see ``unetpipe.targets.cores``.
 
     Raises
     ------
@@ -107,6 +111,7 @@ class UNetSpec:
     head: Literal["softmax", "sigmoid"] = "softmax"
     dropout: float = 0.5
     pooling: tuple[Zyx, ...] = ()
+    targets: Targets = "cells"
 
     def __post_init__(self) -> None:
         """Check the ranges and fill in the pooling of each level."""
@@ -115,6 +120,12 @@ class UNetSpec:
         if self.head == "sigmoid" and self.num_classes != 2:
             raise GeometryError(
                 f"head is sigmoid with {self.num_classes} classes; use softmax"
+            )
+        if self.has_cores and (self.num_classes > 2 or self.head == "sigmoid"):
+            raise GeometryError(
+                f"targets is {self.targets}, which tells background, core and rim of "
+                f"cells apart, with num_classes {self.num_classes} and head "
+                f"{self.head}; use num_classes 2 and head softmax, or targets cells"
             )
         if self.normalization not in ("none", "batch"):
             raise GeometryError(
@@ -142,7 +153,29 @@ class UNetSpec:
     @property
     def out_channels(self) -> int:
         """Channels of the last layer."""
-        return 1 if self.head == "sigmoid" else self.num_classes
+        return 1 if self.head == "sigmoid" else self.num_learnt
+
+    @property
+    def has_cores(self) -> bool:
+        """Whether the network tells the core of a cell from its rim."""
+        return self.targets != "cells"
+
+    @property
+    def num_learnt(self) -> int:
+        """Classes that the loss tells apart: background, core and rim are three."""
+        return 3 if self.has_cores else self.num_classes
+
+    @property
+    def num_probabilities(self) -> int:
+        """Stored probabilities of a voxel: the foreground; with cores core too."""
+        if self.has_cores:
+            return 2
+        return 1 if self.num_classes == 2 else self.num_classes
+
+    @property
+    def num_stored(self) -> int:
+        """Stored bytes of a voxel: with more than two classes the class too."""
+        return self.num_probabilities + (self.num_classes > 2)
 
     @property
     def pooling_grid(self) -> Zyx:
@@ -281,8 +314,10 @@ class UNetSpec:
         return as_zyx(n + t for n, t in zip(rounded, self.halo.total, strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the spec as plain JSON values."""
+        """Return the spec as plain JSON values; targets only where they are others."""
         values = asdict(self)
+        if not self.has_cores:
+            del values["targets"]
         values["pooling"] = [list(p) for p in self.pooling]
         return values
 

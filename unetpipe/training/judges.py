@@ -257,8 +257,13 @@ class ObjectJudge:
             truth, _ = label_components(target == 1, self._search.rule.connectivity)
         else:
             truth = stack.read(instances, stack.seen)
-        size = stack.volume.voxel_size_nm
-        self._search.add(stored[0], truth, unknown, voxel_size=size)
+        self._search.add(
+            stored[0],
+            truth,
+            unknown,
+            voxel_size=stack.volume.voxel_size_nm,
+            core=stored[1] if self._search.rule.has_cores else None,
+        )
 
 
 class VoxelJudge:
@@ -277,14 +282,14 @@ class VoxelJudge:
         if classes is None:
             classes = (stored[0] > 127).astype(np.uint8)
         unknown = target == UNLABELLED
-        learnt, target = target, _as_drawn(stack, target)
+        energy, weight = _stored_loss(*_as_learnt(stack, stored), self._class_weights)
+        target = _as_drawn(stack, target)
         self._confusion += confusion_matrix(
             target, classes, self._num_classes, unlabelled=unknown
         )
-        energy, weight = _stored_loss(stored, learnt, self._class_weights)
         self._energy, self._weight = self._energy + energy, self._weight + weight
         for k in range(1, self._num_classes):
-            channel = stored[0 if len(stored) == 1 else k]
+            channel = stored[0 if self._num_classes == 2 else k]
             for is_class in (False, True):
                 where = ~unknown & ((target == k) == is_class)
                 self._counts[k, int(is_class)] += np.bincount(
@@ -345,6 +350,15 @@ def _best_dice_threshold(counts: NDArray[np.int64]) -> float:
     """Return the threshold of the best Dice; of equal ones, that nearest to 0.5."""
     scores = np.array([_dice_at(counts, threshold) for threshold in THRESHOLDS])
     return THRESHOLDS[pick_threshold(np.array(THRESHOLDS), scores)]
+
+
+def _as_learnt(stack: Stack, stored: Stored) -> tuple[Stored, Stored]:
+    """Return the probabilities and classes that the loss compares."""
+    learnt: Stored = stack.read(stack.volume.lesson, stack.seen)
+    if stack.volume.learnt is None:
+        return stored, learnt
+    cell, core = stored
+    return np.stack([255 - cell, core, cell - np.minimum(cell, core)]), learnt
 
 
 def _as_drawn(stack: Stack, target: Stored) -> Stored:

@@ -6,6 +6,7 @@
     watershed    at that threshold: seeds of all kinds, at all distances     26 ways
                  at thresholds beside it: the best, at distances beside it   12 ways
                  of these seeds, grown into less probable foreground          4 ways
+    with cores   the same with the network's own seeds, at their thresholds  21 ways
 
 Each way makes the objects of a sample of the validation rows once, for all smallest
 sizes; the sample is bounded, so the choice takes seconds to minutes whatever the rows.
@@ -121,6 +122,8 @@ def choose_cut(
             return None
     cut, threshold = Cut.of(best.chosen), best.chosen["segmentation"]
     chosen = replace(fixed, seeds=cut.seeds, seed_distance_vox=cut.distance)
+    if cut.seeds == "learnt":
+        chosen = replace(chosen, core_threshold=cut.threshold)
     if rule.seed_threshold != "auto" or len(thresholds) == 1:
         return chosen, threshold
     # What seeds are apart at is higher than what their objects fill: borders between

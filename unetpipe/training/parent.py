@@ -25,7 +25,7 @@ from unetpipe.records.volume import name_normalisation
 from unetpipe.tiling.unet_spec import UNetSpec
 
 # These change no weight's shape in the body of the network.
-MAY_DIFFER = frozenset({"in_channels", "num_classes", "head", "dropout"})
+MAY_DIFFER = frozenset({"in_channels", "num_classes", "head", "dropout", "targets"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,8 @@ def find_parent(training: TrainingConfig, spec: UNetSpec) -> Parent | None:
     afresh = []
     if spec.in_channels != model.spec.in_channels:
         afresh.append("down.0.0")
-    if (spec.num_classes, spec.head) != (model.spec.num_classes, model.spec.head):
+    classes = [(s.num_classes, s.head, s.targets) for s in (spec, model.spec)]
+    if classes[0] != classes[1]:
         afresh.append("out")
     if training.freeze_contracting and "down.0.0" in afresh:
         raise ConfigError(

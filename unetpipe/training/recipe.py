@@ -99,7 +99,6 @@ def plan_training(
         If rows, classes or patch do not fit.
     """
     network, training, segmentation = order.network, order.training, order.segmentation
-    num_classes = network.num_classes
     check_rows(train_rows, validate_rows)
     _check_choices(training, has_validation=bool(validate_rows.volumes))
     spec = network.spec(train_rows.volumes[0].image.shape[0])
@@ -112,17 +111,19 @@ def plan_training(
     patch = choose_patch(training.patch, spec, stacks)
     check_normalised(spec, patch, training.batch_size)
     optimisation = _optimisation_of(training)
-    class_weights = np.ones(num_classes, np.float32)
+    class_weights = np.ones(spec.num_learnt, np.float32)
     if order.weight_map.class_balance:
         class_weights = balance_classes(train_rows.class_counts)
-    metric = _choose_metric(training.validation_metric, train_rows)
-    objects = _object_rule(segmentation)
+    metric = _choose_metric(training.validation_metric, train_rows, spec)
+    _check_cuts(segmentation.choose_by, metric, train_rows, spec)
+    objects = _object_rule(segmentation, has_cores=spec.has_cores)
     identity = {
         "spec": spec.to_json(),
         "initialization": network.initialization,
         "optimisation": _identity_of(optimisation),
         "validation_metric": metric,
         "connectivity": objects.connectivity if metric in ("seg", "f1") else None,
+        **({"cut": objects.quick().to_json()} if spec.has_cores else {}),
         "threads": training.threads,
         "seed": training.seed,
         "deterministic": training.deterministic,
@@ -169,16 +170,37 @@ def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
         check_board()
 
 
-def _choose_metric(wanted: Metric | Literal["auto"], rows: Rows) -> Metric:
+def _check_cuts(
+    by: Metric | Literal["auto"], metric: Metric, rows: Rows, spec: UNetSpec
+) -> None:
+    """Refuse to choose by masks where objects are cut out of masks that touch."""
+    if not (spec.has_cores and rows.has_ids and "v_rand" in (by, metric)):
+        return
+    key = "training.validation_metric" if metric == "v_rand" else "choose_by"
+    raise ConfigError(
+        f"{key} is v_rand, which compares masks, but with network.targets "
+        f"{spec.targets} cells that touch are one piece in them; use auto, f1 or seg"
+    )
+
+
+def _choose_metric(
+    wanted: Metric | Literal["auto"], rows: Rows, spec: UNetSpec
+) -> Metric:
     """Return the metric that is wanted, or that the annotations ask for."""
     if wanted != "auto":
         return wanted
+    counts = rows.class_counts.tolist()
+    if spec.has_cores:  # core and rim are of one class
+        counts = [counts[0], sum(counts[1:])]
     suited = metric_for_labels(
-        rows.class_counts.tolist(),
+        counts,
         has_ids=rows.has_ids,
         cells_per_section=rows.cells_per_section,
     )
     log.info("training.validation_metric is %s: %s", suited.metric, suited.why)
+    if suited.metric == "v_rand" and spec.has_cores and rows.has_ids:
+        log.info("with cores objects are cut, which V_Rand of masks does not see: f1")
+        return "f1"
     return suited.metric
 
 
@@ -197,7 +219,7 @@ def _optimisation_of(training: TrainingConfig) -> Optimisation:
     )
 
 
-def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
+def _object_rule(segmentation: SegmentationConfig, *, has_cores: bool) -> ObjectRule:
     smallest: int | None = None
     if segmentation.smallest_object_vox != "auto":
         smallest = segmentation.smallest_object_vox
@@ -216,6 +238,8 @@ def _object_rule(segmentation: SegmentationConfig) -> ObjectRule:
         segmentation.flood_threshold,
         segmentation.seeds,
         segmentation.seed_threshold,
+        None if segmentation.core_threshold == "auto" else segmentation.core_threshold,
+        has_cores,
     )
 
 

@@ -160,7 +160,7 @@ class PatchSampler:
             image=torch.from_numpy(stack.read_image(image_box)),
             image_coordinates=image_at,
             is_copied=are_whole(image_at),
-            target=_as_tensor(stack.read(stack.volume.target, target_box)),
+            target=_as_tensor(stack.read(stack.volume.lesson, target_box)),
             border=None
             if border is None
             else _as_tensor(stack.read(border, target_box)),
@@ -204,7 +204,7 @@ class PatchSampler:
         total = 0.0
         for step in range(PATCHES_WEIGHED):
             stack, window = self._draw_window(seeded_generator(self._seed, step, 0))
-            target = stack.read(stack.volume.target, window)
+            target = stack.read(stack.volume.lesson, window)
             known = target != UNLABELLED
             weights = class_weights[np.where(known, target, 0)].astype(np.float64)
             if stack.volume.border is not None:
@@ -245,7 +245,7 @@ class PatchSampler:
         index = places[int(np.searchsorted(until, place, side="right"))]
         roi = grid_cell(index, PLACE, stack.shape)
         voxels = np.argwhere(
-            _is_wanted(stack.read(stack.volume.target, roi), is_foreground)
+            _is_wanted(stack.read(stack.volume.lesson, roi), is_foreground)
         )
         inside = voxels[_draw_below(len(voxels), generator)].tolist()
         return as_zyx(a + b for a, b in zip(roi.start, inside, strict=True))
@@ -260,7 +260,7 @@ class PatchSampler:
             np.count_nonzero(
                 _is_wanted(
                     stack.read(
-                        stack.volume.target, grid_cell(index, PLACE, stack.shape)
+                        stack.volume.lesson, grid_cell(index, PLACE, stack.shape)
                     ),
                     is_foreground,
                 )

@@ -122,10 +122,12 @@ class Validator:
         objects: ObjectRule | None = None,
     ) -> None:
         self.metric = metric
-        self.choose_by = choose_threshold_metric(
-            choose_by, metric, num_classes=len(class_weights)
-        )
         self._objects = objects or ObjectRule()
+        # Background, core and rim are no classes to choose thresholds for.
+        num_classes = 2 if self._objects.has_cores else len(class_weights)
+        self.choose_by = choose_threshold_metric(
+            choose_by, metric, num_classes=num_classes
+        )
         self._volumes = volumes
         self._class_weights = class_weights
         self._precision = precision
@@ -150,7 +152,7 @@ class Validator:
                 network.spec.num_classes,
                 class_weights=self._class_weights,
                 # Quick, and whatever objects are made by, the checkpoint is the same.
-                objects=self._objects.with_method("components"),
+                objects=self._objects.quick(),
             )
             for metric in dict.fromkeys([self.metric, self.choose_by or self.metric])
         }
@@ -209,12 +211,16 @@ class Validator:
         if self.choose_by not in ("seg", "f1"):
             at = (threshold,)
         predict = partial(self._predict, self._predictor(network, orientations))
-        if rule.method != "components" and self._may_cut:
+        if rule.method != "components" and (self._may_cut or rule.has_cores):
             cut = choose_cut(self._sample(network, predict), rule, by, at)
             if cut is not None:
                 return self._judged(found, by, cut, predict, network.spec.ndim)
-        if by == self.choose_by or rule.smallest_object_vox is not None:
+        was_cut = "seeds" in found.thresholds
+        is_fixed = by == self.choose_by or rule.smallest_object_vox is not None
+        if is_fixed and not was_cut:
             return found
+        kept = {k: v for k, v in found.thresholds.items() if not k.startswith("seed")}
+        found = replace(found, thresholds=kept)
         plain = replace(rule, method="components")
         return self._judged(found, by, (plain, threshold), predict, network.spec.ndim)
 

@@ -27,8 +27,7 @@ rule compute_weight_map:
         num_classes=CONFIG.network.num_classes,
         ndim=CONFIG.network.ndim,
         field_of_interest=CONFIG.evaluation.field_of_interest_vox,
-        border_store=PATHS.border_store,
-        target_store=PATHS.target_store,
+        stores=lambda wildcards: RUNS.stores_to_learn(wildcards.volume),
         code=fingerprint("unetpipe.stages.compute_weight_map"),
     message:
         "Weighing the borders of {wildcards.volume}"

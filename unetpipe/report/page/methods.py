@@ -28,6 +28,11 @@ REFERENCES = {
     "linking": "Jaqaman, K. et al. Robust single-particle tracking in live-cell "
     "time-lapse sequences. Nat. Methods 5:695 (2008). doi:10.1038/nmeth.1237",
 }
+TARGETS = {
+    "border": "It told background, cells and, as a third class, the border of cells "
+    "near another cell apart.",
+    "markers": "It told background, the rim of cells and their core apart.",
+}
 ISBI = ("v_rand", "v_info", "rand_error", "warping_error", "pixel_error")
 
 
@@ -106,6 +111,8 @@ def _training(network: Network) -> Iterator[str]:
     told = _optimisation(recipe)
     each = "Each" if network.members else "It"
     yield f"{each} was trained on {count(sections['train'], 'section')}{told}."
+    if first.description.spec.has_cores:
+        yield TARGETS[first.description.spec.targets]
     weights = recipe.weight_map or {}
     if weights.get("enabled"):
         yield (
@@ -159,8 +166,11 @@ def _objects(settings: ObjectSettings, threshold: float) -> str:
     how = f"connected foreground {where}"
     if settings.method == "watershed":
         how = f"a seeded watershed of the foreground {where}"
-        if (above := settings.seed_threshold or 0.0) > threshold:
-            how += f", with seeds above {above:.3g}"
+        if settings.seeds == "learnt":
+            above = f"{settings.core_threshold:.3g}"
+            how += f" from predicted cores, of a probability above {above}"
+        elif (least := settings.seed_threshold or 0.0) > threshold:
+            how += f", with seeds above {least:.3g}"
     smallest = settings.smallest_object_vox
     dropped = f"; those of fewer than {smallest} voxels were dropped" * bool(smallest)
     return (

@@ -194,7 +194,8 @@ class SectionViewer:
         """Show what is stored, of several classes the most probable; or nothing."""
         if self.probability is None:
             return []
-        stored = np.asarray(self.probability[(slice(None), z, *self.window)])
+        channels = slice(1) if self.num_classes == 2 else slice(None)
+        stored = np.asarray(self.probability[(channels, z, *self.window)])
         caption = "probability" if len(stored) == 1 else "probability of the class"
         return [self._photo(stored.max(axis=0), caption)]
 
