@@ -29,6 +29,7 @@ BENCHMARKS = {
     "stages": "stages",
     "training": "training",
     "averaging": "averaging",
+    "targets": "targets",
     "weight-map": "weight_map",
     "ingest": "ingest",
     "remote": "remote",

@@ -205,14 +205,19 @@ def _grey(cells: NDArray[np.bool_], low: float, high: float, noise: float) -> Gr
 
 def _rods(folder: Path) -> None:
     """Rods that touch, a fifth of the image: 12 bits in 16, one folder an image."""
-    for image in range(10):
-        rng = np.random.default_rng(image)
-        ids = _draw((200, 260), _some_rods(rng))
-        grey = _grey(ids > 0, 700, 2400, 300)
+    for image, (grey, ids) in enumerate(zip(*draw_rods(10), strict=True)):
         place = folder / f"position_{image:02}"
         place.mkdir(parents=True)
-        tifffile.imwrite(place / "phase.tif", grey.clip(0, 4095).astype(np.uint16))
+        tifffile.imwrite(place / "phase.tif", grey)
         tifffile.imwrite(place / "phase_labels.tif", ids)
+
+
+def draw_rods(number: int) -> tuple[NDArray[np.uint16], Ids]:
+    """Return grey values and ids of so many images, each (n, 200, 260)."""
+    rngs = map(np.random.default_rng, range(number))
+    ids = np.stack([_draw((200, 260), _some_rods(rng)) for rng in rngs])
+    grey = np.stack([_grey(one > 0, 700, 2400, 300) for one in ids])
+    return grey.clip(0, 4095).astype(np.uint16), ids
 
 
 def _some_rods(rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:

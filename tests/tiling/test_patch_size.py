@@ -1,11 +1,17 @@
 """The size of a training patch, and what a step on it needs."""
 
 from dataclasses import replace
+from math import prod
 
 import pytest
 
 from unetpipe.errors import ConfigError
-from unetpipe.tiling.patch_size import check_normalised, choose_patch, project_memory
+from unetpipe.tiling.patch_size import (
+    LARGEST_STEP,
+    check_normalised,
+    choose_patch,
+    project_memory,
+)
 from unetpipe.tiling.unet_spec import UNetSpec
 
 PAPER = UNetSpec()
@@ -91,3 +97,19 @@ def test_batch_normalisation_of_one_value_a_channel_is_refused(
         return
     with pytest.raises(ConfigError, match=r"training\.batch_size 2"):
         check_normalised(spec, patch, batch)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_largest_patch_sees_whole_sections_or_fits_the_memory(ndim):
+    spec = UNetSpec(ndim=ndim, base_channels=32, depth=3)
+    sections = [(1 if ndim == 2 else 40, 300, 340)]
+    whole = choose_patch("largest", spec, sections)
+    assert all(map(int.__ge__, spec.output_shape(whole), sections[0])) or ndim == 3
+    huge = choose_patch("largest", spec, [(1 if ndim == 2 else 900, 5000, 7000)])
+    assert project_memory(spec, huge, 1) <= LARGEST_STEP
+    grown = tuple(n + g for n, g in zip(huge, spec.pooling_grid, strict=True))
+    grown = (huge[0] if ndim == 2 else grown[0], *grown[1:])
+    assert project_memory(spec, grown, 1) > LARGEST_STEP
+    usual = choose_patch(None, spec, [(1 if ndim == 2 else 900, 5000, 7000)])
+    told = [prod(spec.output_shape(p)) / spec.flop(p) for p in (huge, usual)]
+    assert told[0] > told[1]

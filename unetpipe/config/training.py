@@ -105,9 +105,11 @@ class AugmentationConfig(Section):
 class TrainingConfig(Section):
     """The optimisation (paper: Sect. 3)."""
 
-    patch: tuple[Count, Count, Count] | None = None
+    patch: tuple[Count, Count, Count] | Literal["largest"] | None = None
     """Voxels along z, y, x of the network's input, rounded up to a legal size; null:
-    572 in the plane, or less where the volume is smaller."""
+    572 in the plane, or less where the volume is smaller; largest: what whole sections
+    need, up to 4 GiB a patch: a step takes longer, and sees more annotated voxels for
+    the same arithmetic."""
     start_from: str | None = None
     """Fine-tuning: the folder of a trained network (`model.safetensors`,
     `model.json`) whose weights are the first ones; null: random weights. With another

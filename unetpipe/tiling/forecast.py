@@ -12,7 +12,7 @@ from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.grids import count_tiles, plan_grids
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.part_memory import project_part
-from unetpipe.tiling.patch_size import choose_patch
+from unetpipe.tiling.patch_size import Patch, choose_patch
 from unetpipe.tiling.scale import SizeNm
 from unetpipe.tiling.tile_size import (
     CPU_MEMORY_GB,
@@ -265,7 +265,7 @@ def measured_rate(
 
 
 def training_flop(
-    spec: UNetSpec, patch: Zyx | None, batch_size: int, sections: list[Zyx]
+    spec: UNetSpec, patch: Patch, batch_size: int, sections: list[Zyx]
 ) -> int:
     """Return the FLOP of one training step, validation left out."""
     shape = choose_patch(patch, spec, sections)

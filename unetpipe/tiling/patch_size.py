@@ -1,6 +1,7 @@
 """How large a training patch is, and what a step on it keeps in memory."""
 
 from math import prod
+from typing import Literal
 
 from unetpipe.errors import ConfigError
 from unetpipe.tiling.boxes import AXES, Zyx, as_zyx, round_up
@@ -8,6 +9,8 @@ from unetpipe.tiling.unet_spec import UNetSpec
 
 # The paper's tile, and that of its volumetric variant (Cicek et al. 2016, Fig. 2).
 LARGEST_DEFAULT_PATCH = {2: (1, 572, 572), 3: (116, 132, 132)}
+LARGEST_STEP = 4 * 2**30  # bytes of a step on the largest patch
+Patch = Zyx | Literal["largest"] | None
 
 BYTES_PER_FEATURE = 12  # float32: feature maps, gradients, workspace of convolutions
 BYTES_PER_PARAMETER = 16  # weights, gradients, momentum, and a copy to validate
@@ -16,14 +19,16 @@ BYTES_OF_AVERAGE = 8  # of a parameter: the mean, and the network it is validate
 BYTES_IN_BUCKETS = 4  # of a parameter: gradients on their way to other processes
 
 
-def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx:
+def choose_patch(wanted: Patch, spec: UNetSpec, sections: list[Zyx]) -> Zyx:
     """Return the network's input: a legal size, no larger than the sections need.
 
     Parameters
     ----------
-    wanted : (z, y, x) or None
+    wanted : (z, y, x), "largest" or None
         Rounded up to a legal size. None: 572 in the plane (132 with z), or less where
-        the sections are smaller.
+        the sections are smaller. largest: what whole sections need, or less where a
+        step on it would take more than 4 GiB: of a large patch the network's output
+        is a larger share, so that the same arithmetic sees more annotated voxels.
     spec : UNetSpec
         Knows the legal sizes.
     sections : list of (z, y, x)
@@ -40,6 +45,8 @@ def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx
     (1, 572, 572)
     >>> choose_patch(None, UNetSpec(), [(1, 256, 256)])
     (1, 444, 444)
+    >>> choose_patch("largest", UNetSpec(base_channels=32), [(1, 512, 512)])
+    (1, 700, 700)
     """
     largest = as_zyx(map(max, *sections) if len(sections) > 1 else sections[0])
     needed = _round_up(largest, spec, holds_output=True)
@@ -47,6 +54,8 @@ def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx
         return as_zyx(
             map(min, _round_up(LARGEST_DEFAULT_PATCH[spec.ndim], spec), needed)
         )
+    if wanted == "largest":
+        return _fitting(needed, spec)
     patch = _round_up(wanted, spec)
     output = spec.output_shape(patch)
     for axis, (n, limit) in enumerate(zip(output, largest, strict=True)):
@@ -57,6 +66,18 @@ def choose_patch(wanted: Zyx | None, spec: UNetSpec, sections: list[Zyx]) -> Zyx
                 f"{limit}; use at most {needed[axis]}"
             )
     return patch
+
+
+def _fitting(needed: Zyx, spec: UNetSpec) -> Zyx:
+    """Return a legal input, shortened along its longest axis until a step fits."""
+    patch = list(needed)
+    while project_memory(spec, as_zyx(patch), 1) > LARGEST_STEP:
+        axis = max((2, 1, 0)[: spec.ndim], key=lambda a: patch[a])
+        shorter = patch[axis] - spec.pooling_grid[axis]
+        if shorter < spec.input_shape_for((1, 1, 1))[axis]:
+            break
+        patch[axis] = shorter
+    return as_zyx(patch)
 
 
 def check_normalised(spec: UNetSpec, patch: Zyx, batch_size: int) -> None:
