@@ -35,7 +35,7 @@ from unetpipe.training.order import TrainingFiles, TrainingOrder
 
 LEARNT, CHOSEN, TESTED = range(6), (6, 7), slice(8, 10)
 TARGETS = ("cells", "border", "markers")
-SHOWN = ("threshold", "method", "seeds", "seed_threshold", "seed_distance_vox")
+SHOWN = ("threshold", "method", "seeds", "core_threshold", "seed_distance_vox")
 
 
 def measure(settings: Settings) -> list[Figure]:
@@ -131,6 +131,7 @@ def _score(
         None,
         filled["seeds"],
         filled["seed_threshold"],
+        filled["core_threshold"],
         has_cores=model.spec.has_cores,
     )
     search = ObjectSearch(rule, [filled["threshold"]])

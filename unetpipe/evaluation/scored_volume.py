@@ -373,7 +373,7 @@ class ScoredBox:
         probability = as_probability(self.stored[z])
         if self.volume.has_cores:
             objects = self.objects[z]
-            probability[(objects != 0) & (separate_touching(objects) == 0)] = 0
+            probability[(objects != 0) & (separate_cells(objects) == 0)] = 0
         return probability
 
     def markers(self, number: int) -> NDArray[Any] | None:

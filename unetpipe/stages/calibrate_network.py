@@ -61,7 +61,9 @@ def calibrate_network(
     assert isinstance(network, UNet)  # ensembles have their members' files
     spec, patch = described.spec, learnt_patch(described)
     train_rows, validate_rows = (
-        open_annotated_rows(rows, role, spec.num_classes, with_border=False)
+        open_annotated_rows(
+            rows, role, spec.num_classes, with_border=False, targets=spec.targets
+        )
         for role in ("train", "validate")
     )
     patches = draw_patches(train_rows.volumes, spec, patch)

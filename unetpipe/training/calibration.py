@@ -82,8 +82,9 @@ def judge(
         return Judged()
     metrics: tuple[Metric, ...] = get_args(Metric)
     [metric] = [m for m in metrics if m == recipe.validation_metric]
-    classes = model.spec.num_classes
-    weights = np.array(recipe.class_weights or np.ones(classes), np.float32)
+    spec = model.spec
+    weights = np.array(recipe.class_weights or np.ones(spec.num_learnt), np.float32)
+    rule = _rule_of(model.thresholds, across=recipe.connectivity == "3d")
     validator = _Scorer(
         list(volumes),
         metric,
@@ -91,7 +92,7 @@ def judge(
         precision="fp32",
         device=CPU,
         largest_input=2 * prod(learnt_patch(model)),
-        objects=_rule_of(model.thresholds, across=recipe.connectivity == "3d"),
+        objects=replace(rule, has_cores=spec.has_cores),
     )
     threshold = model.chosen_threshold
     fp32, int8 = (
@@ -136,6 +137,7 @@ def _rule_of(chosen: Mapping[str, float], *, across: bool) -> ObjectRule:
         seed_distance_vox=cut.distance,
         seed_reach_vox=int(chosen.get("seed_reach_vox", LEAST_REACH)),
         seed_threshold=chosen.get("seed_threshold"),
+        core_threshold=chosen.get("core_threshold"),
     )
 
 
