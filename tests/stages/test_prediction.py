@@ -90,6 +90,20 @@ def test_a_multi_class_network_stores_classes_taken_before_quantising(
     assert len(np.unique(classes)) > 1
 
 
+def test_a_network_with_cores_stores_them_beside_the_foreground(
+    tmp_path, make_volume, make_model
+):
+    spec = UNetSpec(base_channels=4, depth=2, targets="border")
+    run = Chain(tmp_path / "run", make_volume(SHAPE), make_model(spec))
+    foreground, core = run.run().astype(int)
+    plan = read_record(run.folder / "plan.json")
+    assert list(plan["outputs"]) == ["probability"]
+    assert plan["outputs"]["probability"]["channels"] == ["foreground", "core"]
+    assert (core <= foreground + 1).all()
+    assert (core < foreground).any()
+    assert plan["identity"]["spec"]["targets"] == "border"
+
+
 @pytest.mark.slow
 def test_the_number_of_parts_may_change_between_runs(chain, monkeypatch):
     small_shards(monkeypatch)

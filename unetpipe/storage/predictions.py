@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 
 PREDICTED = "predicted"
 KEPT_TILES_FILE = "tiles.npy"
+WITHOUT_CLASSES = 2  # channels at most: the foreground, and perhaps a core
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class PredictionHome:
         names = tuple(channel.name for channel in self.channels)
         store = self.path / "probability.ome.zarr"
         probability = Output(store=store, channels=names)
-        if len(self.channels) == 1:
+        if len(self.channels) <= WITHOUT_CLASSES:
             return Outputs(probability=probability)
         classes = Output(store=self.path / "classes.ome.zarr", channels=None)
         return Outputs(probability=probability, classes=classes)
