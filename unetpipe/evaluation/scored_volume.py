@@ -36,7 +36,6 @@ from unetpipe.tiling.boxes import (
     whole_volume,
     windows_around,
 )
-from unetpipe.tiling.quantised import as_probability
 
 BOX_VOX = 512  # along y and x, of boxes that may be of any size
 MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
@@ -357,24 +356,27 @@ class ScoredBox:
         labels = read_roi(self.volume.labels, grown)
         if self.volume.unlabelled is not None:
             labels[labels == self.volume.unlabelled] = 0
-        if self.volume.ndim == 2:
-            separated = np.stack([separate_touching(section) for section in labels])
-        else:
-            separated = separate_touching(labels)
-        return (separated[inside.slices] > 0).astype(np.uint8)
+        return (self._separate(labels)[inside.slices] > 0).astype(np.uint8)
 
-    def probability(self, number: int) -> NDArray[np.float32]:
-        """Foreground probability of one section, shape (y, x), as masks are scored.
+    @cached_property
+    def apart(self) -> NDArray[np.uint8]:
+        """Foreground probability as stored; with cores 0 between objects that touch.
 
-        Of a network with cores, whose masks are those of whole cells, it is 0 between
-        delivered objects that touch: as the truth has background there.
+        Masks of a network with cores are those of whole cells, and its objects are cut
+        out of them: they are scored apart, as the truth is.
         """
-        z = self.index(number)
-        probability = as_probability(self.stored[z])
-        if self.volume.has_cores:
-            objects = self.objects[z]
-            probability[(objects != 0) & (separate_cells(objects) == 0)] = 0
-        return probability
+        if not self.volume.has_cores:
+            return self.stored
+        grown, inside = self._grown()
+        objects = read_roi(self.volume.objects, grown)
+        is_between = (objects != 0) & (self._separate(objects) == 0)
+        return np.where(is_between[inside.slices], np.uint8(0), self.stored)
+
+    def _separate(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """Put background between ids that touch, in each section or across them."""
+        if self.volume.ndim == 2:
+            return np.stack([separate_touching(section) for section in ids])
+        return separate_touching(ids)
 
     def markers(self, number: int) -> NDArray[Any] | None:
         """Return the markers in a frame, one in each cell, shape (y, x), if it has any.

@@ -185,7 +185,7 @@ def _fill(
     section.has_unknown |= bool(box.unknown[z][inside].any())
     section.truth.cells[place] = (box.truth[z][inside] > 0).T
     section.truth.drawn[place] = (box.drawn[z][inside] > 0).T
-    section.maps["unet"].levels[place] = box.stored[z][inside].T
+    section.maps["unet"].levels[place] = box.apart[z][inside].T
     shades = section.maps.get("grey value")
     if shades is not None:
         grey = box.grey[z][inside].T
