@@ -63,8 +63,7 @@ class Layout:
         self.weight_map = f"{volume}/weight_map.json"
         self.border_store = f"{volume}/border_term.ome.zarr"
         self.target_store = f"{volume}/target.ome.zarr"
-        self.border_target_store = f"{volume}/target_border.ome.zarr"
-        self.markers_target_store = f"{volume}/target_markers.ome.zarr"
+        self.learnt_store = f"{volume}/target_{{targets}}.ome.zarr"
         # A network.
         self.network = network = f"{results}/{{model}}"
         self.weights = f"{network}/model.safetensors"

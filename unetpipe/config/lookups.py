@@ -232,16 +232,13 @@ class Lookups:
         Targets with cores are among them where a network learns them.
         """
         wanted = {one.config.network.targets for one in self.networks.values()}
-        places = {
-            "border_term": self.layout.border_store,
-            "target": self.layout.target_store,
-            "border": self.layout.border_target_store,
-            "markers": self.layout.markers_target_store,
-        }
         return {
-            name: place.format(volume=volume)
-            for name, place in places.items()
-            if name in {"border_term", "target", *wanted}
+            "border_term": self.layout.border_store.format(volume=volume),
+            "target": self.layout.target_store.format(volume=volume),
+            **{
+                targets: self.layout.learnt_store.format(volume=volume, targets=targets)
+                for targets in sorted(wanted - {"cells"})
+            },
         }
 
     def threads(self, name: str) -> int:
