@@ -32,8 +32,7 @@ from unetpipe.evaluation.scored_volume import BOX_VOX, ScoredBox, ScoredVolume
 from unetpipe.evaluation.seams import SeamJumps, choose_shards
 from unetpipe.evaluation.thresholds import ThresholdScores, Warping
 from unetpipe.evaluation.whole_sections import (
-    BYTES_A_VOXEL,
-    sections_laid_down,
+    bytes_laid_down,
     true_components,
     whole_sections,
 )
@@ -52,7 +51,7 @@ log = logging.getLogger(__name__)
 Roles = dict[Role, list[int]]
 BASE_BYTES = 320 * 2**20  # interpreter, libraries and compiled loops
 # Of a thread that scores a section: bytes a voxel, and what it never exceeds.
-SCORING_BYTES, MOST_SCORING_BYTES = 24, 96 * 2**20
+SCORING_BYTES, MOST_SCORING_BYTES = 24, 64 * 2**20
 # Of a section, or of a range of sections in 3-D, that is worked on as a whole, or
 # warped at many thresholds.
 MOST_WHOLE_VOXELS = 2**22
@@ -91,7 +90,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
     box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
     scores = isbi_scores * (
-        sections_laid_down(volume) * BYTES_A_VOXEL * min(section, MOST_BYTES)
+        bytes_laid_down(volume)
         + min(4 * section, MOST_BYTES)
         + num_threads() * min(SCORING_BYTES * section, MOST_SCORING_BYTES)
     )

@@ -118,6 +118,13 @@ def sections_laid_down(volume: ScoredVolume) -> int:
     return max(1, most)
 
 
+def bytes_laid_down(volume: ScoredVolume) -> int:
+    """Return the memory of sections that are read at once; large ones take none."""
+    size = volume.shape[1] * volume.shape[2]
+    together = min(sections_laid_down(volume), volume.shape[0], volume.labels.chunks[0])
+    return 0 if size > MOST_BYTES else BYTES_A_VOXEL * size * int(together)
+
+
 def _lay_down(
     volume: ScoredVolume, numbers: list[int], bright: bool | None, scratch: Scratch
 ) -> Iterator[WholeSection]:
