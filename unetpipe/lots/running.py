@@ -184,7 +184,7 @@ def _describe_failed(failed: Mapping[str, str], count: int) -> str:
     more = [f"and {len(lines) - LISTED} more"] if lines[LISTED:] else []
     listed = "\n  ".join([*lines[:LISTED], *more])
     return (
-        f"{len(failed)} of {count} volumes failed, the others are done:\n  {listed}\n"
-        "mend the causes, or write # before the rows of these volumes; the same "
-        "command tries only these again"
+        f"{len(failed)} of {count} volumes failed, first {lines[0]}\n  {listed}\n"
+        "the others are done; mend the causes, or write # before the rows of these "
+        "volumes; the same command tries only these again"
     )
