@@ -33,7 +33,8 @@ LINES = ["1 0 2 0", "2 0 0 0", "3 0 0 0", "4 1 2 2", "5 1 2 2", "6 2 2 3"]
 def link(folder, objects, files, size=(50.0, 4.0, 4.0), **settings):
     """Write objects, (z, y, x), as a segmentation; link and export them."""
     num_objects = int(objects.max())
-    store(folder / "objects", objects.astype(np.uint32), is_labels=True)
+    large = {"is_labels": True, "chunk": (2, 256, 256)}
+    store(folder / "objects", objects.astype(np.uint32), **large)
     where = np.zeros((num_objects, 3))
     for axis, places in enumerate(np.nonzero(objects)):
         sums = np.bincount(objects[objects > 0], places, num_objects + 1)
