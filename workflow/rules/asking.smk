@@ -66,8 +66,8 @@ rule plan:
 rule propose_annotations:
     """Write the crops that would teach a network most, to be corrected in napari."""
     input:
-        segmentations=RUNS.predicted(PATHS.segmentation),
-        probabilities=RUNS.predicted(PATHS.probability),
+        segmentations=RUNS.awaited(PATHS.segmentation),
+        probabilities=RUNS.awaited(PATHS.probability),
     log:
         PATHS.log("propose_annotations"),
     conda:
