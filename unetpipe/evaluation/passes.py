@@ -181,7 +181,8 @@ def score_sections(
     volume : ScoredVolume
     numbers : list of int
     bright : bool or None
-        Whether cells are brighter than the rest; None: without baselines.
+        Whether cells are brighter than the rest; None: without baselines, which large
+        sections go without.
     warping : "auto", "delivered", "all" or None
         Where the warping error is computed.
     folder : Path, optional
@@ -199,6 +200,8 @@ def score_sections(
     known = [z for z in numbers if volume.may_be_whole(z)]
     left_out = sorted(set(numbers).difference(known))
     at = warped_at(volume, warping)
+    if prod(volume.shape[1:]) > MOST_WHOLE_VOXELS:
+        bright = None  # grey values alone have a component for every few voxels
     for section in whole_sections(volume, known, bright=bright, folder=folder):
         if section.has_unknown:
             left_out.append(section.number)
@@ -237,8 +240,8 @@ def not_computed(volume: ScoredVolume, evaluation: EvaluationConfig) -> tuple[st
         )
     if is_binary and evaluation.baselines:
         found.append(
-            "Otsu's and local thresholds were not tried, because they need sections "
-            f"in memory, and {because}"
+            "grey values were not scored over thresholds, nor cut by Otsu's and local "
+            f"thresholds, because {because}"
         )
     return tuple(found)
 

@@ -186,17 +186,21 @@ def _score_cut(
         return above
 
     ids = label_columns(columns, mask, found, scratch, *shared)
-    as_predicted, thinned = PairCounts(), PairCounts()
+    as_predicted = PairCounts()
     for piece in columns.pieces(scratch, *shared):
         as_predicted.add(cells, found, piece, ids)
-    thin_columns(columns, found, int(ids[-1]), scratch)
+    rand = _row(rand_scores(as_predicted.table()))
+    num_cells = int(ids[-1])
+    del as_predicted, ids
+    thin_columns(columns, found, num_cells, scratch)
+    thinned = PairCounts()
     for piece in columns.pieces(scratch, *shared):
         thinned.add(cells, found, piece)
     invented, missed = num_above - num_hits, num_drawn - num_hits
     table = thinned.table()
     return _Cut(
         pixels=(num_hits, invented, missed, columns.size - num_above - missed),
-        rand=_row(rand_scores(as_predicted.table())),
+        rand=rand,
         thinned_rand=_row(rand_scores(table)),
         thinned_v_info=information_scores(table).f_score,
     )
