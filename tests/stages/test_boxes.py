@@ -125,8 +125,10 @@ class Volume:
             weight_map=WeightMapConfig(sigma_vox=2.0),
             num_classes=2,
             ndim=ndim,
-            border_store=self.folder / "border_term.ome.zarr",
-            target_store=self.folder / "target.ome.zarr",
+            stores={
+                "border_term": self.folder / "border_term.ome.zarr",
+                "target": self.folder / "target.ome.zarr",
+            },
             record=self.folder / "weight_map.json",
         )
         return WeightMap.read(self.folder / "weight_map.json")
