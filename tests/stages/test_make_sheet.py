@@ -211,8 +211,8 @@ def test_labels_of_some_sections_leave_the_others_to_be_predicted(make, folder):
         (folder / "labels" / f"s{k}.tif").unlink()
     made = make()
     assert [(row.role, row.sections) for row in made.sheet.rows] == [
-        ("train", (1, 4, 8)),
-        ("validate", (5,)),
+        ("train", (1, 4, 5)),
+        ("validate", (8,)),
         ("test", (10,)),
     ]
 
