@@ -119,10 +119,11 @@ class IngestConfig(Section):
 
     percentiles: tuple[Percent, Percent] | None = None
     """Grey values are normalised by two percentiles of the volume, like [1, 99], in
-    place of mean and standard deviation, so that a few hot or dead voxels do not take
-    the contrast of all others: their centre becomes 0, and what is as far apart as in a
-    normal distribution of deviation 1 becomes so. A network remembers which it has
-    learnt with, and brings it along where it is used again (``trained``)."""
+    place of mean and standard deviation (null), so that a few hot or dead voxels do not
+    take the contrast of all others: the middle of the two becomes 0, and their distance
+    what it is in a normal distribution of standard deviation 1. A network remembers
+    which it has learnt with, and brings it along where it is used again (``trained``).
+    """
 
     scale: Literal["keep", "match"] = "keep"
     """``match``: volumes that no network learns from are resampled to the voxel size

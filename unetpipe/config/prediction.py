@@ -253,7 +253,8 @@ class EvaluationConfig(Section):
     of the ``delivered`` masks alone; auto: all where a section has at most 2048 x 2048
     voxels, else the delivered."""
     baselines: bool = True
-    """Score a constant map, the grey values, and a watershed beside the network."""
+    """Score a constant map, the grey values (of sections of at most 2048 x 2048
+    voxels), and a watershed beside the network."""
     field_of_interest_vox: Annotated[int, Field(ge=0)] | FieldOfInterest = 0
     """Cell Tracking Challenge: voxels at the edge of a frame that are not annotated, or
     the name of a data set of the challenge. They weigh nothing in training and count
