@@ -154,7 +154,7 @@ def test_images_of_one_patient_or_animal_stay_in_one_role(make, folder, image):
     made = make()
     roles = [row.role for row in made.sheet.rows]
     assert roles == ["train"] * 3 + ["validate"] * 3 + ["train"] * 3 + ["test"] * 3
-    assert "12 annotated images of 4 (" in made.printed
+    assert "12 annotated images of 4 groups (" in made.printed
     assert "keep together and share the roles: 6 train, 3 validate, 3 test" in (
         " ".join(made.printed.replace("#", "").split())
     )
@@ -442,7 +442,7 @@ def test_empty_and_unfit_labels_do_not_teach(make, folder):
     made = make()
     assert made.roles["0"] == made.roles["1"] == ["predict"]
     assert "the labels of 0 hold nothing but 0" in made.printed
-    assert "1: its labels are left out: the image is (1, 48, 49)" in made.printed
+    assert "1: labels are left out: the image is (1, 48, 49)" in made.printed
 
 
 def test_images_with_another_number_of_channels_are_left_out_and_named(make, folder):
@@ -947,3 +947,41 @@ def test_a_file_that_a_sheet_cannot_name_alone_is_left_out(make, folder):
     made = make()
     assert set(made.pairs.values()) == {("raw/axb.tif", "labels/axb.tif")}
     assert "raw/a|b.tif only as raw/a?b.tif" in made.printed
+
+
+@pytest.mark.parametrize("every", [4, 1])
+def test_empty_sections_between_drawn_ones_are_not_annotated(make, folder, every):
+    write(folder / "cells.tif", noise(0, (20, SIZE, SIZE)))
+    labels = ids(4, (20, SIZE, SIZE))
+    labels[np.arange(20) % every > 0] = 0
+    if every == 1:  # a run of drawn sections: what lies around it may be background
+        labels[5:] = 0
+    write(folder / "cells_mask.tif", labels)
+    made = make()
+    assert "15 of 20 sections of labels hold nothing but 0" in made.printed
+    learnt = sum(len(row.section_numbers(20)) for row in made.sheet.rows)
+    assert learnt == (5 if every == 4 else 20)
+
+
+def test_labels_of_half_the_size_are_told_in_one_line_with_the_factor(make, folder):
+    for k in range(6):
+        write(folder / f"images/{k}.tif", noise(k))
+        write(folder / f"labels/{k}.tif", ids(4)[::2, ::2])
+    told = [line for line in make().printed.splitlines() if "voxel on voxel" in line]
+    assert len(told) == 1
+    assert "0, 1, 2, 3 and 2 more: labels" in told[0]
+    assert "scale them by 2" in told[0]
+
+
+@pytest.mark.parametrize("num_wells", [2, 3])
+def test_fields_of_a_well_keep_together_where_wells_are_enough(make, folder, num_wells):
+    for well, field in product(range(1, num_wells + 1), (1, 2)):
+        write(folder / f"slides/p1_A{well:02}_s{field}.tif", noise(9 * well + field))
+        write(folder / f"masks/p1_A{well:02}_s{field}.tif", ids(3 + well))
+    made = make()
+    by_well = {}
+    for volume, (role,) in made.roles.items():
+        by_well.setdefault(volume[:6], set()).add(role)
+    apart = all(len(roles) == 1 for roles in by_well.values())
+    assert apart == (num_wells == 3)
+    assert ("too few to keep apart" in made.printed) == (num_wells == 2)

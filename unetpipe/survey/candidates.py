@@ -81,7 +81,9 @@ def make_candidates(
     if stray:
         notes.append(
             f"{len(stray)} label file{'s' * (len(stray) > 1)} without an image: "
-            f"{list_briefly(stray)}; give image and labels the same name"
+            f"{list_briefly(stray)}; give image and labels the same name, or, where "
+            "they are of single sections of a stack, name them in the sheet with their "
+            "places in the column labels_at (10,0,0 is all of section 10)"
         )
     return candidates, notes
 

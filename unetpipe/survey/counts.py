@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import pi, sqrt
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def _count_all(
             before, values = tally.counted, frozenset[int]()
             for cell in volume.label_cells:
                 with open_labels(volume, cell, root, colours=colours) as labels:
-                    values |= _count(labels, count, tally, palette)
+                    values |= _count(
+                        labels, _places(volume, labels), count, tally, palette
+                    )
             counted = tally.counted - before
         except (UnetpipeError, OSError) as error:
             notes.append(f"{volume.name}: its labels cannot be read: {error}")
@@ -99,18 +102,90 @@ def _count_all(
     return filled, notes
 
 
+def _places(volume: Found, labels: ImageReader) -> Sequence[int]:
+    """Return which sections of a file of labels are annotated."""
+    is_whole = not volume.boxes and labels.zyx[0] == volume.num_sections
+    return volume.annotated if is_whole else range(labels.zyx[0])
+
+
 def _count(
-    labels: ImageReader, count: int, tally: Tally, palette: Palette | None
+    labels: ImageReader,
+    places: Sequence[int],
+    count: int,
+    tally: Tally,
+    palette: Palette | None,
 ) -> frozenset[int]:
     """Count some sections of a volume, or of a box of it; return their values."""
     values = set[int]()
-    chosen = np.unique(np.linspace(0, labels.zyx[0] - 1, count).astype(int))
-    for section in chosen.tolist():
+    chosen = np.unique(np.linspace(0, len(places) - 1, count).astype(int))
+    for section in (places[k] for k in chosen.tolist()):
         given = labels.read_sections(section, section + 1)[:, 0]
         if palette is not None:
             given = palette.translate(given)[0][None]
         values |= tally.add(given)
     return frozenset(values)
+
+
+def keep_drawn_sections(
+    volumes: Sequence[Found], root: Path
+) -> tuple[list[Found], list[str]]:
+    """Leave out empty sections of stacks of labels of which few were drawn.
+
+    Where no two drawn sections are neighbours, and most are empty, somebody drew each
+    tenth, say: the empty ones are not annotated.
+
+    Parameters
+    ----------
+    volumes : sequence of Found
+        With labels or without.
+    root : Path
+        Folder of the originals.
+
+    Returns
+    -------
+    list of Found
+        With fewer annotated sections.
+    list of str
+        What was left out; what is in doubt.
+    """
+    kept, notes = [], list[str]()
+    for volume in volumes:
+        drawn = _find_drawn(volume, root)
+        count = len(volume.annotated)
+        kept.append(volume)
+        if not 0 < 2 * len(drawn) < count:
+            continue
+        about = (
+            f"{volume.name}: {count - len(drawn)} of {count} sections of labels hold "
+        )
+        if len(drawn) > 1 and min(np.diff(drawn)) > 1:
+            kept[-1] = replace(volume, annotated=drawn)
+            about += (
+                "nothing but 0, with single drawn ones between: they are taken as not "
+                "annotated; if there is nothing to see in them, add them to the column "
+                "sections"
+            )
+        else:
+            about += (
+                "nothing but 0, and are learnt as background; if nobody annotated "
+                "them, take them out of the column sections"
+            )
+        notes.append(about)
+    return kept, notes
+
+
+def _find_drawn(volume: Found, root: Path) -> tuple[int, ...]:
+    """Return the sections of a stack of labels that hold more than 0."""
+    is_stack = len(volume.annotated) == volume.num_sections > 2
+    if not is_stack or volume.boxes or volume.kind or volume.num_labelled > MOST_VOXELS:
+        return volume.annotated
+    try:
+        with open_labels(volume, volume.labels, root) as labels:
+            return tuple(
+                z for z in volume.annotated if labels.read_sections(z, z + 1).any()
+            )
+    except (UnetpipeError, OSError):
+        return volume.annotated  # counting tells what is wrong
 
 
 def count_objects(counted: Counted, kind: Kind) -> tuple[int, int]:

@@ -48,6 +48,8 @@ class Header:
         What is not certain.
     others : tuple of str
         Further files, below the root, that its voxels lie in.
+    are_times : bool
+        Sections are time points.
     """
 
     shape: tuple[int, int, int, int]
@@ -58,6 +60,7 @@ class Header:
     num_times: int = 1
     note: str = ""
     others: tuple[str, ...] = ()
+    are_times: bool = False
 
 
 def read_header(cell: str, root: Path, labels: str = "") -> Header:
@@ -188,8 +191,11 @@ def _read_times(cell: str, root: Path, shape: tuple[int, ...], said: str) -> Hea
         note = f"{length['t']} time points: each becomes a volume"
         return replace(_read(cell, root, "", 0), num_times=length["t"], note=note)
     axes = said.replace("z", "").replace("t", "z").replace("s", "c")
-    note = f"its {length['t']} time points are taken as sections ({axes})"
-    return replace(_read(cell, root, axes, None), note=note)
+    note = (
+        f"its {length['t']} time points are taken as sections ({axes}); "
+        "track.enabled: true links their objects"
+    )
+    return replace(_read(cell, root, axes, None), note=note, are_times=True)
 
 
 def _guess(shape: tuple[int, ...], labels: tuple[int, ...]) -> tuple[str, str]:

@@ -130,10 +130,16 @@ class Name:
 
 # What images may have in common, with its number: sub-01, Mouse3, well_B07.
 SUBJECT = re.compile(
-    r"(?<![a-z])(patient|subject|sub|donor|animal|mouse|rat|fish|fly|larva|worm|embryo"
-    r"|specimen|biopsy|slide|experiment|exp|movie|video|plate|well)"
-    r"[-_ ]?([a-z]?[0-9]+|[a-z])(?![a-z0-9])"
+    r"(?<![a-z])(patient|subject|sub|case|donor|animal|mouse|rat|fish|fly|larva|worm"
+    r"|embryo|specimen|biopsy|slide|experiment|exp|movie|video|plate|well)"
+    r"(?!s\b)[-_ ]?([a-z]?[0-9]+|[a-z])(?![a-z0-9])"  # not the folder of all slides
 )
+
+
+# Rows and columns of plates of up to 384 wells: p1_B07_s2.tif.
+WELL = re.compile(r"(?<![a-z0-9])[a-p](0[1-9]|1[0-9]|2[0-4])(?![a-z0-9])")
+# Letters that are no others with an accent.
+SPELT = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "œ": "oe", "ł": "l", "đ": "d"})
 
 
 def subject_of(path: str) -> str:
@@ -143,11 +149,17 @@ def subject_of(path: str) -> str:
     --------
     >>> subject_of("sub-01/anat/slice_2.png"), subject_of("img/Mouse3_field1.tif")
     ('sub-01', 'mouse3')
+    >>> subject_of("slides/plate2_B07_s1.tif")
+    'plate2 b07'
     >>> subject_of("images/subset.png")
     ''
     """
     found = SUBJECT.search(path.lower())
-    return found[0] if found else ""
+    subject = found[0] if found else ""
+    well = WELL.search(PurePosixPath(path.lower()).name)
+    if well and (not found or found[1] == "plate"):
+        return f"{subject} {well[0]}".lstrip()
+    return subject
 
 
 @lru_cache(maxsize=1 << 16)
@@ -240,10 +252,12 @@ def plain_name(text: str) -> str:
     --------
     >>> plain_name("Zürich, 2nd day (raw)")
     'Zurich-2nd-day-raw'
+    >>> plain_name("Größe 1")
+    'Grosse-1'
     >>> plain_name("state")
     'volume-state'
     """
-    plain = normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = normalize("NFKD", text.translate(SPELT)).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")[:LONGEST_NAME]
     return (
         f"volume-{plain}"

@@ -174,15 +174,22 @@ def _share_images(
     """
     origins = [v.well or subject_of(v.image) for v in volumes]
     subjects = list(dict.fromkeys(origins))
-    about = f"{len(volumes)} annotated images"
+    about, few = f"{len(volumes)} annotated images", ""
     if all(origins) and FEWEST_SUBJECTS <= len(subjects) < len(volumes):
-        about += f" of {len(subjects)} ({list_briefly(subjects)}) keep together and"
+        about += (
+            f" of {len(subjects)} groups ({list_briefly(subjects)}) keep together and"
+        )
     else:
+        if all(origins) and 1 < len(subjects) < min(FEWEST_SUBJECTS, len(volumes)):
+            few = (
+                f"; they are of {list_briefly(subjects)} alone, too few to keep apart, "
+                "so scores tell little of others"
+            )
         subjects = origins = [v.name for v in volumes]
     shared = share_roles(len(subjects), in_blocks=False, has_tests=has_tests)
     role_of = dict(zip(subjects, shared, strict=True))
     roles = {v.name: role_of[o] for v, o in zip(volumes, origins, strict=True)}
-    return roles, f"{about} share the roles: {_count([*roles.values()])}"
+    return roles, f"{about} share the roles: {_count([*roles.values()])}{few}"
 
 
 def _share_sections(
@@ -244,8 +251,9 @@ def _warn(rows: Sequence[RoleRow]) -> list[str]:
     if "train" not in there:
         return [
             "nothing is annotated, so nothing can be trained: draw labels for some "
-            "sections, and save them with the image's name in a folder labels; or "
-            "use a network that is trained already, by the key trained"
+            "sections, and save them with the image's name in a folder labels (or mend "
+            "those that are left out above, if there are any); or use a network that "
+            "is trained already, by the key trained"
         ]
     return [
         f"nothing has the role {role}: {loss}; annotate more"

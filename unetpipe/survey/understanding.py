@@ -15,7 +15,12 @@ from unetpipe.survey.contents import (
     look_into_hdf5,
     look_into_zarr,
 )
-from unetpipe.survey.counts import count_labels, make_prints, object_diameter
+from unetpipe.survey.counts import (
+    count_labels,
+    keep_drawn_sections,
+    make_prints,
+    object_diameter,
+)
 from unetpipe.survey.headers import correlate_sections
 from unetpipe.survey.label_kinds import Kind, Tally, judge
 from unetpipe.survey.names import read_name
@@ -88,6 +93,13 @@ class Understood:
                 f"objects are about {self.diameter:.0f} voxels{in_nm} wide, section by "
                 "section"
             )
+            if any(
+                len(r.sections) > 1 and not r.volume.header.are_times for r in self.rows
+            ):
+                facts.append(
+                    "objects of the result lie in single sections, unless "
+                    "segmentation.connectivity: 3d joins them across sections"
+                )
         return facts
 
 
@@ -120,6 +132,8 @@ def understand(
             "\n  ".join([f"{folder} holds no image that can be read:", *notes])
         )
     volumes, more = _keep_one_kind(volumes)
+    notes += more
+    volumes, more = keep_drawn_sections(volumes, folder)
     notes += more
     kind, tally, filled, more = _judge_labels(volumes, folder, label_kind)
     notes += more
@@ -156,7 +170,10 @@ def understand(
             "the files do not say how large a voxel is: if you know it, write z,y,x in "
             "nm into the column voxel_size_nm (until then lengths are voxels)"
         )
-    depth = max(0 if v.kind == "instances" else v.num_sections for v in volumes)
+    depth = max(
+        0 if v.kind == "instances" or v.header.are_times else v.num_sections
+        for v in volumes
+    )
     notes += filter(None, [describe_ndim(volumes[0].header.voxel_size_nm, depth)])
     return Understood(rows, kind, settings, diameter, notes)
 

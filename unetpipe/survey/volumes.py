@@ -103,14 +103,17 @@ def find_volumes(
     ordered = sorted(_expand(candidates, root), key=lambda c: natural_key(c.images[0]))
     names = choose_names([_naming_path(c) for c in ordered], fallback)
     found, notes = [], list[str]()
+    told: dict[str, list[str]] = {}
     for candidate, name in zip(ordered, names, strict=True):
         try:
             volume, about = _describe(candidate, name, root)
         except (UnetpipeError, OSError) as error:
             notes.append(f"{candidate.images[0]} is left out: {error}")
             continue
-        notes += about
+        for note in about:
+            told.setdefault(note, []).append(name)
         found += _at_times(volume)
+    notes += [f"{list_briefly(names)}: {note}" for note, names in told.items()]
     kept, more = _of_one_channel_count(found)
     return kept, notes + more
 
@@ -178,7 +181,7 @@ def _naming_path(candidate: Candidate) -> str:
 
 
 def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[str]]:
-    """Return one volume, and notes; labels that do not fit are left out."""
+    """Return one volume, and notes on it; labels that do not fit are left out."""
     notes = []
     image = _cell(candidate.images, root)
     labels = candidate.labels_cell
@@ -191,7 +194,7 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
         labels = _cell(candidate.labels, root)
     header = read_header(image, root, "" if boxes else labels)
     if header.note:
-        notes.append(f"{name}: {header.note}")
+        notes.append(header.note)
     volume = Found(
         *(name, image, "", _count_files(candidate, image, root), header),
         split=candidate.split,
@@ -205,13 +208,13 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
         return volume, notes
     if boxes:
         reached = {z for box in boxes for z in range(box.start[0], box.stop[0])}
-        notes.append(f"{name}: {tell_boxes(boxes)}")
+        notes.append(tell_boxes(boxes))
         annotated = tuple(sorted(reached))
         return replace(volume, labels=labels, annotated=annotated, boxes=boxes), notes
     try:
         annotated = _check_labels(replace(volume, labels=labels), candidate, root)
     except (UnetpipeError, OSError) as error:
-        return volume, [*notes, f"{name}: its labels are left out: {error}"]
+        return volume, [*notes, f"labels are left out: {error}"]
     return replace(volume, labels=labels, annotated=annotated), notes
 
 
@@ -250,11 +253,20 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
             raise DataError(
                 f"the image is {volume.header.shape[1:]} (z, y, x), they are "
                 f"{labels.zyx}; they must be alike, voxel on voxel"
+                f"{_tell_scale(wanted, plane)}"
             )
     if is_whole:
         return tuple(range(volume.num_sections))
     places = {n: k for k, n in enumerate(_numbers(candidate.images))}
     return tuple(sorted(places[number] for number in _numbers(candidate.labels)))
+
+
+def _tell_scale(image: Sequence[int], labels: Sequence[int]) -> str:
+    """Return what makes labels fit that were drawn on a scaled image, or nothing."""
+    factors = {i / n for i, n in zip(image, labels, strict=True)}
+    if len(factors) > 1 or factors == {1.0}:
+        return ""
+    return f": scale them by {factors.pop():g}, by nearest neighbours"
 
 
 def _cell(paths: Sequence[str], root: Path) -> str:
