@@ -1,5 +1,7 @@
 """Whether results answer what a run asks today, without the workflow."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,11 @@ from tests.config.test_lookups import lookups
 from unetpipe.config.agreement import Agreement, describe_differing, record_of
 from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import Lookups
+from unetpipe.config.lot_steps import LotSteps
 from unetpipe.records.asked import Asked, note_asked
 from unetpipe.runtime.files import write_record
 
+LATER = time.time() + 9
 NAMES = {"model": "fold-1", "volume": "a"}
 NOW = Asked.of("train_unet", {"training": 4, "code": "x"}, "results/demo")
 
@@ -95,3 +99,53 @@ def test_the_record_of_a_rule_is_a_json_file() -> None:
     assert record_of({"model": "m.safetensors", "record": "t.json"}) == "t.json"
     assert record_of({"model_json": "m.json"}) == "m.json"
     assert record_of({"page": "p.html", "table": "t.csv"}) is None
+
+
+@pytest.fixture
+def of_lots(tmp_path: Path) -> Agreement:
+    return Agreement(lookups(tmp_path, lots=9, export_ctc=True))
+
+
+def test_what_a_lot_left_and_is_gone_is_missed_exports_too(of_lots, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, lot, *paths = lay_lot(of_lots)
+    names = {"model": model, "lot": lot}
+    assert of_lots.missing("predict_lot", paths[:1], names) == []
+    gone = [path for path in paths if path.endswith(("ctc.json", "parts/0.json"))]
+    for path in gone:
+        Path(path).unlink()
+    assert set(of_lots.missing("predict_lot", paths[:1], names)) == set(gone) != set()
+
+
+def test_a_lot_looks_again_at_what_other_jobs_made_since(of_lots, monkeypatch, tmp_path) -> None:
+    """As another lot did, or jobs of the volumes' own, for other settings."""
+    monkeypatch.chdir(tmp_path)
+    model, lot, record, *left = lay_lot(of_lots)
+    names = {"model": model, "lot": lot}
+    assert not of_lots.is_overtaken("predict_lot", record, names)
+    os.utime(left[-1], (LATER, LATER))
+    assert of_lots.is_overtaken("predict_lot", record, names)
+    assert not of_lots.is_overtaken("predict_part", record, names)
+    os.utime(record, (LATER, LATER))
+    assert not of_lots.is_overtaken("predict_lot", record, names)
+
+
+def lay_lot(agreement: Agreement) -> list[str]:
+    """Write all that a lot leaves; return network, lot, its record, its volumes'."""
+    ask = agreement._lookups
+    model, volume = ask.predicted_pairs()[0]
+    lot = ask.lots.lot_of[volume]
+    record = ask.layout.predicted_lot.format(model=model, lot=lot)
+    left = LotSteps(ask).records(lot, model)
+    for path in (*left, record):
+        write_record(Path(path), {})
+    return [model, lot, record, *left]
+
+
+def test_a_damaged_record_of_a_lot_ends_no_run(of_lots, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    lot = next(iter(of_lots._lookups.lots.volumes))
+    record = Path(of_lots._lookups.layout.ingested_lot.format(lot=lot))
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    assert of_lots.missing("ingest_lot", [str(record)], {"lot": lot})

@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from unetpipe.errors import DataError, Interrupted
+from unetpipe.lots import running
 from unetpipe.lots.orders import StepOrder
 from unetpipe.lots.running import LotFiles, run_lot
-from unetpipe.records.lots import FinishedLot, LotJournal
+from unetpipe.records.lots import EndedStep, FinishedLot, LotJournal
+from unetpipe.runtime.signals import told_to_stop
 
 SCRIPT = """
 import json
@@ -36,6 +39,7 @@ class Lot:
         self.folder = folder
         self.files = LotFiles(record=folder / "lot.json", content=folder / "lot.txt")
         self.word = "one"
+        self.settings: dict[str, str] = {}
         (folder / "step.py").write_text(SCRIPT)
         for volume in "ab":
             self.original(volume, volume)
@@ -44,7 +48,7 @@ class Lot:
         (self.folder / f"{volume}.json").write_text(json.dumps({"said": said}))
 
     def step(self, volume: str, rule: str, before: str, word: str) -> StepOrder:
-        asked = {"rule": rule, "settings": {"word": word}}
+        asked = {"rule": rule, "settings": {"word": word} | self.settings}
         calls = str(self.folder / "calls")
         path = str(self.folder / before)
         return StepOrder(
@@ -100,6 +104,15 @@ def test_another_setting_redoes_its_step_alone(lot: Lot) -> None:
     lot.run()
     lot.word = "two"
     assert lot.run() == ["then_a", "then_b"]
+
+
+def test_originals_that_are_gone_are_no_other_originals(lot: Lot) -> None:
+    lot.settings = {"originals": "their sizes and dates"}
+    lot.run()
+    lot.settings = {}
+    assert lot.run() == []
+    lot.settings = {"originals": "other dates"}
+    assert lot.run() == ["first_a", "then_a", "first_b", "then_b"]
 
 
 def test_another_original_redoes_its_volume_alone(lot: Lot) -> None:
@@ -160,3 +173,30 @@ def test_a_lot_that_was_stopped_goes_on_after_its_last_step(lot: Lot) -> None:
         file.write('{"volume": "b", "st')  # cut off as it was written
     lot.original("b", "b")
     assert lot.run() == ["first_b", "then_b"]
+
+
+def test_a_signal_during_the_last_block_of_a_step_stops_the_lot(
+    lot: Lot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_as_it_ends(step: StepOrder) -> None:
+        perform(step)
+        with told_to_stop(signal.SIGTERM):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    perform = running._perform
+    monkeypatch.setattr(running, "_perform", told_as_it_ends)
+    with pytest.raises(Interrupted, match="before then of a"):
+        lot.run()
+    assert lot.called == ["first_a"]
+    monkeypatch.setattr(running, "_perform", perform)
+    assert lot.run() == ["then_a", "first_b", "then_b"]
+
+
+def test_the_cause_of_a_failure_is_the_newest(lot: Lot) -> None:
+    journal = LotJournal(lot.files.journal, {})
+    for step in ("first", "then"):
+        error = "old" if step == "then" else ""
+        journal.add(EndedStep(volume="a", step=step, error=error))
+    journal.add(EndedStep(volume="a", step="first", error="new"))
+    assert LotJournal.read(journal.path).failed["a"].error == "new"
+    assert journal.failed["a"].error == "new"

@@ -13,6 +13,7 @@ from pathlib import Path
 from unetpipe.config.checked_run import stored_volumes
 from unetpipe.config.lookups import SCORED_ROLES, Lookups
 from unetpipe.config.lot_steps import LotSteps
+from unetpipe.errors import DataError
 from unetpipe.records.asked import CODE, Asked, differing
 from unetpipe.records.lots import FinishedLot
 
@@ -70,13 +71,36 @@ class Agreement:
                 return []
         return gone
 
+    def is_overtaken(self, rule: str, record: str, names: Mapping[str, str]) -> bool:
+        """Tell whether other jobs have made anything of a lot's volumes since.
+
+        Another lot, or jobs of their own, may have made it for other settings: the lot
+        looks at each record again.
+
+        Parameters
+        ----------
+        rule, record : str
+            Of the lot; of what is none the answer is no.
+        names : mapping
+            The job's wildcards.
+        """
+        if rule not in LOTS or not Path(record).exists():
+            return False
+        date = Path(record).stat().st_mtime_ns
+        left = map(Path, self._left_by_lot(**names))
+        return any(p.exists() and p.stat().st_mtime_ns > date for p in left)
+
     def _left_by_lot(self, lot: str, model: str | None = None) -> list[str]:
         """Return the volumes' records, but of those that could not be stored yet."""
         layout, records = self._lookups.layout, self._lots.records(lot, model)
         done = Path(layout.ingested_lot.format(lot=lot))
-        found = FinishedLot.read_if_there(done) if model is None else None
-        failed = [layout.volume.format(volume=v) for v in found.failed] if found else []
-        return [path for path in records if str(Path(path).parent) not in failed]
+        try:
+            found = FinishedLot.read_if_there(done) if model is None else None
+        except DataError:  # it is made again
+            return records
+        failed = found.failed if found else ()
+        folders = tuple(f"{layout.volume.format(volume=v)}/" for v in failed)
+        return [path for path in records if not path.startswith(folders)]
 
     def differing(self, record: str, now: Asked) -> tuple[str, ...]:
         """Return the names of what was asked otherwise of a record."""

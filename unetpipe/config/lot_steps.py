@@ -13,6 +13,28 @@ from unetpipe.config.lookups import SCORED_ROLES, Lookups, Values
 Step = tuple[str, dict[str, str]]
 """A rule, and the wildcards of its job."""
 
+# Of each step the records, by their names in the layout.
+LEFT_BY = {
+    "ingest_part": ("ingest_part",),
+    "ingest_volume": ("ingest",),
+    "compute_weight_map": ("weight_map",),
+    "probe_prediction": ("probe",),
+    "plan_prediction": ("plan",),
+    "predict_part": ("predicted_part",),
+    "finish_prediction": ("prediction", "probability"),
+    "segment_part": ("segmented_part",),
+    "merge_objects": ("merged",),
+    "relabel_part": ("relabelled_part",),
+    "finish_segmentation": ("segmentation",),
+    "evaluate_prediction": ("metrics", "section_scores"),
+    "measure_part": ("measured_part",),
+    "measure_objects": ("measurements",),
+    "track_objects": ("tracks",),
+    "export_ctc": ("ctc",),
+    "export_ngff04": ("ngff04",),
+    "export_outlines": ("outlines",),
+}
+
 
 def name_of_step(step: Step) -> str:
     """Return a rule, and the part if it has several, as journals name it."""
@@ -57,23 +79,13 @@ class LotSteps:
         return self._ask.lots.volumes[lot][0] in self._taught
 
     def records(self, lot: str, model: str | None = None) -> list[str]:
-        """Return the records that later jobs read of the volumes of a finished lot."""
-        layout, volumes = self._layout, self._ask.lots.volumes[lot]
-        if model is None:
-            found = [layout.ingest.format(volume=volume) for volume in volumes]
-            taught = [volume for volume in volumes if volume in self._taught]
-            return found + [layout.weight_map.format(volume=v) for v in taught]
-        patterns = [layout.probe, layout.plan, layout.prediction, layout.probability]
-        patterns += [layout.segmentation]
-        patterns += [layout.measurements] * bool(self._config.measure.names)
-        patterns += [layout.tracks] * self._config.track.enabled
+        """Return the records that a finished lot has left of its volumes."""
+        taken = self.predicting(model, lot) if model else self.ingesting(lot)
         return [
-            pattern.format(model=model, volume=volume)
-            for volume in volumes
-            for pattern in [
-                *patterns,
-                *[layout.metrics] * ((model, volume) in self._scored),
-            ]
+            getattr(self._layout, name).format(**names)
+            for steps in taken.values()
+            for rule, names in steps
+            for name in LEFT_BY[rule]
         ]
 
     def lots_of(self, model: str) -> list[str]:

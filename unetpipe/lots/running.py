@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from unetpipe.errors import DataError, Interrupted, UnetpipeError
 from unetpipe.lots.orders import StepOrder
@@ -20,6 +21,7 @@ from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
 from unetpipe.runtime.locks import claim
 from unetpipe.runtime.logs import only_warnings_on_screen
 from unetpipe.runtime.progress import Progress
+from unetpipe.runtime.signals import following
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +69,13 @@ def run_lot(orders: Orders, files: LotFiles, *, may_fail: bool = False) -> None:
         If the job was told to stop. Repeating it goes on after the last finished step.
     """
     claimed = files.record.with_name(f".{files.record.stem}.claim")
-    with claim(claimed, f"the lot {files.record.stem}"), only_warnings_on_screen():
+    with (
+        claim(claimed, f"the lot {files.record.stem}"),
+        only_warnings_on_screen(),
+        following() as stop,
+    ):
         began = time.monotonic()
-        lot = _Lot(LotJournal.read(files.journal))
+        lot = _Lot(LotJournal.read(files.journal), stop)
         with Progress(f"lot {files.record.stem}", len(orders), "volume") as progress:
             for volume, steps in orders.items():
                 lot.take(volume, steps)
@@ -91,8 +97,8 @@ def run_lot(orders: Orders, files: LotFiles, *, may_fail: bool = False) -> None:
 class _Lot:
     """The steps of a lot as they are taken."""
 
-    def __init__(self, journal: LotJournal) -> None:
-        self.journal = journal
+    def __init__(self, journal: LotJournal, stop: Event) -> None:
+        self.journal, self._stop = journal, stop
         self.num_done = 0
         self._hashes: dict[str, str] = {}
 
@@ -102,6 +108,11 @@ class _Lot:
             answers = self._answers(step)
             if self._is_done(volume, step, answers):
                 continue
+            if self._stop.is_set():
+                raise Interrupted(
+                    f"told to stop before {step.name} of {volume}; all finished steps "
+                    "are kept: repeat the same command to go on"
+                )
             log.info("volume %s: %s", volume, step.name)
             try:
                 _perform(step)
@@ -127,7 +138,7 @@ class _Lot:
 
     def _answers(self, step: StepOrder) -> str:
         made_from = {path: self._hash(path) for path in step.counted}
-        return hash_of([step.params["asked"], [*made_from.values()]])
+        return hash_of([*made_from.values()])
 
     def _hash(self, path: str) -> str:
         if path not in self._hashes:
@@ -138,16 +149,18 @@ class _Lot:
         """Tell whether a step need not be taken, and note it."""
         if not all(Path(path).exists() for path in step.output.values()):
             return False
+        # Not by the note: originals that are gone are no other originals.
+        asked = Asked.model_validate(step.params["asked"])
+        if differing(step.record, asked) != ():
+            return False
         noted = self.journal.ended.get((volume, step.name))
         if noted and not noted.error:
             if noted.answers != answers:
                 return False
             if noted.record_sha256 == self._hash(str(step.record)):
                 return True
-        # Of a job of its own, or of another lot, there is no note: its record tells
-        # what was asked of it, its date whether it is of the records that are there.
-        if differing(step.record, Asked.model_validate(step.params["asked"])) != ():
-            return False
+        # Of a job of its own, or of another lot, there is no note: the date of the
+        # record tells whether it is of the records that are there.
         date = step.record.stat().st_mtime_ns
         for path in map(Path, step.counted):
             if not path.exists() or path.stat().st_mtime_ns > date:

@@ -22,7 +22,7 @@ class EndedStep(Value):
     step: str
     """Rule, and part if it has several."""
     answers: str = ""
-    """Hash of what was asked, and of the records that it was made from."""
+    """Hash of the records that it was made from."""
     record_sha256: str = ""
     """Of what it left."""
     error: str = ""
@@ -36,7 +36,7 @@ class LotJournal:
     ----------
     path : Path
     ended : dict
-        By volume and step.
+        By volume and step, the newest last.
     """
 
     def __init__(self, path: Path, ended: dict[tuple[str, str], EndedStep]) -> None:
@@ -45,22 +45,26 @@ class LotJournal:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a journal; an empty one where there is none. Cut lines do not count."""
-        ended = {}
+        journal = cls(path, {})
         lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
             try:
                 step = EndedStep.model_validate_json(line)
             except ValidationError:
                 continue
-            ended[step.volume, step.step] = step
-        return cls(path, ended)
+            journal._add(step)
+        return journal
 
     def add(self, step: EndedStep) -> None:
         """Note how a step ended."""
-        self.ended[step.volume, step.step] = step
+        self._add(step)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(f"{step.model_dump_json(exclude_defaults=True)}\n")
+
+    def _add(self, step: EndedStep) -> None:
+        self.ended.pop((step.volume, step.step), None)  # the newest is the last
+        self.ended[step.volume, step.step] = step
 
     def keep(self, steps: Iterable[tuple[str, str]]) -> None:
         """Forget all but these steps of volumes, and what was noted twice."""
@@ -72,7 +76,7 @@ class LotJournal:
 
     @property
     def failed(self) -> dict[str, EndedStep]:
-        """The step at which a volume failed, by volume."""
+        """The step at which a volume failed last, by volume."""
         return {step.volume: step for step in self.ended.values() if step.error}
 
 

@@ -11,6 +11,8 @@ from unetpipe.errors import Interrupted
 # What a cluster sends before the wall time is over, or a job is taken off its node.
 TIME_IS_UP = (signal.SIGTERM, signal.SIGUSR1)
 
+_followed: list[threading.Event] = []
+
 
 @contextmanager
 def told_to_stop(*numbers: signal.Signals) -> Iterator[threading.Event]:
@@ -22,7 +24,8 @@ def told_to_stop(*numbers: signal.Signals) -> Iterator[threading.Event]:
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        for event in (stop, *_followed):
+            event.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -33,6 +36,21 @@ def told_to_stop(*numbers: signal.Signals) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def following() -> Iterator[threading.Event]:
+    """Yield an event that is set by the signals that ``told_to_stop`` gets meanwhile.
+
+    What was told during the last block of a step ends no step; it is to end those that
+    follow it in the same process.
+    """
+    stop = threading.Event()
+    _followed.append(stop)
+    try:
+        yield stop
+    finally:
+        _followed.remove(stop)
 
 
 def check_finished(stop: threading.Event, num_done: int, num_blocks: int) -> None:

@@ -82,7 +82,9 @@ def made_again(rule):
                 for name, path in names.items()
             }
         )
-        again = bool(AGREEMENT.missing(name_of(rule), outputs, dict(wildcards.items())))
+        about = name_of(rule), dict(wildcards.items())
+        again = bool(AGREEMENT.missing(about[0], outputs, about[1]))
+        again = again or bool(record and AGREEMENT.is_overtaken(about[0], record, about[1]))
         if (
             record
             and Path(record).exists()
