@@ -13,6 +13,6 @@ ingest_lot(
     files=LotFiles(
         record=Path(snakemake.output.record), content=Path(snakemake.output.content)
     ),
-    is_taught=snakemake.params.is_taught,
+    may_fail=snakemake.params.may_fail,
 )
 note_asked(Path(snakemake.output.record), snakemake.params.asked)

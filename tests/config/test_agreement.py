@@ -14,7 +14,7 @@ from unetpipe.config.lot_steps import LotSteps
 from unetpipe.records.asked import Asked, note_asked
 from unetpipe.runtime.files import write_record
 
-LATER = time.time() + 9
+LATER = 2 * time.time()
 NAMES = {"model": "fold-1", "volume": "a"}
 NOW = Asked.of("train_unet", {"training": 4, "code": "x"}, "results/demo")
 
@@ -106,7 +106,9 @@ def of_lots(tmp_path: Path) -> Agreement:
     return Agreement(lookups(tmp_path, lots=9, export_ctc=True))
 
 
-def test_what_a_lot_left_and_is_gone_is_missed_exports_too(of_lots, monkeypatch, tmp_path) -> None:
+def test_what_a_lot_left_and_is_gone_is_missed_exports_too(
+    of_lots, monkeypatch, tmp_path
+) -> None:
     monkeypatch.chdir(tmp_path)
     model, lot, *paths = lay_lot(of_lots)
     names = {"model": model, "lot": lot}
@@ -117,7 +119,9 @@ def test_what_a_lot_left_and_is_gone_is_missed_exports_too(of_lots, monkeypatch,
     assert set(of_lots.missing("predict_lot", paths[:1], names)) == set(gone) != set()
 
 
-def test_a_lot_looks_again_at_what_other_jobs_made_since(of_lots, monkeypatch, tmp_path) -> None:
+def test_a_lot_looks_again_at_what_other_jobs_made_since(
+    of_lots, monkeypatch, tmp_path
+) -> None:
     """As another lot did, or jobs of the volumes' own, for other settings."""
     monkeypatch.chdir(tmp_path)
     model, lot, record, *left = lay_lot(of_lots)

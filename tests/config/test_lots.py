@@ -6,10 +6,11 @@ import pytest
 
 from unetpipe.config.checked_run import check_run
 from unetpipe.config.layout import Layout
-from unetpipe.config.lookups import Lookups
+from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups
 from unetpipe.config.lot_steps import LotSteps
 from unetpipe.config.lots import MOST_VOLUMES, SMALL_BYTES, divide, make_lots
 from unetpipe.errors import ConfigError
+from unetpipe.records.lots import FinishedLot
 
 NAMES = [f"well-{number:04}" for number in range(1000)]
 
@@ -105,3 +106,48 @@ def test_a_volume_takes_the_steps_of_its_own_jobs(tmp_path: Path) -> None:
     scored = steps.predicting("unet", of["taught"])["taught"]
     assert "evaluate_prediction" in [rule for rule, _ in scored]
     assert "ingest_volume" not in [rule for rule, _ in scored]
+
+
+def test_a_network_more_leaves_the_lots_of_the_others_as_they_are(
+    tmp_path: Path,
+) -> None:
+    """Else what waits for them, such as every training, would begin again."""
+    one = run_of(tmp_path, NAMES[:40])
+    deep = {"deep": {"network": {"depth": 3}}, "unet": {}}
+    two = run_of(tmp_path, NAMES[:40], variants=deep)
+    assert len(two.networks) == 2
+    assert two.lots.volumes == one.lots.volumes
+
+
+def test_a_run_keeps_its_lots_as_its_originals_go(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run_of(tmp_path, NAMES[:40])
+    for lot, volumes in found.lots.volumes.items():
+        done = FinishedLot(volumes=volumes, failed={}, seconds=1, num_steps_done=1)
+        done.write(Path(found.layout.ingested_lot.format(lot=lot)))
+    for path in tmp_path.glob("*.tif"):
+        path.unlink()
+    assert Lookups(found.run, found.layout).lots.volumes == found.lots.volumes
+
+
+def test_who_is_tried_again_has_a_network_that_predicts_it(tmp_path: Path) -> None:
+    found = run_of(tmp_path, NAMES[:40])
+    steps, of = LotSteps(found), found.lots.lot_of
+    assert steps.is_tried_again(of[NAMES[0]])
+    assert not steps.is_tried_again(of["taught"])
+
+
+def test_what_no_network_uses_is_not_tried_again(tmp_path: Path) -> None:
+    """With `trained` the rows to train on: nothing would ever tell that they failed."""
+    folder = tmp_path / "old/unet"
+    folder.mkdir(parents=True)
+    found = run_of(tmp_path, NAMES[:20])
+    found.adopted = {"unet": str(folder)}
+    found._pairs = {
+        roles: [(m, v) for m, v in found.trained_pairs(*roles) if v != "taught"]
+        for roles in (PREDICTED_ROLES, SCORED_ROLES)
+    }
+    steps, of = LotSteps(found), found.lots.lot_of
+    assert not steps.is_taught(of["taught"])
+    assert not steps.is_tried_again(of["taught"])
+    assert steps.is_tried_again(of[NAMES[0]])

@@ -29,6 +29,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "<p>napari results/first/volumes/a, :8080/results/first/b, /c/results/first/d"
     )
     (first / "catalogue.csv").write_text("results/first/unet")
+    (first / "lots/unet").mkdir(parents=True)
+    (first / "lots/unet/0a1b2c.jsonl").write_text("hashes of records as they were")
     for path in first.rglob("*.json"):
         os.utime(path, (PAST, PAST))
     return first
@@ -48,6 +50,7 @@ def test_a_renamed_or_copied_run_lives_from_its_own_stores(run, is_copied) -> No
         "<p>napari results/second/volumes/a, :8080/results/second/b, /c/results/first/d"
     )
     assert not (second / "catalogue.csv").exists()
+    assert not [*second.glob("lots/**/*.jsonl")]  # then dates and settings tell
     plan = second / "unet/a/plan.json"
     assert read_record(plan) == {"receipts": f"{second}/unet/a/prediction-1/receipts"}
     assert plan.stat().st_mtime == PAST

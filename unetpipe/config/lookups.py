@@ -5,6 +5,7 @@ them: what decides its output, and no more.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.files import find_files, is_remote
+from unetpipe.records.lots import FinishedLot
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import PlannedMemory
 from unetpipe.records.training import Training
@@ -73,22 +75,33 @@ class Lookups:
         small = {
             volume: use
             for volume, use in self._uses().items()
-            if is_small(self._num_bytes(volume), count, is_auto=is_auto)
+            if is_small(size := self._num_bytes(volume), count, is_auto=is_auto)
+            or (size is None and volume in self._shared_before)
         }
         if is_auto and len(small) < LEAST_VOLUMES:
             return Lots({})
         return make_lots(small, MOST_VOLUMES if wanted == "auto" else wanted)
 
+    @cached_property
+    def _shared_before(self) -> set[str]:
+        """The volumes of lots that were done: they stay in lots as originals go."""
+        found: set[str] = set()
+        for record in Path(self.layout.lots).glob("*.json"):
+            with suppress(DataError):  # a damaged one is made again
+                found.update(FinishedLot.read(record).volumes)
+        return found
+
     def _uses(self) -> dict[str, Uses]:
-        """Return of each volume which networks learn from it and which predict it."""
-        found: dict[str, list[str]] = {volume: [] for volume in self.sheet.volumes}
-        for model in self.networks:
-            rows = self._rows_to_train(model)
-            for role, volume in dict.fromkeys((row.role, row.volume) for row in rows):
-                found[volume].append(f"{role} {model}")
-        for model, volume in self.predicted_pairs():
-            found[volume].append(f"of {model}")
-        return {volume: tuple(use) for volume, use in found.items()}
+        """Return of each volume in which roles of which folds it is.
+
+        That decides which networks learn from it and which predict it, and a network
+        more or less leaves it as it is.
+        """
+        found: dict[str, set[str]] = {volume: set() for volume in self.sheet.volumes}
+        for row in self.sheet.rows:
+            role = "predict" if row.role == "test" else row.role
+            found[row.volume].add(f"{role} {row.fold}")
+        return {volume: tuple(sorted(use)) for volume, use in found.items()}
 
     def _num_bytes(self, volume: str) -> int | None:
         """Return the size of a volume's files; None where they are not here."""

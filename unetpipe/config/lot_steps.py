@@ -78,6 +78,11 @@ class LotSteps:
         """Tell whether a network learns from the volumes of a lot."""
         return self._ask.lots.volumes[lot][0] in self._taught
 
+    def is_tried_again(self, lot: str) -> bool:
+        """Tell whether predictions store those volumes that could not be stored yet."""
+        predicted = {volume for _, volume in self._ask.predicted_pairs()}
+        return not self.is_taught(lot) and self._ask.lots.volumes[lot][0] in predicted
+
     def records(self, lot: str, model: str | None = None) -> list[str]:
         """Return the records that a finished lot has left of its volumes."""
         taken = self.predicting(model, lot) if model else self.ingesting(lot)

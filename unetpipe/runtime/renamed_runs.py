@@ -62,6 +62,9 @@ def take_over_records(results: Path) -> str:
             os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     for name in TABLES:
         (results / name).unlink(missing_ok=True)
+    # They know records by hashes. Without them settings and dates tell what is done.
+    for journal in results.glob("lots/**/*.jsonl"):
+        journal.unlink()
     return (
         f"The records of {results} named stores in {former}, from which it was renamed "
         "or copied; they name its own now."

@@ -11,7 +11,7 @@ def ingest_lot(
     *,
     orders: Mapping[str, Sequence[Mapping[str, Any]]],
     files: LotFiles,
-    is_taught: bool,
+    may_fail: bool,
 ) -> None:
     """Store volumes and labels by the steps that jobs of their own would take.
 
@@ -21,14 +21,14 @@ def ingest_lot(
         Of each volume its steps, as ``StepOrder``.
     files : LotFiles
         What is left, beside each volume's own records and stores.
-    is_taught : bool
-        A network learns from these volumes. Else one that fails is tried again by the
-        lot's prediction, so that it keeps no other waiting.
+    may_fail : bool
+        A volume that fails is tried again by the lot's prediction, so that it keeps no
+        other waiting: no network learns from any, and one predicts all.
 
     Raises
     ------
     DataError
-        After the last volume, if some have failed and a network learns from them.
+        After the last volume, if some have failed and may not.
     """
     known = {name: [StepOrder(**one) for one in of] for name, of in orders.items()}
-    run_lot(known, files, may_fail=not is_taught)
+    run_lot(known, files, may_fail=may_fail)

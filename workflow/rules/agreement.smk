@@ -84,7 +84,9 @@ def made_again(rule):
         )
         about = name_of(rule), dict(wildcards.items())
         again = bool(AGREEMENT.missing(about[0], outputs, about[1]))
-        again = again or bool(record and AGREEMENT.is_overtaken(about[0], record, about[1]))
+        again = again or bool(
+            record and AGREEMENT.is_overtaken(about[0], record, about[1])
+        )
         if (
             record
             and Path(record).exists()

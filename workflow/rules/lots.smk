@@ -34,7 +34,7 @@ rule ingest_lot:
         members=asked_of_volumes(STEPS.ingesting),
         originals=originals_of_lot,
         orders=orders_of(STEPS.ingesting, "ingest_lot"),
-        is_taught=by_name(STEPS.is_taught),
+        may_fail=by_name(STEPS.is_tried_again),
         code=fingerprint("unetpipe.stages.ingest_lot"),
     message:
         "Storing the volumes of lot {wildcards.lot}"
