@@ -265,3 +265,25 @@ def test_memory_is_bounded_whatever_the_section(tmp_path):
     projected = int(done.stderr.split("many: weight map: at most ")[1].split()[0])
     assert many - small < projected < 330
     assert many - few < projected / 2
+
+
+def test_boxes_in_layers_that_follow_each_other_see_each_others_cells(
+    tmp_path, monkeypatch
+):
+    small_blocks(monkeypatch)
+    boxes = [{"start": (0, 0, 0), "stop": (2, 30, 30)}]
+    boxes.append({"start": (5, 0, 0), "stop": (7, 30, 30)})
+    mask = np.full((8, 40, 40), 255, np.uint8)
+    for box in boxes:
+        (first, *_), (stop, *_) = box["start"], box["stop"]
+        mask[first:stop, :30, :30] = 0
+        mask[first:stop, 8:12, 8:20] = mask[first:stop, 15:19, 8:20] = 1
+    path = ingest(tmp_path / "cells", mask, kind="binary", unlabelled=255)
+    _, expected = results(weigh(path, ndim=3))
+    record = json.loads(path.read_text())
+    record["labels"]["boxes"] = boxes
+    path.write_text(json.dumps(record))
+    _, found = results(weigh(path, ndim=3))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert expected["border_term"].max() > 0.5

@@ -253,7 +253,9 @@ class Weigher:
                 for index in cells_of_boxes(self._boxes, self.block):
                     roi = grid_cell(index, self.block, self.shape)
                     if self.components is not None:
-                        self.components.number(roi)
+                        # Boxes of the next layers lie within the halo, too.
+                        wide = roi.grow(self.halo).intersect(whole_volume(self.shape))
+                        self.components.number(wide)
                     waiting.append(threads.submit(self._weigh, roi))
                     if len(waiting) > self.num_threads:
                         yield self._first_of(waiting)
