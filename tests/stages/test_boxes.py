@@ -28,7 +28,7 @@ from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError
 from unetpipe.evaluation.scored_volume import ScoredBox
 from unetpipe.images import Reading, open_image
-from unetpipe.images.partial import LabelPart, join_parts
+from unetpipe.images.partial import LabelPart, find_corner, join_parts
 from unetpipe.ingestion.copying import Layout, copy_labels
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.records.model import Model
@@ -275,6 +275,29 @@ def test_files_say_where_their_boxes_lie(tmp_path, write):
     record = volume.ingest({"image": image, "labels": ";".join(cells)})
     assert [box.start for box in record.labels.boxes] == CORNERS
     assert (volume.labels() == paste()).all()
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "corner"),
+    [
+        ((50.0, 4.05, 4.05), 0.0, (1, 50, 60)),  # sizes that somebody rounded
+        ((50.0, 4.0, 4.0), 2.0, (1, 51, 61)),  # half a voxel is always rounded up
+        ((50.0, 4.0, 4.0), 6.0, (1, 52, 62)),
+    ],
+)
+def test_boxes_lie_where_they_are_in_space(tmp_path, scale, shift, corner):
+    around = (500.0, 4000.0, 8000.0)
+    box = np.ones((2, 10, 10), np.uint8)
+    place = (550.0, 4200.0 + shift, 8240.0 + shift)
+    write_ngff(tmp_path / "image.zarr", np.zeros(SHAPE, np.uint8), translation=around)
+    write_ngff(tmp_path / "box.zarr", box, translation=place, scale=scale)
+    with (
+        open_image("image.zarr", tmp_path) as image,
+        open_image("box.zarr", tmp_path, Reading(is_labels=True)) as labels,
+    ):
+        found, remark = find_corner(labels, image)
+    assert found == corner
+    assert bool(remark) == bool(shift)
 
 
 @pytest.mark.parametrize(

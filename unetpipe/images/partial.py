@@ -12,7 +12,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isclose
+from math import floor, isclose
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +171,9 @@ def find_corner(labels: ImageReader, image: ImageReader) -> tuple[Zyx, str]:
     _check_sizes(labels, image)
     # Levels of pyramids begin a part of a voxel further in.
     around = image.source.origin or (0.0, 0.0, 0.0)
-    exact = [a - b for a, b in zip(origin, around, strict=True)]
-    corner = as_zyx(round(length) for length in exact)
+    places = zip(origin, _relative_size(labels, image), around, strict=True)
+    exact = [round(a * size - b, 6) for a, size, b in places]
+    corner = as_zyx(floor(length + 0.5) for length in exact)
     off = [e - c for e, c in zip(exact, corner, strict=True)]
     if max(map(abs, off)) <= NEARLY:
         return corner, ""
@@ -222,6 +223,17 @@ def _check_sizes(labels: ImageReader, image: ImageReader) -> None:
             f"{image.files[0]}, so its place says nothing; name the level of the image "
             "with such voxels (column level), or correct the files"
         )
+
+
+def _relative_size(labels: ImageReader, image: ImageReader) -> tuple[float, ...]:
+    """Return the edges of a voxel of labels in voxels of the image: near 1.
+
+    Files round them, and far from the first voxel that makes several voxels.
+    """
+    one, two = labels.voxel_size_nm, image.voxel_size_nm
+    if one is None or two is None:
+        return (1.0, 1.0, 1.0)
+    return tuple(a / b for a, b in zip(one, two, strict=True))
 
 
 def _roi_of(place: Sequence[slice]) -> Roi:
