@@ -10,7 +10,9 @@ parser = ArgumentParser(description=__doc__)
 parser.add_argument("folder", type=Path, nargs="?", help="images, and any labels")
 parser.add_argument("--corrections", type=Path, help="folder of corrected proposals")
 parser.add_argument("--name", help="of the run and of both files (the folder's)")
-parser.add_argument("--config-dir", type=Path, default=Path("config"))
+parser.add_argument(
+    "--config-dir", type=Path, default=Path("config"), help="where to write (config)"
+)
 parser.add_argument(
     "--images",
     choices=["auto", "independent", "stack"],
@@ -18,7 +20,12 @@ parser.add_argument(
     help="what numbered files of one size are: images of their own, or one volume",
 )
 kinds = ["auto", "instances", "binary", "classes"]
-parser.add_argument("--label-kind", choices=kinds, default="auto")
+parser.add_argument(
+    "--label-kind",
+    choices=kinds,
+    default="auto",
+    help="what labels hold: ids of objects, foreground against 0, or classes",
+)
 parser.add_argument("--labels", type=Path, help="folder in it that holds the labels")
 parser.add_argument("--force", action="store_true", help="overwrite both files")
 log_to_screen()

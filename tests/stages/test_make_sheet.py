@@ -985,3 +985,21 @@ def test_fields_of_a_well_keep_together_where_wells_are_enough(make, folder, num
     apart = all(len(roles) == 1 for roles in by_well.values())
     assert apart == (num_wells == 3)
     assert ("too few to keep apart" in made.printed) == (num_wells == 2)
+
+
+def test_labels_of_fewer_sections_are_told_with_the_column_that_places_them(
+    make, folder
+):
+    write(folder / "cells.tif", noise(0, (9, SIZE, SIZE)))
+    write(folder / "cells_labels.tif", ids(4, (3, SIZE, SIZE)))
+    assert "write into the column labels_at where they begin" in make().printed
+
+
+def test_tiles_of_a_slide_keep_together(make, folder):
+    for slide, x in product(range(3), (0, 64)):
+        name = f"HE {slide + 1} [x={x},y=0,w=64,h=64]"
+        write(folder / f"images/{name}.tif", noise(9 * slide + x))
+        write(folder / f"masks/{name}-labelled.tif", ids(3 + slide))
+    roles = make().roles
+    assert len(roles) == 6
+    assert len({(volume[:4], *role) for volume, role in roles.items()}) == 3

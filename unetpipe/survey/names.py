@@ -138,6 +138,8 @@ SUBJECT = re.compile(
 
 # Rows and columns of plates of up to 384 wells: p1_B07_s2.tif.
 WELL = re.compile(r"(?<![a-z0-9])[a-p](0[1-9]|1[0-9]|2[0-4])(?![a-z0-9])")
+# QuPath's tiles of a slide: Case 3 [x=0,y=512,w=512,h=512].png.
+TILE = re.compile(r"^(.+?) *\[(?:[a-z]=[0-9.]+,)*x=[0-9]+,")
 # Letters that are no others with an accent.
 SPELT = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "œ": "oe", "ł": "l", "đ": "d"})
 
@@ -151,12 +153,17 @@ def subject_of(path: str) -> str:
     ('sub-01', 'mouse3')
     >>> subject_of("slides/plate2_B07_s1.tif")
     'plate2 b07'
+    >>> subject_of("tiles/H&E 12 [x=0,y=512,w=512,h=512].png")
+    'h&e 12'
     >>> subject_of("images/subset.png")
     ''
     """
     found = SUBJECT.search(path.lower())
     subject = found[0] if found else ""
-    well = WELL.search(PurePosixPath(path.lower()).name)
+    last = PurePosixPath(path.lower()).name
+    tile, well = TILE.match(last), WELL.search(last)
+    if tile and not found:
+        return tile[1]
     if well and (not found or found[1] == "plate"):
         return f"{subject} {well[0]}".lstrip()
     return subject

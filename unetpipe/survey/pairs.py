@@ -111,7 +111,8 @@ def pair_names(
     if twins:
         notes.append(
             f"several labels of {len(twins)} image{'s' * (len(twins) > 1)}: "
-            f"{list_briefly(twins, 1)}; move those that you do not want elsewhere"
+            f"{list_briefly(twins, 1)}; move those that you do not want elsewhere, or "
+            "name the folder of those that you want with --labels"
         )
     return found, used, notes
 

@@ -253,7 +253,7 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
             raise DataError(
                 f"the image is {volume.header.shape[1:]} (z, y, x), they are "
                 f"{labels.zyx}; they must be alike, voxel on voxel"
-                f"{_tell_scale(wanted, plane)}"
+                f"{_tell_remedy(volume.header.shape[1:], labels.zyx)}"
             )
     if is_whole:
         return tuple(range(volume.num_sections))
@@ -261,12 +261,17 @@ def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int,
     return tuple(sorted(places[number] for number in _numbers(candidate.labels)))
 
 
-def _tell_scale(image: Sequence[int], labels: Sequence[int]) -> str:
-    """Return what makes labels fit that were drawn on a scaled image, or nothing."""
-    factors = {i / n for i, n in zip(image, labels, strict=True)}
-    if len(factors) > 1 or factors == {1.0}:
-        return ""
-    return f": scale them by {factors.pop():g}, by nearest neighbours"
+def _tell_remedy(image: Sequence[int], labels: Sequence[int]) -> str:
+    """Return what makes labels fit, of (z, y, x) both, or nothing."""
+    sections, *factors = (i / n for i, n in zip(image, labels, strict=True))
+    if factors == [1, 1] and sections > 1:
+        return (
+            ": if they are of successive sections, write into the column labels_at "
+            "where they begin (10,0,0 is section 10); if not, save a file for each"
+        )
+    if sections == 1 and factors[0] == factors[1] != 1:
+        return f": scale them by {factors[0]:g}, by nearest neighbours"
+    return ""
 
 
 def _cell(paths: Sequence[str], root: Path) -> str:
