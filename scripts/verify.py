@@ -5,6 +5,7 @@ from pathlib import Path
 from unetpipe.config import VerifyConfig
 from unetpipe.runtime.logs import log_to
 from unetpipe.stages.verify import verify
+from unetpipe.storage.verification import Commands
 
 log_to(Path(snakemake.log[0]))
 verify(
@@ -13,7 +14,10 @@ verify(
     predictions=snakemake.params.predictions,
     settings=VerifyConfig(**snakemake.params.settings),
     outdated=snakemake.params.outdated,
-    num_parts=snakemake.params.num_parts,
-    command=snakemake.params.command,
+    commands=Commands(
+        snakemake=snakemake.params.command,
+        num_parts=snakemake.params.num_parts,
+        shared=frozenset(map(Path, snakemake.params.shared)),
+    ),
     record=Path(snakemake.params.record),
 )

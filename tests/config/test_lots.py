@@ -90,6 +90,8 @@ def test_later_jobs_wait_for_the_lot_and_are_told_the_volumes(tmp_path: Path) ->
         f"results/demo/lots/{of['taught']}.txt"
     ]
     assert len(found.measured_volumes()) == 41
+    shared = found.shared_folders()
+    assert {"results/demo/volumes/taught", "results/demo/unet/taught"} < set(shared)
 
 
 def test_a_volume_takes_the_steps_of_its_own_jobs(tmp_path: Path) -> None:

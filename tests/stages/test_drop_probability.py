@@ -25,6 +25,7 @@ from unetpipe.stages.verify import verify
 from unetpipe.storage.dropping import drop_stores, is_dropped
 from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.receipts import receipt_path
+from unetpipe.storage.verification import Commands
 from unetpipe.tiling.unet_spec import UNetSpec
 
 SHAPE = (3, 40, 60)
@@ -68,8 +69,7 @@ class Dropped(Chain):
                 | {"model_json": str(self.model_json)}
             ],
             settings=VerifyConfig(blocks=8),
-            num_parts=2,
-            command="snakemake",
+            commands=Commands("snakemake", 2),
             record=self.folder / "verify.json",
         )
         (summary,) = read_record(self.folder / "verify.json")["predictions"]

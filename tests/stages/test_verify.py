@@ -16,6 +16,7 @@ from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
 from unetpipe.storage.keeping import keep_network
+from unetpipe.storage.verification import Commands
 from unetpipe.storage.volumes import open_volume, shard_path, write_shard
 
 CPU = torch.device("cpu")
@@ -28,6 +29,7 @@ class Verified:
 
     def __init__(self, folder: Path, chain: Chain) -> None:
         self.folder, self.chain = folder, chain
+        self.shared = frozenset[Path]()
 
     def paths(self) -> dict[str, str]:
         folder = self.chain.folder
@@ -45,8 +47,7 @@ class Verified:
             networks=[{k: self.paths()[k] for k in ("model", "model_json")}],
             predictions=[self.paths()],
             settings=VerifyConfig(**settings),
-            num_parts=2,
-            command="snakemake --configfile c.yaml",
+            commands=Commands("snakemake --configfile c.yaml", 2, self.shared),
             record=self.folder / "verify.json",
         )
         return read_record(self.folder / "verify.json")
@@ -133,6 +134,23 @@ def test_a_damaged_shard_is_named_with_the_command_that_mends_it(verified):
     run.finish()
     verified()
     assert np.array_equal(run.voxels(), expected)
+
+
+def test_a_volume_of_a_lot_is_mended_by_its_lot(verified):
+    """No rule of the run names its files, but the lot sees which are gone."""
+    run = verified.chain
+    verified.shared = frozenset([run.folder, run.ingest.parent])
+    flip(shard_path(run.array(), (1, 1, 1)))
+    record = run.folder / "prediction.json"
+    said = verified.complaint(blocks=0)
+    assert (
+        f"mend it:  rm -f {run.folder}/parts/1.json {record} && "
+        "snakemake --configfile c.yaml\n"
+    ) in f"{said}\n"
+    run.ingest.unlink()
+    run.ingest.write_text("{")
+    assert f"rm -f {run.ingest} && snakemake" in verified.complaint(blocks=0)
+    assert "--forcerun" not in verified.complaint(blocks=0)
 
 
 def test_bits_that_fit_their_receipt_but_not_the_recipe_are_found(verified):
@@ -282,9 +300,8 @@ def test_results_of_other_settings_are_findings(verified, tmp_path):
             networks=[],
             predictions=[],
             settings=VerifyConfig(),
-            num_parts=1,
             outdated={"results/a/unet/train.json": told},
-            command="snakemake --configfile c.yaml",
+            commands=Commands("snakemake --configfile c.yaml", 1),
             record=tmp_path / "verify.json",
         )
     assert f"{told}\n    mend it:  snakemake --configfile c.yaml" in str(error.value)

@@ -111,6 +111,13 @@ class Lookups:
             return None
         return sum(size for size, _ in files.values()) if files else None
 
+    def shared_folders(self) -> list[str]:
+        """Return the folders of the volumes of lots, and of their predictions."""
+        volume, predicted = self.layout.volume, self.layout.prediction_folder
+        found = [volume.format(volume=name) for name in self.lots.lot_of]
+        pairs = [pair for pair in self.predicted_pairs() if pair[1] in self.lots.lot_of]
+        return found + _fill(predicted, pairs)
+
     def awaited_volumes(self, pattern: str, volumes: Iterable[str]) -> list[str]:
         """Return what a job waits for that reads a record of each of these volumes.
 

@@ -61,9 +61,8 @@ def verify(
     networks: list[dict[str, str]],
     predictions: list[dict[str, str]],
     settings: VerifyConfig,
-    num_parts: int,
     outdated: Mapping[str, str] = MappingProxyType({}),
-    command: str,
+    commands: Commands,
     record: Path,
 ) -> None:
     """Compare all that is finished with its records, and compute some of it again.
@@ -84,12 +83,10 @@ def verify(
         is passed over.
     settings : VerifyConfig
         How much is computed again.
-    num_parts : int
-        Parts of a prediction, for the commands that mend it.
     outdated : mapping
         Records that do not answer what is asked today: in words, why.
-    command : str
-        With which the user runs Snakemake.
+    commands : Commands
+        That mend what is wrong.
     record : Path
         Where to write ``verify.json``, also where something is wrong.
 
@@ -99,8 +96,7 @@ def verify(
         Listing what is wrong and the command that mends it.
     """
     began = time.monotonic()
-    commands = Commands(command, num_parts)
-    findings = [Finding(told, command) for told in outdated.values()]
+    findings = [Finding(told, commands.snakemake) for told in outdated.values()]
     for volume in filter(Path.exists, volumes):
         findings += _tried(volume, verify_volume, volume, commands)
         log.info("%s: read", volume)
@@ -121,7 +117,9 @@ def verify(
         summaries.append(summary)
         findings += found
     if not finished:
-        log.warning("there is no finished prediction to verify yet; run %s", command)
+        log.warning(
+            "there is no finished prediction to verify yet; run %s", commands.snakemake
+        )
     Verification(
         findings=tuple(FoundProblem(**asdict(finding)) for finding in findings),
         predictions=tuple(summaries),

@@ -112,19 +112,29 @@ class Commands:
         The command of the run, with its configuration file.
     num_parts : int
         Parts of a prediction.
+    shared : frozenset of Path
+        Folders of volumes, and of their predictions, that are in lots: no rule of the
+        run names their files, but a lot makes again what is gone.
     """
 
     snakemake: str
     num_parts: int
+    shared: frozenset[Path] = frozenset()
 
     def again(self, *outputs: Path) -> str:
         """Return the command that makes files again, and what depends on them."""
-        return f"{self.snakemake} --forcerun {' '.join(map(str, outputs))}"
+        paths = " ".join(map(str, outputs))
+        if self.shared.isdisjoint(
+            folder for path in outputs for folder in path.parents
+        ):
+            return f"{self.snakemake} --forcerun {paths}"
+        return f"rm -f {paths} && {self.snakemake}"
 
     def parts_again(self, record: Path, shards: set[Zyx], grids: TileGrids) -> str:
         """Return the command that computes again what is not whole of some shards."""
         parts = parts_of_shards(shards, grids, self.num_parts)
-        return self.again(*(record.parent / "parts" / f"{p}.json" for p in parts))
+        paths = [record.parent / "parts" / f"{part}.json" for part in parts]
+        return self.again(*paths, *[record] * (record.parent in self.shared))
 
     def blocks_again(self, record: Path, blocks: list[int]) -> str:
         """Return the command that computes blocks again although they look whole."""

@@ -31,6 +31,7 @@ rule verify:
         predictions=SHOWN.verified_predictions(),
         settings=RUNS.section("verify"),
         num_parts=CONFIG.prediction.parts,
+        shared=lambda wildcards, input: RUNS.shared_folders(),
         outdated=disagreements,
         command=typed_command(),
         record=PATHS.verified,
