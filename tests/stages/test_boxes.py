@@ -485,3 +485,13 @@ def test_time_and_room_depend_on_the_boxes_and_not_on_the_volume(tmp_path):
     for one, other in zip(*patches, strict=True):
         assert (one.target == other.target).all()
         assert (one.border == other.border).all()
+
+
+def test_large_ids_of_boxes_stay_apart_where_other_boxes_are_of_another_type(tmp_path):
+    volume = Volume(tmp_path / "a")
+    ids = np.array([[[2**56 + 1, 2**56 + 2], [0, 5]]], np.uint64)  # as of FlyWire
+    tifffile.imwrite(volume.root / "a.tif", ids, photometric="minisblack")
+    volume.tiff("b.tif", np.ones((1, 2, 2), np.int32))
+    cells = {"labels": "a.tif; b.tif", "labels_at": "0,0,0; 0,9,9", "axes": "zyx"}
+    assert volume.ingest(cells).labels.num_ids == 4
+    assert (volume.labels()[0, :2, :2] == ids).all()

@@ -67,6 +67,8 @@ class PartialSource(ImageSource):
         first = parts[0].reader
         self.shape, self.axes = (first.shape[0], *shape), "czyx"
         self.dtype = np.result_type(*(part.reader.dtype for part in parts))
+        if self.dtype.kind == "f":  # uint64 beside negative ids: no float holds them
+            self.dtype = np.dtype(np.int64)
         self.voxel_size = first.source.voxel_size
         self.is_palette = first.source.is_palette
         whole = whole_volume(shape)
