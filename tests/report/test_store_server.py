@@ -1,7 +1,10 @@
 """Stores over HTTP: as viewers ask for them, and nothing else."""
 
 import http.client
+import socket
+import struct
 import threading
+import time
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -130,6 +133,41 @@ def test_head_tells_the_length_alone(served):
     assert int(headers["Content-Length"]) == (store / "zarr.json").stat().st_size
 
 
+def test_head_asks_for_no_range(served):
+    server, store = served
+    path = below(server, "unet/cells/image/zarr.json")
+    status, headers, _ = ask(server, path, "HEAD", Range="bytes=1-2")
+    assert status == 200
+    assert int(headers["Content-Length"]) == (store / "zarr.json").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "told", ["GET http://[x/ HTTP/1.1", "GET {path} HTTP/1.1\r\nRange: bytes={digits}-"]
+)
+def test_what_is_no_request_is_answered_without_a_traceback(served, told, capfd):
+    server, _ = served
+    path = below(server, "unet/cells/image/zarr.json")
+    head = told.format(path=path, digits="9" * 5000)
+    address = ("127.0.0.1", server.server_port)
+    with socket.create_connection(address, timeout=9) as connection:
+        connection.sendall(f"{head}\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        assert connection.recv(12).startswith(b"HTTP/1.1 ")
+    assert not capfd.readouterr().err
+
+
+def test_a_viewer_that_hangs_up_leaves_no_traceback(served, capfd):
+    server, _ = served
+    address = ("127.0.0.1", server.server_port)
+    at_once = struct.pack("ii", 1, 0)  # a reset in place of a farewell
+    for _ in range(3):
+        connection = socket.create_connection(address, timeout=9)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        connection.sendall(b"GET /half")
+        connection.close()
+    time.sleep(0.2)
+    assert not capfd.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("token", ["", "wrong", "wrong/unet/cells/image/zarr.json"])
 def test_without_the_token_nothing_is_told(served, method, token):
@@ -143,7 +181,9 @@ def test_another_name_of_this_computer_is_refused(served):
     """A site whose name was made to lead to this computer."""
     server, _ = served
     path = below(server, "unet/cells/image/zarr.json")
-    assert ask(server, path, host="evil.example:80")[0] == 403
+    for host in ("evil.example:80", "evil.example", "127.0.0.1.evil.example", "[x"):
+        assert ask(server, path, host=host)[0] == 403
+    assert ask(server, path, host="127.0.0.1")[0] == 200
     assert ask(server, path, host=f"localhost:{server.server_port}")[0] == 200
 
 

@@ -15,6 +15,7 @@ what viewers are.
 import hmac
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 HOST = "127.0.0.1"
 HOSTS = (HOST, "localhost")
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 KINDS = {".json": "application/json"}
 COPIED = 1 << 16  # bytes at once
 SHARED_HEADERS = {
@@ -78,6 +79,11 @@ class StoreServer(ThreadingHTTPServer):
     def address(self) -> str:
         """Where everything lies, with a slash at the end."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of viewers that hang up, as browsers do all the time."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def find(self, path: str) -> Path | None:
         """Return the file of a path behind the token, None if there is none.
@@ -166,15 +172,19 @@ class _Handler(BaseHTTPRequestHandler):
 
         A name other than ours would be another site's that leads here.
         """
-        host = self.headers.get("Host", "").rpartition(":")[0] or HOST
-        given = unquote(urlsplit(self.path).path).lstrip("/")
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', HOST)}").hostname
+            given = unquote(urlsplit(self.path).path).lstrip("/")
+        except ValueError:  # no address at all
+            return None
         token, _, rest = given.partition("/")
         is_known = hmac.compare_digest(token.encode(), self.server.token.encode())
         return rest if is_known and host in HOSTS else None
 
     def _send(self, path: Path, file: IO[bytes]) -> None:
         size = path.stat().st_size
-        wanted = self.headers.get("Range")
+        # A range is one of what is sent: to HEAD it says nothing (RFC 9110).
+        wanted = self.headers.get("Range") if self.command == "GET" else None
         span = parse_range(wanted, size) if wanted else (0, size)
         if span is None:
             told = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
