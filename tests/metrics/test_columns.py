@@ -1,5 +1,7 @@
 """However a section is cut, and wherever it waits, scores have their bits."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from tests.metrics.oracles import as_columns
+from unetpipe.errors import ResourceError
 from unetpipe.metrics import columns, labelling, scratch, simple_points, thinning
 from unetpipe.metrics.columns import Columns, Proposal, Truth
 from unetpipe.metrics.isbi import score_columns
@@ -97,6 +100,31 @@ def test_borders_are_thinned_as_one_queue_thins_them(seed):
     for level in (60, 128, 200, 255):
         mask = levels > level
         np.testing.assert_array_equal(thinning.thin_borders(mask), thin_slowly(mask))
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (2, 2100)])
+def test_a_strip_has_its_components(shape):
+    mask = np.arange(shape[0] * shape[1]).reshape(shape) % 2 == 0
+    labels = labelling.label_truth(Truth.of(mask))[1:-1, 1:-1].T
+    np.testing.assert_array_equal(np.where(mask, labels, 0), ndimage.label(mask)[0])
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    def refuse(file, start, length):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(ResourceError, match="no room on the disk for 8 MB of scratch"):
+        scratch.Scratch(tmp_path).zeros((1 << 23,), np.uint8)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_that_reserves_nothing_will_do(tmp_path, monkeypatch, code):
+    def refuse(file, start, length):
+        raise OSError(code, "not here")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    assert not scratch.Scratch(tmp_path).zeros((1 << 23,), np.uint8).any()
 
 
 def test_components_are_numbered_by_their_first_voxels_row_by_row():

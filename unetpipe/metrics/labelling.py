@@ -69,6 +69,7 @@ def label_columns(
         most = count + (inside.size + 1) // 2 + inside.shape[0] + 2
         if most > numbers.size:
             most = min(max(most, numbers.size * 5 // 4), columns.size + 2)
+            most = max(most, numbers.size)
             numbers, first = _longer(numbers, most), _longer(first, most)
         count = _label(inside, labels, piece.start, numbers, first, count)
     roots = _find_roots(numbers, first, count)

@@ -7,13 +7,17 @@ memory does not grow with the section; what they hold stays.
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from unetpipe.runtime.machine import enough_disk
 
 MOST_BYTES = 1 << 22  # of an array in memory
 SCATTERED_BYTES = 18 << 20  # of one that is looked at all over: 4096 x 4096 voxels
@@ -47,14 +51,25 @@ class Scratch:
         self._maps: list[mmap.mmap] = []
 
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return an array of zeros."""
+        """Return an array of zeros.
+
+        Raises
+        ------
+        ResourceError
+            If the disk has no room for it.
+        """
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64))
         if size * dtype.itemsize <= self._most:
             return np.zeros(shape, dtype)
-        with tempfile.TemporaryFile(dir=self.folder) as file:
-            file.truncate(size * dtype.itemsize)
-            mapped = mmap.mmap(file.fileno(), size * dtype.itemsize)
+        num_bytes = size * dtype.itemsize
+        path = Path(self.folder or tempfile.gettempdir(), "scores")
+        with (
+            enough_disk(path, f"{num_bytes >> 20} MB of scratch"),
+            tempfile.TemporaryFile(dir=self.folder) as file,
+        ):
+            _reserve(file.fileno(), num_bytes)
+            mapped = mmap.mmap(file.fileno(), num_bytes)
         self._maps.append(mapped)
         return np.frombuffer(mapped, dtype).reshape(shape)
 
@@ -67,3 +82,14 @@ class Scratch:
         """Hand back the memory of arrays that lie in files."""
         for mapped in self._maps:
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _reserve(file: int, num_bytes: int) -> None:
+    """Make a file so long, and take its room: a full disk would kill who writes."""
+    try:
+        os.posix_fallocate(file, 0, num_bytes)
+    except (AttributeError, OSError) as error:
+        cannot = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+        if isinstance(error, OSError) and error.errno not in cannot:
+            raise
+        os.ftruncate(file, num_bytes)
