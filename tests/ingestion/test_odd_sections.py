@@ -30,6 +30,23 @@ def test_of_twenty_alike_none_is_odd(seed, dtype, drift):
     assert odd(alike(seed=seed, dtype=dtype, drift=drift)) == {}
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("drift", [-0.6, 0.3])
+def test_a_long_series_that_bleaches_has_no_odd_ends(drift, dtype):
+    for seed in range(3):
+        assert odd(alike(num=60, seed=seed, dtype=dtype, drift=drift)) == {}
+
+
+@pytest.mark.parametrize(
+    "shown", [slice(3, 27), slice(12, 18), slice(0, 5), slice(20, 30), slice(15, 30)]
+)
+def test_of_a_padded_stack_only_the_padding_is_odd(shown):
+    voxels = np.full((30, 64, 64), 9, np.uint8)
+    voxels[shown] = alike(num=30)[shown]
+    padding = sorted(set(range(30)).difference(range(30)[shown]))
+    assert odd(voxels) == {"blank": padding}
+
+
 def test_unrelated_images_are_not_odd():
     rng = np.random.default_rng(0)
     grey = rng.uniform(90, 160, (20, 1, 1))
@@ -49,6 +66,14 @@ DAMAGES = {
     "noisier": lambda s, before: s + np.random.default_rng(1).normal(0, 30, s.shape),
     "displaced": lambda s, before: np.roll(s, (12, -9), (0, 1)),
 }
+
+
+@pytest.mark.parametrize("what", ["darker", "brighter", "duplicated"])
+@pytest.mark.parametrize("place", [3, 59])
+def test_an_odd_section_at_the_end_of_a_long_series_is_named(what, place):
+    voxels = alike(num=60, drift=-0.3).astype(np.float32)
+    voxels[place] = DAMAGES[what](voxels[place], voxels[place - 1])
+    assert odd(np.clip(voxels, 0, 255).astype(np.uint8)) == {what: [place]}
 
 
 @pytest.mark.parametrize("place", [1, 9, 19])

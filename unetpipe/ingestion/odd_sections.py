@@ -43,24 +43,28 @@ def find_odd_sections(sections: Sections) -> tuple[OddSections, ...]:
     Parameters
     ----------
     sections : Sections
-        Of a volume, in order. Of fewer than five only blank and duplicated ones are
-        found: there is nothing to compare the others with.
+        Of a volume, in order. Of fewer than five that show anything only blank and
+        duplicated ones are found: there is nothing to compare the others with.
 
     Notes
     -----
     A value is odd if it lies six robust deviations (of the volume's own sections) from
-    the median of the 21 sections around it, and by what an eye would see.
+    the median of the 21 sections around it, and by what an eye would see. Sections of
+    one grey value are blank, and no others are compared with them.
     """
     num = len(sections.likeness)
     found = {what: np.zeros(num, bool) for what in REASONS}
-    for channel in sections.channels:
-        found["blank"] |= _find_blank(channel)
-    if num >= LEAST_SECTIONS:
+    shows = np.any([channel.std for channel in sections.channels], axis=0)
+    shown = np.flatnonzero(shows)
+    found["blank"] |= ~shows & shows.any()
+    for channel in sections.channels if shown.size else ():
+        found["blank"][shown] |= _find_blank(np.take(channel.std, shown))
+    if shown.size >= LEAST_SECTIONS:
         for channel in sections.channels:
-            for what, marks in _compare_grey(channel):
-                found[what] |= marks
+            for what, marks in _compare_grey(_take(channel, shown)):
+                found[what][shown] |= marks
         found["displaced"] = _find_displaced(sections)
-    found["duplicated"] = _find_same(sections)
+    found["duplicated"] = _find_same(sections, shows)
     taken = np.zeros(num, bool)
     odd: list[OddSections] = []
     for what in REASONS:
@@ -82,9 +86,14 @@ def describe_odd(odd: Sequence[OddSections], num_sections: int) -> Iterator[str]
         )
 
 
-def _find_blank(grey: GreySections) -> Marks:
+def _take(grey: GreySections, numbers: NDArray[np.intp]) -> GreySections:
+    """Return the columns of some sections."""
+    told = {name: np.take(column, numbers).tolist() for name, column in grey}
+    return GreySections.model_validate(told)
+
+
+def _find_blank(contrast: NDArray[np.float64]) -> Marks:
     """Return the sections of no contrast, where others have some."""
-    contrast = np.array(grey.std)
     around = medians_around(contrast)
     if len(contrast) < LEAST_SECTIONS:
         around = np.full_like(contrast, contrast.max(initial=0.0))
@@ -124,14 +133,14 @@ def _find_displaced(sections: Sections) -> Marks:
     return np.asarray(is_off & ~is_back)
 
 
-def _find_same(sections: Sections) -> Marks:
+def _find_same(sections: Sections, shows: Marks) -> Marks:
     """Return the sections that repeat an earlier one, unless many do."""
     is_same = np.zeros(len(sections.likeness), bool)
     is_same[[z for z, _ in sections.same]] = True
-    if len(is_same) >= LEAST_SECTIONS:
-        unlike = 1 - np.array(sections.likeness)
-        is_near = unlike < SAME * medians_around(unlike)
-        is_near[0] = False
-        is_same |= is_near
-    are_few = is_same.sum() <= max(1, MOST_SAME * len(is_same))
+    # Of a section behind a blank one nobody knows what it is like.
+    compared = 1 + np.flatnonzero(shows[1:] & shows[:-1])
+    if compared.size >= LEAST_SECTIONS:
+        unlike = 1 - np.take(sections.likeness, compared)
+        is_same[compared] |= unlike < SAME * medians_around(unlike)
+    are_few = is_same.sum() <= max(1, MOST_SAME * np.count_nonzero(shows))
     return is_same if are_few else np.zeros_like(is_same)

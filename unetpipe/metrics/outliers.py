@@ -44,6 +44,21 @@ def residuals(values: ArrayLike) -> Values:
     return known - medians_around(known)
 
 
+def _drift_to_ends(known: Values) -> Values:
+    """Return how far a drift leads from the medians around to the first and last.
+
+    They have no values on one side; the drift is that from half to half of those around.
+    """
+    drift = np.zeros(len(known))
+    if len(known) > 2 * REACH + 1:
+        for end, outward in ((slice(REACH), -1), (slice(-REACH, None), 1)):
+            window = known[: 2 * REACH + 1] if outward < 0 else known[-2 * REACH - 1 :]
+            before, after = np.median(window[:REACH]), np.median(window[-REACH:])
+            away = np.arange(1, REACH + 1)[::outward]
+            drift[end] = outward * away * (after - before) / (REACH + 1)
+    return drift
+
+
 def is_far(
     values: ArrayLike, least: float, deviations: float = FAR
 ) -> NDArray[np.int8]:
@@ -60,8 +75,11 @@ def is_far(
 
     Notes
     -----
-    Deviations are those of all residuals, so what many values do is usual.
+    Deviations are those of all residuals, so what many values do is usual. The first
+    and the last are not far either where the drift of those around leads to them.
     """
     rest = residuals(values)
     limit = max(least, deviations * deviation_of(rest))
-    return np.asarray(np.sign(rest) * (np.abs(rest) > limit), np.int8)
+    beyond = rest - _drift_to_ends(np.asarray(values, np.float64))
+    are_far = (np.abs(rest) > limit) & (np.abs(beyond) > limit)
+    return np.asarray(np.sign(rest) * are_far, np.int8)
