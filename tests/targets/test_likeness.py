@@ -1,5 +1,7 @@
 """Volumes unlike what a network has learnt from are told, others are not."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -8,7 +10,11 @@ from tests.ingestion.test_odd_sections import alike
 from tests.ingestion.test_section_statistics import watch
 from tests.records.whole import whole
 from unetpipe.records.sections import FoundSections, LearntSections
-from unetpipe.records.volume import ChannelStatistics, IngestedVolume
+from unetpipe.records.volume import (
+    ChannelStatistics,
+    GreyPercentiles,
+    IngestedVolume,
+)
 from unetpipe.records.weight_map import WeightMap
 from unetpipe.targets.likeness import (
     describe_learnt,
@@ -71,6 +77,27 @@ def test_another_kind_of_image_is_told(learnt, change, word):
     (told,) = unlike_learnt(learnt, volume(voxels.astype(np.uint8)))
     assert word in told
     assert "before you believe it" in told
+
+
+def test_percentiles_are_compared_where_they_normalise(learnt):
+    """A few glaring voxels move the deviation, and not what the network sees."""
+    voxels = alike(num=6, dtype=np.float32)
+    glaring = voxels.copy()
+    glaring[:, ::16, ::16] = 4000
+
+    def robust(of):
+        found = volume(of)
+        ranks, values = (5.0, 95.0), tuple(np.percentile(of, (5, 95)).tolist())
+        percentiles = GreyPercentiles.between(ranks, values)
+        [channel] = found.statistics
+        changed = channel.model_copy(update={"percentiles": percentiles})
+        return found.model_copy(update={"statistics": (changed,)})
+
+    known = describe_learnt([(robust(voxels), weights(6), range(6))])
+    known = known.model_copy(update={"sharpness": None})
+    assert known.low.median == pytest.approx(-NormalDist().inv_cdf(0.95), abs=0.1)
+    assert unlike_learnt(learnt, volume(glaring))
+    assert unlike_learnt(known, robust(glaring)) == ()
 
 
 def test_blank_sections_make_no_volume_unlike(learnt):

@@ -120,7 +120,7 @@ def join_learnt(learnt: Sequence[LearntSections | None]) -> LearntSections | Non
 def grey_columns(volume: IngestedVolume) -> Columns:
     """Return what the network sees of each section: means over the channels."""
     assert volume.sections is not None
-    mean, std = mean_and_std(volume.statistics)
+    mean, std = mean_and_std(volume.intensities)
     found: dict[str, list[Values]] = {name: [] for name in OF_IMAGES}
     for k, channel in enumerate(volume.sections.channels):
         found["low"].append((np.array(channel.low) - mean[k]) / std[k])
