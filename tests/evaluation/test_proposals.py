@@ -61,6 +61,21 @@ def test_crops_are_means_of_their_voxels_for_any_blocks(block):
     assert apart[2, 1, 2] == pytest.approx(spread.mean(), rel=1e-5)
 
 
+def test_of_foreground_and_core_the_foreground_decides():
+    rng = np.random.default_rng(0)
+    shape = (2, *SHAPE)
+    stored = [rng.integers(0, 256, shape).astype(np.uint8) for _ in range(2)]
+
+    def measure(networks):
+        return measure_crops(
+            lambda roi: [one[(slice(None), *roi.slices)] for one in networks],
+            *(SHAPE, SHAPE, SIDE, 0.2),
+        )
+
+    alone = measure([one[:1] for one in stored])
+    np.testing.assert_array_equal(measure(stored), alone)
+
+
 def test_several_classes_are_unsure_where_all_are_alike():
     stored = np.full((4, *SHAPE), 64, np.uint8)
     stored[:, 1] = np.array([255, 0, 0, 0]).reshape(4, 1, 1)

@@ -123,7 +123,7 @@ def measure_crops(
     counts = np.zeros(lattice)
     for index in iterate_grid(whole_volume(shape), block):
         roi = grid_cell(index, block, shape)
-        networks = read(roi)
+        networks = [_deciding(stored) for stored in read(roi)]
         unsure = np.mean([_unsure(stored, table) for stored in networks], axis=0)
         apart = np.zeros_like(unsure)
         if len(networks) > 1:
@@ -135,6 +135,11 @@ def measure_crops(
             counts[cell] += unsure[inside][0].size
     found = sums / np.maximum(counts, 1)
     return found[0], found[1]
+
+
+def _deciding(stored: Stored) -> Stored:
+    """Return the channels that decide the mask: of foreground and core the first."""
+    return stored[:1] if len(stored) == 2 else stored
 
 
 def _unsure(stored: Stored, table: Values) -> Values:
