@@ -89,6 +89,16 @@ def write_gold(folder, drawn, tracks, lines):
     (folder / "TRA" / "man_track.txt").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_without_objects_the_tables_have_their_columns(tmp_path, num_frames) -> None:
+    files = [f"01/t{t:03d}.tif" for t in range(num_frames)]
+    record = link(tmp_path, np.zeros((num_frames, 40, 40), int), files)
+    assert (record["num_tracks"], record["num_objects"]) == (0, 0)
+    table = parquet.read_table(tmp_path / "tracks.parquet")
+    assert table.schema.field("begins").type == pa.string()
+    assert (tmp_path / "01_RES/res_track.txt").read_text() == ""
+
+
 def test_drawn_cells_are_linked_as_they_were_drawn(tmp_path) -> None:
     drawn, ids = draw(*FRAMES)
     files = [f"01/t{t:03d}.tif" for t in range(3)]

@@ -29,7 +29,9 @@ def tabulate_tracks(tracks: Tracks) -> pa.Table:
             "last_frame": pa.array(last),
             "num_frames": pa.array(last - first + 1),
             "parent": pa.array(tracks.parents[1:]),
-            "begins": pa.array([BEGINS[how] for how in tracks.begins[1:].tolist()]),
+            "begins": pa.array(
+                [BEGINS[how] for how in tracks.begins[1:].tolist()], pa.string()
+            ),
         }
     )
 
