@@ -47,7 +47,7 @@ def residuals(values: ArrayLike) -> Values:
 def _drift_to_ends(known: Values) -> Values:
     """Return how far a drift leads from the medians around to the first and last.
 
-    They have no values on one side; the drift is that from half to half of those around.
+    They have no values on one side; the drift is that from half to half of the rest.
     """
     drift = np.zeros(len(known))
     if len(known) > 2 * REACH + 1:
