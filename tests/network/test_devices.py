@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 
@@ -174,6 +175,20 @@ def test_a_gpu_that_others_use_gets_smaller_tiles(
     budget = activation_budget(torch.device("cuda"))
     assert budget == pytest.approx(expected * 2**30)
     assert len(caplog.records) == words
+
+
+def test_memory_that_the_process_keeps_for_its_next_volume_is_free(
+    cuda, monkeypatch, caplog
+):
+    """Else a lot would plan the tiles of a volume by those of the one before."""
+    cuda(sees=1)
+    told = {"mem_get_info": (10, 80), "memory_reserved": 65, "memory_allocated": 5}
+    for name, gib in told.items():
+        value = np.array(gib) * 2**30
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    budget = activation_budget(torch.device("cuda"))
+    assert budget == pytest.approx(56 * 2**30)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

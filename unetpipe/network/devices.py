@@ -236,6 +236,8 @@ def activation_budget(device: torch.device) -> float:
     less only where others, or a display, leave less.
     """
     free, total = torch.cuda.mem_get_info(device)
+    # What this process keeps of earlier volumes is given to the next one.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     usual = GPU_MEMORY_SHARE * total
     if GPU_FREE_SHARE * free >= usual:
         return usual
