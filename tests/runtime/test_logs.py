@@ -45,6 +45,12 @@ def test_messages_and_warnings_go_to_the_file_and_to_stderr(tmp_path: Path) -> N
     assert status == 0
 
 
+def test_who_logs_to_the_file_already_goes_on_in_it(tmp_path: Path) -> None:
+    """However a step of a lot writes its path: with `prefix`, from the folder above."""
+    again = "log_to(Path(sys.argv[1]).parent / '../logs/job.log')"
+    assert "INFO unetpipe.x: reading" in job(tmp_path, again)[1]
+
+
 def test_an_error_of_the_user_is_brief_on_screen_and_whole_in_the_file(
     tmp_path: Path,
 ) -> None:

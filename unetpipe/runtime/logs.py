@@ -32,7 +32,7 @@ def log_to(path: Path, *, append: bool = False) -> None:
     its file, and who ends them says why. Where the process logs to this file already,
     it goes on: so the steps of a lot do.
     """
-    if log_file() == path.absolute():
+    if (known := log_file()) and known.resolve() == path.resolve():
         return
     os.umask(os.umask(0) | 0o002)
     path.parent.mkdir(parents=True, exist_ok=True)
