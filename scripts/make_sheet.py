@@ -13,19 +13,12 @@ parser.add_argument("--name", help="of the run and of both files (the folder's)"
 parser.add_argument(
     "--config-dir", type=Path, default=Path("config"), help="where to write (config)"
 )
-parser.add_argument(
-    "--images",
-    choices=["auto", "independent", "stack"],
-    default="auto",
-    help="what numbered files of one size are: images of their own, or one volume",
-)
-kinds = ["auto", "instances", "binary", "classes"]
-parser.add_argument(
-    "--label-kind",
-    choices=kinds,
-    default="auto",
-    help="what labels hold: ids of objects, foreground against 0, or classes",
-)
+known = ["auto", "independent", "stack"]
+told = "what numbered files of one size are: images of their own, or one volume"
+parser.add_argument("--images", choices=known, default="auto", help=told)
+known = ["auto", "instances", "binary", "classes"]
+told = "what labels hold: ids of objects, foreground against 0, or classes"
+parser.add_argument("--label-kind", choices=known, default="auto", help=told)
 parser.add_argument("--labels", type=Path, help="folder in it that holds the labels")
 parser.add_argument("--force", action="store_true", help="overwrite both files")
 log_to_screen()
