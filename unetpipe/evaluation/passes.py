@@ -236,7 +236,7 @@ def not_computed(volume: ScoredVolume, evaluation: EvaluationConfig) -> tuple[st
         found.append(
             "the warping error is that of the delivered masks alone, at their "
             f"threshold, because {because} (evaluation.warping_thresholds: all "
-            "computes it at every threshold, of baselines too)"
+            "computes it at every threshold)"
         )
     if is_binary and evaluation.baselines:
         found.append(
