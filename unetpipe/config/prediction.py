@@ -249,9 +249,9 @@ class EvaluationConfig(Section):
     warping_error: bool = True
     """With ``isbi_scores``: the warping error too."""
     warping_thresholds: WarpingThresholds = "auto"
-    """With ``warping_error``: ``all`` published thresholds, of baselines too, or that
-    of the ``delivered`` masks alone; auto: all where a section has at most 2048 x 2048
-    voxels, else the delivered."""
+    """With ``warping_error``: ``all`` published thresholds, or that of the
+    ``delivered`` masks alone; auto: all where a section has at most 2048 x 2048 voxels,
+    else the delivered. Of baselines: all, in sections of at most that size."""
     baselines: bool = True
     """Score a constant map, the grey values (of sections of at most 2048 x 2048
     voxels), and a watershed beside the network."""
