@@ -108,8 +108,10 @@ class _Section(Chain):
                 "weight_map": WeightMapConfig(),
                 "num_classes": 2,
                 "ndim": 2,
-                "border_store": home / "border_term.ome.zarr",
-                "target_store": home / "target.ome.zarr",
+                "stores": {
+                    "border_term": home / "border_term.ome.zarr",
+                    "target": home / "target.ome.zarr",
+                },
                 "record": home / "weight_map.json",
             }
         if stage == "evaluate_prediction":
