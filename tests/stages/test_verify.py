@@ -238,8 +238,7 @@ def test_nothing_finished_is_no_error_and_says_so(tmp_path, caplog):
         networks=[{"model": str(tmp_path / "a"), "model_json": str(tmp_path / "b")}],
         predictions=[{"prediction": str(tmp_path / "c"), "segmentation": ""}],
         settings=VerifyConfig(),
-        num_parts=1,
-        command="snakemake",
+        commands=Commands("snakemake", 1),
         record=tmp_path / "verify.json",
     )
     assert "no finished prediction to verify yet; run snakemake" in caplog.text
