@@ -113,7 +113,7 @@ def test_the_bits_do_not_depend_on_the_blocks(tmp_path, monkeypatch, kind, ndim)
     assert not list(tmp_path.rglob("components*"))
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("ndim", mostly_slow([3, 2]))
 def test_a_cell_that_winds_through_all_blocks_is_one(tmp_path, monkeypatch, ndim):
     small_blocks(monkeypatch)
     mask = snake()
@@ -144,7 +144,7 @@ def test_cells_that_touch_across_blocks_lie_apart(tmp_path, monkeypatch):
     assert (stores["border_term"][:, 20:130, 63:65] > 8).all()
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("ndim", mostly_slow([3, 2]))
 def test_thin_cells_are_kept_whatever_the_blocks(tmp_path, monkeypatch, ndim):
     ids = np.zeros(SHAPE, np.uint32)
     place = np.indices(SHAPE)
