@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.first_hour import draw_rods
 from tests.benchmarks.settings import Settings
-from tests.stages.annotated import ingest, weigh
+from tests.stages.annotated import ingest, training_files, weigh
 from unetpipe.config import (
     AugmentationConfig,
     NetworkConfig,
@@ -31,7 +31,7 @@ from unetpipe.segmentation.choice import ObjectChoice, ObjectRule, ObjectSearch
 from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.stages.train_unet import train_unet
 from unetpipe.targets.annotated import AnnotatedRow
-from unetpipe.training.order import TrainingFiles, TrainingOrder
+from unetpipe.training.order import TrainingOrder
 
 LEARNT, CHOSEN, TESTED = range(6), (6, 7), slice(8, 10)
 TARGETS = ("cells", "border", "markers")
@@ -100,13 +100,7 @@ def _train(
             weight_map=WeightMapConfig(),
             segmentation=SegmentationConfig(),
         ),
-        files=TrainingFiles(
-            state=folder / "state",
-            model=folder / "model.safetensors",
-            model_json=folder / "model.json",
-            history=folder / "history.csv",
-            record=folder / "train.json",
-        ),
+        files=training_files(folder),
     )
 
 

@@ -7,6 +7,18 @@ import numpy as np
 from tests.stored import store_ingested
 from unetpipe.config import WeightMapConfig
 from unetpipe.stages.compute_weight_map import compute_weight_map
+from unetpipe.training.order import TrainingFiles
+
+
+def training_files(folder):
+    """Return where a training leaves what it makes, all in one folder."""
+    return TrainingFiles(
+        state=folder / "state",
+        model=folder / "model.safetensors",
+        model_json=folder / "model.json",
+        history=folder / "history.csv",
+        record=folder / "train.json",
+    )
 
 
 def draw_instances(shape=(4, 50, 60), seed=0):

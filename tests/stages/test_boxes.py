@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from tests.records.whole import whole
-from tests.stages.annotated import draw_instances
+from tests.stages.annotated import draw_instances, training_files
 from tests.stages.ingested import ingest_volume
 from tests.stages.scored import Scored
 from tests.variants import mostly_slow
@@ -45,7 +45,7 @@ from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation
-from unetpipe.training.order import TrainingFiles, TrainingOrder
+from unetpipe.training.order import TrainingOrder
 from unetpipe.training.sampling import PatchSampler
 
 UNLABELLED = 2**32 - 1
@@ -156,13 +156,7 @@ class Volume:
                 weight_map=WeightMapConfig(),
                 segmentation=SegmentationConfig(),
             ),
-            files=TrainingFiles(
-                state=folder / "state",
-                model=folder / "model.safetensors",
-                model_json=folder / "model.json",
-                history=folder / "history.csv",
-                record=folder / "train.json",
-            ),
+            files=training_files(folder),
         )
         return Model.read(folder / "model.json")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.stages.annotated import draw_instances, ingest, weigh
+from tests.stages.annotated import draw_instances, ingest, training_files, weigh
 from tests.variants import mostly_slow
 from unetpipe.config import (
     AugmentationConfig,
@@ -33,7 +33,7 @@ from unetpipe.training.checkpoints import TrainingState
 from unetpipe.training.distributed import ALONE
 from unetpipe.training.history import read_history
 from unetpipe.training.optimiser import Optimisation
-from unetpipe.training.order import TrainingFiles, TrainingOrder
+from unetpipe.training.order import TrainingOrder
 from unetpipe.training.recipe import ARITHMETIC, plan_training
 from unetpipe.training.session import choose_threads
 from unetpipe.training.validation import Validator
@@ -69,13 +69,7 @@ class Training:
         ).model_copy(update=more)
 
     def __call__(self, **more):
-        files = TrainingFiles(
-            state=self.folder / "state",
-            model=self.folder / "model.safetensors",
-            model_json=self.folder / "model.json",
-            history=self.folder / "history.csv",
-            record=self.folder / "train.json",
-        )
+        files = training_files(self.folder)
         train_unet(order=self.order(**more), files=files)
         return self
 
