@@ -235,9 +235,8 @@ class Lookups:
     def choosing(self, model: str) -> Values:
         """Return what training must know of segmentation: what chooses thresholds."""
         keys = {"choose_by", "connectivity", "smallest_object_vox", "method"}
-        keys |= {"seeds", "seed_distance_vox", "seed_reach_vox", "seed_threshold"}
-        keys |= {"core_threshold"}
-        keys |= {"flood_threshold"}
+        keys |= {"seeds", "seed_distance_vox", "seed_reach_vox"}
+        keys |= {"seed_threshold", "core_threshold", "flood_threshold"}
         segmentation = self.networks[model].config.segmentation
         return segmentation.model_dump(mode="json", include=keys)
 

@@ -1,6 +1,6 @@
 """What a lot's job is told: of each volume its steps, as rules' scripts get them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,3 +89,10 @@ class LotJob:
     output: Names
     params: Names
     log: list[str]
+
+
+def read_orders(
+    told: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, list[StepOrder]]:
+    """Return the steps of each volume from plain values, as the workflow tells them."""
+    return {volume: [StepOrder(**one) for one in of] for volume, of in told.items()}

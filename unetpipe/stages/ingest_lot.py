@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unetpipe.lots.orders import StepOrder
+from unetpipe.lots.orders import read_orders
 from unetpipe.lots.running import LotFiles, run_lot
 
 
@@ -30,5 +30,4 @@ def ingest_lot(
     DataError
         After the last volume, if some have failed and may not.
     """
-    known = {name: [StepOrder(**one) for one in of] for name, of in orders.items()}
-    run_lot(known, files, may_fail=may_fail)
+    run_lot(read_orders(orders), files, may_fail=may_fail)

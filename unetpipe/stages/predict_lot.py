@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unetpipe.lots.orders import StepOrder
+from unetpipe.lots.orders import read_orders
 from unetpipe.lots.running import LotFiles, run_lot
 
 
@@ -28,4 +28,4 @@ def predict_lot(
     Interrupted
         If the job was told to stop; repeating it goes on.
     """
-    run_lot({v: [StepOrder(**o) for o in steps] for v, steps in orders.items()}, files)
+    run_lot(read_orders(orders), files)
