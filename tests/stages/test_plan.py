@@ -104,7 +104,9 @@ def test_files_that_are_decoded_as_wholes_are_told_with_what_helps(
     assert all("pieces of 48 x 80" in text and "tiffcp -t" in text for text in found)
 
 
-def planned_at_scales(folder: Path, sizes: dict[str, str], **network) -> list[str]:
+def planned_at_scales(
+    folder: Path, sizes: dict[str, str], scale: str | float = "keep", **network
+) -> list[str]:
     """Plan a network that learns from volume a and meets all; return the warnings."""
     rows = {}
     for name, size in sizes.items():
@@ -113,7 +115,8 @@ def planned_at_scales(folder: Path, sizes: dict[str, str], **network) -> list[st
             f"volume\timage\trole\tvoxel_size_nm\n{name}\t{name}.tif\tpredict\t{size}"
         )
         rows[name] = parse_sheet(text).rows[0].model_dump(mode="json")
-    settings = Config(network=NETWORK | network, source=str(folder))
+    own = {"network": NETWORK | network, "ingest": {"scale": scale}}
+    settings = Config(**own, source=str(folder))
     values = settings.model_dump(mode="json")
     plan(
         config=values,
@@ -154,6 +157,15 @@ def test_a_volume_at_another_scale_than_the_network_learns_at_is_told(
     assert [f"warning: {t}" for t in found] == [
         line for line in capsys.readouterr().out.splitlines() if "warning" in line
     ]
+
+
+def test_what_is_resampled_is_planned_at_its_new_size_and_not_warned_of(tmp_path):
+    sizes = {"a": "50,4,4", "b": "50,8,8"}
+    assert planned_at_scales(tmp_path, sizes, scale="match") == []
+    assert len(planned_at_scales(tmp_path, sizes, scale=0.5)) == 1
+    planned = read_record(tmp_path / "results" / "plan.json")["volumes"]
+    assert [v["shape"] for v in planned] == [[5, 24, 40]] * 2
+    assert [v["voxel_size_nm"] for v in planned] == [[50, 8, 8], [50, 16, 16]]
 
 
 def test_the_scale_of_a_trained_network_is_that_of_its_description(

@@ -181,3 +181,17 @@ def _check_damage_is_found(predicted: Path, record: Path) -> None:
     ]
     assert len(said) == 1
     assert f"rm -r {segmented.original.store} && snakemake --forcerun" in said[0]
+
+
+def test_a_number_brings_volumes_that_are_learnt_from_to_another_scale_too(tmp_path):
+    """Nobody need know the size of a voxel, and no network need be there."""
+    record = ingest(tmp_path / "a", size="", learnt=None, scale=0.5)
+    assert (record["shape"], record["voxel_size_from"]) == ([6, 40, 60], "nobody")
+    expected = downsample(IMAGE[None], (1, 2, 2), is_labels=False)
+    assert np.array_equal(stored(record, "image"), expected)
+    assert record["original"]["shape"] == [6, 80, 120]
+    volumetric = ingest(tmp_path / "b", scale=0.5, ndim=3)
+    assert (volumetric["shape"], volumetric["voxel_size_nm"]) == (
+        [3, 40, 60],
+        [100, 8, 8],
+    )

@@ -9,6 +9,8 @@ from unetpipe.errors import ConfigError
 
 LARGEST_GREY = 65_535
 
+Factor = Annotated[float, Field(ge=1 / 64, le=8)]
+
 
 class PhantomConfig(Section):
     """The seeded membrane phantom that ``source: phantom:cells`` draws."""
@@ -125,11 +127,15 @@ class IngestConfig(Section):
     which it has learnt with, and brings it along where it is used again (``trained``).
     """
 
-    scale: Literal["keep", "match"] = "keep"
-    """``match``: volumes that no network learns from are resampled to the voxel size
-    that the network has learnt at, before they are predicted (means where they shrink,
-    cubic where they grow, labels by the nearest voxel), and their objects are written
-    back on their own grid as well. Sections stay as they are with ``network.ndim: 2``.
+    scale: Literal["keep", "match"] | Factor = "keep"
+    """A number: all volumes, those too that a network learns from, are stored with so
+    many voxels for each one along the axes that the network sees. 0.5 is worth a try
+    where cells are a hundred voxels wide: the network sees twice as far at a quarter of
+    the cost. ``match``: volumes that no network learns from are resampled to the voxel
+    size that the network has learnt at. Either way voxels are means where they shrink,
+    cubic where they grow, and labels those of the nearest voxel; scores are of the new
+    grid, and objects are written back on the volume's own as well. Sections stay as
+    they are with ``network.ndim: 2``.
     """
 
     @model_validator(mode="after")
@@ -151,10 +157,10 @@ class IngestConfig(Section):
                 f"parts is {self.parts}, but nan_policy replace needs the mean of all "
                 "voxels first; use parts 1, or nan_policy error"
             )
-        if self.parts > 1 and self.scale == "match":
+        if self.parts > 1 and self.scale != "keep":
             problems.append(
-                f"parts is {self.parts}, but scale match resamples in one job; use "
-                "parts 1, or scale keep"
+                f"parts is {self.parts}, but scale {self.scale} resamples in one job; "
+                "use parts 1, or scale keep"
             )
         if problems:
             raise ConfigError("; ".join(problems))

@@ -210,9 +210,9 @@ class Lookups:
     def scale_records(self, volume: str) -> list[str]:
         """Return the records that tell at which scale the networks learn.
 
-        None where volumes keep their scale, and of those that are learnt from.
+        None where nothing is to be matched, and of those that are learnt from.
         """
-        if self.config.ingest.scale == "keep":
+        if self.config.ingest.scale != "match":
             return []
         if self.adopted:
             return [self.layout.model.format(model=model) for model in self.adopted]

@@ -58,6 +58,7 @@ from unetpipe.runtime.staging import partial_folder
 from unetpipe.storage.levels import create_levels
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import create_labels_group
+from unetpipe.tiling.resampling import size_at
 from unetpipe.tiling.scale import SizeNm
 
 log = logging.getLogger(__name__)
@@ -223,11 +224,14 @@ class _Coming:
         size_nm: SizeNm,
         said_by: str,
     ) -> tuple[ImageReader, ImageReader | None, OriginalGrid | None]:
-        """Bring image and labels to the scale of the network, if that is wanted."""
-        order, wanted_nm = self.order, self.order.voxel_size_nm
-        if order.ingest.scale == "keep":
+        """Bring image and labels to the scale that is wanted: of the network, or so."""
+        order, scale = self.order, self.order.ingest.scale
+        wanted_nm = order.voxel_size_nm
+        if scale == "keep":
             return image, labels, None
-        if wanted_nm is None or said_by == "nobody":
+        if isinstance(scale, float):
+            wanted_nm = size_at(scale, size_nm, order.ndim)
+        elif wanted_nm is None or said_by == "nobody":
             whose = "the network has learnt at" if wanted_nm is None else "it has"
             self.warnings.append(
                 f"ingest.scale is match, but nobody knows which voxel size {whose}: it "

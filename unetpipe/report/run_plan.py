@@ -194,7 +194,10 @@ def plan_run(
         trainings=tuple(trainings),
         predictions=tuple(predictions),
         num_jobs=_count_jobs(config, volumes, networks, files.results),
-        warnings=(*found.warnings, *_warn_of_scales(networks, found.known, files)),
+        warnings=(
+            *found.warnings,
+            *_warn_of_scales(config, networks, found.known, files),
+        ),
         disk=Disk(needed_bytes=needed_bytes, free_bytes=files.free_bytes),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     )
@@ -242,7 +245,11 @@ def _look_at(
     if config.source.startswith("phantom:"):
         return Volume(row.volume, config.phantom.shape, 1, 1, "configuration")
     root = files.originals(config)
-    return _from_header(row, root, warnings) if root else None
+    found = _from_header(row, root, warnings) if root else None
+    scale = config.ingest.scale
+    if found is None or not isinstance(scale, float):
+        return found
+    return found.at_scale(scale, config.network.ndim)
 
 
 def _problems_of_sections(rows: Sequence[Row], num_sections: int) -> list[str]:
@@ -256,9 +263,14 @@ def _problems_of_sections(rows: Sequence[Row], num_sections: int) -> list[str]:
 
 
 def _warn_of_scales(
-    networks: Sequence[WantedNetwork], known: dict[str, Volume], files: RunFiles
+    config: Config,
+    networks: Sequence[WantedNetwork],
+    known: dict[str, Volume],
+    files: RunFiles,
 ) -> Iterator[str]:
     """Yield which volumes lie at another scale than a network has learnt at."""
+    if config.ingest.scale == "match":
+        return
     for network in networks:
         folders = [Path(network.get("folder") or ""), files.results / network["model"]]
         described = (Model.read_if_there(folder / "model.json") for folder in folders)

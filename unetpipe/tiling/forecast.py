@@ -4,7 +4,7 @@ Before anything was measured the rate is assumed, and said to be.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from unetpipe.tiling.grids import count_tiles, plan_grids
 from unetpipe.tiling.orientations import choose_orientations
 from unetpipe.tiling.part_memory import project_part
 from unetpipe.tiling.patch_size import Patch, choose_patch
+from unetpipe.tiling.resampling import matched_shape, scaled_size, size_at
 from unetpipe.tiling.scale import SizeNm
 from unetpipe.tiling.tile_size import (
     CPU_MEMORY_GB,
@@ -54,6 +55,19 @@ class Volume:
     def num_voxels(self) -> int:
         """Voxels of one channel."""
         return prod(self.shape)
+
+    def at_scale(self, factor: float, ndim: int) -> "Volume":
+        """Return the volume with so many voxels for each one, along a network's axes.
+
+        Examples
+        --------
+        >>> Volume("a", (9, 512, 512), 1, 1, "file header").at_scale(0.5, 2).shape
+        (9, 256, 256)
+        """
+        own = self.voxel_size_nm or (1.0, 1.0, 1.0)
+        shape = matched_shape(self.shape, own, size_at(factor, own, ndim), ndim)
+        size_nm = self.voxel_size_nm and scaled_size(own, self.shape, shape)
+        return replace(self, shape=shape, voxel_size_nm=size_nm)
 
     @property
     def num_bytes(self) -> int:

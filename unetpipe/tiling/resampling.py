@@ -64,6 +64,22 @@ def matched_shape(shape: Zyx, size: SizeNm, wanted: SizeNm, ndim: int) -> Zyx:
     )
 
 
+def size_at(factor: float, size: SizeNm, ndim: int) -> SizeNm:
+    """Return the size of a voxel where there are so many for each one.
+
+    Along the axes that a network sees.
+
+    Examples
+    --------
+    >>> size_at(0.5, (50, 4, 4), 2)
+    (50, 8.0, 8.0)
+    """
+    axes = AXES[-ndim:]
+    pairs = zip(AXES, size, strict=True)
+    z, y, x = (own / factor if axis in axes else own for axis, own in pairs)
+    return z, y, x
+
+
 def scaled_size(size: SizeNm, shape: Zyx, new: Zyx) -> SizeNm:
     """Return the voxel size in which the same field of view has another shape."""
     z, y, x = (s * n / m for s, n, m in zip(size, shape, new, strict=True))
