@@ -178,3 +178,12 @@ def test_tracks_are_made_only_on_request(tmp_path: Path) -> None:
     assert asked.tracks_of("unet", "c") == asked.tracks()
     (files,) = Described(asked).prediction_files()
     assert files["tracks"] == "results/demo/unet/c/tracks.json"
+
+
+@pytest.mark.parametrize(("scale", "records"), [("keep", 0), (0.5, 0), ("match", 1)])
+def test_only_what_is_matched_waits_for_the_scale_of_others(
+    tmp_path: Path, scale: str | float, records: int
+) -> None:
+    found = lookups(tmp_path, ingest={"scale": scale})
+    assert len(found.scale_records("c")) == records
+    assert found.scale_records("a") == []
