@@ -31,9 +31,11 @@ MORE_FAULTS := tests/runtime/test_locks.py tests/training/test_checkpoints.py \
   tests/stages/test_prediction.py tests/stages/test_train_unet.py \
   tests/stages/test_ingest_part.py \
   tests/training/test_loop.py tests/workflow/test_chain.py
-# One worker a processor; the tests of a file share what they have built.
+# One worker a processor; WORKERS=1 leaves room on a machine that others use too.
+WORKERS ?= auto
+# The tests of a file share what they have built.
 # What they have compiled stays, here too where that is switched off.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+PYTEST := env -u PYTHONDONTWRITEBYTECODE pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # What the tests themselves use, where it fits beside the lowest versions.
 TEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis py-ctcmetrics==1.3.3 \
@@ -104,7 +106,7 @@ test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml 
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python \
 	  --requirement $(VENV)-lowest/lowest.txt --constraint $(VENV)-lowest/lowest.txt \
 	  $(TEST_TOOLS)
-	PYTHONPATH=. $(VENV)-lowest/bin/python -m pytest --numprocesses auto --dist loadfile \
+	PYTHONPATH=. $(VENV)-lowest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	  -m "$(FAST)" -W default $(addprefix --ignore=,$(ASKING_MODELS)) $(ONLY)
 
 test-newest: ## Run the fast tests with the newest versions that the registry serves
@@ -114,7 +116,7 @@ test-newest: ## Run the fast tests with the newest versions that the registry se
 	$(VENV)-newest/bin/pip install --quiet uv
 	$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest/bin/python \
 	  --editable ".[dev]"
-	$(VENV)-newest/bin/python -m pytest --numprocesses auto --dist loadfile \
+	$(VENV)-newest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	  -m "$(FAST)" -W default $(addprefix --ignore=,$(ASKING_MODELS)) $(ONLY)
 
 # bioimage.io's own library needs other versions than ours, so it has its own environment.
