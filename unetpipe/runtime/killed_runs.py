@@ -21,6 +21,7 @@ import psutil
 
 from unetpipe.errors import UnetpipeError
 from unetpipe.runtime.files import read_record, write_record
+from unetpipe.runtime.run_files import list_small_files
 
 NOTE = Path(".snakemake/unetpipe_run.json")
 ALIVE = Path(".snakemake/unetpipe_run.lock")
@@ -171,14 +172,6 @@ def mend_dates(results: Path, others: Iterable[Path] = ()) -> None:
     is made anew for it. Stores and training states are left out: no rule has them as
     its input, and they may hold very many files.
     """
-    paths = list(others)
-    for folder, inside, names in os.walk(results):
-        inside[:] = [
-            name
-            for name in inside
-            if not name.endswith((".zarr", "receipts")) and name != "state"
-        ]
-        paths += [Path(folder) / name for name in names]
-    for path in paths:
+    for path in (*others, *list_small_files(results)):
         if path.exists() and path.stat().st_mtime > time.time():
             os.utime(path)

@@ -7,13 +7,12 @@ the folder is a renamed one or a copy.
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from unetpipe.runtime.files import write_bytes_atomic
+from unetpipe.runtime.run_files import list_small_files
 
-# What is not read for paths: stores, receipts and states may hold very many files.
-CLOSED = (".zarr", "receipts", "state")
+TEXTS = (".json", ".html")
 # Tables that name stores: whoever asks for them has them made again.
 TABLES = ("catalogue.csv", "catalogue.parquet", "metrics.csv")
 # A path begins in a record, in the text of a page, or where a page's viewer serves it.
@@ -53,7 +52,9 @@ def take_over_records(results: Path) -> str:
     if former is None:
         return ""
     begins = re.compile(b"(?:%s)" % BEFORE + re.escape(f"{former}/").encode())
-    for path in _texts(results):
+    for path in list_small_files(results):
+        if path.suffix not in TEXTS:
+            continue
         text = path.read_bytes()
         own = begins.sub(f"{results}/".encode(), text)
         if own != text:
@@ -69,11 +70,3 @@ def take_over_records(results: Path) -> str:
         f"The records of {results} named stores in {former}, from which it was renamed "
         "or copied; they name its own now."
     )
-
-
-def _texts(results: Path) -> Iterator[Path]:
-    for folder, inside, names in os.walk(results):
-        inside[:] = [name for name in inside if not name.endswith(CLOSED)]
-        for name in names:
-            if name.endswith((".json", ".html")):
-                yield Path(folder) / name
