@@ -84,6 +84,15 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
 
+def test_where_nothing_is_left_to_predict_no_table_is_empty(tmp_path, capsys):
+    segmented = tmp_path / "results/unet/vol/segmentation.json"
+    write_record(segmented, {})
+    run(tmp_path, phantom={"shape": (4, 64, 64)})
+    said = capsys.readouterr().out.splitlines()
+    assert not [line for line in said if not line or line.startswith("network  ")]
+    assert any(line.startswith("predicting: 0 s of computing") for line in said)
+
+
 @pytest.mark.parametrize(
     ("options", "is_told"),
     [

@@ -216,7 +216,7 @@ def as_table(plan: RunPlan, config: Config, results: Path) -> str:
     if parts > 1:
         shared = f" in {parts} parts a volume, {describe_seconds(seconds / parts)} if "
         shared += "all of them run at once"
-    lines = [format_table(HEADER, rows), ""]
+    lines = [format_table(HEADER, rows), ""] if rows else []
     lines += [
         f"training {one.model}: {one.steps} steps, "
         f"{describe_quantity(one.flop, 'FLOP')}, {describe_seconds(one.seconds)} "
