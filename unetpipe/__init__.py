@@ -15,6 +15,8 @@ Examples
 from importlib import import_module
 from typing import Any
 
+from unetpipe.runtime.compiled import place_compiled
+
 __version__ = "0.1.0"
 
 NOTEBOOK = {
@@ -33,6 +35,8 @@ NOTEBOOK = {
 """Public name -> the module that defines it today."""
 
 __all__ = ["NOTEBOOK", "__version__", *NOTEBOOK]
+
+place_compiled()  # before anybody imports numba
 
 
 def __getattr__(name: str) -> Any:
