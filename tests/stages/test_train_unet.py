@@ -290,6 +290,7 @@ def test_more_steps_go_on_instead_of_beginning_anew(tmp_path, rows, done):
                 "augmentation.flip: True",
             ),
             ({"weight_map": WeightMapConfig(class_balance=False)}, "class_weights"),
+            ({"weight_map": WeightMapConfig(class_balance="root")}, "class_weights"),
         ]
     ),
     ids=["network", "training", "augmentation", "class balance"],

@@ -218,6 +218,17 @@ def test_balanced_classes_weigh_the_same_in_all(counts):
     np.testing.assert_allclose(weighed, np.sum(counts) / len(counts), rtol=1e-6)
 
 
+@given(st.lists(st.integers(1, 10**9), min_size=2, max_size=6))
+def test_the_root_of_the_frequencies_lies_between_balance_and_equal_weights(counts):
+    n = np.array(counts)
+    weights = balance_classes(n, 0.5)
+    assert (weights * n).sum() == pytest.approx(n.sum(), rel=1e-5)
+    balanced = balance_classes(n)
+    np.testing.assert_allclose(
+        (weights / weights[0]) ** 2, balanced / balanced[0], rtol=1e-5
+    )
+
+
 def test_an_absent_class_weighs_one():
     assert balance_classes(np.array([10, 0])).tolist() == [0.5, 1.0]
 

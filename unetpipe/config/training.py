@@ -66,8 +66,9 @@ class WeightMapConfig(Section):
     sigma_vox: Positive = 5.0
     """Width of the border, in lengths of the shortest voxel edge: gaps of equal length
     weigh the same along all axes."""
-    class_balance: bool = True
-    """Weigh classes by their inverse frequency."""
+    class_balance: bool | Literal["root"] = True
+    """Weigh classes by their inverse frequency, or by its square root (``root``), where
+    some are a hundred times as rare as others: they are learnt, and do not swell."""
     border_class: int | None = None
     """With ``label_kind: classes``: the class that separates cells."""
     border_vox: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"

@@ -408,10 +408,11 @@ def _weights(
         Suggestion(
             "weight_map.class_balance",
             weight_map["class_balance"],
-            ratio <= LARGEST_WEIGHT_RATIO,
+            "root" if ratio > LARGEST_WEIGHT_RATIO else True,
             f"classes hold {shares} of the known voxels, so they would weigh {named}; "
             f"the rarest {ratio:.3g} times the commonest (up to "
-            f"{LARGEST_WEIGHT_RATIO:g} is taken, more makes rare classes swell)",
+            f"{LARGEST_WEIGHT_RATIO:g} is taken, more makes rare classes swell: then "
+            "the square root is)",
         )
     ]
     diameters = _common_diameters(volumes)

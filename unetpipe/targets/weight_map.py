@@ -303,20 +303,32 @@ def count_classes(target: NDArray[np.uint8], num_classes: int) -> NDArray[np.int
     return np.array([np.count_nonzero(target == k) for k in range(num_classes)])
 
 
-def balance_classes(counts: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+def balance_classes(
+    counts: NDArray[np.integer[Any]], power: float = 1.0
+) -> NDArray[np.float32]:
     """Weigh classes by inverse frequency: w_c(k) = n / (K n_k), an absent class 1.
+
+    With another power p: in proportion to (1 / n_k)^p, of mean 1 over the voxels.
 
     Parameters
     ----------
     counts : integer array, shape (k,)
         Known voxels of each class, over all training rows.
+    power : float
+        1/2 is the middle between balanced classes and equal weights.
 
     Examples
     --------
     >>> balance_classes(np.array([25, 75, 0])).round(3)
     array([1.333, 0.444, 1.   ], dtype=float32)
+    >>> balance_classes(np.array([1, 81, 0]), 0.5).round(3)
+    array([8.2  , 0.911, 1.   ], dtype=float32)
     """
-    share = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    if power == 1:
+        share = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    else:
+        share = np.maximum(counts, 1.0) ** -power
+        share *= counts.sum() / (counts * share).sum()
     weights: NDArray[np.float32] = np.where(counts > 0, share, 1.0).astype(np.float32)
     return weights
 

@@ -112,8 +112,9 @@ def plan_training(
     check_normalised(spec, patch, training.batch_size)
     optimisation = _optimisation_of(training)
     class_weights = np.ones(spec.num_learnt, np.float32)
-    if order.weight_map.class_balance:
-        class_weights = balance_classes(train_rows.class_counts)
+    if balance := order.weight_map.class_balance:
+        power = 0.5 if balance == "root" else 1.0
+        class_weights = balance_classes(train_rows.class_counts, power)
     metric = _choose_metric(training.validation_metric, train_rows, spec)
     _check_cuts(segmentation.choose_by, metric, train_rows, spec)
     objects = _object_rule(segmentation, has_cores=spec.has_cores)
