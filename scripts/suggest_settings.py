@@ -11,6 +11,7 @@ from unetpipe.targets.annotated import AnnotatedRow
 log_to(Path(snakemake.log[0]))
 suggest_settings(
     rows=[AnnotatedRow(**row) for row in snakemake.params.rows],
+    ingest=config.IngestConfig(**snakemake.params.ingest),
     network=config.NetworkConfig(**snakemake.params.network),
     training=config.TrainingConfig(**snakemake.params.training),
     weight_map=config.WeightMapConfig(**snakemake.params.weight_map),

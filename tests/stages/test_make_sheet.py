@@ -783,6 +783,7 @@ def test_a_sheet_proposes_what_the_suggestions_say(make, folder, tmp_path, monke
         rows.append({**files, "sections": None, "role": row.role})
     suggest_settings(
         rows=[AnnotatedRow(**row) for row in rows],
+        ingest=made.config.ingest,
         network=made.config.network,
         training=made.config.training,
         weight_map=made.config.weight_map,

@@ -8,6 +8,7 @@ import yaml
 
 from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import (
+    IngestConfig,
     NetworkConfig,
     TrainingConfig,
     WeightMapConfig,
@@ -30,6 +31,7 @@ def suggest(folder, labels, **more):
             AnnotatedRow(**both, sections=(0, 1, 2), role="train"),
             AnnotatedRow(**both, sections=(3,), role="validate"),
         ],
+        ingest=IngestConfig(),
         network=NetworkConfig(),
         training=TrainingConfig(),
         weight_map=WeightMapConfig(),

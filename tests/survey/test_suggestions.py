@@ -2,7 +2,7 @@
 
 import pytest
 
-from unetpipe.config import NetworkConfig, TrainingConfig, WeightMapConfig
+from unetpipe.config import IngestConfig, NetworkConfig, TrainingConfig, WeightMapConfig
 from unetpipe.survey.suggestions import (
     VolumePrint,
     as_nested,
@@ -28,9 +28,10 @@ def like_isbi(**more):
     return VolumePrint(**(fields | more))
 
 
-def suggestions(*volumes, **network):
+def suggestions(*volumes, ingest=None, **network):
     network = NetworkConfig(**network)
     settings = {
+        "ingest": IngestConfig(**(ingest or {})).model_dump(mode="json"),
         "network": network.model_dump(mode="json"),
         "training": TrainingConfig().model_dump(mode="json"),
         "weight_map": WeightMapConfig().model_dump(mode="json"),
@@ -56,15 +57,31 @@ def test_few_annotations_mean_a_short_training_at_a_high_rate_that_decays():
     assert rate == ["adamw", "cosine"]
 
 
-def test_cells_too_large_for_the_field_ask_for_one_more_pooling():
-    found = suggestions(like_isbi(num_cells=200))  # 196 voxels wide; the field is 188
+def test_cells_too_large_for_the_field_ask_for_half_the_resolution():
+    found = suggestions(like_isbi(num_cells=600))  # 113 voxels wide; the field is 188
+    assert found["ingest.scale"].suggested == 0.5
+    assert "about 113 voxels wide, the network sees 188" in found["ingest.scale"].why
+    assert found["network.depth"].suggested == 4
+    assert "cells are about 57 voxels wide" in found["network.depth"].why
+    again = suggestions(like_isbi(num_cells=600), ingest={"scale": 0.5})
+    assert again["ingest.scale"].suggested == 0.25
+
+
+def test_large_cells_among_small_ones_ask_for_one_more_pooling():
+    small = like_isbi(num_cells=7000)  # 33 voxels wide
+    found = suggestions(small, like_isbi(num_cells=1800))
+    assert not found["ingest.scale"].is_change
+    assert suggestions(small, like_isbi(num_cells=200))["network.depth"].suggested == 4
+    large = [like_isbi(num_cells=600)] * 20
+    found = suggestions(small, *large)
+    assert not found["ingest.scale"].is_change
     assert found["network.depth"].suggested == 5
-    assert "about 196 voxels wide, the network sees 188" in found["network.depth"].why
 
 
 def test_one_image_with_large_cells_among_many_does_not_ask_for_another_pooling():
     found = suggestions(*[ISBI] * 9, like_isbi(num_cells=200))
     assert found["network.depth"].suggested == 4
+    assert not found["ingest.scale"].is_change
     assert "cells are about 51 voxels wide" in found["network.depth"].why
 
 
@@ -136,8 +153,12 @@ def test_class_weights_are_those_of_training():
 
 
 def test_changes_become_sections_to_paste():
-    found = suggestions(like_isbi(num_cells=200)).values()
-    assert as_nested(found) == {"network": {"depth": 5}, "training": {"steps": 10_500}}
+    found = as_nested(suggestions(like_isbi(num_cells=600)).values())
+    assert found["ingest"] == {"scale": 0.5}
+    assert found["network"] == {"base_channels": 32}
+    # 200 passes over a quarter of the voxels, 260 x 260 a step.
+    assert found["training"]["patch"] == [1, 444, 444]
+    assert found["training"]["steps"] == 6000
 
 
 def test_what_no_setting_mends_is_said():

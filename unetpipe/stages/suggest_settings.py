@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from unetpipe.config import NetworkConfig, TrainingConfig, WeightMapConfig
+from unetpipe.config import IngestConfig, NetworkConfig, TrainingConfig, WeightMapConfig
 from unetpipe.errors import DataError
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.suggestions import (
@@ -37,6 +37,7 @@ HEADER = ("setting", "now", "suggested", "why")
 def suggest_settings(
     *,
     rows: Sequence[AnnotatedRow],
+    ingest: IngestConfig,
     network: NetworkConfig,
     training: TrainingConfig,
     weight_map: WeightMapConfig,
@@ -52,7 +53,7 @@ def suggest_settings(
     ----------
     rows : sequence of AnnotatedRow
         Of the sheet, with the role train or validate.
-    network, training, weight_map : config sections
+    ingest, network, training, weight_map : config sections
         As configured.
     snippet : Path
         Where to write the suggested changes (YAML).
@@ -78,6 +79,7 @@ def suggest_settings(
         (p.num_sections if spec.ndim == 3 else 1, *p.section_shape) for p in prints
     ]
     settings = {
+        "ingest": ingest.model_dump(mode="json"),
         "network": network.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "weight_map": weight_map.model_dump(mode="json"),

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from unetpipe.config import (
     FieldOfInterest,
+    IngestConfig,
     NetworkConfig,
     TrainingConfig,
     WeightMapConfig,
@@ -80,6 +81,7 @@ def choose_settings(
         prints,
         spec,
         {
+            "ingest": IngestConfig().model_dump(mode="json"),
             "network": network.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),
             "weight_map": weights.model_dump(mode="json"),
@@ -94,6 +96,8 @@ def choose_settings(
         for s in found
         if s.is_change and s.key not in left_to_defaults
     }
+    if "ingest.scale" in wanted:
+        sections = [(1, *v.halved().section_shape) for v in prints]
     if not has_gpu:
         wanted |= shorten(wanted, network, sections, num_channels, num_threads)
     else:
@@ -124,7 +128,8 @@ def compare_with_sheet(
     """
     said = []
     wanted = {s.key: Setting(s.key, s.suggested, s.why) for s in found}
-    sections = [(1, *shape[1:]) for shape in shapes]
+    finer = 2 if any(s.key == "ingest.scale" and s.is_change for s in found) else 1
+    sections = [(1, shape[1] // finer, shape[2] // finer) for shape in shapes]
     shorter = shorten(wanted, network, sections, num_channels, num_processors())
     if shorter and not has_cuda_driver():
         keys = ", ".join(f"{key} {own.value}" for key, own in shorter.items())

@@ -32,6 +32,8 @@ SHORT_TRAINING = 10_000
 WIDTHS = ((4_000_000, 64), (500_000, 32), (0, 16))
 # A cell and its neighbours should fit into the receptive field.
 CELLS_IN_FIELD = 2.0
+# Half the resolution shows larger cells at a quarter of the cost; not smaller ones.
+SMALLEST_HALVED_VOX = 40.0
 # At the deepest level a cell should still be about a voxel wide.
 SMALLEST_CELL_DEEP_VOX = 0.5
 # Class weights farther apart than this make the rare class's borders thick.
@@ -80,6 +82,18 @@ class VolumePrint:
         if not self.num_cells:
             return None
         return 2 * sqrt(self.cell_voxels / self.num_cells / pi)
+
+    def halved(self) -> "VolumePrint":
+        """Return what it would be at half the resolution, along y and x."""
+        height, width = self.section_shape
+        z, y, x = self.voxel_size_nm
+        return replace(
+            self,
+            section_shape=(max(1, height // 2), max(1, width // 2)),
+            voxel_size_nm=(z, 2 * y, 2 * x),
+            class_counts=tuple(n // 4 for n in self.class_counts),
+            cell_voxels=self.cell_voxels // 4,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +167,7 @@ def suggest(
     spec : UNetSpec
         The network as configured.
     settings : dict
-        ``network``, ``training`` and ``weight_map`` as configured.
+        ``ingest``, ``network``, ``training`` and ``weight_map`` as configured.
     patch : (z, y, x)
         What training would take now.
     """
@@ -162,10 +176,15 @@ def suggest(
     ndim = _ndim(volumes, network)
     if ndim.is_change:
         spec = replace(spec, ndim=ndim.suggested, pooling=())
+    scale = _scale(volumes, spec, settings["ingest"])
+    if scale.is_change:
+        volumes = [volume.halved() for volume in volumes]
+        known //= 4
     suggested_patch = _patch(volumes, spec)
     steps, rate = _steps(known, spec, suggested_patch, training)
     return [
         ndim,
+        scale,
         _depth(volumes, spec, network),
         _width(known, network),
         Suggestion(
@@ -328,6 +347,30 @@ def _common_diameters(volumes: Sequence[VolumePrint]) -> tuple[float, float] | N
     counted = np.cumsum([number for _, number in sizes]) / sum(n for _, n in sizes)
     low, high = np.searchsorted(counted, (RARE_SHARE, 1 - RARE_SHARE))
     return sizes[low][0], sizes[high][0]
+
+
+def _scale(
+    volumes: Sequence[VolumePrint], spec: UNetSpec, ingest: dict[str, Any]
+) -> Suggestion:
+    """Suggest half the resolution where cells are large and sections seen alone."""
+    diameters = _common_diameters(volumes)
+    key, now = "ingest.scale", ingest["scale"]
+    if diameters is None or spec.ndim == 3:
+        return Suggestion(key, now, now, "it is for large cells in sections")
+    smallest, largest = diameters
+    field = min(spec.halo.total[1:])
+    if CELLS_IN_FIELD * largest <= field or smallest < SMALLEST_HALVED_VOX:
+        why = f"cells are {smallest:.0f} voxels wide or more, the network sees {field}"
+        return Suggestion(key, now, now, why)
+    factor = now if isinstance(now, float) else 1.0
+    return Suggestion(
+        key,
+        now,
+        factor / 2,
+        f"cells are about {largest:.0f} voxels wide, the network sees {field} voxels "
+        "around: not a cell with its neighbours; at half the resolution it does, and "
+        "learns and predicts at a quarter of the cost",
+    )
 
 
 def _depth(

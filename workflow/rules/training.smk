@@ -52,6 +52,7 @@ rule suggest_settings:
         CONDA
     params:
         rows=RUNS.rows_to_train(next(iter(NETWORKS))),
+        ingest=RUNS.ingest_settings(),
         network=RUNS.section("network"),
         training=RUNS.section("training"),
         weight_map=RUNS.section("weight_map"),
