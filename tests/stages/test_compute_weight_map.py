@@ -8,7 +8,7 @@ import pytest
 from tests.stages.annotated import draw_instances, ingest, weigh
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.runtime.files import read_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.compute_weight_map import compute_weight_map
 from unetpipe.storage.volumes import open_volume, shard_path, shard_shape
 from unetpipe.targets.weight_map import (
@@ -177,10 +177,13 @@ def test_a_volume_without_labels_is_refused(tmp_path, make_volume):
         weigh(make_volume((2, 16, 16)))
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_the_rim_that_nobody_annotated_weighs_nothing(tmp_path, ndim):
+@pytest.mark.parametrize(("ndim", "original"), [(2, None), (3, None), (2, 18)])
+def test_the_rim_that_nobody_annotated_weighs_nothing(tmp_path, ndim, original):
     labels = draw_instances((2, 50, 60))
     record = ingest(tmp_path / "vol", labels)
+    if original:  # at half the resolution of the files
+        grid = {"shape": [2, 100, 120], "voxel_size_nm": [1, 1, 1]}
+        write_record(record, read_record(record) | {"original": grid})
     compute_weight_map(
         ingest=record,
         weight_map=WeightMapConfig(),
@@ -191,7 +194,7 @@ def test_the_rim_that_nobody_annotated_weighs_nothing(tmp_path, ndim):
             "target": tmp_path / "target.zarr",
         },
         record=tmp_path / "weight_map.json",
-        field_of_interest=9,
+        field_of_interest=original or 9,
     )
     target = np.asarray(open_volume(tmp_path / "target.zarr")[...])
     border = np.asarray(open_volume(tmp_path / "border.zarr")[...])

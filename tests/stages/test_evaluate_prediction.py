@@ -479,6 +479,11 @@ def test_the_rim_that_nobody_annotated_counts_for_no_score(tmp_path):
     whole = scored.evaluate()
     row = find_row(whole["tables"], "test", "unet", "dice_class_1")
     assert row["chosen"]["score"] < 0.8
+    ingested = read_record(scored.folder / "ingest.json")
+    grid = {"shape": [1, 128, 128], "voxel_size_nm": [1, 1, 1]}
+    write_record(scored.folder / "ingest.json", ingested | {"original": grid})
+    halved = scored.evaluate(field_of_interest_vox=16)
+    assert halved["tables"] == record["tables"], "16 voxels of the files are 8 here"
 
 
 def discs(num_sections=2, seed=0, noise=60.0):

@@ -258,7 +258,8 @@ class EvaluationConfig(Section):
     field_of_interest_vox: Annotated[int, Field(ge=0)] | FieldOfInterest = 0
     """Cell Tracking Challenge: voxels at the edge of a frame that are not annotated, or
     the name of a data set of the challenge. They weigh nothing in training and count
-    for no score; of what reaches into the field SEG sees all."""
+    for no score; of what reaches into the field SEG sees all. With ``ingest.scale``:
+    voxels as the files have them."""
 
 
 class VerifyConfig(Section):

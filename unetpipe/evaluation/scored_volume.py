@@ -126,7 +126,8 @@ class ScoredVolume:
         labels = records.labels
         self.records, self.stored_labels = records, labels
         self.shape = records.volume.shape
-        self.border_vox = field_border_vox(field_of_interest)
+        border_vox = field_border_vox(field_of_interest)
+        self.border_vox = records.volume.stored_vox(border_vox)
         check_field(self.shape[1:], self.border_vox)
         self.num_classes = records.model.spec.num_classes
         self.has_cores = records.model.spec.has_cores

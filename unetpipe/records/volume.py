@@ -238,6 +238,12 @@ class IngestedVolume(Record):
         """The size of a voxel, if anybody said it."""
         return None if self.voxel_size_from == "nobody" else self.voxel_size_nm
 
+    def stored_vox(self, length_vox: float) -> int:
+        """Return how many stored voxels make a length in voxels of the files."""
+        if self.original is None:
+            return round(length_vox)
+        return round(length_vox * self.shape[1] / self.original.shape[1])
+
     @property
     def intensities(self) -> tuple[Intensity, ...]:
         """What the grey values of each channel are normalised by."""

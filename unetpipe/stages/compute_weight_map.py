@@ -83,7 +83,7 @@ def compute_weight_map(
     if learnt:
         _check_cells(volume, volume.labels, learnt)
     labels = open_volume(volume.labels.store)
-    rim = field_border_vox(field_of_interest)
+    rim = volume.stored_vox(field_border_vox(field_of_interest))
     check_field(as_zyx(labels.shape)[1:], rim)
     annotation = _annotation(volume.labels, labels, weight_map, rim)
     border_vox = _border_vox(annotation, weight_map) if learnt else 1.0
