@@ -20,6 +20,7 @@ ISBI = VolumePrint(
     class_counts=(1_800_000, 6_064_320),
     num_cells=3000,
     cell_voxels=6_064_320,
+    has_ids=True,
 )
 
 
@@ -65,6 +66,12 @@ def test_cells_too_large_for_the_field_ask_for_half_the_resolution():
     assert "cells are about 57 voxels wide" in found["network.depth"].why
     again = suggestions(like_isbi(num_cells=600), ingest={"scale": 0.5})
     assert again["ingest.scale"].suggested == 0.25
+
+
+def test_wide_nets_of_thin_lines_keep_their_resolution():
+    found = suggestions(like_isbi(num_cells=600, has_ids=False))
+    assert not found["ingest.scale"].is_change
+    assert found["network.depth"].suggested == 5
 
 
 def test_large_cells_among_small_ones_ask_for_one_more_pooling():

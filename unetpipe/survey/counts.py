@@ -234,6 +234,7 @@ def _print(row: RoleRow, read: Counted, tally: Tally, kind: Kind) -> VolumePrint
         # So that two dimensions are suggested: each section by itself, fast and never
         # wrong. A note tells where three may do better.
         is_size_known=False,
+        has_ids=kind.label_kind in ("instances", "masks"),
     )
 
 

@@ -65,6 +65,9 @@ class VolumePrint:
         Voxels of cells.
     is_size_known : bool
         Whether the sheet or the file gave the size of a voxel.
+    has_ids : bool
+        Whether somebody told cells apart; pieces of a mask may be wide nets of thin
+        lines.
     """
 
     volume: str
@@ -75,6 +78,7 @@ class VolumePrint:
     num_cells: int
     cell_voxels: int
     is_size_known: bool = True
+    has_ids: bool = False
 
     @property
     def cell_diameter_vox(self) -> float | None:
@@ -135,6 +139,7 @@ def measure_row(row: AnnotatedRow, border_class: int | None) -> VolumePrint:
         num_cells=sum(weights.num_cells[z] for z in sections),
         cell_voxels=cells,
         is_size_known=volume.voxel_size_from != "nobody",
+        has_ids=volume.labels is not None and volume.labels.label_kind == "instances",
     )
 
 
@@ -355,8 +360,9 @@ def _scale(
     """Suggest half the resolution where cells are large and sections seen alone."""
     diameters = _common_diameters(volumes)
     key, now = "ingest.scale", ingest["scale"]
-    if diameters is None or spec.ndim == 3:
-        return Suggestion(key, now, now, "it is for large cells in sections")
+    has_ids = all(v.has_ids for v in volumes if v.num_cells)
+    if diameters is None or not has_ids or spec.ndim == 3:
+        return Suggestion(key, now, now, "half of it is for large cells in sections")
     smallest, largest = diameters
     field = min(spec.halo.total[1:])
     if CELLS_IN_FIELD * largest <= field or smallest < SMALLEST_HALVED_VOX:
