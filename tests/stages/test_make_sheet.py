@@ -577,6 +577,56 @@ def test_what_by_custom_is_not_annotated_is_said_and_written(
     assert "which leaves no background" not in made.printed
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "palette"),
+    [
+        ((0, 1, 2), "classes", None),
+        ((0, 5, 15), "classes", {"0": 0, "5": 1, "15": 2}),
+        ((0, 1), "binary", None),
+    ],
+)
+def test_the_largest_value_beside_small_ones_is_not_annotated(
+    make, folder, values, kind, palette
+):
+    tiles = np.kron(np.indices((6, 6)).sum(0) % len(values), np.ones((7, 7), int))
+    labels = np.uint8(values)[tiles]
+    labels[::7], labels[:, ::7] = 255, 255
+    for k in range(5):
+        write(folder / "JPEGImages" / f"{k}.tif", noise(k, (42, 42)))
+        write(folder / "SegmentationClass" / f"{k}.tif", labels)
+    made = make()
+    assert made.kinds == {kind}
+    assert {row.unlabelled for row in made.sheet.rows} == {255}
+    assert made.config.network.num_classes == len(values)
+    assert made.config.labels.palette == palette
+    assert "255, on 27% of the voxels, is taken to say that nobody" in made.printed
+
+
+@pytest.mark.parametrize("values", [(0, 1, 255), (0, 128, 255), (0, 40, 255)])
+def test_the_largest_value_of_a_mask_or_of_greys_is_an_annotation(make, folder, values):
+    labels = np.kron(np.indices((6, 6)).sum(0) % 2, np.ones((7, 7), int))
+    labels = np.uint8(255 * labels)
+    if values[1] == 1:
+        labels[::20, ::20] = 1  # strays
+    else:
+        labels[::2, ::2] = values[1]
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (42, 42)))
+        write(folder / "labels" / f"{k}.tif", labels)
+    assert {row.unlabelled for row in make().sheet.rows} == {None}
+
+
+def test_rare_objects_are_not_said_to_be_none(make, folder):
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (80, 80)))
+        mask = np.zeros((80, 80), np.uint8)
+        mask[k : k + 4, 40:44] = 255
+        write(folder / "labels" / f"{k}.tif", mask)
+    printed = make().printed
+    assert "255 is taken as the objects (0.2% of the voxels)" in printed
+    assert "a mask without ids fills 0.2% of what is annotated" in printed
+
+
 def test_a_background_of_the_largest_id_is_named_by_its_value(make, folder):
     labels = np.stack([ids()] * 6).astype(np.uint64)
     with h5py.File(folder / "s.hdf", "w") as file:

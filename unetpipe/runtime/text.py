@@ -83,6 +83,18 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def percent(part: float, whole: float) -> str:
+    """Return a share; what is rare is never said to be nothing.
+
+    Examples
+    --------
+    >>> percent(34, 100), percent(3, 1000), percent(1, 30000), percent(0, 9)
+    ('34%', '0.3%', '0.003%', '0%')
+    """
+    share = part / whole if whole else 0.0
+    return f"{100 * share:.1g}%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
 def format_sections(numbers: Sequence[int]) -> str:
     """Return section numbers as ranges.
 

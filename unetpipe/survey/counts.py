@@ -54,6 +54,9 @@ def count_labels(
     if tally.has_colours and not colours:  # so that greys of other files are, too
         tally = Tally()
         filled, notes = _count_all(volumes, root, share, tally, True, None)
+    elif tally.set_apart is not None and palette is None:
+        tally = Tally(marker=tally.set_apart)
+        filled, notes = _count_all(volumes, root, share, tally, colours, palette)
     elif tally.is_mask_of_unlabelled:
         tally = Tally(by_custom=False)
         filled, notes = _count_all(volumes, root, share, tally, colours, palette)

@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.config import LabelsConfig
+from unetpipe.runtime.text import percent
 
 # More values than these are ids of objects, not classes.
 MOST_CLASSES = 32
+# 8 or 16 bits have no room for -1: their largest value stands for what nobody annotated
+# where all others are small. Stray voxels of a mask of 255 are no annotation.
+SET_APART, MOST_BESIDE, STRAY = (255, 65_535), 32, 0.05
 SCRIBBLED = 0.5  # share of 0, beyond which it may stand for what nobody annotated
 LARGEST_GREY = 65_535  # that a palette knows
 # A class lies in several pieces of a section, an object in one, seldom in a few.
@@ -75,14 +79,16 @@ class Tally:
     has_colours : bool
         Whether voxels have three parts.
     unlabelled : int or None
-        The value that by custom says that nobody annotated a voxel: -1, or the largest
-        of 32 or 64 bits. Its voxels are counted apart.
+        The value that by custom says that nobody annotated a voxel: -1, the largest
+        of 32 or 64 bits, or ``marker``. Its voxels are counted apart.
     unknown : int
         How many those are.
     volumes : dict of str to Counted
         What was read of each volume.
     by_custom : bool
         Whether there may be such a value.
+    marker : int or None
+        What an earlier count found set apart from all other values.
     """
 
     voxels: Counter[int] = field(default_factory=Counter)
@@ -98,6 +104,20 @@ class Tally:
     unknown: int = 0
     volumes: dict[str, Counted] = field(default_factory=dict)
     by_custom: bool = True
+    marker: int | None = None
+
+    @property
+    def set_apart(self) -> int | None:
+        """The largest value of 8 or 16 bits beside few small ones, as in Pascal VOC."""
+        values = sorted(self.voxels)
+        if self.has_colours or self.unlabelled is not None or len(values) < 3:
+            return None
+        *_, others, last = values
+        if last not in SET_APART or others > MOST_BESIDE or values[0] < 0:
+            return None
+        filled = sum(self.voxels[value] for value in values[:-1] if value)
+        is_stray = filled < STRAY * min(self.voxels[0], self.voxels[last])
+        return None if is_stray else last
 
     @property
     def is_mask_of_unlabelled(self) -> bool:
@@ -124,7 +144,9 @@ class Tally:
         values: list[int] = found.tolist()
         inverse = inverse.reshape(codes.shape)
         number = inverse.astype(np.uint32) + 1
-        marker = _name_unlabelled(codes.dtype) if self.by_custom else None
+        marker = self.marker
+        if marker is None and self.by_custom:
+            marker = _name_unlabelled(codes.dtype)
         empty = [k for k, v in enumerate(values) if v == 0 or v == marker]
         for k in empty:
             number[inverse == k] = 0
@@ -239,9 +261,9 @@ def judge(tally: Tally, *, is_independent: bool, wanted: str = "auto") -> Kind:
     kind = _judge(tally, values, is_independent=is_independent, wanted=wanted)
     if tally.unlabelled is None or not kind.label_kind:
         return kind
-    share = tally.unknown / (tally.unknown + tally.voxels.total())
+    share = percent(tally.unknown, tally.unknown + tally.voxels.total())
     why = (
-        f"{kind.why}; {tally.unlabelled}, on {share:.0%} of the voxels, is taken to "
+        f"{kind.why}; {tally.unlabelled}, on {share} of the voxels, is taken to "
         "say that nobody annotated them (column unlabelled)"
     )
     if not tally.voxels[0]:
@@ -270,10 +292,10 @@ def _judge(
     if wanted == "classes":
         return _as_classes(tally, values, "as asked for")
     if len(values) == 2 and values[0] == 0:
-        share = 100 * tally.voxels[values[1]] / tally.voxels.total()
+        share = percent(tally.voxels[values[1]], tally.voxels.total())
         return Kind(
             "binary",
-            f"two values: {values[1]} is taken as the objects ({share:.0f} % of the "
+            f"two values: {values[1]} is taken as the objects ({share} of the "
             "voxels), 0 as what separates them",
         )
     is_soft = are_soft(tally)
