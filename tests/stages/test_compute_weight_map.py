@@ -153,6 +153,11 @@ def test_classes_are_cut_into_cells_by_the_border_class(tmp_path, caplog):
     assert read_record(record)["class_counts"][0][2] == 0
     assert not caplog.text
     weigh(path, num_classes=4)
+    assert not caplog.text, "classes without a border between them are usual"
+    weigh(path, num_classes=4, config=WeightMapConfig(border_class=3))
+    assert not caplog.text
+    everything = ingest(tmp_path / "border", np.ones_like(classes), kind="classes")
+    weigh(everything, num_classes=4, config=WeightMapConfig(border_class=1))
     assert "no cells, so its border term is 0 everywhere" in caplog.text
     assert "weight_map.border_class" in caplog.text
 

@@ -224,15 +224,12 @@ def _warn(
 ) -> None:
     if num_lost:
         log.warning("volume %s: %s", volume.volume, tell_lost(num_lost, sum(num_cells)))
-    if not any(num_cells) and weight_map.enabled:
-        _warn_of_no_cells(volume)
-
-
-def _warn_of_no_cells(volume: IngestedVolume) -> None:
     has_classes = volume.labels is not None and volume.labels.label_kind == "classes"
-    log.warning(
-        "volume %s has no cells, so its border term is 0 everywhere; check "
-        "label_kind%s",
-        volume.volume,
-        " and weight_map.border_class" if has_classes else "",
-    )
+    are_wanted = not has_classes or weight_map.border_class is not None
+    if not any(num_cells) and weight_map.enabled and are_wanted:
+        log.warning(
+            "volume %s has no cells, so its border term is 0 everywhere; check "
+            "label_kind%s",
+            volume.volume,
+            " and weight_map.border_class" if has_classes else "",
+        )
