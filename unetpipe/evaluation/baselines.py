@@ -5,7 +5,7 @@
     smooth -> Otsu's threshold, or one by the surroundings -> components, or a watershed
 
 How much to smooth, and what is above or below, is chosen on training and validation
-sections, as for a network, and then scored on the same sections by the same scores.
+sections by the metric that chose the network, and then scored as the network is.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
+from unetpipe.metrics.cell_tracking import ReferenceMatches, match_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances, score_terms
+from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.segmentation.components import Connectivity, label_components
+from unetpipe.targets.weight_map import separate_touching
 
 Bool = NDArray[np.bool_]
 
@@ -36,6 +39,8 @@ SIGMAS_VOX = (0.0, 1.0, 2.0, 4.0)
 BLOCKS_VOX = (25, 75)  # of the surroundings; odd
 OFFSETS = (0.0, 0.5)  # above the surroundings' mean, in standard deviations
 MOST_CUT = 2  # of the best masks of a kind a watershed is tried
+BY_OBJECTS = ("v_rand", "seg", "f1")  # metrics that see what a watershed cuts
+MASK_THRESHOLD = np.array([0.5])  # of masks, which hold 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ def choose_rules(
     validate: Sequence[GreySection],
     *,
     has_ids: bool,
-    by_objects: bool,
+    by: str,
 ) -> tuple[GreyRule, ...]:
     """Return what a user without a network would do, chosen as a network is.
 
@@ -135,26 +140,26 @@ def choose_rules(
         What chooses the rest; without any it stays at the defaults.
     has_ids : bool
         The truth tells cells apart, so that a watershed may cut them.
-    by_objects : bool
-        F1 of the objects chooses, as with a network whose metric is F1 or SEG; else
-        Dice.
+    by : str
+        What chose the network chooses here too: ``v_rand`` (with Dice, half each),
+        ``seg`` (with F1), ``f1``; any other: Dice.
     """
     bright = _are_cells_bright(train or validate)
+
+    def ranked(rules: Sequence[GreyRule]) -> list[GreyRule]:
+        return sorted(rules, key=lambda rule: -_score(rule, validate, by))
+
     chosen = []
     kinds: tuple[Kind, ...] = get_args(Kind)
     for kind in kinds:
-        ranked = sorted(
-            _candidates(kind, bright),
-            key=lambda rule: -_score(rule, validate, by_objects=by_objects),
-        )
-        chosen.append(ranked[0] if validate else GreyRule(kind, bright))
+        plain = [GreyRule(kind, bright)]
+        if validate:
+            plain = ranked(_candidates(kind, bright))
+        chosen.append(plain[0])
         if has_ids:
-            cut = [replace(rule, is_cut=True) for rule in ranked[:MOST_CUT]]
-            if not validate:
-                cut = [GreyRule(kind, bright, is_cut=True)]
-            if by_objects and validate:
-                cut.sort(key=lambda rule: -_score(rule, validate, by_objects=True))
-            chosen.append(cut[0])
+            cut = [replace(rule, is_cut=True) for rule in plain[:MOST_CUT]]
+            # A watershed leaves the mask, and Dice, as they are.
+            chosen.append(ranked(cut)[0] if by in BY_OBJECTS else cut[0])
     return tuple(chosen)
 
 
@@ -215,23 +220,45 @@ def _are_cells_bright(sections: Sequence[GreySection]) -> bool:
     return bool(inside * num_outside >= outside * num_inside)
 
 
-def _score(
-    rule: GreyRule, sections: Sequence[GreySection], *, by_objects: bool
-) -> float:
+def _score(rule: GreyRule, sections: Sequence[GreySection], by: str) -> float:
+    """Return what chooses; a score that is undefined is 0."""
+    masks = [rule.mask(section.grey) for section in sections]
     confusion = np.zeros((2, 2), np.int64)
-    terms: list[NDArray[np.float64]] = []
-    for section in sections:
-        mask = rule.mask(section.grey)
-        if by_objects:
-            found = rule.objects(mask[None], "2d")[0]
-            table = ContingencyTable.from_arrays(
-                section.truth, found, where=~section.unknown
-            )
-            terms.append(match_instances(table).terms().sum(axis=0))
+    for section, mask in zip(sections, masks, strict=True):
+        confusion += confusion_matrix(
+            section.truth != 0, mask, 2, unlabelled=section.unknown
+        )
+    score = class_scores(confusion).dice[1]
+    if by in BY_OBJECTS and sections:
+        found = [rule.objects(mask[None], "2d")[0] for mask in masks]
+        if by == "v_rand":
+            pairs = zip(sections, found, strict=True)
+            curves = collect_curves([_isbi(section, ids) for section, ids in pairs])
+            score = (curves.v_rand.pooled[0] + score) / 2
         else:
-            confusion += confusion_matrix(
-                section.truth != 0, mask, 2, unlabelled=section.unknown
-            )
-    if by_objects:
-        return float(score_terms(np.sum(terms, axis=0))["f1"]) if terms else 0.0
-    return float(np.nan_to_num(class_scores(confusion).dice[1]))
+            score = _score_objects(sections, found, by)
+    return float(np.nan_to_num(score))
+
+
+def _isbi(section: GreySection, found: NDArray[Any]) -> IsbiSection:
+    """Score objects as a mask in which those that touch are apart, as the truth is."""
+    cells, truth = (
+        (separate_touching(ids) > 0) & ~section.unknown
+        for ids in (found, section.truth)
+    )
+    return score_section(cells.astype(np.float32), truth, thresholds=MASK_THRESHOLD)
+
+
+def _score_objects(
+    sections: Sequence[GreySection], found: Sequence[NDArray[Any]], by: str
+) -> float:
+    tables = [
+        ContingencyTable.from_arrays(section.truth, ids, where=~section.unknown)
+        for section, ids in zip(sections, found, strict=True)
+    ]
+    terms = [match_instances(table).terms().sum(axis=0) for table in tables]
+    f1 = float(score_terms(np.sum(terms, axis=0))["f1"])
+    if by == "f1":
+        return f1
+    seg = ReferenceMatches.pooled(match_references(table) for table in tables).seg
+    return float(np.nan_to_num(seg) + np.nan_to_num(f1)) / 2

@@ -83,13 +83,11 @@ def chosen_rules(
         role: Role = "validate"
         numbers = volume.roles(list(rows)).get(role, [])
         sections["validate"] = list(_read(_places(volume.records.volume, numbers)))
-    recipe = volume.records.model.recipe
-    metric = recipe.validation_metric if recipe else None
     rules = choose_rules(
         sections["train"],
         sections["validate"],
         has_ids=volume.has_ids,
-        by_objects=volume.has_ids and metric in ("f1", "seg"),
+        by=volume.chosen_by or "dice",
     )
     return ChosenRules(rules, len(sections["validate"]))
 

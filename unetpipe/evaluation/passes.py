@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.config import EvaluationConfig, WarpingThresholds
-from unetpipe.evaluation.baselines import GreyRule
+from unetpipe.evaluation.baselines import MASK_THRESHOLD, GreyRule
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
 from unetpipe.evaluation.scored_volume import BOX_VOX, ScoredBox, ScoredVolume
@@ -55,7 +55,6 @@ SCORING_BYTES, MOST_SCORING_BYTES = 24, 64 * 2**20
 # Of a section, or of a range of sections in 3-D, that is worked on as a whole, or
 # warped at many thresholds.
 MOST_WHOLE_VOXELS = 2**22
-MASK_THRESHOLD = np.array([0.5])  # of masks, which hold 0 and 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ def metric_for_labels(
         )
         return SuitedMetric("v_rand", why)
     if has_ids:
-        why = f"objects that are told apart fill {percent(share, 1)} of what is annotated"
+        why = (
+            f"objects that are told apart fill {percent(share, 1)} of what is annotated"
+        )
         return SuitedMetric("f1", why)
     why = f"a mask without ids fills {percent(share, 1)} of what is annotated"
     return SuitedMetric("dice", why)
