@@ -1,6 +1,8 @@
 """What a page says first: scores of test sections, over all volumes."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,15 +14,31 @@ from tests.stages.reported import (
     row,
     segmentation_of,
 )
-from unetpipe.records.metrics import Metrics
+from unetpipe.records.metrics import Metrics, Row
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import Manifest
 from unetpipe.report.page.pooled import pool_scores
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.summary import highlights
+from unetpipe.report.page.summary import highlights, summarise
+from unetpipe.report.page.templates import render
 from unetpipe.tiling.unet_spec import UNetSpec
+
+
+def known_or_not(predictor, score):
+    """Return a row of F1; None: it is not defined."""
+    if score is not None:
+        return row(predictor, "f1", score, best=None)
+    nothing = {"threshold": None, "score": None}
+    return row(predictor, "f1", 0.5, best=None, chosen=nothing, per_section=None)
+
+
+def lead(run):
+    """Return the paragraph that a page begins with."""
+    volumes = {one.volume: SimpleNamespace(shape=SHAPE) for one in run.results}
+    summary = summarise(replace(run, volumes=volumes))
+    return render("summary.html", {"summary": summary}).decode()
 
 
 def run_of(**roles_by_volume) -> Run:
@@ -31,7 +49,7 @@ def run_of(**roles_by_volume) -> Run:
             {
                 "role": role,
                 "sections": [2, 3],
-                "rows": [row("unet", "f1", score, best=None)],
+                "rows": [known_or_not("unet", score)],
                 "sizes": {},
                 "field_border_vox": 0,
             }
@@ -71,6 +89,36 @@ def test_several_volumes_are_averaged_and_have_no_interval():
     (card,) = highlights(run)
     assert card["score"] == "0.7000"
     assert card["where"] == "mean over 2 volumes, test sections"
+
+
+def test_scores_of_sections_that_chose_the_network_are_said_to_flatter():
+    run = run_of(a={"validate": 0.9})
+    (card,) = highlights(run)
+    assert (
+        card["where"] == "a, validate sections, which chose it, so these scores flatter"
+    )
+    text = lead(run)
+    assert "those sections chose the network, so this flatters" in text
+    text = lead(run_of(a={"test": 0.5}))
+    assert "flatters" not in text
+
+
+@pytest.mark.parametrize(
+    ("of_otsu", "mean"), [((0.2, 0.6, 0.1), 0.4), ((0.2, None, 0.1), None)]
+)
+def test_a_baseline_is_averaged_over_the_volumes_of_the_network(of_otsu, mean):
+    run = run_of(a={"test": 0.9}, b={"test": 0.5}, c={"test": None})
+    results = []
+    for result, score in zip(run.results, of_otsu, strict=True):
+        (table,) = result.metrics.objects
+        rows = (*table.rows, Row.model_validate(known_or_not("Otsu", score)))
+        objects = (table.model_copy(update={"rows": rows}),)
+        metrics = result.metrics.model_copy(update={"objects": objects})
+        results.append(replace(result, metrics=metrics))
+    pooled = pool_scores(replace(run, results=tuple(results))).rows["f1"]
+    assert pooled["unet"].score == pytest.approx(0.7)
+    assert ("Otsu" in pooled) == (mean is not None)
+    assert mean is None or pooled["Otsu"].score == pytest.approx(mean)
 
 
 def test_without_scores_nothing_is_said():

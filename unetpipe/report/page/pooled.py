@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unetpipe.records.metrics import TEST, Role, Row, Score
+from unetpipe.records.metrics import OURS, TEST, Role, Row, Score
 from unetpipe.report.page.run import Run
 
 
@@ -25,7 +25,9 @@ class Pooled:
 def pool_scores(run: Run) -> Pooled | None:
     """Return the scores of test sections, if any, else of validation sections.
 
-    Of several volumes these are plain means; None if nothing was scored.
+    Of several volumes these are plain means, of a baseline over those volumes where
+    the network has a score, or none where it lacks one of them. None if nothing was
+    scored.
     """
     tables = [
         (result.volume, table)
@@ -37,19 +39,37 @@ def pool_scores(run: Run) -> Pooled | None:
     roles = [table.role for _, table in tables]
     role = TEST if TEST in roles else roles[0]
     of_role = [(volume, table) for volume, table in tables if table.role == role]
-    found: dict[str, dict[str, list[Row]]] = {}
-    for _, table in of_role:
+    found: dict[str, dict[str, dict[str, Row]]] = {}
+    for volume, table in of_role:
         for row in table.rows:
             by_predictor = found.setdefault(row.metric, {})
-            by_predictor.setdefault(row.predictor, []).append(row)
+            by_predictor.setdefault(row.predictor, {})[volume] = row
     return Pooled(
         role,
         tuple(dict.fromkeys(volume for volume, _ in of_role)),
         {
-            metric: {name: _mean_row(rows) for name, rows in by_predictor.items()}
+            metric: {
+                name: _mean_row(list(rows.values()))
+                for name, rows in _of_the_same_volumes(by_predictor).items()
+            }
             for metric, by_predictor in found.items()
         },
     )
+
+
+def _of_the_same_volumes(
+    by_predictor: dict[str, dict[str, Row]],
+) -> dict[str, dict[str, Row]]:
+    """Return the rows of each predictor that the network's can be compared with."""
+    ours = by_predictor.get(OURS, {})
+    known = {volume for volume, row in ours.items() if row.score is not None}
+    if len(ours) < 2 or not known:
+        return by_predictor
+    return {OURS: ours} | {
+        name: {volume: rows[volume] for volume in rows if volume in known}
+        for name, rows in by_predictor.items()
+        if name != OURS and known <= {v for v, r in rows.items() if r.score is not None}
+    }
 
 
 def _mean_row(rows: Sequence[Row]) -> Row:

@@ -70,7 +70,8 @@ def highlights(run: Run) -> list[Shown]:
     if pooled is None:
         return []
     mean = "mean over " if pooled.volumes[1:] else ""
-    where = f"{mean}{pooled.where}, {pooled.role} sections"
+    chose = "" if pooled.role == TEST else ", which chose it, so these scores flatter"
+    where = f"{mean}{pooled.where}, {pooled.role} sections{chose}"
     return [_card(pooled.rows[metric], where) for metric in _shown(run, pooled)]
 
 
