@@ -69,3 +69,17 @@ def test_objects_choose_where_objects_chose_the_network():
     by = {metric: agreement(otsu(section, metric)) for metric in ("dice", "f1", "seg")}
     assert by["f1"]["f1"] > by["dice"]["f1"]
     assert by["seg"]["seg"] >= max(by["dice"]["seg"], by["f1"]["seg"])
+
+
+def test_a_mask_whose_objects_touch_is_cut_all_the_same():
+    """Uncut, its objects score nothing, so their score does not find the mask."""
+    y, x = np.mgrid[:96, :96]
+    ids = np.zeros((96, 96), int)
+    for number, (cy, cx) in enumerate(np.ndindex(4, 4), start=1):
+        ids[np.hypot(y - 12 - 24 * cy, x - 12 - 23 * cx) < 11] = number
+    noise = np.random.default_rng(0).normal(0, 60, ids.shape)
+    section = GreySection(100 + 60 * (ids > 0) + noise, ids, np.zeros(ids.shape, bool))
+    rules = choose_rules([section], [section], has_ids=True, by="f1")
+    cut = next(rule for rule in rules if rule.name == "Otsu + watershed")
+    found = cut.objects(cut.mask(section.grey)[None], "2d")[0]
+    assert match_instances(ContingencyTable.from_arrays(ids, found)).f1 > 0.8

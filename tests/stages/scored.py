@@ -54,6 +54,7 @@ class Scored:
         markers: list[str | None] | None = None,
         chunk=(2, 16, 16),
         boxes: list[dict] | None = None,
+        chosen_by: str | None = None,
     ):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,9 @@ class Scored:
         if objects is None:
             objects = label_components(mask > 0, connectivity)[0]
         names = tuple("abcdefgh"[: len(stored)] if many else "a")
-        store(folder / "image", image[None], channels=("grey",), chunk=chunk)
+        channels = image if image.ndim == 4 else image[None]
+        named = tuple(f"c{k}" for k in range(len(channels)))
+        store(folder / "image", channels, channels=named, chunk=chunk)
         store(folder / "labels", labels, is_labels=True, chunk=chunk)
         store(
             folder / "probability",
@@ -98,7 +101,8 @@ class Scored:
                 "volume": "vol",
                 "shape": list(shape),
                 "image": {"store": str(folder / "image"), "files": []},
-                "statistics": [IntensityStatistics.of(image).to_json()],
+                "num_channels": len(channels),
+                "statistics": [IntensityStatistics.of(c).to_json() for c in channels],
                 "labels": {
                     "store": str(folder / "labels"),
                     "label_kind": kind,
@@ -111,6 +115,7 @@ class Scored:
                 "spec": spec.to_json(),
                 "num_classes": spec.num_classes,
                 "thresholds": thresholds or {},
+                **({"recipe": {"validation_metric": chosen_by}} if chosen_by else {}),
             },
         }
         for name, record in records.items():

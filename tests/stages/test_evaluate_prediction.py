@@ -500,8 +500,8 @@ def discs(num_sections=2, seed=0, noise=60.0):
 
 def test_the_baseline_is_what_a_competent_user_would_do(tmp_path):
     labels, image = discs()
-    probability = (labels > 0) * 1.0
-    scored = Scored(tmp_path, probability, labels, kind="instances", image=image)
+    drawn = {"kind": "instances", "image": image, "chosen_by": "dice"}
+    scored = Scored(tmp_path, (labels > 0) * 1.0, labels, **drawn)
     record = scored.evaluate(("validate", [0]), ("test", [1]), isbi_scores=False)
     told = {one["predictor"]: one for one in record["baselines"]}
     assert told["Otsu"]["sigma_vox"] > 0
@@ -519,12 +519,31 @@ def test_the_baseline_is_what_a_competent_user_would_do(tmp_path):
     assert cut > plain, "touching discs"
 
 
+def test_baselines_see_the_channel_in_which_cells_stand_out(tmp_path):
+    labels, image = discs()
+    other = np.random.default_rng(5).normal(100, 60, image.shape)
+    channels = np.stack([other, 0 * other, 255 - image]).astype(np.float32)
+    drawn = {"kind": "instances", "image": channels, "chosen_by": "dice"}
+    scored = Scored(tmp_path, (labels > 0) * 1.0, labels, **drawn)
+    record = scored.evaluate(("validate", [0]), ("test", [1]))
+    assert {one["channel"] for one in record["baselines"]} == {2}
+    assert not any(one["is_bright"] for one in record["baselines"])
+    for name, least in (("Otsu", 0.9), ("local threshold", 0.8)):
+        row = find_row(record["tables"], "test", name, "dice_class_1")
+        assert row["chosen"]["score"] > least
+    grey = find_row(record["tables"], "test", "grey value", "pixel_error")
+    assert grey["chosen"]["score"] < 0.4
+
+
 def test_what_the_network_learnt_from_chooses_the_baseline_of_other_volumes(tmp_path):
     labels, image = discs()
     dark = 255 - image
     _, scored = (
         Scored(
-            *(tmp_path / name, (labels > 0) * 1.0, labels), kind="instances", image=dark
+            *(tmp_path / name, (labels > 0) * 1.0, labels),
+            kind="instances",
+            image=dark,
+            chosen_by="dice",
         )
         for name in ("learnt", "tested")
     )
@@ -545,10 +564,7 @@ def test_a_network_chosen_by_objects_is_scored_by_those_of_a_mask_too(tmp_path):
     labels[:, 2:10, 2:10] = labels[:, 16:28, 16:28] = 1
     scored = Scored(tmp_path, labels * 1.0, labels)
     assert scored.evaluate(isbi_scores=False)["objects"] == []
-    model = read_record(tmp_path / "model.json")
-    write_record(
-        tmp_path / "model.json", model | {"recipe": {"validation_metric": "f1"}}
-    )
+    scored = Scored(tmp_path / "f1", labels * 1.0, labels, chosen_by="f1")
     record = scored.evaluate(isbi_scores=False)
     (table,) = record["objects"]
     assert table["truth_is"] == "components"

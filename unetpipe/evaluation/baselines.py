@@ -38,7 +38,7 @@ LOCAL, CUT = "local threshold", " + watershed"
 SIGMAS_VOX = (0.0, 1.0, 2.0, 4.0)
 BLOCKS_VOX = (25, 75)  # of the surroundings; odd
 OFFSETS = (0.0, 0.5)  # above the surroundings' mean, in standard deviations
-MOST_CUT = 2  # of the best masks of a kind a watershed is tried
+MOST_CUT = 2  # masks of a kind, by each of two scores, of which a watershed is tried
 BY_OBJECTS = ("v_rand", "seg", "f1")  # metrics that see what a watershed cuts
 MASK_THRESHOLD = np.array([0.5])  # of masks, which hold 0 and 1
 
@@ -146,7 +146,7 @@ def choose_rules(
     """
     bright = _are_cells_bright(train or validate)
 
-    def ranked(rules: Sequence[GreyRule]) -> list[GreyRule]:
+    def ranked(rules: Sequence[GreyRule], by: str = by) -> list[GreyRule]:
         return sorted(rules, key=lambda rule: -_score(rule, validate, by))
 
     chosen = []
@@ -157,7 +157,11 @@ def choose_rules(
             plain = ranked(_candidates(kind, bright))
         chosen.append(plain[0])
         if has_ids:
-            cut = [replace(rule, is_cut=True) for rule in plain[:MOST_CUT]]
+            # Of a good mask whose objects touch, the cut objects alone score well.
+            masks = plain[:MOST_CUT]
+            if by in BY_OBJECTS and validate:
+                masks += ranked(plain, "dice")[:MOST_CUT]
+            cut = [replace(rule, is_cut=True) for rule in dict.fromkeys(masks)]
             # A watershed leaves the mask, and Dice, as they are.
             chosen.append(ranked(cut)[0] if by in BY_OBJECTS else cut[0])
     return tuple(chosen)
@@ -207,6 +211,33 @@ def _candidates(kind: Kind, bright: bool) -> list[GreyRule]:
         for block in BLOCKS_VOX
         for offset in OFFSETS
     ]
+
+
+def telling_channel(channels: Sequence[Sequence[GreySection]]) -> int:
+    """Return the channel in which cells stand out most.
+
+    Parameters
+    ----------
+    channels : sequence of sequences of GreySection
+        The same sections in each channel.
+
+    Examples
+    --------
+    >>> truth, known = np.eye(3, dtype=int), np.zeros((3, 3), bool)
+    >>> shown = [GreySection(grey, truth, known) for grey in (truth.T * 0, truth * -9)]
+    >>> telling_channel([[one] for one in shown])
+    1
+    """
+    contrasts = [0.0] * len(channels)
+    for channel, sections in enumerate(channels):
+        known = [s.grey[~s.unknown].astype(np.float64) for s in sections]
+        cells = [s.truth[~s.unknown] != 0 for s in sections]
+        grey = np.nan_to_num(np.concatenate(known)) if known else np.empty(0)
+        inside = np.concatenate(cells) if cells else np.empty(0, bool)
+        if 0 < inside.sum() < inside.size and grey.std():
+            apart = abs(grey[inside].mean() - grey[~inside].mean())
+            contrasts[channel] = float(apart / grey.std())
+    return int(np.argmax(contrasts))
 
 
 def _are_cells_bright(sections: Sequence[GreySection]) -> bool:

@@ -14,6 +14,7 @@ from unetpipe.evaluation.baselines import (
     GreyRule,
     GreySection,
     choose_rules,
+    telling_channel,
 )
 from unetpipe.evaluation.scored_volume import ScoredRow, ScoredVolume
 from unetpipe.records.metrics import Baseline, Role
@@ -44,12 +45,14 @@ class ChosenRules:
 
     rules: tuple[GreyRule, ...] = ()
     num_sections: int = 0
+    channel: int = 0  # of the image, whose grey values they see
 
     def describe(self) -> tuple[Baseline, ...]:
         """Return the rules as they go into ``metrics.json``."""
         return tuple(
             Baseline(
                 predictor=rule.name,
+                channel=self.channel,
                 is_bright=rule.is_bright,
                 sigma_vox=rule.sigma_vox,
                 block_vox=rule.block_vox if rule.kind == LOCAL else None,
@@ -75,32 +78,38 @@ def chosen_rules(
     """
     if volume.num_classes > 2:
         return ChosenRules()
-    sections = {
-        role: list(_sections_of([row for row in learnt if row["role"] == role]))
+    places = {
+        role: _places_of([row for row in learnt if row["role"] == role])
         for role in ("train", "validate")
     }
-    if not sections["validate"]:
+    if not places["validate"]:
         role: Role = "validate"
         numbers = volume.roles(list(rows)).get(role, [])
-        sections["validate"] = list(_read(_places(volume.records.volume, numbers)))
+        places["validate"] = _places(volume.records.volume, numbers)
+    num_channels = volume.records.volume.num_channels
+    channel = 0
+    if num_channels > 1:
+        shown = places["train"] or places["validate"]
+        channel = telling_channel([list(_read(shown, c)) for c in range(num_channels)])
+    sections = {role: list(_read(places[role], channel)) for role in places}
     rules = choose_rules(
         sections["train"],
         sections["validate"],
         has_ids=volume.has_ids,
         by=volume.chosen_by or "dice",
     )
-    return ChosenRules(rules, len(sections["validate"]))
+    return ChosenRules(rules, len(sections["validate"]), channel)
 
 
-def _sections_of(rows: Sequence[LearntRow]) -> Iterator[GreySection]:
-    """Read a few sections of some rows, of volumes whose labels a mask is made of."""
+def _places_of(rows: Sequence[LearntRow]) -> list[Place]:
+    """Return the sections of some rows, of volumes whose labels a mask is made of."""
     places = []
     for row in rows:
         volume = IngestedVolume.read(Path(row["ingest"]))
         if volume.labels and volume.labels.label_kind != "classes":
             numbers = row["sections"] or range(volume.shape[0])
             places += _places(volume, numbers)
-    return _read(places)
+    return places
 
 
 def _places(volume: IngestedVolume, numbers: Iterable[int]) -> list[Place]:
@@ -114,8 +123,8 @@ def _places(volume: IngestedVolume, numbers: Iterable[int]) -> list[Place]:
     ]
 
 
-def _read(places: Sequence[Place]) -> Iterator[GreySection]:
-    """Yield a few of some places, those with annotated voxels."""
+def _read(places: Sequence[Place], channel: int) -> Iterator[GreySection]:
+    """Yield a channel of a few of some places, those with annotated voxels."""
     wanted = np.linspace(0, len(places) - 1, MOST_SECTIONS).round().astype(int)
     for place in dict.fromkeys(wanted.tolist()) if places else ():
         volume, z, middle = places[place]
@@ -131,7 +140,7 @@ def _read(places: Sequence[Place]) -> Iterator[GreySection]:
             continue
         if labels.label_kind == "binary":
             truth = label_components(truth[None] > 0, "2d")[0][0]
-        grey = np.asarray(open_volume(volume.image.store)[(0, z, *middle)])
+        grey = np.asarray(open_volume(volume.image.store)[(channel, z, *middle)])
         yield GreySection(grey, truth, unknown)
 
 

@@ -142,6 +142,7 @@ class ScoredVolume:
         self.probability = open_volume(stored)
         self.classes = open_volume(records.segmentation.store)
         self.objects = open_volume(records.segmentation.objects)
+        self.grey_channel = 0  # whose grey values baselines see
 
     @property
     def name(self) -> str:
@@ -150,8 +151,8 @@ class ScoredVolume:
 
     @property
     def intensity(self) -> Intensity:
-        """What the grey values of the first channel are normalised by."""
-        return self.records.volume.intensities[0]
+        """What the grey values are normalised by."""
+        return self.records.volume.intensities[self.grey_channel]
 
     @property
     def chosen_by(self) -> str | None:
@@ -294,8 +295,9 @@ class ScoredBox:
 
     @cached_property
     def grey(self) -> NDArray[Any]:
-        """First channel of the image, shape (z, y, x)."""
-        return np.asarray(self.volume.image[(0, *self.roi.slices)])
+        """Grey values that baselines see, shape (z, y, x)."""
+        channel = self.volume.grey_channel
+        return np.asarray(self.volume.image[(channel, *self.roi.slices)])
 
     @cached_property
     def stored(self) -> NDArray[np.uint8]:

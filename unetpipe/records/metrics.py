@@ -150,6 +150,8 @@ class Baseline(Published):
 
     predictor: str
     """Its name in the tables."""
+    channel: Whole = 0
+    """Of the image, counted from 0: the one in which cells stand out most."""
     is_bright: bool
     """Whether cells are brighter than the rest."""
     sigma_vox: float

@@ -90,6 +90,7 @@ def evaluate_prediction(
     rules = (
         chosen_rules(volume, rows, learnt) if evaluation.baselines else ChosenRules()
     )
+    volume.grey_channel = rules.channel
     roles = volume.roles(rows)
     counts = count(volume, roles, evaluation, rules.rules, folder=record.parent)
     tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))

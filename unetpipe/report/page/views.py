@@ -313,6 +313,7 @@ def _facts_of_baselines(result: Result) -> Iterator[tuple[str, str]]:
 def _told_of_baseline(one: Baseline) -> str:
     """Return how a baseline was made, and what chose it."""
     told = f"cells are {'bright' if one.is_bright else 'dark'}"
+    told += f" in channel {one.channel}, counted from 0" if one.channel else ""
     told += f", smoothed by {one.sigma_vox:g} voxels"
     if one.block_vox:
         told += f", against the mean of {one.block_vox} voxels around"
