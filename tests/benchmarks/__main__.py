@@ -28,6 +28,7 @@ BENCHMARKS = {
     "memory": "memory",
     "stages": "stages",
     "training": "training",
+    "patches": "patches",
     "averaging": "averaging",
     "targets": "targets",
     "weight-map": "weight_map",
