@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.metrics.curves import Scores, ThresholdCurve
@@ -134,17 +135,30 @@ def bootstrap_sums(
     estimate = float(score(rows.sum(axis=0, keepdims=True))[0]) if n else math.nan
     if n < 2 or math.isnan(estimate):
         return Interval(estimate, math.nan, math.nan, level, n)
-    generator = np.random.default_rng(seed)
-    if n > MOST_UNITS:
-        shuffled = rows[generator.permutation(n)]
-        rows = np.stack(
-            [part.sum(axis=0) for part in np.array_split(shuffled, MOST_UNITS)]
-        )
-    weights = generator.multinomial(
-        len(rows), np.full(len(rows), 1 / len(rows)), size=num_resamples
-    ).astype(np.float64)
+    order, weights = _draws(seed, n, num_resamples)
+    if order is not None:
+        parts = np.array_split(rows[order], MOST_UNITS)
+        rows = np.stack([part.sum(axis=0) for part in parts])
     sums = np.tensordot(weights, rows, axes=1)
     return _interval(score(sums), estimate, level, n)
+
+
+@lru_cache(maxsize=4)
+def _draws(
+    seed: int, n: int, num_resamples: int
+) -> tuple[NDArray[np.int64] | None, Scores]:
+    """Return in which order units are grouped, if they are; and weights of all draws.
+
+    The scores of a volume ask for the same numbers of units again and again, and the
+    draws take longer than all else. Kept: at most 4 of 16 MB with 2000 resamples.
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(n) if n > MOST_UNITS else None
+    count = min(n, MOST_UNITS)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=num_resamples)
+    weights = drawn.astype(np.float64)
+    weights.flags.writeable = False
+    return order, weights
 
 
 def _check_level(level: float) -> None:
