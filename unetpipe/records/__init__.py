@@ -89,9 +89,9 @@ class Record(Value):
         """Read a file; None where there is none."""
         return cls.read(path) if path.exists() else None
 
-    def write(self, path: Path) -> None:
-        """Write the file: whole, or not at all."""
-        write_record(path, self.to_json())
+    def write(self, path: Path, *, is_synced: bool = True) -> None:
+        """Write the file: whole, or not at all; ``is_synced``: and on the disk."""
+        write_record(path, self.to_json(), is_synced=is_synced)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is written, with the format where it is not the first."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from unetpipe.errors import DataError
 from unetpipe.records import Record, Value
-from unetpipe.runtime.files import hash_of, read_record, write_record
+from unetpipe.runtime.files import add_to_record, hash_of
 
 KEY = "asked"
 CODE = "code"
@@ -84,7 +84,7 @@ def note_asked(record: Path, asked: Mapping[str, Any]) -> None:
     asked : mapping
         ``Asked``, as JSON.
     """
-    write_record(record, read_record(record) | {KEY: asked})
+    add_to_record(record, KEY, asked)
 
 
 def differing(record: Path, now: Asked) -> tuple[str, ...] | None:

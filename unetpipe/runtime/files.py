@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.errors import DataError
+from unetpipe.runtime.json_text import indented
 from unetpipe.runtime.machine import enough_disk
 
 LIBRARIES = (
@@ -21,7 +22,9 @@ LIBRARIES = (
 )
 
 
-def write_bytes_atomic(path: Path, *buffers: bytes | memoryview) -> None:
+def write_bytes_atomic(
+    path: Path, *buffers: bytes | memoryview, is_synced: bool = True
+) -> None:
     """Write a file that is either absent, old, or whole and on disk.
 
     Written beside the target under a name that only this process on this machine has,
@@ -34,6 +37,9 @@ def write_bytes_atomic(path: Path, *buffers: bytes | memoryview) -> None:
         The file; its folder is made.
     *buffers : bytes or memoryview of bytes
         Its content, one after another.
+    is_synced : bool
+        False: a power cut may cost it, or leave it empty; a kill may not. For what is
+        hashed before it is believed, and soon made again.
 
     Raises
     ------
@@ -47,12 +53,15 @@ def write_bytes_atomic(path: Path, *buffers: bytes | memoryview) -> None:
         try:
             with temporary.open("wb") as file:
                 file.writelines(buffers)
-                file.flush()
-                os.fsync(file.fileno())
+                if is_synced:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+            raise
+        if is_synced:
+            sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -72,10 +81,20 @@ def link_or_copy(path: Path, link: Path) -> None:
         write_bytes_atomic(link, path.read_bytes())
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
+def write_record(path: Path, record: dict[str, Any], *, is_synced: bool = True) -> None:
     """Write a JSON record atomically."""
-    text = json.dumps(record, indent=2, allow_nan=False, default=_plain)
-    write_bytes_atomic(path, f"{text}\n".encode())
+    text = indented(record, _plain)
+    write_bytes_atomic(path, f"{text}\n".encode(), is_synced=is_synced)
+
+
+def add_to_record(path: Path, key: str, value: Any) -> None:
+    """Add a field to a record, as its last, or in the place where it has it."""
+    text, end = path.read_text(), "\n}\n"
+    if f'"{key}"' in text or not text.endswith(f"{end}") or text == "{}\n":
+        write_record(path, read_record(path) | {key: value})
+        return
+    added = indented({key: value}, _plain).removeprefix("{")
+    write_bytes_atomic(path, f"{text.removesuffix(end)},{added}\n".encode())
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -18,7 +18,12 @@ from pathlib import Path
 
 from unetpipe.records import Record
 from unetpipe.records.model import Model
-from unetpipe.runtime.files import hash_file, link_or_copy, sync_folder
+from unetpipe.runtime.files import (
+    hash_file,
+    link_or_copy,
+    sync_folder,
+    write_bytes_atomic,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +104,7 @@ def write_with_copy(path: Path, record: Record, home: Path) -> None:
         Folder of the store.
     """
     record.write(home / path.name)
-    record.write(path)
+    write_bytes_atomic(path, (home / path.name).read_bytes())
 
 
 def _publish(home: Path, paths: list[Path]) -> None:

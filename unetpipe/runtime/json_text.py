@@ -1,0 +1,73 @@
+"""JSON as records are written, indented by two: the text of `json.dumps`, sooner.
+
+Python's own encoder leaves C as soon as it indents, and yields every comma by itself.
+"""
+
+import json
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as quoted
+from math import isfinite
+from typing import Any
+
+STEP = "  "
+
+
+def indented(value: Any, default: Callable[[Any], Any], *, newline: str = "\n") -> str:
+    """Return what ``json.dumps(value, indent=2, allow_nan=False)`` returns.
+
+    Parameters
+    ----------
+    value : object
+    default : callable
+        Returns a JSON value for one that JSON does not know.
+    newline : str
+        Before the end of the value: a line feed, and how far it is indented.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    if isinstance(value, dict):
+        deeper = newline + STEP
+        items = (
+            f"{_key(key)}: {indented(item, default, newline=deeper)}"
+            for key, item in value.items()
+        )
+        return _between("{", items, "}", newline) if value else "{}"
+    if isinstance(value, (list, tuple)):
+        deeper = newline + STEP
+        texts = (indented(item, default, newline=deeper) for item in value)
+        return _between("[", texts, "]", newline) if value else "[]"
+    if (text := _scalar(value)) is not None:
+        return text
+    return indented(default(value), default, newline=newline)
+
+
+def _between(opening: str, texts: Any, closing: str, newline: str) -> str:
+    deeper = newline + STEP
+    return f"{opening}{deeper}{f',{deeper}'.join(texts)}{newline}{closing}"
+
+
+def _scalar(value: Any) -> str | None:
+    """Return the text of a value without parts; None where JSON does not know it."""
+    if isinstance(value, str):
+        return quoted(value)
+    if value is None or value is True or value is False:
+        return json.dumps(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{value!r} is no JSON number")
+        return float.__repr__(value)
+    return None
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return quoted(key)
+    text = _scalar(key)
+    if text is None:
+        raise TypeError(f"{type(key).__name__} is no key of a JSON object")
+    return quoted(text)
