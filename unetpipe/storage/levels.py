@@ -7,6 +7,7 @@ from typing import Any
 import zarr
 
 from unetpipe.storage.disks import DiskStore
+from unetpipe.storage.documents import read_group, update_group
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import UNKNOWN_SIZE, Zyx, as_zyx
 
@@ -52,9 +53,11 @@ def create_levels(path: Path) -> None:
 
     Chunks and shards are those of level 0. Levels that are there already stay.
     """
+    if not (factors := read_factors(path)):
+        return
     group = zarr.open_group(DiskStore(path), mode="r+")
     array = open_volume(path)
-    for level, factor in enumerate(read_factors(path), start=1):
+    for level, factor in enumerate(factors, start=1):
         lengths = zip(array.shape[-3:], factor, strict=True)
         shape = (*array.shape[:-3], *(-(-n // f) for n, f in lengths))
         there = group.get(str(level))
@@ -121,12 +124,12 @@ def name_levels(path: Path, factors: list[Zyx], method: str) -> int:
     ]
     if factors:
         multiscale["type"] = method
-    zarr.open_group(path, mode="r+").attrs["ome"] = metadata
+    update_group(path, ome=metadata)
     return len(factors) + 1
 
 
 def _read_metadata(path: Path) -> Any:
-    return zarr.open_group(path, mode="r").attrs["ome"]
+    return read_group(path)["ome"]
 
 
 def _first_scale(metadata: Any) -> list[float]:

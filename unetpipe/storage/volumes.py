@@ -8,7 +8,6 @@ labels and masks (z, y, x). Its metadata is created once; workers only open it.
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,13 @@ from unetpipe.errors import DataError, GeometryError
 from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import enough_disk
 from unetpipe.storage.disks import DiskStore
+from unetpipe.storage.documents import (
+    create_array,
+    open_array,
+    read_group,
+    update_group,
+    write_group,
+)
 from unetpipe.storage.ngff import (
     Channel,
     Rgba,
@@ -94,12 +100,11 @@ def create_volume(
         shown = None if channels is None else tuple(map(_as_channel, channels))
         about = describe_image(name, voxel_size_nm, dtype=dtype, channels=shown)
     with enough_disk(path, "the empty store"):
-        group = zarr.create_group(DiskStore(path), zarr_format=3)
-        group.attrs.update({"ome": about, "unetpipe": {}})
+        write_group(path, {"ome": about, "unetpipe": {}})
         count = () if channels is None else (len(channels),)
         single = () if channels is None else (1,)
-        return group.create_array(
-            "0",
+        create_array(
+            path / "0",
             shape=(*count, *shape),
             chunks=(*single, *chunk),
             shards=(*count, *shard),
@@ -108,6 +113,7 @@ def create_volume(
             fill_value=0,
             dimension_names=["c", "z", "y", "x"][4 - len(count) - 3 :],
         )
+        return open_volume(path, mode="r+")
 
 
 def set_fill_value(path: Path, value: int) -> zarr.Array[Any]:
@@ -139,40 +145,34 @@ def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
 
     Each name is then created inside it with ``create_volume(..., is_labels=True)``.
     """
-    group = zarr.open_group(DiskStore(path), mode="r+").create_group("labels")
-    group.attrs.update({"ome": describe_labels_group(names)})
+    write_group(path / "labels", {"ome": describe_labels_group(names)})
     return path / "labels"
 
 
 def set_channels(path: Path, channels: Sequence[Channel]) -> None:
     """Give the channels of a store new names and colours, if it has others."""
-    group = zarr.open_group(path, mode="r+")
-    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
-    before = deepcopy(about)
+    about = read_group(path)["ome"]
     describe_channels(about, channels, open_volume(path).dtype)
-    if about != before:
-        group.attrs["ome"] = about
+    update_group(path, ome=about)
 
 
 def set_colours(path: Path, colours: Mapping[int, Rgba]) -> None:
     """Have viewers show labels in these colours: of all but 0; others they choose."""
-    group = zarr.open_group(path, mode="r+")
-    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    about = read_group(path)["ome"]
     colour_labels(about, colours)
-    group.attrs["ome"] = about
+    update_group(path, ome=about)
 
 
 def set_attributes(path: Path, attributes: dict[str, Any]) -> None:
     """Note the recipe of a store and the like, under ``unetpipe``."""
-    zarr.open_group(path, mode="r+").attrs["unetpipe"] = attributes
+    update_group(path, unetpipe=attributes)
 
 
 def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
     """Say which grey values viewers show as black and white, for each channel."""
-    group = zarr.open_group(path, mode="r+")
-    about: Any = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    about = read_group(path)["ome"]
     rewindow(about, windows)
-    group.attrs["ome"] = about
+    update_group(path, ome=about)
 
 
 def open_volume(
@@ -186,7 +186,7 @@ def open_volume(
         If there is no such store or level.
     """
     try:
-        array = zarr.open_array(path / str(level), mode=mode)
+        array = open_array(path / str(level), mode)
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} has no resolution level {level} ({error}); "
@@ -203,11 +203,9 @@ def is_store(path: Path) -> bool:
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return what ``set_attributes`` has noted."""
     try:
-        group = zarr.open_group(path, mode="r")
+        return dict(read_group(path).get("unetpipe", {}))
     except (FileNotFoundError, ValueError) as error:
         raise DataError(f"{path} is not an OME-Zarr store ({error})") from error
-    attributes: Any = group.attrs.get("unetpipe", {})
-    return dict(attributes)
 
 
 def read_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
