@@ -42,10 +42,13 @@ class BlockFiles:
         Made when the first block is saved.
     identity : str
         Hash of the recipe, the size of the blocks included.
+    is_synced : bool
+        Whether a power cut may cost no block that is saved. A lost one is found by its
+        hash, so what one job makes and reads need not be.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self.identity = folder, identity
+    def __init__(self, folder: Path, identity: str, *, is_synced: bool = True) -> None:
+        self.folder, self.identity, self._is_synced = folder, identity, is_synced
 
     def save(self, index: Zyx, arrays: dict[str, NDArray[Any]]) -> None:
         """Write a block's file, then its receipt."""
@@ -58,11 +61,12 @@ class BlockFiles:
         head = json.dumps(about).encode()
         head = _pad(len(head).to_bytes(LENGTH_BYTES, "little") + head)
         content = b"".join([head, *contents])
-        write_bytes_atomic(self._path(index), content)
+        write_bytes_atomic(self._path(index), content, is_synced=self._is_synced)
         receipt = FilesReceipt(
             files={FILE: hashlib.sha256(content).hexdigest()}, identity=self.identity
         )
-        receipt.write(receipt_path(self.folder, index))
+        path = receipt_path(self.folder, index)
+        receipt.write(path, is_synced=self._is_synced)
 
     def problem(self, index: Zyx) -> str | None:
         """Return None if a block is there and whole, else what is wrong with it."""

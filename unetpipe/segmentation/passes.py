@@ -134,6 +134,7 @@ class Segmentation:
             predicted.geometry,
             as_zyx(inputs.settings.block_shards),
             identity,
+            is_shared=inputs.settings.parts > 1,
         )
         self._source = ClassSource(predicted.outputs, self.settings)
         self._ids: FinalIds | None = None

@@ -54,6 +54,8 @@ class SegmentationStore:
         Shards that one block spans.
     identity : SegmentationIdentity
         What decides the stored bits.
+    is_shared : bool
+        Several jobs leave each other blocks.
 
     Raises
     ------
@@ -78,6 +80,8 @@ class SegmentationStore:
         grids: TileGrids,
         block_shards: Zyx,
         identity: SegmentationIdentity,
+        *,
+        is_shared: bool = True,
     ) -> None:
         shards = zip(grids.shard, block_shards, strict=True)
         self.grids = replace(grids, block=as_zyx(n * k for n, k in shards))
@@ -88,7 +92,9 @@ class SegmentationStore:
         self.objects_store = self.store / "labels" / "objects"
         cut = hash_of([self.identity_sha256, self.grids.block])
         labelled, self.merged = (
-            BlockFiles(self.path / f"scratch-{cut[:8]}" / name, cut)
+            BlockFiles(
+                self.path / f"scratch-{cut[:8]}" / name, cut, is_synced=is_shared
+            )
             for name in (LABELLED, MERGED)
         )
         self.labelled = LabelledBlocks(

@@ -78,7 +78,7 @@ def finish_levels(job: PyramidJob) -> int:
     """Make what is left of a pyramid, and name its levels, last.
 
     Blocks without a valid receipt are written here: all of them, where there are no
-    parts.
+    parts. A store that needs no coarser levels gets no receipt either.
 
     Returns
     -------
@@ -86,6 +86,8 @@ def finish_levels(job: PyramidJob) -> int:
         Number of levels, the full resolution included.
     """
     pyramid = Pyramid(job.store, is_labels=job.is_labels)
+    if not pyramid.factors:
+        return pyramid.name_levels()
     rest, identity = job.receipts / "rest.json", identity_of(job, pyramid)
     if coarsen_share(job) or not _is_done(job, rest, identity):
         files = pyramid.write_rest()
