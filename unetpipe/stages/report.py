@@ -9,6 +9,13 @@ from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
 from unetpipe.report.page.lead import lead_picture
+from unetpipe.report.page.many import (
+    MOST_DETAILED,
+    detailed,
+    is_many,
+    list_results,
+    worst_first,
+)
 from unetpipe.report.page.methods import describe_methods
 from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import Run, read_result, read_trained
@@ -73,6 +80,9 @@ def report(
     """
     is_kept = config.get("prediction", {}).get("keep_probability", True)
     results = [read_result(files, is_kept=is_kept) for files in predictions]
+    # Pictures begin with test sections; of many volumes with the worst.
+    results.sort(key=lambda result: not result.tested)
+    ordered = worst_first(results) if is_many(len(results)) else tuple(results)
     volumes = map(IngestedVolume.read, ingests)
     run = Run(
         config["name"],
@@ -80,8 +90,7 @@ def report(
         {volume.volume: volume for volume in volumes},
         tuple(map(WeightMap.read, weight_maps)),
         read_trained(training, output.parent),
-        # Pictures begin with test sections.
-        tuple(sorted(results, key=lambda result: not result.tested)),
+        ordered,
     )
     content = render("report.html", _page(run, config, suggestions))
     write_bytes_atomic(output, content)
@@ -105,7 +114,9 @@ def _page(
         "volumes": [show_volume(run, volume) for volume in run.volumes],
         "trainings": [show_training(run.network)],
         "is_ensemble": bool(run.network.members),
-        "predictions": show_predictions(run),
+        "predictions": show_predictions(run, detailed(run)),
+        "results": list_results(run),
+        "most_lines": MOST_DETAILED,
         "suggestions": next(
             (show_suggestions(Suggestions.read(path)) for path in suggestions), None
         ),

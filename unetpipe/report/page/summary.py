@@ -125,7 +125,8 @@ def _best_baseline(rows: dict[str, Row]) -> tuple[str, str] | None:
 def overview(run: Run) -> Shown | None:
     """Return one row of scores for each scored volume, None if there is only one.
 
-    Test sections come first; scores that are not in ``OVERVIEW`` stand with the volume.
+    Test sections come first, else in the order of the results; scores that are not in
+    ``OVERVIEW`` stand with the volume.
     """
     if len(run.scored) < 2:
         return None

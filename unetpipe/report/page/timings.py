@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.report.page.many import MOST_DETAILED, is_many
 from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.runtime.text import count, describe_quantity, describe_seconds, in_words
 
@@ -107,10 +108,16 @@ def _show_rule(rule: str, jobs: list[Job], sizes: dict[Path, int]) -> Shown:
         "note": jobs[0].note if len(jobs) == 1 else "",
         "jobs": [
             {"of": job.of, "time": describe_seconds(job.seconds), "note": job.note}
-            for job in jobs
-            if len(jobs) > 1
+            for job in _listed(jobs)
         ],
     }
+
+
+def _listed(jobs: list[Job]) -> list[Job]:
+    """Return jobs to show one by one: none of one, the longest of many."""
+    if not is_many(len(jobs)):
+        return jobs if len(jobs) > 1 else []
+    return sorted(jobs, key=lambda job: -(job.seconds or 0))[:MOST_DETAILED]
 
 
 def stored_bytes(path: Path) -> int:

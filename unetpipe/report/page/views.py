@@ -138,18 +138,18 @@ def show_training(network: Network) -> Shown:
     }
 
 
-def show_predictions(run: Run) -> list[Shown]:
-    """Return scores, charts, pictures, recipe and commands of all predictions."""
+def show_predictions(run: Run, results: Sequence[Result]) -> list[Shown]:
+    """Return scores, charts, pictures, recipe and commands of some predictions."""
     num_classes = run.network.num_classes
     budget = Budget()
     shown = []
-    for number, result in enumerate(run.results):
+    for number, result in enumerate(results):
         volume = run.volumes[result.volume]
         gallery = budget.show(
             volume,
             result,
             num_classes=num_classes,
-            num_to_come=len(run.results) - number - 1,
+            num_to_come=len(results) - number - 1,
         )
         shown.append(
             {
