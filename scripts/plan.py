@@ -10,6 +10,7 @@ plan(
     config=snakemake.params.config,
     volumes=snakemake.params.volumes,
     networks=snakemake.params.networks,
+    lots=snakemake.params.lots,
     manifest=Path(snakemake.params.manifest),
     results=Path(snakemake.params.results),
     command=snakemake.params.command,

@@ -14,6 +14,7 @@ from unetpipe.config import Config
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.files import read_record, write_record
+from unetpipe.runtime.text import count
 from unetpipe.stages.plan import plan
 from unetpipe.tiling.forecast import Rate, Volume, Wanted, forecast_prediction
 from unetpipe.tiling.grids import TileGrids
@@ -40,6 +41,7 @@ def run(
     volumes=("vol",),
     sections="all",
     labels_at="",
+    lots=(),
     **config,
 ) -> dict:
     """Plan a run of one network; return ``plan.json``."""
@@ -62,6 +64,7 @@ def run(
         manifest=folder / "manifest.json",
         results=folder / "results",
         command="snakemake --configfile c.yaml",
+        lots=lots,
         record=folder / "results" / "plan.json",
     )
     return read_record(folder / "results" / "plan.json")
@@ -333,6 +336,28 @@ def test_what_lies_there_is_not_planned_again(tmp_path, capsys):
     after = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
     assert after["predictions"] == []
     assert after["num_jobs"] == trained["num_jobs"] - 5 - 3
+
+
+def test_a_lot_is_one_job_for_all_its_volumes_and_costs_less(tmp_path, capsys):
+    volumes = [f"v{number}" for number in range(20)]
+    settings = {"phantom": {"shape": (1, 64, 64)}, "volumes": volumes}
+    alone = run(tmp_path, **settings)
+    records = [tmp_path / name for name in ("stored.json", "predicted.json")]
+    lots = [
+        {"model": model, "volumes": volumes, "record": str(record)}
+        for model, record in zip(("", "unet"), records, strict=True)
+    ]
+    shared = run(tmp_path, **settings, lots=lots)
+    per_volume = 2 + 5 + Config().prediction.parts
+    assert alone["num_jobs"] - shared["num_jobs"] == 20 * per_volume - 2
+    one, other = alone["whole"], shared["whole"]
+    assert one["processor_seconds"] - other["processor_seconds"] > 5 * 20
+    assert other["num_files"] == one["num_files"] > 20 * 20
+    said = capsys.readouterr().out
+    assert f"files: about {other['num_files']}" in said
+    assert f" on {count(other['num_cores'], 'core')}; " in said
+    records[1].touch()
+    assert run(tmp_path, **settings, lots=lots)["num_jobs"] == shared["num_jobs"] - 1
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,18 @@ class PlannedPrediction(Value):
     rate_from: str
 
 
+class WholeRun(Value):
+    """What all jobs that are left take together, started processes included."""
+
+    processor_seconds: float
+    gpu_seconds: float
+    wall_seconds: float
+    """On this machine's cores, and one GPU if any is used."""
+    num_cores: int
+    num_files: int
+    """That come to lie there, without folders, logs and pages."""
+
+
 class RunPlan(Record):
     """``plan.json`` of a run."""
 
@@ -70,3 +82,5 @@ class RunPlan(Record):
     disk: Disk
     warnings: tuple[str, ...] = ()
     circumstances: Circumstances
+    whole: WholeRun | None = None
+    """None in a plan of an earlier version."""

@@ -10,6 +10,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -31,10 +32,16 @@ from unetpipe.records.run_plan import (
     PlannedTraining,
     PlannedVolume,
     RunPlan,
+    WholeRun,
 )
 from unetpipe.records.volume import IngestedVolume, Manifest
-from unetpipe.runtime.machine import choose_threads, has_cuda_driver
-from unetpipe.runtime.text import describe_quantity, describe_seconds, format_table
+from unetpipe.runtime.machine import choose_threads, has_cuda_driver, num_processors
+from unetpipe.runtime.text import (
+    count,
+    describe_quantity,
+    describe_seconds,
+    format_table,
+)
 from unetpipe.tiling.forecast import (
     Forecast,
     Rate,
@@ -44,6 +51,13 @@ from unetpipe.tiling.forecast import (
     forecast_prediction,
     measured_rate,
     training_flop,
+)
+from unetpipe.tiling.run_costs import (
+    Cost,
+    cost_of_jobs,
+    cost_of_predicting,
+    cost_of_storing,
+    wall_seconds,
 )
 from unetpipe.tiling.scale import common_size, describe_scale
 from unetpipe.training.history import read_history
@@ -62,6 +76,14 @@ class WantedVolume(TypedDict):
 
     rows: list[dict[str, Any]]
     is_trained_on: bool
+
+
+class SharedJob(TypedDict):
+    """The job of a lot of small volumes: its network, if any, and its record."""
+
+    model: str
+    volumes: list[str]
+    record: str
 
 
 class WantedNetwork(TypedDict):
@@ -137,6 +159,79 @@ class KnownVolumes:
     warnings: list[str] = field(default_factory=list)
 
 
+class Account:
+    """What the whole run takes, added up as volumes and predictions are met.
+
+    Parameters
+    ----------
+    config : Config
+    results : Path
+        Folder of the run: what lies there costs nothing more.
+    volumes : sequence of WantedVolume
+    known : dict
+        How large they are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        results: Path,
+        volumes: Sequence[WantedVolume],
+        known: dict[str, Volume],
+    ) -> None:
+        self._config, self._known, self._cost = config, known, Cost()
+        self._num_volumes = 0
+        self._scored: dict[str, float] = {}
+        for wanted in volumes:
+            rows = [Row(**row) for row in wanted["rows"]]
+            name = rows[0].volume
+            if name not in known:
+                continue
+            self._num_volumes += 1
+            self._scored[name] = _share_scored(rows, known[name].shape[0])
+            if not (results / "volumes" / name / "ingest.json").exists():
+                labels = bool(rows[0].labels)
+                self._cost += cost_of_storing(known[name], has_labels=labels)
+
+    def predict(self, name: str, forecast: Forecast) -> None:
+        """Add a prediction, its objects and scores."""
+        settings = self._config.prediction
+        self._cost += cost_of_predicting(
+            forecast,
+            self._known[name],
+            scored_share=self._scored[name],
+            device=_device(settings.used_device),
+            threads=choose_threads(settings.threads),
+        )
+
+    def whole(
+        self, num_jobs: int, trainings: Sequence[PlannedTraining], num_predicting: int
+    ) -> WholeRun:
+        """Return the sum, with what starting jobs takes."""
+        cores = num_processors()
+        cost = self._cost + cost_of_jobs(num_jobs, num_predicting, self._num_volumes)
+        training = sum(one.seconds for one in trainings)
+        is_gpu = _device(self._config.training.device) == "cuda"
+        threads = 1 if is_gpu else choose_threads(self._config.training.threads)
+        return WholeRun(
+            processor_seconds=cost.processor_seconds + threads * training,
+            gpu_seconds=cost.gpu_seconds + is_gpu * training,
+            wall_seconds=wall_seconds(cost, training, cores),
+            num_cores=cores,
+            num_files=cost.num_files,
+        )
+
+
+def _share_scored(rows: Sequence[Row], num_sections: int) -> float:
+    """Return the share of a volume's sections that have a score to come."""
+    numbers: set[int] = set()
+    for row in rows:
+        if row.role in ("validate", "test"):
+            with suppress(UnetpipeError):  # told as a problem
+                numbers.update(row.section_numbers(num_sections))
+    return len(numbers) / num_sections
+
+
 def look_at_volumes(
     config: Config, volumes: Sequence[WantedVolume], files: RunFiles
 ) -> KnownVolumes:
@@ -171,12 +266,14 @@ def plan_run(
     volumes: Sequence[WantedVolume],
     networks: Sequence[WantedNetwork],
     files: RunFiles,
+    lots: Sequence[SharedJob] = (),
 ) -> RunPlan:
     """Return what a whole run takes, less what lies on the disk already."""
     began = time.monotonic()
     found = look_at_volumes(config, volumes, files)
     trainings, predictions = [], []
     needed_bytes = found.needed_bytes
+    account = Account(config, files.results, volumes, found.known)
     for network in networks:
         folder = files.results / network["model"]
         if training := _plan_training(network, found.known, folder):
@@ -185,15 +282,19 @@ def plan_run(
             if name in found.known and not _is_segmented(folder / name):
                 forecast = _forecast(config, network, found.known[name], folder / name)
                 predictions.append(_planned(network["model"], name, forecast))
+                account.predict(name, forecast)
                 done = _share_done(folder / name)
                 needed_bytes += forecast.disk_bytes * (1 - done)
+    num_jobs = _count_jobs(config, volumes, networks, files.results, lots)
+    num_predicting = _count_left([lot for lot in lots if lot["model"]])
     return RunPlan(
         volumes=tuple(PlannedVolume(**asdict(v)) for v in found.known.values()),
         missing=found.missing,
         problems=tuple(found.problems),
         trainings=tuple(trainings),
         predictions=tuple(predictions),
-        num_jobs=_count_jobs(config, volumes, networks, files.results),
+        num_jobs=num_jobs,
+        whole=account.whole(num_jobs, trainings, num_predicting),
         warnings=(
             *found.warnings,
             *_warn_of_scales(config, networks, found.known, files),
@@ -225,8 +326,8 @@ def as_table(plan: RunPlan, config: Config, results: Path) -> str:
     ]
     lines += [
         f"predicting: {describe_seconds(seconds)} of computing{shared}",
-        f"jobs left: {plan.num_jobs}, a second or two each besides; "
-        f"files: about {files}",
+        f"jobs left: {plan.num_jobs}; files of shards: about {files}",
+        *_tell_whole(plan.whole),
         f"disk: about {_bytes(plan.disk.needed_bytes)} still needed, "
         f"{_bytes(plan.disk.free_bytes)} free in {results}",
     ]
@@ -234,6 +335,22 @@ def as_table(plan: RunPlan, config: Config, results: Path) -> str:
         lines.append("what the mask or the grey values leave out is not known yet")
     lines += [f"warning: {text}" for text in plan.warnings]
     return "\n".join(lines)
+
+
+def _tell_whole(whole: WholeRun | None) -> Iterator[str]:
+    """Yield what all jobs take together, with what they take beside computing."""
+    if whole is None:
+        return
+    hours = describe_seconds(whole.processor_seconds)
+    on = count(whole.num_cores, "core")
+    if whole.gpu_seconds:
+        hours += f" and {describe_seconds(whole.gpu_seconds)} of a GPU"
+        on += " and a GPU"
+    yield (
+        f"the whole: about {hours} of processor time, "
+        f"{describe_seconds(whole.wall_seconds)} on {on}; "
+        f"files: about {whole.num_files}"
+    )
 
 
 def _look_at(
@@ -296,23 +413,37 @@ def _count_jobs(
     volumes: Sequence[WantedVolume],
     networks: Sequence[WantedNetwork],
     results: Path,
+    lots: Sequence[SharedJob],
 ) -> int:
     """Count the jobs of a whole run, less those whose records lie there."""
     parts, predicting = config.ingest.parts, config.prediction.parts
-    jobs = 0
+    shared = {(lot["model"], volume) for lot in lots for volume in lot["volumes"]}
+    jobs = _count_left(lots)
     for wanted in volumes:
-        home = results / "volumes" / str(wanted["rows"][0]["volume"])
+        name = str(wanted["rows"][0]["volume"])
+        if ("", name) in shared:
+            continue
+        home = results / "volumes" / name
         is_stored = (home / "ingest.json").exists()
         is_weighed = (home / "weight_map.json").exists()
         jobs += 0 if is_stored else 1 + parts * (parts > 1)
         jobs += wanted["is_trained_on"] and not is_weighed
     for network in networks:
         folder = results / network["model"]
-        left = [v for v in network["volumes"] if not _is_segmented(folder / v)]
+        left = [
+            v
+            for v in network["volumes"]
+            if (network["model"], v) not in shared and not _is_segmented(folder / v)
+        ]
         jobs += not _is_trained(folder)
         jobs += len(left) * (JOBS_OF_PREDICTION + predicting)
     is_told = (results / "report.html").exists()
     return jobs + JOBS_OF_RUN * bool(jobs or not is_told)
+
+
+def _count_left(lots: Sequence[SharedJob]) -> int:
+    """Count the lots that are not done."""
+    return sum(not Path(lot["record"]).exists() for lot in lots)
 
 
 def _is_trained(folder: Path) -> bool:

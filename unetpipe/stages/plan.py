@@ -1,5 +1,6 @@
 """Rule plan: what a whole run will take, before it runs or in the middle of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from unetpipe.config import Config
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.report.run_plan import (
     RunFiles,
+    SharedJob,
     WantedNetwork,
     WantedVolume,
     as_table,
@@ -25,6 +27,7 @@ def plan(
     results: Path,
     command: str,
     record: Path,
+    lots: Sequence[SharedJob] = (),
 ) -> None:
     """Print and record what a run takes; refuse what cannot fit on the disk.
 
@@ -45,6 +48,8 @@ def plan(
         Folder of the run.
     command : str
         With which the user runs Snakemake.
+    lots : sequence of SharedJob
+        Jobs that several volumes share.
     record : Path
         Where to write ``plan.json``; the table lies beside it as ``plan.txt``.
 
@@ -56,7 +61,8 @@ def plan(
         If the disk has too little room for what is left to be done.
     """
     checked = Config(**config)
-    planned = plan_run(checked, volumes, networks, RunFiles(results, manifest, command))
+    files = RunFiles(results, manifest, command)
+    planned = plan_run(checked, volumes, networks, files, lots)
     table = as_table(planned, checked, results)
     print(table)
     write_bytes_atomic(record.with_suffix(".txt"), f"{table}\n".encode())

@@ -53,6 +53,7 @@ rule plan:
         config=CONFIG.model_dump(mode="json"),
         volumes=SHOWN.described_volumes(),
         networks=SHOWN.described_networks(),
+        lots=lambda wildcards, input: STEPS.jobs(),
         manifest=PATHS.manifest,
         results=PATHS.results,
         command=typed_command(),
