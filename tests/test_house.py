@@ -14,6 +14,7 @@ MOST_ARGUMENTS = 8
 # What reads or writes JSON outside `records/` and `runtime/`, and why it is no record.
 NO_RECORDS = {
     "images/hdf5.py": "tags in files of other programs",
+    "storage/documents.py": "what stores say, in the words of Zarr and NGFF",
     "segmentation/block_files.py": "the index inside a scratch file",
     "images/tensor_source.py": "metadata of other programs' stores",
     "report/page/views.py": "values to be shown as YAML",

@@ -21,6 +21,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.fresh import ROOT
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
+from unetpipe.records.run_plan import RunPlan
 
 NUM_PLANNED, NUM_MADE = (1000, 10_000), 1000
 MOST_SECONDS = {1000: 10.0, 10_000: 60.0}  # of a dry run
@@ -63,7 +64,7 @@ volumes: config/many.tsv
 network: {base_channels: 2, depth: 2}
 training: {steps: 2, validate_every: 2, checkpoint_every: 2, threads: 1,
            patch: [1, 60, 60], precision: fp32}
-prediction: {threads: 1}
+prediction: {threads: 1, parts: 1}
 """
 
 
@@ -93,13 +94,18 @@ def _dry_run(project: Path, count: int) -> list[Figure]:
 
 
 def _run_all(project: Path, made: int) -> list[Figure]:
-    """Run the workflow, and the loop beside it."""
+    """Plan the run, run it, and run the loop beside it."""
     _choose_volumes(project, made)
     _run(project, "results/many/unet/train.json")
+    _run(project, "plan")
+    planned = RunPlan.read(project / "results/many/plan.json")
+    before = _stored_bytes(project)
     seconds, used = _costs(lambda: _run(project, "--cores", "2"))
     again = time_once(lambda: _run(project, expected="Nothing to be done"))
     looped_seconds, looped = _costs(lambda: _loop(project, made))
     basis = f"{made} images of {SHAPE[1]} x {SHAPE[2]}, without training"
+    page = project / "results/many/report.html"
+    files, stored = _num_files(project), _stored_bytes(project) - before
     return [
         Figure("an image, processor time", used / made, "s", basis=basis, at_most=0.3),
         Figure("an image, 2 cores", seconds / made, "s", basis=basis),
@@ -107,9 +113,45 @@ def _run_all(project: Path, made: int) -> list[Figure]:
         Figure("plain loop, 1 core", looped_seconds / made, "s", basis=basis),
         Figure("ratio to the loop", used / looped, basis=basis, at_most=2.0),
         Figure("second run: nothing to do", again, "s", basis=basis, at_most=10.0),
-        Figure("files of an image", _num_files(project) / made, basis=basis),
+        Figure("files of an image", files / made, basis=basis),
         Figure("folders of an image", _num_folders(project) / made, basis=basis),
+        Figure("page of the run", page.stat().st_size / 1e6, "MB", basis=basis),
+        *_forecasts(planned, basis, used, seconds, files, stored),
     ]
+
+
+def _forecasts(
+    planned: RunPlan,
+    basis: str,
+    used: float,
+    seconds: float,
+    files: int,
+    stored: int,
+) -> list[Figure]:
+    """Return how many times too much or too little `snakemake plan` has told."""
+    whole = planned.whole
+    assert whole is not None
+    pairs = {
+        "processor time": (whole.processor_seconds, used),
+        "time on 2 cores": (whole.processor_seconds / 2, seconds),
+        "files": (whole.num_files, files),
+        "disk": (planned.disk.needed_bytes, stored),
+    }
+    return [
+        Figure(
+            f"plan: {name}, off by a factor of",
+            max(told / found, found / told),
+            basis=f"told {told:.4g}, found {found:.4g}; {basis}",
+            at_most=1.5,
+        )
+        for name, (told, found) in pairs.items()
+    ]
+
+
+def _stored_bytes(project: Path) -> int:
+    """Return the bytes of all results, without pages and logs."""
+    found = project.glob("results/many/*/v0*/**/*")
+    return sum(path.stat().st_size for path in found if path.is_file())
 
 
 def _costs(work: Callable[[], None]) -> tuple[float, float]:
