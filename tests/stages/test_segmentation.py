@@ -322,7 +322,6 @@ def test_no_scratch_files_are_left(stored, tmp_path, monkeypatch):
     assert left == {
         "segmentation.ome.zarr",
         "receipts",
-        "pyramids",
         "objects.parquet",
         "objects.csv",
         "finished.json",
