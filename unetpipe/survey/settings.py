@@ -38,6 +38,7 @@ MEANINGS = {
     "seg": "SEG of the objects that are annotated",
     "dice": "Dice of the voxels",
 }
+FOR_MEMBRANES = "these scores are for membranes between cells"
 ONE_PART_VOXELS = 1 << 23  # predicted by one job
 
 
@@ -185,8 +186,7 @@ def choose_scores(
     if suited.metric in ("f1", "seg"):
         found += choose_objects(touching)
     if suited.metric != "v_rand":
-        why = "these scores are for membranes between cells"
-        found.append(Setting("evaluation.isbi_scores", False, why))
+        found.append(Setting("evaluation.isbi_scores", False, FOR_MEMBRANES))
     return found
 
 
@@ -224,6 +224,7 @@ def choose_challenge(folder: str, touching: float, is_flat: bool) -> list[Settin
     found = [
         Setting("training.validation_metric", "seg", why),
         *choose_objects(touching),
+        Setting("evaluation.isbi_scores", False, FOR_MEMBRANES),
     ]
     known = next(
         (n for n in get_args(FieldOfInterest) if n.casefold() in folder.casefold()),
