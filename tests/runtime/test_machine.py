@@ -18,7 +18,7 @@ def sixteen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("UNETPIPE_PROCESSORS", raising=False)
     own = tmp_path / "own"
-    own.write_text("12:cpu:/x\n0::/user.slice/job.scope\n")
+    own.write_text("12:cpu,cpuacct:/batch/job_1\n0::/user.slice/job.scope\n")
     monkeypatch.setattr(machine, "CGROUP", own)
     monkeypatch.setattr(machine, "CGROUPS", tmp_path / "groups")
     (tmp_path / "groups/user.slice/job.scope").mkdir(parents=True)
@@ -45,11 +45,12 @@ def test_the_quota_of_a_container_counts(sixteen, place, text, expected) -> None
     assert machine.num_processors() == expected
 
 
+@pytest.mark.parametrize("group", ["cpu", "cpu/batch", "cpu/batch/job_1"])
 @pytest.mark.parametrize(("quota", "expected"), [("-1", 16), ("300000", 3)])
-def test_quotas_of_the_first_kind_count_too(sixteen, quota, expected) -> None:
-    (sixteen / "cpu").mkdir()
-    (sixteen / "cpu/cpu.cfs_quota_us").write_text(quota)
-    (sixteen / "cpu/cpu.cfs_period_us").write_text("100000\n")
+def test_quotas_of_the_first_kind_count_too(sixteen, group, quota, expected) -> None:
+    (sixteen / group).mkdir(parents=True)
+    (sixteen / group / "cpu.cfs_quota_us").write_text(quota)
+    (sixteen / group / "cpu.cfs_period_us").write_text("100000\n")
     assert machine.num_processors() == expected
 
 

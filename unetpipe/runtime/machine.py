@@ -81,19 +81,32 @@ def _quotas() -> Iterator[int]:
         lines = CGROUP.read_text().splitlines()
     except OSError:  # another system
         return
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    for line in lines:
+        _, controllers, own = line.split(":", 2)
+        if not controllers:
+            for group in _around(CGROUPS, own):
+                with suppress(OSError, ValueError):
+                    quota, period = (group / "cpu.max").read_text().split()
+                    yield max(1, int(quota) // int(period))  # "max" is no number
+        elif "cpu" in controllers.split(","):  # the first version of control groups
+            for group in _around(CGROUPS / "cpu", own):
+                with suppress(OSError, ValueError):
+                    quota, period = (
+                        (group / f"cpu.cfs_{name}_us").read_text()
+                        for name in ("quota", "period")
+                    )
+                    if int(quota) > 0:
+                        yield max(1, int(quota) // int(period))
+
+
+def _around(root: Path, own: str) -> Iterator[Path]:
+    """Yield the folders of a control group and of those around it.
+
+    Within a container the root itself is the own group, whatever it is called outside.
+    """
     inside = PurePosixPath(own.lstrip("/"))
     for group in dict.fromkeys((inside, *inside.parents, PurePosixPath())):
-        with suppress(OSError, ValueError):
-            quota, period = (CGROUPS / group / "cpu.max").read_text().split()
-            yield max(1, int(quota) // int(period))  # "max" is no number
-    with suppress(OSError, ValueError):  # the first version of control groups
-        quota, period = (
-            (CGROUPS / "cpu" / f"cpu.cfs_{name}_us").read_text()
-            for name in ("quota", "period")
-        )
-        if int(quota) > 0:
-            yield max(1, int(quota) // int(period))
+        yield root / group
 
 
 def job_processors() -> int:
