@@ -8,7 +8,7 @@ from unetpipe.stages.report import report
 log_to(Path(snakemake.log[0]))
 report(
     config=snakemake.params.config,
-    manifest=Path(snakemake.input.manifest),
+    manifest=Path(snakemake.params.manifest),
     ingests=list(map(Path, snakemake.params.ingests)),
     weight_maps=list(map(Path, snakemake.params.weight_maps)),
     training=snakemake.params.training,

@@ -480,6 +480,12 @@ def run_without_results() -> Run:
     return Run("made-up", manifest, {}, (), network, ())
 
 
+def test_a_page_is_written_where_originals_are_gone(run) -> None:
+    assert "download_dataset" in Links(write(run)).text
+    run["manifest"].unlink()
+    assert "download_dataset" not in Links(write(run)).text
+
+
 def test_how_baselines_were_made_stands_beside_the_scores(run) -> None:
     path = Path(run["predictions"][0]["metrics"])
     made = {"is_bright": False, "sigma_vox": 2.0, "num_sections": 1}

@@ -445,6 +445,20 @@ def test_results_without_the_notes_of_snakemake_tell_for_themselves(finished):
 
 
 @pytest.mark.slow
+def test_what_needs_no_originals_fetches_none_where_they_are_gone(finished):
+    """As in a run that was renamed: its results are, its `resources` are not."""
+    resources = finished.folder / "resources"
+    resources.rename(finished.folder / "aside")
+    try:
+        assert finished.planned() == {}
+        planned = finished.planned("--config", "segmentation={threshold: 0.4}")
+        assert {"finish_segmentation", "report"} <= set(planned)
+        assert not {"download_dataset", "ingest_volume", "train_unet"} & set(planned)
+    finally:
+        (finished.folder / "aside").rename(resources)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rule"),
     [

@@ -57,7 +57,7 @@ def report(
     config : dict
         The whole configuration, as plain values; ``name`` is the run's.
     manifest : Path
-        ``manifest.json`` of the source.
+        ``manifest.json`` of the source, if it is still there.
     ingests, weight_maps : list of Path
         ``ingest.json`` and ``weight_map.json`` of the volumes that the network learnt
         from or predicted.
@@ -86,7 +86,7 @@ def report(
     volumes = map(IngestedVolume.read, ingests)
     run = Run(
         config["name"],
-        Manifest.read(manifest),
+        Manifest.read_if_there(manifest),
         {volume.volume: volume for volume in volumes},
         tuple(map(WeightMap.read, weight_maps)),
         read_trained(training, output.parent),
@@ -104,7 +104,7 @@ def _page(
     model = run.network.name
     return {
         "title": run.name if model == ONLY_MODEL else f"{run.name}: {model}",
-        "manifest": run.manifest,
+        "source": run.manifest.source if run.manifest else config.get("source"),
         "configuration": as_yaml(config),
         "summary": summarise(run),
         "lead": lead_picture(run),

@@ -200,7 +200,6 @@ rule collect_catalogue:
 rule report:
     """Put a network and what it made on one page that opens without a network."""
     input:
-        manifest=rules.download_dataset.output.manifest,
         ingests=by_name(SHOWN.awaited_volumes),
         suggestions=by_name(SHOWN.suggestions_of),
         weight_maps=by_name(RUNS.awaited_training, "weight_map"),
@@ -225,6 +224,8 @@ rule report:
         CONDA
     params:
         config=by_name(SHOWN.configuration_of),
+        # No input: where originals are gone, nothing is fetched anew for a page.
+        manifest=PATHS.manifest,
         ingests=lambda wildcards, input: SHOWN.reported_volumes(wildcards.model),
         weight_maps=lambda wildcards, input: RUNS.training_records(
             "weight_map", wildcards.model

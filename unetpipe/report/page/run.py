@@ -164,7 +164,7 @@ class Run:
     """All that the page of one network shows."""
 
     name: str
-    manifest: Manifest
+    manifest: Manifest | None
     volumes: dict[str, IngestedVolume]
     weight_maps: tuple[WeightMap, ...]
     network: Network

@@ -26,7 +26,8 @@ class Job(NamedTuple):
 
 def list_jobs(run: Run) -> Iterator[Job]:
     """Yield what the records of a run tell of its jobs, in the order of the chain."""
-    yield Job("download_dataset", run.name, _seconds(run.manifest.circumstances))
+    if run.manifest:
+        yield Job("download_dataset", run.name, _seconds(run.manifest.circumstances))
     for name, volume in run.volumes.items():
         stores = [volume.image.store]
         if volume.labels and not volume.labels.store.is_relative_to(stores[0]):
@@ -142,8 +143,9 @@ def describe_machines(run: Run) -> list[Shown]:
 def _made(run: Run) -> Iterator[tuple[str, Circumstances]]:
     """Yield stages and how their records came about, as far as they tell."""
     network = run.network
-    made = [("download_dataset", run.manifest.circumstances)]
-    made += [("ingest_volume", v.circumstances) for v in run.volumes.values()]
+    if run.manifest and run.manifest.circumstances:
+        yield "download_dataset", run.manifest.circumstances
+    made = [("ingest_volume", v.circumstances) for v in run.volumes.values()]
     made += [("compute_weight_map", r.circumstances) for r in run.weight_maps]
     if network.training is None:
         made.append(("join_networks", network.made))
