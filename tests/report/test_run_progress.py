@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,22 @@ def test_on_a_terminal_the_line_is_redrawn_in_place() -> None:
     lines = [line.rpartition("\x1b[K")[2] for line in said.splitlines() if line]
     assert "Failed: Predicting; see logs/p.log" in lines
     assert said.endswith("2 of 2 jobs done in 0 s\n")
+
+
+@pytest.mark.parametrize("columns", [0, 40])
+def test_a_narrow_terminal_wraps_no_line(monkeypatch, columns) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(stream, "fileno", lambda: 7)
+    size = os.terminal_size((columns, 24))
+    monkeypatch.setattr("os.get_terminal_size", {7: size}.__getitem__)
+    log, _ = shown(stream)
+    stats = {"predict_part": 1, "total": 1}
+    log.info("Job stats: ...", extra={"event": "run_info", "stats": stats})
+    long = {"jobid": 1, "rule_name": "predict_part", "rule_msg": "Predicting" * 20}
+    log.info("rule", extra={"event": "job_info", **long})
+    (line,) = stream.getvalue().split("\r\x1b[K")[1:]
+    assert len(line) == (columns or 80) - 1
+    assert line.endswith("...")
 
 
 @pytest.mark.parametrize("event", ["progress", "job_begun"])

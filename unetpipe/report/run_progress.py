@@ -10,6 +10,7 @@ own log file has them all.
 """
 
 import logging
+import os
 import re
 import time
 from collections import defaultdict
@@ -22,6 +23,7 @@ from unetpipe.runtime.logs import CLEAR
 from unetpipe.runtime.text import describe_seconds
 
 SECONDS_BETWEEN_LINES = 10.0
+USUAL_COLUMNS = 80
 TOLD = 2  # jobs at work that a line names
 TOTAL = "total"
 BEGUN = "job_begun"  # of our own: the engine's comes before it says which job
@@ -188,9 +190,11 @@ class Quiet(logging.Filter):
         """Return the line of the run; on a terminal the next one takes its place."""
         done, total = self._done
         is_last = done == total
+        text = self.progress.line(done, total)
         if self._is_live:
             self._handler.terminator = "\n" if is_last else ""
-        return self.clear() + self.progress.line(done, total)
+            text = text if is_last else shorten(text, _columns(self._handler.stream))
+        return self.clear() + text
 
     def end_line(self) -> None:
         """Let the next message stay."""
@@ -199,6 +203,25 @@ class Quiet(logging.Filter):
     def clear(self) -> str:
         """Return what takes the line of the run away again."""
         return CLEAR if self._is_live else ""
+
+
+def shorten(text: str, columns: int) -> str:
+    """Return a line that a terminal does not wrap: only one row is taken away again.
+
+    Examples
+    --------
+    >>> shorten("0 of 3 jobs done", 12), shorten("0 of 3", 12)
+    ('0 of 3 j...', '0 of 3')
+    """
+    return text if len(text) < columns else f"{text[: max(0, columns - 4)]}..."
+
+
+def _columns(stream: Any) -> int:
+    """Return the width of a terminal, as it is now."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+    except (OSError, ValueError, AttributeError):  # it does not tell
+        return USUAL_COLUMNS
 
 
 class Screen(logging.Formatter):
