@@ -156,6 +156,10 @@ def test_formats_to_convert_are_named(tmp_path):
         DataError, match=r"a\.vsi is Olympus VSI, which is not read; con"
     ):
         open_image("a.vsi", tmp_path)
+
+
+def test_a_group_of_n5_is_named(tmp_path):
+    pytest.importorskip("tensorstore", reason="only the extra `cloud` brings it")
     (tmp_path / "v.n5/raw").mkdir(parents=True)
     (tmp_path / "v.n5/raw/attributes.json").write_text('{"dataType": "uint8"}')
     for cell in ("v.n5", "v.n5/raw"):

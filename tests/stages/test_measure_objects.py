@@ -2,13 +2,11 @@
 
 import json
 
-import anndata
 import jsonschema
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import roifile
 
 from tests.documents import CONFIG_README, blocks
 from tests.measurement.measured import theirs
@@ -28,6 +26,7 @@ from unetpipe.stages.export_outlines import export_outlines
 from unetpipe.stages.measure_objects import measure_objects
 from unetpipe.stages.measure_part import measure_part
 
+TABLES = "needs the extra `tables`"
 SIZE = (50, 4, 4)
 NUMBER = {"type": "number"}
 RING = {"type": "array", "minItems": 4, "items": {"type": "array", "items": NUMBER}}
@@ -215,6 +214,7 @@ def test_a_channel_that_is_not_there_is_told_with_those_that_are(segmented, tmp_
 # anndata asks pandas 3 for an option that pandas has dropped.
 @pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option")
 def test_a_plot_by_condition_is_one_line(segmented, tmp_path, monkeypatch):
+    anndata = pytest.importorskip("anndata", reason=TABLES)
     record = tmp_path / "measurements.json"
     measured(segmented, tmp_path)
     sheet = parse_sheet(shown("volume\timage\trole\twell\tcondition_drug"))
@@ -273,6 +273,7 @@ def test_geojson_obeys_its_schema_and_filled_is_the_objects(segmented, tmp_path)
 
 
 def test_a_roi_set_read_by_roifile_filled_is_the_objects(segmented, tmp_path):
+    roifile = pytest.importorskip("roifile", reason=TABLES)
     _, objects, _ = segmented
     record = outlined(segmented, tmp_path, "imagej")
     rois = roifile.roiread(record.files["imagej"].path)
@@ -292,6 +293,7 @@ def test_a_roi_set_read_by_roifile_filled_is_the_objects(segmented, tmp_path):
 
 
 def test_equal_outlines_are_equal_files(segmented, tmp_path):
+    pytest.importorskip("roifile", reason=TABLES)
     hashes = [
         outlined(segmented, tmp_path / name, "geojson", "imagej").files["imagej"].sha256
         for name in ("one", "two")

@@ -121,6 +121,7 @@ class Objects:
         """Yield the objects of each block of a part: their boxes begin there."""
         starts = self.boxes[:, 0::2] // np.array(self.block)
         blocks, owner = np.unique(starts, axis=0, return_inverse=True)
+        owner = owner.reshape(-1)  # NumPy 2.0.0 keeps an axis
         order = np.argsort(owner, kind="stable")
         ends = np.cumsum(np.bincount(owner, minlength=len(blocks)))
         for block in share(len(blocks), part, num_parts):

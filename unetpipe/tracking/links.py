@@ -113,14 +113,13 @@ def assign(pairs: Pairs, num_before: int, num_after: int) -> Pairs:
     if not pairs.before.size:
         return pairs
     rows = np.arange(num_before)
+    before = np.concatenate([pairs.before, rows])
+    after = np.concatenate([pairs.after, num_after + rows])
     # Each row may be left alone; weights of 0 would be no edges.
     matrix = coo_array(
         (
             np.concatenate([pairs.costs + 1, np.full(num_before, ALONE + 1)]),
-            (
-                np.concatenate([pairs.before, rows]),
-                np.concatenate([pairs.after, num_after + rows]),
-            ),
+            (before.astype(np.int32), after.astype(np.int32)),  # SciPy takes no others
         ),
         shape=(num_before, num_after + num_before),
     ).tocsr()
