@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 NOTEBOOK = {
     "ContingencyTable": "unetpipe.metrics.contingency",
+    "at_temperature": "unetpipe.metrics.temperature",
     "compute_border_term": "unetpipe.targets.weight_map",
     "label_components": "unetpipe.segmentation.components",
     "load_trained": "unetpipe.network.notebook",

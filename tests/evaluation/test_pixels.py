@@ -113,6 +113,17 @@ def test_calibration_is_told_class_by_class():
     assert entries[2].probability[0] is None
 
 
+def test_calibration_at_a_temperature_follows_that_of_what_is_stored():
+    truth = np.array([[1, 1, 1, 0]], np.uint8)
+    counts = PixelCounts(2)
+    counts.add(0, np.full((1, 4), 230, np.uint8), truth, np.zeros((1, 4), bool))
+    stored, scaled = counts.describe_calibration("test", 2.0)
+    assert (stored.temperature, scaled.temperature) == (None, 2.0)
+    assert stored.expected_error == pytest.approx(230 / 255 - 0.75)
+    assert scaled.expected_error == pytest.approx(0.753 - 0.75, abs=1e-3)
+    assert list(counts.describe_calibration("test")) == [stored]
+
+
 def test_dice_over_stored_levels_is_that_of_each_mask():
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 2, SHAPE).astype(np.uint8)

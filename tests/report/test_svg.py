@@ -163,6 +163,12 @@ def test_calibration_leaves_empty_bins_out() -> None:
     assert "Calibration, test sections, error 0.125" in words(chart)
     assert "Calibration, validation sections, error 0.500" in words(other)
     assert plot_calibration(record()) == []
+    scaled = one | {"temperature": 1.75, "expected_error": 0.0625}
+    (chart,) = plot_calibration(record(calibration=[one, scaled]))
+    told = "Calibration, test sections, error 0.125, 0.062 at the temperature"
+    assert told in words(chart)
+    assert "as stored" in words(chart)
+    assert "temperature 1.75" in words(chart)
 
 
 def test_sizes_show_only_the_octaves_that_occur() -> None:

@@ -642,6 +642,27 @@ def test_another_way_to_make_objects_trains_nothing(tmp_path, rows):
     assert first.model["thresholds"]["seed_distance_vox"] == 2
 
 
+def test_a_temperature_is_recorded_beside_the_same_network(done):
+    before = done.model
+    assert "temperature" not in before
+    done(**with_training(temperature_scaling=True))
+    assert done.record["resumed_at"] == [TRAINING.steps], "no step was taken"
+    found = done.model.pop("temperature")
+    assert found["loss_after"] < found["loss_before"]
+    assert 0 < found["num_voxels"] <= 48 * 48
+    assert {k: v for k, v in done.model.items() if k != "temperature"} == before
+
+
+def test_a_temperature_needs_validation_rows_and_two_classes(tmp_path, rows):
+    training = Training(tmp_path / "unet", rows[:1])
+    with pytest.raises(ConfigError, match="validate"):
+        training(**with_training(temperature_scaling=True))
+    network = NETWORK.model_copy(update={"num_classes": 3})
+    training = Training(tmp_path / "unet", rows)
+    with pytest.raises(ConfigError, match="foreground"):
+        training(network=network, **with_training(temperature_scaling=True))
+
+
 @pytest.mark.slow
 def test_a_retraining_keeps_the_old_network_and_going_back_trains_nothing(
     tmp_path, rows

@@ -168,6 +168,11 @@ class TrainingConfig(Section):
     objects with ids, v_rand where cells fill the sections, seg where no background is
     annotated. v_rand chooses together with the Dice of the foreground, seg with f1,
     since alone they do not see what is found in the background."""
+    temperature_scaling: bool = False
+    """Fit one temperature to the validation rows, so that a probability of 0.8 is right
+    in four cases of five, and record it in `model.json`. What is stored, thresholds and
+    masks stay as they are: it tells what a stored probability is worth. Two classes;
+    not part of the recipe."""
     averaging: Literal["none", "ema", "swa"] = "none"
     """Average the weights over the steps and score the mean as well, each time; the
     better of the two may become the result. ``ema``: exponentially fading; ``swa``:

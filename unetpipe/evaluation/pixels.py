@@ -14,12 +14,15 @@ from unetpipe.evaluation.score_rows import make_row, plain
 from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import Scores, mean_of_defined
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
+from unetpipe.metrics.temperature import at_temperature
 from unetpipe.metrics.value_counts import (
     NUM_LEVELS,
     calibrate,
+    calibrate_at,
     confusion_above,
     count_values,
 )
+from unetpipe.metrics.value_counts import Calibration as Reliability
 from unetpipe.records.metrics import OURS, Calibration, Curve, Role, Row
 from unetpipe.tiling.quantised import threshold_mask
 
@@ -105,19 +108,20 @@ class PixelCounts:
         constant[..., int(totals.sum(axis=0).argmax())] = totals
         return constant
 
-    def describe_calibration(self, role: Role) -> Iterator[Calibration]:
-        """Yield calibration as it goes into ``metrics.json``, class by class."""
+    def describe_calibration(
+        self, role: Role, temperature: float | None = None
+    ) -> Iterator[Calibration]:
+        """Yield calibration as it goes into ``metrics.json``, class by class.
+
+        With two classes and a temperature, that at the temperature follows.
+        """
         classes = {1: self.calibration} if self.num_classes == 2 else None
         for class_, counts in (classes or dict(enumerate(self.calibration))).items():
-            found = calibrate(counts)
-            yield Calibration(
-                role=role,
-                class_=class_,
-                probability=plain(found.probability),
-                share=plain(found.share),
-                num_voxels=tuple(found.num_voxels.tolist()),
-                expected_error=plain(found.expected_error),
-            )
+            yield _describe(role, class_, calibrate(counts))
+        if classes and temperature is not None:
+            levels = at_temperature(np.linspace(0, 1, NUM_LEVELS), temperature)
+            scaled = _describe(role, 1, calibrate_at(self.calibration, levels))
+            yield scaled.model_copy(update={"temperature": temperature})
 
     def describe_curves(self, role: Role) -> Iterator[Curve]:
         """Yield Dice, precision and recall of the foreground at each stored level."""
@@ -193,3 +197,14 @@ def _one_class(confusion: Counts, k: int) -> Counts:
 def _score_of_class(name: str, confusion: Counts | Scores) -> Scores:
     scores: Scores = getattr(class_scores(confusion), name)[..., 1]
     return scores
+
+
+def _describe(role: Role, class_: int, found: Reliability) -> Calibration:
+    return Calibration(
+        role=role,
+        class_=class_,
+        probability=plain(found.probability),
+        share=plain(found.share),
+        num_voxels=tuple(found.num_voxels.tolist()),
+        expected_error=plain(found.expected_error),
+    )

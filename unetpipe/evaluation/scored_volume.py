@@ -131,6 +131,8 @@ class ScoredVolume:
         check_field(self.shape[1:], self.border_vox)
         self.num_classes = records.model.spec.num_classes
         self.has_cores = records.model.spec.has_cores
+        heat = records.model.temperature
+        self.temperature = heat.value if heat else None
         self.ndim = records.model.spec.ndim
         self.rois = labels.rois
         self.has_instances = labels.label_kind == "instances"

@@ -226,10 +226,15 @@ def object_tables(counts: Counts) -> Iterator[ObjectTable]:
             )
 
 
-def calibrations(counts: Counts) -> Iterator[Calibration]:
-    """Yield predicted against true frequencies, by role and class."""
+def calibrations(
+    counts: Counts, temperature: float | None = None
+) -> Iterator[Calibration]:
+    """Yield predicted against true frequencies, by role and class.
+
+    With a temperature, those at it follow.
+    """
     for role, pixels in counts.pixels.items():
-        yield from pixels.describe_calibration(role)
+        yield from pixels.describe_calibration(role, temperature)
 
 
 def describe_curves(counts: Counts) -> Iterator[Curve]:

@@ -111,6 +111,34 @@ def calibrate(counts: Counts, num_bins: int = 16) -> Calibration:
     whole = num_voxels.astype(np.float64)
     probability = share_of((of_level * levels).sum(axis=1), whole)
     share = share_of(binned[1].sum(axis=1).astype(np.float64), whole)
+    return _compare(probability, share, num_voxels)
+
+
+def calibrate_at(
+    counts: Counts, probability: NDArray[np.float64], num_bins: int = 16
+) -> Calibration:
+    """Do the same for stored levels that mean other probabilities.
+
+    Parameters
+    ----------
+    counts : int64 array, shape (2, levels)
+    probability : float64 array, shape (levels,)
+        What each level means, in [0, 1]; bins are of it.
+    """
+    bins = np.minimum((probability * num_bins).astype(np.intp), num_bins - 1)
+    of_level = counts.sum(axis=0)
+
+    def binned(values: NDArray[Any]) -> Scores:
+        return np.bincount(bins, weights=values, minlength=num_bins)
+
+    whole = binned(of_level)
+    mean = share_of(binned(of_level * probability), whole)
+    share = share_of(binned(counts[1]), whole)
+    return _compare(mean, share, whole.astype(np.int64))
+
+
+def _compare(probability: Scores, share: Scores, num_voxels: Counts) -> Calibration:
+    whole = num_voxels.astype(np.float64)
     gaps = np.where(num_voxels > 0, np.abs(probability - share), 0.0)
     error = share_of(np.array((gaps * whole).sum()), np.array(whole.sum()))
     return Calibration(probability, share, num_voxels, float(error))

@@ -189,6 +189,9 @@ class Calibration(Published):
     """Voxels in the bin."""
     expected_error: Fraction | None
     """Mean distance of both, weighted by voxels."""
+    temperature: float | None = None
+    """Probabilities are those at this temperature, which the validation sections chose;
+    null: as they are stored."""
 
 
 class Curve(Published):

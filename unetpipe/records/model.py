@@ -79,6 +79,21 @@ class Member(Value):
     weights_sha256: str
 
 
+class Temperature(Value):
+    """What makes stored probabilities as sure as they are right, on validation rows.
+
+    A foreground probability p means sigmoid(logit(p) / value); nothing that is stored
+    is changed by it.
+    """
+
+    value: float
+    loss_before: float
+    """Mean cross-entropy in nats a voxel, of what is stored."""
+    loss_after: float
+    num_voxels: int
+    """That it was fitted on."""
+
+
 class Model(Record):
     """``model.json``: architecture, recipe, thresholds, scores on validation rows."""
 
@@ -105,6 +120,8 @@ class Model(Record):
     thresholds_are: str | None = None
     validation: dict[str, float] = Field(default_factory=dict)
     """Scores on validation rows, by metric."""
+    temperature: Temperature | None = None
+    """None: none was asked for, or the network has more than two classes."""
     voxel_size_nm: tuple[float, float, float] | None = None
     """Along z, y, x, of all volumes that it has learnt from; None: they differ, or
     nobody knows it."""

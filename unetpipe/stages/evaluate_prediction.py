@@ -115,7 +115,7 @@ def evaluate_prediction(
         left_out=tuple(counts.left_out),
         tables=tables,
         objects=objects,
-        calibration=tuple(calibrations(counts)),
+        calibration=tuple(calibrations(counts, volume.temperature)),
         curves=tuple(describe_curves(counts)),
         seams=seams.model_copy(update={"picture": picture.name}),
         leading=leading,

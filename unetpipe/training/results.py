@@ -4,7 +4,7 @@ import time
 
 from unetpipe.network.devices import name_device
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.model import Model, TrainedFrom
+from unetpipe.records.model import Model, Temperature, TrainedFrom
 from unetpipe.records.training import Descent, TrainedModel, Training
 from unetpipe.records.volume import name_normalisation
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
@@ -63,8 +63,8 @@ def _describe(
     done: Trained, recipe: TrainingRecipe, order: TrainingOrder, weights_sha256: str
 ) -> Model:
     """Return what the network is, how it was chosen, and what it was trained from."""
-    best = done.best
-    return Model(
+    best, heat = done.best, done.temperature
+    described = Model(
         spec=recipe.spec,
         num_classes=order.network.num_classes,
         normalisation=name_normalisation(recipe.train_rows.percentiles),
@@ -88,3 +88,12 @@ def _describe(
             for v in recipe.train_rows.volumes
         ),
     )
+    if heat is None:
+        return described
+    found = Temperature(
+        value=heat.temperature,
+        loss_before=heat.loss_before,
+        loss_after=heat.loss_after,
+        num_voxels=heat.num_voxels,
+    )
+    return described.model_copy(update={"temperature": found})

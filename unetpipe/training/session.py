@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from unetpipe.config import TrainingConfig
+from unetpipe.metrics.temperature import TemperatureFit
 from unetpipe.network.determinism import algorithms
 from unetpipe.network.devices import (
     check_step_memory,
@@ -30,6 +31,7 @@ from unetpipe.training.order import TrainingOrder
 from unetpipe.training.parent import inherit
 from unetpipe.training.recipe import TrainingRecipe
 from unetpipe.training.sampling import PatchSampler
+from unetpipe.training.temperature import Thermometer
 from unetpipe.training.validation import Validator
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class Trained:
         Of each process.
     notes : tuple of str
         What is odd about how objects are made, logged already.
+    temperature : TemperatureFit or None
+        Of the result, where one is asked for.
     """
 
     state: TrainingState
@@ -63,6 +67,7 @@ class Trained:
     place: Place
     threads: int
     notes: tuple[str, ...] = ()
+    temperature: TemperatureFit | None = None
 
     @property
     def step(self) -> int:
@@ -138,14 +143,16 @@ def trained(
             place=place,
             state=saved,
         )
-        best, notes = state.best, tuple[str, ...]()
+        best, notes, temperature = state.best, tuple[str, ...](), None
         if team.is_first and validator and best:
             network = UNet(recipe.spec)
             best, notes = _choose_objects(order, best, network, checkpoints, validator)
+            if training.temperature_scaling:
+                temperature = _fit_temperature(order, recipe, network, device)
         elif validator and best is None:
             notes = note_on_no_score(recipe.metric)
             log.warning("%s", notes[0])
-        yield Trained(state, best, checkpoints, place, threads, notes)
+        yield Trained(state, best, checkpoints, place, threads, notes, temperature)
 
 
 def note_on_no_score(metric: str) -> tuple[str]:
@@ -225,6 +232,39 @@ def _open_validator(
     )
 
 
+def _fit_temperature(
+    order: TrainingOrder, recipe: TrainingRecipe, network: UNet, device: torch.device
+) -> TemperatureFit | None:
+    """Return the temperature of probabilities as prediction computes them."""
+    thermometer = Thermometer(
+        recipe.validate_rows.volumes,
+        recipe.metric,
+        class_weights=recipe.class_weights,
+        precision=_usable(order.precision, device),
+        device=device,
+        largest_input=2 * prod(recipe.patch),
+    )
+    found = thermometer.fit(network, orientations=choose_orientations(order.average))
+    if found is None:
+        log.warning(
+            "the validation rows show one class alone, which no temperature fits: "
+            "none is recorded"
+        )
+        return None
+    log.info(
+        "temperature %.3f: cross-entropy on the validation rows %.4f, before %.4f",
+        found.temperature,
+        found.loss_after,
+        found.loss_before,
+    )
+    return found
+
+
+def _usable(precision: str, device: torch.device) -> str:
+    """Return the precision of the prediction, fp32 where the device lacks it."""
+    return precision if has_arithmetic(device, precision) else "fp32"
+
+
 def _open_sampler(order: TrainingOrder, recipe: TrainingRecipe) -> PatchSampler:
     return PatchSampler(
         recipe.train_rows.volumes,
@@ -249,10 +289,9 @@ def _choose_objects(
     checkpoint is only looked at again.
     """
     network.load_state_dict(unpack_weights(checkpoints.read_best(best)))
-    precision, device = order.precision, choose_device(order.training.device)
     judged = validator.choose(
         network,
-        precision if has_arithmetic(device, precision) else "fp32",
+        _usable(order.precision, choose_device(order.training.device)),
         orientations=choose_orientations(order.average),
     )
     log.info(

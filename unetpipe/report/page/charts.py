@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from unetpipe.metrics.names import plain_name
-from unetpipe.records.metrics import OURS, Curve, Metrics, Seams
+from unetpipe.records.metrics import OURS, Calibration, Curve, Metrics, Seams
 from unetpipe.report.page.svg import (
     Estimate,
     Line,
@@ -111,7 +111,7 @@ def plot_calibration(metrics: Metrics) -> list[Markup]:
     """Return true against predicted frequency for each role, one line a class.
 
     The validation sections chose the threshold, so their curve flatters where the test
-    sections differ; both are shown.
+    sections differ; both are shown. They chose the temperature too, if there is one.
     """
     roles = dict.fromkeys(one.role for one in metrics.calibration)
     leading = _leading_role(metrics)
@@ -120,7 +120,9 @@ def plot_calibration(metrics: Metrics) -> list[Markup]:
 
 
 def _plot_calibration(metrics: Metrics, role: str) -> list[Markup]:
-    found = [c for c in metrics.calibration if c.role == role][:MOST_CLASSES]
+    of_role = [c for c in metrics.calibration if c.role == role]
+    found = [c for c in of_role if c.temperature is None][:MOST_CLASSES]
+    scaled = [c for c in of_role if c.temperature is not None]
     lines = [
         Line(
             [
@@ -128,16 +130,20 @@ def _plot_calibration(metrics: Metrics, role: str) -> list[Markup]:
                 for p, s in zip(c.probability, c.share, strict=True)
                 if p is not None and s is not None
             ],
-            f"class {c.class_}" if len(found) > 1 else "network",
+            _calibrated_as(c, len(found), is_scaled=bool(scaled)),
             f"s{number}",
             has_dots=True,
         )
-        for number, c in enumerate(found)
+        for number, c in enumerate([*found, *scaled])
     ]
     if not any(line.points for line in lines):
         return []
-    errors = [c.expected_error for c in found if c.expected_error is not None]
-    told = f", error {max(errors):.3f}" if errors else ""
+    before, after = (
+        [c.expected_error for c in one if c.expected_error is not None]
+        for one in (found, scaled)
+    )
+    told = f", error {max(before):.3f}" if before else ""
+    told += f", {max(after):.3f} at the temperature" if after else ""
     return [
         line_chart(
             f"Calibration, {NAMES.get(role, role)} sections{told}",
@@ -147,6 +153,14 @@ def _plot_calibration(metrics: Metrics, role: str) -> list[Markup]:
             y=(0.0, 1.0),
         )
     ]
+
+
+def _calibrated_as(one: Calibration, num_classes: int, *, is_scaled: bool) -> str:
+    if one.temperature is not None:
+        return f"temperature {one.temperature:.2f}"
+    if num_classes > 1:
+        return f"class {one.class_}"
+    return "as stored" if is_scaled else "network"
 
 
 def plot_sizes(truth: Sequence[int], result: Sequence[int], where: str) -> list[Markup]:
