@@ -115,7 +115,7 @@ def calibrate(counts: Counts, num_bins: int = 16) -> Calibration:
 
 
 def calibrate_at(
-    counts: Counts, probability: NDArray[np.float64], num_bins: int = 16
+    counts: Counts, probability: NDArray[np.floating[Any]], num_bins: int = 16
 ) -> Calibration:
     """Do the same for stored levels that mean other probabilities.
 
@@ -129,7 +129,7 @@ def calibrate_at(
     of_level = counts.sum(axis=0)
 
     def binned(values: NDArray[Any]) -> Scores:
-        return np.bincount(bins, weights=values, minlength=num_bins)
+        return np.bincount(bins, values, num_bins).astype(np.float64)
 
     whole = binned(of_level)
     mean = share_of(binned(of_level * probability), whole)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.config import NetworkConfig, SegmentationConfig, TrainingConfig
+from unetpipe.config import SegmentationConfig, TrainingConfig
 from unetpipe.errors import ConfigError
 from unetpipe.metrics.for_labels import Metric, metric_for_labels
 from unetpipe.network.devices import choose_device, has_arithmetic
@@ -100,7 +100,7 @@ def plan_training(
     """
     network, training, segmentation = order.network, order.training, order.segmentation
     check_rows(train_rows, validate_rows)
-    _check_choices(training, network, has_validation=bool(validate_rows.volumes))
+    _check_choices(training, has_validation=bool(validate_rows.volumes))
     spec = network.spec(train_rows.volumes[0].image.shape[0])
     parent = find_parent(training, spec)
     warnings = warnings_about(train_rows, validate_rows)
@@ -153,15 +153,8 @@ def plan_training(
     )
 
 
-def _check_choices(
-    training: TrainingConfig, network: NetworkConfig, *, has_validation: bool
-) -> None:
+def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
     """Raise ConfigError for keys that cannot do what they say."""
-    if training.temperature_scaling and network.num_classes > 2:
-        raise ConfigError(
-            "training.temperature_scaling is of a foreground, and network.num_classes "
-            f"is {network.num_classes}; remove the key"
-        )
     if training.temperature_scaling and not has_validation:
         raise ConfigError(
             "training.temperature_scaling is fitted on validation rows, and no row of "
