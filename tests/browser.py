@@ -25,16 +25,37 @@ FLAGS = (
 IMAGES = "[...document.images].map(i => [i.alt, i.naturalWidth])"
 
 
-class Browser:
-    """One tab on one page, light or dark; use it as a context manager."""
+# WebGL without a GPU, for viewers of volumes.
+DRAWN_BY_PROCESSORS = (
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    "--ignore-gpu-blocklist",
+)
 
-    def __init__(self, page: Path, profile: Path, *, dark: bool = False, width=1200):
-        self.page, self.dark, self.width = page, dark, width
+
+class Browser:
+    """One tab on one page, light or dark; use it as a context manager.
+
+    A page is a file or an address. ``has_webgl``: three dimensions, drawn slowly.
+    """
+
+    def __init__(
+        self,
+        page: Path | str,
+        profile: Path,
+        *,
+        dark: bool = False,
+        width=1200,
+        has_webgl: bool = False,
+    ):
+        self.dark, self.width = dark, width
+        self.page = page if isinstance(page, str) else page.as_uri()
+        flags = [flag for flag in FLAGS if not (has_webgl and flag == "--disable-gpu")]
+        flags += DRAWN_BY_PROCESSORS if has_webgl else ()
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         self._buffer, self._number = b"", 0
         self.events: list[dict[str, Any]] = []
-        command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        command = [CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
             ["bash", "-c", 'exec "$@" 3<&"$0" 4>&"$OUT"', str(to_browser), *command],
             pass_fds=(to_browser, from_browser),
@@ -63,7 +84,7 @@ class Browser:
             deviceScaleFactor=1,
             mobile=False,
         )
-        self.send("Page.navigate", url=self.page.as_uri())
+        self.send("Page.navigate", url=self.page)
         while not any(e["method"] == "Page.loadEventFired" for e in self.events):
             self._receive()
         return self
@@ -120,7 +141,7 @@ class Browser:
             for event in self.events
             if event["method"] == "Network.requestWillBeSent"
         ]
-        inside = ("data:", self.page.as_uri())
+        inside = ("data:", self.page)
         return [address for address in asked if not address.startswith(inside)]
 
     @property

@@ -55,6 +55,7 @@ def run(tmp_path):
         "volume": "cells",
         "prediction": str(predicted / "prediction.json"),
         "segmentation": str(tmp_path / "s/segmentation.json"),
+        "precomputed": str(tmp_path / "s/precomputed.json"),
     }
     missing = files | {"model": "later", "prediction": "no.json", "segmentation": "no"}
     return {"ingests": ingests, "predictions": [files, missing], "run": "tiny"}

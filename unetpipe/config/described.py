@@ -343,6 +343,7 @@ class Described:
                 for name, pattern in (
                     ("prediction", layout.prediction),
                     ("segmentation", layout.segmentation),
+                    ("precomputed", layout.precomputed),
                 )
             }
             for model, volume in self.lookups.predicted_pairs()

@@ -120,6 +120,7 @@ class Layout:
         self.measured = f"{predicted}/measurements.csv"
         self.packed_measured = f"{predicted}/measurements.parquet"
         self.outlines = f"{predicted}/outlines.json"
+        self.precomputed = f"{predicted}/precomputed.json"
         self.tracks = f"{predicted}/tracks.json"
         self.packed_tracks = f"{predicted}/tracks.parquet"
         self.tracked_objects = f"{predicted}/tracked_objects.parquet"

@@ -541,6 +541,7 @@ class Lookups:
         wanted = [layout.ctc] * config.export_ctc
         wanted += [layout.ngff04] * bool(config.export_ngff04)
         wanted += [layout.outlines] * bool(config.export_outlines)
+        wanted += [layout.precomputed] * config.export_precomputed.enabled
         return wanted
 
     def probability_of(self, kind: str, place: str) -> list[str]:

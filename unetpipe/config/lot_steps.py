@@ -33,6 +33,7 @@ LEFT_BY = {
     "export_ctc": ("ctc",),
     "export_ngff04": ("ngff04",),
     "export_outlines": ("outlines",),
+    "export_precomputed": ("precomputed",),
 }
 
 
@@ -163,6 +164,8 @@ class LotSteps:
             yield "export_ngff04", names
         if config.export_outlines:
             yield "export_outlines", names
+        if config.export_precomputed.enabled:
+            yield "export_precomputed", names
 
     def _parts(
         self, rule: str, section: str, names: dict[str, str], least: int = 2

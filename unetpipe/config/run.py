@@ -31,6 +31,7 @@ from unetpipe.config.training import (
     TrainingConfig,
     WeightMapConfig,
 )
+from unetpipe.config.viewing import PrecomputedConfig
 from unetpipe.errors import ConfigError
 
 ONLY = "unet"  # the name of a run's network, where it has one alone
@@ -104,6 +105,7 @@ class Config(Section):
     measure: MeasureConfig = MeasureConfig()
     track: TrackConfig = TrackConfig()
     export_model: ExportConfig = ExportConfig()
+    export_precomputed: PrecomputedConfig = PrecomputedConfig()
     verify: VerifyConfig = VerifyConfig()
     propose: ProposeConfig = ProposeConfig()
     view: ViewConfig = ViewConfig()
@@ -193,3 +195,8 @@ class Config(Section):
                     f"{key} is {value}, which needs two classes, but "
                     f"network.num_classes is {num_classes}; use auto or dice"
                 )
+        if num_classes > 2 and self.training.temperature_scaling:
+            raise ConfigError(
+                "training.temperature_scaling is of the probability of a foreground, "
+                f"but network.num_classes is {num_classes}; remove the key"
+            )

@@ -18,6 +18,21 @@ class NgffCopy(Record):
     circumstances: Circumstances
 
 
+class PrecomputedCopy(Record):
+    """``precomputed.json``: image, objects and their surfaces for neuroglancer."""
+
+    WHAT = "the record of precomputed volumes"
+
+    volume: str
+    folder: Path
+    objects: str
+    """Hash of the identity of the objects."""
+    num_meshes: int
+    without_mesh: tuple[int, ...] = ()
+    """Objects whose boxes are too large."""
+    circumstances: Circumstances
+
+
 class TileRule(Value):
     """Sides that a packed network accepts, in voxels."""
 

@@ -1,17 +1,20 @@
 """What viewers are shown of a run: layers of each volume, and addresses of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from urllib.parse import quote as encode
 
+from unetpipe.records.exports import PrecomputedCopy
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.commands import NEUROGLANCER, Layer, neuroglancer_state
+from unetpipe.runtime.files import hash_of
 from unetpipe.storage.dropping import is_dropped
 
+PRECOMPUTED = "precomputed"
 SAFE = "{}[]:,/"  # what browsers leave alone behind #
 
 
@@ -63,7 +66,8 @@ def list_views(
     ingests : iterable of Path
         ``ingest.json`` of all volumes; those that are not there are passed over.
     predictions : iterable of dict
-        ``model``, ``volume``, and the paths ``prediction`` and ``segmentation``.
+        ``model``, ``volume``, and the paths ``prediction``, ``segmentation`` and
+        ``precomputed``.
     """
     found = {
         volume.volume: volume
@@ -98,8 +102,19 @@ def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None
         folders.append(store)
         opened.append(store)
     if segmented:
-        layers.append(Layer("segmentation", "objects", f"{model}/{name}/objects"))
-        folders.append(segmented.objects)
+        layer, folder = _objects_of(segmented, Path(files["precomputed"]))
+        layers.append(replace(layer, at=f"{model}/{name}/{layer.at}"))
+        folders.append(folder)
         opened.append(segmented.store)
     title = f"{name} by {model}"
     return View(title, tuple(layers), tuple(folders), tuple(opened))
+
+
+def _objects_of(segmented: Segmentation, record: Path) -> tuple[Layer, Path]:
+    """Return the objects for neuroglancer: with their surfaces, if these have any."""
+    copy = PrecomputedCopy.read_if_there(record)
+    is_same = copy and copy.objects == hash_of(segmented.identity.to_json())
+    if copy and is_same and copy.num_meshes:
+        layer = Layer("segmentation", "objects", "surfaces", PRECOMPUTED)
+        return layer, copy.folder / "objects"
+    return Layer("segmentation", "objects", "objects"), segmented.objects

@@ -24,7 +24,8 @@ def view(
     ingests : list of Path
         ``ingest.json`` of the volumes.
     predictions : list of dict
-        ``model``, ``volume``, and the paths ``prediction`` and ``segmentation``.
+        ``model``, ``volume``, and the paths ``prediction``, ``segmentation`` and
+        ``precomputed``.
     port : int
         0: any that is free.
     run : str

@@ -5,6 +5,7 @@ OUT  results/<name>/<place>/pyramids/<kind>/<part>.json, .../<kind>-pyramid.json
 
 With `pyramid.parts: 1` the rules that write these stores add their levels themselves.
 With export_ngff04: results/<name>/<model>/<volume>/{ngff04.json,ngff04-<id>/}
+With export_precomputed: results/<name>/<model>/<volume>/precomputed{.json,-<id>/}
 With prediction.keep_probability: false: results/<name>/<model>/<volume>/dropped.json
 """
 
@@ -86,6 +87,33 @@ rule export_ngff04:
         "NGFF 0.4 of {wildcards.volume} by {wildcards.model}"
     script:
         "../../scripts/export_ngff04.py"
+
+
+rule export_precomputed:
+    """Copy image and objects for neuroglancer, with surfaces of chosen objects."""
+    input:
+        ingest=rules.ingest_volume.output.record,
+        segmentation=rules.finish_segmentation.output.record,
+        pyramids=by_name(RUNS.pyramids_of),
+    output:
+        record=PATHS.precomputed,
+    log:
+        PATHS.log("export_precomputed", "model", "volume"),
+    benchmark:
+        PATHS.benchmark("export_precomputed", "model", "volume")
+    conda:
+        CONDA
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        settings=RUNS.section("export_precomputed"),
+        folder=subpath(output.record, parent=True),
+        code=fingerprint("unetpipe.stages.export_precomputed"),
+    message:
+        "Precomputed volumes of {wildcards.volume} by {wildcards.model}"
+    script:
+        "../../scripts/export_precomputed.py"
 
 
 rule drop_probability:

@@ -82,17 +82,21 @@ def _level(store: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A store in a viewer: ``image`` or ``segmentation``, its name, its path there."""
+    """A store in a viewer: ``image`` or ``segmentation``, its name, its path there.
+
+    ``form`` is what it is, as neuroglancer calls it.
+    """
 
     kind: str
     name: str
     at: str
+    form: str = "zarr3"
 
 
 def neuroglancer_state(layers: Iterable[Layer], base: str) -> str:
     """Return what neuroglancer is to show, stores below an address, as JSON."""
     shown = [
-        {"type": one.kind, "name": one.name, "source": f"zarr3://{base}{one.at}"}
+        {"type": one.kind, "name": one.name, "source": f"{one.form}://{base}{one.at}"}
         for one in layers
     ]
     return json.dumps({"layers": shown}, separators=(",", ":"))
