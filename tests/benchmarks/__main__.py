@@ -27,6 +27,7 @@ BENCHMARKS = {
     "resume": "resume",
     "memory": "memory",
     "stages": "stages",
+    "sections": "sections",
     "training": "training",
     "patches": "patches",
     "averaging": "averaging",

@@ -5,7 +5,9 @@ This module imports next to nothing, so that a stage's memory is its own.
 
 import importlib
 import json
+import logging
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -14,14 +16,28 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PROMISE = re.compile(r"at most (\d+) MB of memory")
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a function took in a fresh process; imports count as memory, not as time."""
+    """What a function took in a fresh process; imports count as memory, not as time.
+
+    Attributes
+    ----------
+    seconds : float
+    peak_bytes : int
+        Largest resident memory.
+    base_bytes : int
+        Of that, what lay there after the imports.
+    projected_bytes : int or None
+        The most that it said it would take; None: it said nothing.
+    """
 
     seconds: float
     peak_bytes: int
+    base_bytes: int = 0
+    projected_bytes: int | None = None
 
 
 def measure_fresh(
@@ -68,9 +84,31 @@ def main() -> None:
 
 def _call(module: str, name: str, arguments: dict[str, Any]) -> Used:
     function = getattr(importlib.import_module(module), name)
-    began = time.perf_counter()
-    function(**arguments)
-    return Used(time.perf_counter() - began, peak_bytes())
+    promises = _Promises()
+    base, log = peak_bytes(), logging.getLogger("unetpipe")
+    log.addHandler(promises)
+    before, began = log.level, time.perf_counter()
+    log.setLevel(logging.INFO)
+    try:
+        function(**arguments)
+    finally:
+        log.removeHandler(promises)
+        log.setLevel(before)
+    seconds, said = time.perf_counter() - began, promises.most_bytes
+    return Used(seconds, peak_bytes(), base, said)
+
+
+class _Promises(logging.Handler):
+    """Listens for what a function says it will take at most."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.most_bytes: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember the largest number that is said."""
+        if said := PROMISE.search(record.getMessage()):
+            self.most_bytes = max(self.most_bytes or 0, int(said[1]) << 20)
 
 
 if __name__ == "__main__":

@@ -64,11 +64,11 @@ def measure(settings: Settings) -> list[Figure]:
     for side in sides:
         stride: Zyx = (1, *settings.choose(quick=(32, 32), cpu=(544, 544)))
         home = folder / str(side)
-        chain = _Section(home, (1, side, side), model, stride, settings)
+        chain = SectionChain(home, (1, side, side), model, stride, settings)
         copies.append(_copy(home, side**2))
         for stage in STAGES:
             if stage == "finish_segmentation":
-                _draw_prediction(home)
+                draw_prediction(home)
             used[stage].append(chain.measure(stage))
         shutil.rmtree(home)
     return [
@@ -79,7 +79,7 @@ def measure(settings: Settings) -> list[Figure]:
     ]
 
 
-class _Section(Chain):
+class SectionChain(Chain):
     """One annotated section, and the arguments of the stages that it passes."""
 
     def draw(self, shape: Zyx) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _lay_side_by_side(side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]
     return image, labels.astype(np.uint32)
 
 
-def _draw_prediction(home: Path) -> None:
+def draw_prediction(home: Path) -> None:
     """Put the grey values where the prediction was: bright is cell."""
     image = open_volume(IngestedVolume.read(home / "ingest.json").image.store)
     outputs = Prediction.read(home / "prediction.json").outputs

@@ -329,3 +329,83 @@ def test_a_folder_of_labels_that_is_not_there_is_refused_with_those_that_are(tmp
     write_vessels(tmp_path)
     with pytest.raises(DataError, match=r"--labels drawn: no such folder .*1st_manual"):
         understand(tmp_path, "m", "auto", "auto", "drawn")
+
+
+WELLS = {
+    "A01_s1_w1.tif": ("{well}_s{field}_w{c}.tif", ("A01", "B03")),
+    "r01c01f01-ch1.tiff": ("r{r:02}c{col:02}f{field:02}-ch{c}.tiff", ("A01", "A02")),
+    "plane p01": (
+        "r{r:02}c{col:02}f{field:02}p01-ch{c}sk1fk1fl1.tiff",
+        ("A01", "B03"),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", WELLS)
+def test_wells_fields_and_channels_in_names_are_columns_and_one_image(tmp_path, layout):
+    name, wells = WELLS[layout]
+    voxels = {}
+    for well, field, c in product(wells, (1, 2), (1, 2)):
+        row, column = ord(well[0]) - ord("A") + 1, int(well[1:])
+        where = {"well": well, "field": field, "c": c, "r": row, "col": column}
+        voxels[well, field, c] = blank(len(voxels))
+        write(tmp_path / name.format(**where), voxels[well, field, c])
+    found = look(tmp_path)
+    rows = {(r.volume.well, int(r.volume.field)): r.volume for r in found.rows}
+    assert set(rows) == set(product(wells, (1, 2)))
+    for (well, field), volume in rows.items():
+        with open_image(volume.image, tmp_path) as image:
+            stored = image.read_sections(0, 1)[:, 0]
+        expected = [voxels[well, field, c] for c in (1, 2)]
+        np.testing.assert_array_equal(stored, expected)
+    header = found.write("m", str(tmp_path), "m.tsv")[0].splitlines()
+    (columns,) = [line.split("\t") for line in header if line.startswith("volume\t")]
+    assert {"well", "field"} <= set(columns)
+
+
+def test_a_channel_that_lacks_a_section_is_said(tmp_path):
+    for z, c in product(range(3), range(2)):
+        if (z, c) != (1, 1):
+            write(tmp_path / f"a_z{z}_ch{c:02}.tif", blank(10 * z + c))
+    found = look(tmp_path)
+    assert len(found.rows) == 5
+    assert said(found, "a_z<z>_ch<c>.tif: some channels lack some sections")
+
+
+def test_sections_that_their_names_call_so_are_one_volume(tmp_path):
+    for t, z in product(range(2), range(3)):
+        write(tmp_path / f"mov_t{t:03}_z{z:02}.tif", blank(10 * t + z))
+    shapes = [row.volume.header.shape for row in look(tmp_path).rows]
+    assert shapes == [(1, 3, 64, 64)] * 2
+
+
+def test_channels_in_nifti_files_are_joined_and_keep_their_labels(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    rng, voxels = np.random.default_rng(0), {}
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+
+    def save(path, array):
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / path)
+
+    for k in range(3):
+        for c in range(2):
+            voxels[k, c] = rng.integers(0, 999, (16, 12, 5)).astype(np.int16)
+            save(f"imagesTr/x_{k:03}_{c:04}.nii.gz", voxels[k, c])
+        save(f"labelsTr/x_{k:03}.nii.gz", (voxels[k, 0] > 500).astype(np.uint8))
+    found = look(tmp_path)
+    assert pairs(found) == {
+        f"imagesTr/x_{k:03}_<c>.nii.gz": f"labelsTr/x_{k:03}.nii.gz" for k in range(3)
+    }
+    for k in range(3):
+        with open_image(f"imagesTr/x_{k:03}_<c>.nii.gz", tmp_path) as image:
+            stored = image.read_sections(0, 5)
+        expected = [voxels[k, c].transpose(2, 1, 0) for c in range(2)]
+        np.testing.assert_array_equal(stored, expected)
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    write(tmp_path / "t<z>u.tif", blank(1))
+    (row,) = look(tmp_path).rows
+    with open_image(row.volume.image, tmp_path) as image:
+        np.testing.assert_array_equal(image.read_sections(0, 1)[0, 0], blank(1))

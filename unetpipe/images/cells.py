@@ -19,6 +19,7 @@ from unetpipe.images.endings import (
 from unetpipe.images.files import (
     FILE_AXIS,
     HDF5_CELL,
+    as_spelled,
     find_files,
     first_found,
     is_remote,
@@ -73,7 +74,8 @@ def open_cell(
     found = first_found(cell, root)
     if not found:
         raise _not_found(cell, root)
-    if FILE_AXIS.search(found[1]):
+    is_name = found[0] == [as_spelled(root / Path(found[1]).expanduser())]
+    if FILE_AXIS.search(found[1]) and not is_name:
         return open_channel_files(found[0], found[1], colours=colours)
     if level and (path := found[0][0]).suffix.lower() in TIFF:
         return open_tiff(path, colours=bool(colours), level=level)

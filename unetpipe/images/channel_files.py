@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
-from unetpipe.images.endings import SECTIONS
+from unetpipe.images.endings import CHANNELS, SECTIONS
 from unetpipe.images.files import (
     FILE_AXIS,
     listed_channels,
     name_pattern,
     natural_key,
 )
+from unetpipe.images.formats import opener_of
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tiff import open_tiff
@@ -49,8 +50,6 @@ class ChannelFiles(ImageSource):
         All that there should be; none: no others are known.
     """
 
-    by_section = True
-
     def __init__(
         self,
         channels: Sequence[ImageSource],
@@ -58,6 +57,7 @@ class ChannelFiles(ImageSource):
         listed: Sequence[str] = (),
     ) -> None:
         first, self.channels = channels[0], tuple(channels)
+        self.by_section = all(source.by_section for source in channels)
         self.names, self.listed = tuple(names), tuple(listed or names)
         self.files = tuple(path for source in channels for path in source.files)
         for name, source in zip(names, channels, strict=True):
@@ -104,10 +104,8 @@ class ClassFiles(ImageSource):
     Class k is the k-th mask; where masks overlap, the later class has the voxels.
     """
 
-    by_section = True
-
     def __init__(self, masks: ChannelFiles) -> None:
-        self._masks = masks
+        self._masks, self.by_section = masks, masks.by_section
         self.files, self.dtype = masks.files, np.dtype(np.uint8)
         self.voxel_size, self.granule = masks.voxel_size, masks.granule[1:]
         self.shape, self.axes = masks.shape[1:], masks.axes[1:]
@@ -176,16 +174,21 @@ def open_channel_files(
         If a channel lacks a section, two files have the same place, or files are not
         alike.
     """
-    wrong = [path for path in paths if path.suffix.lower() not in SECTIONS]
+    known = SECTIONS if "<z>" in cell else CHANNELS
+    wrong = [path for path in paths if not path.name.lower().endswith(known)]
     if wrong:
         raise DataError(
-            f"{cell!r} names {wrong[0]}; files of channels or sections are TIFF or PNG"
+            f"{cell!r} names {wrong[0]}; files of sections are TIFF or PNG, those of "
+            "channels NIfTI, MRC or NRRD too"
         )
     grid = _arrange(paths, cell)
     if "<c" not in cell:
         return SequenceSource(grid[""], colours=colours)
     channels: list[ImageSource] = []
     for files in grid.values():
+        if opener := opener_of(files[0]):
+            channels.append(opener(files[0]))
+            continue
         is_tiff = files[0].suffix.lower() != ".png"
         source = open_tiff(files[0]) if is_tiff and "<z>" not in cell else None
         if source is not None and len(source.shape) > 2 and "s" not in source.axes:

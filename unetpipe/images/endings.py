@@ -22,6 +22,8 @@ IMARIS = (".ims",)
 MICROSCOPES = (".czi", ".nd2", ".lif")
 ZIPPED_ZARR = (".zip", ".ozx")
 
+CHANNELS = (*SECTIONS, *NIFTI, *MRC, *NRRD)
+"""Files that may be one channel each."""
 _OF_FIELDS = (*NIFTI, *MRC, *NRRD, *IMARIS, *MICROSCOPES)
 IMAGES = (*SECTIONS, *TIFF, *PICTURES, *_OF_FIELDS, *ZIPPED_ZARR)
 """Files of one image each; HDF5 and OME-Zarr folders may hold several."""

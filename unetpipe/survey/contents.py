@@ -19,6 +19,7 @@ from unetpipe.images.endings import (
 from unetpipe.images.files import is_zarr_image, natural_key
 from unetpipe.images.hdf5 import list_datasets
 from unetpipe.images.zarr_store import is_zipped_zarr
+from unetpipe.runtime.text import count
 from unetpipe.survey.boxes import find_boxes
 from unetpipe.survey.names import read_name
 
@@ -109,7 +110,8 @@ def list_contents(folder: Path) -> Contents:
     if found.fields:
         wells = {(item.path.split("/")[0], item.well) for item in found.fields}
         found.notes.append(
-            f"a plate: {len(found.fields)} fields in {len(wells)} wells, each a volume"
+            f"a plate: {count(len(found.fields), 'field')} in "
+            f"{count(len(wells), 'well')}, each a volume"
         )
     for paths in (found.files, found.stores, found.hdf5):
         paths.sort(key=natural_key)

@@ -138,6 +138,15 @@ SUBJECT = re.compile(
 
 # Rows and columns of plates of up to 384 wells: p1_B07_s2.tif.
 WELL = re.compile(r"(?<![a-z0-9])[a-p](0[1-9]|1[0-9]|2[0-4])(?![a-z0-9])")
+# The same by the numbers of row and column: r02c03f01p01-ch1.tiff.
+GRID_WELL = re.compile(
+    r"(?<![a-z0-9])r(\d{2})c(\d{2})(?=f\d|[^a-z0-9]|$)", re.IGNORECASE
+)
+# Fields of a well: _s2, f01, site 3, field-4.
+FIELD = re.compile(
+    r"(?:(?<=\d)f|(?<![a-z0-9])(?:s|f|fov|site|field|pos))[-_ ]?(\d+)(?![0-9])",
+    re.IGNORECASE,
+)
 # QuPath's tiles of a slide: Case 3 [x=0,y=512,w=512,h=512].png.
 TILE = re.compile(r"^(.+?) *\[(?:[a-z]=[0-9.]+,)*x=[0-9]+,")
 # Letters that are no others with an accent.
@@ -167,6 +176,28 @@ def subject_of(path: str) -> str:
     if well and (not found or found[1] == "plate"):
         return f"{subject} {well[0]}".lstrip()
     return subject
+
+
+def place_in_plate(path: str) -> tuple[str, str]:
+    """Return the well, and the field in it, that a file's name tells; or nothing.
+
+    Examples
+    --------
+    >>> place_in_plate("plate/A01_s2_w<c>.tif"), place_in_plate("r02c13f04-ch<c>.tiff")
+    (('A01', '2'), ('B13', '04'))
+    >>> place_in_plate("mouse3_c2.tif")
+    ('', '')
+    """
+    last = PurePosixPath(path).name
+    grid, well = GRID_WELL.search(last), WELL.search(last.lower())
+    if grid and 1 <= int(grid[1]) <= 26:
+        name, end = f"{chr(ord('A') + int(grid[1]) - 1)}{grid[2]}", grid.end()
+    elif well:
+        name, end = well[0].upper(), well.end()
+    else:
+        return "", ""
+    field = FIELD.search(last, end)
+    return name, field[1] if field else ""
 
 
 @lru_cache(maxsize=1 << 16)

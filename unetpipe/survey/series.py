@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from unetpipe.images.endings import PICTURES, SECTIONS, split_suffix
+from unetpipe.images.endings import CHANNELS, PICTURES, SECTIONS, split_suffix
 from unetpipe.images.files import natural_key
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, compare_neighbours
-from unetpipe.survey.names import Name, read_name, words_of
+from unetpipe.survey.names import GRID_WELL, Name, read_name, words_of
 from unetpipe.survey.pairs import Candidate, list_briefly
 
 FRAME = re.compile(r"^((?:.*/)?\d{2,})/t\d+\.tiff?$", re.IGNORECASE)
@@ -28,6 +28,9 @@ STAIN = re.compile(
     re.IGNORECASE,
 )
 SECTION = re.compile(r"((?<=[^A-Za-z])(?:z|slice|plane)[-_]?)(\d+)(?!.*\d*/)", re.I)
+# r01c01f01p03-ch1: the microscope's planes of a field.
+PLANE_OF_FIELD = re.compile(r"((?<=\d)p)(\d+)(?=-ch)", re.IGNORECASE)
+SAYS_SECTION = re.compile(r"(?<=[^A-Za-z])z[-_]?\d+$", re.IGNORECASE)
 
 
 def find_sequences(
@@ -150,7 +153,7 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
         if cell:
             groups[cell].append((channel, name))
     sets = {cell: frozenset(c for c, _ in own) for cell, own in groups.items()}
-    joined: dict[str, Name] = {}
+    joined, torn = dict[str, Name](), list[str]()
     for cell, own in groups.items():
         channels = sets[cell]
         alike = [other for other, found in sets.items() if found == channels]
@@ -159,8 +162,14 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
         is_whole = len(own) % len(channels) == 0 and 1 < len(channels) <= MOST_CHANNELS
         if is_whole and is_sure:
             joined |= {name.path: read_name(cell) for _, name in own}
+        elif is_sure and 1 < len(channels) <= MOST_CHANNELS:
+            torn.append(cell)
+    notes = [
+        f"{list_briefly(torn)}: some channels lack some sections, so each file stays "
+        "an image of its own; add the files that are missing"
+    ] * bool(torn)
     if not joined:
-        return list(names), []
+        return list(names), notes
     kept = [name for name in names if name.path not in joined]
     cells = list(dict.fromkeys(name.path for name in joined.values()))
     numbers = sorted({len(sets[cell]) for cell in cells})
@@ -169,7 +178,7 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
         f"their own ({', '.join(map(str, numbers))} each), and are joined: "
         f"{list_briefly(cells, 2)}"
     )
-    return kept + [read_name(cell) for cell in cells], [note]
+    return kept + [read_name(cell) for cell in cells], [note, *notes]
 
 
 def join_sections(names: Sequence[Name]) -> list[Name]:
@@ -188,12 +197,15 @@ def _cell_of_channel(name: Name) -> tuple[str, str]:
     folder, _, last = write_cell(name.path).rpartition("/")
     stem, suffix = split_suffix(last)
     is_nnunet = NNUNET_FOLDER & set(words_of(folder)) and name.says_image
+    # The column of a well is no channel.
+    searched = GRID_WELL.sub(lambda well: "_" * len(well[0]), stem)
     match = NNUNET.search(stem) if is_nnunet else None
-    match = match or CHANNEL.search(stem) or STAIN.search(stem)
-    if match is None or match.start(1) == 0 or not suffix.lower().endswith(SECTIONS):
+    match = match or CHANNEL.search(searched) or STAIN.search(searched)
+    if match is None or match.start(1) == 0 or not suffix.lower().endswith(CHANNELS):
         return "", ""
     rest = f"{stem[: match.start(1)]}<c>{stem[match.end(1) :]}"
-    rest = SECTION.sub(r"\1<z>", rest)
+    if suffix.lower().endswith(SECTIONS):
+        rest = SECTION.sub(r"\1<z>", PLANE_OF_FIELD.sub(r"\1<z>", rest))
     return f"{folder}{'/' * bool(folder)}{rest}{suffix}", match[1]
 
 
@@ -265,7 +277,8 @@ class SeriesFinder:
         if len(kinds) > 1 or not write_series(paths, self.root):
             self.unlike += [about] if self.images == "stack" else []
             return False
-        if self.images == "stack":
+        stems = [split_suffix(PurePosixPath(path).name)[0] for path in paths]
+        if self.images == "stack" or all(map(SAYS_SECTION.search, stems)):
             return True
         numbers = {name.number for name in group if name.number is not None}
         if len(numbers) < len(group):

@@ -15,7 +15,7 @@ from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
 from unetpipe.survey.boxes import find_boxes, tell_boxes
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.names import JOINED, choose_names
+from unetpipe.survey.names import JOINED, choose_names, place_in_plate
 from unetpipe.survey.pairs import Candidate, list_briefly
 from unetpipe.tiling.boxes import Roi
 
@@ -114,7 +114,7 @@ def find_volumes(
             told.setdefault(note, []).append(name)
         found += _at_times(volume)
     notes += [f"{list_briefly(names)}: {note}" for note, names in told.items()]
-    kept, more = _of_one_channel_count(found)
+    kept, more = _of_one_channel_count(_place_in_plates(found))
     return kept, notes + more
 
 
@@ -297,6 +297,21 @@ def _at_times(volume: Found) -> list[Found]:
     return [
         replace(volume, name=f"{volume.name}-t{time}", time=time)
         for time in range(volume.header.num_times)
+    ]
+
+
+def _place_in_plates(found: Sequence[Found]) -> list[Found]:
+    """Return volumes with well and field as their files' names tell them.
+
+    One well alone may be anything.
+    """
+    places = [place_in_plate(v.image) for v in found]
+    wells = {well for well, _ in places if well}
+    return [
+        volume
+        if volume.well or len(wells) < 2
+        else replace(volume, well=well, field=field)
+        for volume, (well, field) in zip(found, places, strict=True)
     ]
 
 
