@@ -24,7 +24,7 @@ NO_RECORDS = {
 # Tests of what several modules do together; all others are named by their module.
 TOPICS = {
     "config": {"shipped_sheets", "upgrade"},
-    "images": {"foreign", "hostile", "tiff_sets"},
+    "images": {"foreign", "hostile", "oddities", "tiff_sets"},
     "metrics": {"accumulation", "golden", "sections", "speed"},
     "network": {"exact_tiling"},
     "records": {"records", "version_0_1"},

@@ -1,4 +1,4 @@
-"""Large sections: every stage on a hundred times the area, and one of 4.3 GB brought in.
+"""Large sections: all stages on a hundred times the area, one of 4.3 GB brought in.
 
 Each stage runs in a fresh process. Its memory may not grow with the section, and what
 it says that it will take at most is held against what it took.

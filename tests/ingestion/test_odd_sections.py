@@ -111,3 +111,18 @@ def test_the_sentence_names_sections_and_what_to_do():
     assert told.startswith("3 sections of 20 look blank")
     assert "4-5, 9" in told
     assert "column sections" in told
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("spots", [1, 2])
+@pytest.mark.parametrize("thickness", [0, 0.7])
+def test_a_few_bright_spots_are_no_displaced_section(spots, thickness, noise):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        voxels = np.zeros((32, 128, 128))
+        place = (rng.integers(0, n, 32 * spots) for n in voxels.shape)
+        voxels[tuple(place)] = rng.uniform(0.5, 1.5, 32 * spots)
+        voxels = ndimage.gaussian_filter(voxels, (thickness, 2, 2))[4:-4]
+        voxels = 20 + 200 * voxels / voxels.max()
+        voxels += rng.normal(0, noise, voxels.shape)
+        assert "displaced" not in odd(np.clip(voxels, 0, 255).astype(np.uint8))

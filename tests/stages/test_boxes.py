@@ -331,6 +331,15 @@ def test_what_lies_outside_the_field_of_view_is_unlabelled(tmp_path):
     assert (volume.labels() == np.where(field > 0, mask, 255)).all()
 
 
+def test_a_field_of_view_that_is_0_everywhere_is_refused(tmp_path):
+    volume = Volume(tmp_path / "a")
+    volume.tiff("mask.tif", np.ones(SHAPE, np.uint8))
+    volume.tiff("field.tif", np.zeros(SHAPE[1:], np.uint8))
+    cells = {"labels": "mask.tif", "field_of_view": "field.tif"}
+    with pytest.raises(DataError, match=r"field\.tif is 0 everywhere, so that nothing"):
+        volume.ingest({**cells, "label_kind": "binary"})
+
+
 def test_scores_are_those_of_labels_pasted_into_a_volume(tmp_path, monkeypatch):
     ids, shape = paste(), SHAPE
     noise = np.random.default_rng(2).random(shape)

@@ -157,3 +157,20 @@ def test_one_of_two_folders_is_needed(tmp_path):
         make_sheet()
     with pytest.raises(ConfigError, match="--corrections"):
         make_sheet(folder=tmp_path, corrections=tmp_path)
+
+
+def test_a_folder_that_holds_no_proposals_is_named_with_the_one_that_does(
+    proposed, tmp_path
+):
+    proposed()
+    right = tmp_path / "proposals"
+    crop = next(path for path in right.iterdir() if path.is_dir())
+    for wrong, said in (
+        (tmp_path, f"name {right}"),
+        (crop, f"name {right}"),
+        (tmp_path.parent, "the folder proposals of a run"),
+        (tmp_path / "nowhere", "there is no folder"),
+    ):
+        with pytest.raises(DataError, match=r"^--corrections: ") as error:
+            make_sheet(corrections=wrong, name="new")
+        assert said in str(error.value)

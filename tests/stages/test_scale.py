@@ -31,19 +31,29 @@ FINE = "50,4,4"
 
 
 def ingest(
-    folder, *, size=FINE, learnt=(50, 8, 8), ndim=2, sections="", tags=(), **options
+    folder,
+    *,
+    size=FINE,
+    learnt=(50, 8, 8),
+    ndim=2,
+    sections="",
+    tags=(),
+    files=None,
+    cells=None,
+    **options,
 ):
     folder.mkdir(exist_ok=True)
-    for name, voxels in (("image.tif", IMAGE), ("labels.tif", LABELS)):
+    written = {"image.tif": IMAGE, "labels.tif": LABELS} | (files or {})
+    for name, voxels in written.items():
         tifffile.imwrite(
             folder / name, voxels, photometric="minisblack", extratags=tags
         )
     manifest = {"source": "x", "kind": "folder", "root": str(folder), "files": []}
     write_record(folder / "manifest.json", manifest)
     write_record(folder / "model.json", {"voxel_size_nm": learnt})
-    names = "volume\timage\tlabels\trole\tvoxel_size_nm\tsections"
-    cells = f"a\timage.tif\tlabels.tif\ttest\t{size}\t{sections}"
-    rows = parse_sheet(f"{names}\n{cells}").rows
+    row = {"volume": "a", "image": "image.tif", "labels": "labels.tif", "role": "test"}
+    row |= {"voxel_size_nm": size, "sections": sections} | (cells or {})
+    rows = parse_sheet("\n".join("\t".join(p) for p in zip(*row.items()))).rows
     layout = {"chunk": (2, 16, 16), "shard": (2, 16, 32), "scale": "match"}
     ingest_volume(
         manifest=folder / "manifest.json",
@@ -82,6 +92,50 @@ def test_image_and_labels_are_brought_to_the_scale_of_the_network(
     other = ingest(tmp_path / "b", chunk=(1, 8, 8), shard=(1, 8, 8))
     assert other["image"]["content_sha256"] == record["image"]["content_sha256"]
     assert other["labels"]["content_sha256"] == record["labels"]["content_sha256"]
+
+
+UNLABELLED = 2**16 - 1
+CORNERS, SIDES = ((1, 3, 5), (0, 41, 66)), ((3, 20, 31), (6, 37, 44))
+
+
+@pytest.mark.parametrize("learnt", [(50, 8, 8), (50, 9.3, 6.1), (50, 3, 2.5)])
+@pytest.mark.parametrize("with_field", [False, True])
+def test_labels_of_boxes_are_those_of_the_whole_volume_at_the_other_scale(
+    tmp_path, learnt, with_field
+):
+    whole, files = np.full(IMAGE.shape, UNLABELLED, np.uint16), {}
+    for k, (corner, sides) in enumerate(zip(CORNERS, SIDES, strict=True)):
+        box = tuple(slice(a, a + n) for a, n in zip(corner, sides, strict=True))
+        files[f"box{k}.tif"] = whole[box] = LABELS[box]
+    field = np.ones(IMAGE.shape[1:], np.uint8)
+    field[10:20, 6:30] = 0
+    if with_field:
+        whole[:, field == 0] = UNLABELLED
+    pasted = {"labels": "whole.tif", "unlabelled": str(UNLABELLED)}
+    at = "; ".join(",".join(map(str, corner)) for corner in CORNERS)
+    boxed = {"labels": "box0.tif; box1.tif", "labels_at": at}
+    boxed |= {"field_of_view": "field.tif"} if with_field else {}
+    files |= {"whole.tif": whole, "field.tif": field}
+    records = [
+        ingest(tmp_path / name, learnt=learnt, files=files, cells=cells)
+        for name, cells in (("pasted", pasted), ("boxed", boxed))
+    ]
+    one, two = (stored(record, "labels") for record in records)
+    unknown = [record["labels"]["unlabelled"] for record in records]
+    np.testing.assert_array_equal(one == unknown[0], two == unknown[1])
+    np.testing.assert_array_equal(one[one != unknown[0]], two[two != unknown[1]])
+    boxes = records[1]["labels"]["boxes"]
+    known = np.zeros(one.shape, bool)
+    for box in boxes:
+        known[tuple(map(slice, box["start"], box["stop"]))] = True
+    assert with_field or np.array_equal(known, one != unknown[0])
+
+
+def test_a_box_that_no_voxel_is_left_of_is_refused(tmp_path):
+    files = {"box.tif": LABELS[:, :1, :1]}
+    cells = {"labels": "box.tif", "labels_at": "0,0,0"}
+    with pytest.raises(DataError, match="too few to leave one where the image is"):
+        ingest(tmp_path / "a", learnt=(50, 40, 40), files=files, cells=cells)
 
 
 @pytest.mark.parametrize(

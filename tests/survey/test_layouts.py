@@ -409,3 +409,70 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     (row,) = look(tmp_path).rows
     with open_image(row.volume.image, tmp_path) as image:
         np.testing.assert_array_equal(image.read_sections(0, 1)[0, 0], blank(1))
+
+
+def test_parts_of_a_virtual_dataset_are_no_volumes_of_their_own(tmp_path):
+    stack = np.stack([blank(k) for k in range(3)])
+    layout = h5py.VirtualLayout(stack.shape, stack.dtype)
+    for k, section in enumerate(stack):
+        with h5py.File(tmp_path / f"p{k}.h5", "w") as file:
+            file["data"] = section
+        layout[k] = h5py.VirtualSource(f"p{k}.h5", "data", shape=section.shape)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("raw", layout)
+    found = look(tmp_path)
+    assert pairs(found) == {"v.h5:raw": ""}
+    assert said(found, "p0.h5:data, p1.h5:data, p2.h5:data: left out")
+
+
+@pytest.mark.parametrize("names", [("s0", "s1"), ("0", "1", "2")])
+def test_levels_that_nothing_describes_are_one_image(tmp_path, names):
+    group, stack = zarr.create_group(tmp_path / "a.zarr"), np.stack([blank(1)] * 5)
+    for k, name in enumerate(names):
+        group.create_array(name, data=stack[:: 2**k, :: 2**k, :: 2**k])
+    found = look(tmp_path)
+    assert pairs(found) == {f"a.zarr/{names[0]}": ""}
+    assert said(found, f"{names[1]}")
+
+
+def test_arrays_of_one_shape_are_images_of_their_own(tmp_path):
+    group = zarr.create_group(tmp_path / "a.zarr")
+    for name in "01":
+        group.create_array(name, data=np.stack([blank(int(name))] * 5))
+    assert pairs(look(tmp_path)) == {"a.zarr/0": "", "a.zarr/1": ""}
+
+
+def test_wells_that_are_missing_and_fields_that_are_black_are_said(tmp_path):
+    plate = zarr.create_group(tmp_path / "p.zarr", zarr_format=2)
+    plate.attrs["plate"] = {"wells": [{"path": "A/1"}, {"path": "B/1"}]}
+    well = plate.create_group("A/1")
+    well.attrs["well"] = {"images": [{"path": "0"}, {"path": "1"}]}
+    for name, section in (("0", blank(1)), ("1", np.zeros((64, 64), np.uint8))):
+        field = well.create_group(name)
+        field.create_array("0", data=section[None])
+        axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+        field.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    found = look(tmp_path)
+    assert list(pairs(found)) == ["p.zarr/A/1/0", "p.zarr/A/1/1"]
+    assert said(found, "of the 2 wells that it names, B/1 is not there")
+    assert said(found, "has no chunk: its voxels are all 0")
+
+
+def test_links_to_nothing_are_named_whatever_they_should_be(tmp_path):
+    write(tmp_path / "a.tif", blank(1))
+    for name in ("b.zarr", "c.h5"):
+        (tmp_path / name).symlink_to("/nowhere")
+    found = look(tmp_path)
+    for name in ("b.zarr", "c.h5"):
+        assert said(found, f"{name} is left out: {tmp_path / name} is a link to")
+
+
+def test_a_field_of_view_that_is_0_everywhere_is_left_out_and_said(tmp_path):
+    write_vessels(tmp_path)
+    empty = "training/mask/22_training_mask.png"
+    write(tmp_path / empty, np.zeros((192, 192), np.uint8))
+    found = look(tmp_path)
+    views = {row.volume.image: row.volume.view for row in found.rows}
+    assert views["training/images/22_training.tif"] == ""
+    assert views["training/images/23_training.tif"]
+    assert said(found, f"the field of view {empty} is left out: it is 0 everywhere")

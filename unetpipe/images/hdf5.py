@@ -109,6 +109,7 @@ class Hdf5Source(ImageSource):
         name = f"{path}:{self._array.name}"
         if self._array.is_virtual:
             self.files = (path, *source_files(self._array, path))
+            self._note_unmapped(name)
         else:
             self._note_unwritten(name)
         promised = prod(self.shape) * self.dtype.itemsize
@@ -129,6 +130,18 @@ class Hdf5Source(ImageSource):
             self.remarks = (
                 f"{name}: {expected - found} of {expected} chunks were never written "
                 f"and read as {self._array.fillvalue}",
+            )
+
+    def _note_unmapped(self, name: str) -> None:
+        """Tell of voxels of a virtual dataset that lie in no file: those are filled."""
+        parts = self._array.virtual_sources()
+        mapped = sum(int(part.vspace.get_select_npoints()) for part in parts)
+        missing = prod(self.shape) - mapped
+        if missing > 0:
+            self.remarks = (
+                f"{name} is made of other datasets, which have {mapped} of its "
+                f"{prod(self.shape)} voxels; the others are read as "
+                f"{self._array.fillvalue}",
             )
 
     def _read_axes(self) -> str:
@@ -181,6 +194,7 @@ def list_datasets(path: Path) -> list[Dataset]:
     DataError
         If it is no HDF5 file.
     """
+    refuse_dangling_image(path)
     unpacked: IO[bytes] | None = None
     try:
         unpacked = _unpack(path) if path.suffix.lower() == ".gz" else None

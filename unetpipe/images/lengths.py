@@ -17,6 +17,11 @@ PREFIXES = {
 }
 """Prefix of the metre -> its symbol, and the nanometres of such a metre."""
 
+LEAST_NM, MOST_NM = 1e-3, 1e15
+"""Shorter than a hundredth of an atom, longer than a continent: no voxel is so."""
+MOST_UNEQUAL = 10
+"""Of y and x: sides of pixels that differ by more have the wrong unit."""
+
 SYMBOLS = {f"{symbol}m": nm for symbol, nm in PREFIXES.values()}
 NAMES = {
     f"{prefix}{metre}": nm
@@ -87,6 +92,7 @@ class FoundSize:
                 else ()
             )
             return None, (*self.doubts, *alone)
+        doubts = (*self.doubts, *self._doubt_plane())
         filled = [n for n in "zyx" if n not in known and (n, num_sections) != ("z", 1)]
         taken = (
             (
@@ -97,7 +103,18 @@ class FoundSize:
             if filled
             else ()
         )
-        return (z or side, y or side, x or side), (*self.doubts, *taken)
+        return (z or side, y or side, x or side), (*doubts, *taken)
+
+    def _doubt_plane(self) -> tuple[str, ...]:
+        """Tell of pixels that are far from square."""
+        _, y, x = self.zyx_nm
+        if not (x and y) or max(x, y) <= MOST_UNEQUAL * min(x, y):
+            return ()
+        return (
+            f"{self.found_in} says that voxels are {y:g} nm along y and {x:g} nm along "
+            "x: see whether both have the unit that it says, and write voxel_size_nm "
+            "in the sheet",
+        )
 
     def times(self, factors: Sequence[float]) -> "FoundSize":
         """Return the size of larger voxels: so many times along z, y, x."""
@@ -147,7 +164,7 @@ class Lengths:
             length = float(value) * nm
         except (TypeError, ValueError):
             length = 0.0
-        if not (isfinite(length) and length > 0):
+        if not (isfinite(length) and LEAST_NM <= length <= MOST_NM):
             self.doubts.append(
                 f"{self.found_in} says {name} = {value} {unit}, which cannot be true "
                 "and is not believed"

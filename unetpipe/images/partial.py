@@ -56,6 +56,8 @@ class PartialSource(ImageSource):
 
     Attributes
     ----------
+    field : ImageReader or None
+        As given.
     boxes : tuple of Roi, or None
         What labels were given for; None: all of the image.
     """
@@ -63,7 +65,7 @@ class PartialSource(ImageSource):
     def __init__(
         self, parts: Sequence[LabelPart], shape: Zyx, field: ImageReader | None = None
     ) -> None:
-        self.parts, self._field = tuple(parts), field
+        self.parts, self.field = tuple(parts), field
         first = parts[0].reader
         self.shape, self.axes = (first.shape[0], *shape), "czyx"
         self.dtype = np.result_type(*(part.reader.dtype for part in parts))
@@ -92,10 +94,10 @@ class PartialSource(ImageSource):
         known = np.zeros(roi.shape, bool)
         for shared in parts_in([part.box for part in self.parts], roi):
             known[shared.relative_to(roi.start).slices] = True
-        if self._field is not None:
+        if self.field is not None:
             z, y, x = roi.slices
-            first, last = (z.start, z.stop) if self._field.zyx[0] > 1 else (0, 1)
-            known &= (self._field.read_box(first, last, y, x) != 0).any(axis=0)
+            first, last = (z.start, z.stop) if self.field.zyx[0] > 1 else (0, 1)
+            known &= (self.field.read_box(first, last, y, x) != 0).any(axis=0)
         return known
 
     def where(self, section: int) -> str:
@@ -124,7 +126,7 @@ class PartialSource(ImageSource):
 
     @property
     def _readers(self) -> list[ImageReader]:
-        field = [self._field] if self._field else []
+        field = [self.field] if self.field else []
         return [*(part.reader for part in self.parts), *field]
 
 

@@ -55,6 +55,7 @@ class PngSource(ImageSource):
         self.dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
         self.shape = (height, width, samples) if samples > 1 else (height, width)
         self.axes = "yxs" if samples > 1 else "yx"
+        _check_end(path)
         promised = height * width * samples * self.dtype.itemsize
         check_promise(str(path), promised, path.stat().st_size)
 
@@ -111,15 +112,35 @@ def _forget_palette(content: bytes) -> bytes:
     return b"".join(parts)
 
 
+def _check_end(path: Path) -> None:
+    """Refuse a file that ends before its last chunk, without reading the others."""
+    size, place = path.stat().st_size, len(SIGNATURE)
+    with path.open("rb") as file:
+        file.seek(max(0, size - 12))
+        if file.read(12)[4:8] == b"IEND":
+            return
+        while place + 12 <= size:
+            file.seek(place)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if kind == b"IEND":
+                return  # more follows, which nobody reads
+            place += length + 12
+    raise _truncated(path, size)
+
+
+def _truncated(path: Path, size: int) -> DataError:
+    return DataError(
+        f"{path} is truncated: it ends at byte {size} without its end mark; copy or "
+        "download it again"
+    )
+
+
 def _check_chunks(path: Path, content: bytes) -> None:
     """Verify the checksum of every chunk, and that the last one is there."""
     place, kind = len(SIGNATURE), b""
     while kind != b"IEND":
         if place + 12 > len(content):
-            raise DataError(
-                f"{path} is truncated: it ends at byte {len(content)} without its end "
-                "mark; copy or download it again"
-            )
+            raise _truncated(path, len(content))
         length, kind = struct.unpack_from(">I4s", content, place)
         stop = place + 8 + length
         if content[stop : stop + 4] != struct.pack(

@@ -48,8 +48,10 @@ class SequenceSource(ImageSource):
         first = open_section(files[0], colours=colours)
         self.dtype, self.voxel_size = first.dtype, first.voxel_size
         self.is_palette = first.is_palette
+        self._told = list(first.remarks)
         first.close()
         shape, axes = self._check_alike(first)
+        self.remarks = _shorten(self._told)
         if is_grey and axes == "yxs":
             shape, axes = shape[:2], "yx"
         self.shape = (len(files), *shape)
@@ -109,6 +111,7 @@ class SequenceSource(ImageSource):
             other = open_section(path, colours=self._colours)
             other.close()
             self.is_palette |= other.is_palette
+            self._told += other.remarks
             shapes.append(other.shape)
             planes = (other.shape[:2], first.shape[:2])
             may_differ = _has_samples(first) and _has_samples(other)
@@ -131,6 +134,13 @@ class SequenceSource(ImageSource):
         if numbers & {1, 2}:
             return first.shape[:2], "yx"
         return (*first.shape[:2], 3), "yxs"
+
+
+def _shorten(remarks: Sequence[str]) -> tuple[str, ...]:
+    """Return the first remarks of all files, and how many there are more."""
+    more = len(remarks) - LISTED
+    told = tuple(remarks[:LISTED])
+    return (*told, f"{more} more remarks on its files") if more > 1 else tuple(remarks)
 
 
 def _has_samples(section: ImageSource) -> bool:

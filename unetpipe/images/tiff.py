@@ -20,8 +20,12 @@ from unetpipe.images.lengths import FoundSize
 from unetpipe.images.source import ImageSource, check_promise
 from unetpipe.images.tiff_metadata import (
     check_members,
+    describe_orientation,
+    describe_stray_pages,
+    find_companion,
     missing_plane,
     ome_channel_names,
+    open_file,
     read_georeference,
     tiff_voxel_size,
 )
@@ -103,7 +107,7 @@ class TiffSource(ImageSource):
     def _handle(self) -> tifffile.TiffFile:
         handle = getattr(self._local, "handle", None)
         if handle is None:
-            handle = tifffile.TiffFile(self._path)
+            handle = open_file(self._path)
             self._local.handle = handle
             with self._lock:
                 self._open.append(handle)
@@ -159,6 +163,26 @@ class TiffSource(ImageSource):
             self.files = (self._path,)
             self.georeference = read_georeference(handle.pages[0])
             self._check_size(handle, series)
+            self._note_oddities(handle, every, series.keyframe)
+
+    def _note_oddities(
+        self, handle: tifffile.TiffFile, every: Sequence[Any], page: Any
+    ) -> None:
+        """Tell what the file says and readers do not heed."""
+        companion, absent = find_companion(self._path, handle)
+        if companion:
+            self.files = (*self.files, companion)
+        num_used = 0
+        if len(self.files) == 1:
+            planes = prod(page.shape) or 1
+            num_used = sum(prod(series.shape) // planes for series in every)
+        tag = handle.pages.first.tags.get("Orientation")
+        remarks = (
+            absent,
+            describe_stray_pages(self._path, handle, page, num_used) * bool(num_used),
+            describe_orientation(self._path, int(tag.value) if tag else 1),
+        )
+        self.remarks = (*self.remarks, *filter(None, remarks))
 
     def _coarsen(self, full: Any) -> FoundSize:
         """Return the voxel size of a level: as much larger as it has fewer voxels."""
@@ -286,7 +310,7 @@ class TiffSource(ImageSource):
         with _errors_raise(self._path):
             with self._lock:
                 if self._view is None:
-                    handle = tifffile.TiffFile(self._path)
+                    handle = open_file(self._path)
                     self._open.append(handle)
                     store = own_series(handle)[0].aszarr(level=self._level)
                     self._view = zarr.open_array(store, mode="r", zarr_format=2)

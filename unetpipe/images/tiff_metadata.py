@@ -16,6 +16,72 @@ IMAGEJ_STEP = 1.0  # between sections, in units of the file: what ImageJ never w
 SECTION_AXES = "zqi"
 
 
+def open_file(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF file; its OME-XML may lie in a file beside it, which it names."""
+    handle = tifffile.TiffFile(path)
+    name = _companion_name(handle)
+    if not name or not (companion := _beside(path, name)):
+        return handle
+    handle.close()
+    return tifffile.TiffFile(path, omexml=companion.read_text("utf-8"))
+
+
+def find_companion(path: Path, handle: tifffile.TiffFile) -> tuple[Path | None, str]:
+    """Return the file that the OME-XML lies in, or a remark that it is not there."""
+    name = _companion_name(handle)
+    companion = _beside(path, name) if name else None
+    if not name or companion:
+        return companion, ""
+    return None, (
+        f"{path} keeps its OME-XML in {name}, which is not beside it: its channels, "
+        "sections and the size of a voxel are not known; copy that file there too"
+    )
+
+
+def _companion_name(handle: tifffile.TiffFile) -> str:
+    text = handle.pages.first.description if handle.is_ome else ""
+    try:
+        root = ElementTree.fromstring(text) if "BinaryOnly" in text else None
+    except ElementTree.ParseError:
+        return ""
+    found = _elements(root, "BinaryOnly") if root is not None else iter(())
+    return next((e.get("MetadataFile", "") for e in found), "")
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    folder, other = path.parent.resolve(), path.parent / name
+    return other if other.is_file() and other.resolve().parent == folder else None
+
+
+def describe_stray_pages(
+    path: Path, handle: tifffile.TiffFile, like: Any, num_used: int
+) -> str:
+    """Tell of pages like those of the image that its OME-XML does not name."""
+    if not handle.is_ome or len(handle.pages) <= num_used:
+        return ""
+    alike = sum(
+        not other.is_reduced and (other.shape, other.dtype) == (like.shape, like.dtype)
+        for other in (page.aspage() for page in handle.pages)
+    )
+    if alike <= num_used:
+        return ""
+    return (
+        f"{path}: its OME-XML tells of {num_used} of its {alike} pages; the other "
+        f"{alike - num_used} are not read: correct the OME-XML, or save all as a stack"
+    )
+
+
+def describe_orientation(path: Path, orientation: int) -> str:
+    """Tell that an image is meant to be seen turned or mirrored; 1: as it lies."""
+    if not 2 <= orientation <= 8:
+        return ""
+    return (
+        f"{path}: orientation {orientation} says that it is to be seen turned or "
+        "mirrored; it is read as its pixels lie, and labels drawn on what other "
+        "programs show may not fit: save it turned"
+    )
+
+
 def tiff_voxel_size(handle: tifffile.TiffFile, series: Any) -> FoundSize:
     """Return what OME-XML, ImageJ or a slide scanner says of the size of a voxel."""
     if handle.is_ome:

@@ -180,6 +180,11 @@ class ZarrSource(ImageSource):
                 f"{_example(self._array)}; they are named {_example(other)}, and read",
             )
             self._array = other
+        elif _is_field(self._path) and not list(_first(_other_files(self._folder))):
+            self.remarks = (
+                f"{self._folder} has no chunk: its voxels are all "
+                f"{self._array.fill_value}, unless the plate was copied without them",
+            )
         else:
             self.is_unwritten = True
 
@@ -254,6 +259,19 @@ def _chunk_files(array: Any, folder: Path) -> Iterator[Path]:
                 # Zarr takes a link to nothing for a chunk of zeros.
                 refuse_dangling_image(path)
                 yield path
+
+
+def _other_files(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.rglob("*") if p.is_file() and p.name not in METADATA)
+
+
+def _is_field(path: Path) -> bool:
+    """Tell whether an image lies in a well of a plate, which may have empty ones."""
+    if not is_zarr_image(path.parent):
+        return False
+    about = zarr.open_group(path.parent, mode="r").attrs.asdict()
+    ome = about.get("ome")
+    return "well" in about or (isinstance(ome, dict) and "well" in ome)
 
 
 def _first(paths: Iterator[Path]) -> Iterator[Path]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from unetpipe.config.sheet import Row
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
-from unetpipe.images.scaled import at_scale
+from unetpipe.images.partial import partial_of
+from unetpipe.images.scaled import at_scale, parts_at_scale
 from unetpipe.records.volume import OriginalGrid
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.resampling import matched_shape, scaled_size
@@ -41,7 +42,14 @@ def match_scale(
     if new == image.zyx:
         return image, labels, None
     original = OriginalGrid(shape=image.zyx, voxel_size_nm=size_nm)
-    scaled = labels and at_scale(labels, new, is_labels=True)
+    scaled = labels
+    if labels is not None:
+        partial = partial_of(labels)
+        scaled = (
+            parts_at_scale(partial, new)
+            if partial
+            else at_scale(labels, new, is_labels=True)
+        )
     return at_scale(image, new), scaled, original
 
 

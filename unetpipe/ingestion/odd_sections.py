@@ -17,6 +17,7 @@ TWICE = 1.0  # as a logarithm to base 2: contrast, sharpness
 GAIN = 0.15  # of a correlation, by displacing a section
 LOST = 4.0  # deviations: what moving a section gains is never below 0
 LEAST_LIKENESS = 0.15  # of displaced sections, where they lie best
+LEAST_SPREAD = 2.5  # deviations, between percentiles 5 and 95: 3.3 of a Gaussian
 SAME = 0.1  # of the usual difference to the section before
 MOST_SAME = 0.25  # of the sections; more are no single ones
 TINY = 1e-9
@@ -118,11 +119,17 @@ def _find_displaced(sections: Sections) -> Marks:
     """Return the sections that lie elsewhere than the one before, and show the same.
 
     A section that is displaced alone is unlike the one before and the one after; only
-    it is marked, not the one after, which lies back.
+    it is marked, not the one after, which lies back. A few bright spots fit upon any
+    others somewhere, so of sections that show nothing else, or have nothing in common
+    with their neighbours, nothing is said.
     """
+    if np.median(sections.likeness) < LEAST_LIKENESS:
+        return np.zeros(len(sections.likeness), bool)
     there = np.array(sections.displaced_likeness)
     is_off = is_far(there - sections.likeness, GAIN, LOST) > 0
     is_off &= there >= max(LEAST_LIKENESS, float(np.median(there)) / 2)
+    is_dense = np.all([_is_dense(grey) for grey in sections.channels], axis=0)
+    is_off[1:] &= is_dense[1:] & is_dense[:-1]
     moved = np.array(sections.displacement)
     is_back = np.zeros_like(is_off)
     for z in np.flatnonzero(is_off):
@@ -131,6 +138,11 @@ def _find_displaced(sections: Sections) -> Marks:
             is_back[z] = left <= np.abs(moved[z]).max() / 2
     is_off[0] = False
     return np.asarray(is_off & ~is_back)
+
+
+def _is_dense(grey: GreySections) -> Marks:
+    """Tell which sections are more than a ground with a few spots."""
+    return np.subtract(grey.high, grey.low) >= LEAST_SPREAD * np.array(grey.std)
 
 
 def _find_same(sections: Sections, shows: Marks) -> Marks:

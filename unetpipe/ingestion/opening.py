@@ -33,6 +33,7 @@ from unetpipe.runtime.problems import Problems
 from unetpipe.tiling.boxes import UNKNOWN_SIZE, Roi, as_zyx, whole_volume
 
 MAX_READ_THREADS = 4
+MASK_BYTES = 1 << 24  # looked at, at once
 
 
 def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
@@ -110,6 +111,8 @@ def find_label_boxes(
         If boxes leave the image, share voxels, or nobody says where one lies.
     """
     cells = row.label_cells
+    with ExitStack() as stack:
+        _open_field(row, root, image, stack)
     may_tell = any(e in cell.lower() for cell in cells for e in (".zarr", *HDF5))
     if not (row.labels_at or len(cells) > 1 or may_tell):
         return None
@@ -152,7 +155,23 @@ def _open_field(
             f"view {field.zyx} in {field.files[0]}; they must be alike, or the field "
             "one section for all: correct field_of_view in the sheet"
         )
+    if is_empty(field):
+        raise DataError(
+            f"the field of view in {field.files[0]} is 0 everywhere, so that nothing "
+            "would be learnt or scored; correct the file, or leave field_of_view empty"
+        )
     return field
+
+
+def is_empty(mask: ImageReader) -> bool:
+    """Tell whether a mask is 0 everywhere, until the first voxel that is not."""
+    num_sections, height, _ = mask.zyx
+    step = mask.band_rows(MASK_BYTES)
+    return not any(
+        mask.read_box(z, z + 1, slice(top, min(top + step, height))).any()
+        for z in range(num_sections)
+        for top in range(0, height, step)
+    )
 
 
 def _place(

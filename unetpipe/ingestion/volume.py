@@ -240,11 +240,6 @@ class _Coming:
             return image, labels, None
         found = match_scale(image, labels, size_nm, wanted_nm, order.ndim)
         if found[2] is not None:
-            if labels is not None and partial_of(labels):
-                raise DataError(
-                    f"volume {order.volume} is resampled, but its labels are of a part "
-                    "of it (boxes, or a field of view); set ingest.scale: keep"
-                )
             check_resampled(order.volume, order.rows, image.zyx[0], found[0].zyx[0])
             self.stack.enter_context(found[0])
             if order.pixel_sha256:

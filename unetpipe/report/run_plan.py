@@ -568,6 +568,7 @@ def _from_header(row: Row, root: Path, warnings: list[str]) -> Volume:
     with open_image(row.image, root, how) as image:
         if text := _decoded_whole(image):
             warnings.append(f"volume {row.volume}: {text}")
+        warnings += [f"volume {row.volume}: {told}" for told in image.source.remarks]
         boxes = find_label_boxes(row, root, image)
         return Volume(
             row.volume,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unetpipe.errors import DataError
-from unetpipe.images.files import natural_key, number_of
+from unetpipe.images.files import HDF5_CELL, natural_key, number_of
 from unetpipe.survey.boxes import find_boxes
 from unetpipe.survey.cells import write_cell, write_folder, write_series
 from unetpipe.survey.headers import Header, read_header
@@ -150,14 +150,26 @@ def _read_headers(
 ) -> tuple[dict[str, Header], list[str]]:
     headers, notes, others = {}, [], set[str]()
     for name in names:
-        if name.path in others:  # another file of an image that is known
+        if _file_of(name.path) in others:  # another file of an image that is known
             continue
         try:
             header = headers[name.path] = read_header(write_cell(name.path), root)
             others.update(header.others)
         except (DataError, OSError) as error:
             notes.append(f"{name.path} is left out: {error}")
-    return headers, notes
+    parts = [path for path in headers if _file_of(path) in others]
+    if parts:
+        notes.append(
+            f"{list_briefly(parts)}: left out, because the voxels are those of another "
+            "dataset that is made of them"
+        )
+    return {path: h for path, h in headers.items() if path not in parts}, notes
+
+
+def _file_of(path: str) -> str:
+    """Return the file that a cell names, without a dataset."""
+    match = HDF5_CELL.match(path)
+    return match[1] if match else path
 
 
 def _candidates_of_series(

@@ -1,8 +1,10 @@
 """What lies in a folder, and what inside its HDF5 files and OME-Zarr."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from os import walk
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,16 +18,19 @@ from unetpipe.images.endings import (
     PICTURES,
     ZIPPED_ZARR,
 )
-from unetpipe.images.files import is_zarr_image, natural_key
+from unetpipe.images.files import is_zarr_image, natural_key, refuse_dangling_image
 from unetpipe.images.hdf5 import list_datasets
 from unetpipe.images.zarr_store import is_zipped_zarr
 from unetpipe.runtime.text import count
 from unetpipe.survey.boxes import find_boxes
 from unetpipe.survey.names import read_name
+from unetpipe.survey.pairs import list_briefly
 
 # A table of a fragment's object has two columns.
 TABLE_COLUMNS = 2
 
+
+LEVEL = re.compile(r"^s?\d+$")
 
 ROI = "ROI"
 OF_ROIS = (
@@ -89,6 +94,16 @@ def list_contents(folder: Path) -> Contents:
         if is_zarr_image(here):
             fields = list_fields(here, inside.as_posix())
             found.fields += fields
+            found.notes += _missing_wells(here, inside.as_posix(), fields)
+            if levels := list_levels(here):
+                top = (inside / levels[0]).as_posix()
+                found.stores.append(top)
+                found.notes.append(
+                    f"{top}: {', '.join(levels[1:])} beside it are smaller copies of "
+                    "it, and no images of their own"
+                )
+                folders.clear()
+                continue
             if fields or (here != folder and _is_one_image(here)):
                 found.stores += [] if fields else [inside.as_posix()]
                 folders.clear()
@@ -99,14 +114,18 @@ def list_contents(folder: Path) -> Contents:
             continue
         folders[:] = [n for n in folders if not n.startswith(".") and n != "__MACOSX"]
         for name in files:
-            if not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if name.lower().endswith((".zarr", ".n5")) and (here / name).is_symlink():
+                found.notes += _dangling(here / name)
+            else:
                 _sort(found, others, here / name, (inside / name).as_posix())
     if is_zarr_image(folder) and not (found.fields or found.stores):
         raise DataError(
             f"{folder} is one OME-Zarr; name the folder that holds it, {folder.parent}"
         )
     found.files, previews = _without_previews(found.files)
-    found.notes = [*(_say(*item) for item in sorted(others.items())), *previews]
+    found.notes += [*(_say(*item) for item in sorted(others.items())), *previews]
     if found.fields:
         wells = {(item.path.split("/")[0], item.well) for item in found.fields}
         found.notes.append(
@@ -145,6 +164,61 @@ def list_fields(place: Path, path: str) -> list[Field]:
         ]
     if "well" in about:
         return _fields_of_well(place, path, "/".join(place.parts[-2:]))
+    return []
+
+
+def _missing_wells(place: Path, path: str, fields: list[Field]) -> list[str]:
+    """Tell of wells that a plate names, and that hold nothing."""
+    wells = read_attributes(place).get("plate", {}).get("wells") or []
+    there = {item.well for item in fields}
+    missing = [w["path"] for w in wells if w["path"].replace("/", "") not in there]
+    if not missing:
+        return []
+    return [
+        f"{path}: of the {count(len(wells), 'well')} that it names, "
+        f"{list_briefly(missing)} {'is' if len(missing) == 1 else 'are'} not there"
+    ]
+
+
+def list_levels(place: Path) -> list[str]:
+    """Return the arrays of a group that are one image and smaller copies, in order.
+
+    Called s0, s1, ... or 0, 1, ..., by programs that write nothing more about them.
+    """
+    names = sorted(
+        (p.name for p in place.iterdir() if LEVEL.match(p.name) and p.is_dir()),
+        key=natural_key,
+    )
+    if len(names) < 2 or _is_one_image(place):
+        return []
+    shapes = [_shape_of_array(place / name) for name in names]
+    for large, small in pairwise(shapes):
+        is_alike = len(large) == len(small) > 1 and large != small
+        pairs = zip(large, small, strict=False)
+        if not is_alike or not all(_is_shrunk(*pair) for pair in pairs):
+            return []
+    return names
+
+
+def _is_shrunk(large: int, small: int) -> bool:
+    """Tell whether a length is another one, or a half to a quarter of it."""
+    return any(small in (large // k, -(-large // k)) for k in range(1, 5))
+
+
+def _shape_of_array(place: Path) -> tuple[int, ...]:
+    for name in (".zarray", "zarr.json"):
+        try:
+            return tuple(json.loads((place / name).read_text()).get("shape", ()))
+        except (OSError, ValueError):
+            continue
+    return ()
+
+
+def _dangling(link: Path) -> list[str]:
+    try:
+        refuse_dangling_image(link)
+    except DataError as error:
+        return [f"{link.name} is left out: {error}"]
     return []
 
 

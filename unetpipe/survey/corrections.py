@@ -12,6 +12,7 @@ from unetpipe.errors import DataError
 from unetpipe.records.proposals import CORRECTED, IMAGE, Proposal, Proposals
 
 SIZE = "voxel_size_nm"
+RECORD = "proposals.json"
 
 
 def describe_corrections(
@@ -33,7 +34,7 @@ def describe_corrections(
     DataError
         If nothing was corrected, or a corrected file does not fit its image.
     """
-    record = Proposals.read(folder / "proposals.json")
+    record = Proposals.read(_find_record(folder))
     done = [one for one in record.proposals if (folder / one.name / CORRECTED).exists()]
     if not done:
         raise DataError(
@@ -54,6 +55,21 @@ def describe_corrections(
     writer.writeheader()
     writer.writerows({key: ln.get(key, "") for key in columns} for ln in lines)
     return (text.getvalue(), _configuration(record, name, sheet)), len(new)
+
+
+def _find_record(folder: Path) -> Path:
+    """Return what tells of the crops, if the folder is that of proposals."""
+    if (record := folder / RECORD).is_file():
+        return record
+    if not folder.is_dir():
+        raise DataError(f"--corrections: there is no folder {folder}")
+    around = (folder / "proposals", folder.parent)
+    near = next((place for place in around if (place / RECORD).is_file()), None)
+    raise DataError(
+        f"--corrections: {folder} holds no {RECORD}, so it is none that snakemake "
+        "propose_annotations wrote; name "
+        + (str(near) if near else "the folder proposals of a run")
+    )
 
 
 def _read_sheet(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -10,13 +10,15 @@ import numpy as np
 from unetpipe.config.sheet_cells import BETWEEN_BOXES
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
-from unetpipe.images.endings import HDF5
+from unetpipe.images.endings import HDF5, split_suffix
 from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
+from unetpipe.ingestion.opening import is_empty
 from unetpipe.survey.boxes import find_boxes, tell_boxes
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, read_header
 from unetpipe.survey.names import JOINED, choose_names, place_in_plate
 from unetpipe.survey.pairs import Candidate, list_briefly
+from unetpipe.survey.series import SAYS_SECTION
 from unetpipe.tiling.boxes import Roi
 
 
@@ -177,6 +179,9 @@ def _naming_path(candidate: Candidate) -> str:
         return candidate.name
     joined = JOINED.sub("", candidate.images[0])
     path = PurePosixPath(joined.split(":")[0])
+    stem, ending = split_suffix(path.name)
+    if len(candidate.images) > 1 and SAYS_SECTION.search(stem):
+        return str(path.with_name(f"{SAYS_SECTION.sub('', stem)}{ending}"))
     return str(path.parent if len(candidate.images) > 1 else path)
 
 
@@ -195,6 +200,13 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
     header = read_header(image, root, "" if boxes else labels)
     if header.note:
         notes.append(header.note)
+    view = write_cell(candidate.view)
+    if view and _is_blank(view, root):
+        notes.append(
+            f"the field of view {view} is left out: it is 0 everywhere, so that "
+            "nothing would be learnt"
+        )
+        view = ""
     volume = Found(
         *(name, image, "", _count_files(candidate, image, root), header),
         split=candidate.split,
@@ -202,7 +214,7 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
         is_held=candidate.is_held,
         well=candidate.well,
         field=candidate.field,
-        view=write_cell(candidate.view),
+        view=view,
     )
     if not labels:
         return volume, notes
@@ -216,6 +228,11 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
     except (UnetpipeError, OSError) as error:
         return volume, [*notes, f"labels are left out: {error}"]
     return replace(volume, labels=labels, annotated=annotated), notes
+
+
+def _is_blank(view: str, root: Path) -> bool:
+    with open_image(view, root, Reading(is_labels=True)) as mask:
+        return is_empty(mask)
 
 
 def _numbers(paths: Sequence[str]) -> list[int | None]:

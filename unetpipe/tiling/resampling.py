@@ -98,6 +98,18 @@ def nearest(length: int, new: int, start: int, stop: int) -> NDArray[np.int64]:
     return (2 * numbers + 1) * length // (2 * new)
 
 
+def first_nearest(length: int, new: int, place: int) -> int:
+    """Return the first new voxel whose nearest one, of ``length``, is not before.
+
+    Examples
+    --------
+    >>> first_nearest(4, 2, 1), first_nearest(4, 2, 2), first_nearest(4, 2, 4)
+    (0, 1, 2)
+    """
+    # The least i with (2 i + 1) length >= 2 new place.
+    return max(0, -(-(2 * new * place - length) // (2 * length)))
+
+
 def taps(length: int, new: int, start: int, stop: int) -> Taps:
     """Return how voxels ``start`` to ``stop`` of ``new`` are made of ``length``.
 
