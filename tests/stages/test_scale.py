@@ -53,7 +53,7 @@ def ingest(
     write_record(folder / "model.json", {"voxel_size_nm": learnt})
     row = {"volume": "a", "image": "image.tif", "labels": "labels.tif", "role": "test"}
     row |= {"voxel_size_nm": size, "sections": sections} | (cells or {})
-    rows = parse_sheet("\n".join("\t".join(p) for p in zip(*row.items()))).rows
+    rows = parse_sheet("\n".join("\t".join(p) for p in (row, row.values()))).rows
     layout = {"chunk": (2, 16, 16), "shard": (2, 16, 32), "scale": "match"}
     ingest_volume(
         manifest=folder / "manifest.json",

@@ -91,23 +91,9 @@ def list_contents(folder: Path) -> Contents:
             continue
         seen.add(here.resolve())
         inside = here.relative_to(folder)
-        if is_zarr_image(here):
-            fields = list_fields(here, inside.as_posix())
-            found.fields += fields
-            found.notes += _missing_wells(here, inside.as_posix(), fields)
-            if levels := list_levels(here):
-                top = (inside / levels[0]).as_posix()
-                found.stores.append(top)
-                found.notes.append(
-                    f"{top}: {', '.join(levels[1:])} beside it are smaller copies of "
-                    "it, and no images of their own"
-                )
-                folders.clear()
-                continue
-            if fields or (here != folder and _is_one_image(here)):
-                found.stores += [] if fields else [inside.as_posix()]
-                folders.clear()
-                continue
+        if is_zarr_image(here) and _take_zarr(found, here, inside.as_posix(), folder):
+            folders.clear()
+            continue
         if _is_n5(here):
             others[".n5"] += 1
             folders.clear()
@@ -141,6 +127,24 @@ def list_contents(folder: Path) -> Contents:
             f"{more}; name the folder that holds the images"
         )
     return found
+
+
+def _take_zarr(found: Contents, here: Path, path: str, folder: Path) -> bool:
+    """Note what a Zarr folder is; return whether nothing else lies in it."""
+    fields, levels = list_fields(here, path), list_levels(here)
+    found.fields += fields
+    found.notes += _missing_wells(here, path, fields)
+    if levels:
+        top = levels[0] if path == "." else f"{path}/{levels[0]}"
+        found.stores.append(top)
+        found.notes.append(
+            f"{top}: {', '.join(levels[1:])} beside it are smaller copies of it, and "
+            "no images of their own"
+        )
+    elif not fields and here != folder and _is_one_image(here):
+        found.stores.append(path)
+        return True
+    return bool(fields or levels)
 
 
 def list_fields(place: Path, path: str) -> list[Field]:
