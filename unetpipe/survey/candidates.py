@@ -154,7 +154,7 @@ def _read_headers(
             continue
         try:
             header = headers[name.path] = read_header(write_cell(name.path), root)
-            others.update(header.others)
+            others.update(set(header.others) - {_file_of(name.path)})
         except (DataError, OSError) as error:
             notes.append(f"{name.path} is left out: {error}")
     parts = [path for path in headers if _file_of(path) in others]
