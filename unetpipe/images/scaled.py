@@ -165,7 +165,8 @@ class ScaledBox(ScaledSource):
 
     def where(self, section: int) -> str:
         """Name the file of a section: of the nearest one."""
-        (numbers, *_) = self._nearest((slice(section, section + 1), *[slice(0, 1)] * 2))
+        corner = (slice(section, section + 1), slice(0, 1), slice(0, 1))
+        numbers, _, _ = self._nearest(corner)
         return self.original.where(int(numbers[0]))
 
 
