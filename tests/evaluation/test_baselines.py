@@ -1,9 +1,11 @@
 """What needs no network is chosen by what chose the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from unetpipe.evaluation.baselines import GreySection, choose_rules
+from unetpipe.evaluation.baselines import GreyRule, GreySection, choose_rules
 from unetpipe.metrics.cell_tracking import match_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
@@ -83,3 +85,13 @@ def test_a_mask_whose_objects_touch_is_cut_all_the_same():
     cut = next(rule for rule in rules if rule.name == "Otsu + watershed")
     found = cut.objects(cut.mask(section.grey)[None], "2d")[0]
     assert match_instances(ContingencyTable.from_arrays(ids, found)).f1 > 0.8
+
+
+def test_hot_voxels_do_not_take_the_threshold(section):
+    """Nine of them: smoothed, they are blobs brighter than any cell."""
+    places = np.random.default_rng(3).integers(0, 96, (9, 2)).T
+    hot = section.grey.copy()
+    hot[tuple(places)] = 65_535
+    rule = GreyRule("Otsu", sigma_vox=1)
+    spoilt = replace(section, grey=hot)
+    assert abs(dice(spoilt, rule) - dice(section, rule)) < 0.02

@@ -17,7 +17,13 @@ from typing import Any, Literal, get_args
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, label, uniform_filter
+from scipy.ndimage import (
+    gaussian_filter,
+    label,
+    maximum_filter,
+    minimum_filter,
+    uniform_filter,
+)
 from skimage.filters import threshold_otsu
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
@@ -39,6 +45,7 @@ SIGMAS_VOX = (0.0, 1.0, 2.0, 4.0)
 BLOCKS_VOX = (25, 75)  # of the surroundings; odd
 OFFSETS = (0.0, 0.5)  # above the surroundings' mean, in standard deviations
 MOST_CUT = 2  # masks of a kind, by each of two scores, of which a watershed is tried
+HOT = 20.0  # standard deviations from the mean, where anybody would despeckle
 BY_OBJECTS = ("v_rand", "seg", "f1")  # metrics that see what a watershed cuts
 MASK_THRESHOLD = np.array([0.5])  # of masks, which hold 0 and 1
 
@@ -102,7 +109,7 @@ class GreyRule:
         >>> int(GreyRule("Otsu", sigma_vox=0).mask(grey).sum())
         9
         """
-        smooth = np.nan_to_num(grey.astype(np.float32))
+        smooth = _without_hot_voxels(np.nan_to_num(grey.astype(np.float32)))
         if self.sigma_vox:
             smooth = gaussian_filter(smooth, self.sigma_vox)
         if smooth.min() == smooth.max():
@@ -200,6 +207,19 @@ def watershed_objects(mask: Bool) -> NDArray[np.int32]:
     seeds, _ = label(h_maxima(half_voxels, HALF_VOXELS_DEEP))
     objects: NDArray[np.int32] = watershed(-depth, seeds, mask=mask)
     return objects
+
+
+def _without_hot_voxels(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring single voxels that take the contrast back to the range of those around."""
+    if float(np.abs(grey - grey.mean()).max()) <= HOT * float(grey.std()):
+        return grey
+    around = np.ones((3, 3), bool)
+    around[1, 1] = False
+    low, high = (
+        of_those(grey, footprint=around)
+        for of_those in (minimum_filter, maximum_filter)
+    )
+    return np.clip(grey, low, high)
 
 
 def _candidates(kind: Kind, bright: bool) -> list[GreyRule]:
