@@ -28,6 +28,33 @@ def test_objects_that_no_true_one_comes_near_are_told(truth, result, told):
 
 
 @pytest.mark.parametrize(
+    ("metric", "better", "ours", "other", "is_told"),
+    [
+        ("ctc_det", "higher", 0.30, 0.64, True),
+        ("ctc_det", "higher", 0.64, 0.30, False),
+        ("average_precision", "higher", 0.2, 0.3, True),
+        ("rand_error", "lower", 0.4, 0.3, True),
+        ("rand_error", "lower", 0.3, 0.4, False),
+    ],
+)
+def test_a_loss_in_any_score_of_a_card_is_told(metric, better, ours, other, is_told):
+    rows = tuple(
+        Row.model_construct(
+            predictor=predictor,
+            metric=metric,
+            better=better,
+            chosen=Score.model_construct(score=score),
+        )
+        for predictor, score in (("unet", ours), ("Otsu", other), ("Otsu", None))
+    )
+    table = Table.model_construct(role="test", sections=(0,), rows=rows)
+    told = find_oddities((table,), ())
+    assert [f"{other:.3f}, the network {ours:.3f}" in text for text in told] == (
+        [True] * is_told
+    )
+
+
+@pytest.mark.parametrize(
     ("others", "constant", "num_told"),
     [((), 0.99, 1), (("v_rand",), 0.99, 0), (("v_rand",), 0.9, 1)],
 )
@@ -38,6 +65,7 @@ def test_a_map_of_foreground_alone_wins_nothing_where_cells_leave_no_background(
         Row.model_construct(
             predictor=predictor,
             metric=metric,
+            better="higher",
             chosen=Score.model_construct(score=score),
         )
         for metric in ("dice_class_1", *others)

@@ -119,6 +119,12 @@ def test_results_are_compared_with_what_was_annotated(learnt):
     assert "share of foreground 0, there 0.4" in told
 
 
+def test_classes_tell_of_no_number_of_objects():
+    learnt = describe_learnt([(volume(alike(num=6)), weights(6, cells=0), (0, 2, 3))])
+    many = FoundSections(num_objects=(90,) * 5, foreground_vox=(int(0.4 * AREA),) * 5)
+    assert unlike_result(learnt, many, AREA) == ()
+
+
 def test_nothing_is_told_where_nobody_knows(learnt):
     old = volume(alike()).model_copy(update={"sections": None})
     assert describe_learnt([(old, weights(20), (0,))]) is None

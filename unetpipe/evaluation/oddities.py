@@ -8,7 +8,10 @@ from unetpipe.records.metrics import OURS, ObjectTable, Row, Sizes, Table
 from unetpipe.runtime.text import count
 
 # In which a network should beat whatever needs no training.
-COMPARED = ("v_rand", "dice_mean", "dice_class_1", "f1", "ctc_seg")
+COMPARED = (
+    *("v_rand", "v_info", "rand_error", "dice_mean", "dice_class_1"),
+    *("f1", "average_precision", "ctc_seg", "ctc_det"),
+)
 # Objects of a bin so far above that of the largest true one are 8 times as large.
 FAR_DOUBLINGS = 4
 # A map of foreground alone that scores so much: cells as drawn leave nothing between.
@@ -61,7 +64,8 @@ def _below_baselines(table: Table, where: str) -> Iterator[str]:
         if "v_rand" in table.ours:  # which tells more where there is no background
             others = [row for row in others if not _is_all_foreground(row)]
         if others:
-            best = max(others, key=lambda row: row.score or 0.0)
+            sign = 1 if ours.better == "higher" else -1
+            best = max(others, key=lambda row: sign * (row.score or 0.0))
             yield (
                 f"in {where} {PREDICTORS.get(best.predictor, best.predictor)}, which "
                 "needs no training, has "
@@ -72,13 +76,12 @@ def _below_baselines(table: Table, where: str) -> Iterator[str]:
 
 
 def _beats(row: Row, ours: Row) -> bool:
-    return (
-        row.metric == ours.metric
-        and row.predictor != OURS
-        and row.score is not None
-        and ours.score is not None
-        and row.score > ours.score
-    )
+    if row.metric != ours.metric or row.predictor == OURS:
+        return False
+    if row.score is None or ours.score is None:
+        return False
+    gained = row.score - ours.score
+    return gained > 0 if ours.better == "higher" else gained < 0
 
 
 def _is_all_foreground(row: Row) -> bool:

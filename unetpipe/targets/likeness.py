@@ -91,6 +91,8 @@ def describe_learnt(
         cells = np.array(weights.num_cells, np.float64)[chosen]
         foreground, total = known[:, 1:].sum(axis=1), known.sum(axis=1)
         of_row |= _object_columns(foreground, cells, total)
+        if foreground.any() and not cells.any():  # classes, whose objects nobody told
+            del of_row["objects_per_million_vox"]
         for name, column in of_row.items():
             columns.setdefault(name, []).append(column)
     spans: dict[str, Any] = {
