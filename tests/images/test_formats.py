@@ -90,6 +90,31 @@ def test_imaris_is_read_without_its_padding(tmp_path):
         assert image.shape == (1, 8, 64, 64)
 
 
+def link_to_others(data):
+    parent = data.parent
+    del parent["Data"]
+    parent["Data"] = h5py.ExternalLink("other.h5", "raw")
+
+
+def map_to_others(data):
+    layout = h5py.VirtualLayout(data.shape, data.dtype)
+    layout[...] = h5py.VirtualSource("other.h5", "raw", shape=data.shape)
+    parent = data.parent
+    del parent["Data"]
+    parent.create_virtual_dataset("Data", layout)
+
+
+@pytest.mark.parametrize("lead_out", [link_to_others, map_to_others])
+def test_imaris_may_not_read_other_files_as_voxels(tmp_path, lead_out):
+    write_imaris(tmp_path / "a.ims")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["raw"] = np.ones((8, 64, 64), np.uint8)
+    with h5py.File(tmp_path / "a.ims", "r+") as file:
+        lead_out(file["DataSet/ResolutionLevel 0/TimePoint 0/Channel 1/Data"])
+    with pytest.raises(DataError, match=r"a\.ims keeps voxels in other files"):
+        open_image("a.ims", tmp_path)
+
+
 @pytest.mark.parametrize("ending", ["ozx", "zip"])
 @pytest.mark.parametrize("folder", ["", "a.ome.zarr/"])
 def test_a_zipped_ome_zarr_is_read(tmp_path, ending, folder):

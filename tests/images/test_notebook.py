@@ -110,3 +110,17 @@ def test_chunks_of_a_lazy_array_are_whole_granules():
     for granule in ((1, 512, 512), (16, 240, 100), (3, 1, 280)):
         chunk = choose_chunk((1, 40, 3000, 2800), granule, 2)
         assert all(c % g == 0 for c, g in zip(chunk[1:], granule[1:], strict=True))
+
+
+def test_a_notebook_shows_what_was_opened(tmp_path):
+    write_tiff(tmp_path / "a.tif")
+    with unetpipe.open_image(tmp_path / "a.tif") as image:
+        shown = repr(image)
+    assert shown == (
+        "<image (c, z, y, x) = (2, 5, 300, 280), uint16, voxels 50 x 4 x 4 nm "
+        f"(OME-XML): {tmp_path / 'a.tif'}>"
+    )
+    write_sections(tmp_path / "s")
+    with unetpipe.open_image(tmp_path / "s") as image:
+        assert "voxels of unknown size: " in repr(image)
+        assert repr(image).endswith("0.png and 4 more files>")

@@ -114,7 +114,7 @@ def open_mask_files(cell: str, root: Path) -> MaskFiles:
 def _not_found(cell: str, root: Path) -> DataError:
     """Return an error that names what is there instead."""
     some = islice(root.rglob("*"), LOOKED_AT)
-    readable = {*IMAGES, *HDF5, *CONVERTED}
+    readable = {*IMAGES, *HDF5, *CONVERTED, ".zarr"}
     files = (p for p in without_hidden(some, root) if p.suffix.lower() in readable)
     near = sorted((str(p.relative_to(root)) for p in files), key=natural_key)
     listing = ", ".join(near[:8]) + (", ..." if len(near) > 8 else "")

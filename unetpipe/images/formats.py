@@ -4,6 +4,7 @@ Their libraries are optional: ``pip install unetpipe[formats]``.
 """
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,14 @@ class ImarisSource(ImageSource):
 
     def _data(self, time: int, channel: int) -> Any:
         place = f"TimePoint {time}/Channel {channel}/Data"
-        return self._file[f"DataSet/ResolutionLevel {self._level}/{place}"]
+        data = self._file[f"DataSet/ResolutionLevel {self._level}/{place}"]
+        is_elsewhere = data.file.filename != self._file.filename
+        if is_elsewhere or data.external or data.is_virtual:
+            raise DataError(
+                f"{self.files[0]} keeps voxels in other files, which could be any file "
+                "of this computer; pack it into one file with h5repack"
+            )
+        return data
 
     def _describe(self, path: Path, level: int) -> None:
         self._level, data = level, self._file["DataSet"]
@@ -188,6 +196,8 @@ class ImarisSource(ImageSource):
         num_times = sum(key.startswith("TimePoint") for key in of_level)
         channels = of_level["TimePoint 0"]
         num_channels = sum(key.startswith("Channel") for key in channels)
+        for time, channel in product(range(num_times), range(num_channels)):
+            self._data(time, channel)
         first = channels["Channel 0"]
         written = [int(_text(first.attrs[f"ImageSize{a}"])) for a in "ZYX"]
         self.shape, self.axes = (num_times, num_channels, *written), "tczyx"

@@ -55,9 +55,9 @@ class PngSource(ImageSource):
         self.dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
         self.shape = (height, width, samples) if samples > 1 else (height, width)
         self.axes = "yxs" if samples > 1 else "yx"
-        _check_end(path)
         promised = height * width * samples * self.dtype.itemsize
         check_promise(str(path), promised, path.stat().st_size)
+        _check_end(path)
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box of the image."""

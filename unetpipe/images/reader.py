@@ -81,6 +81,18 @@ class ImageReader:
         if plan.num_samples > 1:
             self._choose_samples()
 
+    def __repr__(self) -> str:
+        """Say what a notebook shows: shape, dtype, size of a voxel, file."""
+        size = self.voxel_size_nm
+        told = "of unknown size"
+        if size:
+            told = f"{' x '.join(f'{n:g}' for n in size)} nm ({self.voxel_size_from})"
+        more = f" and {len(self.files) - 1} more files" * (len(self.files) > 1)
+        return (
+            f"<image (c, z, y, x) = {self.shape}, {self.dtype}, voxels {told}: "
+            f"{self.source.files[0]}{more}>"
+        )
+
     @property
     def shape(self) -> Czyx:
         """Length along c, z, y, x."""
