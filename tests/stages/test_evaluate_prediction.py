@@ -7,9 +7,9 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
-import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 from tests.metrics.oracles import score_stack
@@ -325,7 +325,7 @@ def test_markers_of_frames_without_annotation_decide_on_detection(cells, tmp_pat
     labels, probability = sparse(cells), cells[2]
     markers = np.zeros(SHAPE[1:], np.uint16)
     markers[10:12, 10:12] = 4
-    (tmp_path / "marker.tif").write_bytes(imagecodecs.tiff_encode(markers))
+    tifffile.imwrite(tmp_path / "marker.tif", markers)
     paths = [str(tmp_path / "marker.tif"), None, None, None, None]
     scored = Scored(
         *(tmp_path / "run", probability, labels),
