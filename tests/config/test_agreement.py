@@ -11,6 +11,7 @@ from unetpipe.config.agreement import Agreement, describe_differing, record_of
 from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import Lookups
 from unetpipe.config.lot_steps import LotSteps
+from unetpipe.config.lots import find_lots
 from unetpipe.records.asked import Asked, note_asked
 from unetpipe.runtime.files import write_record
 
@@ -19,11 +20,15 @@ NAMES = {"model": "fold-1", "volume": "a"}
 NOW = Asked.of("train_unet", {"training": 4, "code": "x"}, "results/demo")
 
 
+def agreement_of(found: Lookups) -> Agreement:
+    return Agreement(found, LotSteps(found, find_lots(found)))
+
+
 @pytest.fixture
 def agreement(tmp_path: Path) -> Agreement:
     found = lookups(tmp_path)
     layout = Layout("demo", lambda path: str(tmp_path / path))
-    return Agreement(Lookups(found.run, layout))
+    return agreement_of(Lookups(found.run, layout))
 
 
 def lay(agreement: Agreement, *patterns: str, **names: str) -> list[str]:
@@ -84,7 +89,7 @@ def test_measurements_are_looked_at_where_they_are_asked_for(tmp_path: Path) -> 
     write_record(Path(record), {})
     for properties, expected in ((), []), (("area",), [record]):
         run = lookups(tmp_path, measure={"properties": properties}).run
-        assert Agreement(Lookups(run, layout)).wanted() == expected
+        assert agreement_of(Lookups(run, layout)).wanted() == expected
 
 
 def test_what_differs_is_told_in_words() -> None:
@@ -103,7 +108,7 @@ def test_the_record_of_a_rule_is_a_json_file() -> None:
 
 @pytest.fixture
 def of_lots(tmp_path: Path) -> Agreement:
-    return Agreement(lookups(tmp_path, lots=9, export_ctc=True))
+    return agreement_of(lookups(tmp_path, lots=9, export_ctc=True))
 
 
 def test_what_a_lot_left_and_is_gone_is_missed_exports_too(
@@ -138,9 +143,10 @@ def lay_lot(agreement: Agreement) -> list[str]:
     """Write all that a lot leaves; return network, lot, its record, its volumes'."""
     ask = agreement._lookups
     model, volume = ask.predicted_pairs()[0]
-    lot = ask.lots.lot_of[volume]
+    lots = find_lots(ask)
+    lot = lots.lot_of[volume]
     record = ask.layout.predicted_lot.format(model=model, lot=lot)
-    left = LotSteps(ask).records(lot, model)
+    left = LotSteps(ask, lots).records(lot, model)
     for path in (*left, record):
         write_record(Path(path), {})
     return [model, lot, record, *left]
@@ -148,7 +154,7 @@ def lay_lot(agreement: Agreement) -> list[str]:
 
 def test_a_damaged_record_of_a_lot_ends_no_run(of_lots, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    lot = next(iter(of_lots._lookups.lots.volumes))
+    lot = next(iter(find_lots(of_lots._lookups).volumes))
     record = Path(of_lots._lookups.layout.ingested_lot.format(lot=lot))
     record.parent.mkdir(parents=True)
     record.write_text("{")

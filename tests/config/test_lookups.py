@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe.config.awaited import Awaited
 from unetpipe.config.checked_run import check_run
 from unetpipe.config.described import Described
 from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import Lookups
+from unetpipe.config.lots import Lots
 from unetpipe.errors import DataError
 
 HEADER = "volume\timage\tlabels\tsections\trole\tfold\taxes\n"
@@ -141,7 +143,8 @@ def test_pages_are_told_of_every_prediction_and_its_scores(tmp_path: Path) -> No
         ("a", "results/demo/ensemble/a/metrics.json"),
         ("c", None),
     ]
-    assert told.awaited_reported("metrics", "ensemble") == [files[0]["metrics"]]
+    awaited = Awaited(told, Lots({}))
+    assert awaited.reported("metrics", "ensemble") == [files[0]["metrics"]]
     assert told.comparison() == ["results/demo/comparison.json"]
     assert [n["rule"] for n in told.watched_networks()] == [
         *("train_unet", "train_unet", "join_networks")
@@ -169,13 +172,17 @@ def test_objects_are_measured_only_on_request(tmp_path: Path) -> None:
     assert len(asked.measured_parts()) == 2
 
 
+def tracks_awaited(asked: Lookups) -> list[str]:
+    return Awaited(Described(asked), Lots({})).tracks()
+
+
 def test_tracks_are_made_only_on_request(tmp_path: Path) -> None:
     rows = (ROWS[0].replace("\t1\tzyx", ""), ROWS[4])
     asked = lookups(tmp_path, *rows)
-    assert asked.tracks() == asked.tracks_of("unet", "c") == []
+    assert asked.tracks_of("unet", "c") == tracks_awaited(asked) == []
     asked = lookups(tmp_path, *rows, track={"enabled": True})
-    assert asked.tracks() == ["results/demo/unet/c/tracks.json"]
-    assert asked.tracks_of("unet", "c") == asked.tracks()
+    assert asked.tracks_of("unet", "c") == ["results/demo/unet/c/tracks.json"]
+    assert tracks_awaited(asked) == ["results/demo/unet/c/tracks.json"]
     (files,) = Described(asked).prediction_files()
     assert files["tracks"] == "results/demo/unet/c/tracks.json"
 

@@ -4,11 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe.config.awaited import Awaited
 from unetpipe.config.checked_run import check_run
+from unetpipe.config.described import Described
 from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups
 from unetpipe.config.lot_steps import LotSteps
-from unetpipe.config.lots import MOST_VOLUMES, SMALL_BYTES, divide, make_lots
+from unetpipe.config.lots import (
+    MOST_VOLUMES,
+    SMALL_BYTES,
+    Lots,
+    divide,
+    find_lots,
+    make_lots,
+)
 from unetpipe.errors import ConfigError
 from unetpipe.records.lots import FinishedLot
 
@@ -31,6 +40,10 @@ def run_of(folder: Path, names: list[str], size: int = 9, **values: object) -> L
     (folder / "sheet.tsv").write_text(header + "\n".join(rows))
     given = {"source": str(folder), "volumes": str(folder / "sheet.tsv"), **values}
     return Lookups(check_run(given), Layout("demo"))
+
+
+def lots_of(*given: object, **values: object) -> Lots:
+    return find_lots(run_of(*given, **values))
 
 
 def test_every_volume_is_in_one_lot_of_at_most_so_many() -> None:
@@ -58,13 +71,13 @@ def test_volumes_that_teach_other_networks_are_in_other_lots() -> None:
 
 
 def test_a_few_volumes_or_large_ones_have_jobs_of_their_own(tmp_path: Path) -> None:
-    assert not run_of(tmp_path, NAMES[:9]).lots.volumes
+    assert not lots_of(tmp_path, NAMES[:9]).volumes
     found = run_of(tmp_path, NAMES[:40])
-    assert set(NAMES[:40]) | {"taught"} == set(found.lots.lot_of)
-    assert not run_of(tmp_path, NAMES[:40], SMALL_BYTES + 1).lots.volumes
-    assert not run_of(tmp_path, NAMES[:40], lots=1).lots.volumes
-    assert set(run_of(tmp_path, NAMES[:2], lots=9).lots.lot_of) > set(NAMES[:2])
-    wanted = run_of(tmp_path, NAMES[:40], lots=8).lots.volumes.values()
+    assert set(NAMES[:40]) | {"taught"} == set(find_lots(found).lot_of)
+    assert not lots_of(tmp_path, NAMES[:40], SMALL_BYTES + 1).volumes
+    assert not lots_of(tmp_path, NAMES[:40], lots=1).volumes
+    assert set(lots_of(tmp_path, NAMES[:2], lots=9).lot_of) > set(NAMES[:2])
+    wanted = lots_of(tmp_path, NAMES[:40], lots=8).volumes.values()
     assert max(map(len, wanted)) <= 8 < MOST_VOLUMES
 
 
@@ -76,27 +89,29 @@ def test_lots_are_refused_with_what_has_jobs_by_volume(
     value: object = 2 if key == "parts" else False
     with pytest.raises(ConfigError, match=f"lots is 9, but {name}.{key}"):
         run_of(tmp_path, NAMES[:2], lots=9, **{name: {key: value}})
-    assert not run_of(tmp_path, NAMES[:40], **{name: {key: value}}).lots.volumes
+    assert not lots_of(tmp_path, NAMES[:40], **{name: {key: value}}).volumes
 
 
 def test_later_jobs_wait_for_the_lot_and_are_told_the_volumes(tmp_path: Path) -> None:
     found = run_of(tmp_path, NAMES[:40])
-    of = found.lots.lot_of
-    assert found.awaited(found.layout.segmentation) == [
+    awaited = Awaited(Described(found), find_lots(found))
+    of = awaited.lots.lot_of
+    assert awaited.predicted(found.layout.segmentation) == [
         f"results/demo/lots/unet/{lot}.txt"
         for lot in dict.fromkeys([of["taught"], of[NAMES[0]]])
     ]
-    assert found.awaited_training("ingest", "unet") == [
+    assert awaited.training("ingest", "unet") == [
         f"results/demo/lots/{of['taught']}.txt"
     ]
     assert len(found.measured_volumes()) == 41
-    shared = found.shared_folders()
+    shared = awaited.shared_folders()
     assert {"results/demo/volumes/taught", "results/demo/unet/taught"} < set(shared)
 
 
 def test_a_volume_takes_the_steps_of_its_own_jobs(tmp_path: Path) -> None:
     found = run_of(tmp_path, NAMES[:40], export_ctc=True)
-    steps, of = LotSteps(found), found.lots.lot_of
+    lots = find_lots(found)
+    steps, of = LotSteps(found, lots), lots.lot_of
     taught = steps.ingesting(of["taught"])["taught"]
     assert [rule for rule, _ in taught] == ["ingest_volume", "compute_weight_map"]
     predicted = steps.predicting("unet", of[NAMES[0]])[NAMES[0]]
@@ -118,23 +133,25 @@ def test_a_network_more_leaves_the_lots_of_the_others_as_they_are(
     deep = {"deep": {"network": {"depth": 3}}, "unet": {}}
     two = run_of(tmp_path, NAMES[:40], variants=deep)
     assert len(two.networks) == 2
-    assert two.lots.volumes == one.lots.volumes
+    assert find_lots(two).volumes == find_lots(one).volumes
 
 
 def test_a_run_keeps_its_lots_as_its_originals_go(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = run_of(tmp_path, NAMES[:40])
-    for lot, volumes in found.lots.volumes.items():
+    volumes_of_lots = find_lots(found).volumes
+    for lot, volumes in volumes_of_lots.items():
         done = FinishedLot(volumes=volumes, failed={}, seconds=1, num_steps_done=1)
         done.write(Path(found.layout.ingested_lot.format(lot=lot)))
     for path in tmp_path.glob("*.tif"):
         path.unlink()
-    assert Lookups(found.run, found.layout).lots.volumes == found.lots.volumes
+    assert find_lots(Lookups(found.run, found.layout)).volumes == volumes_of_lots
 
 
 def test_who_is_tried_again_has_a_network_that_predicts_it(tmp_path: Path) -> None:
     found = run_of(tmp_path, NAMES[:40])
-    steps, of = LotSteps(found), found.lots.lot_of
+    lots = find_lots(found)
+    steps, of = LotSteps(found, lots), lots.lot_of
     assert steps.is_tried_again(of[NAMES[0]])
     assert not steps.is_tried_again(of["taught"])
 
@@ -149,7 +166,8 @@ def test_what_no_network_uses_is_not_tried_again(tmp_path: Path) -> None:
         roles: [(m, v) for m, v in found.trained_pairs(*roles) if v != "taught"]
         for roles in (PREDICTED_ROLES, SCORED_ROLES)
     }
-    steps, of = LotSteps(found), found.lots.lot_of
+    lots = find_lots(found)
+    steps, of = LotSteps(found, lots), lots.lot_of
     assert not steps.is_taught(of["taught"])
     assert not steps.is_tried_again(of["taught"])
     assert steps.is_tried_again(of[NAMES[0]])

@@ -35,15 +35,20 @@ def record_of(outputs: Mapping[str, str]) -> str | None:
 class Agreement:
     """The results of a run against what is asked of them.
 
+    Parameters
+    ----------
+    lookups : Lookups
+    steps : LotSteps
+
     Attributes
     ----------
     silent : set of str
         Records of earlier versions, met so far, that do not tell what was asked.
     """
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, steps: LotSteps) -> None:
         self._lookups = lookups
-        self._lots = LotSteps(lookups)
+        self._lots = steps
         self.silent = set[str]()
 
     def missing(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups, Pair, Values
+from unetpipe.config.lookups import SCORED_ROLES, Lookups, Pair, Values
 from unetpipe.config.networks import Joined
 from unetpipe.config.sheet import Row
 
@@ -34,10 +34,6 @@ class Described:
     def compared(self, pattern: str) -> list[str]:
         """Fill a path pattern with every network and volume that are compared."""
         return [pattern.format(model=m, volume=v) for m, v in self.compared_pairs()]
-
-    def awaited_comparison(self, pattern: str) -> list[str]:
-        """Return what to wait for to have a record of all that are compared."""
-        return self.lookups.awaited_pairs(pattern, self.compared_pairs())
 
     def comparison(self) -> list[str]:
         """Return the record that compares networks, if several are scored."""
@@ -140,32 +136,12 @@ class Described:
         """Return the files of the predictions that are scored."""
         return [files for files in self.prediction_files() if files["metrics"]]
 
-    def awaited_reported(self, name: str, model: str) -> list[str]:
-        """Return what to wait for to have a record of each prediction of a network."""
-        is_made = {
-            "measurements": bool(self.config.measure.names),
-            "tracks": self.config.track.enabled,
-        }
-        if not is_made.get(name, True):
-            return []
-        roles = SCORED_ROLES if name == "metrics" else PREDICTED_ROLES
-        pairs = self.lookups.predicted_pairs(*roles)
-        of = [pair for pair in pairs if pair[0] == model]
-        return self.lookups.awaited_pairs(getattr(self.layout, name), of)
-
     def reported_volumes(self, model: str) -> list[str]:
         """Return the record of each volume that a network meets in any role."""
-        return [self.layout.ingest.format(volume=v) for v in self._met_volumes(model)]
-
-    def awaited_volumes(self, model: str) -> list[str]:
-        """Return what to wait for to have these records."""
-        met = self._met_volumes(model)
-        return self.lookups.awaited_volumes(self.layout.ingest, met)
-
-    def _met_volumes(self, model: str) -> tuple[str, ...]:
         roles = ("train", "validate", "test", "predict")
         rows = self.lookups.rows_of_network(model, *roles)
-        return tuple(dict.fromkeys(row.volume for row in rows))
+        met = dict.fromkeys(row.volume for row in rows)
+        return [self.layout.ingest.format(volume=volume) for volume in met]
 
     def compared_models(self) -> list[Values]:
         """Return the networks that the first page compares, the reference first."""

@@ -5,26 +5,15 @@ them: what decides its output, and no more.
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unetpipe.config.checked_run import CheckedRun
 from unetpipe.config.layout import Layout
-from unetpipe.config.lots import (
-    LEAST_VOLUMES,
-    MOST_VOLUMES,
-    Lots,
-    Uses,
-    is_small,
-    make_lots,
-)
 from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.files import find_files, is_remote
-from unetpipe.records.lots import FinishedLot
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import PlannedMemory
 from unetpipe.records.training import Training
@@ -62,131 +51,6 @@ class Lookups:
             for name, network in run.networks.items()
             if network.folder
         }
-
-    # Lots of small volumes
-
-    @cached_property
-    def lots(self) -> Lots:
-        """The volumes that share jobs."""
-        wanted = self.config.lots
-        if not self.config.has_lots:
-            return Lots({})
-        is_auto, count = wanted == "auto", len(self.sheet.volumes)
-        small = {
-            volume: use
-            for volume, use in self._uses().items()
-            if is_small(size := self._num_bytes(volume), count, is_auto=is_auto)
-            or (size is None and volume in self._shared_before)
-        }
-        if is_auto and len(small) < LEAST_VOLUMES:
-            return Lots({})
-        return make_lots(small, MOST_VOLUMES if wanted == "auto" else wanted)
-
-    @cached_property
-    def _shared_before(self) -> set[str]:
-        """The volumes of lots that were done: they stay in lots as originals go."""
-        found: set[str] = set()
-        for record in Path(self.layout.lots).glob("*.json"):
-            with suppress(DataError):  # a damaged one is made again
-                found.update(FinishedLot.read(record).volumes)
-        return found
-
-    def _uses(self) -> dict[str, Uses]:
-        """Return of each volume in which roles of which folds it is.
-
-        That decides which networks learn from it and which predict it, and a network
-        more or less leaves it as it is.
-        """
-        found: dict[str, set[str]] = {volume: set() for volume in self.sheet.volumes}
-        for row in self.sheet.rows:
-            role = "predict" if row.role == "test" else row.role
-            found[row.volume].add(f"{role} {row.fold}")
-        return {volume: tuple(sorted(use)) for volume, use in found.items()}
-
-    def _num_bytes(self, volume: str) -> int | None:
-        """Return the size of a volume's files; None where they are not here."""
-        try:
-            files = self.local_originals(volume)
-        except UnetpipeError:  # who reads it says more
-            return None
-        return sum(size for size, _ in files.values()) if files else None
-
-    def shared_folders(self) -> list[str]:
-        """Return the folders of the volumes of lots, and of their predictions."""
-        volume, predicted = self.layout.volume, self.layout.prediction_folder
-        found = [volume.format(volume=name) for name in self.lots.lot_of]
-        pairs = [pair for pair in self.predicted_pairs() if pair[1] in self.lots.lot_of]
-        return found + _fill(predicted, pairs)
-
-    def awaited_volumes(self, pattern: str, volumes: Iterable[str]) -> list[str]:
-        """Return what a job waits for that reads a record of each of these volumes.
-
-        Parameters
-        ----------
-        pattern : str
-            Of the record. Of a volume that is in a lot it is what its lot leaves.
-        volumes : iterable of str
-        """
-        lot_of, content = self.lots.lot_of, self.layout.ingested_content
-        found = (
-            content.format(lot=lot_of[volume])
-            if volume in lot_of
-            else pattern.format(volume=volume)
-            for volume in volumes
-        )
-        return list(dict.fromkeys(found))
-
-    def awaited_pairs(self, pattern: str, pairs: Iterable[Pair]) -> list[str]:
-        """Return what a job waits for that reads a record of each of these predictions.
-
-        Parameters
-        ----------
-        pattern : str
-            Of the record. Of a volume that is in a lot it is what its lot leaves.
-        pairs : iterable of (network, volume)
-        """
-        lot_of, content = self.lots.lot_of, self.layout.predicted_content
-        found = (
-            content.format(model=model, lot=lot_of[volume])
-            if volume in lot_of
-            else pattern.format(model=model, volume=volume)
-            for model, volume in pairs
-        )
-        return list(dict.fromkeys(found))
-
-    def awaited(self, pattern: str, *roles: str) -> list[str]:
-        """Return what to wait for to have a record of every prediction."""
-        return self.awaited_pairs(pattern, self.predicted_pairs(*roles))
-
-    def awaited_training(self, name: str, model: str) -> list[str]:
-        """Return what to wait for to have records of what a network learns from."""
-        volumes = (row.volume for row in self._rows_to_train(model))
-        return self.awaited_volumes(getattr(self.layout, name), volumes)
-
-    def awaited_first_training(self, name: str) -> list[str]:
-        """Return the same of the first network."""
-        return self.awaited_training(name, next(iter(self.networks)))
-
-    def awaited_example(self, model: str) -> list[str]:
-        """Return what to wait for to have the row that a network is shown with."""
-        volume = Path(self.example_row(model)["ingest"]).parent.name
-        return self.awaited_volumes(self.layout.ingest, [volume])
-
-    def awaited_scales(self, volume: str) -> list[str]:
-        """Return what to wait for to know the scale of a volume."""
-        if self.adopted:
-            return self.scale_records(volume)
-        volumes = (Path(path).parent.name for path in self.scale_records(volume))
-        return self.awaited_volumes(self.layout.ingest, volumes)
-
-    def awaited_scales_of_lot(self, lot: str) -> list[str]:
-        """Return what to wait for to know the scale of the volumes of a lot."""
-        return self.awaited_scales(self.lots.volumes[lot][0])
-
-    def _rows_to_train(self, model: str) -> tuple[Row, ...]:
-        if model in self.adopted:
-            return ()
-        return self.rows_of_network(model, "train", "validate")
 
     # Settings
 
@@ -482,10 +346,6 @@ class Lookups:
             return []
         return self.predicted(self.layout.measurements)
 
-    def awaited_measurements(self) -> list[str]:
-        """Return what to wait for to have the records of all measured volumes."""
-        return self.awaited(self.layout.measurements) if self.measurements() else []
-
     def ingests(self) -> list[str]:
         """Return the records of all volumes."""
         return [self.layout.ingest.format(volume=v) for v in self.sheet.volumes]
@@ -510,10 +370,6 @@ class Lookups:
             for model, volume in self.predicted_pairs()
         ]
 
-    def tracks(self) -> list[str]:
-        """Return what to wait for to have all tracks, if sections are frames."""
-        return self.awaited(self.layout.tracks) if self.config.track.enabled else []
-
     def tracks_of(self, model: str, volume: str) -> list[str]:
         """Return the record of a volume's tracks, if sections are frames."""
         is_wanted = self.config.track.enabled
@@ -525,18 +381,12 @@ class Lookups:
             return []
         return [self.layout.export.format(model=model) for model in self.networks]
 
-    def exports(self) -> list[str]:
-        """Return what to wait for to have all copies of results in other formats."""
-        patterns = self._exported()
-        return list(dict.fromkeys(p for one in patterns for p in self.awaited(one)))
-
     def export_records(self) -> list[str]:
         """Return the records of all copies of results in other formats."""
-        return [
-            path for pattern in self._exported() for path in self.predicted(pattern)
-        ]
+        return [path for pattern in self.exported() for path in self.predicted(pattern)]
 
-    def _exported(self) -> list[str]:
+    def exported(self) -> list[str]:
+        """Return the patterns of the records of results in other formats."""
         layout, config = self.layout, self.config
         wanted = [layout.ctc] * config.export_ctc
         wanted += [layout.ngff04] * bool(config.export_ngff04)
@@ -573,11 +423,6 @@ class Lookups:
         """
         kept = self.config.prediction.keep_probability
         return [] if kept else [self.layout.run_page]
-
-    def probabilities(self) -> list[str]:
-        """Return the records that probabilities are there, or were dropped."""
-        kept = self.config.prediction.keep_probability
-        return self.awaited(self.layout.probability if kept else self.layout.dropped)
 
     def pyramids_of(self, model: str, volume: str) -> list[str]:
         """Return the records of the pyramids of a prediction and its image, if any."""

@@ -9,6 +9,7 @@
 from collections.abc import Iterator
 
 from unetpipe.config.lookups import SCORED_ROLES, Lookups, Values
+from unetpipe.config.lots import Lots
 
 Step = tuple[str, dict[str, str]]
 """A rule, and the wildcards of its job."""
@@ -49,16 +50,18 @@ class LotSteps:
     Parameters
     ----------
     lookups : Lookups
+    lots : Lots
     """
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, lots: Lots) -> None:
         self._ask, self._layout, self._config = lookups, lookups.layout, lookups.config
+        self._lots = lots
         self._scored = set(lookups.predicted_pairs(*SCORED_ROLES))
         self._taught = set(lookups.annotated_volumes())
 
     def ingesting(self, lot: str) -> dict[str, list[Step]]:
         """Return the steps of each volume of a lot before any network."""
-        volumes = self._ask.lots.volumes[lot]
+        volumes = self._lots.volumes[lot]
         return {volume: [*self._stored(volume)] for volume in volumes}
 
     def predicting(self, model: str, lot: str) -> dict[str, list[Step]]:
@@ -68,7 +71,7 @@ class LotSteps:
         waits for it: the others are then not kept waiting.
         """
         found = {}
-        for volume in self._ask.lots.volumes[lot]:
+        for volume in self._lots.volumes[lot]:
             steps = [*self._predicted(model, volume), *self._exported(model, volume)]
             if not self.is_taught(lot):
                 steps = [*self._stored(volume), *steps]
@@ -77,12 +80,12 @@ class LotSteps:
 
     def is_taught(self, lot: str) -> bool:
         """Tell whether a network learns from the volumes of a lot."""
-        return self._ask.lots.volumes[lot][0] in self._taught
+        return self._lots.volumes[lot][0] in self._taught
 
     def is_tried_again(self, lot: str) -> bool:
         """Tell whether predictions store those volumes that could not be stored yet."""
         predicted = {volume for _, volume in self._ask.predicted_pairs()}
-        return not self.is_taught(lot) and self._ask.lots.volumes[lot][0] in predicted
+        return not self.is_taught(lot) and self._lots.volumes[lot][0] in predicted
 
     def records(self, lot: str, model: str | None = None) -> list[str]:
         """Return the records that a finished lot has left of its volumes."""
@@ -96,7 +99,7 @@ class LotSteps:
 
     def lots_of(self, model: str) -> list[str]:
         """Return the lots that a network predicts."""
-        lot_of = self._ask.lots.lot_of
+        lot_of = self._lots.lot_of
         found = (lot_of.get(v) for m, v in self._ask.predicted_pairs() if m == model)
         return [lot for lot in dict.fromkeys(found) if lot]
 
@@ -112,7 +115,7 @@ class LotSteps:
         layout = self._layout
         found = [
             (layout.ingested_lot, "ingest_lot", {"lot": lot}, self.ingesting(lot))
-            for lot in self._ask.lots.volumes
+            for lot in self._lots.volumes
         ]
         for model in self._ask.models:
             for lot in self.lots_of(model):

@@ -8,7 +8,14 @@ that a row more or less changes one lot, and splits or joins at most that one::
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from unetpipe.config.lookups import Lookups
+from unetpipe.config.sheet import Sheet
+from unetpipe.errors import DataError, UnetpipeError
+from unetpipe.records.lots import FinishedLot
 
 LOT_PATTERN = "[0-9a-f]{6}(?:-[01]+)?"
 # With `lots: auto`: from so many small volumes on, at most so many a job.
@@ -39,6 +46,25 @@ class Lots:
     def __post_init__(self) -> None:
         found = {volume: lot for lot, of in self.volumes.items() for volume in of}
         object.__setattr__(self, "lot_of", found)
+
+
+def find_lots(lookups: Lookups) -> Lots:
+    """Return the lots of a run: none where each volume has jobs of its own."""
+    config, sheet = lookups.config, lookups.sheet
+    if not config.has_lots:
+        return Lots({})
+    is_auto, count = config.lots == "auto", len(sheet.volumes)
+    sizes = {volume: _num_bytes(lookups, volume) for volume in sheet.volumes}
+    shared = _shared_before(lookups.layout.lots) if None in sizes.values() else set()
+    small = {
+        volume: use
+        for volume, use in _uses(sheet).items()
+        if is_small(sizes[volume], count, is_auto=is_auto)
+        or (sizes[volume] is None and volume in shared)
+    }
+    if is_auto and len(small) < LEAST_VOLUMES:
+        return Lots({})
+    return make_lots(small, MOST_VOLUMES if is_auto else int(config.lots))
 
 
 def divide(names: Iterable[str], most: int, bits: str = "") -> dict[str, list[str]]:
@@ -105,6 +131,37 @@ def is_small(num_bytes: int | None, num_volumes: int, *, is_auto: bool) -> bool:
     if num_bytes is None:
         return not is_auto or num_volumes >= MANY_VOLUMES
     return num_bytes <= SMALL_BYTES
+
+
+def _uses(sheet: Sheet) -> dict[str, Uses]:
+    """Return of each volume in which roles of which folds it is.
+
+    That decides which networks learn from it and which predict it, and a network more
+    or less leaves it as it is.
+    """
+    found: dict[str, set[str]] = {volume: set() for volume in sheet.volumes}
+    for row in sheet.rows:
+        role = "predict" if row.role == "test" else row.role
+        found[row.volume].add(f"{role} {row.fold}")
+    return {volume: tuple(sorted(use)) for volume, use in found.items()}
+
+
+def _num_bytes(lookups: Lookups, volume: str) -> int | None:
+    """Return the size of a volume's files; None where they are not here."""
+    try:
+        files = lookups.local_originals(volume)
+    except UnetpipeError:  # who reads it says more
+        return None
+    return sum(size for size, _ in files.values()) if files else None
+
+
+def _shared_before(folder: str) -> set[str]:
+    """Return the volumes of lots that were done: they stay so as originals go."""
+    found: set[str] = set()
+    for record in Path(folder).glob("*.json"):
+        with suppress(DataError):  # a damaged one is made again
+            found.update(FinishedLot.read(record).volumes)
+    return found
 
 
 def _bit(name: str, place: int) -> str:

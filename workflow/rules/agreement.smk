@@ -12,7 +12,7 @@ from snakemake.iocontainers import Wildcards
 from unetpipe.config.agreement import Agreement, describe_differing, record_of
 from unetpipe.records.asked import ORIGINALS, Asked
 
-AGREEMENT = Agreement(RUNS)
+AGREEMENT = Agreement(RUNS, STEPS)
 TOLD = set()
 
 

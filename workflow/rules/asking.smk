@@ -31,7 +31,7 @@ rule verify:
         predictions=SHOWN.verified_predictions(),
         settings=RUNS.section("verify"),
         num_parts=CONFIG.prediction.parts,
-        shared=lambda wildcards, input: RUNS.shared_folders(),
+        shared=lambda wildcards, input: AWAITED.shared_folders(),
         outdated=disagreements,
         command=typed_command(),
         record=PATHS.verified,
@@ -68,8 +68,8 @@ rule plan:
 rule propose_annotations:
     """Write the crops that would teach a network most, to be corrected in napari."""
     input:
-        segmentations=RUNS.awaited(PATHS.segmentation),
-        probabilities=RUNS.awaited(PATHS.probability),
+        segmentations=AWAITED.predicted(PATHS.segmentation),
+        probabilities=AWAITED.predicted(PATHS.probability),
     log:
         PATHS.log("propose_annotations"),
     conda:

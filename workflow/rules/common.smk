@@ -13,10 +13,13 @@ from snakemake.cli import parse_config
 from snakemake.exceptions import WorkflowError
 
 from unetpipe.config import NAME_PATTERN
+from unetpipe.config.awaited import Awaited
 from unetpipe.config.checked_run import check_run
 from unetpipe.config.described import Described
 from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups
+from unetpipe.config.lot_steps import LotSteps
+from unetpipe.config.lots import find_lots
 from unetpipe.errors import UnetpipeError
 from unetpipe.report.page.templates import templates_version
 from unetpipe.runtime.command import check_once, own_command
@@ -50,6 +53,9 @@ CONFIG, NETWORKS, ENSEMBLES = RUN.config, RUN.networks, RUN.ensembles
 PATHS = Layout(CONFIG.name, placed)
 RUNS = Lookups(RUN, PATHS)
 SHOWN = Described(RUNS)
+LOTS = find_lots(RUNS)
+STEPS = LotSteps(RUNS, LOTS)
+AWAITED = Awaited(SHOWN, LOTS)
 
 
 wildcard_constraints:

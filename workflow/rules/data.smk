@@ -63,7 +63,7 @@ rule ingest_volume:
     input:
         manifest=rules.download_dataset.output.manifest,
         parts=RUNS.ingested_parts(),
-        scales=by_name(RUNS.awaited_scales),
+        scales=by_name(AWAITED.scales),
     output:
         record=PATHS.ingest,
     log:

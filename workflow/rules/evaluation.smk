@@ -17,7 +17,7 @@ rule evaluate_prediction:
         segmentation=rules.finish_segmentation.output.record,
         ingest=rules.ingest_volume.output.record,
         model_json=rules.train_unet.output.model_json,
-        learnt=by_name(RUNS.awaited_training, "ingest"),
+        learnt=by_name(AWAITED.training, "ingest"),
     output:
         record=PATHS.metrics,
         picture=report(
@@ -51,8 +51,8 @@ rule evaluate_prediction:
 rule compare_networks:
     """Put the scores of variants, folds and seeds side by side."""
     input:
-        metrics=SHOWN.awaited_comparison(PATHS.metrics),
-        sections=SHOWN.awaited_comparison(PATHS.section_scores),
+        metrics=AWAITED.comparison(PATHS.metrics),
+        sections=AWAITED.comparison(PATHS.section_scores),
     output:
         record=report(
             PATHS.comparison,
@@ -135,7 +135,7 @@ rule export_outlines:
 rule collect_metrics:
     """Put all scores of the run into one table."""
     input:
-        metrics=RUNS.awaited(PATHS.metrics, *SCORED_ROLES),
+        metrics=AWAITED.predicted(PATHS.metrics, *SCORED_ROLES),
         pooled=SHOWN.comparison(),
     output:
         table=report(
@@ -165,10 +165,10 @@ rule collect_metrics:
 rule collect_catalogue:
     """List every result of the run, former ones too: where, of what, how good."""
     input:
-        segmentations=RUNS.awaited(PATHS.segmentation),
-        metrics=RUNS.awaited(PATHS.metrics, *SCORED_ROLES),
+        segmentations=AWAITED.predicted(PATHS.segmentation),
+        metrics=AWAITED.predicted(PATHS.metrics, *SCORED_ROLES),
         pyramids=lambda wildcards: RUNS.pyramids(),
-        probabilities=lambda wildcards: RUNS.probabilities(),
+        probabilities=lambda wildcards: AWAITED.probabilities(),
         pages=lambda wildcards: RUNS.pages_before_dropping(),
     output:
         table=report(
@@ -200,14 +200,14 @@ rule collect_catalogue:
 rule report:
     """Put a network and what it made on one page that opens without a network."""
     input:
-        ingests=by_name(SHOWN.awaited_volumes),
+        ingests=by_name(AWAITED.reported_volumes),
         suggestions=by_name(SHOWN.suggestions_of),
-        weight_maps=by_name(RUNS.awaited_training, "weight_map"),
+        weight_maps=by_name(AWAITED.training, "weight_map"),
         training=by_name(SHOWN.training_records),
-        segmentations=by_name(SHOWN.awaited_reported, "segmentation"),
-        metrics=by_name(SHOWN.awaited_reported, "metrics"),
-        measurements=by_name(SHOWN.awaited_reported, "measurements"),
-        tracks=by_name(SHOWN.awaited_reported, "tracks"),
+        segmentations=by_name(AWAITED.reported, "segmentation"),
+        metrics=by_name(AWAITED.reported, "metrics"),
+        measurements=by_name(AWAITED.reported, "measurements"),
+        tracks=by_name(AWAITED.reported, "tracks"),
     output:
         page=report(
             PATHS.page,
@@ -244,7 +244,7 @@ rule report_run:
     """Write the page to read first: several networks side by side, or the only one."""
     input:
         pages=expand(PATHS.page, model=[*NETWORKS, *ENSEMBLES]),
-        ingests=RUNS.awaited_volumes(PATHS.ingest, RUN.sheet.volumes),
+        ingests=AWAITED.ingests(),
         compared=SHOWN.comparison(),
         earlier=SHOWN.earlier_records(),
     output:

@@ -8,10 +8,7 @@ from functools import cache
 
 from snakemake.common import get_function_params
 
-from unetpipe.config.lot_steps import LotSteps
 from unetpipe.runtime.files import hash_of
-
-STEPS = LotSteps(RUNS)
 
 
 class Lazily:
@@ -134,5 +131,5 @@ def asked_of_step(rule_name, names):
 
 def originals_of_lot(wildcards, input):
     """Return sizes and dates of all originals of a lot; nothing if none is there."""
-    found = {v: RUNS.local_originals(v) for v in RUNS.lots.volumes[wildcards.lot]}
+    found = {v: RUNS.local_originals(v) for v in LOTS.volumes[wildcards.lot]}
     return found if any(found.values()) else {}

@@ -15,7 +15,7 @@ rule ingest_lot:
     """Store the small volumes of a lot, one after another in one process."""
     input:
         manifest=rules.download_dataset.output.manifest,
-        scales=by_name(RUNS.awaited_scales_of_lot),
+        scales=by_name(AWAITED.scales_of_lot),
     output:
         record=PATHS.ingested_lot,
         content=PATHS.ingested_content,
@@ -50,7 +50,7 @@ rule predict_lot:
         model_json=rules.train_unet.output.model_json,
         quantised=ancient(by_name(RUNS.calibrated, PATHS.quantised)),
         calibrations=by_name(RUNS.calibrated, PATHS.calibration),
-        learnt=by_name(RUNS.awaited_training, "ingest"),
+        learnt=by_name(AWAITED.training, "ingest"),
     output:
         record=PATHS.predicted_lot,
         content=PATHS.predicted_content,

@@ -182,7 +182,7 @@ rule measure_objects:
 rule collect_measurements:
     """Put the measured objects of all volumes into one table."""
     input:
-        records=RUNS.awaited_measurements(),
+        records=AWAITED.measurements(),
     output:
         table=PATHS.all_measured,
         packed=PATHS.packed_all_measured,

@@ -38,8 +38,8 @@ rule compute_weight_map:
 rule suggest_settings:
     """Say which settings the annotated sections suggest, and why; apply none."""
     input:
-        ingest=RUNS.awaited_first_training("ingest"),
-        weight_map=RUNS.awaited_first_training("weight_map"),
+        ingest=AWAITED.first_training("ingest"),
+        weight_map=AWAITED.first_training("weight_map"),
     output:
         record=PATHS.suggestions,
         snippet=PATHS.suggested_settings,
@@ -66,8 +66,8 @@ rule suggest_settings:
 rule train_unet:
     """Train one network; an interrupted training goes on from its last checkpoint."""
     input:
-        ingest=by_name(RUNS.awaited_training, "ingest"),
-        weight_map=by_name(RUNS.awaited_training, "weight_map"),
+        ingest=by_name(AWAITED.training, "ingest"),
+        weight_map=by_name(AWAITED.training, "weight_map"),
     output:
         model=PATHS.weights,
         model_json=PATHS.model,
@@ -165,8 +165,8 @@ rule calibrate_network:
     input:
         model=ancient(rules.train_unet.output.model),
         model_json=rules.train_unet.output.model_json,
-        ingest=by_name(RUNS.awaited_training, "ingest"),
-        weight_map=by_name(RUNS.awaited_training, "weight_map"),
+        ingest=by_name(AWAITED.training, "ingest"),
+        weight_map=by_name(AWAITED.training, "weight_map"),
     output:
         quantised=PATHS.quantised,
         record=PATHS.calibration,
@@ -200,7 +200,7 @@ rule export_model:
     input:
         model=rules.train_unet.output.model,
         model_json=rules.train_unet.output.model_json,
-        stored=by_name(RUNS.awaited_example),
+        stored=by_name(AWAITED.example),
     output:
         package=PATHS.package,
         record=PATHS.export,
