@@ -34,14 +34,16 @@ def served(tmp_path_factory):
     (store / "way_out").symlink_to(folder / "secret.txt")
     with StoreServer({"unet/cells/image": store}) as server:
         server.page = b"<p>all</p>"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server, store
         server.shutdown()
 
 
 def ask(server, path, method="GET", host=None, **headers):
     """Return status, headers and body; ``path`` is sent as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=9)
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", server.server_port, timeout=600
+    )
     named = {"Host": host or f"127.0.0.1:{server.server_port}"}
     connection.putrequest(method, path, skip_host=True)
     for name, value in (named | headers).items():
@@ -149,10 +151,25 @@ def test_what_is_no_request_is_answered_without_a_traceback(served, told, capfd)
     path = below(server, "unet/cells/image/zarr.json")
     head = told.format(path=path, digits="9" * 5000)
     address = ("127.0.0.1", server.server_port)
-    with socket.create_connection(address, timeout=9) as connection:
+    with socket.create_connection(address, timeout=600) as connection:
         connection.sendall(f"{head}\r\nHost: 127.0.0.1\r\n\r\n".encode())
         assert connection.recv(12).startswith(b"HTTP/1.1 ")
     assert not capfd.readouterr().err
+
+
+def test_no_body_waits_until_its_headers_have_arrived(served, monkeypatch):
+    server, _ = served
+    seen, shut = [], server.shutdown_request
+
+    def note(request):
+        seen.append(request.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        shut(request)
+
+    monkeypatch.setattr(server, "shutdown_request", note)
+    assert ask(server, below(server, ""))[0] == 200
+    while not seen:
+        time.sleep(0.01)
+    assert all(seen)
 
 
 def test_a_viewer_that_hangs_up_leaves_no_traceback(served, capfd):
@@ -160,11 +177,12 @@ def test_a_viewer_that_hangs_up_leaves_no_traceback(served, capfd):
     address = ("127.0.0.1", server.server_port)
     at_once = struct.pack("ii", 1, 0)  # a reset in place of a farewell
     for _ in range(3):
-        connection = socket.create_connection(address, timeout=9)
+        connection = socket.create_connection(address, timeout=600)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         connection.sendall(b"GET /half")
         connection.close()
-    time.sleep(0.2)
+    while any("process_request" in one.name for one in threading.enumerate()):
+        time.sleep(0.01)
     assert not capfd.readouterr().err
 
 
