@@ -6,10 +6,11 @@ import signal
 # Small tensors: threads would only wait for each other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.processor_time import (  # noqa: F401
     pytest_collection_finish,
@@ -23,9 +24,10 @@ from tests.stored import make_model, make_volume  # noqa: F401
 
 # Machines are shared: a slow example is no failure. The same cases in every run, few in
 # the loop that people wait for, many in `make slow`.
-settings.register_profile("unetpipe", deadline=None, derandomize=True, max_examples=30)
-settings.register_profile("many", deadline=None, derandomize=True, max_examples=100)
-settings.register_profile("deep", deadline=None, max_examples=5000)
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unetpipe", patient, derandomize=True, max_examples=30)
+settings.register_profile("many", patient, derandomize=True, max_examples=100)
+settings.register_profile("deep", patient, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unetpipe"))
 
 
@@ -45,6 +47,17 @@ def computes_in_any_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "unetpipe.stages.probe_prediction.has_arithmetic", lambda *_: True
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def writes_without_waiting() -> Iterator[None]:
+    """Let no test wait for the disk: what a killed process wrote is there all the same.
+
+    Tests of what is synchronised, and when, replace ``os.fsync`` by one that tells.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,6 +11,7 @@ class Handler(SimpleHTTPRequestHandler):
     """Sends parts of files, as nginx does; notes what it sends."""
 
     knows_ranges = True
+    disable_nagle_algorithm = True  # or headers and body wait for each other
 
     def __init__(self, *args, told, failures, **kwargs):
         self.told, self.failures = told, failures
@@ -63,7 +64,7 @@ def serving(folder, kind=Handler, failures=()):
     told = []
     handler = partial(kind, directory=str(folder), told=told, failures=list(failures))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", told

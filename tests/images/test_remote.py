@@ -53,7 +53,7 @@ def store(folder, version, shards=None):
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    patience = {"max_retries": 4, "retry_timeout": timedelta(seconds=3)}
+    patience = {"max_retries": 4, "retry_timeout": timedelta(seconds=600)}
     waits = {"init_backoff": timedelta(milliseconds=5), "base": 2}
     waits["max_backoff"] = timedelta(milliseconds=20)
     monkeypatch.setattr(

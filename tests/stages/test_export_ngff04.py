@@ -29,7 +29,6 @@ OBJECTS = RNG.integers(0, 9, SHAPE).astype(np.uint64) << 40
 @pytest.fixture(autouse=True)
 def small_screen(monkeypatch):
     monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 32)
-    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def store(path, voxels, **more):

@@ -23,7 +23,6 @@ LABELS = RNG.integers(0, 3, (3, 50, 70), np.uint8)
 def small_screen(monkeypatch):
     monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 16)
     monkeypatch.setattr("unetpipe.storage.pyramid.BLOCK_BYTES", 2**15)
-    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def ingest(folder, image="image.tif", **options):

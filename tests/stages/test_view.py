@@ -65,7 +65,7 @@ def test_addresses_lead_to_stores_that_are_served(run):
     views = list(list_views(run["ingests"], run["predictions"]))
     assert [one.title for one in views] == ["cells by unet", "other"]
     with StoreServer({k: v for one in views for k, v in one.stores.items()}) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         found = unquote(views[0].neuroglancer(server.address)).partition("#!")[2]
         layers = json.loads(found)["layers"]
         assert [(one["type"], one["name"]) for one in layers] == [
@@ -130,7 +130,7 @@ def test_it_serves_until_it_is_ended(run, ending):
         with urlopen(address) as answer:
             assert b"open in neuroglancer" in answer.read()
         process.send_signal(ending)
-        assert process.wait(timeout=20) == 0
+        assert process.wait() == 0
     assert "neuroglancer-demo" in told
     assert "napari --plugin" in told
     assert "1 more" in told

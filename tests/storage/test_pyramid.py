@@ -32,7 +32,6 @@ VOXELS = np.random.default_rng(0).integers(0, 9, SHAPE).astype(np.uint8)
 def small_screen(monkeypatch):
     monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 16)
     monkeypatch.setattr("unetpipe.storage.pyramid.BLOCK_BYTES", 16 * 512)
-    monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of tiny shards
 
 
 def job_of(path, is_labels, content, receipts):
@@ -111,7 +110,7 @@ def test_a_pyramid_is_valid_and_equals_the_whole_array_halved(tmp_path, is_label
 
 
 @pytest.mark.slow
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[*HealthCheck])
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 50), st.integers(1, 50)),
     shard=st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9)),

@@ -414,7 +414,7 @@ def test_a_finished_run_is_served_to_viewers_and_proposes_nothing(finished):
         with urlopen(f"{address}volumes/cells/image/zarr.json") as answer:
             assert answer.status == 200
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait()
 
 
 @pytest.mark.slow
