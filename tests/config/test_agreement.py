@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.config.test_lookups import lookups
-from unetpipe.config.agreement import Agreement, describe_differing, record_of
+from unetpipe.config.agreement import (
+    Agreement,
+    AskedRule,
+    Job,
+    describe_differing,
+    record_of,
+)
 from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import Lookups
 from unetpipe.config.lot_steps import LotSteps
@@ -90,6 +96,39 @@ def test_measurements_are_looked_at_where_they_are_asked_for(tmp_path: Path) -> 
     for properties, expected in ((), []), (("area",), [record]):
         run = lookups(tmp_path, measure={"properties": properties}).run
         assert agreement_of(Lookups(run, layout)).wanted() == expected
+
+
+def test_a_job_runs_again_where_its_record_answers_something_else(agreement) -> None:
+    layout = agreement._lookups.layout
+    record, weights = lay(agreement, layout.training, layout.weights)
+    job = Job("train_unet", NAMES, [record, weights], record)
+    note_asked(Path(record), NOW.to_json())
+    other = Asked.of("train_unet", {"training": 5, "code": "x"}, "results/demo")
+    assert agreement.judge(job, lambda: NOW) == (False, "")
+    again, told = agreement.judge(job, lambda: other)
+    assert again
+    assert told == f"{record} was made with other settings (training)"
+    assert agreement.judge(job, None) == (False, ""), "settings are not looked at"
+    assert agreement.disagreements(job, record, other) == {record: told}
+    Path(weights).unlink()
+    assert agreement.judge(job, lambda: NOW) == (True, "")
+    assert agreement.disagreements(job, record, NOW) == {
+        weights: f"{weights} is missing"
+    }
+
+
+def test_a_rule_is_asked_for_what_no_input_decides() -> None:
+    params = {
+        "training": 4,
+        "rows": lambda wildcards: [wildcards],
+        "scales": lambda wildcards, input: input.scales,
+        "originals": lambda wildcards, input: {wildcards: 1},
+    }
+    rule = AskedRule("train_unet", params, "results/demo")
+    asked = rule.of("a")
+    assert set(asked.settings) == {"training", "rows", "originals"}
+    assert asked.differing(rule.of("b")) == ("rows", "originals")
+    assert set(rule.of("a", without=["originals"]).settings) == {"training", "rows"}
 
 
 def test_what_differs_is_told_in_words() -> None:

@@ -5,16 +5,21 @@ and misses no file that only finished results were made from. Both are told here
 
     outputs of a job    --missing-->    those that are gone
     record, Asked today --differing-->  what was asked otherwise
+    both                --judge-->      whether the job has to run, and why
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from unetpipe.config.checked_run import stored_volumes
 from unetpipe.config.lookups import SCORED_ROLES, Lookups
 from unetpipe.config.lot_steps import LotSteps
 from unetpipe.errors import DataError
-from unetpipe.records.asked import CODE, Asked, differing
+from unetpipe.records.asked import CODE, ORIGINALS, Asked, differing
 from unetpipe.records.lots import FinishedLot
 
 # The output that has what was asked, the first of these names that a rule has.
@@ -30,6 +35,59 @@ def record_of(outputs: Mapping[str, str]) -> str | None:
     """Return the output of a rule that is its record; None: it leaves only pages."""
     names = [name for name in RECORDS if outputs.get(name, "").endswith(".json")]
     return outputs[names[0]] if names else None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a rule makes for some wildcards.
+
+    Attributes
+    ----------
+    rule : str
+    names : mapping
+        The wildcards.
+    outputs : sequence of str
+    record : str or None
+        The one of them that tells what was asked.
+    """
+
+    rule: str
+    names: Mapping[str, str]
+    outputs: Sequence[str]
+    record: str | None
+
+
+class AskedRule:
+    """What the jobs of a rule are asked for: its parameters, but those from files.
+
+    Parameters
+    ----------
+    rule : str
+    params : mapping
+        Values, and functions of the wildcards; one of the input too is left out, unless
+        it finds the originals.
+    results : str
+        The folder of the run.
+    """
+
+    def __init__(self, rule: str, params: Mapping[str, Any], results: str) -> None:
+        fixed, found = {}, dict[str, Callable[[Any], Any]]()
+        for name, value in params.items():
+            if name == ORIGINALS:
+                found[name] = partial(value, input=None)
+            elif not callable(value):
+                fixed[name] = value
+            elif [*inspect.signature(value).parameters] == ["wildcards"]:
+                found[name] = value
+        self._rule, self._results, self._found = rule, results, found
+        self._fixed = Asked.of(rule, fixed, results).settings
+
+    def of(self, wildcards: Any, without: Iterable[str] = ()) -> Asked:
+        """Return what the job of these wildcards is asked for."""
+        left_out = set(without)
+        values = {n: f(wildcards) for n, f in self._found.items() if n not in left_out}
+        own = Asked.of(self._rule, values, self._results)
+        return Asked(rule=self._rule, settings=self._fixed | own.settings)
 
 
 class Agreement:
@@ -115,6 +173,33 @@ class Agreement:
         if found is None:
             self.silent.add(record)
         return found or ()
+
+    def judge(self, job: Job, ask: Callable[[], Asked] | None) -> tuple[bool, str]:
+        """Tell whether a job has to run, and in words what was asked otherwise.
+
+        Parameters
+        ----------
+        job : Job
+        ask : callable, optional
+            Finds what is asked of it today. None: settings are not looked at.
+        """
+        record, told = job.record, ""
+        again = bool(self.missing(job.rule, job.outputs, job.names))
+        if record is None:
+            return again, told
+        again = again or self.is_overtaken(job.rule, record, job.names)
+        if ask and Path(record).exists():
+            names = self.differing(record, ask())
+            again, told = again or bool(names), describe_differing(record, names)
+        return again, told
+
+    def disagreements(self, job: Job, record: str, now: Asked) -> dict[str, str]:
+        """Return why a finished job has to run again: a file, and what is with it."""
+        gone = self.missing(job.rule, job.outputs, job.names)
+        found = {path: f"{path} is missing" for path in gone}
+        if told := describe_differing(record, self.differing(record, now)):
+            found[record] = told
+        return found
 
     def wanted(self) -> list[str]:
         """Return the records that a run asks for and that lie there, parts apart."""

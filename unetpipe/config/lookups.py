@@ -183,6 +183,11 @@ class Lookups:
             raise DataError(f"volume {row.volume}: {error}") from None
         return {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
 
+    def originals_of(self, volumes: Iterable[str]) -> dict[str, dict[str, list[int]]]:
+        """Return the same of several volumes; nothing if none is there."""
+        found = {volume: self.local_originals(volume) for volume in volumes}
+        return found if any(found.values()) else {}
+
     def pixel_sha256(self, volume: str) -> dict[Any, str]:
         """Return the checksums that a volume's voxels must have."""
         return dict(self.config.pixel_sha256.get(volume, {}))

@@ -1,9 +1,11 @@
 """What a lot's job is told: of each volume its steps, as rules' scripts get them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+WEIGHTS = ".safetensors"  # their hash stands in a record beside them
 
 
 class Names:
@@ -29,6 +31,54 @@ class Names:
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield names and values."""
         yield from self._values.items()
+
+
+class Lazily:
+    """A parameter that is worked out only when it is handed to a job.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a dictionary, as which it is handed over.
+    """
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (self._make(),)
+
+
+def fill_params(
+    params: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, Any]],
+    wildcards: Any,
+    fill: Callable[[str, Any], str],
+    arguments_of: Callable[[Any], Iterable[str]],
+) -> dict[str, Any]:
+    """Return the values of a rule's parameters, as its script would get them.
+
+    Parameters
+    ----------
+    params : mapping
+        Values, patterns, and functions of the wildcards, of input and output too.
+    files : mapping
+        ``input`` and ``output``: files by name.
+    wildcards : object
+    fill : callable
+        Puts wildcards into a pattern.
+    arguments_of : callable
+        Names the arguments of a function among the parameters.
+    """
+    given = {key: Names(named) for key, named in files.items()}
+    found = {}
+    for name, value in params.items():
+        if callable(value):
+            wanted = given.keys() & set(arguments_of(value))
+            found[name] = value(wildcards, **{key: given[key] for key in wanted})
+        else:
+            found[name] = fill(value, wildcards) if isinstance(value, str) else value
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from functools import cache, partial
 from snakemake.io import apply_wildcards, is_flagged
 from snakemake.iocontainers import Wildcards
 
-from unetpipe.config.agreement import Agreement, describe_differing, record_of
-from unetpipe.records.asked import ORIGINALS, Asked
+from unetpipe.config.agreement import Agreement, AskedRule, Job, record_of
 
 AGREEMENT = Agreement(RUNS, STEPS)
 TOLD = set()
@@ -27,37 +26,30 @@ def is_ours(rule):
 
 
 @cache
-def settings_of(rule):
-    """Return the parameters of a rule: those of all its jobs, and how to find others."""
-    fixed, found = {}, {}
-    for name, value in rule.params.items():
-        if name == ORIGINALS:
-            found[name] = partial(value, input=None)
-        elif not callable(value):
-            fixed[name] = value
-        elif [*inspect.signature(value).parameters] == ["wildcards"]:
-            found[name] = value
-    return Asked.of(name_of(rule), fixed, PATHS.results), found
+def asked_rule(rule):
+    """Return what tells what the jobs of a rule are asked for."""
+    return AskedRule(name_of(rule), dict(rule.params.items()), PATHS.results)
 
 
-def asked_of(rule, wildcards, without=()):
-    """Return what a job is asked for: its parameters, but those from its files."""
-    asked, found = settings_of(rule)
-    values = {n: ask(wildcards) for n, ask in found.items() if n not in without}
-    own = Asked.of(asked.rule, values, PATHS.results)
-    return Asked(rule=asked.rule, settings=asked.settings | own.settings)
+def job_of(rule, wildcards):
+    """Return a job with its files."""
+
+    def fill(path):
+        return apply_wildcards(str(path), wildcards)
+
+    named = {name: fill(path) for name, path in rule.output.items()}
+    outputs = [fill(path) for path in rule.output]
+    return Job(name_of(rule), dict(wildcards.items()), outputs, record_of(named))
 
 
-def differing(record, asked):
-    """Return what was asked otherwise of a record; say once if some cannot tell."""
-    found = AGREEMENT.differing(record, asked)
+def tell_of_silent_records():
+    """Say once that some records cannot tell what was asked of them."""
     if AGREEMENT.silent and workflow.is_main_process and "silent" not in TOLD:
         TOLD.add("silent")
         logger.warning(
-            f"{record} is of a version that did not note what was asked of it: it, and "
-            "any like it, is compared by Snakemake's notes only."
+            f"{min(AGREEMENT.silent)} is of a version that did not note what was asked "
+            "of it: it, and any like it, is compared by Snakemake's notes only."
         )
-    return found
 
 
 def told_in_record(rule):
@@ -65,7 +57,7 @@ def told_in_record(rule):
 
     # That of the input keeps it from being a reason to run.
     def asked(wildcards, input):
-        return asked_of(rule, wildcards).to_json()
+        return asked_rule(rule).of(wildcards).to_json()
 
     return asked
 
@@ -74,32 +66,15 @@ def made_again(rule):
     """Return an input function that finds no files, but jobs that have to run."""
 
     def nothing(wildcards):
-        outputs = [apply_wildcards(str(path), wildcards) for path in rule.output]
-        names = dict(rule.output.items())
-        record = record_of(
-            {
-                name: apply_wildcards(str(path), wildcards)
-                for name, path in names.items()
-            }
-        )
-        about = name_of(rule), dict(wildcards.items())
-        again = bool(AGREEMENT.missing(about[0], outputs, about[1]))
-        again = again or bool(
-            record and AGREEMENT.is_overtaken(about[0], record, about[1])
-        )
-        if (
-            record
-            and Path(record).exists()
-            and "params" in map(str, workflow.rerun_triggers)
-        ):
-            differs = differing(record, asked_of(rule, wildcards))
-            again = again or bool(differs)
-            told = describe_differing(record, differs)
-            if told and rule.name not in TOLD:
-                TOLD.add(rule.name)
-                logger.info(f"{told}: it is made again.")
+        job, ask = job_of(rule, wildcards), partial(asked_rule(rule).of, wildcards)
+        triggers = map(str, workflow.rerun_triggers)
+        again, told = AGREEMENT.judge(job, ask if "params" in triggers else None)
+        tell_of_silent_records()
+        if told and rule.name not in TOLD:
+            TOLD.add(rule.name)
+            logger.info(f"{told}: it is made again.")
         if again:
-            workflow.dag.forcefiles.update(outputs)
+            workflow.dag.forcefiles.update(job.outputs)
         return []
 
     return nothing
@@ -110,15 +85,10 @@ def disagreements(wildcards, input):
     found = {}
     for record in AGREEMENT.wanted():
         for one in filter(lambda one: one.is_producer(record), OURS):
-            wildcards = Wildcards(fromdict=one.get_wildcards(record))
-            outputs = [apply_wildcards(str(path), wildcards) for path in one.output]
-            for path in AGREEMENT.missing(
-                name_of(one), outputs, dict(wildcards.items())
-            ):
-                found[path] = f"{path} is missing"
-            asked = asked_of(one, wildcards)
-            if told := describe_differing(record, differing(record, asked)):
-                found[record] = told
+            names = Wildcards(fromdict=one.get_wildcards(record))
+            asked = asked_rule(one).of(names)
+            found |= AGREEMENT.disagreements(job_of(one, names), record, asked)
+            tell_of_silent_records()
     return found
 
 

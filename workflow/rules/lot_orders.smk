@@ -8,17 +8,9 @@ from functools import cache
 
 from snakemake.common import get_function_params
 
+from unetpipe.lots.orders import WEIGHTS, Lazily, fill_params
+from unetpipe.records.asked import ORIGINALS
 from unetpipe.runtime.files import hash_of
-
-
-class Lazily:
-    """A parameter that is worked out only when it is handed to a job."""
-
-    def __init__(self, make):
-        self._make = make
-
-    def __reduce__(self):
-        return dict, (self._make(),)
 
 
 def asking(item):
@@ -59,17 +51,13 @@ def order_of(rule_name, names, log):
     one, wildcards = BY_NAME[rule_name], Wildcards(fromdict=names)
     inputs, counted = files_of(one.input, wildcards)
     outputs, _ = files_of(one.output, wildcards)
-    given = {"input": Given(inputs), "output": Given(outputs)}
-    params = {}
-    for name, value in one.params.items():
-        if callable(value):
-            files = {
-                key: given[key] for key in get_function_params(value) if key in given
-            }
-            value = value(wildcards, **files)
-        elif isinstance(value, str):
-            value = apply_wildcards(value, wildcards)
-        params[name] = value
+    params = fill_params(
+        dict(one.params.items()),
+        {"input": inputs, "output": outputs},
+        wildcards,
+        apply_wildcards,
+        get_function_params,
+    )
     return {
         "rule": rule_name,
         "script": str(own_file(f"scripts/{rule_name}.py")),
@@ -77,16 +65,9 @@ def order_of(rule_name, names, log):
         "input": inputs,
         "output": outputs,
         "params": params,
-        "counted": tuple(p for p in counted if not p.endswith(".safetensors")),
+        "counted": tuple(p for p in counted if not p.endswith(WEIGHTS)),
         "log": log,
     }
-
-
-class Given:
-    """Files by name, as parameters that are made from them read them."""
-
-    def __init__(self, files):
-        vars(self).update(files)
 
 
 def orders_of(ask, rule_name):
@@ -124,12 +105,10 @@ def asked_of_volumes(ask):
 
 def asked_of_step(rule_name, names):
     """Return what is asked of a step, but for whether its originals are there."""
-    return asked_of(
-        BY_NAME[rule_name], Wildcards(fromdict=names), (ORIGINALS,)
-    ).settings
+    wildcards = Wildcards(fromdict=names)
+    return asked_rule(BY_NAME[rule_name]).of(wildcards, (ORIGINALS,)).settings
 
 
 def originals_of_lot(wildcards, input):
     """Return sizes and dates of all originals of a lot; nothing if none is there."""
-    found = {v: RUNS.local_originals(v) for v in LOTS.volumes[wildcards.lot]}
-    return found if any(found.values()) else {}
+    return RUNS.originals_of(LOTS.volumes[wildcards.lot])
