@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from tests.benchmarks.settings import Settings
+from tests.phantoms import draw_phantom
 from unetpipe.config import IngestConfig, PredictionConfig
-from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.plan_prediction import plan_prediction

@@ -11,8 +11,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tests.benchmarks.inputs import PATCH, draw_sections
 from tests.benchmarks.settings import Settings
+from tests.phantoms import draw_phantom
 from unetpipe.config import check_config
-from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.network.predictor import DTYPES
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.unet_spec import UNetSpec

@@ -20,7 +20,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import draw_sections
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio
-from unetpipe.ingestion.phantom import draw_phantom
+from tests.phantoms import draw_phantom
 from unetpipe.runtime.machine import num_processors
 from unetpipe.storage.levels import create_levels
 from unetpipe.storage.pyramid import build_pyramid

@@ -23,10 +23,10 @@ from tests.benchmarks.fresh import Used
 from tests.benchmarks.inputs import describe_tiff, save_model
 from tests.benchmarks.memory import Chain
 from tests.benchmarks.settings import Settings
+from tests.phantoms import draw_phantom
 from tests.stages.reported import trained
 from unetpipe.config import EvaluationConfig, WeightMapConfig
 from unetpipe.evaluation.scored_volume import EvaluationInputs
-from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.network.unet import UNet
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.volume import IngestedVolume

@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import median_ratio, time_once
-from unetpipe.ingestion.phantom import draw_phantom
+from tests.phantoms import draw_phantom
 from unetpipe.targets.weight_map import (
     SIGMA_VOX,
     W0,

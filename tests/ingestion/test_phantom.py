@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unetpipe.ingestion.phantom import draw_phantom, draw_sections
+from tests.phantoms import draw_phantom
+from unetpipe.ingestion.phantom import draw_sections
 
 
 @pytest.fixture(scope="module")

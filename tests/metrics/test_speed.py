@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.metrics.sections import warp_section
 from tests.metrics.test_warping import classify_slowly, map_of, warp_slowly
 from unetpipe.metrics.isbi import score_section
-from unetpipe.metrics.warping import warp_section
 
 # Of one core: 65 and more than 1,000.
 MOST_BLURS = 400.0

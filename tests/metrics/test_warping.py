@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from tests.metrics.sections import map_mistakes, warp_section
 from unetpipe.errors import GeometryError
 from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.simple_points import IS_SIMPLE, Mistake, warp
 from unetpipe.metrics.thinning import label_components
-from unetpipe.metrics.warping import collect_warping, map_mistakes, warp_section
+from unetpipe.metrics.warping import collect_warping
 
 RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 EIGHT = np.ones((3, 3), int)

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 import tifffile
 
+from tests.phantoms import draw_phantom
 from unetpipe.config import PhantomConfig
 from unetpipe.errors import DataError
-from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.stages.download_dataset import download_dataset
 
 SMALL = PhantomConfig(shape=(2, 40, 50), num_cells=6)

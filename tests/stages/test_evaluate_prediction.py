@@ -13,6 +13,7 @@ import tifffile
 from scipy import ndimage
 
 from tests.metrics.oracles import score_stack
+from tests.metrics.sections import warp_section
 from tests.stages.scored import Scored, find_row
 from unetpipe.errors import GeometryError
 from unetpipe.evaluation.baselines import watershed_objects
@@ -21,7 +22,7 @@ from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
 from unetpipe.metrics.isbi import collect_curves, score_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
-from unetpipe.metrics.warping import collect_warping, warp_section
+from unetpipe.metrics.warping import collect_warping
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.quantised import as_probability

@@ -10,15 +10,11 @@ import torch
 from tests.oracles import assert_agree, one_pass, predict_volume
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from unetpipe.errors import ResourceError
+from unetpipe.network import tile_trials
 from unetpipe.network.devices import has_arithmetic
 from unetpipe.network.flips import num_places, spread_tiles
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.network.tile_trials import (
-    Measured,
-    choose_batch,
-    first_that_runs,
-    forget_trials,
-)
+from unetpipe.network.tile_trials import Measured, choose_batch, first_that_runs
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record
@@ -54,7 +50,7 @@ def small_memory(monkeypatch):
             return original(self, tiles)
 
         monkeypatch.setattr(TilePredictor, "_forward", forward)
-        forget_trials()
+        tile_trials._tried.clear()
 
     return set_limit
 
@@ -320,7 +316,7 @@ def test_volumes_of_one_shape_share_the_trials_of_their_tiles(
         calls.append(1)
         return original(self, tiles)
 
-    forget_trials()
+    tile_trials._tried.clear()
     monkeypatch.setattr(TilePredictor, "_forward", forward)
     first = chain("first").plan()["geometry"]
     assert calls

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from tests.phantoms import draw_phantom
 from tests.records.whole import whole
-from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
 from unetpipe.storage.ngff import colour_classes, name_classes

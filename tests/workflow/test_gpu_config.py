@@ -13,8 +13,8 @@ import tifffile
 import torch
 import yaml
 
+from tests.phantoms import draw_phantom
 from unetpipe.config import check_config
-from unetpipe.ingestion.phantom import draw_phantom
 from unetpipe.network.unet import UNet
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"

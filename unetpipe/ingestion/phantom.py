@@ -35,25 +35,6 @@ class _Organelles:
     radius: Floats  # (n, 3)
 
 
-def draw_phantom(
-    *, shape: Zyx, num_cells: int, noise: float, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Return the whole phantom; see ``draw_sections`` for a large one.
-
-    Returns
-    -------
-    image : uint8 array, shape (z, y, x)
-    labels : uint16 array, shape (z, y, x)
-        Ids 1 to ``num_cells``; 0 is membrane.
-    """
-    image = np.empty(shape, np.uint8)
-    labels = np.empty(shape, np.uint16)
-    sections = draw_sections(shape=shape, num_cells=num_cells, noise=noise, seed=seed)
-    for z, (grey, ids) in enumerate(sections):
-        image[z], labels[z] = grey, ids
-    return image, labels
-
-
 def draw_sections(
     *, shape: Zyx, num_cells: int, noise: float, seed: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint16]]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, GeometryError
-from unetpipe.metrics.curves import Scores, mean_of_defined, share_of
+from unetpipe.metrics.curves import Scores, share_of
 
 
 def confusion_matrix(
@@ -101,11 +101,6 @@ class ClassScores:
     recall: Scores
     num_truth: NDArray[np.int64]
     num_result: NDArray[np.int64]
-
-    @property
-    def mean_dice(self) -> float:
-        """Mean Dice of the classes that occur, NaN if none does."""
-        return float(mean_of_defined(self.dice))
 
 
 def class_scores(confusion: NDArray[np.int64] | Scores) -> ClassScores:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, GeometryError
-from unetpipe.metrics.columns import PIECE_VOXELS, Columns, Truth
-from unetpipe.metrics.labelling import UNTOUCHED, Labels, label_truth
+from unetpipe.metrics.columns import PIECE_VOXELS, Columns
+from unetpipe.metrics.labelling import UNTOUCHED, Labels
 from unetpipe.metrics.scratch import BLOCK_BYTES, Scratch
 
 _QUEUED = -2
@@ -104,32 +104,6 @@ def label_components(foreground: NDArray[np.bool_]) -> Labels:
         np.ascontiguousarray(foreground, np.uint8), connectivity=4
     )
     return labels.astype(np.int32)
-
-
-def thin_borders(foreground: NDArray[np.bool_]) -> Labels:
-    """Grow the cells of one section until lines of one voxel part them.
-
-    Parameters
-    ----------
-    foreground : bool array, shape (y, x)
-        True inside cells, False on membranes of any thickness.
-
-    Returns
-    -------
-    int32 array, shape (y, x)
-        Ids of the grown cells, from 1 on; 0 is the line between them. A section
-        without cells becomes one cell, as in Fiji: everything merged.
-
-    Examples
-    --------
-    >>> thin_borders(np.array([[True, False, False, False, True]]))
-    array([[1, 1, 0, 2, 2]], dtype=int32)
-    """
-    check_section(foreground)
-    truth, scratch = Truth.of(foreground), Scratch()
-    labels = label_truth(truth)
-    thin_columns(truth.columns, labels, int(labels.max(initial=0)), scratch)
-    return np.ascontiguousarray(labels[1:-1, 1:-1].T)
 
 
 def thin_columns(

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,6 @@ from unetpipe.metrics.curves import (
     share_of,
 )
 from unetpipe.metrics.simple_points import Mistake, warp
-from unetpipe.metrics.thinning import check_pair
 
 # DEPARTS: the challenge also tried 0.0 and 0.9999999999999999, where most maps are
 # constant. An all-membrane map shrinks every cell to a point and would score 0.
@@ -81,45 +79,6 @@ class WarpingCurves:
     mistakes: NDArray[np.int64]
 
 
-def warp_section(
-    probability: NDArray[np.floating[Any]],
-    cells: NDArray[np.integer[Any] | np.bool_],
-    *,
-    thresholds: Scores = WARPING_THRESHOLDS,
-) -> WarpingSection:
-    """Count the topological mistakes of one section at every threshold.
-
-    Parameters
-    ----------
-    probability : float array, shape (y, x), range [0, 1]
-        Probability of cell.
-    cells : bool or integer array, shape (y, x)
-        Not 0 inside cells, 0 on membranes.
-    thresholds : float64 array, shape (thresholds,)
-
-    Raises
-    ------
-    GeometryError
-        If the arrays are not one section of one shape.
-    DataError
-        If probability leaves [0, 1], or if cells are instance ids.
-
-    Examples
-    --------
-    A gap of one voxel in a membrane merges two cells:
-
-    >>> cells = np.ones((5, 5), int)
-    >>> cells[:, 2] = 0
-    >>> gap = cells.astype(float)
-    >>> gap[2, 2] = 1
-    >>> section = warp_section(gap, cells, thresholds=np.array([0.5]))
-    >>> int(section.mistakes[0, Mistake.MERGE])
-    1
-    """
-    proposal, truth = check_pair(probability, cells)
-    return warp_columns(Proposal.of(proposal), Truth.of(truth), thresholds=thresholds)
-
-
 def warp_columns(
     proposal: Proposal,
     truth: Truth,
@@ -127,9 +86,18 @@ def warp_columns(
     thresholds: Scores = WARPING_THRESHOLDS,
     only: NDArray[np.bool_] | None = None,
 ) -> WarpingSection:
-    """Do as ``warp_section`` with a section of any size, by all processors.
+    """Count the topological mistakes of one section at every threshold.
 
-    ``only`` tells at which of the thresholds; at the others no mistake is known.
+    All processors work at it, and the section may have any size.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        Probability of cell.
+    truth : Truth
+    thresholds : float64 array, shape (thresholds,)
+    only : bool array, shape (thresholds,), optional
+        At which of them; at the others no mistake is known.
     """
     thresholds = np.asarray(thresholds, np.float64)
     is_known = np.ones(thresholds.size, bool) if only is None else only
@@ -168,18 +136,6 @@ def collect_warping(sections: Iterable[WarpingSection]) -> WarpingCurves:
         ),
         mistakes=np.nan_to_num(mistakes.sum(axis=0)).astype(np.int64),
     )
-
-
-def map_mistakes(
-    proposal: NDArray[np.float32], truth: NDArray[np.bool_], threshold: np.float64
-) -> NDArray[np.uint8]:
-    """Return the :class:`Mistake` of each voxel of a section cut at one threshold."""
-    warped = warp(Truth.of(truth), Proposal.of(proposal), threshold)
-    mistakes = np.zeros(warped.state.size, np.uint8)
-    for places, kinds in warped.kinds():
-        mistakes[places] = kinds
-    framed = mistakes.reshape(warped.state.shape)
-    return np.ascontiguousarray(framed[1:-1, 1:-1].T)
 
 
 def _count_mistakes(

@@ -357,10 +357,5 @@ class TileTrials:
         return True
 
 
-def forget_trials() -> None:
-    """Try every tile again: the memory of the device is another one now."""
-    _tried.clear()
-
-
 def _fits(candidate: TileCandidate, budget: float) -> str:
     return "not tried" if candidate.tile_bytes <= budget else "too large"
