@@ -118,7 +118,7 @@ def make_whole(folder: Path, home: Path) -> Path:
     }
     create_volume(home / "mask.ome.zarr", dtype="uint8", **grids)
     objects = create_labels_group(home / "mask.ome.zarr", ("objects",)) / "objects"
-    create_volume(objects, dtype="uint32", is_labels=True, **grids)
+    create_volume(objects, dtype="uint32", unlabelled=0, **grids)
     roi = whole_volume((shape[0], shape[1], shape[2]))
     mask = threshold_mask(read_roi(source, roi)[0], THRESHOLD)
     labels = cc3d.connected_components(mask, connectivity=6, out_dtype=np.uint32)

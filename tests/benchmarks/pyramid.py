@@ -71,7 +71,7 @@ def _compare(
             chunk=settings.choose(quick=(1, 60, 60), cpu=(8, 128, 128)),
             shard=settings.choose(quick=(2, 120, 120), cpu=(8, 512, 512)),
             voxel_size_nm=size,
-            is_labels=is_labels,
+            unlabelled=0 if is_labels else None,
         )
     _fill(folder / "ours", _draw(shape, is_labels=is_labels))
     build_pyramid(folder / "ours", is_labels=is_labels)

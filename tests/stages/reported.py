@@ -87,7 +87,7 @@ def ingested(folder: Path, name: str, labels: np.ndarray | None, **changes) -> P
         "circumstances": CIRCUMSTANCES,
     }
     if labels is not None:
-        path = store(folder / name / "labels.ome.zarr", labels, is_labels=True)
+        path = store(folder / name / "labels.ome.zarr", labels, unlabelled=0)
         record["labels"] = {
             "store": str(path),
             "content_sha256": "7" * 64,
@@ -334,7 +334,7 @@ def predicted(
     probability = np.where(mask > 0, 200, 30).astype(np.uint8)[None]
     store(home / "probability.ome.zarr", probability)
     objects = create_labels_group(segmentation, ("objects",)) / "objects"
-    store(objects, (cells(mask.shape) * (mask > 0)).astype(np.uint32), is_labels=True)
+    store(objects, (cells(mask.shape) * (mask > 0)).astype(np.uint32), unlabelled=0)
     records = {
         "probe": probe_of(),
         "plan": plan_of(volume, home / "probability.ome.zarr", mask.shape),

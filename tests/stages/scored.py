@@ -75,7 +75,7 @@ class Scored:
         channels = image if image.ndim == 4 else image[None]
         named = tuple(f"c{k}" for k in range(len(channels)))
         store(folder / "image", channels, channels=named, chunk=chunk)
-        store(folder / "labels", labels, is_labels=True, chunk=chunk)
+        store(folder / "labels", labels, unlabelled=0, chunk=chunk)
         store(
             folder / "probability",
             stored if many else stored[None],
@@ -84,7 +84,7 @@ class Scored:
         )
         store(folder / "segmentation", mask.astype(np.uint8), chunk=chunk)
         inside = create_labels_group(folder / "segmentation", ("objects",))
-        store(inside / "objects", objects, is_labels=True, chunk=chunk)
+        store(inside / "objects", objects, unlabelled=0, chunk=chunk)
         geometry = plan_grids(shape, STRIDE, spec)
         records: dict[str, Any] = {
             "prediction": {

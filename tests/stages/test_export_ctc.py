@@ -35,7 +35,7 @@ def scores_of(result, gold):
 
 def export(folder, objects, files, volume="vol"):
     """Write objects, (z, y, x), as a segmentation, and export it."""
-    store(folder / "objects", objects, is_labels=True, chunk=(2, 256, 256))
+    store(folder / "objects", objects, unlabelled=0, chunk=(2, 256, 256))
     segmentation = whole("segmentation", {"objects": str(folder / "objects")})
     write_record(folder / "segmentation.json", segmentation)
     told = {"size": 1, "sha256": "1"}

@@ -46,7 +46,7 @@ def store(path, voxels, **more):
             slice(i * s, i * s + s) for i, s in zip(index, SHARD, strict=True)
         )
         write_shard(array, index, voxels[(..., *inside)])
-    build_pyramid(path, is_labels=more.get("is_labels", False))
+    build_pyramid(path, is_labels="unlabelled" in more)
     return str(path)
 
 
@@ -74,7 +74,7 @@ def results(tmp_path):
             "content_sha256": "2",
         },
         "segmentation": {
-            "objects": store(objects, OBJECTS, is_labels=True),
+            "objects": store(objects, OBJECTS, unlabelled=0),
             "identity": {"threshold": 0.5},
         },
     }

@@ -72,10 +72,10 @@ def test_a_mask_keeps_the_tiles_that_it_touches(chain, everything, tmp_path, for
         path = tmp_path / "mask-vol.tif"
         write_tiff(path, make_mask())
     elif form == "store":
-        store_volume(path, make_mask(), is_labels=True)
+        store_volume(path, make_mask(), unlabelled=0)
     else:
         coarse = make_mask().reshape(3, 24, 2, 32, 2).max(axis=(2, 4))
-        store_volume(tmp_path / "coarse.zarr", coarse, is_labels=True)
+        store_volume(tmp_path / "coarse.zarr", coarse, unlabelled=0)
         path = tmp_path / "coarse.zarr" / "0"
     cell = str(path).replace("mask-vol", "mask-{volume}")
     record = check_kept(chain(mask=cell), everything)

@@ -37,7 +37,7 @@ def make(path: Path) -> dict[str, bytes]:
     set_attributes(path, {"identity": 1})
     create_labels_group(path, ("annotated",))
     labels = path / "labels" / "annotated"
-    create_volume(labels, shape=(2, 64, 64), dtype="u2", is_labels=True, **FORM)
+    create_volume(labels, shape=(2, 64, 64), dtype="u2", unlabelled=0, **FORM)
     create_levels(path)
     copy_store(
         path, path.parent / "copy", [0], receipts=path.parent / "told", identity="a"

@@ -37,7 +37,7 @@ def small_screen(monkeypatch):
 def create(path, dtype="uint8", **more):
     array = create_volume(path, dtype=dtype, **GRID, **more)
     write_shard(array, (0, 0, 0), np.zeros(array.shape, dtype))
-    build_pyramid(path, is_labels=more.get("is_labels", False))
+    build_pyramid(path, is_labels="unlabelled" in more)
     return path
 
 
@@ -56,8 +56,8 @@ def test_two_validators_accept_images_with_labels_of_both_kinds(tmp_path, kind, 
     names = ("a",) if kind == "image" else ("a", "b", "c")
     path = create(tmp_path / "i.ome.zarr", dtype, channels=name_channels(names))
     labels = create_labels_group(path, ("objects", "classes"))
-    create(labels / "objects", "uint64", is_labels=True)
-    create(labels / "classes", is_labels=True)
+    create(labels / "objects", "uint64", unlabelled=0)
+    create(labels / "classes", unlabelled=0)
     set_colours(labels / "classes", colour_classes(4, 255))
     yaozarrs.validate_zarr_store(path)
     group = zarr.open_group(path, mode="r")

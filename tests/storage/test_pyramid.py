@@ -100,7 +100,7 @@ def test_a_pyramid_is_valid_and_equals_the_whole_array_halved(tmp_path, is_label
     path = tmp_path / "v.zarr"
     store(path, channels=None)
     if is_labels:
-        path = store(create_labels_group(path, ("cells",)) / "cells", is_labels=True)
+        path = store(create_labels_group(path, ("cells",)) / "cells", unlabelled=0)
     assert build_pyramid(path, is_labels=is_labels) == 4
     assert equal(levels(path), halved(VOXELS, [(1, 2, 2)] * 3, is_labels=is_labels))
     yaozarrs.validate_zarr_store(tmp_path / "v.zarr")

@@ -67,7 +67,7 @@ def store_deeper(folder, labels):
     path = folder / "labels.ome.zarr"
     shutil.rmtree(path)
     options = {"chunk": (2, 32, 32), "shard": (2, 64, 64), "voxel_size_nm": (1, 1, 1)}
-    store_voxels(path, labels, is_labels=True, **options)
+    store_voxels(path, labels, unlabelled=0, **options)
 
 
 CASES = {
@@ -235,7 +235,7 @@ def test_memory_is_bounded_whatever_the_section(tmp_path):
             chunk=(1, 256, 256),
             shard=(1, 1024, 1024),
             voxel_size_nm=(1, 1, 1),
-            is_labels=True,
+            unlabelled=0,
         )
         array = open_volume(folder / "labels.ome.zarr", mode="r+")
         for y in range(-(-side // 1024)):

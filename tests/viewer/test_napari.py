@@ -50,7 +50,7 @@ def store(path, voxels, **more):
         **more,
     )
     write_shard(array, (0, 0, 0), voxels)
-    build_pyramid(path, is_labels=more.get("is_labels", False))
+    build_pyramid(path, is_labels="unlabelled" in more)
     return path
 
 
@@ -62,7 +62,7 @@ def stores(tmp_path_factory):
     inside = (cells > 0).astype(np.uint8)
     made = {"image": store(folder / "image.ome.zarr", image[None], channels=("image",))}
     labels = create_labels_group(made["image"], ("annotated",))
-    store(labels / "annotated", inside, is_labels=True)
+    store(labels / "annotated", inside, unlabelled=0)
     set_colours(labels / "annotated", colour_classes(2))
     made["probability"] = store(
         folder / "probability.ome.zarr",
@@ -70,7 +70,7 @@ def stores(tmp_path_factory):
         channels=name_classes(("background", "cell")),
     )
     objects = create_labels_group(made["probability"], ("objects",)) / "objects"
-    store(objects, cells.astype(np.uint32), is_labels=True)
+    store(objects, cells.astype(np.uint32), unlabelled=0)
     records = {
         "ingest": {
             "volume": "a",

@@ -45,7 +45,6 @@ from unetpipe.storage.volumes import (
     create_volume,
     hash_sections,
     set_colours,
-    set_fill_value,
     set_windows,
     shard_shape,
     store_shard,
@@ -195,6 +194,7 @@ def copy_labels(
     """
     layout, partial = layout.clip(reader.zyx), partial_of(reader)
     boxes = partial.boxes if partial else None
+    outside = annotation.stored_unlabelled if boxes else None
     array = create_volume(
         store,
         shape=reader.zyx,
@@ -202,12 +202,11 @@ def copy_labels(
         chunk=layout.chunk,
         shard=layout.shard,
         voxel_size_nm=layout.voxel_size_nm,
-        is_labels=True,
+        unlabelled=outside or 0,
     )
     if colours := _choose_colours(annotation):
         set_colours(store, colours)
     if partial and boxes:
-        array = set_fill_value(store, annotation.stored_unlabelled or 0)
         _copy_boxes(reader, array, annotation, boxes)
         return CopiedLabels(hash_sections(array, boxes), _hash_parts(partial, layout))
     given = VoxelHash(hashlib.sha256(), reader.shape, store.parent)

@@ -69,7 +69,7 @@ def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjec
                 chunk=chunk,
                 shard=shard,
                 voxel_size_nm=grid.voxel_size_nm,
-                is_labels=True,
+                unlabelled=0,
             )
             _copy(source, path, shard)
             build_pyramid(path, is_labels=True)

@@ -134,10 +134,10 @@ class SegmentationStore:
         }
         with partial_folder(self.store) as staging:
             # Viewers would show a mask of 0 and 1 as a black image.
-            create_volume(staging, dtype="uint8", is_labels=True, **grids)
+            create_volume(staging, dtype="uint8", unlabelled=0, **grids)
             objects = create_labels_group(staging, ("objects",)) / "objects"
             dtype = "uint32" if num_objects < 2**32 else "uint64"
-            create_volume(objects, dtype=dtype, is_labels=True, **grids)
+            create_volume(objects, dtype=dtype, unlabelled=0, **grids)
             for store in (staging, objects):
                 set_attributes(store, {"identity": self.identity.to_json()})
 

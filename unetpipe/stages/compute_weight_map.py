@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 
 from unetpipe.config import WeightMapConfig
@@ -17,7 +16,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedVolume, StoredLabels
 from unetpipe.records.weight_map import LearntTarget, StoredMap, WeightMap
 from unetpipe.runtime.staging import partial_folder, scratch_folder
-from unetpipe.storage.volumes import hash_sections, open_volume, set_fill_value
+from unetpipe.storage.volumes import hash_sections, open_volume
 from unetpipe.targets.weight_blocks import Annotation, BorderRule, CoreRule, Weigher
 from unetpipe.targets.weight_map import UNLABELLED, tell_lost
 from unetpipe.targets.whole_volumes import (
@@ -95,10 +94,8 @@ def compute_weight_map(
         scratch = record.with_name("components.zarr.partial")
         stack.enter_context(scratch_folder(scratch))
         boxes = volume.labels.rois
-        arrays = _create(partial, labels, volume.voxel_size_nm, ndim)
-        if boxes is not None:
-            for name in ("target", *learnt):
-                arrays[name] = set_fill_value(partial[name], UNLABELLED)
+        outside = 0 if boxes is None else UNLABELLED
+        arrays = _create(partial, labels, volume.voxel_size_nm, ndim, outside)
         weigher = Weigher(
             annotation,
             border=arrays["border_term"],
@@ -129,15 +126,16 @@ def _create(
     labels: zarr.Array[Any],
     voxel_size_nm: tuple[float, float, float],
     ndim: int,
+    outside: int,
 ) -> dict[str, zarr.Array[Any]]:
-    """Create the stores, by name."""
+    """Create the stores, by name; targets read as ``outside`` where none is written."""
     return {
         name: create_like(
             labels,
             folder,
-            np.float32 if name == "border_term" else np.uint8,
             voxel_size_nm,
             ndim,
+            unlabelled=None if name == "border_term" else outside,
         )
         for name, folder in folders.items()
     }

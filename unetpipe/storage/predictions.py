@@ -201,7 +201,7 @@ class PredictionHome:
             shard=self.grids.shard,
             voxel_size_nm=self.voxel_size_nm,
             channels=None if is_labels else self.outputs.probability.channels,
-            is_labels=is_labels,
+            unlabelled=0 if is_labels else None,
         )
         if is_labels:
             set_colours(store, colour_classes(len(self.channels)))

@@ -71,7 +71,7 @@ def create_volume(
     shard: Zyx,
     voxel_size_nm: tuple[float, float, float],
     channels: Sequence[str | Channel] | None = None,
-    is_labels: bool = False,
+    unlabelled: int | None = None,
 ) -> zarr.Array[Any]:
     """Create an empty NGFF 0.5 store with its full-resolution array.
 
@@ -87,13 +87,14 @@ def create_volume(
         Physical size of a voxel.
     channels : sequence of str or Channel, optional
         Adds a leading c axis. Without it the array is (z, y, x).
-    is_labels : bool
-        Mark the image as labels (``image-label``).
+    unlabelled : int, optional
+        Mark the image as labels (``image-label``), which read as this where nothing is
+        written.
     """
     if path.exists():
         raise DataError(f"{path} exists already; remove it or use another name")
     name = path.name.split(".")[0]
-    if is_labels:
+    if unlabelled is not None:
         is_inside_image = path.parent.name == "labels"
         about = describe_labels(name, voxel_size_nm, is_inside_image=is_inside_image)
     else:
@@ -110,40 +111,16 @@ def create_volume(
             shards=(*count, *shard),
             dtype=dtype,
             compressors=ZstdCodec(level=1 if np.dtype(dtype).itemsize == 1 else 0),
-            fill_value=0,
+            fill_value=unlabelled or 0,
             dimension_names=["c", "z", "y", "x"][4 - len(count) - 3 :],
         )
         return open_volume(path, mode="r+")
 
 
-def set_fill_value(path: Path, value: int) -> zarr.Array[Any]:
-    """Have a store without voxels read as a value where none will be written.
-
-    Parameters
-    ----------
-    path : Path
-        Of ``create_volume``; nothing was written yet.
-    value : int
-        Instead of 0.
-    """
-    array = open_volume(path)
-    return zarr.open_group(DiskStore(path), mode="r+").create_array(
-        "0",
-        shape=array.shape,
-        chunks=array.chunks,
-        shards=array.shards,
-        dtype=array.dtype,
-        compressors=array.compressors,
-        fill_value=value,
-        dimension_names=["c", "z", "y", "x"][4 - array.ndim :],
-        overwrite=True,
-    )
-
-
 def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
     """Add the ``labels`` group to a store and return its folder.
 
-    Each name is then created inside it with ``create_volume(..., is_labels=True)``.
+    Each name is then created inside it with ``create_volume(..., unlabelled=0)``.
     """
     write_group(path / "labels", {"ome": describe_labels_group(names)})
     return path / "labels"

@@ -23,11 +23,16 @@ SECTIONS_MEASURED, SIDE_MEASURED = 8, 2048  # for the usual diameter of cells
 def create_like(
     labels: zarr.Array[Any],
     path: Path,
-    dtype: Any,
     voxel_size_nm: tuple[float, float, float],
     ndim: int,
+    *,
+    unlabelled: int | None,
 ) -> zarr.Array[Any]:
-    """Create a store shaped like the labels; with ndim 2 its shards are sections."""
+    """Create a store shaped like the labels; with ndim 2 its shards are sections.
+
+    Of a target, uint8, which reads as ``unlabelled`` where nothing is written; if that
+    is None, of border terms, float32.
+    """
     chunk, shard = CHUNK_3D, SHARD_3D
     if ndim == 2:
         chunk = (1, *as_zyx(labels.chunks)[1:])
@@ -35,11 +40,11 @@ def create_like(
     return create_volume(
         path,
         shape=as_zyx(labels.shape),
-        dtype=dtype,
+        dtype=np.float32 if unlabelled is None else np.uint8,
         chunk=chunk,
         shard=shard,
         voxel_size_nm=voxel_size_nm,
-        is_labels=np.dtype(dtype) == np.uint8,
+        unlabelled=unlabelled,
     )
 
 
