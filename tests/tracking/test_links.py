@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from unetpipe.tracking.frames import Objects, describe_frame
+from unetpipe.tracking.frames import Objects, objects_of_frame
 from unetpipe.tracking.links import ALONE, Pairs, assign, count_overlaps, find_pairs
 
 
@@ -56,7 +56,7 @@ def test_overlap_is_the_jaccard_index() -> None:
     seen, new = np.zeros((2, 4, 9), int)
     seen[:, 0:6] = 1
     new[:, 2:8] = 1
-    before, after = (describe_frame(frame, (1, 1)) for frame in (seen, new))
+    before, after = (objects_of_frame(frame, (1, 1)) for frame in (seen, new))
     found = find_pairs(before, after, count_overlaps(seen, new), reach=100)
     assert found.costs.tolist() == [0.5]  # 4 of 8 columns
 
@@ -65,11 +65,11 @@ def test_a_fleck_inside_a_large_object_is_not_the_object() -> None:
     seen, new = np.zeros((2, 20, 20), int)
     seen[:] = 1
     new[3, 3] = 1
-    before, after = (describe_frame(frame, (1, 1)) for frame in (seen, new))
+    before, after = (objects_of_frame(frame, (1, 1)) for frame in (seen, new))
     assert not find_pairs(before, after, count_overlaps(seen, new), 100).costs.size
 
 
 def test_places_are_in_lengths_of_the_shorter_edge() -> None:
     frame = np.zeros((5, 5), int)
     frame[4, 2] = 3
-    assert describe_frame(frame, (2.0, 1.0)).places.tolist() == [[8.0, 2.0]]
+    assert objects_of_frame(frame, (2.0, 1.0)).places.tolist() == [[8.0, 2.0]]

@@ -178,7 +178,7 @@ def copy_image(
             "channel's mean"
         )
     if store:
-        show_range(store, reader, totals)
+        set_shown_range(store, reader, totals)
     hashes = stored.hexdigest(), given.hexdigest()
     return CopiedImage(*hashes, tuple(totals), watch.told())
 
@@ -373,7 +373,7 @@ def create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array
     )
 
 
-def show_range(
+def set_shown_range(
     store: Path, reader: ImageReader, totals: Iterable[IntensityStatistics]
 ) -> None:
     """Have viewers show the grey values of a volume from the least to the greatest."""

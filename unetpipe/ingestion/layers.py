@@ -37,7 +37,7 @@ from unetpipe.ingestion.copying import (
     create_image,
     describe_nan,
     measure_sections,
-    show_range,
+    set_shown_range,
     sum_sections,
 )
 from unetpipe.ingestion.section_statistics import SectionWatch
@@ -126,7 +126,7 @@ class Layers:
         if store:
             array = create_image(self._reader, store, self._layout)
             _link_shards(open_volume(self._store), array, self._grid())
-            show_range(store, self._reader, totals)
+            set_shown_range(store, self._reader, totals)
         folder = self.home if store is None else store.parent
         digest = VoxelHash(hashlib.sha256(), self._reader.shape, folder)
         with ThreadPoolExecutor(num_slab_threads(), "measure") as threads:

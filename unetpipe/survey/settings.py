@@ -100,7 +100,7 @@ def choose_settings(
     if "ingest.scale" in wanted:
         sections = [(1, *v.halved().section_shape) for v in prints]
     if not has_gpu:
-        wanted |= shorten(wanted, network, sections, num_channels, num_threads)
+        wanted |= shorten_training(wanted, network, sections, num_channels, num_threads)
     else:
         why = "a GPU computes it several times as fast"
         for key in ("training.precision", "prediction.precision"):
@@ -131,7 +131,9 @@ def compare_with_sheet(
     wanted = {s.key: Setting(s.key, s.suggested, s.why) for s in found}
     finer = 2 if any(s.key == "ingest.scale" and s.is_change for s in found) else 1
     sections = [(1, shape[1] // finer, shape[2] // finer) for shape in shapes]
-    shorter = shorten(wanted, network, sections, num_channels, num_processors())
+    shorter = shorten_training(
+        wanted, network, sections, num_channels, num_processors()
+    )
     if shorter and not has_cuda_driver():
         keys = ", ".join(f"{key} {own.value}" for key, own in shorter.items())
         said.append(
@@ -247,7 +249,7 @@ def choose_parts(shapes: Sequence[Zyx]) -> list[Setting]:
     return [Setting("prediction.parts", 1, why)]
 
 
-def shorten(
+def shorten_training(
     wanted: Mapping[str, Setting],
     network: NetworkConfig,
     sections: Sequence[Zyx],

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.targets.nearest_cells import sum_two_distances
-from unetpipe.targets.weight_map import Labels, relative_edges, small_ids
+from unetpipe.targets.weight_map import Labels, relative_voxel_size, small_ids
 
 CORE, RIM = 1, 2
 NUM_LEARNT = 3
@@ -78,7 +78,7 @@ def split_cells(
     >>> found["markers"].tolist()
     [[1, 1, 1, 1, 2, 2, 1, 1, 1, 2, 0, 0, 2, 1, 1, 1, 1]]
     """
-    edges = relative_edges(voxel_size, cells.ndim)
+    edges = relative_voxel_size(voxel_size, cells.ndim)
     z, y, x = (min(edge, border_vox) for edge in edges)
     near = (z, y, x)
     ids = small_ids(cells).reshape(-1, *cells.shape[-2:])

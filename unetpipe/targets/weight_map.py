@@ -280,7 +280,7 @@ def compute_border_term(
         cells.reshape(shape),
         is_wanted.reshape(shape),
         border_reach(sigma_vox),
-        relative_edges(voxel_size, instances.ndim),
+        relative_voxel_size(voxel_size, instances.ndim),
     ).reshape(instances.shape)[inside]
     term = np.zeros(sums.shape, np.float32)
     near = sums <= REACH_SIGMAS * sigma_vox
@@ -288,7 +288,7 @@ def compute_border_term(
     return term
 
 
-def relative_edges(
+def relative_voxel_size(
     voxel_size: tuple[float, ...] | None, ndim: int
 ) -> tuple[float, float, float]:
     """Return the edges along z, y, x in lengths of the shortest that counts."""

@@ -69,12 +69,12 @@ class Objects:
         return len(self.ids)
 
 
-def describe_frame(frame: Frame, edges: tuple[float, float]) -> Objects:
+def objects_of_frame(frame: Frame, edges: tuple[float, float]) -> Objects:
     """Return the objects of a frame, shape (y, x); 0 is background.
 
     Examples
     --------
-    >>> found = describe_frame(np.array([[7, 7, 0], [0, 0, 9]]), (2.0, 1.0))
+    >>> found = objects_of_frame(np.array([[7, 7, 0], [0, 0, 9]]), (2.0, 1.0))
     >>> found.ids, found.voxels, found.places.tolist()
     (array([7, 9]), array([2, 1]), [[0.0, 0.5], [2.0, 2.0]])
     """

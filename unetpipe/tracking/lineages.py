@@ -13,8 +13,8 @@ from unetpipe.tracking.frames import (
     Frame,
     Ids,
     Objects,
-    describe_frame,
     join,
+    objects_of_frame,
     remember,
 )
 from unetpipe.tracking.links import (
@@ -106,7 +106,7 @@ class Tracker:
     def see(self, frame: Frame) -> None:
         """Link the objects of the next frame, shape (y, x)."""
         self._number += 1
-        new = describe_frame(frame, self._edges)
+        new = objects_of_frame(frame, self._edges)
         self._frames[new.ids] = self._number
         old, self._objects = self._objects, new
         lost = old

@@ -33,7 +33,7 @@ def collect_warnings(run: Run) -> list[str]:
     found += [f"{network.name}: {text}" for text in told]
     found += [
         f"{network.name}: {text}"
-        for find in (leaks, neighbours)
+        for find in (leaks, near_leaks)
         for text in find(network, run.results, run.volumes)
     ]
     found += [
@@ -53,7 +53,7 @@ def collect_warnings(run: Run) -> list[str]:
     return found
 
 
-def neighbours(
+def near_leaks(
     network: Network, results: Iterable[Result], volumes: Mapping[str, IngestedVolume]
 ) -> Iterator[str]:
     """Yield which test sections hardly differ from sections that it was trained on."""
