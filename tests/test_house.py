@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ RAW = {"read_record", "write_record"}
 DUMPS = {"to_json", "model_dump"}
 
 
+parse = cache(ast.parse)
+
+
+def parsed(path: Path) -> ast.Module:
+    return parse(path.read_text())
+
+
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
@@ -78,7 +86,7 @@ def too_long(path: Path) -> list[str]:
     source = path.read_text().splitlines()
     return [
         f"{path.name}: {function.name} has {count} lines"
-        for function in functions(ast.parse("\n".join(source)))
+        for function in functions(parsed(path))
         if (count := lines_of_code(function, source)) > MOST_LINES
     ]
 
@@ -86,7 +94,7 @@ def too_long(path: Path) -> list[str]:
 def too_many_arguments(path: Path) -> list[str]:
     return [
         f"{path.name}: {function.name} takes {count} arguments"
-        for function in functions(ast.parse(path.read_text()))
+        for function in functions(parsed(path))
         if is_public(function) and (count := num_arguments(function)) > MOST_ARGUMENTS
     ]
 
@@ -99,7 +107,7 @@ def raw_records(path: Path) -> list[str]:
     subscripts.
     """
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and called(node) in RAW:
             found.append(f"line {node.lineno}: {called(node)}")
         if isinstance(node, ast.Name) and node.id in RAW:
@@ -120,6 +128,34 @@ def raw_records(path: Path) -> list[str]:
     return sorted(set(found))
 
 
+def compiled(path: Path) -> dict[str, ast.FunctionDef]:
+    """Return the functions of a module that numba compiles."""
+    return {
+        function.name: function
+        for function in functions(parsed(path))
+        if any("numba." in ast.unparse(how) for how in function.decorator_list)
+    }
+
+
+def foreign_loops(path: Path) -> list[str]:
+    """Return which compiled functions call those of other modules."""
+    known = {
+        alias.asname or alias.name
+        for node in parsed(path).body
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("unetpipe.")
+        and (other := PACKAGE.parent / f"{node.module.replace('.', '/')}.py").exists()
+        for alias in node.names
+        if alias.name in compiled(other)
+    }
+    return [
+        f"{path.name}: {name} calls {call.id}"
+        for name, function in compiled(path).items()
+        for call in ast.walk(function)
+        if isinstance(call, ast.Name) and call.id in known
+    ]
+
+
 def called(call: ast.Call) -> str:
     function = call.func
     if isinstance(function, ast.Attribute):
@@ -133,6 +169,13 @@ def test_a_function_fits_a_screen() -> None:
 
 def test_a_public_function_takes_few_arguments() -> None:
     assert [line for path in MODULES for line in too_many_arguments(path)] == []
+
+
+def test_a_compiled_loop_calls_none_of_another_module() -> None:
+    """Numba keeps it while its own file is unchanged, whatever others come to do."""
+    loops = [path for path in MODULES if compiled(path)]
+    assert len(loops) > 5
+    assert [line for path in loops for line in foreign_loops(path)] == []
 
 
 def test_records_are_read_and_written_as_types() -> None:

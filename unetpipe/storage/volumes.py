@@ -27,7 +27,6 @@ from zarr.storage import LocalStore
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import enough_disk
-from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.documents import (
     create_array,
     open_array,
