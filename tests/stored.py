@@ -41,7 +41,7 @@ def store_ingested(folder, image, labels=None, *, kind="binary", unlabelled=255)
         "labels": None,
     }
     if labels is not None:
-        store_volume(folder / "labels.ome.zarr", labels, is_labels=True)
+        store_volume(folder / "labels.ome.zarr", labels, unlabelled=0)
         record["labels"] = {
             "store": str(folder / "labels.ome.zarr"),
             "content_sha256": hashlib.sha256(labels.tobytes()).hexdigest(),

@@ -1,16 +1,14 @@
 """The challenge's layout, in and out, and agreement with another scorer of it."""
 
-import contextlib
-import io
 import json
 
-import ctc_metrics
 import numpy as np
 import pytest
 import tifffile
 from scipy import ndimage
 
 from tests.records.whole import whole
+from tests.stages.challenge_scores import scores_of
 from tests.stages.ctc import drawn_sequence, write_sequence
 from tests.stages.ingested import ingest_volume
 from tests.stages.scored import Scored, find_row, store
@@ -23,14 +21,6 @@ from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.ctc import TrackIds, name_masks, name_result_folder
 from unetpipe.stages.export_ctc import export_ctc
 from unetpipe.storage.volumes import open_volume
-
-
-def scores_of(result, gold):
-    """SEG and DET as py-ctcmetrics gives them, without what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return ctc_metrics.evaluate_sequence(
-            str(result), str(gold), metrics=["SEG", "DET", "Valid"], threads=1
-        )
 
 
 def export(folder, objects, files, volume="vol"):
@@ -193,7 +183,7 @@ def test_py_ctcmetrics_agrees_on_the_hela_sequences(real_data, tmp_path, sequenc
     ids = result.astype(np.uint32)
     ids[ids > 0] += 4000 * np.nonzero(ids)[0].astype(np.uint32)  # unique by frame
     record = export(tmp_path, ids, files)
-    theirs = scores_of(record["folder"], root / f"{sequence}_GT")
+    theirs = scores_of(record["folder"], root / f"{sequence}_GT", ("SEG", "DET"))
     counts, everywhere = ObjectCounts(by_section=True), np.ones((512, 512), bool)
     for t in range(84):
         gold = root / f"{sequence}_GT" / "SEG" / f"man_seg{t:03d}.tif"

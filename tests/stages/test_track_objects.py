@@ -1,9 +1,5 @@
 """Tracks of drawn and annotated cells, written, exported, scored by another tool."""
 
-import contextlib
-import io
-
-import ctc_metrics
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -12,6 +8,7 @@ import tifffile
 from pyarrow import parquet
 
 from tests.records.whole import whole
+from tests.stages.challenge_scores import scores_of
 from tests.stages.scored import store
 from tests.tracking.drawn import draw
 from unetpipe.config.tracking import TrackConfig
@@ -27,13 +24,14 @@ FRAMES = [
     STAYS | {"d": (30, 18, 10, 8), "e": (30, 30, 10, 8)},
     STAYS | {"d": (30, 17, 10, 8), "e": (30, 31, 10, 8), "b": (50, 5, 8, 8)},
 ]
+MEASURES = ("SEG", "DET", "TRA", "LNK")
 LINES = ["1 0 2 0", "2 0 0 0", "3 0 0 0", "4 1 2 2", "5 1 2 2", "6 2 2 3"]
 
 
 def link(folder, objects, files, size=(50.0, 4.0, 4.0), **settings):
     """Write objects, (z, y, x), as a segmentation; link and export them."""
     num_objects = int(objects.max())
-    large = {"is_labels": True, "chunk": (2, 256, 256)}
+    large = {"unlabelled": 0, "chunk": (2, 256, 256)}
     store(folder / "objects", objects.astype(np.uint32), **large)
     where = np.zeros((num_objects, 3))
     for axis, places in enumerate(np.nonzero(objects)):
@@ -68,15 +66,6 @@ def link(folder, objects, files, size=(50.0, 4.0, 4.0), **settings):
         tracks=[folder / "tracks.json"],
     )
     return read_record(folder / "tracks.json")
-
-
-def scores_of(result, gold):
-    """Scores as py-ctcmetrics gives them, without what it prints."""
-    names = ["SEG", "DET", "TRA", "LNK", "Valid"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        return ctc_metrics.evaluate_sequence(
-            str(result), str(gold), metrics=names, threads=1
-        )
 
 
 def write_gold(folder, drawn, tracks, lines):
@@ -114,7 +103,7 @@ def test_drawn_cells_are_linked_as_they_were_drawn(tmp_path) -> None:
         own = sorted(number for (_, of), number in ids.items() if of == name)
         truth[own] = tracks
     write_gold(tmp_path / "01_GT", drawn, truth, LINES)
-    scores = scores_of(result, tmp_path / "01_GT")
+    scores = scores_of(result, tmp_path / "01_GT", MEASURES)
     assert {k: scores[k] for k in ("SEG", "DET", "TRA", "LNK", "Valid")} == {
         **{"SEG": 1, "DET": 1, "TRA": 1, "LNK": 1, "Valid": 1}
     }
@@ -178,7 +167,7 @@ def test_gold_markers_of_hela_are_linked_nearly_as_people_did(
         last += len(ids) - 1
     files = [f"{sequence}/t{t:03d}.tif" for t in range(len(gold))]
     record = link(tmp_path, objects, files, reach_vox=60)
-    scores = scores_of(tmp_path / f"{sequence}_RES", root / f"{sequence}_GT")
+    scores = scores_of(tmp_path / f"{sequence}_RES", root / f"{sequence}_GT", MEASURES)
     assert scores["Valid"] == scores["DET"] == 1
     assert scores["TRA"] > 0.995
     assert scores["LNK"] > 0.98
