@@ -55,10 +55,12 @@ def check_pip(command: str) -> None:
         return
     if command == "pip install .":  # tests/runtime/test_deploy.py installs the wheel
         return
-    match = re.fullmatch(r'pip install (?:-e "\.\[(\w+)\]"|unetpipe\[(\w+)\])', command)
-    assert match, f"{command!r} installs something else than an extra of the project"
+    own = r'pip install (?:-e "\.\[([\w,]+)\]"|unetpipe\[([\w,]+)\])'
+    match = re.fullmatch(own, command)
+    assert match, f"{command!r} installs something else than extras of the project"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (match[1] or match[2]) in project["optional-dependencies"]
+    wanted = (match[1] or match[2]).split(",")
+    assert set(wanted) <= set(project["optional-dependencies"])
 
 
 def exactly(*known: str) -> Callable[[str], None]:
