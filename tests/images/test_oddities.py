@@ -126,3 +126,17 @@ def test_a_png_that_is_cut_off_is_refused_before_it_is_decoded(tmp_path):
     np.testing.assert_array_equal(read("more.png", tmp_path)[1][0, 0], VOXELS[0, 0])
     with pytest.raises(DataError, match=r"cut\.png is truncated: it ends at byte"):
         open_image("cut.png", tmp_path)
+
+
+def test_how_a_picture_is_printed_is_no_size_of_a_voxel(tmp_path):
+    for dpi in (72, 1000):
+        about = {"axes": "ZYX", "unit": "inch", "spacing": 1.0}
+        path = tmp_path / f"{dpi}.tif"
+        tifffile.imwrite(
+            path, VOXELS[0], imagej=True, resolution=(dpi, dpi), metadata=about
+        )
+    image, _ = read("72.tif", tmp_path)
+    assert image.voxel_size_nm is None
+    assert "72 pixels an inch along y, which is how" in image.remarks[0]
+    known, _ = read("1000.tif", tmp_path)
+    assert known.voxel_size_nm == pytest.approx((2.54e7, 25400, 25400))

@@ -14,6 +14,8 @@ from unetpipe.images.lengths import FoundSize, Lengths
 LISTED = 5  # files named in a message
 IMAGEJ_STEP = 1.0  # between sections, in units of the file: what ImageJ never writes
 SECTION_AXES = "zqi"
+INCHES, PRINTED = ("inch", "inches", "in"), (72, 96, 150, 300, 600)
+"""What programs write who know of no size: so many pixels an inch of paper."""
 
 
 def open_file(path: Path) -> tifffile.TiffFile:
@@ -215,6 +217,13 @@ def _imagej_size(handle: tifffile.TiffFile, series: Any) -> FoundSize:
     for axis, key, own in (("y", "YResolution", "yunit"), ("x", "XResolution", "unit")):
         pixels, length = tags[key].value if key in tags else (0, 0)
         side = length / pixels if pixels else None
+        own_unit = str(about.get(own, unit)).strip().lower()
+        if side and own_unit in INCHES and round(1 / side) in PRINTED:
+            lengths.doubts.append(
+                f"ImageJ says {1 / side:g} pixels an inch along {axis}, which is how "
+                "pictures are printed and no size of a voxel: it is not believed"
+            )
+            side = None
         sides.append(lengths.read(f"{axis} side", side, about.get(own, unit)))
     count = dict(zip(series.axes.lower(), series.shape, strict=True))
     is_stack = any(count.get(axis, 1) > 1 for axis in SECTION_AXES)
