@@ -590,6 +590,7 @@ def test_the_largest_value_beside_small_ones_is_not_annotated(
 ):
     tiles = np.kron(np.indices((6, 6)).sum(0) % len(values), np.ones((7, 7), int))
     labels = np.uint8(values)[tiles]
+    labels[:14] = 0
     labels[::7], labels[:, ::7] = 255, 255
     for k in range(5):
         write(folder / "JPEGImages" / f"{k}.tif", noise(k, (42, 42)))
@@ -600,6 +601,7 @@ def test_the_largest_value_beside_small_ones_is_not_annotated(
     assert made.config.network.num_classes == len(values)
     assert made.config.labels.palette == palette
     assert "255, on 27% of the voxels, is taken to say that nobody" in made.printed
+    assert "write 0 into a column unlabelled" not in made.printed
 
 
 @pytest.mark.parametrize("values", [(0, 1, 255), (0, 128, 255), (0, 40, 255)])

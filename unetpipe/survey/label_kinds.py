@@ -394,7 +394,8 @@ def _describe_components(components: float) -> str:
 def _as_classes(tally: Tally, values: list[int], why: str) -> Kind:
     if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
         return Kind("", f"{why}: no classes, {len(values)} values up to {values[-1]}")
-    if tally.voxels.get(0, 0) > SCRIBBLED * sum(tally.voxels.values()):
+    is_mostly_0 = tally.voxels.get(0, 0) > SCRIBBLED * sum(tally.voxels.values())
+    if is_mostly_0 and tally.unlabelled is None:
         why += (
             "; 0 is the class of most voxels: if it says that nobody annotated them, "
             "write 0 into a column unlabelled"
