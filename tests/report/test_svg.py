@@ -165,7 +165,7 @@ def test_calibration_leaves_empty_bins_out() -> None:
     assert plot_calibration(record()) == []
     scaled = one | {"temperature": 1.75, "expected_error": 0.0625}
     (chart,) = plot_calibration(record(calibration=[one, scaled]))
-    told = "Calibration, test sections, error 0.125, 0.062 at the temperature"
+    told = "Calibration, test sections, error 0.125, scaled 0.062"
     assert told in words(chart)
     assert "as stored" in words(chart)
     assert "temperature 1.75" in words(chart)

@@ -143,7 +143,7 @@ def _plot_calibration(metrics: Metrics, role: str) -> list[Markup]:
         for one in (found, scaled)
     )
     told = f", error {max(before):.3f}" if before else ""
-    told += f", {max(after):.3f} at the temperature" if after else ""
+    told += f", scaled {max(after):.3f}" if after else ""
     return [
         line_chart(
             f"Calibration, {NAMES.get(role, role)} sections{told}",
