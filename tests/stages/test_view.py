@@ -67,7 +67,9 @@ def test_addresses_lead_to_stores_that_are_served(run):
     with StoreServer({k: v for one in views for k, v in one.stores.items()}) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         found = unquote(views[0].neuroglancer(server.address)).partition("#!")[2]
-        layers = json.loads(found)["layers"]
+        state = json.loads(found)
+        assert list(state["dimensions"]) == ["x", "y", "z"]
+        layers = state["layers"]
         assert [(one["type"], one["name"]) for one in layers] == [
             ("image", "image"),
             ("image", "probability"),

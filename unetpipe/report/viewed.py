@@ -13,8 +13,10 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.commands import NEUROGLANCER, Layer, neuroglancer_state
 from unetpipe.runtime.files import hash_of
 from unetpipe.storage.dropping import is_dropped
+from unetpipe.tiling.scale import SizeNm
 
 PRECOMPUTED = "precomputed"
+MOST_SHOWN = 50  # surfaces that an address asks for
 SAFE = "{}[]:,/"  # what browsers leave alone behind #
 
 
@@ -32,12 +34,14 @@ class View:
         Their stores, one each.
     napari : tuple of Path
         What napari opens: the mask brings its objects with it.
+    voxel_size_nm : (z, y, x)
     """
 
     title: str
     layers: tuple[Layer, ...]
     folders: tuple[Path, ...]
     napari: tuple[Path, ...]
+    voxel_size_nm: SizeNm
 
     @property
     def stores(self) -> dict[str, Path]:
@@ -52,8 +56,8 @@ class View:
 
     def neuroglancer(self, address: str) -> str:
         """Return neuroglancer's address of it, served at an address with a slash."""
-        state = encode(neuroglancer_state(self.layers, address), safe=SAFE)
-        return f"{NEUROGLANCER}/#!{state}"
+        state = neuroglancer_state(self.layers, address, self.voxel_size_nm)
+        return f"{NEUROGLANCER}/#!{encode(state, safe=SAFE)}"
 
 
 def list_views(
@@ -85,7 +89,7 @@ def list_views(
         if name not in shown:
             layer = Layer("image", "image", f"volumes/{name}/image")
             store = volume.image.store
-            yield View(name, (layer,), (store,), (store,))
+            yield View(name, (layer,), (store,), (store,), volume.voxel_size_nm)
 
 
 def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None:
@@ -107,7 +111,8 @@ def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None
         folders.append(folder)
         opened.append(segmented.store)
     title = f"{name} by {model}"
-    return View(title, tuple(layers), tuple(folders), tuple(opened))
+    size_nm = volume.voxel_size_nm
+    return View(title, tuple(layers), tuple(folders), tuple(opened), size_nm)
 
 
 def _objects_of(segmented: Segmentation, record: Path) -> tuple[Layer, Path]:
@@ -115,6 +120,9 @@ def _objects_of(segmented: Segmentation, record: Path) -> tuple[Layer, Path]:
     copy = PrecomputedCopy.read_if_there(record)
     is_same = copy and copy.objects == hash_of(segmented.identity.to_json())
     if copy and is_same and copy.num_meshes:
-        layer = Layer("segmentation", "objects", "surfaces", PRECOMPUTED)
-        return layer, copy.folder / "objects"
+        folder = copy.folder / "objects"
+        ids = sorted(int(path.name.split(":")[0]) for path in folder.glob("mesh/*:0:0"))
+        chosen = tuple(ids[:MOST_SHOWN])
+        at = ("segmentation", "objects", "surfaces", PRECOMPUTED)
+        return Layer(*at, chosen), folder
     return Layer("segmentation", "objects", "objects"), segmented.objects

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import PurePosixPath
 from shlex import quote
+from typing import Any
 
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.run import Result
+from unetpipe.tiling.scale import SizeNm
 
 PORT = 8080
 MOST_TIFF_BYTES = 2**28  # of which a TIFF is written whole; above, one section
@@ -47,7 +49,7 @@ def viewer_commands(volume: IngestedVolume, result: Result) -> dict[str, list[st
         "Fiji": [_write_tiff(volume, objects)],
         "neuroglancer": [
             f"npx http-server --cors -p {PORT} .",
-            _neuroglancer(images, objects),
+            _neuroglancer(images, objects, volume.voxel_size_nm),
         ],
     }
 
@@ -84,25 +86,36 @@ def _level(store: str) -> str:
 class Layer:
     """A store in a viewer: ``image`` or ``segmentation``, its name, its path there.
 
-    ``form`` is what it is, as neuroglancer calls it.
+    ``form`` is what it is, as neuroglancer calls it; ``chosen`` are the ids whose
+    surfaces are shown.
     """
 
     kind: str
     name: str
     at: str
     form: str = "zarr3"
+    chosen: tuple[int, ...] = ()
 
 
-def neuroglancer_state(layers: Iterable[Layer], base: str) -> str:
+def neuroglancer_state(
+    layers: Iterable[Layer], base: str, voxel_size_nm: SizeNm
+) -> str:
     """Return what neuroglancer is to show, stores below an address, as JSON."""
-    shown = [
-        {"type": one.kind, "name": one.name, "source": f"{one.form}://{base}{one.at}"}
-        for one in layers
-    ]
-    return json.dumps({"layers": shown}, separators=(",", ":"))
+    shown: list[dict[str, Any]] = []
+    for one in layers:
+        source = f"{one.form}://{base}{one.at}"
+        shown.append({"type": one.kind, "name": one.name, "source": source})
+        if one.chosen:
+            ids = list(map(str, one.chosen))
+            shown[-1] |= {"segments": ids, "notSelectedAlpha": 0.3}
+    # Else the first panel shows z across: axes are z, y, x in the stores.
+    lengths = zip("xyz", voxel_size_nm[::-1], strict=True)
+    dimensions = {axis: [length * 1e-9, "m"] for axis, length in lengths}
+    state = {"dimensions": dimensions, "layers": shown}
+    return json.dumps(state, separators=(",", ":"))
 
 
-def _neuroglancer(images: dict[str, str], objects: str) -> str:
+def _neuroglancer(images: dict[str, str], objects: str, size_nm: SizeNm) -> str:
     """Open an address that shows stores which this computer serves.
 
     Stores outside the folder are left out: the server does not reach them.
@@ -110,5 +123,5 @@ def _neuroglancer(images: dict[str, str], objects: str) -> str:
     layers = [Layer("image", name, at) for name, at in images.items()]
     layers.append(Layer("segmentation", "objects", objects))
     inside = [one for one in layers if not one.at.startswith(("/", ".."))]
-    state = neuroglancer_state(inside, f"http://localhost:{PORT}/")
+    state = neuroglancer_state(inside, f"http://localhost:{PORT}/", size_nm)
     return f"xdg-open {quote(f'{NEUROGLANCER}/#!{state}')}"
