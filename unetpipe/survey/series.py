@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from unetpipe.images.endings import CHANNELS, PICTURES, SECTIONS, split_suffix
 from unetpipe.images.files import natural_key
+from unetpipe.runtime.text import count
 from unetpipe.survey.cells import write_cell, write_series
 from unetpipe.survey.headers import Header, compare_neighbours
 from unetpipe.survey.names import GRID_WELL, Name, read_name, words_of
@@ -174,8 +175,8 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
     cells = list(dict.fromkeys(name.path for name in joined.values()))
     numbers = sorted({len(sets[cell]) for cell in cells})
     note = (
-        f"{len(joined)} files are the channels of {len(cells)} images in files of "
-        f"their own ({', '.join(map(str, numbers))} each), and are joined: "
+        f"{len(joined)} files are the channels of {count(len(cells), 'image')} in "
+        f"files of their own ({', '.join(map(str, numbers))} each), and are joined: "
         f"{list_briefly(cells, 2)}"
     )
     return kept + [read_name(cell) for cell in cells], [note, *notes]
