@@ -377,7 +377,7 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(
         assert np.array_equal(run.mask(), probability[0] > 127)
         assert record["num_foreground_voxels"] == np.sum(probability[0] > 127)
         rows = pq.read_table(record["table"]["parquet"]["path"]).to_pylist()
-        found = np.bincount(expected.ravel())[1:]
+        found = np.bincount(expected.ravel().astype(np.int64))[1:]
         assert [row["voxels"] for row in rows] == found.tolist()
     assert len(identities) == 1
 
