@@ -48,7 +48,7 @@ def test_a_kill_before_the_rename_leaves_the_old_record(
 
 
 def test_a_failed_write_leaves_neither_a_record_nor_a_trace(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError, match="nan is no JSON number"):
         write_record(tmp_path / "record.json", {"score": float("nan")})
     with pytest.raises(TypeError, match="cannot write object into a record"):
         write_record(tmp_path / "record.json", {"score": object()})
