@@ -14,6 +14,8 @@ from torch import Tensor
 
 from unetpipe.errors import DataError
 from unetpipe.network.determinism import repeatable_convolutions
+from unetpipe.network.devices import has_arithmetic
+from unetpipe.network.emulation import RoundedConvolutions
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.openvino_network import OpenVinoUNet
 from unetpipe.network.unet import UNet, activate
@@ -60,7 +62,7 @@ class TilePredictor:
     ) -> None:
         self.spec = network.spec
         self.device = device or torch.device("cpu")
-        self.dtype = DTYPES[precision]
+        self.precision, self.dtype = precision, DTYPES[precision]
         self.orientations = tuple(ORIENTATIONS[number] for number in orientations)
         self.halo = widest_halo(orientations, self.spec.halo)
         self.num_tiles = 0
@@ -254,7 +256,8 @@ class TilePredictor:
 
     def _convolutions(self) -> AbstractContextManager[None]:
         if self.device.type == "cpu":
-            return nullcontext()
+            is_native = has_arithmetic(self.device, self.precision)
+            return nullcontext() if is_native else RoundedConvolutions(self.dtype)
         return repeatable_convolutions(autotune=self._autotune)
 
     def _forward(self, tiles: Tensor) -> Tensor:
@@ -263,8 +266,8 @@ class TilePredictor:
         reduced = self.dtype != torch.float32
         with (
             torch.inference_mode(),
-            self._convolutions(),
             torch.autocast(self.device.type, self.dtype, enabled=reduced),
+            self._convolutions(),
         ):
             output = self._run(tiles.contiguous(memory_format=self._layout))
         with torch.inference_mode():
