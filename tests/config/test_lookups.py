@@ -152,6 +152,14 @@ def test_pages_are_told_of_every_prediction_and_its_scores(tmp_path: Path) -> No
     assert told.training_files("ensemble")["members"][0]["model"] == "fold-1"
 
 
+def test_pages_are_told_what_int8_costs_each_network(tmp_path: Path) -> None:
+    asked = lookups(tmp_path, ensemble=True, prediction={"precision": "int8"})
+    files = Described(asked).training_files("ensemble")
+    assert [one["calibration"] for one in files["members"]] == [
+        f"results/demo/fold-{number}/calibration.json" for number in (1, 2)
+    ]
+
+
 def test_conditions_stand_in_tables_and_decide_nothing(tmp_path: Path) -> None:
     header = HEADER.replace("axes", "condition_drug")
     rows = (ROWS[0].replace("\t1\tzyx", "\t\tx"), ROWS[4].replace("zyx", "y"))

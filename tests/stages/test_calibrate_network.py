@@ -13,6 +13,7 @@ from tests.variants import mostly_slow
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, DataError, IntegrityError
 from unetpipe.network.notebook import load_trained
+from unetpipe.network.openvino_network import OpenVinoUNet
 from unetpipe.records.calibration import Calibration
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.calibrate_network import calibrate_network
@@ -151,6 +152,8 @@ def record_of(one, **more):
             ("v_rand", 0.95, 0.949, False),
             ("v_rand", 0.95, 0.97, False),
             ("loss", 0.3, 0.31, True),
+            ("loss", 0.3, None, True),
+            ("v_rand", None, None, True),
         ],
         quick=2,
     ),
@@ -169,6 +172,23 @@ def test_a_score_that_loses_too_much_is_refused(
         return
     with pytest.raises(ConfigError, match=rf"in which {metric} .*use fp32 or bf16"):
         chain.plan_only()
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_a_score_that_int8_has_not_is_no_score_of_fp32(network, monkeypatch, caplog):
+    one = network()
+    known = calibration._Scorer.rank
+
+    def rank(self, network, *rest):
+        is_int8 = isinstance(network, OpenVinoUNet)
+        return float("nan") if is_int8 else known(self, network, *rest)
+
+    monkeypatch.setattr(calibration._Scorer, "rank", rank)
+    made = one.calibrate()
+    assert made.score_fp32 is not None
+    assert made.is_undefined
+    assert "dice of the validation rows is undefined in int8" in caplog.text
 
 
 @needs_openvino

@@ -135,6 +135,29 @@ def test_the_page_carries_recipe_machines_times_and_commands(text) -> None:
     assert "base_channels: 4" in text
 
 
+def test_the_page_tells_what_int8_costs(run, tmp_path) -> None:
+    calibration = {
+        "weights_sha256": "3" * 64,
+        "quantised_sha256": "4" * 64,
+        "patch": [1, 252, 252],
+        "num_patches": 32,
+        "rows": [],
+        "metric": "v_rand",
+        "score_fp32": 0.91234,
+        "score_int8": 0.91129,
+        "circumstances": CIRCUMSTANCES,
+    }
+    write_record(tmp_path / "calibration.json", calibration)
+    run["training"]["calibration"] = str(tmp_path / "calibration.json")
+    plan = Path(run["predictions"][0]["plan"])
+    changes = {"precision": "int8", "flip_fraction": 0.00123}
+    write_record(plan, read_record(plan) | changes)
+    text = Links(write(run)).text
+    assert "0.9113 on validation sections, in fp32 0.9123; scales from 32" in text
+    assert "Labels unlike those of fp32" in text
+    assert "0.123 % of those of a tile" in text
+
+
 def test_methods_tell_what_was_done_and_cite_each_work_once(text) -> None:
     page = text.partition("Methods, to paste into a paper")[2]
     paragraph = page.partition("The whole configuration")[0]

@@ -92,13 +92,16 @@ class Described:
         }
 
     def _files_of_training(self, model: str) -> Values:
-        """Return the files that tell how a network was trained."""
-        return {
+        """Return the files that tell how a network was trained, and quantised."""
+        files = {
             "model": model,
             "record": self.layout.training.format(model=model),
             "model_json": self.layout.model.format(model=model),
             "history": self.layout.history.format(model=model),
         }
+        for calibration in self.lookups.calibrated(self.layout.calibration, model):
+            files["calibration"] = calibration
+        return files
 
     def training_records(self, model: str) -> list[str]:
         """Return the records of a network, or of an ensemble and its members."""

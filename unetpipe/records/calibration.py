@@ -58,7 +58,13 @@ class Calibration(Record):
     score_fp32: float | None = None
     """On the validation rows, averaged as the prediction; None: undefined."""
     score_int8: float | None = None
+    """None with a metric: undefined, as of a network whose output is no number."""
     circumstances: Circumstances
+
+    @property
+    def is_undefined(self) -> bool:
+        """Whether there are validation rows, and int8 has no score on them."""
+        return self.metric is not None and self.score_int8 is None
 
     @property
     def score_loss(self) -> float | None:

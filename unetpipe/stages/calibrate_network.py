@@ -88,7 +88,13 @@ def calibrate_network(
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     )
     made.write(record)
-    if made.score_loss is None:
+    if made.is_undefined:
+        log.warning(
+            "%s of the validation rows is undefined in int8, so that planning will "
+            "refuse it",
+            made.metric,
+        )
+    elif made.score_loss is None:
         log.warning("no validation row defines a score, so none tells what int8 costs")
     else:
         log.info(

@@ -162,6 +162,11 @@ def _check_scores(calibrations: Sequence[Path], prediction: PredictionConfig) ->
     """Raise ConfigError if a network scores worse in int8 than is allowed."""
     for path in calibrations:
         made = Calibration.read(path)
+        if made.is_undefined:
+            raise ConfigError(
+                f"{path}: prediction.precision is int8, in which {made.metric} of the "
+                "validation rows is undefined: use fp32 or bf16"
+            )
         if made.score_loss and made.score_loss > prediction.largest_score_loss:
             raise ConfigError(
                 f"{path}: prediction.precision is int8, in which {made.metric} of the "

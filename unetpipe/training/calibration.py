@@ -95,12 +95,10 @@ def judge(
         objects=replace(rule, has_cores=spec.has_cores),
     )
     threshold = model.chosen_threshold
-    fp32, int8 = (
+    found = (
         validator.rank(one, threshold, orientations) for one in (network, quantised)
     )
-    if not (isfinite(fp32) and isfinite(int8)):
-        return Judged(metric)
-    return Judged(metric, fp32, int8)
+    return Judged(metric, *(score if isfinite(score) else None for score in found))
 
 
 class _Scorer(Validator):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from unetpipe.records.calibration import Calibration
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.measurements import Measurements
 from unetpipe.records.metrics import TEST, Metrics
@@ -41,6 +42,8 @@ class Network:
         What it takes of the disk.
     page : str
         Address of its own page, from the page that is written; empty without one.
+    calibration : Calibration or None
+        None where it predicts in floating point.
     """
 
     name: str
@@ -50,6 +53,13 @@ class Network:
     history: Sequence[HistoryRow] = ()
     stores: tuple[Path, ...] = ()
     page: str = ""
+    calibration: Calibration | None = None
+
+    @property
+    def calibrations(self) -> list[tuple[str, Calibration]]:
+        """What int8 costs it, or each member, by name."""
+        members = self.members or (self,)
+        return [(one.name, one.calibration) for one in members if one.calibration]
 
     @property
     def is_joined(self) -> bool:
@@ -188,8 +198,9 @@ def read_trained(paths: Paths, beside: Path) -> Network:
     Parameters
     ----------
     paths : mapping
-        ``model`` (its name), ``model_json``, ``record`` (``train.json``) and
-        ``history``; of an ensemble ``members``, likewise, instead of the last two.
+        ``model`` (its name), ``model_json``, ``record`` (``train.json``),
+        ``history``, and perhaps ``calibration``; of an ensemble ``members``, likewise,
+        instead of all but the first two.
     beside : Path
         Folder of the page that will be written.
     """
@@ -207,7 +218,13 @@ def read_trained(paths: Paths, beside: Path) -> Network:
         Training.read(Path(paths["record"])),
         history=read_history(Path(paths["history"])),
         stores=stores,
+        calibration=_read_calibration(paths),
     )
+
+
+def _read_calibration(paths: Paths) -> Calibration | None:
+    path = paths.get("calibration")
+    return Calibration.read(Path(path)) if path else None
 
 
 def _read_member(paths: Paths, beside: Path) -> Network:
@@ -217,6 +234,7 @@ def _read_member(paths: Paths, beside: Path) -> Network:
         Model.read(Path(paths["model_json"])),
         Training.read(record),
         page=os.path.relpath(record.with_name("report.html"), beside),
+        calibration=_read_calibration(paths),
     )
 
 

@@ -12,6 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from unetpipe.metrics.names import PREDICTORS, plain_name
+from unetpipe.records.calibration import Calibration
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
 from unetpipe.records.tracks import LinkedObjects
@@ -280,10 +281,25 @@ def _facts_of_training(network: Network) -> Iterator[tuple[str, str]]:
     ]
     if scores:
         yield "On validation sections", ", ".join(scores)
+    for name, made in network.calibrations:
+        of = f" ({name})" if network.members else ""
+        yield f"In int8{of}", _told_of_int8(made)
     if training and training.resumed_at:
         yield "Resumed after step", ", ".join(f"{s:,}" for s in training.resumed_at)
     if training and training.seconds is not None:
         yield "Time", describe_seconds(training.seconds)
+
+
+def _told_of_int8(made: Calibration) -> str:
+    """Return what int8 costs on the validation rows, and what its scales are from."""
+    scales = f"scales from {made.num_patches} patches of training rows"
+    if made.score_loss is None:
+        return f"no validation row tells what it costs; {scales}"
+    metric = plain_name(made.metric or "")
+    return (
+        f"{metric} {made.score_int8:.4f} on validation sections, in fp32 "
+        f"{made.score_fp32:.4f}; {scales}"
+    )
 
 
 def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
@@ -338,6 +354,9 @@ def _facts_of_prediction(result: Result) -> Iterator[tuple[str, str]]:
         work += f", of which {share:.0f} % would be needed without halos"
     yield "Work", work
     yield "Precision", f"{plan.precision} on {', '.join(result.devices)}"
+    if plan.precision != "fp32":
+        flips = f"{100 * plan.flip_fraction:.3g} % of those of a tile"
+        yield "Labels unlike those of fp32", flips
     yield "Threads", str(plan.threads)
     took = sum(part.seconds for part in parts)
     hours = describe_seconds(3600 * projected.hours)
