@@ -165,20 +165,53 @@ class _Comparison:
 
     def _speed_figure(self, way: Way, target: float) -> Figure:
         side, batch = self.windows[way]
+        ratio = median_ratio(self.seconds[way.name], self.seconds["ours"])
+        ours, theirs = self._our_work, self._their_work(way)
         return Figure(
             f"ours over theirs, {way.name}, {self.precision}",
-            median_ratio(self.seconds[way.name], self.seconds["ours"]),
+            ratio,
             "x",
             basis=f"pixels/s; {self.ours.describe()}; windows {side} x {side}, batch "
-            f"{batch}; width {self.spec.base_channels}",
+            f"{batch}; width {self.spec.base_channels}; computed for a pixel: theirs "
+            f"{theirs:.3f}, ours {ours:.3f}, at least {self._least_work:.3f} in one "
+            f"tile: {theirs / ours:.2f} x, and at most {theirs / self._least_work:.2f} "
+            f"x, is work; {ratio * ours / theirs:.2f} x is the rate",
             at_least=target,
             details={
                 "seconds": self.seconds,
                 "window": side,
                 "batch": batch,
                 "geometry": self.ours.record["geometry"],
+                "computed a pixel": {"ours": ours, "theirs": theirs},
             },
         )
+
+    @property
+    def _our_work(self) -> float:
+        """Pixels that the network sees for one of the image: halos, edges of tiles."""
+        grids = self.ours.geometry
+        seen = grids.num_tiles * prod(grids.input_shape)
+        return seen / prod(grids.volume_shape)
+
+    @property
+    def _least_work(self) -> float:
+        """The same, were each section one tile."""
+        sections = [n + h for n, h in zip(self._sides, self._halos, strict=True)]
+        return prod(sections) / prod(self._sides)
+
+    def _their_work(self, way: Way) -> float:
+        """Pixels that windows cover for one of the image: overlaps, shifted ends."""
+        side, _ = self.windows[way]
+        count = prod(_num_windows(n, side, way.overlap) for n in self._sides)
+        return count * side**2 / prod(self._sides)
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return self.image.shape[1:]
+
+    @property
+    def _halos(self) -> tuple[int, ...]:
+        return self.spec.halo.total[1:]
 
     def _predict(self) -> None:
         self.ours.plan()

@@ -13,6 +13,7 @@ import torch
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import VOXEL_SIZE_NM, store_volume
 from tests.benchmarks.settings import Settings
+from tests.benchmarks.step_phases import Step, measure_phases
 from tests.benchmarks.timing import median_ratio, time_once
 from unetpipe.config import AugmentationConfig
 from unetpipe.network.unet import UNet
@@ -71,7 +72,8 @@ class Loops:
             for name in names if number % 2 == 0 else reversed(names):
                 self.seconds[name].append(loops[name]())
 
-    def _sampler(self, kind: type[PatchSampler]) -> PatchSampler:
+    def sampler(self, kind: type[PatchSampler]) -> PatchSampler:
+        """Return what draws patches, each deformed as usual."""
         usual = Augmentation(**AugmentationConfig().model_dump())
         return kind([self.volume], self.spec, self.patch, usual, seed=0)
 
@@ -81,7 +83,7 @@ class Loops:
         checkpoints = Checkpoints(folder, {})
         train(
             UNet(self.spec),
-            self._sampler(kind),
+            self.sampler(kind),
             None,
             checkpoints,
             Optimisation(
@@ -100,7 +102,7 @@ class Loops:
     def _bare(self) -> float:
         """Return the seconds of a step that anybody would write first."""
         device = self.settings.device
-        sampler = self._sampler(PatchSampler)
+        sampler = self.sampler(PatchSampler)
         batch = sampler.render(sampler.batch(0, [0]), device)
         layout = torch.channels_last
         image = batch.image.contiguous(memory_format=layout)
@@ -144,6 +146,8 @@ def measure(settings: Settings) -> list[Figure]:
         loops = Loops(settings, spec, volume, _patch(spec, side), steps)
         loops.measure()
         figures += _figures(loops, width)
+        step = Step(settings, spec, loops.sampler(PatchSampler), loops.patch)
+        figures += measure_phases(step, width, settings.rounds)
     return figures
 
 
