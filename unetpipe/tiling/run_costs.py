@@ -1,7 +1,7 @@
 """What a whole run costs beside the network's own work: an account by volumes and jobs.
 
-Costs are of processor time, measured by ``make bench ONLY="stages hundreds"`` on one
-machine; another one may take half or twice as much.
+Costs are of processor time: those of jobs and volumes seen on one machine, those of
+voxels rough. ``make bench ONLY=hundreds`` tells by how much they are off.
 
 ::
 
