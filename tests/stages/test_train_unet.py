@@ -293,7 +293,7 @@ def test_more_steps_go_on_instead_of_beginning_anew(tmp_path, rows, done):
             ({"weight_map": WeightMapConfig(class_balance="root")}, "class_weights"),
         ]
     ),
-    ids=["network", "training", "augmentation", "class balance"],
+    ids=["network", "training", "augmentation", "class balance", "root"],
 )
 def test_another_recipe_begins_anew_and_the_log_says_why(done, change, says, caplog):
     caplog.set_level(logging.INFO)
