@@ -76,12 +76,10 @@ def test_a_volume_fails_is_mended_another_comes_and_two_go_and_the_rest_stays(ma
     assert "write # before its rows in config/many.tsv" in rest[-1]
 
     many.broken.write_bytes(many.whole)
-    assert planned(many) == dict.fromkeys(OF_A_VOLUME | PAGES, 1) | {"predict_part": 2}
+    assert planned(many) == dict.fromkeys(OF_A_VOLUME | PAGES, 1)
     before = many.sheet.read_text()
     many.sheet.write_text(before + many.volume.format("third"))
-    assert planned(many) == (
-        dict.fromkeys(OF_A_VOLUME, 2) | dict.fromkeys(PAGES, 1) | {"predict_part": 4}
-    )
+    assert planned(many) == dict.fromkeys(OF_A_VOLUME, 2) | dict.fromkeys(PAGES, 1)
 
     out = before.replace("\nfirst", "\n#first").replace("\nsecond", "\n#second")
     many.sheet.write_text(out)
