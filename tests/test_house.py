@@ -37,6 +37,7 @@ TOPICS = {
             "segmentation",
             "skipping",
             "training_team",
+            "affinities",
             "volumetric",
         ),
     },

@@ -19,6 +19,9 @@ def problems(values: dict[str, object]) -> str:
     return str(caught.value)
 
 
+AFFINITIES: dict[str, object] = {"targets": "affinities", "head": "sigmoid"}
+
+
 def test_nothing_given_means_the_paper() -> None:
     config = check_config({})
     assert config == Config()
@@ -32,7 +35,7 @@ def test_nothing_given_means_the_paper() -> None:
     [
         ({"nam": "x"}, "nam: unknown key; did you mean name?"),
         ({"training": {"lerning_rate": 1}}, "did you mean learning_rate?"),
-        ({"network": {"zzz": 1}}, "network.zzz: unknown key; known: base_channels,"),
+        ({"network": {"zzz": 1}}, "network.zzz: unknown key; known: affinity_offsets,"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_a_remedy(
@@ -245,12 +248,54 @@ def test_a_palette_that_cannot_be_is_refused(
             {"network": {"num_classes": 3}, "segmentation": {"choose_by": "v_rand"}},
             "segmentation.choose_by is v_rand, which needs two classes, but",
         ),
+        (
+            {"network": AFFINITIES, "training": {"validation_metric": "loss"}},
+            "training.validation_metric is loss, which is of classes, but",
+        ),
     ],
 )
 def test_scores_that_cannot_choose_are_refused(
     values: dict[str, object], message: str
 ) -> None:
     assert message in problems(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"network": {"targets": "affinities"}}, "use num_classes 2 and head sigmoid"),
+        (
+            {"network": AFFINITIES | {"affinity_offsets": [[0, -9, 0]]}},
+            "no two of them neighbours",
+        ),
+        (
+            {"network": AFFINITIES | {"affinity_offsets": [[0, 0, 1], [0, 0, -1]]}},
+            "name each pair once",
+        ),
+        (
+            {"network": AFFINITIES | {"affinity_offsets": [[0, 0, 1], [1, 0, 0]]}},
+            "use 0 along z",
+        ),
+        ({"network": {"affinity_offsets": [[0, 0, 1]]}}, "use targets affinities"),
+        (
+            {"network": AFFINITIES, "prediction": {"average": 4}},
+            "another orientation would lay elsewhere; use 1",
+        ),
+        (
+            {"network": AFFINITIES, "prediction": {"precision": "int8"}},
+            "use fp32 or bf16",
+        ),
+        ({"segmentation": {"method": "mutex"}}, "use targets affinities, or another"),
+        (
+            {"segmentation": {"method": "mutex", "largest_hole_vox": 4}},
+            "with method mutex, which looks for no holes",
+        ),
+    ],
+)
+def test_what_affinities_cannot_do_is_refused(
+    values: dict[str, object], message: str
+) -> None:
+    assert message in " ".join(problems(values).split())
 
 
 def test_sections_are_not_both_frames_and_depth() -> None:

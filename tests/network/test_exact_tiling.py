@@ -29,6 +29,9 @@ SPECS = {
         ndim=3, base_channels=2, depth=2, pooling=((1, 2, 2), (2, 2, 2))
     ),
     "isotropic": UNetSpec(ndim=3, base_channels=2, depth=1),
+    "affinities": UNetSpec(
+        ndim=3, base_channels=2, depth=1, head="sigmoid", targets="affinities"
+    ),
 }
 SHAPES = {2: (2, 61, 83), 3: (5, 17, 23)}
 ODD_SIZES = [1, 2, 15, 16, 17, 91, 92, 93, 387, 388, 389, 571, 572, 573]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
+from tests.segmentation.drawn import OFFSETS, draw_affinities
 from tests.stages.segmented import (
     Segmented,
     by_first_voxel,
@@ -24,12 +25,15 @@ from unetpipe.images import Reading, open_image
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.runtime.fingerprints import code_fingerprint
+from unetpipe.segmentation.mutex import MutexRule
 from unetpipe.segmentation.passes import ARITHMETIC
 from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.storage.receipts import inspect_files
 from unetpipe.storage.volumes import open_volume, shard_path
 from unetpipe.targets.weight_map import separate_touching
+from unetpipe.tiling.quantised import threshold_mask
+from unetpipe.tiling.unet_spec import UNetSpec
 
 SHARD = (4, 16, 16)  # 12 of them
 KINDS = ("learnt", "depth", "cores", "probability")
@@ -380,6 +384,80 @@ def test_a_watershed_cuts_the_same_objects_from_any_blocks(
         found = np.bincount(expected.ravel().astype(np.int64))[1:]
         assert [row["voxels"] for row in rows] == found.tolist()
     assert len(identities) == 1
+
+
+def store_affinities(folder, stored, shard):
+    predicted = store_prediction(folder, stored, shard)
+    spec = UNetSpec(
+        ndim=3, head="sigmoid", targets="affinities", affinity_offsets=OFFSETS
+    )
+    model = read_record(predicted / "model.json")
+    model |= {"spec": spec.to_json(), "thresholds": {"merge_threshold": 0.55}}
+    write_record(predicted / "model.json", model)
+    return predicted
+
+
+@pytest.mark.parametrize("connectivity", mostly_slow(["3d", "2d"]))
+def test_affinities_make_the_same_objects_from_any_blocks_and_parts(
+    tmp_path, connectivity
+):
+    stored, _ = draw_affinities((11, 26, 30), 5)
+    predicted = store_affinities(tmp_path / "p", stored, (6, 12, 12))
+    settings = {
+        "connectivity": connectivity,
+        "fragment_vox": (4, 7, 6),
+        "flood_threshold": 0.45,
+        "smallest_object_vox": 4,
+    }
+    runs = [
+        Segmented(
+            predicted, tmp_path / name, parts=parts, block_shards=block, **settings
+        )
+        for name, parts, block in (
+            ("one", 1, (2, 3, 3)),
+            ("parts", 3, (1, 1, 1)),
+            ("wide", 2, (1, 2, 1)),
+        )
+    ]
+    records = [run.run() for run in runs]
+    assert records[0]["identity"]["settings"]["method"] == "mutex"
+    assert records[0]["identity"]["settings"]["merge_threshold"] == 0.55
+    assert len({record["identity_sha256"] for record in records}) == 1
+    objects = runs[0].objects()
+    assert objects.max() > 20
+    region = threshold_mask(stored[0], 0.45)
+    rule = MutexRule(connectivity, OFFSETS, (4, 7, 6))
+    assert np.array_equal(objects, by_first_voxel(objects)), "numbered as they come"
+    assert not objects[~region].any()
+    assert rule.used == [0, 1, 2, 3, 4, 5] if connectivity == "3d" else [1, 2, 4, 5]
+    for run, record in zip(runs[1:], records[1:], strict=True):
+        assert np.array_equal(run.objects(), objects)
+        assert np.array_equal(run.mask(), runs[0].mask())
+        assert record["files_sha256"] == records[0]["files_sha256"]
+        assert record["num_foreground_voxels"] == (stored[0] > 127).sum()
+    table = pq.read_table(records[0]["table"]["parquet"]["path"]).to_pylist()
+    assert [row["voxels"] for row in table] == np.bincount(objects.ravel())[1:].tolist()
+
+
+def test_an_interrupted_mutex_watershed_goes_on_to_the_same_bits(tmp_path):
+    stored, _ = draw_affinities((11, 26, 30), 5)
+    predicted = store_affinities(tmp_path / "p", stored, (6, 12, 12))
+    settings = {"connectivity": "3d", "fragment_vox": (4, 7, 6), "parts": 2}
+    whole_run = Segmented(predicted, tmp_path / "a", **settings)
+    record = whole_run.run()
+    broken = Segmented(predicted, tmp_path / "b", **settings)
+    broken.label(1)
+    (scratch,) = (tmp_path / "b").glob("segmentation-*/scratch-*/labelled")
+    lost = sorted(scratch.rglob("*.arrays"))[0]
+    lost.unlink()
+    assert broken.label(1)["num_computed"] == 1, "what was lost, and no more"
+    assert broken.run()["files_sha256"] == record["files_sha256"]
+
+
+def test_without_affinities_there_is_no_mutex_watershed(stored, tmp_path):
+    _, predicted = stored
+    with pytest.raises(ConfigError, match="not trained to predict affinities"):
+        Segmented(predicted, tmp_path / "run", method="mutex").run()
 
 
 @pytest.mark.slow

@@ -179,6 +179,26 @@ def test_a_network_with_cores_remembers_its_seeds(tmp_path, targets):
         replace(trained, rows=rows_of(path))()
 
 
+def test_a_network_with_affinities_remembers_how_fragments_are_joined(tmp_path):
+    path = ingest(tmp_path / "cells", draw_instances())
+    network = NETWORK.model_copy(update={"targets": "affinities", "head": "sigmoid"})
+    trained = Training(tmp_path / "unet", rows_of(path), network)()
+    model = Model.model_validate(trained.model)
+    assert (model.spec.out_channels, len(model.spec.affinity_offsets)) == (6, 6)
+    seen = load_network(trained.folder / "model.safetensors", model)
+    assert seen.out.weight.shape[0] == 6
+    weights = np.array(trained.record["class_weights"]).reshape(6, 2)
+    assert (weights[4:, 1] > weights[:2, 1]).all(), "far pairs are rarely of one cell"
+    assert "merge_threshold" in model.thresholds
+    assert "seeds" not in model.thresholds
+    recipe = trained.model["recipe"]
+    assert recipe["train"][0]["ids"]
+    assert recipe["train"][0]["border_term"] is None
+    mask = ingest(tmp_path / "mask", (draw_instances() > 0) * 1, kind="binary")
+    with pytest.raises(ConfigError, match=r"labels of volume .* are binary"):
+        replace(trained, rows=rows_of(mask))()
+
+
 @pytest.mark.slow
 def test_thresholds_are_of_probabilities_averaged_as_prediction_averages(done):
     plain = done.model

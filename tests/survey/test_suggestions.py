@@ -115,6 +115,11 @@ def test_the_patch_fits_the_suggested_number_of_dimensions():
     assert found["training.patch"].suggested[0] == 1
 
 
+def test_affinities_along_z_are_no_obstacle_to_seeing_sections_alone():
+    found = suggestions(ISBI, ndim=3, depth=2, head="sigmoid", targets="affinities")
+    assert found["network.ndim"].suggested == 2
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

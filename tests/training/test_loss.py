@@ -4,12 +4,20 @@ import pytest
 import torch
 from torch.nn import functional
 
+from unetpipe.targets.affinities import UNKNOWN, learn_affinities
 from unetpipe.tiling.unet_spec import UNetSpec
-from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
+from unetpipe.training.loss import (
+    affinity_energy,
+    mean_loss,
+    voxel_weights,
+    weighted_cross_entropy,
+)
 
 TWO = UNetSpec()
 FOUR = UNetSpec(num_classes=4)
 SIGMOID = UNetSpec(head="sigmoid")
+PAIRS = UNetSpec(ndim=3, depth=2, head="sigmoid", targets="affinities")
+FLAT_PAIRS = UNetSpec(head="sigmoid", targets="affinities")
 
 
 def draw(spec, *, shape=(2, 5, 6), seed=0):
@@ -135,3 +143,47 @@ def test_the_loss_is_computed_in_32_bits():
         logits.to(torch.bfloat16), target, torch.ones(target.shape), TWO
     )
     assert energy.dtype == torch.float32
+
+
+def draw_pairs(spec, shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(shape[0], spec.out_channels, *shape[1:], generator=generator)
+    return logits.requires_grad_(), torch.randint(0, 3, shape, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"), [(PAIRS, (2, 4, 12, 11)), (FLAT_PAIRS, (2, 12, 11))]
+)
+def test_the_loss_of_affinities_is_that_of_torch_over_known_pairs(spec, shape):
+    logits, ids = draw_pairs(spec, shape)
+    ids[:, ..., 3:5, 2] = UNKNOWN
+    weights = torch.rand(2 * spec.out_channels, generator=torch.Generator())
+    energy, weight = affinity_energy(logits, ids, weights, spec)
+    expected, total = 0.0, 0.0
+    for n in range(shape[0]):
+        whole = ids[n].reshape((1,) * (4 - len(shape)) + shape[1:])
+        found = learn_affinities(whole.numpy(), spec.affinity_offsets)
+        found = torch.from_numpy(found).reshape(logits.shape[1:])
+        for k in range(spec.out_channels):
+            for alike in (0, 1):
+                chosen = logits[n, k][found[k] == alike]
+                goal = torch.full_like(chosen, alike)
+                each = functional.binary_cross_entropy_with_logits(
+                    chosen, goal, reduction="sum"
+                )
+                expected = expected + weights[2 * k + alike] * each
+                total += float(weights[2 * k + alike]) * chosen.numel()
+    torch.testing.assert_close(energy, expected)
+    assert float(weight) == pytest.approx(total, rel=1e-5)
+
+
+def test_pairs_that_leave_the_patch_teach_nothing():
+    logits, ids = draw_pairs(PAIRS, (1, 4, 12, 11))
+    energy, _ = affinity_energy(logits, ids, torch.ones(2 * PAIRS.out_channels), PAIRS)
+    energy.backward()
+    for k, (z, y, x) in enumerate(PAIRS.affinity_offsets):
+        taught = logits.grad[0, k] != 0
+        assert not taught[: max(0, -z)].any()
+        assert not taught[:, : max(0, -y)].any()
+        assert not taught[:, :, : max(0, -x)].any()
+        assert taught[max(0, -z) :, max(0, -y) :, max(0, -x) :].all()

@@ -22,6 +22,7 @@ from unetpipe.training import object_choice
 from unetpipe.training.object_choice import (
     Seen,
     choose_cut,
+    choose_merging,
     crop,
     sample_stacks,
     thresholds_beside,
@@ -167,3 +168,39 @@ def test_without_a_choice_the_seeds_of_a_network_with_cores_are_its_cores():
     assert told == ("watershed", "learnt", 0.5)
     filled, _ = fill_choices(settings, {"segmentation": 0.4}, has_cores=True)
     assert filled["method"] == "components", "chosen on the validation rows"
+
+
+def test_fragments_are_joined_above_the_mean_that_makes_the_true_objects():
+    ids = np.ones((1, 40, 60), np.uint32)
+    ids[:, :, 20:] += 1
+    ids[:, 20:] += 2
+    offsets = UNetSpec(head="sigmoid", targets="affinities").affinity_offsets
+    stored = np.zeros((1 + len(offsets), *ids.shape), np.uint8)
+    for k, (_, y, x) in enumerate(offsets, start=1):
+        is_alike = ids == np.roll(ids, (-y, -x), (1, 2))
+        stored[k] = np.where(is_alike, 110, 60)  # 0.43 within cells, 0.24 across
+    stored[0] = stored[1]
+    (stack,) = volume_of(ids).stacks(2)
+    rule = ObjectRule(
+        "2d", None, "auto", flood_threshold=0, offsets=offsets, fragment_vox=(1, 8, 8)
+    )
+    assert rule.may_be_mutex
+    assert rule.quick().method == "components"
+    chosen = choose_merging([Seen(stack, stored)], rule, "seg", 0.5)
+    assert (chosen.method, chosen.merge_threshold) == ("mutex", 0.4)
+    given = replace(rule, merge_threshold=0.9)
+    assert choose_merging([Seen(stack, stored)], given, "seg", 0.5) == replace(
+        given, method="mutex"
+    )
+
+
+def test_a_network_with_affinities_joins_fragments_where_nothing_was_chosen():
+    settings = SegmentationConfig().model_dump(mode="json")
+    filled, _ = fill_choices(settings, {}, has_affinities=True)
+    made = ObjectSettings.model_validate(filled)
+    assert (made.method, made.merge_threshold) == ("mutex", 0.5)
+    assert made.fragment_vox == (64, 64, 64)
+    filled, _ = fill_choices(settings, {"merge_threshold": 0.7}, has_affinities=True)
+    assert filled["merge_threshold"] == 0.7
+    filled, _ = fill_choices(settings, {})
+    assert not {"merge_threshold", "fragment_vox"} & filled.keys(), "as before"

@@ -13,7 +13,7 @@ from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation, seeded_generator
 from unetpipe.training.loop import _drawn
-from unetpipe.training.loss import voxel_weights
+from unetpipe.training.loss import affinity_energy, voxel_weights
 from unetpipe.training.sampling import PatchSampler
 
 SPEC = UNetSpec(depth=1, base_channels=2)  # 28 -> 12, 8 voxels to each side
@@ -389,3 +389,64 @@ def test_classes_keep_their_weight_over_the_training_whatever_a_patch_holds():
         share += [float(of_voxels[drawn == k].sum()) / 600 for k in (0, 1)]
     assert share.sum() == pytest.approx(1, abs=0.15)
     assert share[1] / share.sum() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_ids_of_pairs_turn_with_the_image(ndim):
+    """Affinities are made of what the network sees, so offsets need not turn."""
+    spec = UNetSpec(
+        ndim=ndim, depth=1, base_channels=2, head="sigmoid", targets="affinities"
+    )
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 5, (9, 10, 11)).repeat(3, 0).repeat(4, 1).repeat(4, 2)
+    volume = AnnotatedVolume(
+        name="ids",
+        image=ids[None].astype(np.float32),
+        target=np.ones(ids.shape, np.uint8),
+        border=None,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        sections=tuple(range(len(ids))),
+        num_known=(ids[0].size,) * len(ids),
+        instances=ids.astype(np.uint16),
+    )
+    turned = Augmentation(shift_vox=0, flip=True)
+    shape = spec.input_shape_for((12 if ndim == 3 else 1, 12, 12))
+    draws = sampler([volume], spec, augmentation=turned, shape=shape)
+    seen = set()
+    for step in range(12):
+        one = batch(draws, step)
+        margins = [
+            (i - o) // 2
+            for i, o in zip(one.image.shape[2:], one.target.shape[1:], strict=True)
+        ]
+        inside = (0, 0, *(slice(m, -m or None) for m in margins))
+        assert torch.equal(one.image[inside].long(), one.target[0])
+        plain = batch(sampler([volume], spec, shape=shape), step)
+        seen.add(torch.equal(plain.target, one.target))
+    assert seen == {True, False}, "some were flipped"
+
+
+def test_the_divisor_is_the_weight_of_the_pairs_of_an_average_patch():
+    spec = UNetSpec(depth=1, base_channels=2, head="sigmoid", targets="affinities")
+    ids = np.arange(1, 31).reshape(1, 5, 6).repeat(2, 0).repeat(9, 1).repeat(9, 2)
+    volume = AnnotatedVolume(
+        name="ids",
+        image=ids[None].astype(np.float32),
+        target=np.ones(ids.shape, np.uint8),
+        border=None,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        sections=(0, 1),
+        num_known=(ids[0].size,) * 2,
+        instances=ids.astype(np.uint16),
+    )
+    weights = np.linspace(1, 2, 2 * spec.out_channels).astype(np.float32)
+    draws = sampler([volume], spec)
+    total = 0.0
+    for step in range(200):
+        one = batch(draws, step)
+        logits = torch.zeros(1, spec.out_channels, *one.target.shape[1:])
+        pairs = torch.from_numpy(weights)
+        total += float(affinity_energy(logits, one.target, pairs, spec)[1])
+    assert draws.average_weight(weights) == pytest.approx(total / 200, rel=1e-5)

@@ -106,7 +106,10 @@ class Lookups:
 
     def stored_weight_map(self) -> Values:
         """Return how border terms are stored: with borders if a network wants them."""
-        wanted = any(n.config.weight_map.enabled for n in self.networks.values())
+        configs = [network.config for network in self.networks.values()]
+        wanted = any(
+            c.weight_map.enabled and c.network.has_border_term for c in configs
+        )
         return self.section("weight_map") | {"enabled": wanted}
 
     def stores_to_learn(self, volume: str) -> dict[str, str]:
@@ -120,7 +123,7 @@ class Lookups:
             "target": self.layout.target_store.format(volume=volume),
             **{
                 targets: self.layout.learnt_store.format(volume=volume, targets=targets)
-                for targets in sorted(wanted - {"cells"})
+                for targets in sorted(wanted & {"border", "markers"})
             },
         }
 

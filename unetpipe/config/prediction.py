@@ -190,11 +190,14 @@ class SegmentationConfig(Section):
     """Objects within each section, or across sections; voxels connect by faces."""
     object_classes: tuple[int, ...] | None = None
     """With more than two classes: those whose voxels make objects; null: all but 0."""
-    method: Literal["auto", "components", "watershed"] = "auto"
+    method: Literal["auto", "components", "watershed", "mutex"] = "auto"
     """``components``: foreground voxels that connect are one object. ``watershed``:
     objects that touch are cut, each around a seed, and grow into what
-    ``flood_threshold`` allows. auto: what makes the better objects of the validation
-    rows, where annotations tell objects apart, else components."""
+    ``flood_threshold`` allows. ``mutex``: a mutex watershed of the affinities that a
+    network with ``network.targets: affinities`` predicts, in small boxes, whose
+    fragments are then joined. auto: of such a network mutex, else what makes the better
+    objects of the validation rows, where annotations tell objects apart, else
+    components."""
     seeds: Literal["auto", "cores", "depth", "probability", "learnt"] = "auto"
     """With ``watershed``: ``cores``: what lies deeper in the foreground than
     ``seed_distance_vox``, so necks thinner than twice this are cut; ``depth``: the
@@ -218,11 +221,21 @@ class SegmentationConfig(Section):
     that objects which only faint foreground joins are cut; null, and below
     ``threshold``: ``threshold``; auto: chosen with ``seeds``, if SEG or F1 chooses."""
     flood_threshold: Fraction | None = None
-    """With ``watershed``: foreground probability above which an object may grow; 0:
-    everywhere; null: ``threshold``."""
+    """With ``watershed`` and ``mutex``: foreground probability above which an object
+    may grow; 0: everywhere; null: ``threshold``. The foreground of affinities is the
+    mean of a voxel's nearest ones."""
+    merge_threshold: Fraction | Literal["auto"] = "auto"
+    """With ``mutex``: mean affinity of all pairs between two fragments above which they
+    are one object; auto: chosen on the validation rows by the score of objects, else
+    0.5."""
+    fragment_vox: tuple[Count, Count, Count] = (64, 64, 64)
+    """With ``mutex``: voxels along z, y, x of the boxes in which it is followed, or
+    fewer where a shard ends. Part of the recipe, as blocks and parts are not."""
     smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Objects of fewer voxels are dropped; auto: chosen on the validation rows, with
-    the threshold or after it, by the score of objects; 0 without any."""
+    """Objects of fewer voxels are dropped; with ``mutex`` they join the most alike one
+    that they touch, if there is one. auto: chosen on the validation rows, with the
+    threshold or after it, by the score of objects; 0 without any, and with ``mutex``.
+    """
     largest_hole_vox: Annotated[int, Field(ge=0)] = 0
     """With ``components``: background of up to so many voxels inside one object is
     filled; what touches a face of the volume (with 2d: of the section) is no hole."""
@@ -233,10 +246,10 @@ class SegmentationConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "SegmentationConfig":
-        if self.method == "watershed" and self.largest_hole_vox:
+        if self.method in ("watershed", "mutex") and self.largest_hole_vox:
             raise ConfigError(
-                f"largest_hole_vox is {self.largest_hole_vox} with method watershed, "
-                "which looks for no holes; use 0, or method components"
+                f"largest_hole_vox is {self.largest_hole_vox} with method "
+                f"{self.method}, which looks for no holes; use 0, or method components"
             )
         return self
 

@@ -33,6 +33,7 @@ from unetpipe.config.training import (
 )
 from unetpipe.config.viewing import PrecomputedConfig
 from unetpipe.errors import ConfigError
+from unetpipe.tiling.orientations import choose_orientations
 
 ONLY = "unet"  # the name of a run's network, where it has one alone
 
@@ -127,6 +128,7 @@ class Config(Section):
                 f"is {num_classes}; name each class, class 0 first"
             )
         self._check_metrics()
+        self._check_affinities()
         self._check_trained()
         self._check_lots()
         if self.track.enabled and self.segmentation.connectivity == "3d":
@@ -180,6 +182,38 @@ class Config(Section):
             raise ConfigError(
                 f"lots is {self.lots}, but {self._key_against_lots} asks for jobs of "
                 "their own for each volume; remove one of the two keys"
+            )
+
+    def _check_affinities(self) -> None:
+        """Refuse what affinities cannot do, and what only they can."""
+        if self.network.targets != "affinities":
+            if self.segmentation.method == "mutex" and self.trained is None:
+                raise ConfigError(
+                    "segmentation.method is mutex, which joins voxels by affinities, "
+                    f"but network.targets is {self.network.targets}; use targets "
+                    "affinities, or another method"
+                )
+            return
+        if choose_orientations(self.prediction.average) != (0,):
+            raise ConfigError(
+                f"prediction.average is {self.prediction.average}, but network.targets "
+                "is affinities, whose pairs another orientation would lay elsewhere; "
+                "use 1"
+            )
+        if self.prediction.precision == "int8":
+            raise ConfigError(
+                "prediction.precision is int8, whose scores are not known for "
+                "network.targets affinities; use fp32 or bf16"
+            )
+        if self.export_model.enabled:
+            raise ConfigError(
+                "export_model.enabled is true, but network.targets is affinities, "
+                "which other programs have no use for; set it to false"
+            )
+        if self.training.validation_metric == "loss":
+            raise ConfigError(
+                "training.validation_metric is loss, which is of classes, but "
+                "network.targets is affinities; use auto"
             )
 
     def _check_metrics(self) -> None:

@@ -182,7 +182,8 @@ def _read(name: str, given: str) -> Adopted:
             f"{folder / 'model.json'} does not describe a network of this package "
             f"({error}); name a folder that train_unet wrote"
         ) from None
-    network = {"targets": description.spec.targets, **description.spec.to_json()}
+    spec = description.spec
+    network = {"targets": spec.targets, "affinity_offsets": (), **spec.to_json()}
     del network["in_channels"]  # those of the image
     ranks = description.percentiles
     return Adopted(name, str(folder), network, list(ranks) if ranks else None)

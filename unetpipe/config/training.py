@@ -43,7 +43,19 @@ class NetworkConfig(Section):
     them, which ``weight_map`` makes heavy. ``border``: a third class, the voxels of
     cells near another cell. ``markers``: a third class, the rim of each cell, so that
     what is left is its core. With the latter two masks are those of whole cells, and
-    a watershed cuts them around the cores that the network predicts."""
+    a watershed cuts them around the cores that the network predicts. ``affinities``:
+    of pairs of voxels whether both are of one cell, from labels with ids, for neurons
+    and what else touches everywhere; needs ``head: sigmoid``, makes objects by
+    ``segmentation.method: mutex``, and ``weight_map`` gives no border term."""
+    affinity_offsets: tuple[tuple[int, int, int], ...] = ()
+    """With ``targets: affinities``: where the other voxel of each pair lies, in voxels
+    along z, y, x; empty: the neighbours along each axis that it sees, and the voxels 3
+    and 9 away, along z as much nearer as ``pooling`` pools it less."""
+
+    @property
+    def has_border_term(self) -> bool:
+        """Whether the border term of the paper applies: there is a border to learn."""
+        return self.targets != "affinities"
 
     def spec(self, in_channels: int = 1) -> UNetSpec:
         """Return the architecture for images of so many channels."""
@@ -68,7 +80,8 @@ class WeightMapConfig(Section):
     weigh the same along all axes."""
     class_balance: bool | Literal["root"] = True
     """Weigh classes by their inverse frequency, or by its square root (``root``), where
-    some are a hundred times as rare as others: they are learnt, and do not swell."""
+    some are a hundred times as rare as others: they are learnt, and do not swell. With
+    ``network.targets: affinities`` pairs, for each offset by itself."""
     border_class: int | None = None
     """With ``label_kind: classes``: the class that separates cells."""
     border_vox: Annotated[float, Field(ge=1)] | Literal["auto"] = "auto"

@@ -342,9 +342,12 @@ def measure_seams(volume: ScoredVolume) -> Seams:
     grids = volume.records.prediction.geometry
     pooling_grid = volume.records.model.spec.pooling_grid
     num_parts = max(1, len(volume.records.prediction.parts))
+    # Of affinities those of the foreground that they make.
+    channels = slice(1 if volume.records.model.spec.has_affinities else None)
     jumps = SeamJumps(grids, pooling_grid, num_parts)
     shards = choose_shards(grids)
     for index in shards:
         shard = grid_cell(index, grids.shard, grids.volume_shape)
-        jumps.add(shard, read_roi(volume.probability, jumps.read_roi(shard)))
+        stored = read_roi(volume.probability, jumps.read_roi(shard))
+        jumps.add(shard, stored[channels])
     return jumps.report(num_shards=len(shards))

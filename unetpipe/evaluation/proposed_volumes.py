@@ -63,8 +63,10 @@ class ProposedVolume:
         """Measure all crops of the volume."""
         shape = self.ingested.shape
         array = self._probabilities[0]
+        # With two classes the foreground decides, whatever else is stored.
+        deciding = slice(1 if self.num_classes == 2 else None)
         entropy, disagreement = measure_crops(
-            lambda roi: [read_roi(one, roi) for one in self._probabilities],
+            lambda roi: [read_roi(one, roi)[deciding] for one in self._probabilities],
             shape,
             shard_shape(array),
             side,

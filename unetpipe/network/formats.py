@@ -31,12 +31,18 @@ def wrapper_arguments(spec: UNetSpec) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the network is volumetric.
+        If the network is volumetric, or learnt affinities.
     """
     if spec.ndim != 2:
         raise ConfigError(
             "network.ndim is 3; only networks of single sections (ndim 2) can be "
             "exported yet: set export_model.enabled to false"
+        )
+    if spec.has_affinities:
+        raise ConfigError(
+            "network.targets is affinities, which other programs have no use for; only "
+            "networks that tell classes apart are exported: set export_model.enabled "
+            "to false"
         )
     grid, halo = spec.pooling_grid, spec.halo
     shape = as_zyx(n + t for n, t in zip(grid, halo.total, strict=True))

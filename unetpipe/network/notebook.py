@@ -140,7 +140,8 @@ class TrainedNetwork:
         -------
         probability : uint8 array, shape (k, z, y, x)
             round(255 p); k is 1, the foreground, for two classes; 2, foreground and
-            core of a cell, where the network learns cores (``network.targets``).
+            core of a cell, where the network learns cores (``network.targets``); where
+            it learns affinities the foreground and one a pair of voxels.
         classes : uint8 array, shape (z, y, x), or None
             The most probable class, taken before rounding; None for two classes.
 

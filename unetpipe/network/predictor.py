@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.errors import DataError
+from unetpipe.errors import ConfigError, DataError
 from unetpipe.network.determinism import repeatable_convolutions
 from unetpipe.network.devices import has_arithmetic
 from unetpipe.network.emulation import RoundedConvolutions
@@ -27,7 +27,12 @@ from unetpipe.tiling.intensity import (
     normalise,
 )
 from unetpipe.tiling.orientations import ORIENTATIONS, Orientation, widest_halo
+from unetpipe.tiling.unet_spec import UNetSpec, is_nearest
 
+NO_AVERAGE = (
+    "prediction.average asks for several orientations, but network.targets is "
+    "affinities, whose pairs another orientation would lay elsewhere; use average 1"
+)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,6 +66,8 @@ class TilePredictor:
         autotune: bool = False,
     ) -> None:
         self.spec = network.spec
+        if self.spec.has_affinities and tuple(orientations) != (0,):
+            raise ConfigError(NO_AVERAGE)
         self.device = device or torch.device("cpu")
         self.precision, self.dtype = precision, DTYPES[precision]
         self.orientations = tuple(ORIENTATIONS[number] for number in orientations)
@@ -79,7 +86,10 @@ class TilePredictor:
 
     @property
     def num_channels(self) -> int:
-        """Stored probability channels: for two classes the foreground, and a core."""
+        """Stored probability channels: for two classes the foreground, and a core.
+
+        Of affinities: the foreground, and each of them.
+        """
         return self.spec.num_probabilities
 
     @property
@@ -95,8 +105,8 @@ class TilePredictor:
         """Return what the network makes of whole tiles: float32 (n, k, z, y, x).
 
         ``k`` is 1 (the foreground) for two classes, 2 (and the core of a cell) where
-        the network learns cores. One pass, as the tiles lie; not
-        cropped to the kept region.
+        the network learns cores, and the foreground with each affinity where it learns
+        those. One pass, as the tiles lie; not cropped to the kept region.
         """
         tiles = torch.from_numpy(np.ascontiguousarray(tiles_NCZYX))
         return self._forward(tiles.to(self.device))
@@ -273,12 +283,26 @@ class TilePredictor:
         with torch.inference_mode():
             is_ensemble = isinstance(self.network, Ensemble)
             probability = output if is_ensemble else activate(output, self.spec)
-            if self.spec.has_cores:
+            if self.spec.has_affinities:
+                probability = _with_foreground(probability, self.spec)
+            elif self.spec.has_cores:
                 background, core = probability[:, :1], probability[:, 1:2]
                 probability = torch.cat([1 - background, core], dim=1)
             elif self.spec.num_classes == 2 and self.spec.head == "softmax":
                 probability = probability[:, 1:]
         return probability.unsqueeze(2) if flat else probability
+
+
+def _with_foreground(affinities: Tensor, spec: UNetSpec) -> Tensor:
+    """Return the mean of a voxel's nearest pairs, then all: (n, 1 + k, ...).
+
+    Always in the same order: a network's bits do not depend on tiles.
+    """
+    places = [k for k, o in enumerate(spec.affinity_offsets) if is_nearest(o)]
+    total = affinities[:, places[0]]
+    for k in places[1:]:
+        total = total + affinities[:, k]
+    return torch.cat([(total / len(places)).unsqueeze(1), affinities], dim=1)
 
 
 def check_finite(is_finite: NDArray[np.bool_]) -> None:

@@ -26,7 +26,7 @@ class ObjectSettings(Value):
     threshold: float
     connectivity: Literal["2d", "3d"]
     object_classes: tuple[int, ...] | None = None
-    method: Literal["components", "watershed"] = "components"
+    method: Literal["components", "watershed", "mutex"] = "components"
     seeds: Seeds | None = None
     """Of a watershed; None: cores."""
     seed_distance_vox: float | None = None
@@ -36,6 +36,10 @@ class ObjectSettings(Value):
     flood_threshold: float | None = None
     seed_threshold: float | None = None
     """Of a watershed: above which seeds lie; None: the threshold."""
+    fragment_vox: Zyx | None = None
+    """Of a mutex watershed: the boxes in which it is followed."""
+    merge_threshold: float | None = None
+    """Of a mutex watershed: mean affinity above which its fragments are joined."""
     smallest_object_vox: int = 0
     largest_hole_vox: int = 0
     class_thresholds: dict[int, float] | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.segmentation.agglomeration import NO_EDGES, Edges
 from unetpipe.segmentation.components import (
     Connectivity,
     face_pairs,
@@ -44,6 +45,9 @@ class LabelledBlock:
     links : int64 array, shape (n, 3)
         Which voxels of other blocks belong to components of this one, beside what
         touches across faces.
+    edges : Edges
+        Between fragments of affinities, called by their first voxels in the volume,
+        from 1.
     """
 
     runs: Runs
@@ -53,6 +57,7 @@ class LabelledBlock:
     faces: dict[tuple[int, int], Runs] = field(default_factory=dict)
     num_foreground: int = 0
     links: Links = field(default_factory=NO_LINKS.copy)
+    edges: Edges = field(default_factory=NO_EDGES.copy)
 
     @property
     def count(self) -> int:

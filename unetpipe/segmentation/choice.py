@@ -27,7 +27,10 @@ from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
 from unetpipe.records.segmentation import Seeds
 from unetpipe.segmentation.components import Connectivity, label_components
+from unetpipe.segmentation.mutex import MutexRule
+from unetpipe.segmentation.mutex_blocks import make_objects
 from unetpipe.segmentation.watershed import SeedRule
+from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.quantised import threshold_mask
 
 ObjectScore = Literal["seg", "f1"]
@@ -45,6 +48,7 @@ SEED_DISTANCES: dict[Seeds, tuple[float, ...]] = {
     "probability": (2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0),
 }
 SEED_KINDS: tuple[Seeds, ...] = (*SEED_DISTANCES, "learnt")  # places are remembered
+MERGE_THRESHOLDS = tuple(k / 20 for k in range(4, 20))  # mean affinities
 MIDDLE = 0.5  # probability of a core above which seeds lie, where none was chosen
 LEAST_REACH = 16  # steps; where none was chosen
 
@@ -105,8 +109,8 @@ class ObjectRule:
         Within each section, or across sections.
     smallest_object_vox : int or None
         Objects of fewer voxels are dropped; None: to be chosen.
-    method : "auto", "components" or "watershed"
-        What makes objects; auto: to be chosen.
+    method : "auto", "components", "watershed" or "mutex"
+        What makes objects; auto: to be chosen, with affinities "mutex".
     seed_distance_vox : float or None
         With a watershed: how deep the cores of objects lie, or within what distance
         there is one seed; None: to be chosen.
@@ -124,11 +128,18 @@ class ObjectRule:
         chosen.
     has_cores : bool
         Whether the network predicts cores.
+    offsets : tuple of (z, y, x)
+        Of the affinities that it predicts.
+    fragment_vox : (z, y, x)
+        With "mutex": boxes in which it is followed.
+    merge_threshold : float or None
+        With "mutex": mean affinity above which fragments are joined; None: to be
+        chosen.
     """
 
     connectivity: Connectivity = "2d"
     smallest_object_vox: int | None = 0
-    method: Literal["auto", "components", "watershed"] = "components"
+    method: Literal["auto", "components", "watershed", "mutex"] = "components"
     seed_distance_vox: float | None = 3.0
     seed_reach_vox: int | None = LEAST_REACH
     flood_threshold: float | None = None
@@ -136,6 +147,14 @@ class ObjectRule:
     seed_threshold: float | Literal["auto"] | None = None
     core_threshold: float | None = None
     has_cores: bool = False
+    offsets: tuple[Zyx, ...] = ()
+    fragment_vox: Zyx = (64, 64, 64)
+    merge_threshold: float | None = None
+
+    @property
+    def may_be_mutex(self) -> bool:
+        """Whether a mutex watershed of affinities makes objects."""
+        return bool(self.offsets) and self.method in ("auto", "mutex")
 
     def quick(self) -> "ObjectRule":
         """Return how objects are made to choose a checkpoint: quickly.
@@ -170,13 +189,16 @@ class ObjectRule:
             for distance in (distances if given is None else (given,))
         ]
 
-    def with_method(self, method: Literal["components", "watershed"]) -> "ObjectRule":
-        """Return the same rule for one of the two methods."""
+    def with_method(
+        self, method: Literal["components", "watershed", "mutex"]
+    ) -> "ObjectRule":
+        """Return the same rule for one of the methods."""
         return replace(self, method=method)
 
     def to_json(self) -> dict[str, Any]:
         """Return what matters of it for its method."""
         values = asdict(self)
+        del values["offsets"], values["fragment_vox"], values["merge_threshold"]
         if not self.has_cores:
             del values["core_threshold"], values["has_cores"]
         if self.method == "watershed":
@@ -204,6 +226,8 @@ class ObjectChoice:
         With a watershed: steps that objects grow.
     seed_threshold : float
         With a watershed: probability above which seeds were looked for.
+    merge_threshold : float or None
+        With affinities: mean above which fragments were joined.
     """
 
     threshold: float
@@ -215,6 +239,7 @@ class ObjectChoice:
     num_true: int = 0
     seed_reach_vox: int = LEAST_REACH
     seed_threshold: float = 0.0
+    merge_threshold: float | None = None
 
     def remembered(self) -> dict[str, float]:
         """Return the choice as networks remember it: numbers by name."""
@@ -222,6 +247,8 @@ class ObjectChoice:
             "segmentation": self.threshold,
             "smallest_object_vox": float(self.smallest_object_vox),
         }
+        if self.merge_threshold is not None:
+            chosen["merge_threshold"] = self.merge_threshold
         if self.cut is not None:
             chosen |= self.cut.remembered()
             chosen["seed_reach_vox"] = float(self.seed_reach_vox)
@@ -241,7 +268,7 @@ class Candidate:
 
     Attributes
     ----------
-    threshold, smallest_object_vox, cut
+    threshold, smallest_object_vox, cut, merge_threshold
         As ``ObjectChoice`` has them.
     jaccard : float
         Sum over the true objects of all sections.
@@ -258,6 +285,7 @@ class Candidate:
     hits: int = 0
     objects: int = 0
     found: int = 0
+    merge_threshold: float | None = None
 
     @property
     def f1(self) -> float:
@@ -302,6 +330,14 @@ class ObjectSearch:
             for threshold in self.thresholds
             for cut in tried
         ]
+        if rule.method == "mutex":
+            given = rule.merge_threshold
+            means = MERGE_THRESHOLDS if given is None else (given,)
+            self.ways = [
+                [Candidate(threshold, smallest or 0, merge_threshold=mean)]
+                for threshold in self.thresholds
+                for mean in means
+            ]
         self._truth_sizes: list[NDArray[np.int64]] = []
         self._has_f1 = True
 
@@ -313,6 +349,7 @@ class ObjectSearch:
         *,
         voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
         core: NDArray[np.uint8] | None = None,
+        affinities: NDArray[np.uint8] | None = None,
     ) -> None:
         """Add sections, all arrays of shape (z, y, x).
 
@@ -328,8 +365,12 @@ class ObjectSearch:
             Of any unit; a watershed measures depths in it.
         core : uint8 array, optional
             Probability of a core, as stored, where the network predicts one.
+        affinities : uint8 array, shape (offsets, z, y, x), optional
+            As stored, where the network predicts them.
         """
         seen = np.stack([stored] if core is None else [stored, core])
+        if affinities is not None:
+            seen = np.concatenate([seen, affinities])
         if self.rule.connectivity == "2d":
             for section in zip(seen.swapaxes(0, 1), truth, unknown, strict=True):
                 one, two, three = section
@@ -356,6 +397,7 @@ class ObjectSearch:
                 sum(sizes.size for sizes in self._truth_sizes),
                 self.rule.seed_reach_vox or LEAST_REACH,
                 known_number(self.rule.seed_threshold),
+                candidate.merge_threshold,
             )
             chooses, other = choice.f1, choice.seg
             if by == "seg":
@@ -368,7 +410,8 @@ class ObjectSearch:
                 round(other, 12) if isfinite(other) else 0.0,
                 -_oddness(candidate.cut),
                 -float(candidate.smallest_object_vox),
-                -abs(candidate.threshold - 0.5),
+                -abs(candidate.threshold - 0.5)
+                - abs((candidate.merge_threshold or MIDDLE) - MIDDLE),
             )
             if key > best_key:
                 best_key, best = key, choice
@@ -391,8 +434,9 @@ class ObjectSearch:
         self._has_f1 &= has_f1
         true, sizes = ContingencyTable.from_arrays(truth, truth).truth_sizes()
         self._truth_sizes.append(sizes[true != 0])
+        made: dict[float, dict[float, NDArray[np.int64]]] = {}
         for candidates in self.ways:
-            ids = self._make(candidates[0], stored, voxel_size)
+            ids = self._make(candidates[0], stored, voxel_size, made)
             whole = ContingencyTable.from_arrays(truth, ids)
             inside, void = whole, None
             if has_f1 and not is_complete:
@@ -420,9 +464,18 @@ class ObjectSearch:
         candidate: Candidate,
         stored: NDArray[np.uint8],
         voxel_size: tuple[float, float, float],
+        made: dict[float, dict[float, NDArray[np.int64]]],
     ) -> NDArray[Any]:
-        """Return the objects of a candidate, those that are too small included."""
+        """Return the objects of a candidate, those that are too small included.
+
+        ``made`` are those of affinities, by both thresholds: fragments are made once.
+        """
         rule, threshold, cut = self.rule, candidate.threshold, candidate.cut
+        if candidate.merge_threshold is not None:
+            if threshold not in made:
+                made.clear()
+                made[threshold] = self._merge(candidate, stored)
+            return made[threshold][candidate.merge_threshold]
         if cut is None:
             return label_components(threshold_mask(stored[0], threshold), "3d")[0]
         seeds = SeedRule(
@@ -439,6 +492,24 @@ class ObjectSearch:
             max(threshold, known_number(rule.seed_threshold)),
             threshold if flood is None else min(threshold, flood),
             core=stored[1] if len(stored) > 1 else None,
+        )
+
+    def _merge(
+        self, candidate: Candidate, stored: NDArray[np.uint8]
+    ) -> dict[float, NDArray[np.int64]]:
+        """Return the objects of affinities, by the mean above which they are joined."""
+        rule, threshold = self.rule, candidate.threshold
+        region = np.ones(stored.shape[1:], bool)
+        if rule.flood_threshold != 0:
+            grown = known_number(rule.flood_threshold) or threshold
+            region = threshold_mask(stored[0], min(threshold, grown))
+        means = [way[0].merge_threshold for way in self.ways]
+        return make_objects(
+            stored,
+            region,
+            MutexRule(rule.connectivity, rule.offsets, rule.fragment_vox),
+            [mean for mean in dict.fromkeys(means) if mean is not None],
+            candidate.smallest_object_vox,
         )
 
     def _seg(self, candidate: Candidate) -> float:

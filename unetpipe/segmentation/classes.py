@@ -26,9 +26,18 @@ class ClassSource:
         Of the segmentation, choices filled in: ``threshold``,
         ``seed_threshold`` and ``flood_threshold`` with two classes; with more
         ``class_thresholds`` and ``object_classes``.
+    has_affinities : bool
+        Whether the network predicts affinities.
+
+    Raises
+    ------
+    ConfigError
+        If they are asked for, and it does not.
     """
 
-    def __init__(self, outputs: Outputs, settings: ObjectSettings) -> None:
+    def __init__(
+        self, outputs: Outputs, settings: ObjectSettings, *, has_affinities: bool
+    ) -> None:
         self._threshold = settings.threshold
         flooded = settings.flood_threshold
         self._flood_threshold = min(
@@ -39,7 +48,13 @@ class ClassSource:
         self._class_thresholds = settings.class_thresholds
         self._probability = open_volume(outputs.probability.store)
         self._classes = None
-        self._has_cores = not outputs.classes and self._probability.shape[0] > 1
+        num_stored = self._probability.shape[0]
+        if settings.method == "mutex" and not has_affinities:
+            raise ConfigError(
+                "segmentation.method is mutex, but the network was not trained to "
+                "predict affinities (network.targets); use another method"
+            )
+        self._has_cores = not (outputs.classes or has_affinities) and num_stored > 1
         if outputs.classes:
             self._classes = open_volume(outputs.classes.store)
 
@@ -91,6 +106,13 @@ class ClassSource:
         if self._classes is None:
             return int(np.count_nonzero(threshold_mask(stored, self._threshold)))
         return int(np.count_nonzero(classes))
+
+    def read_affinities(self, roi: Roi) -> tuple[Classes, NDArray[np.bool_]]:
+        """Return foreground and affinities as stored, and the voxels of objects."""
+        stored: Classes = read_roi(self._probability, roi)
+        if self._flood_threshold == 0:
+            return stored, np.ones(roi.shape, bool)
+        return stored, threshold_mask(stored[0], self._flood_threshold)
 
     def read_core(self, roi: Roi) -> NDArray[np.uint8]:
         """Return the stored probability of a core.

@@ -12,6 +12,7 @@ Ids of the result are consecutive, in the order of the objects' first voxels (z,
 y, then x): they do not depend on the blocks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,14 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from unetpipe.segmentation.agglomeration import (
+    NO_EDGES,
+    ONE,
+    TWO,
+    Edges,
+    agglomerate,
+    sum_edges,
+)
 from unetpipe.segmentation.block_files import BlockFiles
 from unetpipe.segmentation.block_labels import (
     HOLE,
@@ -146,6 +155,7 @@ class LabelledBlocks:
             "inside": block.inside,
             "num_foreground": np.array([block.num_foreground]),
             "links": block.links,
+            "edges": block.edges,
         }
         self.files.save(self.index(number), arrays | faces)
 
@@ -170,7 +180,14 @@ class LabelledBlocks:
             painted[into] = paint_runs(runs, ids.of_block(number), shape)[inside]
         return painted
 
-    def merge(self, blocks: range, *, smallest: int, largest_hole: int) -> Merged:
+    def merge(
+        self,
+        blocks: range,
+        *,
+        smallest: int,
+        largest_hole: int,
+        merge_threshold: float | None = None,
+    ) -> Merged:
         """Find the final id of each component of consecutive blocks.
 
         Reads sums, faces and links, block by block, and what is linked. Memory: some
@@ -182,16 +199,19 @@ class LabelledBlocks:
             All blocks, or whole layers of them where sections stand apart.
         smallest, largest_hole : int
             Of ``join_components``.
+        merge_threshold : float, optional
+            Of ``agglomerate``, where components are fragments of affinities.
         """
         axes = connected_axes(self.connectivity)
         faces = [(axis, side) for axis in axes for side in (0, 1)]
-        names = ("kinds", "sums", "inside", "num_foreground", "links")
+        names = ("kinds", "sums", "inside", "num_foreground", "links", "edges")
         waiting: dict[tuple[int, Zyx], tuple[Runs, np.uint64]] = {}
         all_kinds, all_sums, pairs = [], [], [np.zeros((0, 2), np.uint64)]
         offsets, foreground, all_links = [0], 0, [NO_LINKS]
+        all_edges = [NO_EDGES]
         for number in blocks:
             index, offset = self.index(number), np.uint64(offsets[-1])
-            kinds, sums, inside, counted, links, *planes = self.files.read(
+            kinds, sums, inside, counted, links, edges, *planes = self.files.read(
                 index, *names, *(face_name(*face) for face in faces)
             )
             all_kinds.append(kinds)
@@ -199,6 +219,7 @@ class LabelledBlocks:
             pairs.append(inside + offset)
             foreground += int(counted[0])
             all_links.append(links + np.array([offsets[-1], 0, 0]))
+            all_edges.append(edges)
             for (axis, side), runs in zip(faces, planes, strict=True):
                 after = _beside(index, axis)
                 if side == 1 and after[axis] < self.counts[axis]:
@@ -208,11 +229,19 @@ class LabelledBlocks:
                     both = np.array([offset_before, offset])
                     pairs.append(pairs_of_runs(before, runs) + both)
             offsets.append(offsets[-1] + len(kinds))
-        linked = self._find_linked(np.concatenate(all_links), offsets, blocks.start)
+        pairs.append(
+            self._find_linked(np.concatenate(all_links), offsets, blocks.start)
+        )
+        all_sums = [np.concatenate(all_sums)]
+        if merge_threshold is not None:
+            joined = join_fragments(
+                all_edges, all_sums[0], threshold=merge_threshold, smallest=smallest
+            )
+            pairs.append(joined)
         objects = join_components(
             np.concatenate(all_kinds),
-            np.concatenate(all_sums),
-            np.concatenate([*pairs, linked]),
+            all_sums[0],
+            np.concatenate(pairs),
             volume_shape=self.volume_shape,
             connectivity=self.connectivity,
             smallest=smallest,
@@ -258,6 +287,32 @@ class FinalIds:
         ids = np.zeros(high - low + 1, np.uint64)
         ids[1:] = self.table[low + 1 : high + 1]
         return ids
+
+
+def join_fragments(
+    edges: Sequence[Edges], sums: Sums, *, threshold: float, smallest: int
+) -> Pairs:
+    """Return which fragments of all blocks belong together, as pairs, from 1.
+
+    Parameters
+    ----------
+    edges : sequence of Edges
+        Of each block, fragments called by their first voxels, from 1.
+    sums : Sums, shape (fragments, columns)
+        Of each fragment.
+    threshold : float
+        Mean affinity above which two are joined.
+    smallest : int
+        Objects of fewer voxels join the most alike one that they touch.
+    """
+    order = np.argsort(sums[:, FIRST])
+    names = sums[order, FIRST] + 1
+    ranked = sum_edges(edges)
+    ranked[:, [ONE, TWO]] = np.searchsorted(names, ranked[:, [ONE, TWO]])
+    found = agglomerate(
+        ranked, sums[order, VOXELS], threshold=threshold, smallest=smallest
+    )
+    return np.stack([order, order[found]], axis=1).astype(np.uint64) + np.uint64(1)
 
 
 def _beside(index: Zyx, axis: int) -> Zyx:

@@ -6,7 +6,8 @@
     merge     sums, faces  -> final id of each component          once
     relabel   block        -> mask and objects, whole shards      any block, any order
 
-Components are those of the classes, or with a watershed what each seed has flooded.
+Components are those of the classes, with a watershed what each seed has flooded, or
+fragments of affinities, which the merge joins where their pairs are alike on average.
 """
 
 import logging
@@ -40,6 +41,8 @@ from unetpipe.runtime.signals import TIME_IS_UP, check_finished, told_to_stop
 from unetpipe.segmentation.block_labels import HOLE, label_block
 from unetpipe.segmentation.classes import ClassSource
 from unetpipe.segmentation.merging import FinalIds
+from unetpipe.segmentation.mutex import MutexRule
+from unetpipe.segmentation.mutex_blocks import cut_block as cut_affinities
 from unetpipe.segmentation.runs import paint_runs
 from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.segmentation.table import describe_objects, write_table
@@ -47,17 +50,19 @@ from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.segmentation.watershed import SeedRule
 from unetpipe.segmentation.watershed_blocks import cut_block
 from unetpipe.storage.dropping import check_kept
-from unetpipe.tiling.boxes import Zyx, as_zyx
+from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
 
 log = logging.getLogger(__name__)
 
 BASE_BYTES = 300 * 2**20  # interpreter and libraries
-BYTES_PER_VOXEL = {"components": 20, "watershed": 80}  # of a block with its halo
+# Of a block with its halo.
+BYTES_PER_VOXEL = {"components": 20, "watershed": 80, "mutex": 120}
 ARITHMETIC = tuple(
     f"unetpipe.segmentation.{name}"
     for name in (
         *("block_labels", "components", "merging", "runs"),
         *("watershed", "watershed_blocks", "classes", "thresholds"),
+        *("mutex", "mutex_blocks", "agglomeration"),
     )
 )
 UNSAID = {"choose_by", "parts", "block_shards"}  # change no stored bit
@@ -115,6 +120,7 @@ class Segmentation:
             inputs.settings.model_dump(mode="json"),
             model.thresholds,
             has_cores=model.spec.has_cores,
+            has_affinities=model.spec.has_affinities,
         )
         said = {key: value for key, value in filled.items() if key not in UNSAID}
         self.settings = ObjectSettings.model_validate(said)
@@ -136,11 +142,21 @@ class Segmentation:
             identity,
             is_shared=inputs.settings.parts > 1,
         )
-        self._source = ClassSource(predicted.outputs, self.settings)
+        self._source = ClassSource(
+            predicted.outputs, self.settings, has_affinities=model.spec.has_affinities
+        )
         self._ids: FinalIds | None = None
         self._rule: SeedRule | None = None
         if self.settings.method == "watershed":
             self._rule = SeedRule.of(self.settings, voxel_size_nm)
+        self._mutex: MutexRule | None = None
+        if self.settings.method == "mutex":
+            assert self.settings.fragment_vox is not None
+            self._mutex = MutexRule(
+                self.settings.connectivity,
+                model.spec.affinity_offsets,
+                self.settings.fragment_vox,
+            )
 
     @property
     def projected_bytes(self) -> int:
@@ -149,6 +165,11 @@ class Segmentation:
         if self._rule is not None:
             total = self._rule.halo.total
             block = as_zyx(n + h for n, h in zip(block, total, strict=True))
+        if self._mutex is not None:
+            # Of the blocks beside, whole boxes are made once more.
+            total, box = self._mutex.halo.total, self._mutex.box
+            around = map(round_up, total, box)
+            block = as_zyx(n + h for n, h in zip(block, around, strict=True))
         return BASE_BYTES + BYTES_PER_VOXEL[self.settings.method] * prod(block)
 
     def label(self, blocks: range) -> int:
@@ -173,6 +194,7 @@ class Segmentation:
                 range(self.home.grids.num_blocks),
                 smallest=self.settings.smallest_object_vox,
                 largest_hole=self.settings.largest_hole_vox,
+                merge_threshold=self.settings.merge_threshold,
             )
             arrays: dict[str, NDArray[Any]] = {
                 "offsets": merged.offsets,
@@ -239,6 +261,11 @@ class Segmentation:
             )
             self.home.labelled.save(number, block)
             return
+        if self._mutex is not None:
+            sides = grids.shard, grids.volume_shape
+            block = cut_affinities(self._source, self._mutex, roi, sides)
+            self.home.labelled.save(number, block)
+            return
         values, stored = self._source.read(roi)
         foreground = int(np.count_nonzero(values))
         if largest_hole:
@@ -263,7 +290,8 @@ class Segmentation:
         runs, kinds = self.home.labelled.read(number)
         ids = self._ids.of_block(number).astype(dtype)
         objects = paint_runs(runs, ids, roi.shape)
-        if self._source.is_binary and self._rule is None:
+        is_plain = self.settings.method == "components"
+        if self._source.is_binary and is_plain:
             table = np.concatenate([[False], kinds != HOLE]).astype(np.uint8)
             shown = paint_runs(runs, table, roi.shape)
         else:

@@ -10,6 +10,7 @@ from unetpipe.segmentation.choice import LEAST_REACH, MIDDLE, SEED_KINDS
 from unetpipe.tiling.quantised import DEFAULT_THRESHOLD, as_probability
 
 DEFAULT_SEED_DISTANCE = 3.0  # voxels; where none was chosen in validation
+OF_MUTEX = ("fragment_vox", "merge_threshold")  # told where they matter
 
 
 def fill_choices(
@@ -17,6 +18,7 @@ def fill_choices(
     thresholds: Mapping[str, float],
     *,
     has_cores: bool = False,
+    has_affinities: bool = False,
 ) -> tuple[dict[str, Any], str]:
     """Return how objects are made, with what was chosen on the validation rows.
 
@@ -28,10 +30,12 @@ def fill_choices(
     thresholds : mapping
         Of the model: ``segmentation``, ``smallest_object_vox``, ``seeds`` (a place in
         ``SEED_KINDS``), ``seed_distance_vox`` or ``core_threshold``,
-        ``seed_reach_vox``, ``seed_threshold``, ``class_1`` ... as far as they were
-        chosen.
+        ``seed_reach_vox``, ``seed_threshold``, ``merge_threshold``, ``class_1`` ... as
+        far as they were chosen.
     has_cores : bool
         Whether the network predicts cores: without a choice they are the seeds.
+    has_affinities : bool
+        Whether it predicts affinities: then a mutex watershed makes objects.
 
     Returns
     -------
@@ -55,7 +59,9 @@ def fill_choices(
     if smallest == "auto":
         smallest = int(thresholds.get("smallest_object_vox", 0))
     method = settings.get("method", "components")
-    if method == "auto":
+    if method == "auto" and has_affinities:
+        method = "mutex" if not settings.get("largest_hole_vox") else "components"
+    elif method == "auto":
         is_chosen = "seeds" in thresholds or "seed_distance_vox" in thresholds
         is_open = has_cores and "segmentation" not in thresholds
         is_cut = (is_chosen or is_open) and not settings.get("largest_hole_vox")
@@ -78,13 +84,18 @@ def fill_choices(
         cut["seed_reach_vox"] = int(thresholds.get("seed_reach_vox", LEAST_REACH))
     if settings.get("seed_threshold") == "auto":
         cut["seed_threshold"] = thresholds.get("seed_threshold")
+    joined = {k: v for k, v in settings.items() if k in OF_MUTEX and method == "mutex"}
+    if joined.get("merge_threshold") == "auto":
+        chosen_mean = thresholds.get("merge_threshold", DEFAULT_THRESHOLD)
+        joined["merge_threshold"] = float(chosen_mean)
     of_classes = {
         int(name.removeprefix("class_")): float(value)
         for name, value in thresholds.items()
         if name.startswith("class_")
     }
     filled = {
-        **settings,
+        **{key: value for key, value in settings.items() if key not in OF_MUTEX},
+        **joined,
         "threshold": chosen,
         **({"method": method} if "method" in settings else {}),
         "smallest_object_vox": smallest,

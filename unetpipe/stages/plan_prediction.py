@@ -145,7 +145,7 @@ def _tell(grids: TileGrids, projected: Projected, num_parts: int) -> None:
 
 def _channels(spec: UNetSpec, names: Sequence[str] | None) -> tuple[Channel, ...]:
     named = names or usual_class_names(spec.num_classes)
-    return name_classes(named, has_cores=spec.has_cores)
+    return name_classes(named, has_cores=spec.has_cores, offsets=spec.affinity_offsets)
 
 
 def _check_flips(probed: Probe, prediction: PredictionConfig) -> None:

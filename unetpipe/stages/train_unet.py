@@ -41,7 +41,8 @@ def train_unet(*, order: TrainingOrder, files: TrainingFiles) -> None:
             folder=files.state / "team",
         )
         return
-    num_classes, with_border = order.network.num_classes, order.weight_map.enabled
+    num_classes = order.network.num_classes
+    with_border = order.weight_map.enabled and order.network.has_border_term
     train_rows, validate_rows = (
         open_annotated_rows(
             order.rows,

@@ -54,12 +54,16 @@ def name_channels(names: Sequence[str]) -> tuple[Channel, ...]:
 
 
 def name_classes(
-    names: Sequence[str], *, has_cores: bool = False
+    names: Sequence[str],
+    *,
+    has_cores: bool = False,
+    offsets: Sequence[tuple[int, int, int]] = (),
 ) -> tuple[Channel, ...]:
     """Return channels for the probabilities of classes; class 0 is not shown at first.
 
-    With two classes only the foreground, class 1, has a channel; beside it lies the
-    probability of a cell's core, if there is one.
+    With two classes only the foreground, class 1, has a channel; beside it lie the
+    probability of a cell's core, or affinities to the voxels at some offsets, if there
+    are any.
     """
     channels = [
         Channel(name, pick_colour(k - 1) if k else GREY, is_shown=k > 0)
@@ -68,7 +72,10 @@ def name_classes(
     if len(channels) > 2:
         return tuple(channels)
     cores = [Channel("core", pick_colour(1), is_shown=False)] if has_cores else []
-    return (*channels[1:], *cores)
+    pairs = [
+        Channel("affinity " + " ".join(map(str, o)), is_shown=False) for o in offsets
+    ]
+    return (*channels[1:], *cores, *pairs)
 
 
 def usual_class_names(num_classes: int) -> list[str]:

@@ -60,7 +60,6 @@ log = logging.getLogger(__name__)
 
 PREDICTED = "predicted"
 KEPT_TILES_FILE = "tiles.npy"
-WITHOUT_CLASSES = 2  # channels at most: the foreground, and perhaps a core
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ class PredictionHome:
     identity : Identity
         What decides the stored bits.
     channels : sequence of Channel
-        The probabilities as viewers show them: of the foreground, or of all classes.
+        The probabilities as viewers show them: of the foreground and what lies beside
+        it, or of all classes.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ class PredictionHome:
         names = tuple(channel.name for channel in self.channels)
         store = self.path / "probability.ome.zarr"
         probability = Output(store=store, channels=names)
-        if len(self.channels) <= WITHOUT_CLASSES:
+        if self.identity.architecture.num_classes == 2:
             return Outputs(probability=probability)
         classes = Output(store=self.path / "classes.ome.zarr", channels=None)
         return Outputs(probability=probability, classes=classes)

@@ -180,7 +180,7 @@ def suggest(
     known = sum(sum(v.class_counts) for v in volumes)
     ndim = _ndim(volumes, network)
     if ndim.is_change:
-        spec = replace(spec, ndim=ndim.suggested, pooling=())
+        spec = replace(spec, ndim=ndim.suggested, pooling=(), affinity_offsets=())
     scale = _scale(volumes, spec, settings["ingest"])
     if scale.is_change:
         volumes = [volume.halved() for volume in volumes]

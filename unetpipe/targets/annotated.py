@@ -174,18 +174,23 @@ class Stack:
         return as_zyx((self.stop - self.start, *self.volume.target.shape[1:]))
 
     @property
+    def whole(self) -> Roi:
+        """The box of all its voxels."""
+        return whole_volume(self.shape)
+
+    @property
     def seen(self) -> Roi:
         """The box that a network is judged by."""
-        return self.window or whole_volume(self.shape)
+        return self.window or self.whole
 
     @property
     def boxes(self) -> list[Roi]:
         """Where anything may be annotated."""
-        whole = whole_volume(self.shape)
         if self.volume.boxes is None:
-            return [whole]
+            return [self.whole]
         origin: Zyx = (self.start, 0, 0)
-        return parts_in([box.relative_to(origin) for box in self.volume.boxes], whole)
+        boxes = [box.relative_to(origin) for box in self.volume.boxes]
+        return parts_in(boxes, self.whole)
 
     def read(self, array: ArrayLike, roi: Roi) -> NDArray[Any]:
         """Read a box of the stack, mirrored beyond its faces: (..., z, y, x)."""

@@ -52,16 +52,17 @@ def open_annotated_rows(
         Classes of the network.
     with_border : bool
         Whether the border term weighs the loss.
-    targets : "cells", "border" or "markers"
+    targets : "cells", "border", "markers" or "affinities"
         What the loss compares with.
 
     Raises
     ------
     ConfigError
-        If a row names a section that is not there, or a weight map was computed for
-        another number of classes.
+        If a row names a section that is not there, a weight map was computed for
+        another number of classes, or affinities are to be learnt from labels without
+        ids.
     """
-    num_learnt = num_classes if targets == "cells" else NUM_LEARNT
+    num_learnt = NUM_LEARNT if targets in ("border", "markers") else num_classes
     found = Rows([], np.zeros(num_learnt, np.int64), [], [])
     cells: list[int] = []
     told_by: list[tuple[IngestedVolume, WeightMap, tuple[int, ...]]] = []
@@ -82,6 +83,9 @@ def open_annotated_rows(
         known = tuple(z for z, c in zip(numbers, counts, strict=True) if c.any())
         told_by.append((volume, weights, known or numbers))
         annotated = _open_annotated(volume, weights, learnt, numbers, counts)
+        pairs: dict[str, str] = {}
+        if targets == "affinities":
+            annotated, pairs = _with_ids(annotated, volume)
         found.volumes.append(
             annotated if with_border else replace(annotated, border=None)
         )
@@ -93,6 +97,7 @@ def open_annotated_rows(
                 "statistics": hash_of([c.to_json() for c in volume.statistics]),
                 "target": weights.target.content_sha256,
                 **({"learnt": learnt.content_sha256} if learnt else {}),
+                **pairs,
                 "border_term": weights.border_term.content_sha256
                 if with_border
                 else None,
@@ -126,6 +131,28 @@ def _oddities(
         )
 
 
+def _with_ids(
+    annotated: AnnotatedVolume, volume: IngestedVolume
+) -> tuple[AnnotatedVolume, dict[str, str]]:
+    """Return a volume whose ids are at hand for each patch, and their hash.
+
+    Raises
+    ------
+    ConfigError
+        If labels do not tell cells apart.
+    """
+    labels = volume.labels
+    if labels is None or labels.label_kind != "instances":
+        kind = labels.label_kind if labels else "none"
+        raise ConfigError(
+            f"network.targets is affinities, which are learnt from ids of cells, but "
+            f"the labels of volume {volume.volume} are {kind}; use targets cells, or "
+            "labels with ids (label_kind instances)"
+        )
+    ids = _load(labels.store, labels.rois)
+    return replace(annotated, instances=ids), {"ids": labels.content_sha256}
+
+
 def _counts_of(
     sections: tuple[int, ...],
     volume: IngestedVolume,
@@ -150,7 +177,7 @@ def _counts_of(
 
 def _learnt_of(weights: WeightMap, targets: Targets) -> LearntTarget | None:
     """Return the target with cores, if the network learns one."""
-    if targets == "cells":
+    if targets not in ("border", "markers"):
         return None
     if targets not in weights.learnt:
         raise ConfigError(

@@ -66,7 +66,7 @@ def project_part(
     batches = BATCHES[device] * tile_values * min(itemsize, 4)
     total = BASE_BYTES[device] + read + predicted + batch_tiles * batches
     if device == "cpu":
-        outputs = spec.num_learnt * prod(grids.input_shape)
+        outputs = max(spec.out_channels, spec.num_classes) * prod(grids.input_shape)
         values = FLOATS_PER_INPUT * tile_values
         # An ensemble keeps the sum over its members too.
         values += (FLOATS_PER_OUTPUT + (num_members > 1)) * outputs

@@ -3,7 +3,7 @@
 No torch here: the Snakefile and the planning stage import this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import prod
@@ -13,7 +13,8 @@ from unetpipe.errors import GeometryError
 from unetpipe.tiling.boxes import AXES, Halo, Zyx, as_zyx, round_up
 
 LayerKind = Literal["conv", "up", "out", "pool"]
-Targets = Literal["cells", "border", "markers"]
+Targets = Literal["cells", "border", "markers", "affinities"]
+FAR = (3, 9)  # voxels of y and x between the pairs that usually are told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,13 @@ class UNetSpec:
     pooling : tuple of (z, y, x)
         Pooling factor of each level, 1 or 2 an axis; () means 2 on every axis that
         the network sees (z only with ``ndim=3``).
-    targets : "cells", "border" or "markers"
-        What voxels are told apart: the classes; or background, and of cells the core
-        and the rim, see ``unetpipe.targets.cores``.
+    targets : "cells", "border", "markers" or "affinities"
+        What voxels are told apart: the classes; background, and of cells the core
+        and the rim, see ``unetpipe.targets.cores``; or whether two voxels are of one
+        cell, see ``unetpipe.targets.affinities``.
+    affinity_offsets : tuple of (z, y, x)
+        With affinities: where, seen from a voxel, the other one of each pair lies; ()
+        means ``usual_offsets``.
 
     Raises
     ------
@@ -112,11 +117,19 @@ class UNetSpec:
     dropout: float = 0.5
     pooling: tuple[Zyx, ...] = ()
     targets: Targets = "cells"
+    affinity_offsets: tuple[Zyx, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the ranges and fill in the pooling of each level."""
         if self.ndim not in (2, 3):
             raise GeometryError(f"ndim is {self.ndim}; use 2 or 3")
+        if self.has_affinities:
+            self._check_affinities()
+        elif self.affinity_offsets:
+            raise GeometryError(
+                f"affinity_offsets is {self.affinity_offsets} with targets "
+                f"{self.targets}, which have none; use targets affinities"
+            )
         if self.head == "sigmoid" and self.num_classes != 2:
             raise GeometryError(
                 f"head is sigmoid with {self.num_classes} classes; use softmax"
@@ -144,6 +157,36 @@ class UNetSpec:
         if self.ndim == 2 and any(p[0] != 1 for p in pooling):
             raise GeometryError("pooling along z needs ndim 3; use 1 along z")
         object.__setattr__(self, "pooling", pooling)
+        if self.has_affinities:
+            wanted = self.affinity_offsets or usual_offsets(self.ndim, pooling)
+            offsets = tuple(as_zyx(tuple(offset)) for offset in wanted)
+            object.__setattr__(self, "affinity_offsets", offsets)
+
+    def _check_affinities(self) -> None:
+        """Raise GeometryError unless head and offsets are those of affinities."""
+        if self.head != "sigmoid" or self.num_classes != 2:
+            raise GeometryError(
+                f"targets is affinities, a probability for each pair of voxels, with "
+                f"num_classes {self.num_classes} and head {self.head}; use num_classes "
+                "2 and head sigmoid"
+            )
+        offsets = [as_zyx(offset) for offset in self.affinity_offsets]
+        either = {max(o, as_zyx(-n for n in o)) for o in offsets}
+        if len(either) < len(offsets) or (0, 0, 0) in offsets:
+            raise GeometryError(
+                f"affinity_offsets is {offsets}; name each pair once, and no voxel "
+                "with itself"
+            )
+        if self.ndim == 2 and any(z for z, _, _ in offsets):
+            raise GeometryError(
+                f"affinity_offsets is {offsets}, but with ndim 2 the network sees a "
+                "section; use 0 along z"
+            )
+        if offsets and not any(map(is_nearest, offsets)):
+            raise GeometryError(
+                f"affinity_offsets is {offsets}, no two of them neighbours; add "
+                "[0, -1, 0] and [0, 0, -1], with ndim 3 [-1, 0, 0] too"
+            )
 
     @property
     def kernel(self) -> Zyx:
@@ -153,21 +196,38 @@ class UNetSpec:
     @property
     def out_channels(self) -> int:
         """Channels of the last layer."""
+        if self.has_affinities:
+            return len(self.affinity_offsets)
         return 1 if self.head == "sigmoid" else self.num_learnt
 
     @property
     def has_cores(self) -> bool:
         """Whether the network tells the core of a cell from its rim."""
-        return self.targets != "cells"
+        return self.targets in ("border", "markers")
+
+    @property
+    def has_affinities(self) -> bool:
+        """Whether the network tells of pairs of voxels whether they are of one cell."""
+        return self.targets == "affinities"
 
     @property
     def num_learnt(self) -> int:
-        """Classes that the loss tells apart: background, core and rim are three."""
+        """Classes that the loss tells apart: background, core and rim are three.
+
+        Of affinities: two a pair.
+        """
+        if self.has_affinities:
+            return 2 * len(self.affinity_offsets)
         return 3 if self.has_cores else self.num_classes
 
     @property
     def num_probabilities(self) -> int:
-        """Stored probabilities of a voxel: the foreground; with cores core too."""
+        """Stored probabilities of a voxel: the foreground; with cores core too.
+
+        Of affinities: the foreground that they make, and each of them.
+        """
+        if self.has_affinities:
+            return 1 + len(self.affinity_offsets)
         if self.has_cores:
             return 2
         return 1 if self.num_classes == 2 else self.num_classes
@@ -316,8 +376,11 @@ class UNetSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values; targets only where they are others."""
         values = asdict(self)
-        if not self.has_cores:
+        if self.targets == "cells":
             del values["targets"]
+        del values["affinity_offsets"]
+        if self.has_affinities:
+            values["affinity_offsets"] = [list(o) for o in self.affinity_offsets]
         values["pooling"] = [list(p) for p in self.pooling]
         return values
 
@@ -389,6 +452,36 @@ class UNetSpec:
             skip = skips.pop()
             low, high = min(low, skip[0]) - reach, max(high, skip[1]) + reach
         return low, high
+
+
+def is_nearest(offset: Zyx) -> bool:
+    """Return whether two voxels share a face."""
+    return sum(map(abs, offset)) == 1
+
+
+def usual_offsets(ndim: int, pooling: Sequence[Zyx]) -> tuple[Zyx, ...]:
+    """Return pairs of voxels that are told apart where nobody says which.
+
+    Neighbours along each axis, then those 3 and 9 voxels away. Where sections are
+    pooled less than y and x, because they lie farther apart, pairs across sections are
+    as much nearer in voxels, but two at least.
+
+    Examples
+    --------
+    >>> usual_offsets(2, [(1, 2, 2)])
+    ((0, -1, 0), (0, 0, -1), (0, -3, 0), (0, 0, -3), (0, -9, 0), (0, 0, -9))
+    >>> [z for z, _, _ in usual_offsets(3, [(1, 2, 2), (1, 2, 2)]) if z]
+    [-1, -2]
+    """
+    grid = [prod(p[axis] for p in pooling) for axis in range(3)]
+    far_z = dict.fromkeys(max(2, round(n * grid[0] / grid[1])) for n in FAR)
+    lengths = {0: (1, *far_z) if ndim == 3 else (), 1: (1, *FAR), 2: (1, *FAR)}
+    return tuple(
+        as_zyx(-lengths[axis][k] if a == axis else 0 for a in range(3))
+        for k in range(1 + len(FAR))
+        for axis in range(3)
+        if k < len(lengths[axis])
+    )
 
 
 @lru_cache(maxsize=256)

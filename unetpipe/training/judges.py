@@ -263,6 +263,7 @@ class ObjectJudge:
             unknown,
             voxel_size=stack.volume.voxel_size_nm,
             core=stored[1] if self._search.rule.has_cores else None,
+            affinities=stored[1:] if self._search.rule.offsets else None,
         )
 
 
@@ -282,7 +283,9 @@ class VoxelJudge:
         if classes is None:
             classes = (stored[0] > 127).astype(np.uint8)
         unknown = target == UNLABELLED
-        energy, weight = _stored_loss(*_as_learnt(stack, stored), self._class_weights)
+        channels = 1 if self._num_classes == 2 else self._num_classes
+        compared = _as_learnt(stack, stored, channels)
+        energy, weight = _stored_loss(*compared, self._class_weights)
         target = _as_drawn(stack, target)
         self._confusion += confusion_matrix(
             target, classes, self._num_classes, unlabelled=unknown
@@ -352,11 +355,16 @@ def _best_dice_threshold(counts: NDArray[np.int64]) -> float:
     return THRESHOLDS[pick_threshold(np.array(THRESHOLDS), scores)]
 
 
-def _as_learnt(stack: Stack, stored: Stored) -> tuple[Stored, Stored]:
-    """Return the probabilities and classes that the loss compares."""
+def _as_learnt(
+    stack: Stack, stored: Stored, num_channels: int
+) -> tuple[Stored, Stored]:
+    """Return the probabilities and classes that the loss compares.
+
+    Affinities beyond the channels of classes are left out.
+    """
     learnt: Stored = stack.read(stack.volume.lesson, stack.seen)
     if stack.volume.learnt is None:
-        return stored, learnt
+        return stored[:num_channels], learnt
     cell, core = stored
     return np.stack([255 - cell, core, cell - np.minimum(cell, core)]), learnt
 

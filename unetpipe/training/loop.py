@@ -22,7 +22,12 @@ from unetpipe.training.averaging import AveragedWeights
 from unetpipe.training.checkpoints import Checkpoints, TrainingState
 from unetpipe.training.distributed import Team
 from unetpipe.training.journal import Journal, Place, show_progress
-from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
+from unetpipe.training.loss import (
+    affinity_energy,
+    mean_loss,
+    voxel_weights,
+    weighted_cross_entropy,
+)
 from unetpipe.training.optimiser import Optimisation, learning_rate_at, make_optimizer
 from unetpipe.training.sampling import Batch, Patch, PatchSampler
 from unetpipe.training.validation import Validator
@@ -61,7 +66,7 @@ def train(
     optimisation : Optimisation
         The optimiser, its schedule, and how often to validate and save.
     class_weights : float32 tensor, shape (k,)
-        w_c of eq. (2).
+        w_c of eq. (2); of affinities two for each offset.
     place : Place
         Device and team.
     state : TrainingState, optional
@@ -174,8 +179,11 @@ def _backward(
     with torch.autocast(image.device.type, torch.bfloat16, enabled=reduced):
         logits = module(image, batch.seeds)
     class_weights, step_weight = weigh
-    weights = voxel_weights(batch.target, batch.border, class_weights)
-    energy, _ = weighted_cross_entropy(logits, batch.target, weights, spec)
+    if spec.has_affinities:
+        energy, _ = affinity_energy(logits, batch.target, class_weights, spec)
+    else:
+        weights = voxel_weights(batch.target, batch.border, class_weights)
+        energy, _ = weighted_cross_entropy(logits, batch.target, weights, spec)
     loss = mean_loss(energy, step_weight)
     module.zero_grad(set_to_none=True)
     # A team's gradients are averaged, and the loss wants their sum.

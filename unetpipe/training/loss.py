@@ -1,12 +1,13 @@
 """Weighted cross-entropy (Ronneberger et al. 2015, eq. 1) and the weight of a voxel.
 
-Shape suffixes: N patches, K classes, Z Y X voxels.
+Shape suffixes: N patches, K classes or offsets of pairs, Z Y X voxels.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unetpipe.targets.affinities import UNKNOWN, pair_slices
 from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -68,6 +69,42 @@ def weighted_cross_entropy(
         per_voxel = functional.cross_entropy(logits, known, reduction="none")
     weights = weights * is_known
     return (per_voxel * weights).sum(), weights.sum()
+
+
+def affinity_energy(
+    logits: Tensor, ids: Tensor, pair_weights: Tensor, spec: UNetSpec
+) -> tuple[Tensor, Tensor]:
+    """Return the same sums over pairs of voxels: of one cell, or not.
+
+    Pairs that reach out of the patch, or to what nobody annotated, weigh nothing. The
+    border term of eq. (2) does not apply: nothing is left out between cells.
+
+    Parameters
+    ----------
+    logits : tensor, shape (n, k, ...)
+        One channel an offset.
+    ids : int64 tensor, shape (n, ...)
+        Of cells, 0 background, ``UNKNOWN`` unlabelled.
+    pair_weights : float32 tensor, shape (2 k,)
+        Of pairs that are not of one cell, and that are, offset by offset.
+    spec : UNetSpec
+        Its offsets.
+    """
+    energy = weight = pair_weights.new_zeros(())
+    offsets = [offset[3 - spec.ndim :] for offset in spec.affinity_offsets]
+    for k, offset in enumerate(offsets):
+        here, there = pair_slices(offset)
+        where: tuple[slice | int, ...] = (slice(None), k, *here)
+        one, other = ids[(slice(None), *here)], ids[(slice(None), *there)]
+        is_known = (one != UNKNOWN) & (other != UNKNOWN)
+        is_alike = (one == other) & (one != 0)
+        weights = pair_weights[2 * k : 2 * k + 2][is_alike.long()] * is_known
+        per_pair = functional.binary_cross_entropy_with_logits(
+            logits[where].float(), is_alike.float(), reduction="none"
+        )
+        energy = energy + (per_pair * weights).sum()
+        weight = weight + weights.sum()
+    return energy, weight
 
 
 def mean_loss(energy: Tensor, weight: Tensor) -> Tensor:

@@ -7,6 +7,7 @@
                  at thresholds beside it: the best, at distances beside it   12 ways
                  of these seeds, grown into less probable foreground          4 ways
     with cores   the same with the network's own seeds, at their thresholds  21 ways
+    affinities   fragments joined above all means                            16 ways
 
 Each way makes the objects of a sample of the validation rows once, for all smallest
 sizes; the sample is bounded, so the choice takes seconds to minutes whatever the rows.
@@ -22,6 +23,7 @@ from scipy.ndimage import find_objects
 
 from unetpipe.segmentation.choice import (
     LEAST_REACH,
+    MIDDLE,
     Cut,
     ObjectRule,
     ObjectScore,
@@ -134,6 +136,19 @@ def choose_cut(
         grown[lower] = judged(chosen, [lower], [cut])
     fullest = max(grown, key=lambda t: _extent(grown[t]))  # of equal ones the first
     return chosen, fullest
+
+
+def choose_merging(
+    sample: Sequence[Seen], rule: ObjectRule, by: ObjectScore, threshold: float
+) -> ObjectRule:
+    """Return the rule that joins fragments of affinities best, at a threshold."""
+    fixed = rule.with_method("mutex")
+    judge = ObjectJudge(by, fixed, [threshold])
+    for seen in sample:
+        judge.add(seen.stack, seen.stored, None)
+    chosen = judge.verdict().chosen
+    mean = chosen.get("merge_threshold", MIDDLE)
+    return replace(fixed, merge_threshold=mean)
 
 
 def _extent(verdict: Verdict) -> float:

@@ -25,7 +25,9 @@ from unetpipe.records.volume import name_normalisation
 from unetpipe.tiling.unet_spec import UNetSpec
 
 # These change no weight's shape in the body of the network.
-MAY_DIFFER = frozenset({"in_channels", "num_classes", "head", "dropout", "targets"})
+MAY_DIFFER = frozenset(
+    {"in_channels", "num_classes", "head", "dropout", "targets", "affinity_offsets"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ def find_parent(training: TrainingConfig, spec: UNetSpec) -> Parent | None:
     afresh = []
     if spec.in_channels != model.spec.in_channels:
         afresh.append("down.0.0")
-    classes = [(s.num_classes, s.head, s.targets) for s in (spec, model.spec)]
+    classes = [
+        (s.num_classes, s.head, s.targets, s.affinity_offsets)
+        for s in (spec, model.spec)
+    ]
     if classes[0] != classes[1]:
         afresh.append("out")
     if training.freeze_contracting and "down.0.0" in afresh:

@@ -16,6 +16,7 @@ from unetpipe.metrics.for_labels import Metric, metric_for_labels
 from unetpipe.network.devices import choose_device, has_arithmetic
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.choice import ObjectRule
+from unetpipe.targets.affinities import balance_pairs, count_pairs
 from unetpipe.targets.annotated import Rows, check_rows, warnings_about
 from unetpipe.targets.weight_map import balance_classes
 from unetpipe.tiling.boxes import Zyx
@@ -55,7 +56,7 @@ class TrainingRecipe:
     optimisation : Optimisation
         Rates, steps, stopping.
     class_weights : float32 array, shape (k,)
-        Of the classes in the loss.
+        Of the classes in the loss; of affinities two for each offset.
     metric : str
         What chooses the checkpoint.
     objects : ObjectRule
@@ -79,6 +80,13 @@ class TrainingRecipe:
     identity: dict[str, Any]
     warnings: list[str]
     parent: Parent | None = None
+
+    @property
+    def judged_weights(self) -> NDArray[np.float32]:
+        """Weights of the classes that the validation rows are judged by."""
+        if self.spec.has_affinities:
+            return np.ones(self.spec.num_classes, np.float32)
+        return self.class_weights
 
 
 def plan_training(
@@ -114,10 +122,10 @@ def plan_training(
     class_weights = np.ones(spec.num_learnt, np.float32)
     if balance := order.weight_map.class_balance:
         power = 0.5 if balance == "root" else 1.0
-        class_weights = balance_classes(train_rows.class_counts, power)
+        class_weights = _balance(train_rows, spec, power)
     metric = _choose_metric(training.validation_metric, train_rows, spec)
     _check_cuts(segmentation.choose_by, metric, train_rows, spec)
-    objects = _object_rule(segmentation, has_cores=spec.has_cores)
+    objects = _object_rule(segmentation, spec)
     identity = {
         "spec": spec.to_json(),
         "initialization": network.initialization,
@@ -151,6 +159,14 @@ def plan_training(
         warnings,
         parent,
     )
+
+
+def _balance(rows: Rows, spec: UNetSpec, power: float) -> NDArray[np.float32]:
+    """Return weights of inverse frequency: of classes, or of pairs of each offset."""
+    if not spec.has_affinities:
+        return balance_classes(rows.class_counts, power)
+    counts = count_pairs(rows.volumes, spec.ndim, spec.affinity_offsets)
+    return balance_pairs(counts, power).reshape(-1)
 
 
 def _check_choices(training: TrainingConfig, *, has_validation: bool) -> None:
@@ -225,13 +241,16 @@ def _optimisation_of(training: TrainingConfig) -> Optimisation:
     )
 
 
-def _object_rule(segmentation: SegmentationConfig, *, has_cores: bool) -> ObjectRule:
+def _object_rule(segmentation: SegmentationConfig, spec: UNetSpec) -> ObjectRule:
     smallest: int | None = None
     if segmentation.smallest_object_vox != "auto":
         smallest = segmentation.smallest_object_vox
     distance: float | None = None
     if segmentation.seed_distance_vox != "auto":
         distance = segmentation.seed_distance_vox
+    mean: float | None = None
+    if segmentation.merge_threshold != "auto":
+        mean = segmentation.merge_threshold
     reach: int | None = None
     if segmentation.seed_reach_vox != "auto":
         reach = segmentation.seed_reach_vox
@@ -245,7 +264,10 @@ def _object_rule(segmentation: SegmentationConfig, *, has_cores: bool) -> Object
         segmentation.seeds,
         segmentation.seed_threshold,
         None if segmentation.core_threshold == "auto" else segmentation.core_threshold,
-        has_cores,
+        spec.has_cores,
+        spec.affinity_offsets,
+        segmentation.fragment_vox,
+        mean,
     )
 
 

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetpipe.targets.affinities import learn_affinities, read_ids
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
 from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.boxes import (
@@ -85,6 +86,7 @@ class Batch:
 
     ``image`` is float32 (n, c, y, x), ``target`` uint8 (n, y, x) and ``border`` float32
     (n, y, x) or None; with a z axis in three dimensions. ``seeds`` are of dropout.
+    Where affinities are learnt ``target`` are ids, int64, of ``read_ids``.
     """
 
     image: Tensor
@@ -129,6 +131,7 @@ class PatchSampler:
         # Places in a stack are counted when it is first drawn; a few are remembered.
         self._places = lru_cache(maxsize=STACKS_REMEMBERED)(self._count_places)
         self._ndim = spec.ndim
+        self._offsets = spec.affinity_offsets
         self._channels = spec.in_channels
         self._input = input_shape
         self._output = spec.output_shape(input_shape)
@@ -155,12 +158,12 @@ class PatchSampler:
         target_box, target_at = self._place(
             target_inside, window, (window.start[0], window.stop[0])
         )
-        border = stack.volume.border
+        border, target = stack.volume.border, self._read_target(stack, target_box)
         return Patch(
             image=torch.from_numpy(stack.read_image(image_box)),
             image_coordinates=image_at,
             is_copied=are_whole(image_at),
-            target=_as_tensor(stack.read(stack.volume.lesson, target_box)),
+            target=_as_tensor(target),
             border=None
             if border is None
             else _as_tensor(stack.read(border, target_box)),
@@ -199,18 +202,41 @@ class PatchSampler:
         Parameters
         ----------
         class_weights : float32 array, shape (k,)
-            w_c of each class.
+            w_c of each class; of affinities two for each offset.
         """
         total = 0.0
         for step in range(PATCHES_WEIGHED):
             stack, window = self._draw_window(seeded_generator(self._seed, step, 0))
-            target = stack.read(stack.volume.lesson, window)
-            known = target != UNLABELLED
-            weights = class_weights[np.where(known, target, 0)].astype(np.float64)
-            if stack.volume.border is not None:
-                weights += stack.read(stack.volume.border, window)
-            total += float(weights[known].sum())
+            total += self._weight(stack, window, class_weights)
         return total / PATCHES_WEIGHED
+
+    def _weight(
+        self, stack: Stack, window: Roi, class_weights: NDArray[np.float32]
+    ) -> float:
+        """Return the weight of all that a window knows."""
+        target = self._read_target(stack, window)
+        if self._offsets:
+            pairs = zip(
+                learn_affinities(target, self._offsets),
+                class_weights.reshape(-1, 2),
+                strict=True,
+            )
+            return sum(
+                float(np.count_nonzero(affinity == alike) * weight)
+                for affinity, weights in pairs
+                for alike, weight in enumerate(weights)
+            )
+        known = target != UNLABELLED
+        weights = class_weights[np.where(known, target, 0)].astype(np.float64)
+        if stack.volume.border is not None:
+            weights += stack.read(stack.volume.border, window)
+        return float(weights[known].sum())
+
+    def _read_target(self, stack: Stack, roi: Roi) -> NDArray[Any]:
+        """Return what the loss compares with: classes, for affinities ids."""
+        if self._offsets:
+            return read_ids(stack, roi)
+        return stack.read(stack.volume.lesson, roi)
 
     def _draw_window(self, generator: torch.Generator) -> tuple[Stack, Roi]:
         """Draw an output window, its centre a known voxel of a stack.

@@ -223,7 +223,7 @@ def _open_validator(
     return Validator(
         recipe.validate_rows.volumes,
         recipe.metric,
-        class_weights=recipe.class_weights,
+        class_weights=recipe.judged_weights,
         precision=recipe.optimisation.precision,
         device=device,
         largest_input=2 * prod(recipe.patch),

@@ -29,6 +29,7 @@ from unetpipe.training.object_choice import (
     LARGEST_SAMPLE,
     Seen,
     choose_cut,
+    choose_merging,
     crop,
     sample_stacks,
     thresholds_beside,
@@ -188,7 +189,7 @@ class Validator:
         Thresholds are chosen as prediction computes. Where objects have ids, a
         watershed is tried too, at thresholds beside the best one of components; where
         voxels or V_Rand choose the threshold, F1 of the objects chooses how they are
-        made at it.
+        made at it; with affinities, above which mean their fragments are joined.
 
         Parameters
         ----------
@@ -211,6 +212,10 @@ class Validator:
         if self.choose_by not in ("seg", "f1"):
             at = (threshold,)
         predict = partial(self._predict, self._predictor(network, orientations))
+        if rule.may_be_mutex:
+            chosen = choose_merging(self._sample(network, predict), rule, by, threshold)
+            chosen_at = (chosen, threshold)
+            return self._judged(found, by, chosen_at, predict, network.spec.ndim)
         if rule.method != "components" and (self._may_cut or rule.has_cores):
             cut = choose_cut(self._sample(network, predict), rule, by, at)
             if cut is not None:

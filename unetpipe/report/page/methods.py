@@ -20,6 +20,11 @@ REFERENCES = {
     "sparse annotation. MICCAI 2016. doi:10.1007/978-3-319-46723-8_49",
     "torch": "Paszke, A. et al. PyTorch: an imperative style, high-performance deep "
     "learning library. NeurIPS 2019. arXiv:1912.01703",
+    "mutex": "Wolf, S. et al. The mutex watershed: efficient, parameter-free image "
+    "partitioning. ECCV 2018. doi:10.1007/978-3-030-01225-0_34",
+    "gasp": "Bailoni, A. et al. GASP, a generalized framework for agglomerative "
+    "clustering of signed graphs and its application to instance segmentation. "
+    "CVPR 2022. doi:10.1109/CVPR52688.2022.01136",
     "isbi": "Arganda-Carreras, I. et al. Crowdsourcing the creation of image "
     "segmentation algorithms for connectomics. Front. Neuroanat. 2015. "
     "doi:10.3389/fnana.2015.00142",
@@ -32,6 +37,7 @@ TARGETS = {
     "border": "It told background, cells and, as a third class, the border of cells "
     "near another cell apart.",
     "markers": "It told background, the rim of cells and their core apart.",
+    "affinities": "It told of pairs of voxels whether both are of one cell.",
 }
 ISBI = ("v_rand", "v_info", "rand_error", "warping_error", "pixel_error")
 
@@ -63,7 +69,7 @@ def describe_methods(run: Run) -> Shown:
     sentences = [
         _architecture(run.network, cite),
         *_training(run.network),
-        *_prediction(run),
+        *_prediction(run, cite),
         *_measuring(run, cite),
         *_tracking(run, cite),
         *_scoring(run, cite),
@@ -111,10 +117,11 @@ def _training(network: Network) -> Iterator[str]:
     told = _optimisation(recipe)
     each = "Each" if network.members else "It"
     yield f"{each} was trained on {count(sections['train'], 'section')}{told}."
-    if first.description.spec.has_cores:
-        yield TARGETS[first.description.spec.targets]
+    spec = first.description.spec
+    if spec.targets in TARGETS:
+        yield TARGETS[spec.targets]
     weights = recipe.weight_map or {}
-    if weights.get("enabled"):
+    if weights.get("enabled") and not spec.has_affinities:
         yield (
             "Background between touching objects was weighted up "
             f"(w0 {weights.get('w0')}, sigma {weights.get('sigma_vox')} voxels)."
@@ -144,7 +151,7 @@ def _optimisation(recipe: TrainedFrom) -> str:
     return "".join(parts)
 
 
-def _prediction(run: Run) -> Iterator[str]:
+def _prediction(run: Run, cite: _Citations) -> Iterator[str]:
     if not run.results:
         return
     identity = run.results[0].prediction.identity
@@ -158,10 +165,10 @@ def _prediction(run: Run) -> Iterator[str]:
         f"the volume's faces{averaged}, in {identity.precision}."
     )
     made = run.results[0].segmentation
-    yield _objects(made.identity.settings, made.threshold)
+    yield _objects(made.identity.settings, made.threshold, cite)
 
 
-def _objects(settings: ObjectSettings, threshold: float) -> str:
+def _objects(settings: ObjectSettings, threshold: float, cite: _Citations) -> str:
     where = "within sections" if settings.connectivity == "2d" else "across sections"
     how = f"connected foreground {where}"
     if settings.method == "watershed":
@@ -171,8 +178,15 @@ def _objects(settings: ObjectSettings, threshold: float) -> str:
             how += f" from predicted cores, of a probability above {above}"
         elif (least := settings.seed_threshold or 0.0) > threshold:
             how += f", with seeds above {least:.3g}"
+    elif settings.method == "mutex":
+        how = (
+            f"fragments of a mutex watershed of affinities {where} {cite('mutex')}, "
+            f"joined by average linkage {cite('gasp')} above a mean affinity of "
+            f"{settings.merge_threshold:.3g}"
+        )
     smallest = settings.smallest_object_vox
-    dropped = f"; those of fewer than {smallest} voxels were dropped" * bool(smallest)
+    fate = "joined a neighbour" if settings.method == "mutex" else "were dropped"
+    dropped = f"; those of fewer than {smallest} voxels {fate}" * bool(smallest)
     return (
         f"Voxels of a probability above {threshold:.3g} were foreground; objects are "
         f"{how}{dropped}."
