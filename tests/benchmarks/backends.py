@@ -39,7 +39,7 @@ def measure(settings: Settings) -> list[Figure]:
     if not all(map(importlib.util.find_spec, ("openvino", "nncf"))):
         raise CannotRun("openvino is not installed")
     spec = UNetSpec(base_channels=settings.choose(quick=2, cpu=64))
-    shape = settings.choose(quick=(1, 60, 60), cpu=(1, 776, 776))
+    shape = settings.choose(quick=(1, 60, 60), cpu=(3, 776, 776))
     folder = settings.folder / "backends"
     torch.manual_seed(0)
     network = UNet(spec)
