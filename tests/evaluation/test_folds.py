@@ -7,11 +7,11 @@ from tests.metrics.oracles import as_columns
 from tests.variants import mostly_slow
 from unetpipe.errors import DataError
 from unetpipe.evaluation.folds import (
-    describe_terms,
     pool_means,
     pool_terms,
     read_terms,
     spread_over_seeds,
+    terms_of_scored_sections,
 )
 from unetpipe.evaluation.score_rows import make_row
 from unetpipe.evaluation.thresholds import ThresholdScores
@@ -26,7 +26,9 @@ def scored(probability, cells):
 
 
 def stored(curve, chosen):
-    described = describe_terms("test", "unet", curve, sections=[0, 1], chosen=chosen)
+    described = terms_of_scored_sections(
+        "test", "unet", curve, sections=[0, 1], chosen=chosen
+    )
     return read_terms(SectionTerms.model_validate_json(described.model_dump_json()))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.metrics.oracles import as_columns
 from tests.stages.reported import metrics_of
-from unetpipe.evaluation.folds import describe_terms
+from unetpipe.evaluation.folds import terms_of_scored_sections
 from unetpipe.evaluation.score_rows import make_row
 from unetpipe.evaluation.thresholds import ThresholdScores
 from unetpipe.records.circumstances import Circumstances
@@ -42,7 +42,7 @@ class Scored:
         home = self.folder / model / volume
         scores = curves_of(sections)
         rows = [
-            describe_terms(
+            terms_of_scored_sections(
                 "test", "unet", scores[metric], sections=list(sections), chosen=CHOSEN
             )
             for metric in METRICS

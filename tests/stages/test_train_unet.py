@@ -35,7 +35,7 @@ from unetpipe.training.history import read_history
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.order import TrainingOrder
 from unetpipe.training.recipe import ARITHMETIC, plan_training
-from unetpipe.training.session import choose_threads
+from unetpipe.training.session import training_threads
 from unetpipe.training.validation import Validator
 
 NETWORK = NetworkConfig(depth=1, base_channels=3)
@@ -380,7 +380,7 @@ def test_beside_a_gpu_two_threads_draw(
 ):
     monkeypatch.setattr("unetpipe.training.session.job_processors", lambda: processors)
     state = TrainingState(1, {}, {}, threads=5, device=saved)
-    found = choose_threads(
+    found = training_threads(
         TrainingConfig(), ALONE, None if saved is None else state, torch.device(device)
     )
     assert found == expected

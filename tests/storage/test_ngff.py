@@ -10,7 +10,7 @@ import zarr
 
 from unetpipe.storage.ngff import (
     Channel,
-    colour_classes,
+    class_colours_of_ngff,
     name_channels,
     name_classes,
     pick_colour,
@@ -58,7 +58,7 @@ def test_two_validators_accept_images_with_labels_of_both_kinds(tmp_path, kind, 
     labels = create_labels_group(path, ("objects", "classes"))
     create(labels / "objects", "uint64", unlabelled=0)
     create(labels / "classes", unlabelled=0)
-    set_colours(labels / "classes", colour_classes(4, 255))
+    set_colours(labels / "classes", class_colours_of_ngff(4, 255))
     yaozarrs.validate_zarr_store(path)
     group = zarr.open_group(path, mode="r")
     image = ome_zarr_models.open_ome_zarr(group, version="0.5")
@@ -118,11 +118,11 @@ def test_a_class_has_one_colour_as_probability_and_as_label():
         ("cell", True),
         ("wall", True),
     ]
-    for k, rgba in colour_classes(3).items():
+    for k, rgba in class_colours_of_ngff(3).items():
         assert bytes(rgba[:3]).hex().upper() == shown[k].colour
     assert name_classes(("none", "cell")) == (Channel("cell", pick_colour(0)),)
 
 
 def test_unlabelled_is_seen_through():
-    assert colour_classes(2, 255)[255][3] < 255
-    assert 0 not in colour_classes(2, 255)
+    assert class_colours_of_ngff(2, 255)[255][3] < 255
+    assert 0 not in class_colours_of_ngff(2, 255)

@@ -21,7 +21,7 @@ from tests.phantoms import draw_phantom
 from tests.records.whole import whole
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
-from unetpipe.storage.ngff import colour_classes, name_classes
+from unetpipe.storage.ngff import class_colours_of_ngff, name_classes
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
     create_labels_group,
@@ -63,7 +63,7 @@ def stores(tmp_path_factory):
     made = {"image": store(folder / "image.ome.zarr", image[None], channels=("image",))}
     labels = create_labels_group(made["image"], ("annotated",))
     store(labels / "annotated", inside, unlabelled=0)
-    set_colours(labels / "annotated", colour_classes(2))
+    set_colours(labels / "annotated", class_colours_of_ngff(2))
     made["probability"] = store(
         folder / "probability.ome.zarr",
         255 * inside[None],
@@ -136,7 +136,7 @@ def test_an_image_opens_with_its_labels_at_their_size(stores, opened):
         assert set(layer["units"]) == {"nanometer"}
     inside = (stores["cells"] > 0).astype(np.uint8)
     assert labels["sha256"] == sha256(inside)
-    expected = np.array(colour_classes(2)[1]) / 255
+    expected = np.array(class_colours_of_ngff(2)[1]) / 255
     assert labels["colour"] == pytest.approx(expected, abs=0.01)
 
 
@@ -146,7 +146,7 @@ def test_a_probability_opens_in_the_colour_of_its_class_with_its_objects(
     shown, objects = opened["probability"]
     assert shown["name"].endswith("cell")
     assert shown["limits"] == [0, 255]
-    expected = np.array(colour_classes(2)[1]) / 255
+    expected = np.array(class_colours_of_ngff(2)[1]) / 255
     assert shown["colour"] == pytest.approx(expected, abs=0.01)
     assert objects["sha256"] == sha256(stores["cells"].astype(np.uint32))
 

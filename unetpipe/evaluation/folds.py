@@ -74,7 +74,7 @@ class FoldTerms(NamedTuple):
         return [int(distance.argmin()) for distance in distances]
 
 
-def describe_terms(
+def terms_of_scored_sections(
     role: Role,
     predictor: str,
     curve: ThresholdCurve,
@@ -96,7 +96,7 @@ def describe_terms(
 
 
 def read_terms(described: SectionTerms) -> FoldTerms:
-    """Return what ``describe_terms`` described."""
+    """Return what ``terms_of_scored_sections`` described."""
     return FoldTerms(
         np.array(described.thresholds, np.float64),
         np.array(described.terms, np.float64),

@@ -17,7 +17,7 @@ import numpy as np
 
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.baselines import GreyRule
-from unetpipe.evaluation.folds import describe_terms
+from unetpipe.evaluation.folds import terms_of_scored_sections
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.passes import (
     Roles,
@@ -255,7 +255,7 @@ def describe_sections(counts: Counts) -> Iterator[SectionTerms]:
             for metric, curve in by_metric.items():
                 at = chosen.get(metric)
                 is_known = at is not None and curve.has(at)
-                yield describe_terms(
+                yield terms_of_scored_sections(
                     role, name, curve, sections=scored, chosen=at if is_known else None
                 )
 

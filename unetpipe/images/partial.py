@@ -144,7 +144,7 @@ def partial_of(reader: ImageReader) -> PartialSource | None:
     return reader.source if isinstance(reader.source, PartialSource) else None
 
 
-def lies_elsewhere(labels: ImageReader, image: ImageReader) -> bool:
+def labels_cover_a_part(labels: ImageReader, image: ImageReader) -> bool:
     """Return whether files say where in an image labels of another shape lie."""
     return labels.source.origin is not None and labels.zyx != image.zyx
 

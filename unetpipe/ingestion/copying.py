@@ -40,7 +40,7 @@ from unetpipe.ingestion.slabs import (
 )
 from unetpipe.records.sections import Sections
 from unetpipe.runtime.progress import track
-from unetpipe.storage.ngff import Rgba, colour_classes, name_channels
+from unetpipe.storage.ngff import Rgba, class_colours_of_ngff, name_channels
 from unetpipe.storage.volumes import (
     create_volume,
     hash_sections,
@@ -272,7 +272,7 @@ def _choose_colours(annotation: AnnotationReader) -> dict[int, Rgba] | None:
     if annotation.kind == "instances":
         return None
     num_classes = 2 if annotation.kind == "binary" else annotation.num_classes
-    return colour_classes(num_classes, annotation.stored_unlabelled)
+    return class_colours_of_ngff(num_classes, annotation.stored_unlabelled)
 
 
 def largest_value(reader: ImageReader, depth: int) -> int:

@@ -17,7 +17,7 @@ from unetpipe.images.partial import (
     check_boxes,
     find_corner,
     join_parts,
-    lies_elsewhere,
+    labels_cover_a_part,
     partial_of,
 )
 from unetpipe.ingestion.agreement import (
@@ -183,7 +183,9 @@ def _place(
 ) -> ImageReader:
     """Return labels of the whole image, or of the boxes that they are given for."""
     first = given[0]
-    is_boxed = bool(row.labels_at) or len(given) > 1 or lies_elsewhere(first, image)
+    is_boxed = (
+        bool(row.labels_at) or len(given) > 1 or labels_cover_a_part(first, image)
+    )
     if not is_boxed:
         labels = spread_frames(first, image, row.unlabelled)
         if field is None or labels.zyx != image.zyx:

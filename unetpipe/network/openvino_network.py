@@ -18,7 +18,7 @@ from unetpipe.errors import IntegrityError
 from unetpipe.network.devices import describe_device
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.openvino_graph import draw_graph, import_library
-from unetpipe.network.quantisation import pack_graph, unpack_graph
+from unetpipe.network.quantisation import pack_quantised_network, unpack_graph
 from unetpipe.network.unet import UNet
 from unetpipe.records.prediction import Identity
 from unetpipe.runtime.files import hash_file
@@ -56,7 +56,11 @@ class OpenVinoUNet(nn.Module):
 
     def __reduce__(self) -> Any:
         """Return how another process makes it; compiled graphs do not travel."""
-        return _unpacked, (self.spec, pack_graph(self._graph), self._precision)
+        return _unpacked, (
+            self.spec,
+            pack_quantised_network(self._graph),
+            self._precision,
+        )
 
     def forward(self, image_NCYX: Tensor) -> Tensor:
         """Return logits: float32 (n, k, y, x), in as many threads as torch has."""

@@ -74,10 +74,10 @@ def quantise(network: UNet, patches: Sequence[NDArray[np.float32]]) -> bytes:
                 ),
             ),
         )
-    return pack_graph(graph)
+    return pack_quantised_network(graph)
 
 
-def pack_graph(graph: Any) -> bytes:
+def pack_quantised_network(graph: Any) -> bytes:
     """Return an ``openvino.Model`` as the bytes of a safetensors file."""
     for number, layer in enumerate(graph.get_ordered_ops()):
         # Names count what a process has made before.
@@ -94,7 +94,7 @@ def pack_graph(graph: Any) -> bytes:
 
 
 def unpack_graph(content: bytes) -> Any:
-    """Return the ``openvino.Model`` in the bytes that ``pack_graph`` made."""
+    """Return the ``openvino.Model`` in the bytes of ``pack_quantised_network``."""
     openvino, parts = import_library("openvino"), load_safetensors(content)
     return openvino.Core().read_model(
         parts["xml"].tobytes(), openvino.Tensor(parts["bin"])

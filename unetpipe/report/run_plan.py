@@ -59,7 +59,7 @@ from unetpipe.tiling.run_costs import (
     cost_of_storing,
     wall_seconds,
 )
-from unetpipe.tiling.scale import common_size, describe_scale
+from unetpipe.tiling.scale import common_voxel_size, describe_scale
 from unetpipe.training.history import read_history
 
 HEADER = (
@@ -395,7 +395,7 @@ def _warn_of_scales(
         learnt = (
             there[0].voxel_size_nm
             if there
-            else common_size(
+            else common_voxel_size(
                 known[name].voxel_size_nm
                 for name in network["trained_on"]
                 if name in known

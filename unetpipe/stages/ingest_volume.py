@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.ingestion.volume import VolumeOrder, VolumeStores, bring_in
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedPart, Manifest, Scale
-from unetpipe.tiling.scale import common_size
+from unetpipe.tiling.scale import common_voxel_size
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def ingest_volume(
     found = Manifest.read(manifest)
     hashed = [file for part in parts for file in IngestedPart.read(part).files]
     originals = found.model_copy(update={"files": (*found.files, *hashed)})
-    known = common_size(Scale.read(path).known_size_nm for path in scales)
+    known = common_voxel_size(Scale.read(path).known_size_nm for path in scales)
     order = order.model_copy(update={"voxel_size_nm": known})
     done = bring_in(order, originals, stores, has_layers=bool(parts))
     for warning in done.warnings:

@@ -17,7 +17,7 @@ from unetpipe.records.model import LearntRow, Member, Model, TrainedFrom
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.storage.keeping import keep_network
 from unetpipe.targets.likeness import join_learnt
-from unetpipe.tiling.scale import common_size
+from unetpipe.tiling.scale import common_voxel_size
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def join_networks(
         thresholds=_median_thresholds(described),
         thresholds_are="medians over the members",
         learnt_sections=join_learnt([one.learnt_sections for one in described]),
-        voxel_size_nm=common_size(member.voxel_size_nm for member in described),
+        voxel_size_nm=common_voxel_size(member.voxel_size_nm for member in described),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(model_json)
     keep_network(model.parent)

@@ -90,14 +90,16 @@ def pick_colour(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def colour_classes(num_classes: int, unlabelled: int | None = None) -> dict[int, Rgba]:
+def class_colours_of_ngff(
+    num_classes: int, unlabelled: int | None = None
+) -> dict[int, Rgba]:
     """Return a colour for each class but 0, and half-transparent grey for unlabelled.
 
     They are those of ``name_classes``.
 
     Examples
     --------
-    >>> colour_classes(2)
+    >>> class_colours_of_ngff(2)
     {1: (86, 180, 233, 255)}
     """
     colours = {k: _rgba(pick_colour(k - 1), 255) for k in range(1, num_classes)}
@@ -152,7 +154,7 @@ def describe_labels(
     return about
 
 
-def colour_labels(about: dict[str, Any], colours: Mapping[int, Rgba]) -> None:
+def set_ngff_label_colours(about: dict[str, Any], colours: Mapping[int, Rgba]) -> None:
     """Say in the metadata of labels which colours ids but 0 have.
 
     Without it (objects have too many ids) viewers choose.

@@ -39,7 +39,7 @@ from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
 from unetpipe.runtime.machine import check_free_disk
 from unetpipe.storage.dropping import is_dropped
 from unetpipe.storage.growing_arrays import ReceiptedStore
-from unetpipe.storage.ngff import Channel, colour_classes
+from unetpipe.storage.ngff import Channel, class_colours_of_ngff
 from unetpipe.storage.volumes import (
     create_volume,
     is_store,
@@ -204,7 +204,7 @@ class PredictionHome:
             unlabelled=0 if is_labels else None,
         )
         if is_labels:
-            set_colours(store, colour_classes(len(self.channels)))
+            set_colours(store, class_colours_of_ngff(len(self.channels)))
         set_attributes(store, {"identity": self.identity.to_json()})
 
 
@@ -294,7 +294,7 @@ class PredictionStore:
         circumstances : Circumstances
             Of this process.
         """
-        results = results_of(block)
+        results = arrays_to_store(block)
         for index, shard in self.shards.shards(block.number):
             tiles = Counter(
                 block.skipped.get(tile.start, PREDICTED)
@@ -322,7 +322,7 @@ class PredictionStore:
         return kept
 
 
-def results_of(block: BlockPrediction) -> dict[str, NDArray[np.uint8]]:
+def arrays_to_store(block: BlockPrediction) -> dict[str, NDArray[np.uint8]]:
     """Return what is stored of a block, by the name of the store."""
     found = {"probability": block.probability, "classes": block.classes}
     return {name: voxels for name, voxels in found.items() if voxels is not None}

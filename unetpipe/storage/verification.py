@@ -32,7 +32,7 @@ from unetpipe.storage.growing_arrays import (
 )
 from unetpipe.storage.keeping import kept_networks
 from unetpipe.storage.named_files import changed_files
-from unetpipe.storage.predictions import PredictionStore, results_of
+from unetpipe.storage.predictions import PredictionStore, arrays_to_store
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.volumes import (
     encode_shard,
@@ -197,7 +197,7 @@ def differing_shards(block: BlockPrediction, store: PredictionStore) -> int:
     store : PredictionStore
         Without shards, with receipts.
     """
-    results, count = results_of(block), 0
+    results, count = arrays_to_store(block), 0
     for index, shard in store.shards.shards(block.number):
         wanted = store.shards.receipt(index).files
         inside = shard.relative_to(block.roi.start).slices

@@ -37,12 +37,12 @@ from unetpipe.storage.documents import (
 from unetpipe.storage.ngff import (
     Channel,
     Rgba,
-    colour_labels,
     describe_channels,
     describe_image,
     describe_labels,
     describe_labels_group,
     rewindow,
+    set_ngff_label_colours,
 )
 from unetpipe.storage.shard_codec import ShardFormat
 from unetpipe.tiling.boxes import (
@@ -135,7 +135,7 @@ def set_channels(path: Path, channels: Sequence[Channel]) -> None:
 def set_colours(path: Path, colours: Mapping[int, Rgba]) -> None:
     """Have viewers show labels in these colours: of all but 0; others they choose."""
     about = read_group(path)["ome"]
-    colour_labels(about, colours)
+    set_ngff_label_colours(about, colours)
     update_group(path, ome=about)
 
 

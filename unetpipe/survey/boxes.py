@@ -10,7 +10,7 @@ from unetpipe.images.partial import (
     LabelPart,
     check_boxes,
     find_corner,
-    lies_elsewhere,
+    labels_cover_a_part,
 )
 from unetpipe.survey.cells import write_cell
 from unetpipe.tiling.boxes import Roi, as_zyx
@@ -41,7 +41,7 @@ def find_boxes(image: str, labels: Sequence[str], root: Path) -> tuple[Roi, ...]
             for path in labels:
                 how = Reading(is_labels=True)
                 reader = stack.enter_context(open_image(write_cell(path), root, how))
-                if not lies_elsewhere(reader, whole):
+                if not labels_cover_a_part(reader, whole):
                     return ()
                 corner, _ = find_corner(reader, whole)
                 pairs = zip(corner, reader.zyx, strict=True)

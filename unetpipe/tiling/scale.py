@@ -10,13 +10,14 @@ SizeNm = tuple[float, float, float]
 SAME = 0.02  # relative: sizes are written with few digits
 
 
-def common_size(sizes: Iterable[SizeNm | None]) -> SizeNm | None:
+def common_voxel_size(sizes: Iterable[SizeNm | None]) -> SizeNm | None:
     """Return the size of a voxel that all have; None where they differ or one is none.
 
     Examples
     --------
-    >>> common_size([(50, 4, 4), (50, 4.01, 4)]), common_size([(50, 4, 4), None])
-    ((50, 4, 4), None)
+    >>> common_voxel_size([(50, 4, 4), (50, 4.01, 4)])
+    (50, 4, 4)
+    >>> common_voxel_size([(50, 4, 4), None])
     """
     found = list(sizes)
     first = found[0] if found else None

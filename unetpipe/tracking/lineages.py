@@ -20,8 +20,8 @@ from unetpipe.tracking.frames import (
 from unetpipe.tracking.links import (
     Pairs,
     assign,
-    count_overlaps,
     find_pairs,
+    overlaps_of_frames,
     reach_of,
 )
 
@@ -120,7 +120,7 @@ class Tracker:
 
     def _link(self, old: Objects, new: Objects, seen: Frame, frame: Frame) -> Objects:
         """Link two frames; return what of the first is not in the second."""
-        overlaps = count_overlaps(seen, frame)
+        overlaps = overlaps_of_frames(seen, frame)
         reach = self._motion.reach or reach_of(old, new)
         pairs = find_pairs(old, new, overlaps, reach)
         linked = assign(pairs, len(old), len(new))

@@ -129,7 +129,7 @@ def assign(pairs: Pairs, num_before: int, num_after: int) -> Pairs:
     return pairs.select(np.isin(pairs.before * num_after + pairs.after, chosen))
 
 
-def count_overlaps(seen: Frame, new: Frame) -> ContingencyTable:
+def overlaps_of_frames(seen: Frame, new: Frame) -> ContingencyTable:
     """Count the voxels that objects of two frames share, without background."""
     table = ContingencyTable.from_arrays(seen, new)
     return table.select((table.truth_ids != 0) & (table.result_ids != 0))

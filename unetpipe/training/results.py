@@ -9,7 +9,7 @@ from unetpipe.records.training import Descent, TrainedModel, Training
 from unetpipe.records.volume import name_normalisation
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.tiling.orientations import choose_orientations
-from unetpipe.tiling.scale import common_size
+from unetpipe.tiling.scale import common_voxel_size
 from unetpipe.training.order import TrainingFiles, TrainingOrder
 from unetpipe.training.recipe import TrainingRecipe
 from unetpipe.training.session import Trained
@@ -83,7 +83,7 @@ def _describe(
         validation=best.scores if best else {},
         step=done.step,
         learnt_sections=recipe.train_rows.learnt,
-        voxel_size_nm=common_size(
+        voxel_size_nm=common_voxel_size(
             v.voxel_size_nm if v.is_size_known else None
             for v in recipe.train_rows.volumes
         ),

@@ -113,7 +113,7 @@ def trained(
             stack.enter_context(claim(path, f"the training in {folder}"))
         checkpoints = Checkpoints(folder, recipe.identity, is_writer=team.is_first)
         saved = checkpoints.load_state(last_step=training.steps)
-        threads = choose_threads(training, team, saved, device)
+        threads = training_threads(training, team, saved, device)
         torch.set_num_threads(threads)
         log.info(
             "training %s on %s, %d processes of %d threads: patch %s, class weights "
@@ -180,7 +180,7 @@ def _begin(order: TrainingOrder, recipe: TrainingRecipe) -> UNet:
     return network
 
 
-def choose_threads(
+def training_threads(
     training: TrainingConfig,
     team: Team,
     saved: TrainingState | None,
