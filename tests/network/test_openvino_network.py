@@ -28,7 +28,7 @@ from unetpipe.errors import ConfigError
 from unetpipe.network import openvino_graph
 from unetpipe.network.openvino_network import OpenVinoUNet, torch_precision
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.network.quantisation import quantise, unpack_graph
+from unetpipe.network.quantisation import quantise, unpack_quantised_network
 from unetpipe.tiling.boxes import Roi, as_zyx
 from unetpipe.tiling.grids import plan_grids
 
@@ -145,7 +145,7 @@ def test_the_same_network_and_patches_give_the_same_file():
 @needs_openvino
 def test_weights_stay_below_what_sums_of_sixteen_bits_hold():
     """Without VNNI two products are added in 16 bits, and 255 * 127 * 2 saturates."""
-    graph = unpack_graph(quantised("isotropic"))
+    graph = unpack_quantised_network(quantised("isotropic"))
     weights = [
         layer.get_data()
         for layer in graph.get_ordered_ops()
@@ -158,7 +158,7 @@ def test_weights_stay_below_what_sums_of_sixteen_bits_hold():
 
 @needs_openvino
 def test_first_and_last_layer_stay_in_floating_point():
-    graph = unpack_graph(quantised("isotropic"))
+    graph = unpack_quantised_network(quantised("isotropic"))
     kinds = [layer.get_type_name() for layer in graph.get_ordered_ops()]
     floats = [
         layer.get_data().size

@@ -18,7 +18,10 @@ from unetpipe.errors import IntegrityError
 from unetpipe.network.devices import describe_device
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.openvino_graph import draw_graph, import_library
-from unetpipe.network.quantisation import pack_quantised_network, unpack_graph
+from unetpipe.network.quantisation import (
+    pack_quantised_network,
+    unpack_quantised_network,
+)
 from unetpipe.network.unet import UNet
 from unetpipe.records.prediction import Identity
 from unetpipe.runtime.files import hash_file
@@ -38,7 +41,7 @@ class OpenVinoUNet(nn.Module):
     spec : UNetSpec
         The architecture.
     graph : openvino.Model
-        From ``draw_graph`` or ``unpack_graph``.
+        From ``draw_graph`` or ``unpack_quantised_network``.
     precision : "fp32", "bf16" or "int8"
         Arithmetic of the convolutions.
     """
@@ -89,7 +92,7 @@ class OpenVinoUNet(nn.Module):
 
 
 def _unpacked(spec: UNetSpec, content: bytes, precision: str) -> OpenVinoUNet:
-    return OpenVinoUNet(spec, unpack_graph(content), precision)
+    return OpenVinoUNet(spec, unpack_quantised_network(content), precision)
 
 
 def on_openvino(
@@ -167,7 +170,9 @@ def read_quantised(files: Sequence[Path], wanted: Sequence[str]) -> list[bytes]:
 
 
 def _one(network: Any, precision: str, content: bytes | None) -> OpenVinoUNet:
-    graph = draw_graph(network) if content is None else unpack_graph(content)
+    graph = (
+        draw_graph(network) if content is None else unpack_quantised_network(content)
+    )
     return OpenVinoUNet(network.spec, graph, precision)
 
 

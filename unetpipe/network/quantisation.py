@@ -93,7 +93,7 @@ def pack_quantised_network(graph: Any) -> bytes:
     return packed
 
 
-def unpack_graph(content: bytes) -> Any:
+def unpack_quantised_network(content: bytes) -> Any:
     """Return the ``openvino.Model`` in the bytes of ``pack_quantised_network``."""
     openvino, parts = import_library("openvino"), load_safetensors(content)
     return openvino.Core().read_model(

@@ -8,7 +8,7 @@ import torch
 
 from unetpipe.config import PredictionConfig
 from unetpipe.network.openvino_network import OpenVinoUNet
-from unetpipe.network.quantisation import quantise, unpack_graph
+from unetpipe.network.quantisation import quantise, unpack_quantised_network
 from unetpipe.network.unet import UNet
 from unetpipe.network.weights import load_network
 from unetpipe.records.calibration import Calibration
@@ -70,7 +70,7 @@ def calibrate_network(
     content = quantise(network, patches)
     judged = judge(
         network,
-        OpenVinoUNet(spec, unpack_graph(content), "int8"),
+        OpenVinoUNet(spec, unpack_quantised_network(content), "int8"),
         described,
         validate_rows.volumes,
         choose_orientations(prediction.average),
