@@ -244,6 +244,7 @@ def test_a_number_brings_volumes_that_are_learnt_from_to_another_scale_too(tmp_p
     expected = downsample(IMAGE[None], (1, 2, 2), is_labels=False)
     assert np.array_equal(stored(record, "image"), expected)
     assert record["original"]["shape"] == [6, 80, 120]
+    assert record["voxel_size_nm"] == [1, 1, 1], "unknown before, unknown after"
     volumetric = ingest(tmp_path / "b", scale=0.5, ndim=3)
     assert (volumetric["shape"], volumetric["voxel_size_nm"]) == (
         [3, 40, 60],

@@ -151,7 +151,8 @@ def bring_in(
         )
         size_nm, said_by = coming.measure(opened)
         image, labels, grid = coming.match_scale(opened, labels, size_nm, said_by)
-        voxel_size_nm = coming.lay_out(image, size_nm, grid)
+        known_grid = None if said_by == "nobody" else grid
+        voxel_size_nm = coming.lay_out(image, size_nm, known_grid)
         stored: StoredImage | None = None
         stored_labels: StoredLabels | None = None
         statistics: tuple[ChannelStatistics, ...] = ()
