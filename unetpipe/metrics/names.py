@@ -15,6 +15,7 @@ PLAIN_NAMES = {
     "loss": "loss",
     "seg": "SEG",
     "ctc_seg": "SEG",
+    "ctc_det": "DET",
     "f1": "F1 of objects",
 }
 PREDICTORS = {
