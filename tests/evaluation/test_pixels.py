@@ -43,7 +43,7 @@ def test_a_mask_is_scored_as_it_would_be_from_whole_arrays(
 ):
     unknown[0, 0, 0] = unknown[1, 0, 0] = False
     counts = count(stored, truth, unknown, cut=2)
-    mask = stored.astype(np.float32) / np.float32(255) > np.float64(threshold)
+    mask = stored > threshold * 255  # 51 is 0.2, and not above it
     expected = [
         confusion_matrix(t, m, 2, unlabelled=u)
         for t, m, u in zip(truth, mask, unknown, strict=True)
