@@ -391,15 +391,9 @@ def test_classes_keep_their_weight_over_the_training_whatever_a_patch_holds():
     assert share[1] / share.sum() == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_ids_of_pairs_turn_with_the_image(ndim):
-    """Affinities are made of what the network sees, so offsets need not turn."""
-    spec = UNetSpec(
-        ndim=ndim, depth=1, base_channels=2, head="sigmoid", targets="affinities"
-    )
-    rng = np.random.default_rng(0)
-    ids = rng.integers(1, 5, (9, 10, 11)).repeat(3, 0).repeat(4, 1).repeat(4, 2)
-    volume = AnnotatedVolume(
+def volume_of(ids):
+    """Return a volume of cells all over, whose grey values are their ids."""
+    return AnnotatedVolume(
         name="ids",
         image=ids[None].astype(np.float32),
         target=np.ones(ids.shape, np.uint8),
@@ -410,6 +404,17 @@ def test_ids_of_pairs_turn_with_the_image(ndim):
         num_known=(ids[0].size,) * len(ids),
         instances=ids.astype(np.uint16),
     )
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_ids_of_pairs_turn_with_the_image(ndim):
+    """Affinities are made of what the network sees, so offsets need not turn."""
+    spec = UNetSpec(
+        ndim=ndim, depth=1, base_channels=2, head="sigmoid", targets="affinities"
+    )
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 5, (9, 10, 11)).repeat(3, 0).repeat(4, 1).repeat(4, 2)
+    volume = volume_of(ids)
     turned = Augmentation(shift_vox=0, flip=True)
     shape = spec.input_shape_for((12 if ndim == 3 else 1, 12, 12))
     draws = sampler([volume], spec, augmentation=turned, shape=shape)
@@ -430,17 +435,7 @@ def test_ids_of_pairs_turn_with_the_image(ndim):
 def test_the_divisor_is_the_weight_of_the_pairs_of_an_average_patch():
     spec = UNetSpec(depth=1, base_channels=2, head="sigmoid", targets="affinities")
     ids = np.arange(1, 31).reshape(1, 5, 6).repeat(2, 0).repeat(9, 1).repeat(9, 2)
-    volume = AnnotatedVolume(
-        name="ids",
-        image=ids[None].astype(np.float32),
-        target=np.ones(ids.shape, np.uint8),
-        border=None,
-        mean=np.zeros(1, np.float32),
-        std=np.ones(1, np.float32),
-        sections=(0, 1),
-        num_known=(ids[0].size,) * 2,
-        instances=ids.astype(np.uint16),
-    )
+    volume = volume_of(ids)
     weights = np.linspace(1, 2, 2 * spec.out_channels).astype(np.float32)
     draws = sampler([volume], spec)
     total = 0.0
