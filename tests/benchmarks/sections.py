@@ -15,6 +15,7 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
+from tests.benchmarks import stages
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.fresh import Used
 from tests.benchmarks.inputs import describe_tiff, save_model
@@ -30,17 +31,12 @@ from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
 
 MEASURED = ("area", "centroid", "intensity_mean", "perimeter", "touches_border")
+# Those of the other benchmark, and what measures the objects that were found.
+MEASURING = stages.STAGES.index("finish_segmentation") + 1
 STAGES = (
-    "ingest_volume",
-    "compute_weight_map",
-    "probe_prediction",
-    "plan_prediction",
-    "predict_part",
-    "finish_prediction",
-    "finish_segmentation",
+    *stages.STAGES[:MEASURING],
     "measure_objects",
-    "evaluate_prediction",
-    "report",
+    *stages.STAGES[MEASURING:],
 )
 TILE = 512
 MOST_GIB = 1.0  # for one section of 4.3 GB

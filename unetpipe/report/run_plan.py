@@ -359,10 +359,12 @@ def _look_at(
     """Return what is known of a volume; None if its originals are not here yet."""
     if record.exists():
         return _from_record(IngestedVolume.read(record))
+    found: Volume | None
     if config.source.startswith("phantom:"):
-        return Volume(row.volume, config.phantom.shape, 1, 1, "configuration")
-    root = files.originals(config)
-    found = _from_header(row, root, warnings) if root else None
+        found = Volume(row.volume, config.phantom.shape, 1, 1, "configuration")
+    else:
+        root = files.originals(config)
+        found = _from_header(row, root, warnings) if root else None
     scale = config.ingest.scale
     if found is None or not isinstance(scale, float):
         return found
