@@ -2,10 +2,11 @@
 
 A network learns membranes on the nerve cord of a larva (``drosophila-vnc-sstem``), then
 goes on with 3, 6 and 21 sections of ISBI 2012, beside one that begins with random
-weights. Test and validation sections are the same for all; thresholds and checkpoints
-come from validation sections. ``UNETPIPE_DATA`` names the folder of the sets (else
-``shared/data`` beside the repository), ``UNETPIPE_TUNING=FOLDER`` keeps the runs, so
-that one that was interrupted goes on, ``UNETPIPE_STEPS`` sets the steps (300).
+weights: two networks at once, of one thread each. Test and validation sections are the
+same for all; thresholds and checkpoints come from validation sections.
+``UNETPIPE_DATA`` names the folder of the sets (else ``shared/data`` beside the
+repository), ``UNETPIPE_TUNING=FOLDER`` keeps the runs, so that one that was interrupted
+goes on, ``UNETPIPE_STEPS`` sets the steps (300).
 """
 
 import os
@@ -29,6 +30,7 @@ METRICS = {"v_rand": "V_Rand", "v_info": "V_Info", "dice_class_1": "Dice"}
 TRAINING = {
     **{"patch": [1, 412, 412], "optimizer": "adamw", "learning_rate": 0.001},
     **{"schedule": "cosine", "warmup_steps": 30, "gradient_clip": 1.0},
+    "threads": 1,
 }
 STEPS = 300
 NETWORK = {"base_channels": 16}
@@ -90,8 +92,8 @@ def _run(project: Path, values: dict[str, Any], sheet: str, steps: int) -> None:
     more = {"volumes": "config/sheet.tsv", "training": training}
     (config / "run.yaml").write_text(yaml.safe_dump(values | more))
     snakemake = ("-m", "snakemake", "-s", ROOT / "workflow/Snakefile", "--cores", "2")
-    options = ("--rerun-incomplete", "--configfile", "config/run.yaml")
-    call(project, [*snakemake, *options])
+    options = ("--resources", "gpu=2", "--rerun-incomplete")
+    call(project, [*snakemake, *options, "--configfile", "config/run.yaml"])
 
 
 def _compare(project: Path, count: int, steps: int) -> list[Figure]:
