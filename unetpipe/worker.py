@@ -1,4 +1,4 @@
-"""One process of a team: ``launch`` starts it, nobody else.
+"""One process of a team: ``launch_processes`` starts it, nobody else.
 
 It calls the same stage as a training in one process does.
 """

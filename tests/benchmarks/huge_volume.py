@@ -4,7 +4,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from unetpipe.config import PredictionConfig
-from unetpipe.runtime.files import circumstances, write_record
+from unetpipe.runtime.files import process_circumstances, write_record
 from unetpipe.stages.plan_prediction import plan_prediction
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.grids import plan_grids
@@ -63,7 +63,7 @@ def plan_huge_volume(*, folder: Path, parts: int, shape: Zyx = SHAPE) -> None:
             "voxels_per_second": 1.0,
             "memory_budget_bytes": MEMORY_BYTES,
             "projected_efficiency": 1.0,
-            "circumstances": circumstances(),
+            "circumstances": process_circumstances(),
         },
     )
     with patch("unetpipe.storage.predictions.check_free_disk"):

@@ -14,7 +14,7 @@ from unetpipe.config.lots import (
     MOST_VOLUMES,
     SMALL_BYTES,
     Lots,
-    divide,
+    divide_into_lots,
     find_lots,
     make_lots,
 )
@@ -25,7 +25,7 @@ NAMES = [f"well-{number:04}" for number in range(1000)]
 
 
 def groups(names: list[str], most: int) -> set[tuple[str, ...]]:
-    return {tuple(group) for group in divide(names, most).values()}
+    return {tuple(group) for group in divide_into_lots(names, most).values()}
 
 
 def run_of(folder: Path, names: list[str], size: int = 9, **values: object) -> Lookups:
@@ -47,7 +47,7 @@ def lots_of(*given: object, **values: object) -> Lots:
 
 
 def test_every_volume_is_in_one_lot_of_at_most_so_many() -> None:
-    found = divide(NAMES, 128)
+    found = divide_into_lots(NAMES, 128)
     assert sorted(name for group in found.values() for name in group) == NAMES
     assert all(len(group) <= 128 for group in found.values())
     assert len(found) < 2.5 * len(NAMES) / 128

@@ -13,7 +13,7 @@ from unetpipe.evaluation.score_rows import (
     definitions_of,
     find_metric,
     make_row,
-    plain,
+    plain_scores,
 )
 from unetpipe.evaluation.thresholds import (
     ThresholdScores,
@@ -185,7 +185,7 @@ def test_rows_hold_nothing_but_json():
     assert row.best == Score(threshold=None, score=None)
     assert row.per_section == (None, 1)
     assert row.interval is row.interval_of is row.chosen is None
-    assert plain(np.array([[1.0, np.nan]])) == [[1.0, None]]
+    assert plain_scores(np.array([[1.0, np.nan]])) == [[1.0, None]]
 
 
 def test_the_mean_over_classes_leaves_out_what_nobody_annotated():

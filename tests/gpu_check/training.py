@@ -15,7 +15,7 @@ import torch
 from tests.benchmarks.training import InMemory, Loops, _annotate, _patch
 from tests.gpu_check.checked import Checked
 from unetpipe.config import AugmentationConfig
-from unetpipe.network.determinism import algorithms
+from unetpipe.network.determinism import deterministic_algorithms
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import Augmentation
@@ -146,7 +146,7 @@ def _check_repeats(checked: Checked, sampler: PatchSampler, spec: UNetSpec) -> N
         torch.manual_seed(0)
         checkpoints = Checkpoints(scratch / folder, {})
         o = Optimisation(steps=num_steps, batch_size=2, precision=_precision(checked))
-        with algorithms(deterministic=True), warnings.catch_warnings():
+        with deterministic_algorithms(deterministic=True), warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # pooling has no deterministic version to name

@@ -6,7 +6,7 @@ import pytest
 from tests.stages.ctc import drawn_sequence, write, write_sequence
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image
-from unetpipe.images.files import companions, find_files
+from unetpipe.images.files import find_files, label_companions
 from unetpipe.images.frames import LARGEST_ID, FrameSource, spread_frames
 from unetpipe.ingestion.agreement import compare_numbers
 
@@ -120,7 +120,7 @@ def test_other_sequences_of_equal_length_stay_as_they_are(root):
     for t, frame in enumerate(drawn_sequence()):
         write(root / "masks" / f"{t}.tif", frame)
     assert not isinstance(spread(root, labels="masks").source, FrameSource)
-    assert companions((root / "masks" / "0.tif",)) == (False, {}, {})
+    assert label_companions((root / "masks" / "0.tif",)) == (False, {}, {})
 
 
 def test_partial_labels_of_any_name_are_matched_too(root):

@@ -19,7 +19,7 @@ from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError
 from unetpipe.images import open_image
 from unetpipe.images.files import is_remote
-from unetpipe.images.remote import explain
+from unetpipe.images.remote import explain_server_error
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.volumes import open_volume
 
@@ -161,7 +161,7 @@ def test_a_dead_server_and_a_missing_store_are_one_line_each(tmp_path):
 def test_what_an_address_is_made_of_says_nothing_of_what_failed(name):
     address = f"http://127.0.0.1:40301/{name}.zarr"
     error = OSError(f"GET {address}/zarr.json in 401.403ms: error sending request")
-    assert "cannot be reached" in str(explain(address, error))
+    assert "cannot be reached" in str(explain_server_error(address, error))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.curves import Scores
 from unetpipe.metrics.labelling import Labels, label_truth
 from unetpipe.metrics.scratch import Scratch
-from unetpipe.metrics.simple_points import warp
+from unetpipe.metrics.simple_points import flip_simple_voxels
 from unetpipe.metrics.thinning import check_pair, check_section, thin_columns
 from unetpipe.metrics.warping import WARPING_THRESHOLDS, WarpingSection, warp_columns
 
@@ -71,7 +71,7 @@ def map_mistakes(
     proposal: NDArray[np.float32], truth: NDArray[np.bool_], threshold: np.float64
 ) -> NDArray[np.uint8]:
     """Return the :class:`Mistake` of each voxel of a section cut at one threshold."""
-    warped = warp(Truth.of(truth), Proposal.of(proposal), threshold)
+    warped = flip_simple_voxels(Truth.of(truth), Proposal.of(proposal), threshold)
     mistakes = np.zeros(warped.state.size, np.uint8)
     for places, kinds in warped.kinds():
         mistakes[places] = kinds

@@ -23,7 +23,7 @@ from unetpipe.metrics.curves import ThresholdCurve
 from unetpipe.metrics.instances import match_instances, score_terms
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.value_counts import (
-    calibrate,
+    calibration_curve,
     confusion_above,
     count_values,
 )
@@ -77,12 +77,12 @@ def test_calibration_is_the_mean_gap_between_promise_and_frequency():
     counts = np.zeros((2, 256), np.int64)
     counts[:, 51] = 3, 1  # 0.2 promised, 0.25 found
     counts[:, 255] = 2, 2  # 1.0 promised, 0.5 found
-    result = calibrate(counts)
+    result = calibration_curve(counts)
     assert result.expected_error == pytest.approx((4 * 0.05 + 4 * 0.5) / 8)
     assert (result.probability[3], result.share[3]) == (pytest.approx(0.2), 0.25)
     assert result.num_voxels.sum() == 8
     assert math.isnan(result.probability[0])
-    assert math.isnan(calibrate(np.zeros((2, 256), np.int64)).expected_error)
+    assert math.isnan(calibration_curve(np.zeros((2, 256), np.int64)).expected_error)
 
 
 @given(labels, labels)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from tests.metrics.sections import map_mistakes, warp_section
 from unetpipe.errors import GeometryError
 from unetpipe.metrics.columns import Proposal, Truth
-from unetpipe.metrics.simple_points import IS_SIMPLE, Mistake, warp
+from unetpipe.metrics.simple_points import IS_SIMPLE, Mistake, flip_simple_voxels
 from unetpipe.metrics.thinning import label_components
 from unetpipe.metrics.warping import collect_warping
 
@@ -115,7 +115,7 @@ def test_mistakes_are_those_of_a_plain_loop(pair, threshold):
 def test_warping_keeps_the_number_of_cells_and_of_holes(pair):
     levels, truth = pair
     proposal = Proposal.of((levels / 20).astype(np.float32))
-    warped = warp(Truth.of(truth), proposal, np.float64(0.5)).is_cell
+    warped = flip_simple_voxels(Truth.of(truth), proposal, np.float64(0.5)).is_cell
     assert label_components(warped).max() == label_components(truth).max()
     outside_and_holes = [
         ndimage.label(~np.pad(mask, 1), EIGHT)[1] for mask in (truth, warped)

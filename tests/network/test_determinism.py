@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from unetpipe.network.determinism import algorithms, repeatable_convolutions
+from unetpipe.network.determinism import (
+    deterministic_algorithms,
+    repeatable_convolutions,
+)
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -47,7 +50,7 @@ def test_convolutions_repeat_their_bits_without_tf32(chosen_before, autotune):
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_training_in_fp32_takes_no_tf32(chosen_before, deterministic):
     before = switches()
-    with algorithms(deterministic=deterministic):
+    with deterministic_algorithms(deterministic=deterministic):
         assert CUDNN.conv.fp32_precision == "ieee"
         assert CUDNN.benchmark is not deterministic
     assert switches() == before
@@ -57,7 +60,7 @@ def test_the_switches_come_back_after_an_error(chosen_before):
     before = switches()
     for context in (
         repeatable_convolutions(autotune=True),
-        algorithms(deterministic=True),
+        deterministic_algorithms(deterministic=True),
     ):
         with pytest.raises(KeyError), context:
             raise KeyError

@@ -16,7 +16,7 @@ from unetpipe.network.transfer import CudaLane, HostLane, choose_lane
 from unetpipe.records.prediction import Identity, TileRules
 from unetpipe.runtime.background import Writer
 from unetpipe.stages.verify import TOLERANCE
-from unetpipe.tiling.assembly import BlockVoxels, source_roi
+from unetpipe.tiling.assembly import BlockVoxels, source_roi_of_tiles
 from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import normalise
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -47,7 +47,7 @@ def blocks_of(image, predictor, geometry, numbers=None):
     for number in numbers or range(geometry.num_blocks):
         roi = geometry.block_roi(number)
         tiles = tuple(geometry.tiles(roi))
-        seen = source_roi(tiles, predictor.halo, SHAPE)
+        seen = source_roi_of_tiles(tiles, predictor.halo, SHAPE)
         voxels = image[(slice(None), *seen.slices)]
         yield BlockVoxels(number, roi, tiles, voxels, seen.start)
 

@@ -10,8 +10,8 @@ import torch
 
 from unetpipe.errors import ResourceError
 from unetpipe.network import gpus
-from unetpipe.network.gpus import claim_of, take_gpu
-from unetpipe.runtime.locks import hold
+from unetpipe.network.gpus import gpu_claim_file, take_gpu
+from unetpipe.runtime.locks import hold_lock
 from unetpipe.runtime.machine import GIB
 
 TOTAL = 80 * GIB
@@ -59,13 +59,13 @@ def own_claims(monkeypatch, tmp_path):
     opened = []
 
     def noted(path):
-        claim = hold(path)
+        claim = hold_lock(path)
         opened.append(claim)
         return claim
 
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(gpus, "_held", {})
-    monkeypatch.setattr(gpus, "hold", noted)
+    monkeypatch.setattr(gpus, "hold_lock", noted)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     yield
     for claim in filter(None, opened):
@@ -73,7 +73,7 @@ def own_claims(monkeypatch, tmp_path):
 
 
 def is_free(number):
-    claim = hold(claim_of(number))
+    claim = hold_lock(gpu_claim_file(number))
     if claim:
         claim.close()
     return claim is not None
@@ -116,13 +116,13 @@ def test_a_claim_holds_between_real_processes(cards):
     code = """
         import sys
         from pathlib import Path
-        from unetpipe.runtime.locks import hold
-        held = hold(Path(sys.argv[1]))
+        from unetpipe.runtime.locks import hold_lock
+        held = hold_lock(Path(sys.argv[1]))
         print(held is not None, flush=True)
         sys.stdin.read()
     """
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), claim_of(0)],
+        [sys.executable, "-c", textwrap.dedent(code), gpu_claim_file(0)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

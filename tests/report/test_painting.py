@@ -17,11 +17,11 @@ from unetpipe.report.page.painting import (
     grey_picture,
     label_picture,
     map_address,
-    middle_crop,
     object_picture,
-    outline,
-    outlined,
+    paint_outlines,
+    paint_rim,
     photo_address,
+    shown_crop,
     shrink,
 )
 
@@ -59,7 +59,7 @@ def test_long_sections_are_cropped_to_their_middle(
     length: int, expected: slice
 ) -> None:
     assert CROP_VOXELS == 768
-    assert middle_crop(length) == expected
+    assert shown_crop(length) == expected
 
 
 def test_grey_values_are_stretched_whatever_their_type() -> None:
@@ -91,13 +91,13 @@ def test_an_outline_is_the_rim_of_a_mask_but_not_the_picture_s_edge() -> None:
         ],
         bool,
     )
-    assert (outline(mask) == expected).all()
+    assert (paint_rim(mask) == expected).all()
 
 
 def test_each_object_has_an_outline_of_its_own() -> None:
     ids = np.zeros((4, 8), np.uint8)
     ids[:, :4], ids[:, 4:] = 1, 2
-    picture = outlined(np.full((4, 8), 100, np.uint8), ids)
+    picture = paint_outlines(np.full((4, 8), 100, np.uint8), ids)
     is_rim = (picture == OUTLINE).all(axis=-1)
     assert is_rim.tolist() == [[False] * 3 + [True] * 2 + [False] * 3] * 4
     assert (picture[~is_rim] == 100).all()
@@ -132,7 +132,10 @@ def test_pictures_in_colour_keep_their_colours() -> None:
     ids = np.array([[0, 1, 2]], np.uint32)
     for shown in (object_picture(colours, ids), class_picture(colours, ids)):
         assert shown[0, 0].tolist() == [200, 10, 60]
-    assert outlined(colours, np.zeros((1, 3), np.uint32)).tolist() == colours.tolist()
+    assert (
+        paint_outlines(colours, np.zeros((1, 3), np.uint32)).tolist()
+        == colours.tolist()
+    )
     assert (colours == (200, 10, 60)).all(), "the section itself stays as it is"
 
 

@@ -21,7 +21,7 @@ from unetpipe.report.page.svg import (
     bar_chart,
     interval_chart,
     line_chart,
-    standalone,
+    standalone_svg,
     thin,
     ticks,
 )
@@ -208,7 +208,7 @@ def test_seams_show_jumps_by_distance_and_ratios_with_their_intervals() -> None:
 
 def test_charts_make_a_file_that_needs_no_page() -> None:
     charts = plot_seams(Seams.model_validate(scored()["seams"]))
-    root = ElementTree.fromstring(standalone(charts))
+    root = ElementTree.fromstring(standalone_svg(charts))
     inner = [part for part in root if part.tag.endswith("svg")]
     assert [part.get("x") for part in inner] == ["0", "330"]
     style = next(part.text for part in root if part.tag.endswith("style"))

@@ -8,7 +8,11 @@ import pytest
 from tests.records.whole import FOLDER
 from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume, StoredImage
-from unetpipe.report.page.warnings import at_another_scale, normalised_otherwise, twins
+from unetpipe.report.page.warnings import (
+    at_another_scale,
+    normalised_otherwise,
+    warn_of_equal_volumes,
+)
 
 
 def volume(name, pixels, dtype="uint8"):
@@ -47,11 +51,14 @@ def test_a_volume_at_another_scale_than_the_network_learnt_at_is_told(
 def test_volumes_of_equal_voxels_are_told(pixels, names):
     volumes = {str(k): volume(str(k), p) for k, p in enumerate(pixels)}
     told = [" and ".join(pair) + " hold the same voxels" for pair in names]
-    assert [text.split(":")[0] for text in twins(volumes)] == told
+    assert [text.split(":")[0] for text in warn_of_equal_volumes(volumes)] == told
 
 
 def test_equal_bytes_of_another_type_are_no_twins():
-    assert twins({"a": volume("a", "x"), "b": volume("b", "x", "int8")}) == []
+    assert (
+        warn_of_equal_volumes({"a": volume("a", "x"), "b": volume("b", "x", "int8")})
+        == []
+    )
 
 
 def test_a_volume_that_is_normalised_otherwise_than_the_network_learnt_is_told():

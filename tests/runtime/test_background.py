@@ -6,7 +6,7 @@ import time
 import pytest
 
 from unetpipe.errors import DataError, ResourceError
-from unetpipe.runtime.background import Writer, ahead, named, prefetch
+from unetpipe.runtime.background import Writer, ahead, named_in_errors, prefetch
 
 
 def test_items_come_in_order_and_at_most_depth_ahead():
@@ -131,11 +131,11 @@ def test_an_error_in_the_first_link_reaches_the_last():
     ],
 )
 def test_an_error_says_where_it_happened_and_keeps_its_kind(error, kind, said):
-    with pytest.raises(kind, match=said) as caught, named("block 3"):
+    with pytest.raises(kind, match=said) as caught, named_in_errors("block 3"):
         raise error
     assert caught.value.__cause__ is error
 
 
 def test_a_keyboard_interrupt_is_nobodys_error():
-    with pytest.raises(KeyboardInterrupt), named("block 3"):
+    with pytest.raises(KeyboardInterrupt), named_in_errors("block 3"):
         raise KeyboardInterrupt

@@ -11,9 +11,9 @@ import pytest
 
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.files import (
-    circumstances,
     hash_file,
     hash_of,
+    process_circumstances,
     read_record,
     write_bytes_atomic,
     write_record,
@@ -114,7 +114,7 @@ def test_a_file_hash_is_that_of_sha256sum(tmp_path: Path) -> None:
 
 
 def test_circumstances_tell_host_versions_and_what_the_caller_knows() -> None:
-    told = circumstances(device="cpu", seconds=1.5)
+    told = process_circumstances(device="cpu", seconds=1.5)
     assert told["device"] == "cpu"
     assert told["seconds"] == 1.5
     assert told["host"]
@@ -129,11 +129,11 @@ def test_circumstances_tell_cuda_and_cudnn_of_a_job_that_may_use_them(
         backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 92400)),
     )
     monkeypatch.setitem(sys.modules, "torch", built)
-    libraries = circumstances()["libraries"]
+    libraries = process_circumstances()["libraries"]
     assert (libraries["cuda"], libraries["cudnn"]) == ("13.0", "92400")
     built.version.cuda = None
-    assert not {"cuda", "cudnn"} & circumstances()["libraries"].keys()
+    assert not {"cuda", "cudnn"} & process_circumstances()["libraries"].keys()
     monkeypatch.delitem(sys.modules, "torch")
     assert "torch" not in sys.modules
-    assert not {"cuda", "cudnn"} & circumstances()["libraries"].keys()
+    assert not {"cuda", "cudnn"} & process_circumstances()["libraries"].keys()
     assert "torch" not in sys.modules, "asking does not load it"

@@ -16,7 +16,7 @@ from unetpipe.runtime.files import (
     read_record,
     write_record,
 )
-from unetpipe.runtime.json_text import indented
+from unetpipe.runtime.json_text import indented_json
 
 LEAVES = (
     st.none()
@@ -50,7 +50,7 @@ def expected(value: object) -> str:
 
 @given(VALUES)
 def test_the_text_is_that_of_the_library(value: object) -> None:
-    assert indented(value, _plain) == expected(value)
+    assert indented_json(value, _plain) == expected(value)
 
 
 def test_what_json_does_not_know_is_made_plain() -> None:
@@ -62,15 +62,15 @@ def test_what_json_does_not_know_is_made_plain() -> None:
         Kind.ONE: Counter(a=1),
         1.5: {},
     }
-    assert indented(value, _plain) == expected(value)
+    assert indented_json(value, _plain) == expected(value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), [np.float64("inf")]])
 def test_what_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="no JSON number"):
-        indented(value, _plain)
+        indented_json(value, _plain)
     with pytest.raises(TypeError, match="tuple is no key"):
-        indented({(1, 2): value}, _plain)
+        indented_json({(1, 2): value}, _plain)
 
 
 @pytest.mark.parametrize(

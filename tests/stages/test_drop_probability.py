@@ -22,7 +22,7 @@ from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.drop_probability import drop_probability
 from unetpipe.stages.finish_segmentation import finish_segmentation
 from unetpipe.stages.verify import verify
-from unetpipe.storage.dropping import drop_stores, is_dropped
+from unetpipe.storage.dropping import are_shards_dropped, drop_stores
 from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.receipts import receipt_path
 from unetpipe.storage.verification import Commands
@@ -155,7 +155,7 @@ def test_the_rules_that_made_it_make_the_same_bits_again(run, caplog):
     with pytest.raises(IntegrityError):
         run.segment()  # not whole before finish_prediction says so
     run.finish()
-    assert not is_dropped(run.home / "probability.ome.zarr")
+    assert not are_shards_dropped(run.home / "probability.ome.zarr")
     assert (run.folder / "probability.json").exists()
     assert run.hashes() == before
     assert np.array_equal(run.voxels(), voxels)

@@ -17,10 +17,10 @@ from unetpipe.config import ExportConfig
 from unetpipe.errors import ConfigError
 from unetpipe.network.bioimageio import ModelCard, _describe_image
 from unetpipe.network.formats import (
+    as_torchscript,
+    export_tile_rule,
     has_onnx,
-    script,
-    tile_rule,
-    wrap,
+    wrap_network,
     wrapper_arguments,
 )
 from unetpipe.network.package_files import _normalise
@@ -75,10 +75,10 @@ def one_pass(found, image):
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_wrapper_is_one_pass_over_the_mirrored_image(spec):
-    found, step = network(spec), tile_rule(spec)["step"]
+    found, step = network(spec), export_tile_rule(spec)["step"]
     image = torch.randn(1, spec.in_channels, 7 * step, 8 * step)
     with torch.no_grad():
-        probability = wrap(found)(image)
+        probability = wrap_network(found)(image)
     assert probability.shape == (1, spec.out_channels, 7 * step, 8 * step)
     torch.testing.assert_close(probability, one_pass(found, image), rtol=0, atol=1e-6)
 
@@ -86,8 +86,8 @@ def test_the_wrapper_is_one_pass_over_the_mirrored_image(spec):
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 @pytest.mark.parametrize("spec", mostly_slow(SPECS))
 def test_the_traced_file_is_right_at_sizes_that_it_has_not_seen(spec):
-    wrapper, step = wrap(network(spec)), tile_rule(spec)["step"]
-    content = script(
+    wrapper, step = wrap_network(network(spec)), export_tile_rule(spec)["step"]
+    content = as_torchscript(
         wrapper, torch.randn(1, spec.in_channels, 7 * step, 7 * step), step
     )
     loaded = torch.jit.load(io.BytesIO(content))
@@ -102,7 +102,7 @@ def test_the_papers_constants():
     assert arguments["crops"] == [[88, 88], [40, 40], [16, 16], [4, 4]]
     assert arguments["margins"] == [[92, 96], [92, 96]]
     assert arguments["cuts"] == [[0, 4], [0, 4]]
-    assert tile_rule(UNetSpec()) == {"step": 16, "halo": 96, "min": 208}
+    assert export_tile_rule(UNetSpec()) == {"step": 16, "halo": 96, "min": 208}
 
 
 def test_volumetric_networks_are_refused():
@@ -272,7 +272,7 @@ def test_onnx_is_right_at_any_size(package, reference, tmp_path):
         pytest.skip("the extra `export` is not installed: make test-export")
     files = read_package(package)
     (tmp_path / "weights.onnx").write_bytes(files["weights.onnx"])
-    wrapper, paths = wrap(network(PAPER)), []
+    wrapper, paths = wrap_network(network(PAPER)), []
     for shape in ((1, 1, 208, 240), (3, 1, 304, 224)):
         image = torch.randn(*shape)
         with torch.no_grad():

@@ -14,7 +14,7 @@ from unetpipe.config import Config
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.files import read_record, write_record
-from unetpipe.runtime.text import count
+from unetpipe.runtime.text import count_noun
 from unetpipe.stages.plan import plan
 from unetpipe.tiling.forecast import Rate, Volume, Wanted, forecast_prediction
 from unetpipe.tiling.grids import TileGrids
@@ -355,7 +355,7 @@ def test_a_lot_is_one_job_for_all_its_volumes_and_costs_less(tmp_path, capsys):
     assert other["num_files"] == one["num_files"] > 20 * 20
     said = capsys.readouterr().out
     assert f"files: about {other['num_files']}" in said
-    assert f" on {count(other['num_cores'], 'core')}; " in said
+    assert f" on {count_noun(other['num_cores'], 'core')}; " in said
     records[1].touch()
     assert run(tmp_path, **settings, lots=lots)["num_jobs"] == shared["num_jobs"] - 1
 

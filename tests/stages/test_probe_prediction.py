@@ -12,7 +12,7 @@ from tests.stages.predicted import SHAPE, Chain, small_shards
 from unetpipe.errors import ResourceError
 from unetpipe.network import tile_trials
 from unetpipe.network.devices import has_arithmetic
-from unetpipe.network.flips import num_places, spread_tiles
+from unetpipe.network.flips import num_flip_tiles, spread_flip_tiles
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.tile_trials import Measured, choose_batch, first_that_runs
 from unetpipe.network.weights import load_network
@@ -170,7 +170,7 @@ def test_a_stride_that_is_given_is_not_weighed_against_the_memory(chain):
 
 def test_places_are_spread_over_the_volume_and_never_twice():
     geometry = plan_grids((8, 64, 96), (1, 16, 16), SPEC)
-    tiles = list(spread_tiles(geometry, whole_volume((8, 64, 96))))
+    tiles = list(spread_flip_tiles(geometry, whole_volume((8, 64, 96))))
     assert len({t.start for t in tiles}) == len(tiles) > 0.9 * geometry.num_tiles
     assert tiles[0].start == (4, 32, 48), "the middle comes first"
     first = tiles[:8]
@@ -178,7 +178,7 @@ def test_places_are_spread_over_the_volume_and_never_twice():
         seen = {t.start[axis] for t in first}
         assert len(seen) >= min(3, count), "the first few are spread along each axis"
     box = Roi((2, 16, 0), (4, 40, 20))
-    inside = list(spread_tiles(geometry, box))
+    inside = list(spread_flip_tiles(geometry, box))
     assert {t.intersect(box).num_voxels > 0 for t in inside} == {True}
 
 
@@ -193,7 +193,7 @@ def test_places_are_spread_over_the_volume_and_never_twice():
 )
 def test_labels_are_compared_at_a_blocks_worth_of_tiles(shape, stride, expected):
     spec = UNetSpec(base_channels=4, depth=2, ndim=3 if stride[0] > 1 else 2)
-    assert num_places(plan_grids(shape, stride, spec)) == expected
+    assert num_flip_tiles(plan_grids(shape, stride, spec)) == expected
 
 
 @pytest.mark.slow

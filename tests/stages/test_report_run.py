@@ -38,7 +38,7 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.report.page.differences import (
     Compared,
     changed_settings,
-    differences,
+    score_differences,
     section_changes,
     shared_volumes,
 )
@@ -118,7 +118,7 @@ def test_thresholds_are_shown_without_the_dust_of_floating_point() -> None:
 
 def test_differences_are_paired_section_by_section() -> None:
     new = network("new", [0.8, 0.6, 0.4])
-    rand, pixel = differences(OLD, new)
+    rand, pixel = score_differences(OLD, new)
     assert (rand.metric, rand.volume, rand.role) == ("v_rand", "brain", "test")
     assert (rand.reference, rand.other) == pytest.approx((0.8, 0.6))
     assert rand.interval.estimate == pytest.approx(-0.2)
@@ -132,7 +132,7 @@ def test_lower_errors_are_better() -> None:
     rand, pixel = new.results["brain"].metrics.tables[0].rows
     lower = pixel.model_copy(update={"per_section": (0.05, 0.06, 0.07)})
     new = with_table(new, rows=(rand, lower))
-    found = {d.metric: d.verdict for d in differences(OLD, new)}
+    found = {d.metric: d.verdict for d in score_differences(OLD, new)}
     assert found == {"v_rand": "no clear difference", "pixel_error": "better"}
 
 
@@ -144,7 +144,7 @@ def test_sections_that_got_worst_come_first_and_undefined_ones_not_at_all() -> N
 
 def test_networks_of_other_sections_have_nothing_to_pair() -> None:
     fold = with_table(network("fold", [0.9, 0.9, 0.9]), sections=(7, 8, 9))
-    assert list(differences(OLD, fold)) == []
+    assert list(score_differences(OLD, fold)) == []
     assert section_changes(OLD, fold) == []
 
 

@@ -22,7 +22,7 @@ from unetpipe.storage.downsampling import downsample
 from unetpipe.storage.verification import Commands
 from unetpipe.storage.volumes import open_volume, read_roi, shard_path, write_shard
 from unetpipe.tiling.boxes import as_zyx, grid_cell
-from unetpipe.tiling.resampling import nearest
+from unetpipe.tiling.resampling import nearest_voxels
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 255, (6, 80, 120), np.uint8)
@@ -82,7 +82,7 @@ def test_image_and_labels_are_brought_to_the_scale_of_the_network(
     assert record["original"] == {"shape": [6, 80, 120], "voxel_size_nm": [50, 4, 4]}
     expected = downsample(IMAGE[None], (1, 2, 2), is_labels=False)
     assert np.array_equal(stored(record, "image"), expected)
-    rows, columns = nearest(80, 40, 0, 40), nearest(120, 60, 0, 60)
+    rows, columns = nearest_voxels(80, 40, 0, 40), nearest_voxels(120, 60, 0, 60)
     ids = LABELS[:, rows][:, :, columns]
     assert np.array_equal(stored(record, "labels"), ids)
     assert record["axes_of_file"] == "zyx"
@@ -205,7 +205,8 @@ def test_objects_are_written_back_on_the_original_grid(tmp_path):
     record = made.run()
     assert record["num_objects"] == 6, "4 and 2 sections"
     places = [
-        nearest(m, n, 0, n) for m, n in zip((4, 32, 48), (4, 65, 97), strict=True)
+        nearest_voxels(m, n, 0, n)
+        for m, n in zip((4, 32, 48), (4, 65, 97), strict=True)
     ]
     for name, ours in (("objects", made.objects()), ("store", made.mask())):
         array = open_volume(made._path(record["original"][name]))

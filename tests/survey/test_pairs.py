@@ -2,12 +2,12 @@
 
 import pytest
 
-from unetpipe.survey.names import read_name
+from unetpipe.survey.names import parse_file_name
 from unetpipe.survey.pairs import pair_names
 
 
 def pairs(*paths: str) -> dict[str, str]:
-    names = [read_name(path) for path in paths]
+    names = [parse_file_name(path) for path in paths]
     images = [name for name in names if not name.is_labels]
     return pair_names(images, [name for name in names if name.is_labels])[0]
 

@@ -5,10 +5,10 @@ import pytest
 from unetpipe.config import IngestConfig, NetworkConfig, TrainingConfig, WeightMapConfig
 from unetpipe.survey.suggestions import (
     VolumePrint,
-    as_nested,
     class_weights,
-    remarks,
+    nested_settings,
     suggest,
+    suggestion_remarks,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -139,8 +139,8 @@ def test_time_points_and_single_images_are_seen_one_by_one_and_told_so(more, tol
 def test_only_sizes_that_somebody_gave_are_compared():
     unknown = like_isbi(voxel_size_nm=(1.0, 1.0, 1.0), is_size_known=False)
     spec = NetworkConfig().spec()
-    assert remarks([ISBI, unknown], spec, has_validation=True) == []
-    told = remarks(
+    assert suggestion_remarks([ISBI, unknown], spec, has_validation=True) == []
+    told = suggestion_remarks(
         [ISBI, like_isbi(voxel_size_nm=(50.0, 9.0, 9.0))], spec, has_validation=True
     )
     assert "voxels are 4 to 9 nm wide" in told[0]
@@ -165,7 +165,7 @@ def test_class_weights_are_those_of_training():
 
 
 def test_changes_become_sections_to_paste():
-    found = as_nested(suggestions(like_isbi(num_cells=600)).values())
+    found = nested_settings(suggestions(like_isbi(num_cells=600)).values())
     assert found["ingest"] == {"scale": 0.5}
     assert found["network"] == {"base_channels": 32}
     # 200 passes over a quarter of the voxels, 260 x 260 a step.
@@ -175,11 +175,11 @@ def test_changes_become_sections_to_paste():
 
 def test_what_no_setting_mends_is_said():
     spec = UNetSpec()
-    assert remarks([ISBI], spec, has_validation=True) == []
+    assert suggestion_remarks([ISBI], spec, has_validation=True) == []
     odd = like_isbi(voxel_size_nm=(50.0, 8.0, 8.0), num_cells=100, num_sections=1)
-    first, second, third = remarks([ISBI, odd], spec, has_validation=False)
+    first, second, third = suggestion_remarks([ISBI, odd], spec, has_validation=False)
     assert first.startswith("voxels are 4 to 8 nm wide")
     assert "about 278 voxels wide, more than the 188" in second
     assert "no section has the role validate" in third
-    (few,) = remarks([odd], UNetSpec(depth=5), has_validation=True)
+    (few,) = suggestion_remarks([odd], UNetSpec(depth=5), has_validation=True)
     assert few.startswith("1 annotated training section;")

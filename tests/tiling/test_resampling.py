@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from unetpipe.storage.downsampling import downsample
 from unetpipe.tiling.resampling import (
     matched_shape,
-    nearest,
+    nearest_voxels,
     resample,
+    resampling_taps,
     scaled_size,
-    taps,
 )
 
 RNG = np.random.default_rng(0)
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 def whole(voxels, new):
     lengths = zip(voxels.shape[1:], new, strict=True)
-    return resample(voxels, tuple(taps(n, m, 0, m) for n, m in lengths))
+    return resample(voxels, tuple(resampling_taps(n, m, 0, m) for n, m in lengths))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -65,21 +65,21 @@ def test_every_box_has_the_bits_of_the_whole(n, m, data):
     start = data.draw(st.integers(0, m - 1))
     stop = data.draw(st.integers(start + 1, m))
     voxels = np.random.default_rng(n).random((1, 1, n, 1)).astype(np.float32)
-    flat = taps(1, 1, 0, 1)
-    own = taps(n, m, start, stop)
+    flat = resampling_taps(1, 1, 0, 1)
+    own = resampling_taps(n, m, start, stop)
     assert np.allclose(own.weights.sum(axis=1), 1)
     box = resample(voxels[:, :, own.seen], (flat, own, flat))
-    everything = resample(voxels, (flat, taps(n, m, 0, m), flat))
+    everything = resample(voxels, (flat, resampling_taps(n, m, 0, m), flat))
     assert np.array_equal(box, everything[:, :, start:stop])
-    places = nearest(n, m, 0, m)
-    assert np.array_equal(places[start:stop], nearest(n, m, start, stop))
+    places = nearest_voxels(n, m, 0, m)
+    assert np.array_equal(places[start:stop], nearest_voxels(n, m, start, stop))
     assert 0 <= places[0] <= places[-1] < n
 
 
 def test_ids_that_were_enlarged_come_back_as_they_were():
     ids = RNG.integers(0, 9, 50)
-    enlarged = ids[nearest(50, 150, 0, 150)]
-    assert np.array_equal(enlarged[nearest(150, 50, 0, 50)], ids)
+    enlarged = ids[nearest_voxels(50, 150, 0, 150)]
+    assert np.array_equal(enlarged[nearest_voxels(150, 50, 0, 50)], ids)
 
 
 @pytest.mark.parametrize(("ndim", "shape"), [(2, (10, 50, 200)), (3, (5, 50, 200))])

@@ -8,7 +8,7 @@ import torch
 from unetpipe.config import TrainingConfig
 from unetpipe.training import distributed
 from unetpipe.training.distributed import joined_team
-from unetpipe.training.launch import GPUS_OF_SLURM, fill_in
+from unetpipe.training.launch import GPUS_OF_SLURM, fill_in_node_command
 
 COMMAND = TrainingConfig().node_command
 
@@ -21,7 +21,7 @@ def no_gpus_of_slurm(monkeypatch):
 
 def test_a_step_of_several_nodes_says_how_many():
     """Inside a step of one task, it would inherit one node and one task."""
-    words = shlex.split(fill_in(COMMAND, 3, 4))
+    words = shlex.split(fill_in_node_command(COMMAND, 3, 4))
     assert words[0] == "srun"
     assert {"--nodes=3", "--ntasks=3", "--ntasks-per-node=1"} <= set(words)
     assert not any("gpus" in word for word in words)
@@ -30,12 +30,14 @@ def test_a_step_of_several_nodes_says_how_many():
 @pytest.mark.parametrize("name", GPUS_OF_SLURM)
 def test_a_gpu_for_each_process_is_asked_for_where_there_are_some(monkeypatch, name):
     monkeypatch.setenv(name, "4")
-    assert "--gpus-per-node=4" in shlex.split(fill_in(COMMAND, 2, 4))
+    assert "--gpus-per-node=4" in shlex.split(fill_in_node_command(COMMAND, 2, 4))
 
 
 def test_other_launchers_are_left_as_they_are():
-    assert fill_in("mpirun -np {nodes} ${X}", 2, 1) == "mpirun -np 2 ${X}"
-    assert fill_in("parallel-ssh --inline", 2, 1) == "parallel-ssh --inline"
+    assert fill_in_node_command("mpirun -np {nodes} ${X}", 2, 1) == "mpirun -np 2 ${X}"
+    assert (
+        fill_in_node_command("parallel-ssh --inline", 2, 1) == "parallel-ssh --inline"
+    )
 
 
 @pytest.fixture

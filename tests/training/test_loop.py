@@ -18,7 +18,7 @@ import torch
 from tests.targets.annotated import annotate
 from tests.variants import mostly_slow
 from unetpipe.errors import DataError, ResourceError
-from unetpipe.network.determinism import algorithms
+from unetpipe.network.determinism import deterministic_algorithms
 from unetpipe.network.unet import UNet
 from unetpipe.targets.weight_map import balance_classes, count_classes
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -577,7 +577,7 @@ def test_deterministic_algorithms_repeat_and_leave_the_process_as_it_was(tmp_pat
     runs = [
         Run(tmp_path / name, spec=UNetSpec(depth=2, base_channels=4)) for name in "ab"
     ]
-    with algorithms(deterministic=True):
+    with deterministic_algorithms(deterministic=True):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.benchmark
         one, two = (run(QUICK) for run in runs)

@@ -23,7 +23,7 @@ from unetpipe.training.object_choice import (
     Seen,
     choose_cut,
     choose_merging,
-    crop,
+    crop_stack,
     sample_stacks,
     thresholds_beside,
 )
@@ -103,7 +103,7 @@ def test_objects_grow_from_seeds_that_are_apart_to_what_is_annotated(wanted, at)
 @pytest.mark.parametrize(("largest", "sides"), [(10**6, (60, 100)), (1500, (30, 50))])
 def test_a_crop_is_the_middle_with_its_labels(largest, sides):
     whole = seen(TOUCHING)
-    small = crop(whole, largest)
+    small = crop_stack(whole, largest)
     assert small.stack.shape == (1, *sides) == small.stored.shape[1:]
     ids = np.asarray(small.stack.volume.instances)
     assert np.array_equal(ids > 0, small.stored[0] > 0)

@@ -17,7 +17,7 @@ from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.history import read_history
 from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
-from unetpipe.training.parent import find_parent, inherit
+from unetpipe.training.parent import find_parent, inherit_weights
 from unetpipe.training.recipe import plan_training
 from unetpipe.training.sampling import PatchSampler
 
@@ -46,7 +46,7 @@ def child(shared, folder, *, network=NETWORK, **settings):
 def weights_of(folder):
     model = Model.read(folder / "model.json")
     network = UNet(model.spec)
-    inherit(
+    inherit_weights(
         network,
         find_parent(
             TRAINING.model_copy(update={"start_from": str(folder)}), model.spec
@@ -134,7 +134,7 @@ def test_other_classes_start_the_last_layer_afresh_and_say_so(shared):
     torch.manual_seed(0)
     network = UNet(spec)
     fresh = network.out.weight.clone()
-    inherit(network, parent)
+    inherit_weights(network, parent)
     assert parent.afresh == ("out",)
     assert torch.equal(network.out.weight, fresh)
     theirs = weights_of(shared.folder)
@@ -149,7 +149,7 @@ def test_other_channels_start_the_first_layer_afresh(shared):
     spec = replace(NETWORK.spec(), in_channels=3)
     parent = find_parent(child(shared, shared.folder).training, spec)
     network = UNet(spec)
-    inherit(network, parent)
+    inherit_weights(network, parent)
     assert parent.afresh == ("down.0.0",)
     assert "channels of the image" in parent.warnings()[0]
     frozen = child(shared, shared.folder, freeze_contracting=True).training

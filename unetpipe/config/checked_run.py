@@ -10,14 +10,14 @@ from typing import Any
 from unetpipe.config.fields import name_problem
 from unetpipe.config.layout import TAKEN_IN_RUN, Layout
 from unetpipe.config.loading import check_config, repeated_keys
-from unetpipe.config.messages import listing
+from unetpipe.config.messages import list_problems
 from unetpipe.config.missing_files import leave_out_missing
 from unetpipe.config.networks import Joined, Network, list_ensembles, list_networks
 from unetpipe.config.run import ONLY, Config
 from unetpipe.config.sheet import Sheet, load_sheet
 from unetpipe.config.trained_networks import (
     Adopted,
-    check_apart,
+    check_network_apart,
     check_parents,
     read_adopted,
     with_architecture,
@@ -99,7 +99,7 @@ def check_run(
             sheet, left_out = leave_out_missing(sheet, _text(values, "source"), stored)
     if config is not None and sheet is not None:
         with problems:
-            check_apart(adopted, Path(place(f"results/{config.name}")))
+            check_network_apart(adopted, Path(place(f"results/{config.name}")))
             found = _networks(config, sheet, adopted)
             check_parents(found[0], Path(place(f"results/{config.name}")))
             run = CheckedRun(config, sheet, *found, left_out)
@@ -159,7 +159,7 @@ def _check_repeats(path: str) -> None:
     except (OSError, ValueError):  # whoever reads the values says so
         return
     if found := repeated_keys(text):
-        raise ConfigError(listing(path, found))
+        raise ConfigError(list_problems(path, found))
 
 
 def _without_training(sheet: Sheet) -> Sheet:
@@ -215,7 +215,7 @@ def _check_together(run: CheckedRun) -> None:
             if network.folder and not _has_calibration(network.folder)
         ]
     if found:
-        raise ConfigError(listing("configuration and sheet together", found))
+        raise ConfigError(list_problems("configuration and sheet together", found))
 
 
 def _has_calibration(folder: str) -> bool:

@@ -6,7 +6,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from unetpipe.config.messages import explain, known_keys, listing, unknown_key
+from unetpipe.config.messages import (
+    explain_problems,
+    known_keys,
+    list_problems,
+    unknown_key,
+)
 from unetpipe.config.run import Config
 from unetpipe.errors import ConfigError
 
@@ -72,10 +77,12 @@ def check_config(values: dict[str, Any], source: str = "the configuration") -> C
     try:
         config = Config.model_validate(_merge(preset, values))
     except ValidationError as error:
-        raise ConfigError(listing(source, explain(Config, error.errors()))) from None
+        raise ConfigError(
+            list_problems(source, explain_problems(Config, error.errors()))
+        ) from None
     problems = [problem for name in config.variants for problem in _try(config, name)]
     if problems:
-        raise ConfigError(listing(source, problems))
+        raise ConfigError(list_problems(source, problems))
     return config
 
 

@@ -59,7 +59,7 @@ def find_lots(lookups: Lookups) -> Lots:
     small = {
         volume: use
         for volume, use in _uses(sheet).items()
-        if is_small(sizes[volume], count, is_auto=is_auto)
+        if belongs_in_lot(sizes[volume], count, is_auto=is_auto)
         or (sizes[volume] is None and volume in shared)
     }
     if is_auto and len(small) < LEAST_VOLUMES:
@@ -67,7 +67,9 @@ def find_lots(lookups: Lookups) -> Lots:
     return make_lots(small, MOST_VOLUMES if is_auto else int(config.lots))
 
 
-def divide(names: Iterable[str], most: int, bits: str = "") -> dict[str, list[str]]:
+def divide_into_lots(
+    names: Iterable[str], most: int, bits: str = ""
+) -> dict[str, list[str]]:
     """Return names in groups of at most so many, by the first bits of their hash.
 
     Parameters
@@ -90,7 +92,9 @@ def divide(names: Iterable[str], most: int, bits: str = "") -> dict[str, list[st
         return {bits: found} if found else {}
     zeros = [name for name in found if _bit(name, len(bits)) == "0"]
     ones = [name for name in found if _bit(name, len(bits)) == "1"]
-    return divide(zeros, most, f"{bits}0") | divide(ones, most, f"{bits}1")
+    return divide_into_lots(zeros, most, f"{bits}0") | divide_into_lots(
+        ones, most, f"{bits}1"
+    )
 
 
 def make_lots(uses: Mapping[str, Uses], most: int) -> Lots:
@@ -111,12 +115,12 @@ def make_lots(uses: Mapping[str, Uses], most: int) -> Lots:
     lots = {}
     for use, volumes in groups.items():
         key = hashlib.sha256("\n".join(use).encode()).hexdigest()[:6]
-        for bits, names in divide(volumes, most).items():
+        for bits, names in divide_into_lots(volumes, most).items():
             lots[f"{key}-{bits}" if bits else key] = tuple(names)
     return Lots(lots)
 
 
-def is_small(num_bytes: int | None, num_volumes: int, *, is_auto: bool) -> bool:
+def belongs_in_lot(num_bytes: int | None, num_volumes: int, *, is_auto: bool) -> bool:
     """Tell whether a volume goes into a lot, by the size of its original.
 
     Parameters

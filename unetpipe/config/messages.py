@@ -36,7 +36,7 @@ WORDS = {
 }
 
 
-def explain(model: type[BaseModel], problems: Iterable[Any]) -> list[str]:
+def explain_problems(model: type[BaseModel], problems: Iterable[Any]) -> list[str]:
     """Turn pydantic's problems into one line a key: key, value, and the remedy."""
     values: dict[str, Any] = {}
     remedies: dict[str, list[str]] = {}
@@ -143,7 +143,7 @@ def section_at(
     return model
 
 
-def listing(source: str, lines: list[str]) -> str:
+def list_problems(source: str, lines: list[str]) -> str:
     """Return one text: where from, how many problems, and a line each."""
     count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''}"
     return "\n".join([f"{source}: {count}", *(f"  {line}" for line in lines)])

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from unetpipe.config.messages import listing
+from unetpipe.config.messages import list_problems
 from unetpipe.config.sheet import Row, Sheet
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.images.files import PHANTOM, find_files, is_remote, source_kind
@@ -70,7 +70,7 @@ def leave_out_missing(
                 for cell in cells.values()
             ]
     if wrong:
-        lines = listing("the files that the sheet names", wrong).splitlines()
+        lines = list_problems("the files that the sheet names", wrong).splitlines()
         if len(wrong) > LISTED:
             lines[1 + LISTED :] = [f"  and {len(wrong) - LISTED} more like these"]
         raise ConfigError("\n".join(lines))

@@ -122,7 +122,7 @@ def with_architecture(
     return {**values, **given}
 
 
-def check_apart(adopted: Sequence[Adopted], results: Path) -> None:
+def check_network_apart(adopted: Sequence[Adopted], results: Path) -> None:
     """Refuse to adopt a network into the very folder that it lies in.
 
     Parameters

@@ -41,7 +41,7 @@ class Scored:
     shared: Contribution
 
 
-def compare(
+def compare_variants(
     scored: Sequence[Scored], variants: Mapping[str, dict[str, Any]]
 ) -> tuple[list[Variant], list[Shared]]:
     """Return the scores of each variant, and apart those on what all share.

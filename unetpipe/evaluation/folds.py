@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.evaluation.score_rows import make_row, plain
+from unetpipe.evaluation.score_rows import make_row, plain_scores
 from unetpipe.metrics import isbi, warping
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_sums
 from unetpipe.metrics.curves import (
@@ -89,9 +89,9 @@ def terms_of_scored_sections(
         metric=curve.metric,
         sections=tuple(sections),
         chosen=chosen,
-        thresholds=plain(curve.thresholds),
-        terms=plain(curve.terms),
-        scores=plain(curve.per_section),
+        thresholds=plain_scores(curve.thresholds),
+        terms=plain_scores(curve.terms),
+        scores=plain_scores(curve.per_section),
     )
 
 

@@ -20,7 +20,7 @@ from unetpipe.metrics.cell_tracking import (
     match_references,
 )
 from unetpipe.metrics.contingency import ContingencyTable, TableSum
-from unetpipe.metrics.curves import Scores, mean_of_defined, share_of
+from unetpipe.metrics.curves import Scores, mean_of_defined, score_ratio
 from unetpipe.metrics.instances import (
     NUM_TERMS,
     InstanceMatches,
@@ -288,5 +288,5 @@ def _interval_of_mean(values: Scores) -> Interval:
     known = values[~np.isnan(values)]
     return bootstrap_sums(
         np.column_stack([known, np.ones_like(known)]),
-        lambda sums: share_of(sums[..., 0], sums[..., 1]),
+        lambda sums: score_ratio(sums[..., 0], sums[..., 1]),
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from unetpipe.metrics.choosing import notes_on_number
 from unetpipe.metrics.names import PREDICTORS, plain_name
 from unetpipe.records.metrics import OURS, ObjectTable, Row, Sizes, Table
-from unetpipe.runtime.text import count
+from unetpipe.runtime.text import count_noun
 
 # In which a network should beat whatever needs no training.
 COMPARED = (
@@ -48,9 +48,9 @@ def _far_too_large(sizes: Sizes, where: str) -> Iterator[str]:
     large = sum(sizes.result[true[-1] + FAR_DOUBLINGS :]) if true else 0
     if large:
         yield (
-            f"{count(large, 'object')} in {where} of {2 ** (FAR_DOUBLINGS - 1)} times "
-            "the size of any annotated one, or more: background that is taken for "
-            "objects, or many that run together; look at them, raise "
+            f"{count_noun(large, 'object')} in {where} of {2 ** (FAR_DOUBLINGS - 1)} "
+            "times the size of any annotated one, or more: background that is taken "
+            "for objects, or many that run together; look at them, raise "
             "segmentation.threshold, or annotate such places"
         )
 

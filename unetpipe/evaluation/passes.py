@@ -36,7 +36,7 @@ from unetpipe.evaluation.whole_sections import (
     true_components,
     whole_sections,
 )
-from unetpipe.metrics.columns import num_threads
+from unetpipe.metrics.columns import num_scoring_threads
 from unetpipe.metrics.isbi import IsbiSection, score_section
 from unetpipe.metrics.overlap import confusion_matrix
 from unetpipe.metrics.scratch import MOST_BYTES
@@ -91,7 +91,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     scores = isbi_scores * (
         bytes_laid_down(volume)
         + min(4 * section, MOST_BYTES)
-        + num_threads() * min(SCORING_BYTES * section, MOST_SCORING_BYTES)
+        + num_scoring_threads() * min(SCORING_BYTES * section, MOST_SCORING_BYTES)
     )
     whole = volume.sections_together * section if section <= MOST_WHOLE_VOXELS else 0
     cutting = baselines * (150 if volume.has_instances else 40)

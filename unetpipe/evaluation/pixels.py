@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.score_rows import make_row, plain
+from unetpipe.evaluation.score_rows import make_row, plain_scores
 from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import Scores, mean_of_defined
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.temperature import at_temperature
 from unetpipe.metrics.value_counts import (
     NUM_LEVELS,
-    calibrate,
     calibrate_at,
+    calibration_curve,
     confusion_above,
     count_values,
 )
@@ -117,7 +117,7 @@ class PixelCounts:
         """
         classes = {1: self.calibration} if self.num_classes == 2 else None
         for class_, counts in (classes or dict(enumerate(self.calibration))).items():
-            yield _describe(role, class_, calibrate(counts))
+            yield _describe(role, class_, calibration_curve(counts))
         if classes and temperature is not None:
             levels = at_temperature(np.linspace(0, 1, NUM_LEVELS), temperature)
             scaled = _describe(role, 1, calibrate_at(self.calibration, levels))
@@ -135,8 +135,8 @@ class PixelCounts:
                 role=role,
                 predictor=OURS,
                 metric=f"{name}_class_1",
-                thresholds=plain(LEVELS / (NUM_LEVELS - 1)),
-                scores=plain(getattr(scores, name)[:, 1]),
+                thresholds=plain_scores(LEVELS / (NUM_LEVELS - 1)),
+                scores=plain_scores(getattr(scores, name)[:, 1]),
             )
 
     def _stack(self, counts: dict[int, Counts]) -> Counts:
@@ -203,8 +203,8 @@ def _describe(role: Role, class_: int, found: Reliability) -> Calibration:
     return Calibration(
         role=role,
         class_=class_,
-        probability=plain(found.probability),
-        share=plain(found.share),
+        probability=plain_scores(found.probability),
+        share=plain_scores(found.share),
         num_voxels=tuple(found.num_voxels.tolist()),
-        expected_error=plain(found.expected_error),
+        expected_error=plain_scores(found.expected_error),
     )

@@ -74,10 +74,10 @@ def entropy_of_levels(threshold: float) -> Values:
     half = np.where(
         p <= threshold, p / (2 * threshold), 1 - (1 - p) / (2 * (1 - threshold))
     )
-    return entropy(np.stack([half, 1 - half]))
+    return probability_entropy(np.stack([half, 1 - half]))
 
 
-def entropy(probabilities: Values) -> Values:
+def probability_entropy(probabilities: Values) -> Values:
     """Return the entropy over the first axis, as a share of the largest."""
     p = np.clip(probabilities, 1e-12, 1)
     return np.asarray(-(p * np.log(p)).sum(axis=0) / np.log(len(p)), np.float64)
@@ -145,7 +145,7 @@ def _deciding(stored: Stored) -> Stored:
 def _unsure(stored: Stored, table: Values) -> Values:
     if len(stored) == 1:
         return np.asarray(table[stored[0]])
-    return entropy(stored / 255.0)
+    return probability_entropy(stored / 255.0)
 
 
 def _cells_in(

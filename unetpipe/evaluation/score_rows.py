@@ -204,7 +204,7 @@ def make_row(
         unit=meaning.unit,
         best=_at_threshold(best),
         chosen=_at_threshold(chosen),
-        per_section=None if per_section is None else plain(per_section),
+        per_section=None if per_section is None else plain_scores(per_section),
         interval=(interval.low, interval.high) if interval and known else None,
         interval_of=("chosen" if chosen else "best") if known else None,
         n=interval.n if interval else num_sections,
@@ -213,7 +213,7 @@ def make_row(
     )
 
 
-def plain(values: ArrayLike) -> Any:
+def plain_scores(values: ArrayLike) -> Any:
     """Turn an array into nested lists, or a number into a number; NaN into None."""
     numbers = np.asarray(values, np.float64)
     boxed = numbers.astype(object)
@@ -226,5 +226,6 @@ def _at_threshold(pair: tuple[float | None, float] | None) -> Score | None:
         return None
     threshold, score = pair
     return Score(
-        threshold=None if threshold is None else plain(threshold), score=plain(score)
+        threshold=None if threshold is None else plain_scores(threshold),
+        score=plain_scores(score),
     )

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.metrics.bootstrap import bootstrap_sums
-from unetpipe.metrics.curves import share_of
+from unetpipe.metrics.curves import score_ratio
 from unetpipe.records.metrics import Axis, Profile, Seam, Seams
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape
 from unetpipe.tiling.grids import TileGrids
@@ -198,7 +198,7 @@ class SeamJumps:
         faces = self.faces[kind, axis]
         terms = faces.units(whole=axis == 0)
         ratio = bootstrap_sums(
-            terms, lambda sums: share_of(sums[..., 0], sums[..., 1]), level=LEVEL
+            terms, lambda sums: score_ratio(sums[..., 0], sums[..., 1]), level=LEVEL
         )
         across, inside = terms.sum(axis=0) / max(faces.num_voxels, 1)
         known = ratio.n >= FEWEST_STRIPS and not np.isnan(ratio.low)

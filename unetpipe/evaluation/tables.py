@@ -110,7 +110,7 @@ class Counts:
         return {metric: t for metric, t in best.items() if not math.isnan(t)}
 
 
-def count(
+def count_scores(
     volume: ScoredVolume,
     roles: Roles,
     evaluation: EvaluationConfig,

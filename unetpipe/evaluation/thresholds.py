@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from unetpipe.evaluation.score_rows import make_row, plain
+from unetpipe.evaluation.score_rows import make_row, plain_scores
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_curve
 from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.curves import SAME_THRESHOLD, Scores, ThresholdCurve
@@ -136,8 +136,8 @@ def describe_curve(role: Role, predictor: str, curve: ThresholdCurve) -> Curve:
         role=role,
         predictor=predictor,
         metric=curve.metric,
-        thresholds=plain(curve.thresholds),
-        scores=plain(curve.pooled),
+        thresholds=plain_scores(curve.thresholds),
+        scores=plain_scores(curve.pooled),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
 from unetpipe.images.lengths import FoundSize
-from unetpipe.images.source import ImageSource, check_promise
+from unetpipe.images.source import ImageSource, check_promised_voxels
 
 
 class ArraySource(ImageSource):
@@ -45,7 +45,7 @@ class ArraySource(ImageSource):
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.voxel_size, self._close = voxel_size, close
         size = path.stat().st_size
-        check_promise(str(path), array.size * self.dtype.itemsize, size)
+        check_promised_voxels(str(path), array.size * self.dtype.itemsize, size)
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box of the array."""

@@ -30,7 +30,7 @@ DIMENSIONS = {
 LETTERS = {name: letter for letter, names in DIMENSIONS.items() for name in names}
 
 
-def letters_of(names: Sequence[Any]) -> str:
+def axis_letters(names: Sequence[Any]) -> str:
     """Return the letters of axes that a file names; of names that mean none, ``q``.
 
     Empty where they do not tell which axes are y and x.

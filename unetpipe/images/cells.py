@@ -19,13 +19,13 @@ from unetpipe.images.endings import (
 from unetpipe.images.files import (
     FILE_AXIS,
     HDF5_CELL,
-    as_spelled,
+    find_alternative,
     find_files,
-    first_found,
     is_remote,
     is_zarr_image,
     natural_key,
-    sections_of,
+    path_as_spelled,
+    section_files,
     without_hidden,
 )
 from unetpipe.images.formats import opener_of
@@ -71,10 +71,10 @@ def open_cell(
     """
     if is_remote(cell):
         return open_remote(cell.strip(), level)
-    found = first_found(cell, root)
+    found = find_alternative(cell, root)
     if not found:
         raise _not_found(cell, root)
-    is_name = found[0] == [as_spelled(root / Path(found[1]).expanduser())]
+    is_name = found[0] == [path_as_spelled(root / Path(found[1]).expanduser())]
     if FILE_AXIS.search(found[1]) and not is_name:
         return open_channel_files(found[0], found[1], colours=colours)
     if level and (path := found[0][0]).suffix.lower() in TIFF:
@@ -133,7 +133,7 @@ def _open(
             return ZarrSource(path)
         if form := tensor_form(path):
             return TensorSource.of_folder(form, path)
-        return _open_sections(sections_of(path), cell, colours)
+        return _open_sections(section_files(path), cell, colours)
     if len(paths) == 1 and (ending := path.suffix.lower()) in MICROSCOPES:
         return microscopes.OPENERS[ending](path, dataset)
     if len(paths) == 1 and not dataset and (opener := opener_of(path)):

@@ -94,16 +94,16 @@ def find_files(cell: str, root: Path) -> list[Path]:
 
     Labels of the Cell Tracking Challenge come with their markers and silver labels.
     """
-    paths = found[0] if (found := first_found(cell, root)) else []
+    paths = found[0] if (found := find_alternative(cell, root)) else []
     if len(paths) == 1 and paths[0].is_dir():
         if is_zarr_image(paths[0]):
             return sorted(paths[0].glob("*.json")) or sorted(paths[0].glob(".z*"))
-        paths = sections_of(paths[0])
-    is_gold, markers, silver = companions(paths) if paths else (False, {}, {})
+        paths = section_files(paths[0])
+    is_gold, markers, silver = label_companions(paths) if paths else (False, {}, {})
     return [*paths, *markers.values(), *(silver.values() if is_gold else ())]
 
 
-def first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
+def find_alternative(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
     """Return files, alternative and HDF5 dataset of the first alternative there is."""
     for alternative in (part.strip() for part in cell.split("|")):
         match = HDF5_CELL.match(alternative)
@@ -114,7 +114,7 @@ def first_found(cell: str, root: Path) -> tuple[list[Path], str, str] | None:
 
 
 def _find(pattern: str, root: Path) -> list[Path]:
-    path = as_spelled(root / Path(pattern).expanduser())
+    path = path_as_spelled(root / Path(pattern).expanduser())
     refuse_dangling_image(path)
     if path.exists():
         return [path]
@@ -126,7 +126,7 @@ def _find(pattern: str, root: Path) -> list[Path]:
         return []
     parts = Path(pattern).expanduser().parts
     first = next(k for k, part in enumerate(parts) if re.search(r"[*?\[]", part))
-    base = as_spelled(root.joinpath(*parts[:first]))
+    base = path_as_spelled(root.joinpath(*parts[:first]))
     rest = str(Path(*parts[first:]))
     spelled = {normalize(form, rest) for form in FORMS} | {rest}
     matching = {path for pattern in spelled for path in base.glob(pattern)}
@@ -179,7 +179,7 @@ def _as_regular(pattern: str) -> str:
     return re.sub(r"^\(\?s:(.*)\)\\[zZ]$", r"\1", translate(pattern), flags=re.DOTALL)
 
 
-def as_spelled(path: Path) -> Path:
+def path_as_spelled(path: Path) -> Path:
     """Return the path as the disk spells it.
 
     The same letter with an accent may be one character or two; systems differ in what
@@ -187,7 +187,7 @@ def as_spelled(path: Path) -> Path:
     """
     if path.exists() or path.is_symlink() or path.parent == path:
         return path
-    parent = as_spelled(path.parent)
+    parent = path_as_spelled(path.parent)
     wanted = normalize("NFC", path.name)
     if parent.is_dir() and not wanted.isascii():
         for entry in parent.iterdir():
@@ -223,7 +223,7 @@ def without_hidden(paths: Iterable[Path], root: Path) -> list[Path]:
     ]
 
 
-def sections_of(folder: Path) -> list[Path]:
+def section_files(folder: Path) -> list[Path]:
     """Return the sections in a folder, in natural order."""
     files = [
         path
@@ -256,7 +256,7 @@ def is_zarr_image(path: Path) -> bool:
     return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def companions(labels: Sequence[Path]) -> tuple[bool, Numbered, Numbered]:
+def label_companions(labels: Sequence[Path]) -> tuple[bool, Numbered, Numbered]:
     """Return whether labels are gold, and the markers and silver labels beside them.
 
     The folders are those of the Cell Tracking Challenge: see ``images.frames``.
@@ -270,18 +270,18 @@ def companions(labels: Sequence[Path]) -> tuple[bool, Numbered, Numbered]:
     if labels[0].parent.name != "SEG" or not match:
         return False, {}, {}
     root, sequence = labels[0].parent.parent.parent, match[1]
-    markers = by_number(root.glob(f"{sequence}_GT/TRA/man_track*.tif"))
-    silver = by_number(root.glob(f"{sequence}_ST/SEG/man_seg*.tif"))
+    markers = files_by_number(root.glob(f"{sequence}_GT/TRA/man_track*.tif"))
+    silver = files_by_number(root.glob(f"{sequence}_ST/SEG/man_seg*.tif"))
     return match[2] == "GT", markers, silver
 
 
-def by_number(files: Iterable[Path]) -> Numbered:
+def files_by_number(files: Iterable[Path]) -> Numbered:
     """Return files by the last number in their names, rising."""
-    numbered = {number_of(path): path for path in files}
+    numbered = {file_number(path): path for path in files}
     return {n: numbered[n] for n in sorted(k for k in numbered if k is not None)}
 
 
-def numbers_of(files: Sequence[Path]) -> list[int | None]:
+def file_numbers(files: Sequence[Path]) -> list[int | None]:
     """Return the number of each file of a series: the one that tells them apart.
 
     Where names differ in more than one number, or in words, it is the last.
@@ -302,10 +302,10 @@ def numbers_of(files: Sequence[Path]) -> list[int | None]:
         ]
         if len(varying) == 1:
             return [own[varying[0]] for own in numbers]
-    return [number_of(path) for path in files]
+    return [file_number(path) for path in files]
 
 
-def number_of(path: Path) -> int | None:
+def file_number(path: Path) -> int | None:
     """Return the last number in a file's name.
 
     Examples

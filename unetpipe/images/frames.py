@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import AxisPlan, Index
-from unetpipe.images.files import companions
+from unetpipe.images.files import label_companions
 from unetpipe.images.reader import ImageReader
 from unetpipe.images.sequence import SequenceSource, open_section
 from unetpipe.images.source import ImageSource
@@ -65,7 +65,7 @@ class FrameSource(ImageSource):
         if unlabelled is None or (unlabelled < 0 and self.dtype.kind == "u"):
             unlabelled = LARGEST_ID
         self.unlabelled = unlabelled
-        gold, self.markers, silver = companions(labels.files)
+        gold, self.markers, silver = label_companions(labels.files)
         self._silver = silver if gold else {}
         self.sparse = self._find_sparse() if gold and self.markers else []
         used = [
@@ -152,7 +152,7 @@ def spread_frames(
     frames, annotated = one.numbers(), two.numbers()
     if not (are_numbered(frames) and are_numbered(annotated)):
         return labels
-    has_companions = any(companions(two.files)[1:])
+    has_companions = any(label_companions(two.files)[1:])
     if count_offset(frames, annotated) is not None and not has_companions:
         return labels
     source = FrameSource(two, [n for n in frames if n is not None], unlabelled)

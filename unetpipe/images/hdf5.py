@@ -16,10 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.axes import Index, letters_of
+from unetpipe.images.axes import Index, axis_letters
 from unetpipe.images.files import refuse_dangling_image
 from unetpipe.images.lengths import FoundSize, Lengths
-from unetpipe.images.source import BOMB_BYTES, BOMB_RATIO, ImageSource, check_promise
+from unetpipe.images.source import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    ImageSource,
+    check_promised_voxels,
+)
 
 CACHE_BYTES = 1 << 28
 MOST_FILES = 4  # deep: virtual datasets of virtual datasets
@@ -88,7 +93,7 @@ class Hdf5Source(ImageSource):
         """Return another dataset of the file, a small one, whole."""
         array = find_dataset(self._file, self.files[0], dataset)
         name, stored = f"{self.files[0]}:{dataset}", self.files[0].stat().st_size
-        check_promise(name, prod(array.shape) * array.dtype.itemsize, stored)
+        check_promised_voxels(name, prod(array.shape) * array.dtype.itemsize, stored)
         return np.asarray(array[...])
 
     def close(self) -> None:
@@ -114,7 +119,9 @@ class Hdf5Source(ImageSource):
             self._note_unwritten(name)
         promised = prod(self.shape) * self.dtype.itemsize
         of_files = sum(file.stat().st_size for file in self.files)
-        check_promise(name, promised, max(self._array.id.get_storage_size(), of_files))
+        check_promised_voxels(
+            name, promised, max(self._array.id.get_storage_size(), of_files)
+        )
 
     def _note_unwritten(self, name: str) -> None:
         """Tell of chunks that were never written, which the format allows."""
@@ -150,7 +157,7 @@ class Hdf5Source(ImageSource):
         if tags is not None:
             return "".join(axis["key"] for axis in json.loads(tags)["axes"])
         names = [d.label or (d.keys()[0] if len(d) else "") for d in self._array.dims]
-        return letters_of(names)
+        return axis_letters(names)
 
     def _read_voxel_size(self) -> FoundSize:
         """Return CREMI's ``resolution`` (nm) or ``element_size_um``, both z, y, x."""

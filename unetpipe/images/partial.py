@@ -130,7 +130,7 @@ class PartialSource(ImageSource):
         return [*(part.reader for part in self.parts), *field]
 
 
-def join_parts(
+def join_label_parts(
     parts: Sequence[LabelPart], shape: Zyx, field: ImageReader | None = None
 ) -> ImageReader:
     """Return a reader of labels of parts of an image; see ``PartialSource``."""
@@ -139,7 +139,7 @@ def join_parts(
     return ImageReader(source, plan, num_threads=1, is_labels=True)
 
 
-def partial_of(reader: ImageReader) -> PartialSource | None:
+def partial_label_source(reader: ImageReader) -> PartialSource | None:
     """Return the source of labels that are of a part of an image; None: of all."""
     return reader.source if isinstance(reader.source, PartialSource) else None
 

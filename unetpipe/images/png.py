@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
-from unetpipe.images.source import ImageSource, check_promise
+from unetpipe.images.source import ImageSource, check_promised_voxels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
@@ -56,7 +56,7 @@ class PngSource(ImageSource):
         self.shape = (height, width, samples) if samples > 1 else (height, width)
         self.axes = "yxs" if samples > 1 else "yx"
         promised = height * width * samples * self.dtype.itemsize
-        check_promise(str(path), promised, path.stat().st_size)
+        check_promised_voxels(str(path), promised, path.stat().st_size)
         _check_end(path)
 
     def read(self, index: Index) -> NDArray[Any]:

@@ -92,7 +92,7 @@ class RemoteZarr(ZarrSource):
         except DataError:
             raise
         except Exception as error:
-            raise explain(address, error) from error
+            raise explain_server_error(address, error) from error
         whole = sorted(self._store.metadata.items())
         self._address.num_bytes = sum(len(text) for _, text in whole)
         digest = hashlib.sha256()
@@ -103,7 +103,7 @@ class RemoteZarr(ZarrSource):
         self._is_zipped = False
 
     def _failed(self, place: str, error: Exception) -> DataError:
-        return explain(str(self._path), error, place)
+        return explain_server_error(str(self._path), error, place)
 
     def all_files(self) -> tuple[Any, ...]:
         """Return the address: of its metadata the hash is known."""
@@ -166,7 +166,9 @@ def open_remote(address: str, level: int = 0) -> ImageSource:
             "environment (AWS_ACCESS_KEY_ID and so on)"
         )
     if match["form"]:
-        return TensorSource.of_address(match["form"], match["address"], level, explain)
+        return TensorSource.of_address(
+            match["form"], match["address"], level, explain_server_error
+        )
     return RemoteZarr(match["address"].rstrip("/"), level=level)
 
 
@@ -179,7 +181,7 @@ def open_store(address: str) -> CountedStore:
     return CountedStore(zarr.storage.ObjectStore(store, read_only=True))
 
 
-def explain(address: str, error: Exception, place: str = "") -> DataError:
+def explain_server_error(address: str, error: Exception, place: str = "") -> DataError:
     """Return an error that says what a server did, and what helps."""
     said = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
     # What a path, a port or a duration is made of says nothing.

@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images.axes import AxisPlan, Index
 from unetpipe.images.lengths import FoundSize
-from unetpipe.images.partial import LabelPart, PartialSource, join_parts
+from unetpipe.images.partial import LabelPart, PartialSource, join_label_parts
 from unetpipe.images.reader import ImageReader
 from unetpipe.images.source import ImageSource
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
-from unetpipe.tiling.resampling import first_nearest, nearest, resample, taps
+from unetpipe.tiling.resampling import (
+    first_nearest,
+    nearest_voxels,
+    resample,
+    resampling_taps,
+)
 
 BAND_BYTES = 1 << 26  # of the original that are read at once
 
@@ -60,7 +65,9 @@ class ScaledSource(ImageSource):
 
     def where(self, section: int) -> str:
         """Name the file of a section: of the nearest one."""
-        numbers = nearest(self.original.zyx[0], self.shape[1], section, section + 1)
+        numbers = nearest_voxels(
+            self.original.zyx[0], self.shape[1], section, section + 1
+        )
         return self.original.where(int(numbers[0]))
 
     def warnings(self) -> list[str]:
@@ -87,7 +94,7 @@ class ScaledSource(ImageSource):
     def _nearest(self, box: tuple[slice, slice, slice]) -> list[NDArray[np.int64]]:
         """Return which voxels of the original are those of a box, by axis."""
         lengths = zip(self.original.zyx, self.shape[1:], box, strict=True)
-        return [nearest(n, m, i.start, i.stop) for n, m, i in lengths]
+        return [nearest_voxels(n, m, i.start, i.stop) for n, m, i in lengths]
 
     def _read_box(self, box: tuple[slice, slice, slice]) -> NDArray[Any]:
         if self._is_labels:
@@ -98,14 +105,16 @@ class ScaledSource(ImageSource):
                 voxels = np.take(voxels, own - own[0], axis)
             return voxels
         lengths = zip(self.original.zyx, self.shape[1:], box, strict=True)
-        z, y, x = (taps(n, m, i.start, i.stop) for n, m, i in lengths)
+        z, y, x = (resampling_taps(n, m, i.start, i.stop) for n, m, i in lengths)
         return resample(self._read_original(z.seen, y.seen, x.seen), (z, y, x))
 
     def _read_original(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         return self.original.read_box(z.start, z.stop, y, x)
 
 
-def at_scale(reader: ImageReader, zyx: Zyx, *, is_labels: bool = False) -> ImageReader:
+def rescaled_reader(
+    reader: ImageReader, zyx: Zyx, *, is_labels: bool = False
+) -> ImageReader:
     """Return a reader of the same image with another number of voxels.
 
     Images are averaged where they shrink and interpolated where they grow, labels are
@@ -159,7 +168,7 @@ class ScaledBox(ScaledSource):
     def _nearest(self, box: tuple[slice, slice, slice]) -> list[NDArray[np.int64]]:
         axes = zip(self._old, self._new, self.box.start, self._from, box, strict=True)
         return [
-            nearest(n, m, i.start + first, i.stop + first) - corner
+            nearest_voxels(n, m, i.start + first, i.stop + first) - corner
             for n, m, first, corner, i in axes
         ]
 
@@ -184,5 +193,7 @@ def parts_at_scale(partial: PartialSource, new: Zyx) -> ImageReader:
     ]
     field = partial.field
     if field is not None:
-        field = at_scale(field, (min(field.zyx[0], new[0]), *new[1:]), is_labels=True)
-    return join_parts(parts, new, field)
+        field = rescaled_reader(
+            field, (min(field.zyx[0], new[0]), *new[1:]), is_labels=True
+        )
+    return join_label_parts(parts, new, field)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images.axes import Index
 from unetpipe.images.endings import PICTURES
-from unetpipe.images.files import numbers_of
+from unetpipe.images.files import file_numbers
 from unetpipe.images.pictures import PictureSource
 from unetpipe.images.png import PngSource
 from unetpipe.images.source import ImageSource
@@ -102,7 +102,7 @@ class SequenceSource(ImageSource):
 
     def numbers(self) -> list[int | None]:
         """Return the number of each file that tells it from the others."""
-        return numbers_of(self.files)
+        return file_numbers(self.files)
 
     def _check_alike(self, first: ImageSource) -> tuple[tuple[int, ...], str]:
         """Return shape and axes of all files; refuse files that are not alike."""

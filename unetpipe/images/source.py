@@ -94,7 +94,7 @@ class ImageSource(ABC):
         return f"{self.files[0]}, section {section}"
 
 
-def check_promise(name: str, promised: int, stored: int) -> None:
+def check_promised_voxels(name: str, promised: int, stored: int) -> None:
     """Refuse a file that promises far more voxels than its bytes can honestly hold.
 
     Raises

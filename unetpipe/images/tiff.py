@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index
 from unetpipe.images.lengths import FoundSize
-from unetpipe.images.source import ImageSource, check_promise
+from unetpipe.images.source import ImageSource, check_promised_voxels
 from unetpipe.images.tiff_metadata import (
     check_named_files,
     describe_orientation,
@@ -213,7 +213,7 @@ class TiffSource(ImageSource):
         size = self._path.stat().st_size
         promised = prod(self.shape) * self.dtype.itemsize
         if self._offset is not None:
-            check_promise(str(self._path), promised, size)
+            check_promised_voxels(str(self._path), promised, size)
             if self._offset + promised > size:
                 raise self._truncated(
                     f"it promises {promised} bytes of voxels from byte {self._offset}"
@@ -244,7 +244,7 @@ class TiffSource(ImageSource):
             num_segments += len(page.databytecounts)
         self.files = tuple(sizes)
         if not num_empty:  # of absent tiles nobody knows how many there may honestly be
-            check_promise(str(self._path), promised, sum(sizes.values()))
+            check_promised_voxels(str(self._path), promised, sum(sizes.values()))
         self._note_empty(num_empty, num_segments)
         segment = series.keyframe.chunks
         self.granule = (*[1] * (len(self.shape) - len(segment)), *segment)

@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.axes import Index, letters_of
+from unetpipe.images.axes import Index, axis_letters
 from unetpipe.images.files import METADATA, is_zarr_image, refuse_dangling_image
 from unetpipe.images.ngff_metadata import (
     GroupDescription,
@@ -217,7 +217,7 @@ def _dimension_letters(array: Any) -> str:
     """Return the letters of dimension names: Zarr v3's own, or those of xarray."""
     names = getattr(array.metadata, "dimension_names", None)
     names = names or array.attrs.get("_ARRAY_DIMENSIONS") or ()
-    return letters_of(names) if len(names) == array.ndim else ""
+    return axis_letters(names) if len(names) == array.ndim else ""
 
 
 def _folder_of(array: Any) -> Path:

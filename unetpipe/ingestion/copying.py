@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.images import ImageReader
-from unetpipe.images.partial import PartialSource, partial_of
+from unetpipe.images.partial import PartialSource, partial_label_source
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
@@ -39,7 +39,7 @@ from unetpipe.ingestion.slabs import (
     start_writing,
 )
 from unetpipe.records.sections import Sections
-from unetpipe.runtime.progress import track
+from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.ngff import Rgba, class_colours_of_ngff, name_channels
 from unetpipe.storage.volumes import (
     create_volume,
@@ -83,7 +83,7 @@ class Layout:
         return Layout(chunk, shard, self.voxel_size_nm)
 
 
-def fit_depth(chunk: Zyx, shard: Zyx, granule: int) -> Zyx:
+def fit_shard_depth(chunk: Zyx, shard: Zyx, granule: int) -> Zyx:
     """Return a shard of so many sections that each chunk of a server is fetched once.
 
     Examples
@@ -192,7 +192,7 @@ def copy_labels(
     unlabelled, and both hashes are of the boxes alone. What is wrong with labels is
     asked of ``annotation`` afterwards.
     """
-    layout, partial = layout.clip(reader.zyx), partial_of(reader)
+    layout, partial = layout.clip(reader.zyx), partial_label_source(reader)
     boxes = partial.boxes if partial else None
     outside = annotation.stored_unlabelled if boxes else None
     array = create_volume(
@@ -228,7 +228,9 @@ def _copy_boxes(
     boxes: Sequence[Roi],
 ) -> None:
     """Write the shards that touch a box, one after another."""
-    for index in track(cells_of_boxes(boxes, shard_shape(array)), "labels", "shard"):
+    for index in track_progress(
+        cells_of_boxes(boxes, shard_shape(array)), "labels", "shard"
+    ):
         cell = grid_cell(index, shard_shape(array), reader.zyx)
         z, y, x = cell.slices
         voxels = reader.read_box(z.start, z.stop, y, x)
@@ -243,7 +245,7 @@ def _translate(
     """Return a box of labels as it is stored: (z, y, x)."""
     slab, (start, y, x) = box.voxels, box.origin
     out = np.empty(slab.shape[1:], annotation.dtype)
-    partial, inside = partial_of(reader), None
+    partial, inside = partial_label_source(reader), None
     if partial:
         stop = as_zyx(a + n for a, n in zip(box.origin, out.shape, strict=True))
         inside = partial.known(Roi(box.origin, stop))
@@ -275,12 +277,12 @@ def _choose_colours(annotation: AnnotationReader) -> dict[int, Rgba] | None:
     return class_colours_of_ngff(num_classes, annotation.stored_unlabelled)
 
 
-def largest_value(reader: ImageReader, depth: int) -> int:
+def largest_label_id(reader: ImageReader, depth: int) -> int:
     """Return the largest id that labels can hold; 64-bit ones are read to find out."""
     if reader.dtype.itemsize <= 4:
         return int(np.iinfo(reader.dtype).max)
-    if partial := partial_of(reader):
-        return max(largest_value(part.reader, depth) for part in partial.parts)
+    if partial := partial_label_source(reader):
+        return max(largest_label_id(part.reader, depth) for part in partial.parts)
     shard = as_zyx((depth, *(min(SIDE_READ, n) for n in reader.zyx[1:])))
     return max(int(b.voxels.max()) for b in read_boxes(reader, shard, "largest id"))
 

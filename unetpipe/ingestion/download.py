@@ -140,7 +140,7 @@ def unpack_originals(path: Path, destination: Path, origin: str) -> None:
         shutil.copyfile(path, staging / name)
 
 
-def write_sections(
+def write_phantom_files(
     destination: Path,
     sections: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint16]]],
     num_bytes: int,

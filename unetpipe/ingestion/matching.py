@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from unetpipe.config.sheet import Row
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
-from unetpipe.images.partial import partial_of
-from unetpipe.images.scaled import at_scale, parts_at_scale
+from unetpipe.images.partial import partial_label_source
+from unetpipe.images.scaled import parts_at_scale, rescaled_reader
 from unetpipe.records.volume import OriginalGrid
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.resampling import matched_shape, scaled_size
@@ -44,16 +44,18 @@ def match_scale(
     original = OriginalGrid(shape=image.zyx, voxel_size_nm=size_nm)
     scaled = labels
     if labels is not None:
-        partial = partial_of(labels)
+        partial = partial_label_source(labels)
         scaled = (
             parts_at_scale(partial, new)
             if partial
-            else at_scale(labels, new, is_labels=True)
+            else rescaled_reader(labels, new, is_labels=True)
         )
-    return at_scale(image, new), scaled, original
+    return rescaled_reader(image, new), scaled, original
 
 
-def size_of(original: OriginalGrid | None, shape: Zyx, size_nm: SizeNm) -> SizeNm:
+def matched_voxel_size(
+    original: OriginalGrid | None, shape: Zyx, size_nm: SizeNm
+) -> SizeNm:
     """Return the voxel size of a volume that may have been brought to another grid."""
     if original is None:
         return size_nm

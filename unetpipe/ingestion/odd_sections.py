@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.outliers import is_far, medians_around
+from unetpipe.metrics.outliers import is_outlier, medians_around
 from unetpipe.records.sections import GreySections, OddSections, Sections
-from unetpipe.runtime.text import count, format_sections
+from unetpipe.runtime.text import count_noun, format_sections
 
 LEAST_SECTIONS = 5  # before they are compared with each other
 BLANK = 0.05  # of the contrast of those around
@@ -79,7 +79,7 @@ def find_odd_sections(sections: Sections) -> tuple[OddSections, ...]:
 def describe_odd(odd: Sequence[OddSections], num_sections: int) -> Iterator[str]:
     """Yield a sentence for each kind of odd sections."""
     for one in odd:
-        named = count(len(one.sections), "section")
+        named = count_noun(len(one.sections), "section")
         yield (
             f"{named} of {num_sections} look {one.what} ({REASONS[one.what]}): "
             f"{format_sections(one.sections)}; look at them before you trust what is "
@@ -105,12 +105,12 @@ def _compare_grey(grey: GreySections) -> Iterator[tuple[str, Marks]]:
     """Yield the sections whose grey values are unlike those around, by kind."""
     around = float(np.median(grey.std)) or TINY
     for share in (grey.least_share, grey.greatest_share):
-        yield "saturated", is_far(share, CLIPPED) > 0
-    shifted = is_far(np.array(grey.mean) / around, SHIFT)
+        yield "saturated", is_outlier(share, CLIPPED) > 0
+    shifted = is_outlier(np.array(grey.mean) / around, SHIFT)
     yield "darker", shifted < 0
     yield "brighter", shifted > 0
-    yield "of other contrast", is_far(np.log2(np.add(grey.std, TINY)), TWICE) != 0
-    sharpness = is_far(np.log2(np.add(grey.sharpness, TINY)), TWICE)
+    yield "of other contrast", is_outlier(np.log2(np.add(grey.std, TINY)), TWICE) != 0
+    sharpness = is_outlier(np.log2(np.add(grey.sharpness, TINY)), TWICE)
     yield "blurred", sharpness < 0
     yield "noisier", sharpness > 0
 
@@ -126,7 +126,7 @@ def _find_displaced(sections: Sections) -> Marks:
     if np.median(sections.likeness) < LEAST_LIKENESS:
         return np.zeros(len(sections.likeness), bool)
     there = np.array(sections.displaced_likeness)
-    is_off = is_far(there - sections.likeness, GAIN, LOST) > 0
+    is_off = is_outlier(there - sections.likeness, GAIN, LOST) > 0
     is_off &= there >= max(LEAST_LIKENESS, float(np.median(there)) / 2)
     is_dense = np.all([_is_dense(grey) for grey in sections.channels], axis=0)
     is_off[1:] &= is_dense[1:] & is_dense[:-1]

@@ -16,9 +16,9 @@ from unetpipe.images.partial import (
     LabelPart,
     check_boxes,
     find_corner,
-    join_parts,
+    join_label_parts,
     labels_cover_a_part,
-    partial_of,
+    partial_label_source,
 )
 from unetpipe.ingestion.agreement import (
     check_alike,
@@ -87,7 +87,7 @@ def open_originals(
             field = _open_field(row, root, image, stack)
             labels = _place(row, given, image, field, remarks)
             stack.enter_context(labels)
-        partial = labels and partial_of(labels)
+        partial = labels and partial_label_source(labels)
         for reader in given if partial or not labels else [labels]:
             check_label_values(reader)
     with problems:
@@ -120,7 +120,7 @@ def find_label_boxes(
         given = [_open_labels(cell, row, root, has_colours=False) for cell in cells]
         for reader in given:
             stack.enter_context(reader)
-        partial = partial_of(_place(row, given, image, None, []))
+        partial = partial_label_source(_place(row, given, image, None, []))
         return partial.boxes if partial else None
 
 
@@ -190,7 +190,7 @@ def _place(
         labels = spread_frames(first, image, row.unlabelled)
         if field is None or labels.zyx != image.zyx:
             return labels
-        return join_parts(
+        return join_label_parts(
             [LabelPart(labels, whole_volume(image.zyx))], image.zyx, field
         )
     parts = []
@@ -203,7 +203,7 @@ def _place(
         stop = as_zyx(a + n for a, n in zip(corner, reader.zyx, strict=True))
         parts.append(LabelPart(reader, Roi(corner, stop)))
     check_boxes(parts, image)
-    return join_parts(parts, image.zyx, field)
+    return join_label_parts(parts, image.zyx, field)
 
 
 def choose_voxel_size(

@@ -16,7 +16,7 @@ from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
 from unetpipe.images.files import is_remote
 from unetpipe.images.frames import FrameSource
-from unetpipe.images.partial import partial_of
+from unetpipe.images.partial import partial_label_source
 from unetpipe.images.scaled import at_own_scale
 from unetpipe.ingestion.agreement import (
     annotated_roles,
@@ -31,12 +31,12 @@ from unetpipe.ingestion.copying import (
     check_memory,
     copy_image,
     copy_labels,
-    fit_depth,
-    largest_value,
+    fit_shard_depth,
+    largest_label_id,
 )
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.layers import Layers
-from unetpipe.ingestion.matching import check_resampled, match_scale, size_of
+from unetpipe.ingestion.matching import check_resampled, match_scale, matched_voxel_size
 from unetpipe.ingestion.odd_sections import describe_odd, find_odd_sections
 from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
 from unetpipe.ingestion.palette import Palette, choose_palette
@@ -255,10 +255,10 @@ class _Coming:
         self, image: ImageReader, size_nm: SizeNm, grid: OriginalGrid | None
     ) -> SizeNm:
         """Choose the layout; return the size of the voxels that are stored."""
-        size_nm = size_of(grid, image.zyx, size_nm)
+        size_nm = matched_voxel_size(grid, image.zyx, size_nm)
         ingest, shard = self.order.ingest, self.order.ingest.shard
         if is_remote(str(image.files[0])):
-            shard = fit_depth(ingest.chunk, shard, image.granule[0])
+            shard = fit_shard_depth(ingest.chunk, shard, image.granule[0])
         self.layout = Layout(ingest.chunk, shard, size_nm)
         return size_nm
 
@@ -322,7 +322,7 @@ class _Coming:
         """Copy the labels, and judge whether they can teach or score anything."""
         order = self.order
         row, roles = order.rows[0], _sections_of_roles(order.rows, image.zyx[0])
-        part_of = partial_of(labels)
+        part_of = partial_label_source(labels)
         boxes = part_of.boxes if part_of else None
         if boxes:
             roles = annotated_roles(roles, boxes)
@@ -335,7 +335,7 @@ class _Coming:
             "instances" if row.label_kind == "masks" else row.label_kind,
             unlabelled=frames.unlabelled if frames else row.unlabelled,
             num_classes=order.num_classes,
-            largest=largest_value(labels, self.layout.shard[0]),
+            largest=largest_label_id(labels, self.layout.shard[0]),
             palette=self.palette,
             is_partial=part_of is not None,
         )

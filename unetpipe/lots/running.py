@@ -21,7 +21,7 @@ from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
 from unetpipe.runtime.locks import claim
 from unetpipe.runtime.logs import only_warnings_on_screen
 from unetpipe.runtime.progress import Progress
-from unetpipe.runtime.signals import following
+from unetpipe.runtime.signals import stop_event
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def run_lot(orders: Orders, files: LotFiles, *, may_fail: bool = False) -> None:
     with (
         claim(claimed, f"the lot {files.record.stem}"),
         only_warnings_on_screen(),
-        following() as stop,
+        stop_event() as stop,
     ):
         began = time.monotonic()
         lot = _Lot(LotJournal.read(files.journal), stop)

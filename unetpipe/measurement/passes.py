@@ -31,7 +31,7 @@ from unetpipe.tiling.boxes import (
     as_zyx,
     grid_cell,
     iterate_grid,
-    share,
+    range_of_part,
     whole_volume,
 )
 
@@ -124,7 +124,7 @@ class Objects:
         owner = owner.reshape(-1)  # NumPy 2.0.0 keeps an axis
         order = np.argsort(owner, kind="stable")
         ends = np.cumsum(np.bincount(owner, minlength=len(blocks)))
-        for block in share(len(blocks), part, num_parts):
+        for block in range_of_part(len(blocks), part, num_parts):
             first = ends[block - 1] if block else 0
             yield (order[first : ends[block]] + 1).tolist()
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError
 from unetpipe.metrics.contingency import ContingencyTable, Ids
-from unetpipe.metrics.curves import Scores, share_of
+from unetpipe.metrics.curves import Scores, score_ratio
 
 # Frame edges not annotated, in voxels along y and x; 0 for data sets not listed.
 FIELD_BORDER_VOX = {
@@ -180,7 +180,7 @@ def detection_score(costs: Scores) -> Scores:
     NaN where starting anew costs nothing.
     """
     mend, anew = costs[..., 0], costs[..., 1]
-    return 1 - share_of(np.minimum(mend, anew), anew)
+    return 1 - score_ratio(np.minimum(mend, anew), anew)
 
 
 def match_references(table: ContingencyTable) -> ReferenceMatches:

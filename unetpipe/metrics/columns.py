@@ -166,15 +166,17 @@ class Proposal:
         return found
 
 
-def num_threads() -> int:
+def num_scoring_threads() -> int:
     """Return how many thresholds are scored at once."""
     return min(num_processors(), MOST_THREADS)
 
 
-def at_once(function: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
+def score_at_once(
+    function: Callable[[Job], Result], jobs: Iterable[Job]
+) -> list[Result]:
     """Return what a function gives for each job, computed by all processors."""
     todo = list(jobs)
-    if min(num_threads(), len(todo)) < 2:
+    if min(num_scoring_threads(), len(todo)) < 2:
         return [function(job) for job in todo]
-    with ThreadPoolExecutor(num_threads(), "score") as threads:
+    with ThreadPoolExecutor(num_scoring_threads(), "score") as threads:
         return list(threads.map(function, todo))

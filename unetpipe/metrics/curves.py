@@ -176,7 +176,7 @@ def _terms_of_mean(per_section: Scores) -> Scores:
 
 def mean_of_sums(sums: Scores) -> Scores:
     """Turn sums of scores and of how many are defined into means."""
-    return share_of(sums[..., 0], sums[..., 1])
+    return score_ratio(sums[..., 0], sums[..., 1])
 
 
 def mean_of_defined(per_section: Scores) -> Scores:
@@ -187,7 +187,7 @@ def mean_of_defined(per_section: Scores) -> Scores:
     return np.where(num_defined > 0, total / np.maximum(num_defined, 1), np.nan)
 
 
-def share_of(part: Scores, whole: Scores, *, undefined: float = math.nan) -> Scores:
+def score_ratio(part: Scores, whole: Scores, *, undefined: float = math.nan) -> Scores:
     """Divide, with ``undefined`` where the denominator is 0."""
     shares = np.full(np.broadcast(part, whole).shape, undefined)
     np.divide(part, whole, out=shares, where=np.asarray(whole) != 0)

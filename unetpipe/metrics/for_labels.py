@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unetpipe.runtime.text import percent
+from unetpipe.runtime.text import format_percent
 
 Metric = Literal["v_rand", "seg", "f1", "dice", "loss"]
 
@@ -61,14 +61,13 @@ def metric_for_labels(
     is_filled = share > MOSTLY_CELLS and cells_per_section >= SEVERAL_CELLS
     if is_filled:
         why = (
-            f"cells fill {percent(share, 1)} of what is annotated, about "
+            f"cells fill {format_percent(share, 1)} of what is annotated, about "
             f"{cells_per_section:.0f} a section, so what lies between them is thin"
         )
         return SuitedMetric("v_rand", why)
     if has_ids:
-        why = (
-            f"objects that are told apart fill {percent(share, 1)} of what is annotated"
-        )
+        filled = format_percent(share, 1)
+        why = f"objects that are told apart fill {filled} of what is annotated"
         return SuitedMetric("f1", why)
-    why = f"a mask without ids fills {percent(share, 1)} of what is annotated"
+    why = f"a mask without ids fills {format_percent(share, 1)} of what is annotated"
     return SuitedMetric("dice", why)

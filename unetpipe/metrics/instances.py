@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.metrics.contingency import ContingencyTable
-from unetpipe.metrics.curves import share_of
+from unetpipe.metrics.curves import score_ratio
 
 IOU_PERCENT = tuple(range(50, 100, 5))  # integers: 11/20 > 0.55 must be False
 NUM_TERMS = 3 + len(IOU_PERCENT)
@@ -162,11 +162,11 @@ def score_terms(terms: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """
     either = terms[..., 0] + terms[..., 1]
     hits = terms[..., 3:]
-    precision = share_of(hits, either[..., None] - hits, undefined=1.0)
+    precision = score_ratio(hits, either[..., None] - hits, undefined=1.0)
     return {
         "average_precision": precision.mean(axis=-1),
-        "f1": share_of(2 * terms[..., 3], either, undefined=1.0),
-        "panoptic_quality": share_of(2 * terms[..., 2], either, undefined=1.0),
+        "f1": score_ratio(2 * terms[..., 3], either, undefined=1.0),
+        "panoptic_quality": score_ratio(2 * terms[..., 2], either, undefined=1.0),
     }
 
 

@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.columns import Proposal, Truth, at_once
+from unetpipe.metrics.columns import Proposal, Truth, score_at_once
 from unetpipe.metrics.curves import (
     Scores,
     ThresholdCurve,
     accumulated_thresholds,
     same_thresholds,
-    share_of,
+    score_ratio,
 )
 from unetpipe.metrics.labelling import (
     Labels,
@@ -147,7 +147,9 @@ def score_columns(
     # A map that has few values gives the same mask many times.
     cuts = [proposal.cut(threshold) for threshold in thresholds]
     todo = dict(zip(cuts, thresholds, strict=True))
-    counted = at_once(lambda t: _score_cut(truth, cells, proposal, t), todo.values())
+    counted = score_at_once(
+        lambda t: _score_cut(truth, cells, proposal, t), todo.values()
+    )
     found = dict(zip(todo, counted, strict=True))
     scored = [found[cut] for cut in cuts]
     return IsbiSection(
@@ -227,10 +229,10 @@ def collect_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
         rand_error=micro("rand_error", at, rand, _rand_error),
         v_rand=macro("v_rand", at, _f_score(thinned)),
         v_rand_split=macro(
-            "v_rand_split", at, share_of(thinned[..., 0], thinned[..., 1])
+            "v_rand_split", at, score_ratio(thinned[..., 0], thinned[..., 1])
         ),
         v_rand_merge=macro(
-            "v_rand_merge", at, share_of(thinned[..., 0], thinned[..., 2])
+            "v_rand_merge", at, score_ratio(thinned[..., 0], thinned[..., 2])
         ),
         v_info=macro("v_info", at, v_info),
     )
@@ -239,11 +241,11 @@ def collect_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
 def _pixel_error(counts: Scores) -> Scores:
     """1 - F of (..., 4) counts; 0 where there is no cell and none was predicted."""
     found, invented, missed = counts[..., 0], counts[..., 1], counts[..., 2]
-    return 1 - share_of(2 * found, 2 * found + invented + missed, undefined=1.0)
+    return 1 - score_ratio(2 * found, 2 * found + invented + missed, undefined=1.0)
 
 
 def _disagreement(counts: Scores) -> Scores:
-    return share_of(counts[..., 1] + counts[..., 2], counts.sum(axis=-1))
+    return score_ratio(counts[..., 1] + counts[..., 2], counts.sum(axis=-1))
 
 
 def _row(scores: RandScores) -> tuple[float, float, float]:
@@ -256,7 +258,7 @@ def _rand_error(sums: Scores) -> Scores:
 
 def _f_score(sums: Scores) -> Scores:
     """F of (..., 3) Rand sums: both, truth, result."""
-    return share_of(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
+    return score_ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2])
 
 
 # How the terms of sections, added up, become the score: to pool what was stored.

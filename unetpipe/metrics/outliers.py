@@ -38,7 +38,7 @@ def medians_around(values: ArrayLike, reach: int = REACH) -> Values:
     return np.asarray(inside[index])
 
 
-def residuals(values: ArrayLike) -> Values:
+def residuals_from_median(values: ArrayLike) -> Values:
     """Return how far each value lies from the median of those around it."""
     known = np.asarray(values, np.float64)
     return known - medians_around(known)
@@ -59,7 +59,7 @@ def _drift_to_ends(known: Values) -> Values:
     return drift
 
 
-def is_far(
+def is_outlier(
     values: ArrayLike, least: float, deviations: float = FAR
 ) -> NDArray[np.int8]:
     """Tell which values lie far from those around: -1 below, 1 above, else 0.
@@ -78,7 +78,7 @@ def is_far(
     Deviations are those of all residuals, so what many values do is usual. The first
     and the last are not far either where the drift of those around leads to them.
     """
-    rest = residuals(values)
+    rest = residuals_from_median(values)
     limit = max(least, deviations * deviation_of(rest))
     beyond = rest - _drift_to_ends(np.asarray(values, np.float64))
     are_far = (np.abs(rest) > limit) & (np.abs(beyond) > limit)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, GeometryError
-from unetpipe.metrics.curves import Scores, share_of
+from unetpipe.metrics.curves import Scores, score_ratio
 
 
 def confusion_matrix(
@@ -115,10 +115,10 @@ def class_scores(confusion: NDArray[np.int64] | Scores) -> ClassScores:
     num_truth, num_result = confusion.sum(axis=-1), confusion.sum(axis=-2)
     either = num_truth + num_result
     return ClassScores(
-        iou=share_of(found, either - found),
-        dice=share_of(2 * found, either.astype(np.float64)),
-        precision=share_of(found, num_result.astype(np.float64)),
-        recall=share_of(found, num_truth.astype(np.float64)),
+        iou=score_ratio(found, either - found),
+        dice=score_ratio(2 * found, either.astype(np.float64)),
+        precision=score_ratio(found, num_result.astype(np.float64)),
+        recall=score_ratio(found, num_truth.astype(np.float64)),
         num_truth=num_truth,
         num_result=num_result,
     )

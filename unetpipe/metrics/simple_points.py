@@ -80,7 +80,9 @@ def _tabulate_simple() -> NDArray[np.bool_]:
 IS_SIMPLE = _tabulate_simple()
 
 
-def warp(truth: Truth, proposal: Proposal, threshold: np.float64) -> WarpedSection:
+def flip_simple_voxels(
+    truth: Truth, proposal: Proposal, threshold: np.float64
+) -> WarpedSection:
     """Flip simple voxels of the truth until it is as close to the proposal as can be.
 
     Voxels that differ are tried in descending order of their probability's distance to

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.curves import Scores, share_of
+from unetpipe.metrics.curves import Scores, score_ratio
 
 Counts = NDArray[np.int64]
 
@@ -92,7 +92,7 @@ class Calibration:
     expected_error: float
 
 
-def calibrate(counts: Counts, num_bins: int = 16) -> Calibration:
+def calibration_curve(counts: Counts, num_bins: int = 16) -> Calibration:
     """Compare predicted with true frequencies, shape (2, 256) of stored probability.
 
     Examples
@@ -109,8 +109,8 @@ def calibrate(counts: Counts, num_bins: int = 16) -> Calibration:
     num_voxels = of_level.sum(axis=1)
     levels = np.arange(counts.shape[1]).reshape(num_bins, -1) / (counts.shape[1] - 1)
     whole = num_voxels.astype(np.float64)
-    probability = share_of((of_level * levels).sum(axis=1), whole)
-    share = share_of(binned[1].sum(axis=1).astype(np.float64), whole)
+    probability = score_ratio((of_level * levels).sum(axis=1), whole)
+    share = score_ratio(binned[1].sum(axis=1).astype(np.float64), whole)
     return _compare(probability, share, num_voxels)
 
 
@@ -132,13 +132,13 @@ def calibrate_at(
         return np.bincount(bins, values, num_bins).astype(np.float64)
 
     whole = binned(of_level)
-    mean = share_of(binned(of_level * probability), whole)
-    share = share_of(binned(counts[1]), whole)
+    mean = score_ratio(binned(of_level * probability), whole)
+    share = score_ratio(binned(counts[1]), whole)
     return _compare(mean, share, whole.astype(np.int64))
 
 
 def _compare(probability: Scores, share: Scores, num_voxels: Counts) -> Calibration:
     whole = num_voxels.astype(np.float64)
     gaps = np.where(num_voxels > 0, np.abs(probability - share), 0.0)
-    error = share_of(np.array((gaps * whole).sum()), np.array(whole.sum()))
+    error = score_ratio(np.array((gaps * whole).sum()), np.array(whole.sum()))
     return Calibration(probability, share, num_voxels, float(error))

@@ -22,15 +22,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.columns import Proposal, Truth, at_once
+from unetpipe.metrics.columns import Proposal, Truth, score_at_once
 from unetpipe.metrics.curves import (
     Scores,
     ThresholdCurve,
     accumulated_thresholds,
     same_thresholds,
-    share_of,
+    score_ratio,
 )
-from unetpipe.metrics.simple_points import Mistake, warp
+from unetpipe.metrics.simple_points import Mistake, flip_simple_voxels
 
 # DEPARTS: the challenge also tried 0.0 and 0.9999999999999999, where most maps are
 # constant. An all-membrane map shrinks every cell to a point and would score 0.
@@ -104,7 +104,9 @@ def warp_columns(
     # A map that has few values gives the same mask, in the same order, many times.
     orders = [proposal.order(threshold) for threshold in thresholds[is_known]]
     todo = dict(zip(orders, thresholds[is_known], strict=True))
-    counted = at_once(lambda t: _count_mistakes(truth, proposal, t), todo.values())
+    counted = score_at_once(
+        lambda t: _count_mistakes(truth, proposal, t), todo.values()
+    )
     found = dict(zip(todo, counted, strict=True))
     mistakes = np.zeros((thresholds.size, len(Mistake)), np.int64)
     mistakes[is_known] = [found[order][0] for order in orders]
@@ -148,7 +150,7 @@ def _count_mistakes(
         num_above += int(np.count_nonzero(mask))
         num_wrong += int(np.count_nonzero(mask != truth.cells[piece]))
     counts = np.zeros(len(Mistake), np.int64)
-    warped = warp(truth, proposal, threshold)
+    warped = flip_simple_voxels(truth, proposal, threshold)
     for _, kinds in warped.kinds():
         counts += np.bincount(kinds, minlength=counts.size)
     counts[Mistake.NONE] += truth.columns.size - counts.sum()
@@ -157,12 +159,12 @@ def _count_mistakes(
 
 def _split_or_merge(mistakes: Scores) -> Scores:
     wrong = mistakes[..., Mistake.SPLIT] + mistakes[..., Mistake.MERGE]
-    return share_of(wrong, mistakes.sum(axis=-1))
+    return score_ratio(wrong, mistakes.sum(axis=-1))
 
 
 def _any_mistake(mistakes: Scores) -> Scores:
     total = mistakes.sum(axis=-1)
-    return share_of(total - mistakes[..., Mistake.NONE], total)
+    return score_ratio(total - mistakes[..., Mistake.NONE], total)
 
 
 # How the terms of sections, added up, become the score: to pool what was stored.

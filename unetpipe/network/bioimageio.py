@@ -77,7 +77,7 @@ def describe_model(
     card : ModelCard
         Name, authors, channels.
     tile_rule : dict
-        ``min``, ``step``, ``halo``: see ``formats.tile_rule``.
+        ``min``, ``step``, ``halo``: see ``formats.export_tile_rule``.
     architecture : dict
         ``callable`` and ``kwargs`` of the network in ``same_size.py``.
     versions : dict
@@ -192,7 +192,7 @@ def _scale(card: ModelCard, axis: str) -> dict[str, Any]:
     return {"unit": "nanometer", "scale": card.pixel_size_nm["yx".index(axis)]}
 
 
-def pack(files: Files, description: dict[str, Any]) -> bytes:
+def pack_bioimage_model(files: Files, description: dict[str, Any]) -> bytes:
     """Return the zip of all files and of ``rdf.yaml``."""
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     buffer = io.BytesIO()
@@ -202,7 +202,7 @@ def pack(files: Files, description: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def as_npy(array: NDArray[np.float32]) -> bytes:
+def npy_bytes(array: NDArray[np.float32]) -> bytes:
     """Return an array as the content of an ``.npy`` file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)

@@ -8,7 +8,7 @@ import torch
 
 
 @contextmanager
-def algorithms(*, deterministic: bool) -> Iterator[None]:
+def deterministic_algorithms(*, deterministic: bool) -> Iterator[None]:
     """Compute with deterministic algorithms, or with the fastest; fp32 is fp32.
 
     On CPUs both are the same, as long as the number of threads is. On a GPU the fastest

@@ -30,7 +30,7 @@ from unetpipe.network.predictor import TilePredictor, check_finite
 from unetpipe.network.transfer import Arrays, Lane, choose_lane
 from unetpipe.network.unet import UNet
 from unetpipe.records.prediction import Identity
-from unetpipe.runtime.background import Writer, ahead, named
+from unetpipe.runtime.background import Writer, ahead, named_in_errors
 from unetpipe.runtime.progress import Progress
 from unetpipe.runtime.signals import check_finished
 from unetpipe.tiling.assembly import (
@@ -146,7 +146,7 @@ class Engine:
             if canvas.is_whole:  # nothing to predict: the canvas travels by itself
                 yield [(canvas, block.roi)], torch.empty(0)
             for tile in block.tiles:
-                with named(_place(canvas, tile)):
+                with named_in_errors(_place(canvas, tile)):
                     if not entries:
                         tiles = self._empty_batch(block.source)
                     assemble_tile(
@@ -185,7 +185,7 @@ class Engine:
         if not tiles.numel():
             return tuple
         what = f"tiles of {tuple(tiles.shape[2:])} voxels"
-        with named(_place(*entries[0])), enough_memory(what, SMALLER_TILES):
+        with named_in_errors(_place(*entries[0])), enough_memory(what, SMALLER_TILES):
             is_centred = tiles.element_size() > 2  # see ``assemble_tile``
             stored, is_finite = self.predictor.quantised(
                 self.lane.upload(tiles),
@@ -203,7 +203,7 @@ class Engine:
         for i, (canvas, tile) in enumerate(entries):
             if arrays:
                 stored, is_finite = arrays
-                with named(_place(canvas, tile)):
+                with named_in_errors(_place(canvas, tile)):
                     check_finite(is_finite[i])
                 probability, classes = self.predictor.split(stored[i : i + 1])
                 canvas.paste(
@@ -259,7 +259,7 @@ class BlockStore(Protocol):
         """Read what a block's tiles see."""
 
 
-def compute(
+def compute_blocks(
     engine: Engine,
     store: BlockStore,
     todo: list[int],

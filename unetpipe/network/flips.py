@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.tiling.assembly import source_roi
+from unetpipe.tiling.assembly import source_roi_of_tiles
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_shape, whole_volume
 from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import Statistic
@@ -25,7 +25,7 @@ ENOUGH_SHARE = 0.01
 SPREAD = (0.8191725134, 0.6710436067, 0.5497004779)
 
 
-def spread_tiles(grids: TileGrids, within: Roi) -> Iterator[Roi]:
+def spread_flip_tiles(grids: TileGrids, within: Roi) -> Iterator[Roi]:
     """Yield tiles of a box, the central one first, then evenly spread, none twice.
 
     They are clipped to the volume.
@@ -51,7 +51,7 @@ def spread_tiles(grids: TileGrids, within: Roi) -> Iterator[Roi]:
         yield Roi(start, stop).intersect(whole_volume(grids.volume_shape))
 
 
-def num_places(grids: TileGrids) -> int:
+def num_flip_tiles(grids: TileGrids) -> int:
     """Return at how many tiles labels are compared."""
     per_block = prod(b // s for b, s in zip(grids.block, grids.stride, strict=True))
     enough = max(
@@ -83,7 +83,7 @@ class RegionPredictor:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Return probabilities and classes as they would be stored."""
         tiles = tuple(grids.tiles(region))
-        seen = source_roi(tiles, predictor.halo, grids.volume_shape)
+        seen = source_roi_of_tiles(tiles, predictor.halo, grids.volume_shape)
         return predictor.predict_block(
             self.read(seen),
             seen.start,
@@ -113,12 +113,12 @@ def flip_fractions(
     ]
 
 
-def first_places(
+def choose_flip_tiles(
     grids: TileGrids, within: Roi, is_empty: Callable[[Roi], bool]
 ) -> list[Roi]:
     """Return where to compare labels: evenly spread tiles that hold something."""
-    wanted = num_places(grids)
-    tiles = islice(spread_tiles(grids, within), 4 * wanted)
+    wanted = num_flip_tiles(grids)
+    tiles = islice(spread_flip_tiles(grids, within), 4 * wanted)
     return list(islice((t for t in tiles if not is_empty(t)), wanted))
 
 

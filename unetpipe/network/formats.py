@@ -59,7 +59,7 @@ def wrapper_arguments(spec: UNetSpec) -> dict[str, Any]:
     }
 
 
-def tile_rule(spec: UNetSpec) -> dict[str, int]:
+def export_tile_rule(spec: UNetSpec) -> dict[str, int]:
     """Return which sizes the wrapper accepts, and how others should cut tiles.
 
     Returns
@@ -74,14 +74,14 @@ def tile_rule(spec: UNetSpec) -> dict[str, int]:
     return {"step": step, "halo": halo, "min": 2 * halo + step}
 
 
-def wrap(network: UNet) -> SameSizeUNet:
+def wrap_network(network: UNet) -> SameSizeUNet:
     """Return the same-size wrapper with the network's weights, ready to predict."""
     wrapper = SameSizeUNet(**wrapper_arguments(network.spec))
     wrapper.load_state_dict(network.state_dict())
     return wrapper.eval()
 
 
-def script(wrapper: SameSizeUNet, example: Tensor, step: int) -> bytes:
+def as_torchscript(wrapper: SameSizeUNet, example: Tensor, step: int) -> bytes:
     """Return the wrapper as TorchScript, and check it at two other sizes.
 
     Raises

@@ -15,7 +15,7 @@ from typing import IO
 import torch
 
 from unetpipe.errors import ResourceError
-from unetpipe.runtime.locks import SECONDS_TO_WAIT, hold, holder
+from unetpipe.runtime.locks import SECONDS_TO_WAIT, hold_lock, holder
 from unetpipe.runtime.machine import GIB
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def take_gpu() -> int:
         working = [n for n in numbers if n not in broken]
         log.warning(
             "all GPUs are taken (%s); waiting up to %.0f s for one",
-            "; ".join(f"{_name(n)} by {holder(claim_of(n))}" for n in working),
+            "; ".join(f"{_name(n)} by {holder(gpu_claim_file(n))}" for n in working),
             SECONDS_TO_WAIT,
         )
         while (
@@ -75,7 +75,7 @@ def take_gpu() -> int:
     return number
 
 
-def claim_of(number: int) -> Path:
+def gpu_claim_file(number: int) -> Path:
     """Return the file of a card's claim: the same for all processes of this user.
 
     By its UUID, because numbers follow ``CUDA_VISIBLE_DEVICES``.
@@ -90,7 +90,7 @@ def _take_free(numbers: list[int], broken: dict[int, str]) -> int | None:
     full: dict[int, tuple[int, IO[str]]] = {}
     chosen = None
     for number in numbers:
-        claim = hold(claim_of(number))
+        claim = hold_lock(gpu_claim_file(number))
         if claim is None:
             continue
         try:

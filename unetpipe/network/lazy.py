@@ -22,7 +22,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.utils import SerializableLock
 from numpy.typing import NDArray
 
-from unetpipe.tiling.assembly import source_roi
+from unetpipe.tiling.assembly import source_roi_of_tiles
 from unetpipe.tiling.boxes import Roi, as_zyx, grid_cell, grid_shape
 from unetpipe.tiling.intensity import IntensityStatistics
 
@@ -67,7 +67,7 @@ def predict_lazily(chunk: "ChunkPredictor", image: Any) -> tuple[Any, Any]:
     tasks: dict[Any, Any] = {f"{name}-network": chunk}
     for index in product(*map(range, grid_shape(shape, side))):
         box = grid_cell(as_zyx(index), side, shape)
-        seen = source_roi(tuple(grids.tiles(box)), predictor.halo, shape)
+        seen = source_roi_of_tiles(tuple(grids.tiles(box)), predictor.halo, shape)
         keys, places = _find_cutouts(image, seen)
         order = _Order(box, seen, places)
         tasks[(name, *index)] = (_predict, f"{name}-network", order, keys)

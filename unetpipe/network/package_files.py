@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from unetpipe.network import same_size
-from unetpipe.network.bioimageio import EPSILON, Files, as_npy
-from unetpipe.network.formats import has_onnx, script, to_onnx, wrap
+from unetpipe.network.bioimageio import EPSILON, Files, npy_bytes
+from unetpipe.network.formats import as_torchscript, has_onnx, to_onnx, wrap_network
 from unetpipe.network.unet import UNet
 from unetpipe.records.model import Model
 from unetpipe.records.volume import deviations_between
@@ -28,7 +28,7 @@ def pack_files(
     percentiles: tuple[float, float] | None = None,
 ) -> Files:
     """Return the package's files: weights, test image and answer, documentation."""
-    wrapper = wrap(network)
+    wrapper = wrap_network(network)
     normalised = torch.from_numpy(_normalise(image, percentiles))
     with torch.no_grad():
         probability = wrapper(normalised).numpy()
@@ -36,10 +36,10 @@ def pack_files(
     torch.save(wrapper.state_dict(), state)
     files: Files = {
         "weights.pt": state.getvalue(),
-        "weights.torchscript.pt": script(wrapper, normalised, step),
+        "weights.torchscript.pt": as_torchscript(wrapper, normalised, step),
         "same_size.py": inspect.getsource(same_size).encode(),
-        "test_input.npy": as_npy(image),
-        "test_output.npy": as_npy(probability),
+        "test_input.npy": npy_bytes(image),
+        "test_output.npy": npy_bytes(probability),
         "README.md": documentation.encode(),
         "cover.png": _cover(image, probability),
     }
@@ -85,7 +85,7 @@ def channel_names(spec: UNetSpec) -> list[str]:
     return [f"class{k}" for k in range(spec.num_classes)]
 
 
-def document(name: str, description: Model) -> str:
+def document_network(name: str, description: Model) -> str:
     """Return the text that goes with a network: how it was scored, its thresholds."""
     scores = "".join(
         f"- {metric}: {score:.4f}\n"

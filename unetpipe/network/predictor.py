@@ -27,7 +27,7 @@ from unetpipe.tiling.intensity import (
     normalise,
 )
 from unetpipe.tiling.orientations import ORIENTATIONS, Orientation, widest_halo
-from unetpipe.tiling.unet_spec import UNetSpec, is_nearest
+from unetpipe.tiling.unet_spec import UNetSpec, is_nearest_offset
 
 NO_AVERAGE = (
     "prediction.average asks for several orientations, but network.targets is "
@@ -298,7 +298,7 @@ def _with_foreground(affinities: Tensor, spec: UNetSpec) -> Tensor:
 
     Always in the same order: a network's bits do not depend on tiles.
     """
-    places = [k for k, o in enumerate(spec.affinity_offsets) if is_nearest(o)]
+    places = [k for k, o in enumerate(spec.affinity_offsets) if is_nearest_offset(o)]
     total = affinities[:, places[0]]
     for k in places[1:]:
         total = total + affinities[:, k]

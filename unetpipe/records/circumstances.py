@@ -3,7 +3,7 @@
 from typing import Self
 
 from unetpipe.records import Value
-from unetpipe.runtime.files import circumstances
+from unetpipe.runtime.files import process_circumstances
 
 
 class Circumstances(Value):
@@ -49,4 +49,4 @@ class Circumstances(Value):
             "seconds_writing": seconds_writing,
         }
         known = {name: value for name, value in told.items() if value is not None}
-        return cls.model_validate(circumstances(**known))
+        return cls.model_validate(process_circumstances(**known))

@@ -14,7 +14,7 @@ from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import folder_bytes
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 
 Line = dict[str, Any]  # column -> value
 Made = TypeVar("Made", Prediction, Segmentation)
@@ -234,7 +234,7 @@ def _prediction_row(home: Path, digest: str, made: Prediction | None) -> Line:
         "size_z": z,
         "size_y": y,
         "size_x": x,
-        "prediction": None if is_dropped(store) else _present(store),
+        "prediction": None if are_shards_dropped(store) else _present(store),
         "prediction_bytes": folder_bytes(store.parent),
     }
 

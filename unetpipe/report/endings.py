@@ -12,7 +12,7 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.logs import last_error
 from unetpipe.runtime.machine import folder_bytes
 from unetpipe.runtime.text import describe_quantity, format_table
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 
 # Of many volumes the first ones are told; the catalogue has all.
 TOLD = 5
@@ -126,7 +126,7 @@ def _describe_segmentation(lookups: Lookups, model: str, volume: str) -> str:
     image = IngestedVolume.read(ingest).image.store
     shown = Prediction.read(prediction).outputs.probability.store
     store = Segmentation.read(record).store
-    stores = [image, *([] if is_dropped(shown) else [shown]), store]
+    stores = [image, *([] if are_shards_dropped(shown) else [shown]), store]
     return (
         f"Segmentation of {volume} by {model}: {store}\n"
         f"  look at it:  napari {' '.join(map(str, stores))}"

@@ -37,7 +37,7 @@ from unetpipe.records.run_plan import (
 from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.runtime.machine import choose_threads, has_cuda_driver, num_processors
 from unetpipe.runtime.text import (
-    count,
+    count_noun,
     describe_quantity,
     describe_seconds,
     format_table,
@@ -342,7 +342,7 @@ def _tell_whole(whole: WholeRun | None) -> Iterator[str]:
     if whole is None:
         return
     hours = describe_seconds(whole.processor_seconds)
-    on = count(whole.num_cores, "core")
+    on = count_noun(whole.num_cores, "core")
     if whole.gpu_seconds:
         hours += f" and {describe_seconds(whole.gpu_seconds)} of a GPU"
         on += " and a GPU"

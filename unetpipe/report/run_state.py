@@ -167,7 +167,7 @@ def prediction_state(
     )
 
 
-def unless_outdated(
+def outdated_state(
     state: StepState, results: Path, outdated: Mapping[str, str]
 ) -> StepState:
     """Return the state of a step; one is not done if it was done for other settings."""
@@ -210,7 +210,7 @@ def lot_states(lot: Mapping[str, Any], now: float) -> list[StepState]:
     return [whole, *failed]
 
 
-def making_state(
+def model_state(
     results: Path, logs: Path, now: float, network: dict[str, Any]
 ) -> StepState:
     """Return how far a network's training is, or how else it is made."""

@@ -12,7 +12,7 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.commands import NEUROGLANCER, Layer, neuroglancer_state
 from unetpipe.runtime.files import hash_of
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 from unetpipe.tiling.scale import SizeNm
 
 PRECOMPUTED = "precomputed"
@@ -101,7 +101,9 @@ def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None
     model, name = files["model"], volume.volume
     layers = [Layer("image", "image", f"volumes/{name}/image")]
     folders, opened = [volume.image.store], [volume.image.store]
-    if predicted and not is_dropped(store := predicted.outputs.probability.store):
+    if predicted and not are_shards_dropped(
+        store := predicted.outputs.probability.store
+    ):
         layers.append(Layer("image", "probability", f"{model}/{name}/probability"))
         folders.append(store)
         opened.append(store)

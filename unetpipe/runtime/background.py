@@ -128,7 +128,7 @@ class Writer:
 
 
 @contextmanager
-def named(where: str) -> Iterator[None]:
+def named_in_errors(where: str) -> Iterator[None]:
     """Say in an error that leaves this block where it happened, and keep its kind.
 
     A full disk or memory becomes a ``ResourceError``; what nobody foresaw a

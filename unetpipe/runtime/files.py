@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.errors import DataError
-from unetpipe.runtime.json_text import indented
+from unetpipe.runtime.json_text import indented_json
 from unetpipe.runtime.machine import enough_disk
 
 LIBRARIES = (
@@ -83,7 +83,7 @@ def link_or_copy(path: Path, link: Path) -> None:
 
 def write_record(path: Path, record: dict[str, Any], *, is_synced: bool = True) -> None:
     """Write a JSON record atomically."""
-    text = indented(record, _plain)
+    text = indented_json(record, _plain)
     write_bytes_atomic(path, f"{text}\n".encode(), is_synced=is_synced)
 
 
@@ -93,7 +93,7 @@ def add_to_record(path: Path, key: str, value: Any) -> None:
     if f'"{key}"' in text or not text.endswith(f"{end}") or text == "{}\n":
         write_record(path, read_record(path) | {key: value})
         return
-    added = indented({key: value}, _plain).removeprefix("{")
+    added = indented_json({key: value}, _plain).removeprefix("{")
     write_bytes_atomic(path, f"{text.removesuffix(end)},{added}\n".encode())
 
 
@@ -162,7 +162,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def circumstances(**extra: Any) -> dict[str, Any]:
+def process_circumstances(**extra: Any) -> dict[str, Any]:
     """Return where and with what a result was made: recorded, never compared.
 
     Parameters

@@ -12,7 +12,9 @@ from typing import Any
 STEP = "  "
 
 
-def indented(value: Any, default: Callable[[Any], Any], *, newline: str = "\n") -> str:
+def indented_json(
+    value: Any, default: Callable[[Any], Any], *, newline: str = "\n"
+) -> str:
     """Return what ``json.dumps(value, indent=2, allow_nan=False)`` returns.
 
     Parameters
@@ -31,17 +33,17 @@ def indented(value: Any, default: Callable[[Any], Any], *, newline: str = "\n") 
     if isinstance(value, dict):
         deeper = newline + STEP
         items = (
-            f"{_key(key)}: {indented(item, default, newline=deeper)}"
+            f"{_key(key)}: {indented_json(item, default, newline=deeper)}"
             for key, item in value.items()
         )
         return _between("{", items, "}", newline) if value else "{}"
     if isinstance(value, (list, tuple)):
         deeper = newline + STEP
-        texts = (indented(item, default, newline=deeper) for item in value)
+        texts = (indented_json(item, default, newline=deeper) for item in value)
         return _between("[", texts, "]", newline) if value else "[]"
     if (text := _scalar(value)) is not None:
         return text
-    return indented(default(value), default, newline=newline)
+    return indented_json(default(value), default, newline=newline)
 
 
 def _between(opening: str, texts: Any, closing: str, newline: str) -> str:

@@ -64,7 +64,7 @@ def claim(path: Path, work: str, *, must_be_alone: bool = True) -> Iterator[None
             path.unlink(missing_ok=True)
 
 
-def hold(path: Path) -> IO[str] | None:
+def hold_lock(path: Path) -> IO[str] | None:
     """Take a claim without waiting, or return None where another process has it.
 
     It is held until the file that is returned is closed, at the latest by the end of

@@ -89,7 +89,7 @@ class Progress:
         return ", ".join(parts)
 
 
-def track(items: Sequence[Item], about: str, unit: str) -> Iterator[Item]:
+def track_progress(items: Sequence[Item], about: str, unit: str) -> Iterator[Item]:
     """Yield items and show how far their turn has come."""
     with Progress(about, len(items), unit) as progress:
         for item in items:

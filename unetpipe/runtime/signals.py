@@ -39,7 +39,7 @@ def told_to_stop(*numbers: signal.Signals) -> Iterator[threading.Event]:
 
 
 @contextmanager
-def following() -> Iterator[threading.Event]:
+def stop_event() -> Iterator[threading.Event]:
     """Yield an event that is set by the signals that ``told_to_stop`` gets meanwhile.
 
     What was told during the last block of a step ends no step; it is to end those that

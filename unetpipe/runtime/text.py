@@ -64,7 +64,7 @@ def describe_seconds(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def in_words(number: float) -> str:
+def count_in_words(number: float) -> str:
     """Return a count as one would say it.
 
     Examples
@@ -78,12 +78,12 @@ def in_words(number: float) -> str:
     return f"{number / 1e3:.3g} thousand" if number >= 1e4 else f"{number:,.0f}"
 
 
-def count(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """Return ``1 section``, ``3 sections``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def percent(part: float, whole: float) -> str:
+def format_percent(part: float, whole: float) -> str:
     """Return a share; what is rare is never said to be nothing.
 
     Examples

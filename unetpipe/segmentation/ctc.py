@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images.files import number_of
+from unetpipe.images.files import file_number
 
 LARGEST_ID = 2**16 - 1
 FRAME_FILE = re.compile(r"^t(\d{3,})$")
@@ -62,7 +62,7 @@ def name_masks(images: list[str], num_frames: int) -> list[str]:
     """
     if len(images) == num_frames and _are_frames(images):
         digits = {len(_digits(path)) for path in images}
-        return [f"mask{number_of(Path(p)):0{max(digits)}d}.tif" for p in images]
+        return [f"mask{file_number(Path(p)):0{max(digits)}d}.tif" for p in images]
     digits_needed = max(3, len(str(num_frames - 1)))
     return [f"mask{number:0{digits_needed}d}.tif" for number in range(num_frames)]
 

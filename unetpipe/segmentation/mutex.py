@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from unetpipe.segmentation.components import Connectivity
 from unetpipe.tiling.boxes import Halo, Roi, Zyx, as_zyx, grid_cell, iterate_grid
-from unetpipe.tiling.unet_spec import is_nearest
+from unetpipe.tiling.unet_spec import is_nearest_offset
 
 LEVELS = 256  # of stored affinities
 
@@ -87,7 +87,7 @@ class MutexRule:
         """
         used = self.used
         offsets = np.array([self.offsets[k] for k in used], np.int64)
-        nearest = np.array([is_nearest(self.offsets[k]) for k in used])
+        nearest = np.array([is_nearest_offset(self.offsets[k]) for k in used])
         found: NDArray[np.uint32] = _cut(
             np.ascontiguousarray(affinities[used]).reshape(len(used), -1),
             np.ascontiguousarray(region).reshape(-1),

@@ -25,7 +25,7 @@ from unetpipe.segmentation.block_labels import LabelledBlock, connected_axes
 from unetpipe.segmentation.mutex import MutexRule
 from unetpipe.segmentation.runs import encode_runs, sum_runs
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, whole_volume
-from unetpipe.tiling.unet_spec import is_nearest
+from unetpipe.tiling.unet_spec import is_nearest_offset
 
 Stored = NDArray[np.uint8]
 
@@ -185,7 +185,7 @@ def _find_edges(
                 names[own.slices],
                 names[others.slices],
                 affinities[(k, *own.slices)],
-                is_nearest=is_nearest(offset),
+                is_nearest=is_nearest_offset(offset),
             )
         )
     return sum_edges(edges)

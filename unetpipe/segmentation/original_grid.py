@@ -29,7 +29,7 @@ from unetpipe.tiling.boxes import (
     round_up,
     whole_volume,
 )
-from unetpipe.tiling.resampling import nearest
+from unetpipe.tiling.resampling import nearest_voxels
 
 
 def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjects:
@@ -120,7 +120,7 @@ def _copy(source: Any, path: Path, shard: Zyx) -> None:
 def _read_nearest(source: Any, box: Roi, shape: Zyx) -> NDArray[Any]:
     """Return a box of the original grid, (z, y, x), from the resampled array."""
     lengths = zip(source.shape, shape, box.start, box.stop, strict=True)
-    places = [nearest(*own) for own in lengths]
+    places = [nearest_voxels(*own) for own in lengths]
     voxels = np.asarray(source[tuple(slice(p[0], p[-1] + 1) for p in places)])
     for axis, own in enumerate(places):
         voxels = np.take(voxels, own - own[0], axis)

@@ -300,7 +300,7 @@ class Segmentation:
 
 
 @contextmanager
-def at_work_on(
+def locked_segmentation(
     record: Path, inputs: SegmentationInputs, *, must_be_alone: bool
 ) -> Iterator[Segmentation]:
     """Yield a ``Segmentation`` whose step no other process is at work on.
@@ -340,7 +340,7 @@ def finish_part(
         Where to write.
     """
     began = time.monotonic()
-    with at_work_on(record, inputs, must_be_alone=False) as work:
+    with locked_segmentation(record, inputs, must_be_alone=False) as work:
         num_parts = inputs.settings.parts
         blocks = work.home.grids.blocks_of_part(part, num_parts)
         num_computed = step(work, blocks)

@@ -122,13 +122,13 @@ def sum_runs(
     int64 array, shape (count, columns)
         ``COLUMNS`` of ids 1 to ``count``.
     """
-    sums: Sums = no_sums(count)
+    sums: Sums = empty_component_sums(count)
     values = np.ascontiguousarray(stored).reshape(-1)
     _sum(runs, values, stored.shape, origin, volume_shape, sums)
     return sums
 
 
-def no_sums(count: int) -> Sums:
+def empty_component_sums(count: int) -> Sums:
     """Return the sums of components without a voxel."""
     sums = np.zeros((count, len(COLUMNS)), np.int64)
     sums[:, LOW : LOW + 3] = NOWHERE
@@ -138,7 +138,7 @@ def no_sums(count: int) -> Sums:
 
 def merge_components(parts: Sums, owners: NDArray[np.intp], count: int) -> Sums:
     """Return the sums of ``count`` objects, each of the components it is made of."""
-    total = no_sums(count)
+    total = empty_component_sums(count)
     for column, name in enumerate(COLUMNS):
         merge: np.ufunc = np.add
         if name == "first" or name.startswith("start"):

@@ -19,7 +19,7 @@ from unetpipe.runtime.machine import choose_threads
 from unetpipe.targets.annotated import AnnotatedRow
 from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.tiling.orientations import choose_orientations
-from unetpipe.training.calibration import draw_patches, judge, learnt_patch
+from unetpipe.training.calibration import draw_patches, judge_int8, learnt_patch
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def calibrate_network(
     )
     patches = draw_patches(train_rows.volumes, spec, patch)
     content = quantise(network, patches)
-    judged = judge(
+    judged = judge_int8(
         network,
         OpenVinoUNet(spec, unpack_quantised_network(content), "int8"),
         described,

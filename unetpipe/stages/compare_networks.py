@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unetpipe.evaluation.comparison import Scored, ScoredNetwork, compare
+from unetpipe.evaluation.comparison import Scored, ScoredNetwork, compare_variants
 from unetpipe.evaluation.pools import split_scores
 from unetpipe.evaluation.score_rows import definitions_of
 from unetpipe.records.circumstances import Circumstances
@@ -51,7 +51,7 @@ def compare_networks(
         If folds were scored at different thresholds.
     """
     scored = list(map(_read, networks, metrics, sections))
-    compared, shared = compare(scored, variants)
+    compared, shared = compare_variants(scored, variants)
     metrics_of = [row.metric for table in compared for row in table.rows]
     metrics_of += [row.metric for table in shared for row in table.rows]
     for one in shared:

@@ -18,7 +18,7 @@ from unetpipe.records.weight_map import LearntTarget, StoredMap, WeightMap
 from unetpipe.runtime.staging import partial_folder, scratch_folder
 from unetpipe.storage.volumes import hash_sections, open_volume
 from unetpipe.targets.weight_blocks import Annotation, BorderRule, CoreRule, Weigher
-from unetpipe.targets.weight_map import UNLABELLED, tell_lost
+from unetpipe.targets.weight_map import UNLABELLED, describe_lost_cells
 from unetpipe.targets.whole_volumes import (
     CountedCells,
     choose_border,
@@ -221,7 +221,11 @@ def _warn(
     num_lost: int,
 ) -> None:
     if num_lost:
-        log.warning("volume %s: %s", volume.volume, tell_lost(num_lost, sum(num_cells)))
+        log.warning(
+            "volume %s: %s",
+            volume.volume,
+            describe_lost_cells(num_lost, sum(num_cells)),
+        )
     has_classes = volume.labels is not None and volume.labels.label_kind == "classes"
     are_wanted = not has_classes or weight_map.border_class is not None
     if not any(num_cells) and weight_map.enabled and are_wanted:

@@ -12,7 +12,7 @@ from unetpipe.ingestion.download import (
     list_files,
     logger,
     unpack_originals,
-    write_sections,
+    write_phantom_files,
 )
 from unetpipe.ingestion.phantom import draw_sections
 from unetpipe.records.circumstances import Circumstances
@@ -68,7 +68,7 @@ def download_dataset(
         originals = Path(source).expanduser()
     elif kind == "phantom":
         sections = draw_sections(**phantom.model_dump())
-        write_sections(originals, sections, num_bytes=2 * prod(phantom.shape))
+        write_phantom_files(originals, sections, num_bytes=2 * prod(phantom.shape))
     else:
         if kind == "url":
             archive = destination / "archive" / hash_of(source)[:8]

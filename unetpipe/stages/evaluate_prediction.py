@@ -18,7 +18,7 @@ from unetpipe.evaluation.scored_volume import (
 )
 from unetpipe.evaluation.tables import (
     calibrations,
-    count,
+    count_scores,
     describe_curves,
     describe_sections,
     leading_metrics,
@@ -30,7 +30,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.metrics import Definition, Metrics, Role, SectionScores, Table
 from unetpipe.report.catalogue import SCORES
 from unetpipe.report.page.charts import plot_seams
-from unetpipe.report.page.svg import standalone
+from unetpipe.report.page.svg import standalone_svg
 from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.storage.keeping import write_with_copy
@@ -92,10 +92,10 @@ def evaluate_prediction(
     )
     volume.grey_channel = rules.channel
     roles = volume.roles(rows)
-    counts = count(volume, roles, evaluation, rules.rules, folder=record.parent)
+    counts = count_scores(volume, roles, evaluation, rules.rules, folder=record.parent)
     tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
     seams = measure_seams(volume)
-    write_bytes_atomic(picture, standalone(plot_seams(seams)))
+    write_bytes_atomic(picture, standalone_svg(plot_seams(seams)))
     leading = leading_metrics(volume.chosen_by)
     ranked = rank_sections(tables, objects, leading)
     SectionScores(

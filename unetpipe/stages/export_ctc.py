@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetpipe.images.files import number_of
+from unetpipe.images.files import file_number
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.exports import CtcResult, WrittenFile
 from unetpipe.records.segmentation import Segmentation
@@ -65,7 +65,7 @@ def export_ctc(
     ids = TrackIds(*read_lineage(tracks))
     with staged_folder(target) as staging:
         for z, frame in iterate_sections(objects, range(num_frames)):
-            ids.see(number_of(Path(names[z])) or 0, frame)
+            ids.see(file_number(Path(names[z])) or 0, frame)
         for z, frame in iterate_sections(objects, range(num_frames)):
             write_frame(staging / names[z], ids.renumber(frame))
         if ids.are_unique:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from unetpipe.config import ExportConfig
 from unetpipe.errors import ConfigError
 from unetpipe.network import same_size
-from unetpipe.network.bioimageio import ModelCard, describe_model, pack
+from unetpipe.network.bioimageio import ModelCard, describe_model, pack_bioimage_model
 from unetpipe.network.ensemble import Ensemble
-from unetpipe.network.formats import OPSET, tile_rule, wrapper_arguments
-from unetpipe.network.package_files import channel_names, document, pack_files
+from unetpipe.network.formats import OPSET, export_tile_rule, wrapper_arguments
+from unetpipe.network.package_files import channel_names, document_network, pack_files
 from unetpipe.network.weights import load_network
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.exports import ModelPackage, TileRule
@@ -86,12 +86,12 @@ def export_model(
             "programs cannot open as one; export one of its members"
         )
     spec = network.spec
-    rule = tile_rule(spec)
+    rule = export_tile_rule(spec)
     image = _test_image(IngestedVolume.read(ingest), section, rule)
-    ranks, text = description.percentiles, document(name, description)
+    ranks, text = description.percentiles, document_network(name, description)
     files = pack_files(network, image, rule["step"], text, ranks)
     now = datetime.now(UTC)
-    content = pack(
+    content = pack_bioimage_model(
         files,
         describe_model(
             files,

@@ -18,7 +18,7 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.locks import claim
-from unetpipe.runtime.progress import track
+from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.precomputed import MESH, write_precomputed
 from unetpipe.storage.volumes import open_volume, read_roi
 from unetpipe.tiling.boxes import Roi, as_zyx
@@ -145,7 +145,7 @@ def _write_meshes(
     """Write the surface of each object that has none yet."""
     write_info(folder)
     ids = open_volume(made.objects)
-    for number, box in track(list(boxes.items()), folder.name, "object"):
+    for number, box in track_progress(list(boxes.items()), folder.name, "object"):
         if not is_written(folder, number):
             mask = read_roi(ids, box) == number
             write_mesh(folder, number, mesh_mask(mask, box.start, voxel_size_nm))

@@ -15,7 +15,7 @@ from unetpipe.records.prediction import (
     ProbabilityMarker,
 )
 from unetpipe.records.pyramids import PyramidJob
-from unetpipe.storage.dropping import take_back
+from unetpipe.storage.dropping import take_shards_back
 from unetpipe.storage.growing_arrays import ReceiptedStore, parts_of_shards
 from unetpipe.storage.keeping import write_with_copy
 from unetpipe.storage.levels import create_levels
@@ -75,7 +75,7 @@ def finish_prediction(
             "repeat the same command: only these shards are computed anew"
         )
     _sweep_partial_files(outputs.home)
-    take_back(outputs.home)
+    take_shards_back(outputs.home)
     pyramids = _list_pyramids(outputs, made.content_sha256)
     for job in pyramids:
         create_levels(job.store)

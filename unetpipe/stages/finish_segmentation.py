@@ -21,7 +21,7 @@ from unetpipe.records.segmentation import (
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.segmentation.original_grid import write_original
-from unetpipe.segmentation.passes import SegmentationInputs, at_work_on
+from unetpipe.segmentation.passes import SegmentationInputs, locked_segmentation
 from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.storage.keeping import write_with_copy
 from unetpipe.storage.levels import create_levels
@@ -63,7 +63,7 @@ def finish_segmentation(
         If a shard of the parts is not whole; repeating the same command mends it.
     """
     began = time.monotonic()
-    with at_work_on(record, inputs, must_be_alone=True) as work:
+    with locked_segmentation(record, inputs, must_be_alone=True) as work:
         home = work.home
         if home.finished is None or home.problems():
             home.reopen()

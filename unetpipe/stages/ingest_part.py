@@ -19,7 +19,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedPart, Manifest
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.runtime.problems import Problems
-from unetpipe.tiling.boxes import share
+from unetpipe.tiling.boxes import range_of_part
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +73,10 @@ def ingest_part(
         layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
         check_memory(image, layout, image.dtype, f"volume {volume}: image")
         layers = Layers(image, layout, folder)
-        numbers = share(layers.num_layers, part, ingest.parts)
+        numbers = range_of_part(layers.num_layers, part, ingest.parts)
         num_written = layers.copy(numbers)
         recorded = image.recorded
-        files = [recorded[i] for i in share(len(recorded), part, ingest.parts)]
+        files = [recorded[i] for i in range_of_part(len(recorded), part, ingest.parts)]
         IngestedPart(
             part=part,
             num_parts=ingest.parts,

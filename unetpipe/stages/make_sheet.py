@@ -9,7 +9,7 @@ from unetpipe.config import check_config
 from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import ConfigError
 from unetpipe.runtime.files import write_bytes_atomic
-from unetpipe.runtime.text import count
+from unetpipe.runtime.text import count_noun
 from unetpipe.survey.corrections import describe_corrections
 from unetpipe.survey.names import plain_name
 from unetpipe.survey.understanding import understand
@@ -76,7 +76,7 @@ def make_sheet(
         texts, num_new = describe_corrections(given, name, sheet.as_posix())
         _write((sheet, config), texts)
         print(
-            f"{count(num_new, 'crop')} that {'was' if num_new == 1 else 'were'} "
+            f"{count_noun(num_new, 'crop')} that {'was' if num_new == 1 else 'were'} "
             f"corrected: wrote {sheet} and {config}\n\nnext:\n"
             f"  snakemake --configfile {config}         # train on, from {given.parent}"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.segmentation import MergedObjects
 from unetpipe.runtime.machine import peak_rss_bytes
-from unetpipe.segmentation.passes import SegmentationInputs, at_work_on
+from unetpipe.segmentation.passes import SegmentationInputs, locked_segmentation
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def merge_objects(*, inputs: SegmentationInputs, record: Path) -> None:
         If a block is missing.
     """
     began = time.monotonic()
-    with at_work_on(record, inputs, must_be_alone=True) as work:
+    with locked_segmentation(record, inputs, must_be_alone=True) as work:
         work.merge()
         num_blocks = work.home.grids.num_blocks
         MergedObjects(

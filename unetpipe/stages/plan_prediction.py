@@ -24,7 +24,7 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.text import describe_quantity, describe_seconds
 from unetpipe.storage.ngff import Channel, name_classes, usual_class_names
 from unetpipe.storage.predictions import PredictionHome, hash_kept_tiles
-from unetpipe.storage.recipes import identify, project
+from unetpipe.storage.recipes import identify_prediction, project
 from unetpipe.targets.likeness import unlike_learnt
 from unetpipe.tiling.grids import TileGrids, count_tiles, plan_grids
 from unetpipe.tiling.orientations import check_stride
@@ -94,7 +94,7 @@ def plan_prediction(
         folder,
         grids,
         volume.voxel_size_nm,
-        identify(volume, model, probed, grids, rules),
+        identify_prediction(volume, model, probed, grids, rules),
         _channels(model.spec, class_names),
     )
     num_tiles = count_tiles(grids, rules.roi, kept)

@@ -139,7 +139,7 @@ def _compute(
     import torch
 
     from unetpipe.network.devices import choose_device
-    from unetpipe.network.engine import compute, open_engine
+    from unetpipe.network.engine import compute_blocks, open_engine
     from unetpipe.network.openvino_network import describe_backend, on_backend
     from unetpipe.network.weights import kept_network
 
@@ -158,5 +158,5 @@ def _compute(
     started = time.monotonic()
     with told_to_stop(*TIME_IS_UP) as stop:
         write = partial(store.write, circumstances=made)
-        compute(engine, store, todo, write, stop=stop, name=name)
+        compute_blocks(engine, store, todo, write, stop=stop, name=name)
     return _Work(made, time.monotonic() - started, engine.seconds_waiting)

@@ -13,7 +13,7 @@ from unetpipe.config import PredictionConfig
 from unetpipe.errors import DataError
 from unetpipe.network.devices import choose_device, describe_device, has_arithmetic
 from unetpipe.network.ensemble import Ensemble
-from unetpipe.network.flips import RegionPredictor, first_places, flip_fractions
+from unetpipe.network.flips import RegionPredictor, choose_flip_tiles, flip_fractions
 from unetpipe.network.openvino_network import (
     OpenVinoUNet,
     describe_backend,
@@ -163,7 +163,7 @@ def _compare(
     box = trials.prediction.roi
     within = Roi.between(*box) if box else whole_volume(trials.shape)
     grids = reduced[1]
-    places = first_places(
+    places = choose_flip_tiles(
         grids, within, lambda tile: rules.is_empty(read_roi(image, tile))
     )
     mean, std = mean_and_std(volume.intensities)

@@ -25,11 +25,11 @@ from unetpipe.report.page.templates import render
 from unetpipe.report.page.timings import describe_machines, show_timings
 from unetpipe.report.page.views import (
     FEW_VOLUMES,
-    as_yaml,
     show_predictions,
     show_suggestions,
     show_training,
     show_volume,
+    yaml_text,
 )
 from unetpipe.report.page.warnings import collect_warnings
 from unetpipe.runtime.files import write_bytes_atomic
@@ -105,7 +105,7 @@ def _page(
     return {
         "title": run.name if model == ONLY_MODEL else f"{run.name}: {model}",
         "source": run.manifest.source if run.manifest else config.get("source"),
-        "configuration": as_yaml(config),
+        "configuration": yaml_text(config),
         "summary": summarise(run),
         "lead": lead_picture(run),
         "highlights": highlights(run),

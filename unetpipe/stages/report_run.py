@@ -17,7 +17,7 @@ from unetpipe.report.page.network_pairs import (
 from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import read_network, read_result_of
 from unetpipe.report.page.templates import render
-from unetpipe.report.page.warnings import leaks
+from unetpipe.report.page.warnings import warn_of_leaks
 from unetpipe.runtime.files import write_bytes_atomic
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _leaks(
 ) -> Iterator[str]:
     """Yield which networks have learnt from what they are tested on."""
     for one in networks:
-        for text in leaks(one.network, one.results.values(), volumes):
+        for text in warn_of_leaks(one.network, one.results.values(), volumes):
             yield f"{one.name}: {text}"
 
 

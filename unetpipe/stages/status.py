@@ -9,10 +9,10 @@ from unetpipe.report.run_state import (
     HEADER,
     clock_of,
     lot_states,
-    making_state,
+    model_state,
+    outdated_state,
     record_state,
     show_state,
-    unless_outdated,
     volume_state,
     warnings_of,
 )
@@ -62,14 +62,14 @@ def status(
     states += [s for lot in lots if not lot["model"] for s in lot_states(lot, now)]
     for network in networks:
         model = network["model"]
-        states.append(making_state(results, logs, now, network))
+        states.append(model_state(results, logs, now, network))
         for lot in lots:
             if lot["model"] == model:
                 states += lot_states(lot, now)
         for volume in network["volumes"]:
             if (model, volume) not in shared:
                 states.append(volume_state(results, logs, now, model, volume))
-    known = [unless_outdated(state, results, outdated) for state in states]
+    known = [outdated_state(state, results, outdated) for state in states]
     print(format_table(HEADER, [show_state(state) for state in known]))
     for told in warnings_of(results, volumes, networks):
         print(f"warning: {told}")

@@ -20,11 +20,11 @@ from unetpipe.runtime.files import (
 from unetpipe.runtime.text import format_table
 from unetpipe.survey.settings import compare_with_sheet
 from unetpipe.survey.suggestions import (
-    as_nested,
     describe_measured,
     measure_row,
-    remarks,
+    nested_settings,
     suggest,
+    suggestion_remarks,
 )
 from unetpipe.targets.annotated import AnnotatedRow
 from unetpipe.tiling.patch_size import choose_patch
@@ -86,9 +86,13 @@ def suggest_settings(
     }
     found = suggest(prints, spec, settings, choose_patch(training.patch, spec, shapes))
     has_validation = any(row.role == "validate" for row in rows)
-    notes = remarks(prints, spec, has_validation=has_validation)
+    notes = suggestion_remarks(prints, spec, has_validation=has_validation)
     notes += compare_with_sheet(found, network, shapes, channels)
-    text = yaml.safe_dump(as_nested(found), sort_keys=False) if as_nested(found) else ""
+    text = (
+        yaml.safe_dump(nested_settings(found), sort_keys=False)
+        if nested_settings(found)
+        else ""
+    )
     table = [
         (s.key, str(s.now), str(s.suggested) if s.is_change else "keep", s.why)
         for s in found

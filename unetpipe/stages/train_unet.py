@@ -3,7 +3,7 @@
 from unetpipe.storage.keeping import keep_network
 from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.training.distributed import is_launched
-from unetpipe.training.launch import launch
+from unetpipe.training.launch import launch_processes
 from unetpipe.training.order import TrainingFiles, TrainingOrder
 from unetpipe.training.recipe import plan_training
 from unetpipe.training.results import write_results
@@ -32,7 +32,7 @@ def train_unet(*, order: TrainingOrder, files: TrainingFiles) -> None:
     """
     training = order.training
     if training.processes * training.nodes > 1 and not is_launched():
-        launch(
+        launch_processes(
             {"order": order.model_dump(mode="json")}
             | {"files": files.model_dump(mode="json")},
             processes=training.processes,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import zarr
 
 from unetpipe.runtime.files import hash_of
-from unetpipe.runtime.json_text import indented
+from unetpipe.runtime.json_text import indented_json
 from unetpipe.storage.disks import DiskStore
 
 DOCUMENT = "zarr.json"
@@ -42,7 +42,7 @@ def read_group(path: Path) -> dict[str, Any]:
 def write_group(path: Path, attributes: dict[str, Any]) -> None:
     """Create a group with these attributes, or give it these instead of its own."""
     about = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    _put(path, indented(about, dict).encode())
+    _put(path, indented_json(about, dict).encode())
 
 
 def update_group(path: Path, **attributes: Any) -> None:

@@ -54,7 +54,7 @@ def drop_stores(home: Path, stores: Sequence[Path]) -> int:
     return num_bytes
 
 
-def is_dropped(store: Path) -> bool:
+def are_shards_dropped(store: Path) -> bool:
     """Return whether the shards of a store were dropped."""
     return (store.parent / NOTE).exists()
 
@@ -67,7 +67,7 @@ def check_kept(store: Path) -> None:
     IntegrityError
         If they were.
     """
-    if is_dropped(store):
+    if are_shards_dropped(store):
         raise IntegrityError(
             f"the shards of {store} were dropped after use, because "
             "prediction.keep_probability is false; the run's own command computes them "
@@ -75,7 +75,7 @@ def check_kept(store: Path) -> None:
         )
 
 
-def take_back(home: Path) -> None:
+def take_shards_back(home: Path) -> None:
     """Declare stores whole again."""
     (home / NOTE).unlink(missing_ok=True)
 

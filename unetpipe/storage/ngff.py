@@ -172,7 +172,9 @@ def describe_labels_group(names: Sequence[str]) -> dict[str, Any]:
     return {"version": VERSION, "labels": list(names)}
 
 
-def rewindow(about: dict[str, Any], windows: Sequence[tuple[float, float]]) -> None:
+def set_viewer_windows(
+    about: dict[str, Any], windows: Sequence[tuple[float, float]]
+) -> None:
     """Say which grey values viewers show as black and white, for each channel."""
     for channel, window in zip(about["omero"]["channels"], windows, strict=True):
         channel["window"] = _window(*window)

@@ -15,9 +15,9 @@ import zarr
 
 from unetpipe.errors import DataError
 from unetpipe.records.receipts import FilesReceipt
-from unetpipe.runtime.background import named
+from unetpipe.runtime.background import named_in_errors
 from unetpipe.runtime.files import hash_file
-from unetpipe.runtime.progress import track
+from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.receipts import differing_file, receipt_path
 from unetpipe.storage.volumes import read_roi, shard_shape
@@ -133,10 +133,10 @@ def _copy_array(
     told = {block: receipt_path(receipts, block) for block in blocks}
     done = {b for b, path in told.items() if not differing_file(path, target, identity)}
     log.info("%s/%s: %d of %d blocks there", target, copy.path, len(done), len(blocks))
-    for block in track(blocks, target.name, "block"):
+    for block in track_progress(blocks, target.name, "block"):
         if block in done:
             continue
-        with named(f"{target}, level {copy.path}, block {block}"):
+        with named_in_errors(f"{target}, level {copy.path}, block {block}"):
             roi = grid_cell(block, unit, shape)
             copy[(..., *roi.slices)] = read_roi(array, roi)
             files = {name: hash_file(target / name) for name in _files(copy, roi)}

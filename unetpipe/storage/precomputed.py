@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images.array_source import load_library
 from unetpipe.records.receipts import FilesReceipt
-from unetpipe.runtime.background import named
+from unetpipe.runtime.background import named_in_errors
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
-from unetpipe.runtime.progress import track
+from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.ngff04 import read_description
 from unetpipe.storage.receipts import differing_file, receipt_path
 from unetpipe.storage.volumes import read_roi, shard_shape
@@ -151,10 +151,10 @@ def _copy_level(
     done = {b for b, path in told.items() if not differing_file(path, target, identity)}
     key = spec["scale_metadata"]["key"]
     log.info("%s/%s: %d of %d blocks there", target, key, len(done), len(blocks))
-    for block in track(blocks, target.name, "block"):
+    for block in track_progress(blocks, target.name, "block"):
         if block in done:
             continue
-        with named(f"{target}, level {key}, block {block}"):
+        with named_in_errors(f"{target}, level {key}, block {block}"):
             roi = grid_cell(block, unit, shape)
             copy[roi.slices[::-1]].write(_as_xyzc(read_roi(array, roi))).result()
             files = {name: target / name for name in _files(array, key, roi)}

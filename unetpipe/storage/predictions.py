@@ -34,10 +34,10 @@ from unetpipe.records.prediction import (
     TileRules,
 )
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.runtime.background import named
+from unetpipe.runtime.background import named_in_errors
 from unetpipe.runtime.files import hash_file, hash_of, write_bytes_atomic
 from unetpipe.runtime.machine import check_free_disk
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.ngff import Channel, class_colours_of_ngff
 from unetpipe.storage.volumes import (
@@ -50,7 +50,7 @@ from unetpipe.storage.volumes import (
     set_channels,
     set_colours,
 )
-from unetpipe.tiling.assembly import BlockPrediction, BlockVoxels, source_roi
+from unetpipe.tiling.assembly import BlockPrediction, BlockVoxels, source_roi_of_tiles
 from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
 from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.orientations import widest_halo
@@ -249,7 +249,7 @@ class PredictionStore:
         )
         self.num_tiles: Counter[str] = Counter()
         self.num_voxels = 0
-        self.is_dropped = is_dropped(outputs.probability.store)
+        self.is_dropped = are_shards_dropped(outputs.probability.store)
         self._image = open_volume(volume.image.store)
         self._halo = widest_halo(identity.orientations, identity.architecture.halo)
         self._selection = load_selection(outputs.home, identity.selection)
@@ -273,8 +273,10 @@ class PredictionStore:
         if not tiles:
             nothing = np.empty((0, 0, 0, 0), self._image.dtype)
             return BlockVoxels(number, block, (), nothing, block.start, skipped)
-        seen = source_roi(tiles, self._halo, self.grids.volume_shape)
-        with named(f"block {number}, reading z, y, x = {seen.start} to {seen.stop}"):
+        seen = source_roi_of_tiles(tiles, self._halo, self.grids.volume_shape)
+        with named_in_errors(
+            f"block {number}, reading z, y, x = {seen.start} to {seen.stop}"
+        ):
             source = read_roi(self._image, seen)
         for tile in tiles:
             if self._selection.is_empty(self._voxels(source, seen.start, tile)):
@@ -301,7 +303,7 @@ class PredictionStore:
                 for tile in self.grids.tiles(shard)
             )
             inside = shard.relative_to(block.roi.start).slices
-            with named(f"block {block.number}, writing shard {index}"):
+            with named_in_errors(f"block {block.number}, writing shard {index}"):
                 self.shards.write(
                     index,
                     {name: voxels[(..., *inside)] for name, voxels in results.items()},

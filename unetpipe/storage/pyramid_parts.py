@@ -12,13 +12,13 @@ from pathlib import Path
 
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.receipts import FilesReceipt
-from unetpipe.runtime.background import named
+from unetpipe.runtime.background import named_in_errors
 from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.fingerprints import code_fingerprint
-from unetpipe.runtime.progress import track
+from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.pyramid import Pyramid
 from unetpipe.storage.receipts import differing_file, receipt_path
-from unetpipe.tiling.boxes import share
+from unetpipe.tiling.boxes import range_of_part
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,13 @@ def coarsen_share(job: PyramidJob, *, part: int = 0, num_parts: int = 1) -> int:
     """
     pyramid = Pyramid(job.store, is_labels=job.is_labels)
     identity, blocks = identity_of(job, pyramid), pyramid.blocks
-    own = [blocks[i] for i in share(len(blocks), part, num_parts)]
+    own = [blocks[i] for i in range_of_part(len(blocks), part, num_parts)]
     receipts = {block: receipt_path(job.receipts, block) for block in own}
     todo = [b for b, path in receipts.items() if not _is_done(job, path, identity)]
     if own:
         log.info("%s: %d of %d blocks to write", job.store, len(todo), len(own))
-    for block in track(todo, job.store.name, "block"):
-        with named(f"pyramid of {job.store}, block {block}"):
+    for block in track_progress(todo, job.store.name, "block"):
+        with named_in_errors(f"pyramid of {job.store}, block {block}"):
             files = pyramid.write_block(block)
             receipt = FilesReceipt(block=block, files=files, identity=identity)
             receipt.write(receipts[block])

@@ -25,7 +25,7 @@ def arithmetic_code(backend: str = "torch") -> str:
     return code_fingerprint(*modules)
 
 
-def identify(
+def identify_prediction(
     volume: IngestedVolume,
     model: Model,
     probe: Probe,

@@ -24,7 +24,7 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import hash_file, hash_of
 from unetpipe.runtime.progress import Progress
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 from unetpipe.storage.growing_arrays import (
     CheckedShards,
     ReceiptedStore,
@@ -171,7 +171,7 @@ def verify_prediction(
         arrays[name] = open_volume(store)
         if hash_of(read_attributes(store).get("identity")) != identity:
             findings.append(Finding(f"{store} names another recipe", finish))
-    if is_dropped(outputs.probability.store):
+    if are_shards_dropped(outputs.probability.store):
         arrays = {}  # of what was dropped the receipts are left
     checked = ReceiptedStore(grids, outputs.receipts, arrays, identity).check()
     if checked.problems:

@@ -41,8 +41,8 @@ from unetpipe.storage.ngff import (
     describe_image,
     describe_labels,
     describe_labels_group,
-    rewindow,
     set_ngff_label_colours,
+    set_viewer_windows,
 )
 from unetpipe.storage.shard_codec import ShardFormat
 from unetpipe.tiling.boxes import (
@@ -147,7 +147,7 @@ def set_attributes(path: Path, attributes: dict[str, Any]) -> None:
 def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
     """Say which grey values viewers show as black and white, for each channel."""
     about = read_group(path)["ome"]
-    rewindow(about, windows)
+    set_viewer_windows(about, windows)
     update_group(path, ome=about)
 
 

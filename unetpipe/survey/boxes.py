@@ -53,7 +53,7 @@ def find_boxes(image: str, labels: Sequence[str], root: Path) -> tuple[Roi, ...]
         return ()
 
 
-def tell_boxes(boxes: Sequence[Roi]) -> str:
+def describe_label_boxes(boxes: Sequence[Roi]) -> str:
     """Say where boxes of labels lie.
 
     Examples

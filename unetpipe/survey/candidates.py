@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unetpipe.errors import DataError
-from unetpipe.images.files import HDF5_CELL, natural_key, number_of
+from unetpipe.images.files import HDF5_CELL, file_number, natural_key
 from unetpipe.survey.boxes import find_boxes
-from unetpipe.survey.cells import write_cell, write_folder, write_series
+from unetpipe.survey.cells import sheet_cell_of_folder, sheet_cell_of_series, write_cell
 from unetpipe.survey.headers import Header, read_header
 from unetpipe.survey.label_folders import join_classes, take_folder, tell_labels
-from unetpipe.survey.names import Name, read_name
+from unetpipe.survey.names import Name, parse_file_name
 from unetpipe.survey.pairs import Candidate, list_briefly, pair_names
 from unetpipe.survey.series import SeriesFinder, join_channels, join_sections
 
@@ -32,7 +32,7 @@ def make_candidates(
         The folder that the user says holds the labels, or nothing.
     """
     pictures, drawn, classes, views, notes = _sort_names(
-        [read_name(path) for path in paths], root, labels
+        [parse_file_name(path) for path in paths], root, labels
     )
     headers, more = _read_headers(pictures, root)
     notes += more
@@ -203,8 +203,8 @@ def _candidates_of_series(
             f"{group[0].folder}: {why}"
         )
         return [Candidate(paths, (named[0].path,), split, is_sequence=True)], [note]
-    cell = write_series(labels, root) if len(labels) > 1 else ""
-    cell = cell or (write_folder(labels[0], root) if len(labels) == 1 else "")
+    cell = sheet_cell_of_series(labels, root) if len(labels) > 1 else ""
+    cell = cell or (sheet_cell_of_folder(labels[0], root) if len(labels) == 1 else "")
     if cell and _are_in_order(paths, {p: found[p] for p in paths if p in found}):
         whole = Candidate(paths, labels, split, is_sequence=True, labels_cell=cell)
         return [whole], []
@@ -227,7 +227,7 @@ def _are_in_order(paths: Sequence[str], found: dict[str, str]) -> bool:
     if len(found) == len(paths):
         return sorted(found.values(), key=natural_key) == list(found.values())
     return all(
-        number_of(Path(image)) == number_of(Path(labels)) is not None
+        file_number(Path(image)) == file_number(Path(labels)) is not None
         for image, labels in found.items()
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from unetpipe.images.endings import split_suffix
-from unetpipe.images.files import find_files, sections_of
+from unetpipe.images.files import find_files, section_files
 
 # Cells are trimmed, split at |, at ; and at tabs, and lines at whatever ends one.
 UNWRITABLE = re.compile(r"[|;\t\x00-\x1f\x7f-\x9f\u2028\u2029\"]|^\s|\s$|^~|^#")
@@ -25,7 +25,7 @@ def write_cell(path: str) -> str:
     return UNWRITABLE.sub("?", _escape(path))
 
 
-def write_series(paths: Sequence[str], root: Path) -> str:
+def sheet_cell_of_series(paths: Sequence[str], root: Path) -> str:
     """Return a cell that names exactly these files, or nothing if there is none.
 
     A pattern like ``raw/*.png``, or ``raw/t*.tif`` where other files lie there too.
@@ -50,13 +50,13 @@ def write_series(paths: Sequence[str], root: Path) -> str:
     return ""
 
 
-def write_folder(path: str, root: Path) -> str:
+def sheet_cell_of_folder(path: str, root: Path) -> str:
     """Return a cell that names the folder of one file, or nothing if it holds others.
 
     So the file counts as one of a series, and its number as that of its section.
     """
     folder = PurePosixPath(path).parent
-    is_alone = str(folder) != "." and sections_of(root / folder) == [root / path]
+    is_alone = str(folder) != "." and section_files(root / folder) == [root / path]
     return write_cell(str(folder)) if is_alone else ""
 
 

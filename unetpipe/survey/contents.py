@@ -21,9 +21,9 @@ from unetpipe.images.endings import (
 from unetpipe.images.files import is_zarr_image, natural_key, refuse_dangling_image
 from unetpipe.images.hdf5 import list_datasets
 from unetpipe.images.zarr_store import is_zipped_zarr
-from unetpipe.runtime.text import count
+from unetpipe.runtime.text import count_noun
 from unetpipe.survey.boxes import find_boxes
-from unetpipe.survey.names import read_name
+from unetpipe.survey.names import parse_file_name
 from unetpipe.survey.pairs import list_briefly
 
 # A table of a fragment's object has two columns.
@@ -115,8 +115,8 @@ def list_contents(folder: Path) -> Contents:
     if found.fields:
         wells = {(item.path.split("/")[0], item.well) for item in found.fields}
         found.notes.append(
-            f"a plate: {count(len(found.fields), 'field')} in "
-            f"{count(len(wells), 'well')}, each a volume"
+            f"a plate: {count_noun(len(found.fields), 'field')} in "
+            f"{count_noun(len(wells), 'well')}, each a volume"
         )
     for paths in (found.files, found.stores, found.hdf5):
         paths.sort(key=natural_key)
@@ -179,7 +179,7 @@ def _missing_wells(place: Path, path: str, fields: list[Field]) -> list[str]:
     if not missing:
         return []
     return [
-        f"{path}: of the {count(len(wells), 'well')} that it names, "
+        f"{path}: of the {count_noun(len(wells), 'well')} that it names, "
         f"{list_briefly(missing)} {'is' if len(missing) == 1 else 'are'} not there"
     ]
 
@@ -355,7 +355,7 @@ def look_into_hdf5(folder: Path, path: str) -> Inside:
     if not labels and len(images) > 1:  # no name tells: ids have many bits
         labels = [d for d in images if d.dtype.kind in "iu" and d.dtype.itemsize > 2]
         images = [d for d in images if d not in labels]
-    if not labels and read_name(path).is_labels:
+    if not labels and parse_file_name(path).is_labels:
         labels, images = images, []
     notes = []
     if images:
@@ -417,7 +417,7 @@ def _is_table(shape: tuple[int, ...], kind: str) -> bool:
 
 
 def _says_labels(name: str) -> bool:
-    return read_name(name).is_labels or "neuron_ids" in name
+    return parse_file_name(name).is_labels or "neuron_ids" in name
 
 
 def _preference(name: str) -> tuple[bool, bool, int]:

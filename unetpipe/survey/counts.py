@@ -205,7 +205,9 @@ def object_diameter(tally: Tally, kind: Kind) -> float | None:
     return 2 * sqrt(voxels / number / pi) if number else None
 
 
-def make_prints(rows: Sequence[RoleRow], tally: Tally, kind: Kind) -> list[VolumePrint]:
+def make_volume_prints(
+    rows: Sequence[RoleRow], tally: Tally, kind: Kind
+) -> list[VolumePrint]:
     """Return one fingerprint for each volume's training sections.
 
     Counts are those of its sections that were read, carried over to all; of a volume

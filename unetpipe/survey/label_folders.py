@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image
 from unetpipe.survey.cells import write_cell
-from unetpipe.survey.names import ANNOTATORS, Name, read_name, words_of
+from unetpipe.survey.names import ANNOTATORS, Name, parse_file_name, words_of
 from unetpipe.survey.pairs import list_briefly
 
 LOOKED_AT = 4  # files of a folder
@@ -63,7 +63,7 @@ def take_folder(
         if starts:
             stop, rest = starts[0] + len(wanted), PurePosixPath(name.path).parts
             plain = (*rest[: stop - 1], "labels", *rest[stop:])
-            read = read_name("/".join(plain))
+            read = parse_file_name("/".join(plain))
             labels.append(replace(read, path=name.path, is_labels=True))
         else:
             others.append(name)
@@ -154,7 +154,7 @@ def join_classes(
     """
     groups = _by_last_word(labels)
     same = [n for n, own in groups.items() if not (ANNOTATORS & set(words_of(n)))]
-    same = [n for n in same if PLAIN.match(n) and not read_name(f"{n}/x").split]
+    same = [n for n in same if PLAIN.match(n) and not parse_file_name(f"{n}/x").split]
     files = {n: {_without_class(name, n): name for name in groups[n]} for n in same}
     common = [n for n in same if _is_one_of_classes(n, files)]
     if len(common) < 2 or not _are_classes([files[n] for n in common], root):
@@ -177,10 +177,10 @@ def join_classes(
 def look_drawn(names: Sequence[Name], root: Path) -> bool:
     """Tell whether some files of a folder all look drawn and not taken by a camera."""
     sections = [_read(name, root) for name in _some(names)]
-    return bool(sections) and all(s is not None and is_drawn(s) for s in sections)
+    return bool(sections) and all(s is not None and looks_drawn(s) for s in sections)
 
 
-def is_drawn(section: NDArray[Any]) -> bool:
+def looks_drawn(section: NDArray[Any]) -> bool:
     """Tell whether one section, shape (y, x), has few values, or flat areas.
 
     Examples
@@ -254,7 +254,7 @@ def _read_without(name: Name, word: str) -> Name:
     """Return what the path says but for its class."""
     path = PurePosixPath(name.path)
     plain = path.parent.parent / "labels" / path.name.replace(word, "")
-    return read_name(plain.as_posix())
+    return parse_file_name(plain.as_posix())
 
 
 def _overlap(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.config import LabelsConfig
-from unetpipe.runtime.text import percent
+from unetpipe.runtime.text import format_percent
 
 # More values than these are ids of objects, not classes.
 MOST_CLASSES = 32
@@ -243,7 +243,9 @@ class Kind:
         ).classes
 
 
-def judge(tally: Tally, *, is_independent: bool, wanted: str = "auto") -> Kind:
+def judge_label_kind(
+    tally: Tally, *, is_independent: bool, wanted: str = "auto"
+) -> Kind:
     """Return the kind of labels.
 
     Parameters
@@ -261,7 +263,7 @@ def judge(tally: Tally, *, is_independent: bool, wanted: str = "auto") -> Kind:
     kind = _judge(tally, values, is_independent=is_independent, wanted=wanted)
     if tally.unlabelled is None or not kind.label_kind:
         return kind
-    share = percent(tally.unknown, tally.unknown + tally.voxels.total())
+    share = format_percent(tally.unknown, tally.unknown + tally.voxels.total())
     why = (
         f"{kind.why}; {tally.unlabelled}, on {share} of the voxels, is taken to "
         "say that nobody annotated them (column unlabelled)"
@@ -292,13 +294,13 @@ def _judge(
     if wanted == "classes":
         return _as_classes(tally, values, "as asked for")
     if len(values) == 2 and values[0] == 0:
-        share = percent(tally.voxels[values[1]], tally.voxels.total())
+        share = format_percent(tally.voxels[values[1]], tally.voxels.total())
         return Kind(
             "binary",
             f"two values: {values[1]} is taken as the objects ({share} of the "
             "voxels), 0 as what separates them",
         )
-    is_soft = are_soft(tally)
+    is_soft = are_soft_labels(tally)
     if wanted == "binary":
         return _as_mask(values, is_soft=is_soft)
     if len(values) == 2:
@@ -315,7 +317,7 @@ def _judge(
     return _judge_values(tally, values, is_independent=is_independent)
 
 
-def are_soft(tally: Tally) -> bool:
+def are_soft_labels(tally: Tally) -> bool:
     """Tell whether values are those of a mask with smoothed edges or of a JPEG.
 
     There are many, each lies in several pieces of a section, and, but for the two

@@ -201,7 +201,7 @@ def place_in_plate(path: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1 << 16)
-def read_name(path: str) -> Name:
+def parse_file_name(path: str) -> Name:
     """Return what a path says.
 
     Examples

@@ -76,7 +76,7 @@ def share_roles(
     return tuple("train" if has_tests and r == "test" else r for r in roles)
 
 
-def write_sections(sections: Sequence[int], num_sections: int) -> str:
+def sheet_cell_of_sections(sections: Sequence[int], num_sections: int) -> str:
     """Return how the sheet names sections.
 
     Examples

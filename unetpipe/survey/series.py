@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from unetpipe.images.endings import CHANNELS, PICTURES, SECTIONS, split_suffix
 from unetpipe.images.files import natural_key
-from unetpipe.runtime.text import count
-from unetpipe.survey.cells import write_cell, write_series
+from unetpipe.runtime.text import count_noun
+from unetpipe.survey.cells import sheet_cell_of_series, write_cell
 from unetpipe.survey.headers import Header, compare_neighbours
-from unetpipe.survey.names import GRID_WELL, Name, read_name, words_of
+from unetpipe.survey.names import GRID_WELL, Name, parse_file_name, words_of
 from unetpipe.survey.pairs import Candidate, list_briefly
 
 FRAME = re.compile(r"^((?:.*/)?\d{2,})/t\d+\.tiff?$", re.IGNORECASE)
@@ -105,8 +105,8 @@ def find_mask_folders(
     images: dict[str, list[str]] = defaultdict(list)
     masks: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        name, parent = read_name(path), str(PurePosixPath(path).parent.parent)
-        folder = read_name(f"{PurePosixPath(path).parent.name}/x.png")
+        name, parent = parse_file_name(path), str(PurePosixPath(path).parent.parent)
+        folder = parse_file_name(f"{PurePosixPath(path).parent.name}/x.png")
         if parent == "." or len(PurePosixPath(path).parts) < 3:
             continue
         if folder.is_labels and path.lower().endswith(SECTIONS):
@@ -121,7 +121,7 @@ def find_mask_folders(
         return [], list(paths), []
     found = []
     for parent in folders:
-        split = read_name(images[parent][0]).split
+        split = parse_file_name(images[parent][0]).split
         labels = tuple(sorted(masks[parent], key=natural_key))
         found.append(Candidate((images[parent][0],), labels, split, "masks"))
     used = {path for c in found for path in (*c.images, *c.labels)}
@@ -133,8 +133,10 @@ def find_mask_folders(
 
 
 def _share_names(image: str, labels: Sequence[str]) -> bool:
-    key = read_name(image).stem_key
-    return bool(key) and all(read_name(p).stem_key.startswith(key) for p in labels)
+    key = parse_file_name(image).stem_key
+    return bool(key) and all(
+        parse_file_name(p).stem_key.startswith(key) for p in labels
+    )
 
 
 def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
@@ -162,7 +164,7 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
         is_sure = len(alike) > 1 or "<z>" in cell or not LETTER.search(cell)
         is_whole = len(own) % len(channels) == 0 and 1 < len(channels) <= MOST_CHANNELS
         if is_whole and is_sure:
-            joined |= {name.path: read_name(cell) for _, name in own}
+            joined |= {name.path: parse_file_name(cell) for _, name in own}
         elif is_sure and 1 < len(channels) <= MOST_CHANNELS:
             torn.append(cell)
     notes = [
@@ -175,11 +177,11 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
     cells = list(dict.fromkeys(name.path for name in joined.values()))
     numbers = sorted({len(sets[cell]) for cell in cells})
     note = (
-        f"{len(joined)} files are the channels of {count(len(cells), 'image')} in "
+        f"{len(joined)} files are the channels of {count_noun(len(cells), 'image')} in "
         f"files of their own ({', '.join(map(str, numbers))} each), and are joined: "
         f"{list_briefly(cells, 2)}"
     )
-    return kept + [read_name(cell) for cell in cells], [note, *notes]
+    return kept + [parse_file_name(cell) for cell in cells], [note, *notes]
 
 
 def join_sections(names: Sequence[Name]) -> list[Name]:
@@ -188,7 +190,7 @@ def join_sections(names: Sequence[Name]) -> list[Name]:
     for name in names:
         groups[SECTION.sub(r"\1<z>", write_cell(name.path))].append(name)
     return [
-        replace(read_name(cell), is_labels=True) if len(own) > 1 else own[0]
+        replace(parse_file_name(cell), is_labels=True) if len(own) > 1 else own[0]
         for cell, own in groups.items()
     ]
 
@@ -275,7 +277,7 @@ class SeriesFinder:
         folder, paths = group[0].folder, [name.path for name in group]
         about = f"the {len(group)} files of {'the folder' if folder == '.' else folder}"
         kinds = {(self.headers[p].shape, self.headers[p].dtype) for p in paths}
-        if len(kinds) > 1 or not write_series(paths, self.root):
+        if len(kinds) > 1 or not sheet_cell_of_series(paths, self.root):
             self.unlike += [about] if self.images == "stack" else []
             return False
         stems = [split_suffix(PurePosixPath(path).name)[0] for path in paths]

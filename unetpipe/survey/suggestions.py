@@ -245,7 +245,7 @@ def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
     )
 
 
-def remarks(
+def suggestion_remarks(
     volumes: Sequence[VolumePrint], spec: UNetSpec, *, has_validation: bool
 ) -> list[str]:
     """Return what no setting can mend, and what a reader should know of the data."""
@@ -278,7 +278,7 @@ def remarks(
     return found
 
 
-def as_nested(suggestions: Sequence[Suggestion]) -> dict[str, dict[str, Any]]:
+def nested_settings(suggestions: Sequence[Suggestion]) -> dict[str, dict[str, Any]]:
     """Return the changes as sections of a configuration."""
     nested: dict[str, dict[str, Any]] = {}
     for suggestion in suggestions:

@@ -18,12 +18,12 @@ from unetpipe.survey.contents import (
 from unetpipe.survey.counts import (
     count_labels,
     keep_drawn_sections,
-    make_prints,
+    make_volume_prints,
     object_diameter,
 )
 from unetpipe.survey.headers import correlate_sections
-from unetpipe.survey.label_kinds import Kind, Tally, judge
-from unetpipe.survey.names import read_name
+from unetpipe.survey.label_kinds import Kind, Tally, judge_label_kind
+from unetpipe.survey.names import parse_file_name
 from unetpipe.survey.pairs import Candidate, list_briefly
 from unetpipe.survey.roles import MANY, RoleRow, assign_roles
 from unetpipe.survey.series import find_mask_folders, find_sequences
@@ -145,7 +145,7 @@ def understand(
     diameter = None
     is_challenge = any(v.kind == "instances" for v in volumes)
     if any(row.role == "train" for row in rows):
-        prints = make_prints(rows, tally, kind)
+        prints = make_volume_prints(rows, tally, kind)
         settings = choose_settings(
             prints,
             kind,
@@ -201,7 +201,7 @@ def _find_candidates(
             continue
         notes += inside.notes
         if inside.image and inside.labels:
-            split = read_name(path).split
+            split = parse_file_name(path).split
             candidates.append(Candidate((inside.image,), inside.all_labels, split))
         else:
             loose.append(inside.image or inside.labels)
@@ -284,7 +284,7 @@ def _judge_labels(
             )
         return kind, tally, filled, notes
     is_independent = all(len(volume.annotated) == 1 for volume in annotated)
-    kind = judge(tally, is_independent=is_independent, wanted=wanted)
+    kind = judge_label_kind(tally, is_independent=is_independent, wanted=wanted)
     if wanted != "auto" and not kind.label_kind:
         raise DataError(f"--label-kind {wanted}: the labels of {folder}: {kind.why}")
     palette = choose_palette(kind.classes, kind.label_kind)

@@ -11,10 +11,10 @@ from unetpipe.config.sheet_cells import BETWEEN_BOXES
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.endings import HDF5, split_suffix
-from unetpipe.images.files import FILE_AXIS, find_files, natural_key, numbers_of
+from unetpipe.images.files import FILE_AXIS, file_numbers, find_files, natural_key
 from unetpipe.ingestion.opening import is_empty
-from unetpipe.survey.boxes import find_boxes, tell_boxes
-from unetpipe.survey.cells import write_cell, write_series
+from unetpipe.survey.boxes import describe_label_boxes, find_boxes
+from unetpipe.survey.cells import sheet_cell_of_series, write_cell
 from unetpipe.survey.headers import Header, read_header
 from unetpipe.survey.names import JOINED, choose_names, place_in_plate
 from unetpipe.survey.pairs import Candidate, list_briefly
@@ -220,7 +220,7 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
         return volume, notes
     if boxes:
         reached = {z for box in boxes for z in range(box.start[0], box.stop[0])}
-        notes.append(tell_boxes(boxes))
+        notes.append(describe_label_boxes(boxes))
         annotated = tuple(sorted(reached))
         return replace(volume, labels=labels, annotated=annotated, boxes=boxes), notes
     try:
@@ -236,7 +236,7 @@ def _is_blank(view: str, root: Path) -> bool:
 
 
 def _numbers(paths: Sequence[str]) -> list[int | None]:
-    return numbers_of([Path(path) for path in paths])
+    return file_numbers([Path(path) for path in paths])
 
 
 def _count_files(candidate: Candidate, image: str, root: Path) -> int:
@@ -294,7 +294,7 @@ def _tell_remedy(image: Sequence[int], labels: Sequence[int]) -> str:
 def _cell(paths: Sequence[str], root: Path) -> str:
     if len(paths) == 1 and any(f"{e}:" in paths[0].lower() for e in HDF5):
         return paths[0]
-    cell = write_series(paths, root)
+    cell = sheet_cell_of_series(paths, root)
     if len(paths) == 1 and cell != paths[0] and len(find_files(cell, root)) > 1:
         raise DataError(
             f"a sheet can name {paths[0]} only as {cell}, which names other files too; "

@@ -8,7 +8,7 @@ import yaml
 
 from unetpipe.runtime.text import format_table
 from unetpipe.survey.label_kinds import Kind
-from unetpipe.survey.roles import RoleRow, write_sections
+from unetpipe.survey.roles import RoleRow, sheet_cell_of_sections
 from unetpipe.survey.settings import Setting
 from unetpipe.survey.volumes import Found
 
@@ -127,7 +127,7 @@ def _as_cells(row: RoleRow, kind: Kind) -> dict[str, str]:
         "volume": volume.name,
         "image": volume.image,
         "labels": volume.labels if is_read else "",
-        "sections": write_sections(row.sections, volume.num_sections),
+        "sections": sheet_cell_of_sections(row.sections, volume.num_sections),
         "role": row.role,
         "axes": volume.header.axes,
         "voxel_size_nm": "",

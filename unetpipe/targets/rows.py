@@ -23,7 +23,7 @@ from unetpipe.targets.annotated import (
 from unetpipe.targets.boxed_array import BoxedArray
 from unetpipe.targets.cores import NUM_LEARNT
 from unetpipe.targets.likeness import describe_learnt
-from unetpipe.targets.weight_map import tell_lost
+from unetpipe.targets.weight_map import describe_lost_cells
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.intensity import mean_and_std
 from unetpipe.tiling.unet_spec import Targets
@@ -121,7 +121,7 @@ def _oddities(
 ) -> Iterator[str]:
     """Say which cells of a volume cannot be learnt."""
     if weights.num_lost:
-        told = tell_lost(weights.num_lost, sum(weights.num_cells))
+        told = describe_lost_cells(weights.num_lost, sum(weights.num_cells))
         yield f"volume {volume.volume}: {told}"
     if targets != "cells" and volume.labels and volume.labels.label_kind == "binary":
         yield (

@@ -161,7 +161,7 @@ def restore_thin(
     return np.where(is_thin & ~is_cut, instances, separated)
 
 
-def tell_lost(num_lost: int, num_cells: int) -> str:
+def describe_lost_cells(num_lost: int, num_cells: int) -> str:
     """Say that borders between touching cells leave nothing of thin ones."""
     return (
         f"{num_lost} of {num_cells} cells are so thin that the borders put between "

@@ -15,7 +15,7 @@ from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.intensity import (
     Statistic,
     centre,
-    is_wide,
+    needs_float64,
 )
 from unetpipe.tiling.mirroring import (
     mirror_into,
@@ -71,7 +71,7 @@ class BlockPrediction:
     skipped: dict[Zyx, str]
 
 
-def source_roi(tiles: tuple[Roi, ...], halo: Halo, volume_shape: Zyx) -> Roi:
+def source_roi_of_tiles(tiles: tuple[Roi, ...], halo: Halo, volume_shape: Zyx) -> Roi:
     """Return the real voxels that some tiles see: each input chunk is read once."""
     start = as_zyx(min(t.start[axis] for t in tiles) for axis in range(3))
     stop = as_zyx(max(t.stop[axis] for t in tiles) for axis in range(3))
@@ -98,7 +98,7 @@ def assemble_tile(
     narrower values travel as they are.
     """
     seen = tile.grow(halo)
-    if mean is None or not is_wide(block.source.dtype):
+    if mean is None or not needs_float64(block.source.dtype):
         mirror_into(out, block.source, block.origin, seen, grids.volume_shape)
         return
     taken = mirror_take(block.source, block.origin, seen, grids.volume_shape)

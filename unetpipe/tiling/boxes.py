@@ -141,7 +141,7 @@ def grid_index(number: int, counts: Zyx) -> Zyx:
     return as_zyx((z, *divmod(rest, counts[2])))
 
 
-def share(count: int, part: int, num_parts: int) -> range:
+def range_of_part(count: int, part: int, num_parts: int) -> range:
     """Return which of ``count`` things one of so many parts does.
 
     Examples

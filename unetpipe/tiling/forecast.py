@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, Protocol
 
-from unetpipe.runtime.text import count
+from unetpipe.runtime.text import count_noun
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.grids import count_tiles, plan_grids
 from unetpipe.tiling.orientations import choose_orientations
@@ -258,7 +258,7 @@ def assume_rate(device: str, threads: int) -> Rate:
     per_second = ASSUMED_FLOP_PER_SECOND[device]
     if device == "cuda":
         return Rate(per_second, "assumed for a GPU")
-    return Rate(per_second * threads, f"assumed for {count(threads, 'thread')}")
+    return Rate(per_second * threads, f"assumed for {count_noun(threads, 'thread')}")
 
 
 def measured_rate(

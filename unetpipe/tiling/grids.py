@@ -28,8 +28,8 @@ from unetpipe.tiling.boxes import (
     grid_number,
     grid_shape,
     iterate_grid,
+    range_of_part,
     round_up,
-    share,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 
@@ -137,7 +137,7 @@ class TileGrids:
             raise GeometryError(
                 f"part is {part} of {num_parts}; use 0 to {num_parts - 1}"
             )
-        return share(self.num_blocks, part, num_parts)
+        return range_of_part(self.num_blocks, part, num_parts)
 
     def part_of_block(self, number: int, num_parts: int) -> int:
         """Return which of ``num_parts`` parts computes a block."""

@@ -194,7 +194,7 @@ def _exact_sums(values: NDArray[Any]) -> tuple[int, int]:
     return total, squares
 
 
-def is_wide(dtype: DTypeLike) -> bool:
+def needs_float64(dtype: DTypeLike) -> bool:
     """Say whether 32 bits of floating point may not hold a stored value exactly."""
     return np.dtype(dtype).itemsize > 2
 
@@ -206,7 +206,7 @@ def centre(image: NDArray[Any], mean: Statistic) -> NDArray[np.float32]:
     their lowest bits otherwise.
     """
     shift = np.asarray(mean).reshape(-1, 1, 1, 1)
-    if not is_wide(image.dtype):
+    if not needs_float64(image.dtype):
         return image.astype(np.float32) - shift.astype(np.float32)
     return (image.astype(np.float64) - shift.astype(np.float64)).astype(np.float32)
 

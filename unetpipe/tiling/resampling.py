@@ -86,7 +86,7 @@ def scaled_size(size: SizeNm, shape: Zyx, new: Zyx) -> SizeNm:
     return z, y, x
 
 
-def nearest(length: int, new: int, start: int, stop: int) -> NDArray[np.int64]:
+def nearest_voxels(length: int, new: int, start: int, stop: int) -> NDArray[np.int64]:
     """Return the voxel, of ``length``, that lies nearest to each of some new ones.
 
     Examples
@@ -110,7 +110,7 @@ def first_nearest(length: int, new: int, place: int) -> int:
     return max(0, -(-(2 * new * place - length) // (2 * length)))
 
 
-def taps(length: int, new: int, start: int, stop: int) -> Taps:
+def resampling_taps(length: int, new: int, start: int, stop: int) -> Taps:
     """Return how voxels ``start`` to ``stop`` of ``new`` are made of ``length``.
 
     Examples

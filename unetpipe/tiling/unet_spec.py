@@ -182,7 +182,7 @@ class UNetSpec:
                 f"affinity_offsets is {offsets}, but with ndim 2 the network sees a "
                 "section; use 0 along z"
             )
-        if offsets and not any(map(is_nearest, offsets)):
+        if offsets and not any(map(is_nearest_offset, offsets)):
             raise GeometryError(
                 f"affinity_offsets is {offsets}, no two of them neighbours; add "
                 "[0, -1, 0] and [0, 0, -1], with ndim 3 [-1, 0, 0] too"
@@ -454,7 +454,7 @@ class UNetSpec:
         return low, high
 
 
-def is_nearest(offset: Zyx) -> bool:
+def is_nearest_offset(offset: Zyx) -> bool:
     """Return whether two voxels share a face."""
     return sum(map(abs, offset)) == 1
 

@@ -92,7 +92,7 @@ def objects_of_frame(frame: Frame, edges: tuple[float, float]) -> Objects:
     return Objects(ids, voxels, places, np.zeros_like(places), np.zeros_like(ids))
 
 
-def join(first: Objects, second: Objects) -> Objects:
+def join_frame_objects(first: Objects, second: Objects) -> Objects:
     """Return two sets of objects as one, in the order of ids."""
     names = Objects.__slots__
     both = Objects(
@@ -101,7 +101,7 @@ def join(first: Objects, second: Objects) -> Objects:
     return both.take(np.argsort(both.ids, kind="stable"))
 
 
-def remember(seen: Frame, new: Frame, lost: Ids) -> Frame:
+def remember_lost_objects(seen: Frame, new: Frame, lost: Ids) -> Frame:
     """Return a frame with lost objects of the one before where nothing else lies."""
     if not lost.size:
         return new

@@ -13,16 +13,16 @@ from unetpipe.tracking.frames import (
     Frame,
     Ids,
     Objects,
-    join,
+    join_frame_objects,
     objects_of_frame,
-    remember,
+    remember_lost_objects,
 )
 from unetpipe.tracking.links import (
     Pairs,
     assign,
     find_pairs,
+    object_reach,
     overlaps_of_frames,
-    reach_of,
 )
 
 NEW, STEP, GAP, DIVISION = range(4)
@@ -114,14 +114,16 @@ class Tracker:
             lost = self._link(old, new, self._seen, frame)
         lost = lost.take(lost.ages < self._motion.longest_gap)
         self._seen = (
-            frame if self._seen is None else remember(self._seen, frame, lost.ids)
+            frame
+            if self._seen is None
+            else remember_lost_objects(self._seen, frame, lost.ids)
         )
-        self._objects = join(self._objects, lost.older())
+        self._objects = join_frame_objects(self._objects, lost.older())
 
     def _link(self, old: Objects, new: Objects, seen: Frame, frame: Frame) -> Objects:
         """Link two frames; return what of the first is not in the second."""
         overlaps = overlaps_of_frames(seen, frame)
-        reach = self._motion.reach or reach_of(old, new)
+        reach = self._motion.reach or object_reach(old, new)
         pairs = find_pairs(old, new, overlaps, reach)
         linked = assign(pairs, len(old), len(new))
         is_late = old.ages[linked.before] > 0

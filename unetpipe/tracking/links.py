@@ -45,7 +45,7 @@ class Pairs:
         return Pairs(self.before[rows], self.after[rows], self.costs[rows])
 
 
-def reach_of(before: Objects, after: Objects) -> float:
+def object_reach(before: Objects, after: Objects) -> float:
     """Return the median width of objects: few move farther from frame to frame."""
     widths = np.concatenate([before.widths, after.widths])
     return float(np.median(widths)) if widths.size else 0.0

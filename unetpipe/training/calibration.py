@@ -53,7 +53,7 @@ class Judged:
     int8: float | None = None
 
 
-def judge(
+def judge_int8(
     network: UNet,
     quantised: OpenVinoUNet,
     model: Model,

@@ -221,7 +221,7 @@ def _step_of(path: Path) -> int:
     return int(path.name.split("-")[1])
 
 
-def on_host(state: TrainingState) -> TrainingState:
+def copy_to_host(state: TrainingState) -> TrainingState:
     """Return a copy that further steps do not change, in the memory of the host."""
     return replace(
         state,

@@ -18,7 +18,7 @@ from unetpipe.errors import ConfigError, DataError
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.progress import Progress
 from unetpipe.training.averaging import AveragedWeights
-from unetpipe.training.checkpoints import Best, Checkpoints, TrainingState, on_host
+from unetpipe.training.checkpoints import Best, Checkpoints, TrainingState, copy_to_host
 from unetpipe.training.distributed import ALONE, Team
 from unetpipe.training.history import History, HistoryRow
 from unetpipe.training.validation import Validator, is_better
@@ -197,7 +197,7 @@ class Journal:
         self.flush()
         self._wait()
         if self._team.is_first:
-            state = on_host(self.state())
+            state = copy_to_host(self.state())
             self._saving = self._saver.submit(self._checkpoints.save_state, state)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 

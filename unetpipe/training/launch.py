@@ -45,7 +45,7 @@ GPUS_OF_SLURM = (
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 
 
-def launch(
+def launch_processes(
     arguments: dict[str, Any],
     *,
     processes: int,
@@ -64,8 +64,8 @@ def launch(
     nodes : int
         How many.
     node_command : str
-        Starts a command once on each node; not used for one node. ``fill_in`` replaces
-        its ``{nodes}`` and ``{gpus}``.
+        Starts a command once on each node; not used for one node.
+        ``fill_in_node_command`` replaces its ``{nodes}`` and ``{gpus}``.
     folder : Path
         On a disk that all nodes share; what passes between the processes lies there.
 
@@ -91,7 +91,7 @@ def launch(
         if nodes == 1:
             run_agent(path)
         else:
-            _run_everywhere(fill_in(node_command, nodes, processes), path)
+            _run_everywhere(fill_in_node_command(node_command, nodes, processes), path)
     except (ChildFailedError, subprocess.CalledProcessError, SignalException) as error:
         raise _reason(failure, error) from None
 
@@ -122,7 +122,7 @@ def run_agent(path: Path) -> None:
                 signal.signal(getattr(signal, name), handler)
 
 
-def fill_in(node_command: str, nodes: int, processes: int) -> str:
+def fill_in_node_command(node_command: str, nodes: int, processes: int) -> str:
     """Return the command for so many nodes, and a GPU for each process on them.
 
     All of it is said, because a step that says less inherits what the step around it

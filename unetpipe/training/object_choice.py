@@ -59,7 +59,7 @@ def sample_stacks(stacks: Sequence[Stack], *, across_sections: bool) -> list[Sta
     return list(stacks[:: max(1, ceil(voxels / LARGEST_SAMPLE))])
 
 
-def crop(seen: Seen, largest: int) -> Seen:
+def crop_stack(seen: Seen, largest: int) -> Seen:
     """Return the middle of a stack, in y and x, of at most so many voxels."""
     depth, height, width = seen.stack.seen.shape
     share = sqrt(largest / (depth * height * width))

@@ -136,7 +136,7 @@ def find_parent(training: TrainingConfig, spec: UNetSpec) -> Parent | None:
     return Parent(folder, model, tuple(afresh), training.freeze_contracting)
 
 
-def inherit(network: UNet, parent: Parent) -> None:
+def inherit_weights(network: UNet, parent: Parent) -> None:
     """Give a freshly initialised network the weights of its parent, in place.
 
     Raises

@@ -11,7 +11,7 @@ import torch
 
 from unetpipe.config import TrainingConfig
 from unetpipe.metrics.temperature import TemperatureFit
-from unetpipe.network.determinism import algorithms
+from unetpipe.network.determinism import deterministic_algorithms
 from unetpipe.network.devices import (
     check_step_memory,
     choose_device,
@@ -28,7 +28,7 @@ from unetpipe.training.distributed import Team, check_team, joined_team
 from unetpipe.training.journal import Place, open_board
 from unetpipe.training.loop import train
 from unetpipe.training.order import TrainingOrder
-from unetpipe.training.parent import inherit
+from unetpipe.training.parent import inherit_weights
 from unetpipe.training.recipe import TrainingRecipe
 from unetpipe.training.sampling import PatchSampler
 from unetpipe.training.temperature import Thermometer
@@ -106,7 +106,9 @@ def trained(
     training = order.training
     with ExitStack() as stack:
         team, device = stack.enter_context(joined_team(choose_device(training.device)))
-        stack.enter_context(algorithms(deterministic=training.deterministic))
+        stack.enter_context(
+            deterministic_algorithms(deterministic=training.deterministic)
+        )
         _check_fits(recipe, training, team, device)
         if team.is_first:
             path = folder.with_name(f".{folder.name}.claim")
@@ -169,7 +171,7 @@ def _begin(order: TrainingOrder, recipe: TrainingRecipe) -> UNet:
     torch.manual_seed(order.training.seed)
     network = UNet(recipe.spec, initialization=order.network.initialization)
     if recipe.parent:
-        inherit(network, recipe.parent)
+        inherit_weights(network, recipe.parent)
         log.info(
             "the first weights are those of %s (%s)",
             recipe.parent.folder,

@@ -22,7 +22,7 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.segmentation.choice import ObjectRule, ObjectScore
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
-from unetpipe.tiling.assembly import source_roi
+from unetpipe.tiling.assembly import source_roi_of_tiles
 from unetpipe.tiling.grids import candidate_strides, plan_grids
 from unetpipe.training.judges import ObjectJudge, make_judge
 from unetpipe.training.object_choice import (
@@ -30,7 +30,7 @@ from unetpipe.training.object_choice import (
     Seen,
     choose_cut,
     choose_merging,
-    crop,
+    crop_stack,
     sample_stacks,
     thresholds_beside,
 )
@@ -234,7 +234,7 @@ class Validator:
         across = self._objects.connectivity == "3d"
         stacks = sample_stacks(self._stacks(network.spec.ndim), across_sections=across)
         largest = LARGEST_SAMPLE // max(1, len(stacks))
-        return [crop(Seen(stack, predict(stack)[0]), largest) for stack in stacks]
+        return [crop_stack(Seen(stack, predict(stack)[0]), largest) for stack in stacks]
 
     def _judged(
         self,
@@ -294,7 +294,7 @@ class Validator:
         ]
         grids = plan_grids(stack.shape, (small or strides[-1:])[0], spec)
         volume, tiles = stack.volume, tuple(grids.tiles(stack.seen))
-        source = source_roi(tiles, predictor.halo, stack.shape)
+        source = source_roi_of_tiles(tiles, predictor.halo, stack.shape)
         return predictor.predict_block(
             stack.read(volume.image, source),
             source.start,

@@ -88,7 +88,7 @@ def changed_settings(networks: Sequence[Compared]) -> dict[str, Cells]:
     return {key: cells for key, cells in rows.items() if len(set(cells)) > 1}
 
 
-def differences(reference: Compared, other: Compared) -> Iterator[Difference]:
+def score_differences(reference: Compared, other: Compared) -> Iterator[Difference]:
     """Yield the differences of all scores that both have of the same sections."""
     for volume, role, row, sections in _rows(reference):
         found = _find(other, volume, role, row.metric)

@@ -10,7 +10,7 @@ from unetpipe.report.page.text import (
     format_score,
     format_threshold,
 )
-from unetpipe.runtime.text import format_sections, in_words
+from unetpipe.runtime.text import count_in_words, format_sections
 
 MOST_VOLUMES = 2  # whose sections are listed
 
@@ -48,7 +48,7 @@ def _sections(rows: Iterable[LearntRow]) -> str:
     return "; ".join(texts[:MOST_VOLUMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def told_of_members(num_members: int, num_parameters: int) -> str:
+def describe_ensemble(num_members: int, num_parameters: int) -> str:
     """Return what an ensemble is in a few words."""
-    each = in_words(num_parameters)
+    each = count_in_words(num_parameters)
     return f"the mean of {num_members} networks of {each} parameters"

@@ -9,7 +9,7 @@ from unetpipe.records.model import TrainedFrom
 from unetpipe.records.segmentation import ObjectSettings
 from unetpipe.records.volume import name_normalisation
 from unetpipe.report.page.run import Network, Run
-from unetpipe.runtime.text import count
+from unetpipe.runtime.text import count_noun
 
 Shown = dict[str, Any]
 
@@ -85,14 +85,14 @@ def _architecture(network: Network, cite: _Citations) -> str:
     work = cite("unet" if spec.ndim == 2 else "unet3d")
     who = f"a {dimension} {work}"
     if description.is_ensemble:
-        who = f"the mean of {count(description.num_members, dimension)} {work}"
+        who = f"the mean of {count_noun(description.num_members, dimension)} {work}"
     padding = "unpadded" if spec.padding == "valid" else "padded"
     norm = ", batch normalisation" if spec.normalization == "batch" else ""
     made = network.made
     software = f"unetpipe {_version(made, 'unetpipe')}"
     torch = f"PyTorch {_version(made, 'torch')} {cite('torch')}"
     return (
-        f"Images were segmented by {who} with {count(spec.depth, 'pooling')}, "
+        f"Images were segmented by {who} with {count_noun(spec.depth, 'pooling')}, "
         f"{spec.base_channels} channels at the first level, {padding} "
         f"convolutions{norm} and {spec.num_parameters:,} parameters, in {software} "
         f"with {torch}."
@@ -116,7 +116,7 @@ def _training(network: Network) -> Iterator[str]:
     }
     told = _optimisation(recipe)
     each = "Each" if network.members else "It"
-    yield f"{each} was trained on {count(sections['train'], 'section')}{told}."
+    yield f"{each} was trained on {count_noun(sections['train'], 'section')}{told}."
     spec = first.description.spec
     if spec.targets in TARGETS:
         yield TARGETS[spec.targets]
@@ -133,7 +133,7 @@ def _training(network: Network) -> Iterator[str]:
         metric = plain_name(training.metric)
         yield (
             f"The weights of step {first.description.step or 0:,} were kept, by "
-            f"{metric} on {count(sections['validate'], 'validation section')}."
+            f"{metric} on {count_noun(sections['validate'], 'validation section')}."
         )
 
 
@@ -209,7 +209,7 @@ def _tracking(run: Run, cite: _Citations) -> Iterator[str]:
     if linked:
         gap, reach = linked[0].longest_gap, linked[0].reach_vox
         far = f"{reach:g} voxels" if reach else "the width of the median object"
-        lost = f" and be lost for up to {count(gap, 'frame')}" if gap else ""
+        lost = f" and be lost for up to {count_noun(gap, 'frame')}" if gap else ""
         divided = ", and one could become two" if linked[0].divisions else ""
         yield (
             "Objects of successive frames were linked by a linear assignment "
@@ -224,4 +224,4 @@ def _scoring(run: Run, cite: _Citations) -> Iterator[str]:
         return
     metrics = {r.metric for _, m in run.scored for t in m.tables for r in t.rows}
     work = f" {cite('isbi')}" if metrics & set(ISBI) else ""
-    yield f"The masks were scored on {count(tested, 'test section')}{work}."
+    yield f"The masks were scored on {count_noun(tested, 'test section')}{work}."

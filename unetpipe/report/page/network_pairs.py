@@ -12,14 +12,14 @@ from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.differences import (
     Compared,
     SectionChange,
-    differences,
+    score_differences,
     section_changes,
     shared_volumes,
 )
-from unetpipe.report.page.members import told_of_members
+from unetpipe.report.page.members import describe_ensemble
 from unetpipe.report.page.section_viewer import Picture, SectionViewer
 from unetpipe.report.page.text import METRICS, format_score, metric_label
-from unetpipe.runtime.text import count, describe_seconds, in_words
+from unetpipe.runtime.text import count_in_words, count_noun, describe_seconds
 
 Shown = dict[str, Any]
 
@@ -141,9 +141,9 @@ def show_pair(
                 "n": d.interval.n,
                 "verdict": d.verdict,
             }
-            for d in differences(*pair)
+            for d in score_differences(*pair)
         ],
-        "counted": f"{count(len(worse), 'section')} of {len(changes)} got worse.",
+        "counted": f"{count_noun(len(worse), 'section')} of {len(changes)} got worse.",
         "first": lines[:MOST_LISTED],
         "rest": lines[MOST_LISTED:],
         "panels": [
@@ -168,9 +168,9 @@ def _show_network(compared: Compared, metrics: Sequence[str]) -> Shown:
         for volume, table, ours in _tables(compared)
     ]
     num_parameters = network.description.spec.num_parameters
-    told = f"{in_words(num_parameters)} parameters"
+    told = f"{count_in_words(num_parameters)} parameters"
     if members := network.description.members:
-        told = told_of_members(len(members), num_parameters)
+        told = describe_ensemble(len(members), num_parameters)
     if network.training and network.training.steps is not None:
         seconds = describe_seconds(network.training.seconds)
         told += f", {network.training.steps:,} steps, {seconds}"

@@ -70,7 +70,7 @@ def shrink(pixels: NDArray[np.uint8], side: int, *, mean: bool) -> NDArray[np.ui
     return np.asarray(np.rint(total), np.uint8)
 
 
-def middle_crop(length: int) -> slice:
+def shown_crop(length: int) -> slice:
     """Return the middle of an axis, as much of it as is shown."""
     start = max(0, (length - CROP_VOXELS) // 2)
     return slice(start, min(length, start + CROP_VOXELS))
@@ -93,18 +93,18 @@ def grey_picture(section: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(255 * scaled), 0, 255), np.uint8)
 
 
-def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def paint_rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the voxels of a mask, shape (y, x), that touch what is outside it."""
     inside = np.pad(mask, 1, mode="edge")
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     return mask & ~core
 
 
-def outlined(grey: NDArray[np.uint8], ids: NDArray[Any]) -> Rgb:
+def paint_outlines(grey: NDArray[np.uint8], ids: NDArray[Any]) -> Rgb:
     """Return a section, grey or in colours, with the rim of each object in it."""
     picture = _in_colours(grey)
     for value in np.unique(ids[ids != 0]):
-        picture[outline(ids == value)] = OUTLINE
+        picture[paint_rim(ids == value)] = OUTLINE
     return picture
 
 

@@ -20,15 +20,15 @@ from unetpipe.report.page.painting import (
     grey_picture,
     label_picture,
     map_address,
-    middle_crop,
     object_picture,
-    outlined,
+    paint_outlines,
     photo_address,
+    shown_crop,
     shrink,
 )
 from unetpipe.report.page.run import Result
 from unetpipe.segmentation.components import label_components
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 from unetpipe.storage.volumes import open_volume
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import UNKNOWN_SIZE
@@ -72,10 +72,10 @@ class SectionViewer:
             self.objects = open_volume(result.segmentation.objects)
             stored = result.plan.outputs.probability.store
             # It may have been deleted to save space.
-            is_there = stored.exists() and not is_dropped(stored)
+            is_there = stored.exists() and not are_shards_dropped(stored)
             self.probability = open_volume(stored) if is_there else None
         height, width = self.image.shape[-2:]
-        self.window: Window = (middle_crop(height), middle_crop(width))
+        self.window: Window = (shown_crop(height), shown_crop(width))
         self.cropped = (
             f"middle {CROP_VOXELS} voxels of {height} x {width}"
             if max(height, width) > CROP_VOXELS
@@ -162,7 +162,7 @@ class SectionViewer:
         )
         hidden = np.zeros_like(unknown)
         pictures = [
-            outlined(self._shown(z)[window], truth[window]),
+            paint_outlines(self._shown(z)[window], truth[window]),
             label_picture(truth[window], unknown[window], flat=False),
             label_picture(result[window], hidden[window], flat=False),
         ]
@@ -230,7 +230,7 @@ class SectionViewer:
 
     def _scale_bar(self) -> dict[str, Any] | None:
         """Return a round length, at most 30 % of the width, as percent and text."""
-        size = told_size(self.volume)
+        size = told_voxel_size(self.volume)
         if size is None:
             return None
         width = size[2] * (self.window[1].stop - self.window[1].start)
@@ -240,7 +240,7 @@ class SectionViewer:
         return {"percent": round(100 * length / width, 2), "text": text}
 
 
-def told_size(volume: IngestedVolume) -> tuple[float, float, float] | None:
+def told_voxel_size(volume: IngestedVolume) -> tuple[float, float, float] | None:
     """Return the size of a voxel, if anybody told it, in an early record as well."""
     size = volume.voxel_size_nm
     return None if volume.known_size_nm is None and size == UNKNOWN_SIZE else size

@@ -13,7 +13,7 @@ from unetpipe.report.page.text import (
     format_threshold,
     metric_label,
 )
-from unetpipe.report.page.warnings import leaks
+from unetpipe.report.page.warnings import warn_of_leaks
 
 Shown = dict[str, Any]
 
@@ -189,7 +189,7 @@ def _about_scores(run: Run) -> Shown | None:
     rows = pooled.rows[shown[0]]
     ours = rows[OURS]
     is_held_out = run.network.is_origin_known and not any(
-        leaks(run.network, run.results, run.volumes)
+        warn_of_leaks(run.network, run.results, run.volumes)
     )
     threshold = ours.chosen.threshold if ours.chosen else None
     return {

@@ -202,7 +202,7 @@ def interval_chart(
     )
 
 
-def standalone(charts: Sequence[Markup]) -> bytes:
+def standalone_svg(charts: Sequence[Markup]) -> bytes:
     """Return charts side by side as an SVG file of its own, on paper."""
     parts = []
     for place, chart in enumerate(charts):

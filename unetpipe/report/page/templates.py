@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unetpipe.runtime.text import count, describe_seconds, in_words
+from unetpipe.runtime.text import count_in_words, count_noun, describe_seconds
 
 
 def render(template: str, page: dict[str, Any]) -> bytes:
@@ -27,8 +27,8 @@ def render(template: str, page: dict[str, Any]) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "in_words": in_words,
-        "count": count,
+        "in_words": count_in_words,
+        "count": count_noun,
         "duration": describe_seconds,
     }
     return environment.get_template(template).render(page).encode()

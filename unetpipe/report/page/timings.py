@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.report.page.many import MOST_DETAILED, is_many
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.runtime.text import count, describe_quantity, describe_seconds, in_words
+from unetpipe.runtime.text import (
+    count_in_words,
+    count_noun,
+    describe_quantity,
+    describe_seconds,
+)
 
 Shown = dict[str, Any]
 
@@ -63,9 +68,9 @@ def _jobs_of(result: Result, voxels: int) -> Iterator[Job]:
     yield Job("plan_prediction", of, _seconds(result.plan.circumstances))
     done = sum(part.num_voxels for part in parts)
     computing = sum(part.seconds_computing for part in parts)
-    note = count(len(parts), "part")
+    note = count_noun(len(parts), "part")
     if done and computing:
-        note += f", {in_words(done / computing)} voxels a second while computing"
+        note += f", {count_in_words(done / computing)} voxels a second while computing"
     stores = tuple(result.plan.outputs.stores.values())
     seconds = sum(part.seconds for part in parts)
     yield Job("predict_part", of, seconds, done, stores, note)
@@ -74,7 +79,7 @@ def _jobs_of(result: Result, voxels: int) -> Iterator[Job]:
     steps = result.segmentation.parts
     if steps:
         told = sum(step.seconds or 0 for step in steps)
-        yield Job("segmentation, parts", of, told, note=count(len(steps), "job"))
+        yield Job("segmentation, parts", of, told, note=count_noun(len(steps), "job"))
     spent = _seconds(result.segmentation.circumstances)
     yield Job("finish_segmentation", of, spent, voxels, (result.segmentation.store,))
     if result.metrics:
@@ -104,7 +109,7 @@ def _show_rule(rule: str, jobs: list[Job], sizes: dict[Path, int]) -> Shown:
         "num_jobs": len(jobs),
         "time": describe_seconds(seconds),
         "hours": f"{seconds / 3600:.3g}",
-        "rate": in_words(voxels / seconds) if voxels and seconds else "",
+        "rate": count_in_words(voxels / seconds) if voxels and seconds else "",
         "disk": describe_quantity(disk, "B") if disk else "",
         "note": jobs[0].note if len(jobs) == 1 else "",
         "jobs": [

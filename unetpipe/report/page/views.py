@@ -30,7 +30,7 @@ from unetpipe.report.page.gallery import Budget
 from unetpipe.report.page.measured import plot_measured
 from unetpipe.report.page.members import show_members
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.section_viewer import SectionViewer, told_size
+from unetpipe.report.page.section_viewer import SectionViewer, told_voxel_size
 from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
@@ -41,11 +41,11 @@ from unetpipe.report.page.text import (
     format_threshold,
 )
 from unetpipe.runtime.text import (
-    count,
+    count_in_words,
+    count_noun,
     describe_quantity,
     describe_seconds,
     format_sections,
-    in_words,
 )
 from unetpipe.tiling.boxes import Roi
 
@@ -64,11 +64,11 @@ def show_volume(run: Run, name: str) -> Shown:
     labels, content = volume.labels, volume.image.content_sha256
     maps = [record for record in run.weight_maps if record.volume == name]
     cells = [sum(record.num_cells) for record in maps]
-    size = told_size(volume)
+    size = told_voxel_size(volume)
     return {
         "name": name,
         "shape": format_shape(volume.shape),
-        "num_voxels": in_words(prod(volume.shape)),
+        "num_voxels": count_in_words(prod(volume.shape)),
         "voxel_size": format_shape(size) if size else "unknown",
         "dtype": volume.dtype,
         "num_channels": volume.num_channels,
@@ -135,7 +135,7 @@ def show_training(network: Network) -> Shown:
         "members": show_members(network.members),
         "facts": dict(_facts_of_training(network)),
         "weights_sha256": description.weights_sha256,
-        "recipe": as_yaml(made_from),
+        "recipe": yaml_text(made_from),
     }
 
 
@@ -167,7 +167,7 @@ def show_predictions(run: Run, results: Sequence[Result]) -> list[Shown]:
                 "facts": dict(_facts_of_prediction(result)),
                 "identity_sha256": result.plan.identity_sha256,
                 "content_sha256": result.prediction.content_sha256,
-                "recipe": as_yaml(result.prediction.identity.to_json()),
+                "recipe": yaml_text(result.prediction.identity.to_json()),
                 "commands": viewer_commands(volume, result),
                 "gallery": gallery,
             }
@@ -185,7 +185,7 @@ def show_suggestions(record: Suggestions) -> Shown:
     return {**told, "volumes": told["volumes"][:LISTED], "rows": rows}
 
 
-def as_yaml(values: Any) -> str:
+def yaml_text(values: Any) -> str:
     """Return plain values as YAML, in their order; short lists stay on one line."""
     plain = json.loads(json.dumps(values, default=str))
     return yaml.safe_dump(
@@ -305,7 +305,7 @@ def _told_of_int8(made: Calibration) -> str:
 def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
     made = result.segmentation
     yield "Objects", f"{made.num_objects:,}"
-    yield "Foreground", f"{in_words(made.num_foreground_voxels)} voxels"
+    yield "Foreground", f"{count_in_words(made.num_foreground_voxels)} voxels"
     threshold = format_threshold(made.threshold)
     yield "Threshold", f"{threshold} ({made.threshold_source})"
     if result.linked:
@@ -315,9 +315,9 @@ def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
 def _told_of_tracks(linked: LinkedObjects) -> str:
     """Return how many tracks there are, and what happened to them."""
     return (
-        f"{linked.num_tracks:,} over {count(linked.num_frames, 'frame')}, "
-        f"{count(linked.num_divisions, 'division')}, "
-        f"{count(linked.num_gaps, 'gap')} closed"
+        f"{linked.num_tracks:,} over {count_noun(linked.num_frames, 'frame')}, "
+        f"{count_noun(linked.num_divisions, 'division')}, "
+        f"{count_noun(linked.num_gaps, 'gap')} closed"
     )
 
 
@@ -333,7 +333,7 @@ def _told_of_baseline(one: Baseline) -> str:
     told += f", smoothed by {one.sigma_vox:g} voxels"
     if one.block_vox:
         told += f", against the mean of {one.block_vox} voxels around"
-    chose = f"chosen on {count(one.num_sections, 'validation section')}"
+    chose = f"chosen on {count_noun(one.num_sections, 'validation section')}"
     return f"{told} ({chose if one.num_sections else 'defaults: nothing chose them'})"
 
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from unetpipe.records.metrics import Metrics
 from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume, name_normalisation
-from unetpipe.report.page.painting import middle_crop
+from unetpipe.report.page.painting import shown_crop
 from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.report.page.text import format_range
-from unetpipe.runtime.text import count, format_sections
+from unetpipe.runtime.text import count_noun, format_sections
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.scale import describe_scale
 
@@ -27,13 +27,13 @@ def collect_warnings(run: Run) -> list[str]:
         for name, volume in run.volumes.items()
         for text in _of_volume(volume)
     ]
-    found += twins(run.volumes)
+    found += warn_of_equal_volumes(run.volumes)
     network = run.network
     told = network.training.warnings if network.training else ()
     found += [f"{network.name}: {text}" for text in told]
     found += [
         f"{network.name}: {text}"
-        for find in (leaks, near_leaks)
+        for find in (warn_of_leaks, warn_of_near_leaks)
         for text in find(network, run.results, run.volumes)
     ]
     found += [
@@ -53,7 +53,7 @@ def collect_warnings(run: Run) -> list[str]:
     return found
 
 
-def near_leaks(
+def warn_of_near_leaks(
     network: Network, results: Iterable[Result], volumes: Mapping[str, IngestedVolume]
 ) -> Iterator[str]:
     """Yield which test sections hardly differ from sections that it was trained on."""
@@ -66,10 +66,12 @@ def near_leaks(
         if not pairs:
             continue
         image = open_volume(volume.image.store)
-        middle = tuple(middle_crop(length) for length in volume.shape[1:])
+        middle = tuple(shown_crop(length) for length in volume.shape[1:])
         step = -(-len(pairs) // MOST_COMPARED)
         alike = [
-            likeness(*(np.asarray(image[0, z, middle[0], middle[1]]) for z in pair))
+            section_correlation(
+                *(np.asarray(image[0, z, middle[0], middle[1]]) for z in pair)
+            )
             for pair in pairs[::step]
         ]
         if np.mean(alike) >= ALIKE:
@@ -82,14 +84,14 @@ def near_leaks(
             )
 
 
-def likeness(first: NDArray[Any], second: NDArray[Any]) -> float:
+def section_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return the correlation of two sections; 0 where one of them is flat."""
     a, b = (s.astype(np.float64) - s.mean(dtype=np.float64) for s in (first, second))
     scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / scale if scale else 0.0
 
 
-def twins(volumes: Mapping[str, IngestedVolume]) -> list[str]:
+def warn_of_equal_volumes(volumes: Mapping[str, IngestedVolume]) -> list[str]:
     """Return which volumes hold the same voxels: one image under several names."""
     alike: dict[str, list[str]] = {}
     for name, volume in volumes.items():
@@ -104,7 +106,7 @@ def twins(volumes: Mapping[str, IngestedVolume]) -> list[str]:
     ]
 
 
-def leaks(
+def warn_of_leaks(
     network: Network, results: Iterable[Result], volumes: Mapping[str, IngestedVolume]
 ) -> Iterator[str]:
     """Yield which test sections a network has learnt from, so that scores flatter.
@@ -146,8 +148,8 @@ def _of_volume(volume: IngestedVolume) -> Iterator[str]:
     yield from volume.warnings
     if volume.num_nan:
         yield (
-            f"{count(volume.num_nan, 'voxel')} were NaN or infinite and got the mean "
-            "of their channel"
+            f"{count_noun(volume.num_nan, 'voxel')} were NaN or infinite and got the "
+            "mean of their channel"
         )
 
 
