@@ -22,7 +22,7 @@ from tests.benchmarks.figures import CannotRun, Figure
 from tests.benchmarks.settings import ROOT, Settings
 from unetpipe.config import AugmentationConfig
 from unetpipe.metrics.curves import pick_threshold
-from unetpipe.metrics.isbi import IsbiCurves, collect_curves, score_section
+from unetpipe.metrics.isbi import IsbiCurves, collect_isbi_curves, score_isbi_section
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
@@ -196,8 +196,8 @@ def _curves(predictor: TilePredictor, stacks: list[Stack]) -> IsbiCurves:
         )
         probability = stored[0, 0].astype(np.float32) / np.float32(255)
         truth = stack.read(volume.target, whole)[0] == 1
-        sections.append(score_section(probability, truth))
-    return collect_curves(sections)
+        sections.append(score_isbi_section(probability, truth))
+    return collect_isbi_curves(sections)
 
 
 def _read(settings: Settings) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -24,7 +24,7 @@ from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.files import read_record
 from unetpipe.storage import volumes
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling import assembly
 from unetpipe.tiling.boxes import Roi, whole_volume
 from unetpipe.tiling.mirroring import (
@@ -56,14 +56,14 @@ def measure(settings: Settings) -> list[Figure]:
     part = Roi((0, 0, 0), (min(8, shape[0]), *shape[1:]))
     halo = prediction.geometry.input_shape[1] - side
     tile = Roi((0, -halo // 2, -halo // 2), (1, side + halo // 2, side + halo // 2))
-    voxels = read_roi(image, part)
+    voxels = read_stored_roi(image, part)
     out = np.empty((1, *tile.shape), voxels.dtype)
     spent: dict[str, list[float]] = {"engine": [], "as before": []}
     seconds = interleave(
         {
             "engine": partial(_predict, prediction, spent["engine"]),
             "as before": partial(_predict_as_before, prediction, spent["as before"]),
-            "read": lambda: read_roi(image, part),
+            "read": lambda: read_stored_roi(image, part),
             "read by zarr": lambda: np.asarray(image[(..., *part.slices)]),
             "slices": lambda: mirror_into(out, voxels, (0, 0, 0), tile, part.shape),
             "indices": lambda: _by_index(out, voxels, (0, 0, 0), tile, part.shape),

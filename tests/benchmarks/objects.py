@@ -25,7 +25,7 @@ from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
     open_volume,
-    read_roi,
+    read_stored_roi,
     write_shard,
 )
 from unetpipe.tiling.boxes import Zyx, grid_cell, iterate_grid, whole_volume
@@ -120,7 +120,7 @@ def make_whole(folder: Path, home: Path) -> Path:
     objects = create_labels_group(home / "mask.ome.zarr", ("objects",)) / "objects"
     create_volume(objects, dtype="uint32", unlabelled=0, **grids)
     roi = whole_volume((shape[0], shape[1], shape[2]))
-    mask = threshold_mask(read_roi(source, roi)[0], THRESHOLD)
+    mask = threshold_mask(read_stored_roi(source, roi)[0], THRESHOLD)
     labels = cc3d.connected_components(mask, connectivity=6, out_dtype=np.uint32)
     pairs = (home / "mask.ome.zarr", mask.view(np.uint8)), (objects, labels)
     for path, voxels in pairs:

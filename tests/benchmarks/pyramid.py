@@ -27,7 +27,7 @@ from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
     create_volume,
     open_volume,
-    read_roi,
+    read_stored_roi,
     shard_shape,
     write_shard,
 )
@@ -133,7 +133,7 @@ def _copy(source: Path, target: Path, coarser: list[np.ndarray[Any, Any]]) -> No
     """Read all shards of level 0; write all shards of the other levels."""
 
     def read(part: Part) -> None:
-        read_roi(part[0], part[2])
+        read_stored_roi(part[0], part[2])
 
     def write(part: tuple[Part, np.ndarray[Any, Any]]) -> None:
         (array, index, roi), voxels = part

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unetpipe.evaluation.baselines import GreyRule, GreySection, choose_rules
-from unetpipe.metrics.cell_tracking import match_references
+from unetpipe.evaluation.baselines import GreyRule, GreySection, choose_baselines
+from unetpipe.metrics.cell_tracking import match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
-from unetpipe.metrics.isbi import collect_curves, score_section
+from unetpipe.metrics.isbi import collect_isbi_curves, score_isbi_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 
 WALLS = 12  # from wall to wall
@@ -37,12 +37,12 @@ def v_rand(section, rule):
     found, truth = (
         mask & ~section.unknown for mask in (rule.mask(section.grey), section.truth > 0)
     )
-    scored = score_section(found * 1.0, truth, thresholds=np.array([0.5]))
-    return float(collect_curves([scored]).v_rand.pooled[0])
+    scored = score_isbi_section(found * 1.0, truth, thresholds=np.array([0.5]))
+    return float(collect_isbi_curves([scored]).v_rand.pooled[0])
 
 
 def otsu(section, metric):
-    rules = choose_rules([section], [section], has_ids=False, by=metric)
+    rules = choose_baselines([section], [section], has_ids=False, by=metric)
     return next(rule for rule in rules if rule.kind == "Otsu")
 
 
@@ -66,7 +66,7 @@ def test_objects_choose_where_objects_chose_the_network():
         found = rule.objects(rule.mask(section.grey)[None], "2d")[0]
         table = ContingencyTable.from_arrays(ids, found)
         f1 = match_instances(table).f1
-        return {"f1": f1, "seg": (match_references(table).seg + f1) / 2}
+        return {"f1": f1, "seg": (match_seg_references(table).seg + f1) / 2}
 
     by = {metric: agreement(otsu(section, metric)) for metric in ("dice", "f1", "seg")}
     assert by["f1"]["f1"] > by["dice"]["f1"]
@@ -81,7 +81,7 @@ def test_a_mask_whose_objects_touch_is_cut_all_the_same():
         ids[np.hypot(y - 12 - 24 * cy, x - 12 - 23 * cx) < 11] = number
     noise = np.random.default_rng(0).normal(0, 60, ids.shape)
     section = GreySection(100 + 60 * (ids > 0) + noise, ids, np.zeros(ids.shape, bool))
-    rules = choose_rules([section], [section], has_ids=True, by="f1")
+    rules = choose_baselines([section], [section], has_ids=True, by="f1")
     cut = next(rule for rule in rules if rule.name == "Otsu + watershed")
     found = cut.objects(cut.mask(section.grey)[None], "2d")[0]
     assert match_instances(ContingencyTable.from_arrays(ids, found)).f1 > 0.8

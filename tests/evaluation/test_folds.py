@@ -13,7 +13,7 @@ from unetpipe.evaluation.folds import (
     spread_over_seeds,
     terms_of_scored_sections,
 )
-from unetpipe.evaluation.score_rows import make_row
+from unetpipe.evaluation.score_rows import make_score_row
 from unetpipe.evaluation.thresholds import ThresholdScores
 from unetpipe.records.metrics import SectionTerms
 
@@ -120,7 +120,9 @@ def test_folds_keep_the_threshold_of_their_masks_wherever_it_lies(stack):
 
 
 def objects_row(metric, score, n):
-    row = make_row("unet", metric, chosen=(0.5, score), num_sections=2, units="objects")
+    row = make_score_row(
+        "unet", metric, chosen=(0.5, score), num_sections=2, units="objects"
+    )
     return row.model_copy(update={"n": n})
 
 

@@ -10,7 +10,7 @@ from tests.metrics.oracles import mean_average_precision
 from tests.metrics.test_instances import challenge_frame
 from unetpipe.evaluation.objects import MATCHED, PARTITIONS, ObjectCounts
 from unetpipe.evaluation.score_rows import METRICS
-from unetpipe.metrics.cell_tracking import match_references
+from unetpipe.metrics.cell_tracking import match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
 
@@ -123,7 +123,7 @@ def test_of_a_sparse_frame_only_annotated_objects_count():
 def test_what_a_result_puts_into_the_unknown_still_enlarges_its_union():
     truth, result, unknown = sparse_frame()
     result[0, 12:14, 1:9] = 1
-    expected = match_references(ContingencyTable.from_arrays(truth, result)).seg
+    expected = match_seg_references(ContingencyTable.from_arrays(truth, result)).seg
     assert expected < 0.8
     assert score(count(truth, result, unknown=unknown), "ctc_seg") == expected
 

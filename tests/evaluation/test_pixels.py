@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.metrics.oracles import as_columns, score_stack
-from unetpipe.evaluation.pixels import PixelCounts, class_rows
+from unetpipe.evaluation.pixels import PixelCounts, class_score_rows
 from unetpipe.evaluation.score_rows import (
     METRICS,
-    definitions_of,
     find_metric,
-    make_row,
+    make_score_row,
     plain_scores,
+    score_definitions,
 )
 from unetpipe.evaluation.thresholds import (
     ThresholdScores,
@@ -57,7 +57,10 @@ def test_rows_tell_each_class_each_section_and_an_interval():
     result = np.where(rng.random(truth.shape) < 0.8, truth, 0)
     unknown = np.zeros(truth.shape, bool)
     counts = count(result, truth, unknown, num_classes=3)
-    rows = {row.metric: row for row in class_rows("unet", counts.confusion(None), None)}
+    rows = {
+        row.metric: row
+        for row in class_score_rows("unet", counts.confusion(None), None)
+    }
     assert len(rows) == 4 * 3 + 1
     annotated = class_scores(confusion_matrix(truth, result, 3)).dice[1:]
     assert rows["dice_mean"].score == pytest.approx(annotated.mean())
@@ -78,7 +81,7 @@ def test_rows_tell_each_class_each_section_and_an_interval():
 def test_a_class_that_never_occurs_has_no_score():
     nothing = np.zeros((2, 3, 3), np.uint8)
     confusion = count(nothing, nothing, nothing > 0).confusion(0.5)
-    rows = {row.metric: row for row in class_rows("unet", confusion, 0.5)}
+    rows = {row.metric: row for row in class_score_rows("unet", confusion, 0.5)}
     assert rows["dice_class_1"].chosen.score is None
     assert rows["dice_class_1"].interval is None
     assert rows["dice_class_0"].chosen.score == 1
@@ -179,7 +182,7 @@ def test_a_curve_is_described_by_its_pooled_scores(scored):
 
 
 def test_rows_hold_nothing_but_json():
-    row = make_row(
+    row = make_score_row(
         "unet", "v_info", best=(np.nan, np.nan), per_section=[np.nan, 1], num_sections=2
     )
     assert row.best == Score(threshold=None, score=None)
@@ -192,7 +195,10 @@ def test_the_mean_over_classes_leaves_out_what_nobody_annotated():
     truth = np.array([[[0, 0, 1, 1]]])
     result = np.array([[[0, 2, 1, 1]]])
     counts = count(result, truth, np.zeros(truth.shape, bool), num_classes=3)
-    rows = {row.metric: row for row in class_rows("unet", counts.confusion(None), None)}
+    rows = {
+        row.metric: row
+        for row in class_score_rows("unet", counts.confusion(None), None)
+    }
     assert rows["dice_class_2"].score == 0
     assert rows["dice_mean"].score == 1
 
@@ -210,7 +216,7 @@ def test_every_metric_is_defined_with_its_direction_and_source():
 
 
 def test_definitions_are_told_once_with_version_and_source():
-    told = definitions_of(["vi_split", "dice_class_1", "vi_split"])
+    told = score_definitions(["vi_split", "dice_class_1", "vi_split"])
     assert list(told) == ["vi_split", "dice_class_1"]
     assert told["vi_split"].unit == "nats"
     assert told["dice_class_1"].to_json() == {

@@ -6,9 +6,9 @@ import pytest
 from unetpipe.evaluation.proposals import (
     Crops,
     choose_crops,
-    cut_lattice,
     entropy_of_levels,
-    measure_crops,
+    measure_proposals,
+    proposal_lattice,
     score_crops,
 )
 from unetpipe.tiling.boxes import Roi
@@ -20,7 +20,7 @@ SIDE = 32
 def crops_of(entropy, name="v", disagreement=None, novelty=None, free=None):
     zeros = np.zeros_like(entropy)
     depth, rows, columns = entropy.shape
-    starts = cut_lattice(rows * SIDE, SIDE), cut_lattice(columns * SIDE, SIDE)
+    starts = proposal_lattice(rows * SIDE, SIDE), proposal_lattice(columns * SIDE, SIDE)
     return Crops(
         volume=name,
         starts=starts,
@@ -51,7 +51,7 @@ def test_crops_are_means_of_their_voxels_for_any_blocks(block):
     def read(roi: Roi):
         return [one[(slice(None), *roi.slices)] for one in stored]
 
-    entropy, apart = measure_crops(read, SHAPE, block, SIDE, 0.5)
+    entropy, apart = measure_proposals(read, SHAPE, block, SIDE, 0.5)
     assert entropy.shape == (4, 2, 3)
     table = entropy_of_levels(0.5)
     inside = (2, slice(32, 50), slice(64, 70))
@@ -67,7 +67,7 @@ def test_of_foreground_and_core_the_foreground_decides():
     stored = [rng.integers(0, 256, shape).astype(np.uint8) for _ in range(2)]
 
     def measure(networks):
-        return measure_crops(
+        return measure_proposals(
             lambda roi: [one[(slice(None), *roi.slices)] for one in networks],
             *(SHAPE, SHAPE, SIDE, 0.2),
         )
@@ -83,7 +83,7 @@ def test_several_classes_are_unsure_where_all_are_alike():
     def read(roi: Roi):
         return [stored[(slice(None), *roi.slices)]]
 
-    entropy, _ = measure_crops(read, SHAPE, SHAPE, 80, 0.5)
+    entropy, _ = measure_proposals(read, SHAPE, SHAPE, 80, 0.5)
     assert entropy[0, 0, 0] > 0.99
     assert entropy[1, 0, 0] < 1e-6
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from tests.network.test_exact_tiling import he_network, image_of
 from tests.oracles import predict_volume
-from unetpipe.evaluation.seams import STRIP_VOX, SeamJumps, choose_shards
+from unetpipe.evaluation.seams import STRIP_VOX, SeamJumps, choose_seam_shards
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.tiling.boxes import Halo, grid_cell, iterate_grid, whole_volume
 from unetpipe.tiling.grids import TileGrids, plan_grids
@@ -148,11 +148,11 @@ def test_a_volume_of_one_tile_has_no_faces():
 
 def test_a_few_shards_spread_over_the_volume_are_measured():
     geometry = grids((9, 8, 40), stride=(1, 4, 4), shard=(1, 4, 4), block=(1, 4, 4))
-    chosen = choose_shards(geometry, most=10)
+    chosen = choose_seam_shards(geometry, most=10)
     assert len(chosen) == len(set(chosen)) == 10
     assert chosen[0] == (0, 0, 0)
     assert chosen[-1] == (8, 1, 9)
-    assert len(choose_shards(geometry, most=1000)) == 9 * 2 * 10
+    assert len(choose_seam_shards(geometry, most=1000)) == 9 * 2 * 10
 
 
 # A tiler that is broken on purpose: with He-initialised weights, as the laws of tiling

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
 from unetpipe.images.axes import interpret_axes
-from unetpipe.images.selection import choose_channels
+from unetpipe.images.selection import select_image_channels
 
 ORDERS = [
     "".join(order)
@@ -132,7 +132,7 @@ def test_one_time_point_and_some_channels_are_read(order, data):
     numbers = st.integers(0, length["c"] - 1)
     channels = data.draw(st.lists(numbers, min_size=1, unique=True))
     plan = interpret_axes(file.shape, "", order, "a.tif", time)
-    plan = choose_channels(plan, list(map(str, channels)), (), "a.tif")
+    plan = select_image_channels(plan, list(map(str, channels)), (), "a.tif")
     whole = np.einsum(f"{order}->tczyx", file)[time][channels]
     assert plan.shape == whole.shape
     block = plan.arrange(file[plan.index(0, length["z"])])
@@ -150,9 +150,9 @@ def test_a_time_point_that_is_not_there_is_refused():
 def test_channels_are_found_by_name_then_by_number():
     plan = interpret_axes((3, 5, 6), "cyx", "", "a.tif")
     names = ("488", "1", "DAPI")
-    assert choose_channels(plan, ["DAPI", "1"], names, "a.tif").channels == (2, 1)
-    assert choose_channels(plan, ["0", "1", "2"], (), "a.tif").channels is None
-    assert choose_channels(plan, ["0"], names, "a.tif").shape == (1, 1, 5, 6)
+    assert select_image_channels(plan, ["DAPI", "1"], names, "a.tif").channels == (2, 1)
+    assert select_image_channels(plan, ["0", "1", "2"], (), "a.tif").channels is None
+    assert select_image_channels(plan, ["0"], names, "a.tif").shape == (1, 1, 5, 6)
 
 
 @pytest.mark.parametrize(
@@ -168,4 +168,4 @@ def test_channels_are_found_by_name_then_by_number():
 def test_channels_that_are_not_there_are_refused(shape, axes, wanted, message):
     plan = interpret_axes(shape, axes, "", "a.tif")
     with pytest.raises(DataError, match=message):
-        choose_channels(plan, wanted, ("a", "b", "c"), "a.tif")
+        select_image_channels(plan, wanted, ("a", "b", "c"), "a.tif")

@@ -9,7 +9,7 @@ import tifffile
 
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image
-from unetpipe.images.files import find_files
+from unetpipe.images.files import find_image_files
 
 VOXELS = np.random.default_rng(0).integers(0, 255, (2, 11, 6, 5), np.uint8)
 
@@ -35,7 +35,7 @@ def test_files_by_channel_and_section_are_one_image(tmp_path, suffix, name):
     write(tmp_path / f"b_z00_ch00.{suffix}", VOXELS[0, 0])
     cell = f"{name.replace('{z:02}', '<z>').replace('{c:02}', '<c>')}.{suffix}"
     cell = cell.replace("{z}", "<z>").replace("{c}", "<c>")
-    assert len(find_files(cell, tmp_path)) == 22
+    assert len(find_image_files(cell, tmp_path)) == 22
     np.testing.assert_array_equal(read(cell, tmp_path), VOXELS)
     with open_image(cell, tmp_path) as image:
         assert len(image.files) == 22
@@ -117,7 +117,7 @@ def test_the_same_word_may_stand_in_folder_and_file(tmp_path):
     for name in ("er", "mito"):
         write(tmp_path / name / f"a_{name}.png", np.eye(6, 5, dtype=np.uint8))
     write(tmp_path / "er" / "a_mito.png", np.eye(6, 5, dtype=np.uint8))
-    found = find_files("<c:er,mito>/a_<c:er,mito>.png", tmp_path)
+    found = find_image_files("<c:er,mito>/a_<c:er,mito>.png", tmp_path)
     assert [path.name for path in found] == ["a_er.png", "a_mito.png"]
 
 

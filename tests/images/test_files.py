@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image, open_masks
-from unetpipe.images.files import FORMS, find_files, natural_key
+from unetpipe.images.files import FORMS, find_image_files, natural_key
 from unetpipe.storage.volumes import create_volume, write_shard
 
 STACK = np.random.default_rng(0).integers(0, 255, (12, 16, 20), np.uint8)
@@ -500,10 +500,10 @@ def test_links_to_nothing_are_named_wherever_they_are(tmp_path):
             write_png(target, np.full((4, 4), k, np.uint8))
         (tmp_path / "raw" / f"s{k}.png").symlink_to(target)
     for cell in ("raw", "raw/*.png", "raw/s2.png", "nowhere.png | raw/*.png"):
-        for use in (open_image, find_files):
+        for use in (open_image, find_image_files):
             with pytest.raises(DataError, match=r"s2\.png is a link to .*k2\.png, "):
                 use(cell, tmp_path)
-    assert find_files("raw/s[013].png", tmp_path)
+    assert find_image_files("raw/s[013].png", tmp_path)
 
 
 @pytest.mark.parametrize(("on_disk", "in_sheet"), [("NFC", "NFD"), ("NFD", "NFC")])

@@ -6,9 +6,9 @@ import pytest
 from tests.stages.ctc import drawn_sequence, write, write_sequence
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image
-from unetpipe.images.files import find_files, label_companions
-from unetpipe.images.frames import LARGEST_ID, FrameSource, spread_frames
-from unetpipe.ingestion.agreement import compare_numbers
+from unetpipe.images.files import find_image_files, label_companions
+from unetpipe.images.frames import LARGEST_ID, FrameSource, spread_labelled_frames
+from unetpipe.ingestion.agreement import compare_file_numbers
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def root(tmp_path):
 def spread(root, labels="01_GT/SEG", image="01", unlabelled=None):
     with open_image(image, root) as frames:
         found = open_image(labels, root, Reading(is_labels=True))
-        return spread_frames(found, frames, unlabelled)
+        return spread_labelled_frames(found, frames, unlabelled)
 
 
 def read(reader):
@@ -96,11 +96,12 @@ def test_the_record_learns_of_all_files_and_of_what_is_unknown(root):
 
 def test_a_changed_marker_is_a_changed_file_of_the_labels(root):
     names = {
-        path.relative_to(root).as_posix() for path in find_files("01_GT/SEG", root)
+        path.relative_to(root).as_posix()
+        for path in find_image_files("01_GT/SEG", root)
     }
     assert {"01_GT/SEG/man_seg001.tif", "01_GT/TRA/man_track000.tif"} <= names
     assert "01_ST/SEG/man_seg004.tif" in names
-    assert len(find_files("01", root)) == 6
+    assert len(find_image_files("01", root)) == 6
 
 
 def test_labels_of_a_frame_that_is_not_there_are_refused(root):
@@ -138,7 +139,7 @@ def test_the_sparse_gold_frames_of_the_hela_sequences_are_found(real_data):
     for sequence, sparse in expected.items():
         with open_image(sequence, root) as image:
             gold = open_image(f"{sequence}_GT/SEG", root, Reading(is_labels=True))
-            source = spread_frames(gold, image, None).source
+            source = spread_labelled_frames(gold, image, None).source
         assert source.sparse == sparse
         assert len(source.marker_paths()) == 84
     labels = source.read((slice(67, 68), slice(0, 512), slice(0, 512)))[0]
@@ -175,7 +176,7 @@ def test_counting_from_another_start_is_said_and_pairs_in_order(tmp_path, start,
     with open_image("raw", tmp_path) as image:
         labels = spread(tmp_path, "labels", "raw")
         assert read(labels)[:, 0, 0].tolist() == list(range(start, 4 + start))
-        said = compare_numbers(image, labels)
+        said = compare_file_numbers(image, labels)
     assert len(said) == count
     assert all("numbers are 1 above the image's" in text for text in said)
 
@@ -186,7 +187,7 @@ def test_a_number_that_is_the_same_in_all_names_tells_nothing(tmp_path):
     write_numbered(tmp_path, "labelsTr", range(4), "case_{:03}")
     with open_image("imagesTr", tmp_path) as image:
         labels = spread(tmp_path, "labelsTr", "imagesTr")
-        assert compare_numbers(image, labels) == []
+        assert compare_file_numbers(image, labels) == []
     for k in range(4):
         one = f"imagesTr/case_{k:03}_0000.tif"
         two = f"labelsTr/case_{k:03}.tif"
@@ -194,4 +195,4 @@ def test_a_number_that_is_the_same_in_all_names_tells_nothing(tmp_path):
             open_image(one, tmp_path) as image,
             open_image(two, tmp_path, Reading(is_labels=True)) as labels,
         ):
-            assert compare_numbers(image, labels) == []
+            assert compare_file_numbers(image, labels) == []

@@ -9,7 +9,7 @@ import pytest
 
 from unetpipe.errors import DataError
 from unetpipe.images import Reading, open_image
-from unetpipe.images.files import find_files
+from unetpipe.images.files import find_image_files
 
 
 def store(folder, table, *, packed=False):
@@ -39,7 +39,7 @@ def test_each_piece_becomes_its_object(tmp_path, packed):
     objects = read(cell, tmp_path)
     assert np.array_equal(objects, np.array([0, 70000, 7, 9, 7])[stack])
     assert objects.dtype == np.uint32
-    (found,) = find_files(cell, tmp_path)
+    (found,) = find_image_files(cell, tmp_path)
     assert found.exists()
 
 

@@ -9,7 +9,7 @@ import zarr
 
 import unetpipe
 from unetpipe.errors import DataError
-from unetpipe.images.lazy import choose_chunk
+from unetpipe.images.lazy import choose_dask_chunk
 
 VOXELS = np.random.default_rng(0).integers(1, 60_000, (2, 5, 300, 280), np.uint16)
 
@@ -108,7 +108,7 @@ def test_what_has_no_levels_says_so(tmp_path):
 
 def test_chunks_of_a_lazy_array_are_whole_granules():
     for granule in ((1, 512, 512), (16, 240, 100), (3, 1, 280)):
-        chunk = choose_chunk((1, 40, 3000, 2800), granule, 2)
+        chunk = choose_dask_chunk((1, 40, 3000, 2800), granule, 2)
         assert all(c % g == 0 for c, g in zip(chunk[1:], granule[1:], strict=True))
 
 

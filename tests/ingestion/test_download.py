@@ -15,7 +15,7 @@ from unetpipe.ingestion.download import (
     _refuse_downgrade,
     check_sha256,
     download_file,
-    file_name_of,
+    name_of_download,
     unpack_originals,
 )
 
@@ -244,4 +244,4 @@ def test_a_local_file_of_another_checksum_is_refused(tmp_path):
     ],
 )
 def test_no_url_can_choose_a_folder(url, name):
-    assert file_name_of(url) == name
+    assert name_of_download(url) == name

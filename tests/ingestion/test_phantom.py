@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from tests.phantoms import draw_phantom
-from unetpipe.ingestion.phantom import draw_sections
+from unetpipe.ingestion.phantom import draw_phantom_sections
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def test_another_seed_draws_other_cells(phantom):
 
 
 def test_sections_drawn_one_by_one_are_the_volume(phantom):
-    sections = draw_sections(shape=(8, 256, 256), num_cells=60, noise=24.0, seed=1)
+    sections = draw_phantom_sections(
+        shape=(8, 256, 256), num_cells=60, noise=24.0, seed=1
+    )
     for z, (image, labels) in enumerate(sections):
         assert image.dtype == np.uint8
         assert labels.dtype == np.uint16

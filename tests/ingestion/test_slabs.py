@@ -13,9 +13,9 @@ from unetpipe.images.source import ImageSource
 from unetpipe.ingestion import slabs
 from unetpipe.ingestion.slabs import (
     VoxelHash,
-    finish_writing,
-    read_boxes,
-    start_writing,
+    finish_slabs,
+    ingest_label_boxes,
+    start_slabs,
 )
 from unetpipe.storage.volumes import create_volume
 
@@ -49,7 +49,7 @@ def stack(depth, side=11):
 def test_slabs_are_the_sections_in_order(depth, num_threads, by_section):
     voxels = stack(depth)
     with reader_of(voxels, by_section, num_threads) as reader:
-        boxes = read_boxes(reader, (4, 8, 8), "test")
+        boxes = ingest_label_boxes(reader, (4, 8, 8), "test")
         found = [(box.origin[0], box.voxels.copy()) for box in boxes]
         assert reader.source.largest == (1 if by_section else min(4, depth))
     assert [start for start, _ in found] == list(range(0, depth, 4))
@@ -60,7 +60,7 @@ def test_slabs_share_the_memory_of_two():
     with reader_of(stack(20)) as reader:
         bases = {
             box.voxels.__array_interface__["data"][0]
-            for box in read_boxes(reader, (4, 8, 8), "test")
+            for box in ingest_label_boxes(reader, (4, 8, 8), "test")
         }
     assert len(bases) == 2
 
@@ -69,7 +69,7 @@ def test_a_slab_may_be_changed_while_the_next_is_read():
     voxels = stack(12)
     seen = []
     with reader_of(voxels) as reader:
-        for box in read_boxes(reader, (4, 8, 8), "test"):
+        for box in ingest_label_boxes(reader, (4, 8, 8), "test"):
             seen.append(box.voxels[0].copy())
             box.voxels[...] = 0
             assert box.origin == (4 * (len(seen) - 1), 0, 0)
@@ -88,8 +88,8 @@ def test_writing_a_slab_writes_its_layer_of_shards(tmp_path):
     )
     with ThreadPoolExecutor(3) as threads:
         for start in (0, 4):
-            finish_writing(
-                start_writing(array, (start, 0, 0), voxels[start : start + 4], threads)
+            finish_slabs(
+                start_slabs(array, (start, 0, 0), voxels[start : start + 4], threads)
             )
     np.testing.assert_array_equal(array[...], voxels)
 
@@ -109,11 +109,9 @@ def test_the_first_error_of_a_thread_is_raised(tmp_path, monkeypatch):
 
     monkeypatch.setattr("unetpipe.ingestion.slabs.store_shard", fail)
     with ThreadPoolExecutor(1) as threads:
-        writing = start_writing(
-            array, (0, 0, 0), np.zeros((4, 8, 8), np.uint8), threads
-        )
+        writing = start_slabs(array, (0, 0, 0), np.zeros((4, 8, 8), np.uint8), threads)
         with pytest.raises(OSError, match="Disk quota exceeded"):
-            finish_writing(writing)
+            finish_slabs(writing)
 
 
 class Channels(Stack):
@@ -140,7 +138,7 @@ def test_boxes_of_any_size_give_the_same_voxels_and_hash(
     given = VoxelHash(hashlib.sha256(), shape, tmp_path)
     with ImageReader(source, AxisPlan("czyx", shape), 2) as reader:
         boxes = 0
-        for box in read_boxes(reader, (4, 8, 16), "test"):
+        for box in ingest_label_boxes(reader, (4, 8, 16), "test"):
             z, y, x = box.origin
             assert (z % 4, y % 8, x % 16) == (0, 0, 0)
             _, deep, high, wide = box.voxels.shape

@@ -7,7 +7,7 @@ from skimage.measure import regionprops_table
 
 from unetpipe.config.measurement import ALL
 from unetpipe.measurement.columns import name_columns
-from unetpipe.measurement.passes import LARGEST_BOX, Objects, measure_part
+from unetpipe.measurement.passes import LARGEST_BOX, Objects, measure_blocks_of_part
 
 CHANNELS = {"a": 0, "b": 1}
 FLAT = (
@@ -47,7 +47,7 @@ def measure(objects, num_parts=1):
     rows = [
         row
         for part in range(num_parts)
-        for row in measure_part(objects, part, num_parts)
+        for row in measure_blocks_of_part(objects, part, num_parts)
     ]
     ids = [number for number, _ in rows]
     assert sorted(ids) == list(range(1, len(objects.boxes) + 1)), "each counts once"

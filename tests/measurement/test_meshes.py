@@ -8,7 +8,12 @@ import pytest
 
 pytest.importorskip("zmesh", reason="zmesh is not installed: NO mesh was looked at")
 
-from unetpipe.measurement.meshes import is_written, mesh_mask, write_info, write_mesh
+from unetpipe.measurement.meshes import (
+    is_mesh_written,
+    mesh_mask,
+    write_mesh,
+    write_mesh_info,
+)
 
 SIZE_NM = (50.0, 4.0, 3.0)
 
@@ -48,10 +53,10 @@ def test_a_brick_lies_where_its_voxels_are_and_is_closed_at_faces():
 
 def test_the_files_are_what_the_format_says(tmp_path):
     mesh = mesh_mask(ball(4), (0, 0, 0), SIZE_NM)
-    write_info(tmp_path)
-    assert not is_written(tmp_path, 7)
+    write_mesh_info(tmp_path)
+    assert not is_mesh_written(tmp_path, 7)
     write_mesh(tmp_path, 7, mesh)
-    assert is_written(tmp_path, 7)
+    assert is_mesh_written(tmp_path, 7)
     info = json.loads((tmp_path / "info").read_text())
     assert info == {"@type": "neuroglancer_legacy_mesh"}
     (name,) = json.loads((tmp_path / "7:0").read_text())["fragments"]

@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import label
 
 from tests.measurement.measured import as_objects, measure, theirs
-from unetpipe.measurement.passes import measure_part
+from unetpipe.measurement.passes import measure_blocks_of_part
 
 SHAPE = (4, 9, 11)
 BLOCKS = st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 11))
@@ -144,4 +144,6 @@ def test_an_object_of_zeros_has_no_weighted_centre():
 
 def test_a_volume_without_objects_has_no_rows():
     ids, image = np.zeros(SHAPE, np.uint32), np.zeros((2, *SHAPE))
-    assert list(measure_part(as_objects(ids, image, SHAPE, is_flat=True))) == []
+    assert (
+        list(measure_blocks_of_part(as_objects(ids, image, SHAPE, is_flat=True))) == []
+    )

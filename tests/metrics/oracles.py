@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unetpipe.metrics.cell_tracking import check_field
+from unetpipe.metrics.cell_tracking import check_seg_field
 from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.curves import mean_of_defined
 from unetpipe.metrics.instances import InstanceMatches, score_terms
-from unetpipe.metrics.isbi import IsbiCurves, collect_curves, score_section
+from unetpipe.metrics.isbi import IsbiCurves, collect_isbi_curves, score_isbi_section
 
 
 def score_stack(probability: NDArray[Any], cells: NDArray[Any]) -> IsbiCurves:
     """Score a stack in memory, shape (z, y, x): the sections, then the curves."""
-    return collect_curves(map(score_section, probability, cells))
+    return collect_isbi_curves(map(score_isbi_section, probability, cells))
 
 
 def as_columns(
@@ -40,7 +40,7 @@ def panoptic_quality(matches: InstanceMatches) -> float:
 def keep_objects_in_field(labels: NDArray[Any], border_vox: int) -> NDArray[Any]:
     """Remove objects with no voxel inside the field of interest; crop nothing."""
     height, width = labels.shape[-2:]
-    check_field((height, width), border_vox)
+    check_seg_field((height, width), border_vox)
     inside = slice(border_vox, height - border_vox)
     field = labels[..., inside, border_vox : width - border_vox]
     return np.where(np.isin(labels, np.unique(field)), labels, 0).astype(labels.dtype)

@@ -17,7 +17,7 @@ from unetpipe.metrics.bootstrap import (
     bootstrap_best,
     bootstrap_sums,
 )
-from unetpipe.metrics.cell_tracking import keep_results
+from unetpipe.metrics.cell_tracking import keep_seg_results
 from unetpipe.metrics.contingency import ContingencyTable, TableSum
 from unetpipe.metrics.curves import ThresholdCurve
 from unetpipe.metrics.instances import match_instances, score_terms
@@ -120,7 +120,7 @@ def test_without_void_nothing_changes(truth, result, known):
 
 @given(labels, labels)
 def test_objects_outside_the_field_go_from_the_table_as_from_the_frame(truth, result):
-    table = keep_results(tabulate(truth, result), np.unique(result[1:-1, 1:-1]))
+    table = keep_seg_results(tabulate(truth, result), np.unique(result[1:-1, 1:-1]))
     assert table == tabulate(truth, keep_objects_in_field(result, 1))
 
 

@@ -13,7 +13,7 @@ from tests.metrics.oracles import score_stack
 from tests.metrics.sections import thin_borders, warp_section
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import accumulated_thresholds
-from unetpipe.metrics.isbi import score_section
+from unetpipe.metrics.isbi import score_isbi_section
 from unetpipe.metrics.rand import information_scores, rand_scores
 from unetpipe.metrics.simple_points import Mistake
 from unetpipe.metrics.thinning import label_components
@@ -154,8 +154,8 @@ def test_noisy_sections_score_as_published(index):
 def test_transposed_drawn_sections_score_the_same():
     for name in DRAWN:
         truth, proposal = drawn(name)
-        upright = score_section(proposal, truth)
-        lying = score_section(proposal.T, truth.T)
+        upright = score_isbi_section(proposal, truth)
+        lying = score_isbi_section(proposal.T, truth.T)
         np.testing.assert_array_equal(upright.rand, lying.rand)
         np.testing.assert_array_equal(upright.pixels, lying.pixels)
 

@@ -23,7 +23,7 @@ from unetpipe.metrics.cell_tracking import (
     FIELD_BORDER_VOX,
     ReferenceMatches,
     field_border_vox,
-    match_references,
+    match_seg_references,
 )
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.curves import ThresholdCurve
@@ -53,7 +53,7 @@ def challenge_frame():
 
 
 def test_two_challenge_frames_score_as_published():
-    matches = match_references(tabulate(*challenge_frame()))
+    matches = match_seg_references(tabulate(*challenge_frame()))
     np.testing.assert_allclose(matches.jaccard, [0.8, 0, 0, 0.4, 0.4])
     both = ReferenceMatches.pooled([matches, matches])
     assert both.seg == pytest.approx(0.32, abs=1e-12)
@@ -65,7 +65,7 @@ def test_two_challenge_frames_score_as_published():
 def test_objects_left_out_of_sparse_gold_change_detection_but_not_seg():
     truth, result = challenge_frame()
     sparse = np.where(truth == 1, truth, 0)
-    matches = match_references(tabulate(sparse, result))
+    matches = match_seg_references(tabulate(sparse, result))
     assert matches.seg == pytest.approx(0.8)
     assert matches.num_false == 3
 
@@ -73,12 +73,12 @@ def test_objects_left_out_of_sparse_gold_change_detection_but_not_seg():
 def test_a_result_worse_than_none_scores_zero_in_detection():
     truth, result = np.zeros(40, int), np.arange(40)
     truth[:2] = 1
-    assert match_references(tabulate(truth, result)).det == 0
+    assert match_seg_references(tabulate(truth, result)).det == 0
 
 
 def test_frames_without_reference_objects_are_undefined():
     nothing = np.zeros((3, 3), int)
-    matches = match_references(tabulate(nothing, nothing))
+    matches = match_seg_references(tabulate(nothing, nothing))
     assert math.isnan(matches.seg)
     assert math.isnan(matches.det)
     assert math.isnan(ReferenceMatches.pooled([]).seg)
@@ -95,7 +95,7 @@ def test_seg_follows_its_definition(truth, result):
             if (inside & (result == j)).sum() > 0.5 * inside.sum()
         ]
         expected.append(found[0] if found else 0.0)
-    matches = match_references(tabulate(truth, result))
+    matches = match_seg_references(tabulate(truth, result))
     np.testing.assert_allclose(matches.jaccard, expected)
 
 

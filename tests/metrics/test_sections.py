@@ -12,7 +12,7 @@ from tests.metrics.oracles import score_stack
 from tests.metrics.sections import thin_borders
 from unetpipe.errors import DataError, GeometryError
 from unetpipe.metrics.curves import ThresholdCurve, accumulated_thresholds
-from unetpipe.metrics.isbi import collect_curves, score_section
+from unetpipe.metrics.isbi import collect_isbi_curves, score_isbi_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.thinning import label_components
 
@@ -43,8 +43,8 @@ def test_thresholds_are_added_up_like_the_published_ones():
 def test_scoring_section_by_section_equals_scoring_the_stack():
     probability, cells = random_stack()
     whole = score_stack(probability, cells)
-    streamed = collect_curves(
-        score_section(p, c) for p, c in zip(probability, cells, strict=True)
+    streamed = collect_isbi_curves(
+        score_isbi_section(p, c) for p, c in zip(probability, cells, strict=True)
     )
     assert_equal(whole, streamed)
     assert whole.rand_error.per_section.shape == (3, 11)
@@ -52,8 +52,10 @@ def test_scoring_section_by_section_equals_scoring_the_stack():
 
 def test_counts_are_pooled_and_thinned_scores_are_averaged():
     probability, cells = random_stack()
-    sections = [score_section(p, c) for p, c in zip(probability, cells, strict=True)]
-    curves = collect_curves(sections)
+    sections = [
+        score_isbi_section(p, c) for p, c in zip(probability, cells, strict=True)
+    ]
+    curves = collect_isbi_curves(sections)
     both, truth, result = sum(section.rand for section in sections)[5]
     assert curves.rand_error.at(0.5) == pytest.approx(1 - 2 * both / (truth + result))
     assert curves.v_rand.at(0.5) == pytest.approx(curves.v_rand.sections_at(0.5).mean())
@@ -141,16 +143,16 @@ def test_input_that_is_no_probability_or_no_mask_is_refused(
     probability, cells, message
 ):
     with pytest.raises(DataError, match=message):
-        score_section(probability, cells)
+        score_isbi_section(probability, cells)
 
 
 def test_stacks_and_misfits_are_refused_as_sections():
     with pytest.raises(GeometryError, match="one section"):
-        score_section(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
+        score_isbi_section(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
     with pytest.raises(GeometryError, match="crop"):
-        score_section(np.zeros((2, 2)), np.zeros((2, 3)))
+        score_isbi_section(np.zeros((2, 2)), np.zeros((2, 3)))
     with pytest.raises(DataError, match="no section"):
-        collect_curves([])
+        collect_isbi_curves([])
 
 
 @given(masks)

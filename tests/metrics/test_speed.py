@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from tests.metrics.sections import warp_section
 from tests.metrics.test_warping import classify_slowly, map_of, warp_slowly
-from unetpipe.metrics.isbi import score_section
+from unetpipe.metrics.isbi import score_isbi_section
 
 # Of one core: 65 and more than 1,000.
 MOST_BLURS = 400.0
@@ -39,7 +39,7 @@ def seconds_of(function):
 
 
 def score(probability, cells):
-    score_section(probability, cells)
+    score_isbi_section(probability, cells)
     warp_section(probability, cells)
 
 
@@ -51,7 +51,7 @@ def compiled():
 @pytest.mark.slow
 def test_a_section_is_scored_at_all_thresholds_in_the_time_of_some_blurs():
     probability, cells = noisy_section(512)
-    scoring, _ = seconds_of(lambda: score_section(probability, cells))
+    scoring, _ = seconds_of(lambda: score_isbi_section(probability, cells))
     warping, _ = seconds_of(lambda: warp_section(probability, cells))
     blur, _ = seconds_of(lambda: ndimage.gaussian_filter(probability, 1.0))
     print(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetpipe.metrics.temperature import at_temperature, fit_temperature
-from unetpipe.metrics.value_counts import calibrate_at, calibration_curve
+from unetpipe.metrics.value_counts import calibration_at_temperature, calibration_curve
 from unetpipe.tiling.quantised import threshold_mask
 
 LEVELS = np.linspace(0, 1, 256)
@@ -30,7 +30,7 @@ def test_the_temperature_of_the_truth_is_found(temperature):
 def test_the_curve_at_the_temperature_is_the_better_one():
     counts = counts_of(2.5)
     before = calibration_curve(counts)
-    after = calibrate_at(counts, at_temperature(LEVELS, 2.5))
+    after = calibration_at_temperature(counts, at_temperature(LEVELS, 2.5))
     assert before.expected_error > 0.1
     assert after.expected_error < 0.01
     assert after.num_voxels.sum() == counts.sum()

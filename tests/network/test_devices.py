@@ -12,7 +12,7 @@ from unetpipe.network.devices import (
     activation_budget,
     choose_device,
     device_like,
-    enough_memory,
+    enough_device_memory,
     has_kernels,
     is_out_of_memory,
 )
@@ -49,7 +49,7 @@ def test_all_ways_to_run_out_of_memory_are_known(error):
     assert is_out_of_memory(error)
     with (
         pytest.raises(ResourceError, match=r"out of memory with tiles of 7.*; take 5"),
-        enough_memory("tiles of 7 voxels", "take 5"),
+        enough_device_memory("tiles of 7 voxels", "take 5"),
     ):
         raise error
 
@@ -57,7 +57,10 @@ def test_all_ways_to_run_out_of_memory_are_known(error):
 @pytest.mark.parametrize("error", OTHERS, ids=str)
 def test_other_errors_stay_what_they_are(error):
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)) as raised, enough_memory("tiles", "take less"):
+    with (
+        pytest.raises(type(error)) as raised,
+        enough_device_memory("tiles", "take less"),
+    ):
         raise error
     assert raised.value is error
 

@@ -193,7 +193,8 @@ def test_torch_has_only_floating_point_to_do():
 def test_neither_library_reports_home(tmp_path):
     """Both write an id into the home folder before they send anything."""
     code = (
-        "from unetpipe.network.openvino_graph import import_library as get, TELEMETRY\n"
+        "from unetpipe.network.openvino_graph import TELEMETRY\n"
+        "from unetpipe.network.openvino_graph import import_openvino as get\n"
         "import sys; get('openvino'); get('nncf')\n"
         "assert not [name for name in sys.modules if name.startswith(TELEMETRY)]"
     )
@@ -213,4 +214,4 @@ def test_a_missing_library_is_one_clear_message(monkeypatch):
         match=r"need openvino, which is not installed; install the extra: pip install "
         r"'unetpipe\[openvino\]', or use backend torch",
     ):
-        openvino_graph.draw_graph(he_network(SPECS["isotropic"]))
+        openvino_graph.make_openvino_graph(he_network(SPECS["isotropic"]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.runtime.logs import last_error
+from unetpipe.runtime.logs import last_error_in_log
 
 JOB = """
 import logging, os, sys, warnings
@@ -73,7 +73,7 @@ def test_a_job_that_a_signal_ends_says_so_and_dies_of_it(
     said = (
         f"Interrupted: stopped by {name} before it was done; the same command goes on"
     )
-    assert last_error(tmp_path / "logs" / "job.log") == said
+    assert last_error_in_log(tmp_path / "logs" / "job.log") == said
     assert said in screen
     assert "Traceback" not in screen
 

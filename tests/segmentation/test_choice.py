@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetpipe.metrics.cell_tracking import match_references
+from unetpipe.metrics.cell_tracking import match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
 from unetpipe.segmentation.choice import (
@@ -109,7 +109,7 @@ def test_scores_are_those_of_the_metrics_at_the_choice(stored, truth):
     kept = np.where(sizes[ids] >= 2, ids, 0)
     table = ContingencyTable.from_arrays(truth, kept)
     assert choice.f1 == pytest.approx(match_instances(table).f1)
-    np.testing.assert_allclose(choice.seg, match_references(table).seg)
+    np.testing.assert_allclose(choice.seg, match_seg_references(table).seg)
 
 
 def test_thresholds_lie_between_0_and_1():
@@ -162,7 +162,7 @@ def test_scores_of_a_watershed_are_those_of_the_objects_it_makes(distance):
     ids = np.where(sizes[ids] < 5, 0, ids)
     table = ContingencyTable.from_arrays(truth, ids)
     assert choice.f1 == pytest.approx(match_instances(table).f1)
-    assert choice.seg == pytest.approx(match_references(table).seg)
+    assert choice.seg == pytest.approx(match_seg_references(table).seg)
 
 
 def test_a_watershed_floods_all_foreground_whatever_the_flood_threshold():

@@ -10,7 +10,7 @@ from unetpipe.segmentation.agglomeration import agglomerate, sum_edges
 from unetpipe.segmentation.block_files import BlockFiles
 from unetpipe.segmentation.merging import FinalIds, LabelledBlocks
 from unetpipe.segmentation.mutex import MutexRule
-from unetpipe.segmentation.mutex_blocks import cut_block, make_objects
+from unetpipe.segmentation.mutex_blocks import cut_block_by_mutex, make_objects
 from unetpipe.tiling.boxes import Roi, whole_volume
 
 
@@ -135,7 +135,7 @@ def objects_by_blocks(stored, region, rule, shard, shards_a_block, folder, order
     numbers = range(np.prod(blocks.counts))
     for number in order(numbers):
         roi = blocks.roi(number)
-        blocks.save(number, cut_block(source, rule, roi, (shard, shape)))
+        blocks.save(number, cut_block_by_mutex(source, rule, roi, (shard, shape)))
     merged = blocks.merge(numbers, smallest=4, largest_hole=0, merge_threshold=0.55)
     ids = FinalIds(merged.objects.table, merged.offsets)
     return blocks.paint(whole_volume(shape), ids), merged.num_foreground

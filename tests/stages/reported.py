@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 
 from tests.small_stores import store_voxels
-from unetpipe.evaluation.score_rows import definitions_of, make_row
+from unetpipe.evaluation.score_rows import make_score_row, score_definitions
 from unetpipe.metrics.bootstrap import Interval
 from unetpipe.records.metrics import Metrics
 from unetpipe.runtime.files import read_record, write_record
@@ -152,7 +152,10 @@ def trained(folder: Path, model: str = "unet", **changes) -> dict[str, object]:
 
 def joined(folder: Path, *members: str) -> dict[str, object]:
     """Write an ensemble of networks that ``trained`` wrote."""
-    home, first = folder / "ensemble", read_record(folder / members[0] / "model.json")
+    home, first = (
+        folder / "ensemble",
+        read_record(folder / members[0] / "model.json"),
+    )
     write_record(
         home / "model.json",
         {
@@ -356,7 +359,7 @@ def predicted(
 
 def row(predictor: str, metric: str, score: float, **changes) -> dict[str, Any]:
     """Return a row of two sections, with what is not as in the others."""
-    made = make_row(
+    made = make_score_row(
         predictor,
         metric,
         best=(0.30000000000000004, score + 0.0111),
@@ -370,7 +373,7 @@ def row(predictor: str, metric: str, score: float, **changes) -> dict[str, Any]:
 
 def defined(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the scores of some rows mean, as the record has it."""
-    told = definitions_of(row["metric"] for row in rows)
+    told = score_definitions(row["metric"] for row in rows)
     return {metric: meaning.to_json() for metric, meaning in told.items()}
 
 

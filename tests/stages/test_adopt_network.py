@@ -16,7 +16,7 @@ from tests.stages.reported import (
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, DataError, IntegrityError
 from unetpipe.records.volume import IngestedVolume, Manifest
-from unetpipe.report.page.run import Run, read_result, read_trained
+from unetpipe.report.page.run import Run, read_reported_result, read_reported_training
 from unetpipe.report.page.summary import summarise
 from unetpipe.report.page.templates import render
 from unetpipe.report.page.timings import describe_machines, list_jobs
@@ -45,7 +45,7 @@ def run_of(folder: Path, volumes=(), results=()) -> Run:
     """Return what the report reads of a network, and of a run without weight maps."""
     files = {"record": "train.json", "model_json": "model.json"}
     paths = {key: folder / name for key, name in files.items()}
-    network = read_trained(
+    network = read_reported_training(
         {"model": "unet", **paths, "history": folder / "history.csv"}, folder
     )
     manifest = Manifest(root=".", circumstances=network.trained)
@@ -131,7 +131,7 @@ def test_test_sections_that_a_network_was_trained_on_are_warned_of(
         weights, _ = make_model(name=f"{home.name}/old", recipe=learnt)
         metrics = metrics_of("brain", role_sections={"test": test})
         volume = IngestedVolume.read(ingested(home, "brain", None))
-        result = read_result(predicted(home, "brain", mask, metrics))
+        result = read_reported_result(predicted(home, "brain", mask, metrics))
         folder = adopt(weights.parent, home / "new")
         return collect_warnings(run_of(folder, {"brain": volume}.items(), [result]))
 

@@ -16,7 +16,7 @@ from tests.stages.test_segmentation import KILLED as KILLED_SEGMENTATION
 from tests.stages.test_train_unet import Training, rows_of
 from unetpipe.config import EvaluationConfig, NetworkConfig, TrainingConfig
 from unetpipe.evaluation.passes import measure_seams
-from unetpipe.evaluation.proposals import measure_crops
+from unetpipe.evaluation.proposals import measure_proposals
 from unetpipe.evaluation.proposed_volumes import PredictedVolume, ProposedVolume
 from unetpipe.evaluation.scored_volume import (
     EvaluationInputs,
@@ -158,7 +158,7 @@ def test_proposals_and_seams_are_of_the_foreground(run, one):
         segmentations=(segmentation,),
     )
     found = ProposedVolume(files).crops(16)
-    expected, _ = measure_crops(
+    expected, _ = measure_proposals(
         lambda roi: [stored[(slice(None), *roi.slices)]], SHAPE, SHAPE, 16, threshold
     )
     np.testing.assert_allclose(found.entropy, expected)

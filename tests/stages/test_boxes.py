@@ -29,7 +29,7 @@ from unetpipe.errors import DataError
 from unetpipe.evaluation.scored_volume import ScoredBox
 from unetpipe.images import Reading, open_image
 from unetpipe.images.partial import LabelPart, find_corner, join_label_parts
-from unetpipe.ingestion.copying import Layout, copy_labels
+from unetpipe.ingestion.copying import Layout, ingest_labels
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.records.model import Model
 from unetpipe.records.volume import IngestedVolume
@@ -438,7 +438,7 @@ def spend(folder, side):
     )
     layout = Layout((8, 128, 128), (8, 1024, 1024), (50.0, 4.0, 4.0))
     with join_label_parts(parts, shape) as labels:
-        content = copy_labels(labels, store, layout, annotation).content_sha256
+        content = ingest_labels(labels, store, layout, annotation).content_sha256
     build_pyramid(store, is_labels=True)
     create_volume(
         folder / "image.ome.zarr",

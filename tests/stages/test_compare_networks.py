@@ -10,7 +10,7 @@ import pytest
 from tests.metrics.oracles import as_columns
 from tests.stages.reported import metrics_of
 from unetpipe.evaluation.folds import terms_of_scored_sections
-from unetpipe.evaluation.score_rows import make_row
+from unetpipe.evaluation.score_rows import make_score_row
 from unetpipe.evaluation.thresholds import ThresholdScores
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.metrics import SectionScores
@@ -55,7 +55,7 @@ class Scored:
         ).write(home / "section_scores.json")
         tables = []
         if objects is not None:
-            row = make_row(
+            row = make_score_row(
                 "unet", "ctc_seg", chosen=(CHOSEN, objects), num_sections=len(sections)
             )
             table = {

@@ -12,9 +12,9 @@ from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.compute_weight_map import compute_weight_map
 from unetpipe.storage.volumes import open_volume, shard_path, shard_shape
 from unetpipe.targets.weight_map import (
+    cells_to_instances,
     compute_border_term,
     separate_touching,
-    to_instances,
 )
 from unetpipe.tiling.boxes import iterate_grid, whole_volume
 
@@ -139,7 +139,7 @@ def test_binary_labels_are_components_of_each_section(tmp_path):
     path = ingest(tmp_path / "cells", mask, kind="binary", unlabelled=255)
     record = weigh(path)
     np.testing.assert_array_equal(stored(record, "target"), mask)
-    expected = compute_border_term(to_instances(mask[1], "binary"))
+    expected = compute_border_term(cells_to_instances(mask[1], "binary"))
     np.testing.assert_array_equal(stored(record, "border_term")[1], expected)
     assert not stored(record, "border_term")[0, :5].any()
 
@@ -218,7 +218,10 @@ def test_thin_cells_side_by_side_are_kept_or_counted_and_told(
     labels = np.zeros((1, 32, 32), np.uint32)
     labels[0] = np.arange(32) // width + 1
     path = weigh(ingest(tmp_path / "thin", labels))
-    record, cells = read_record(path), np.where(stored(path, "target") == 1, labels, 0)
+    record, cells = (
+        read_record(path),
+        np.where(stored(path, "target") == 1, labels, 0),
+    )
     assert record["num_lost"] == num_lost
     assert np.unique(cells[cells > 0]).size == record["num_cells"][0] - num_lost
     np.testing.assert_array_equal(separate_touching(cells[0]), cells[0])

@@ -16,11 +16,11 @@ from tests.metrics.oracles import score_stack
 from tests.metrics.sections import warp_section
 from tests.stages.scored import Scored, find_row
 from unetpipe.errors import GeometryError
-from unetpipe.evaluation.baselines import watershed_objects
+from unetpipe.evaluation.baselines import baseline_objects
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
-from unetpipe.metrics.isbi import collect_curves, score_section
+from unetpipe.metrics.isbi import collect_isbi_curves, score_isbi_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.warping import collect_warping
 from unetpipe.runtime.files import read_record, write_record
@@ -179,7 +179,7 @@ def test_scores_are_those_of_the_masks_also_between_the_published_thresholds(
     row = find_row(record["tables"], "test", "unet", "v_rand")
     assert row["chosen"]["threshold"] == 0.37
     sections = [
-        score_section(
+        score_isbi_section(
             as_probability(np.rint(255 * p).astype(np.uint8)),
             separated > 0,
             thresholds=np.array([0.37]),
@@ -188,7 +188,7 @@ def test_scores_are_those_of_the_masks_also_between_the_published_thresholds(
             probability, map(separate_touching, labels), strict=True
         )
     ]
-    expected = collect_curves(sections).v_rand.at(0.37)
+    expected = collect_isbi_curves(sections).v_rand.at(0.37)
     assert row["chosen"]["score"] == pytest.approx(expected)
 
 
@@ -405,8 +405,8 @@ def test_the_grey_baseline_finds_the_side_of_the_cells(tmp_path, bright):
 
 
 def test_a_mask_without_an_outside_is_one_object():
-    assert (watershed_objects(np.ones((4, 5), bool)) == 1).all()
-    assert (watershed_objects(np.zeros((4, 5), bool)) == 0).all()
+    assert (baseline_objects(np.ones((4, 5), bool)) == 1).all()
+    assert (baseline_objects(np.zeros((4, 5), bool)) == 0).all()
 
 
 GROWTH = """

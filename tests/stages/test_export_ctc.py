@@ -18,7 +18,7 @@ from unetpipe.errors import DataError
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.images.frames import read_frame
 from unetpipe.runtime.files import read_record, write_record
-from unetpipe.segmentation.ctc import TrackIds, name_masks, name_result_folder
+from unetpipe.segmentation.ctc import TrackIds, ctc_mask_names, name_result_folder
 from unetpipe.stages.export_ctc import export_ctc
 from unetpipe.storage.volumes import open_volume
 
@@ -83,7 +83,7 @@ def test_exporting_again_leaves_nothing_of_the_older_result(tmp_path):
 def test_other_images_are_numbered_from_0_under_the_volume_s_name():
     assert name_result_folder("vol", ["a/t000.tif"]) == "vol_RES"
     assert name_result_folder("vol", ["01/t000.tif", "02/t000.tif"]) == "vol_RES"
-    assert name_masks(["t0.tif"], 1001)[-1] == "mask1000.tif"
+    assert ctc_mask_names(["t0.tif"], 1001)[-1] == "mask1000.tif"
 
 
 def test_more_objects_than_16_bits_can_number_begin_anew_in_each_frame():

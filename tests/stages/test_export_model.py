@@ -19,9 +19,9 @@ from unetpipe.network.bioimageio import ModelCard, _describe_image
 from unetpipe.network.formats import (
     as_torchscript,
     export_tile_rule,
+    export_wrapper_arguments,
     has_onnx,
     wrap_network,
-    wrapper_arguments,
 )
 from unetpipe.network.package_files import _normalise
 from unetpipe.network.same_size import SameSizeUNet
@@ -98,7 +98,7 @@ def test_the_traced_file_is_right_at_sizes_that_it_has_not_seen(spec):
 
 
 def test_the_papers_constants():
-    arguments = wrapper_arguments(UNetSpec())
+    arguments = export_wrapper_arguments(UNetSpec())
     assert arguments["crops"] == [[88, 88], [40, 40], [16, 16], [4, 4]]
     assert arguments["margins"] == [[92, 96], [92, 96]]
     assert arguments["cuts"] == [[0, 4], [0, 4]]
@@ -107,7 +107,7 @@ def test_the_papers_constants():
 
 def test_volumetric_networks_are_refused():
     with pytest.raises(ConfigError, match=r"network\.ndim is 3; only networks of"):
-        wrapper_arguments(UNetSpec(ndim=3, depth=2))
+        export_wrapper_arguments(UNetSpec(ndim=3, depth=2))
 
 
 def test_authors_and_licence_are_asked_for():

@@ -10,7 +10,7 @@ from tests.records.whole import whole
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
 from unetpipe.storage import ngff04
-from unetpipe.storage.ngff import name_classes
+from unetpipe.storage.ngff import ngff_class_names
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
     create_labels_group,
@@ -53,7 +53,7 @@ def store(path, voxels, **more):
 @pytest.fixture
 def results(tmp_path):
     """Three records and their stores."""
-    names = name_classes(("background", "cell"))
+    names = ngff_class_names(("background", "cell"))
     segmentation = tmp_path / "segmentation.ome.zarr"
     store(segmentation, PROBABILITY[0])
     objects = create_labels_group(segmentation, ("objects",)) / "objects"
@@ -166,7 +166,7 @@ def test_an_interrupted_export_goes_on_and_ends_with_the_same_bytes(
 
     expected = contents(whole)
     whole.rename(results / "kept")
-    read, calls = ngff04.read_roi, []
+    read, calls = ngff04.read_stored_roi, []
 
     def die_later(array, roi):
         calls.append(roi)
@@ -174,7 +174,7 @@ def test_an_interrupted_export_goes_on_and_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return read(array, roi)
 
-    monkeypatch.setattr(ngff04, "read_roi", die_later)
+    monkeypatch.setattr(ngff04, "read_stored_roi", die_later)
     with pytest.raises(KeyboardInterrupt):
         export(results, 0, 1)
     assert not whole.exists()

@@ -125,7 +125,7 @@ def test_an_interrupted_export_goes_on_and_ends_with_the_same_bytes(
 
     expected = contents(whole_one)
     whole_one.rename(results / "kept")
-    real, calls = precomputed.read_roi, []
+    real, calls = precomputed.read_stored_roi, []
 
     def die_later(array, roi):
         calls.append(roi)
@@ -133,7 +133,7 @@ def test_an_interrupted_export_goes_on_and_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return real(array, roi)
 
-    monkeypatch.setattr(precomputed, "read_roi", die_later)
+    monkeypatch.setattr(precomputed, "read_stored_roi", die_later)
     with pytest.raises(KeyboardInterrupt):
         export(results)
     (partial,) = (results / "out").glob("*.partial")

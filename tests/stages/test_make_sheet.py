@@ -20,7 +20,7 @@ from tests.stages.ctc import drawn_sequence, write_sequence
 from unetpipe.config import check_config
 from unetpipe.config.sheet import load_sheet
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.images.files import find_files, natural_key
+from unetpipe.images.files import find_image_files, natural_key
 from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.stages.suggest_settings import suggest_settings
 from unetpipe.survey import settings, understanding
@@ -40,8 +40,8 @@ class Made:
         self.config = check_config(yaml.safe_load(self.text))
         assert Path(self.config.source) == folder.resolve()
         for row in self.sheet.rows:
-            assert find_files(row.image, folder), row.image
-            assert not row.labels or find_files(row.labels, folder), row.labels
+            assert find_image_files(row.image, folder), row.image
+            assert not row.labels or find_image_files(row.labels, folder), row.labels
 
     @property
     def roles(self):
@@ -386,7 +386,7 @@ def test_hostile_names_become_unique_volumes_that_name_their_file(make, folder):
         write(folder / "raw" / name, noise(k, (SIZE, SIZE + k)))
     made = make()
     assert len(made.roles) == len(names)
-    found = [find_files(row.image, folder) for row in made.sheet.rows]
+    found = [find_image_files(row.image, folder) for row in made.sheet.rows]
     assert sorted(p.name for (p,) in found) == sorted(names)
 
 

@@ -14,7 +14,7 @@ from unetpipe.network import tile_trials
 from unetpipe.network.devices import has_arithmetic
 from unetpipe.network.flips import num_flip_tiles, spread_flip_tiles
 from unetpipe.network.predictor import TilePredictor
-from unetpipe.network.tile_trials import Measured, choose_batch, first_that_runs
+from unetpipe.network.tile_trials import Measured, choose_tile_batch, first_that_runs
 from unetpipe.network.weights import load_network
 from unetpipe.records.model import Model
 from unetpipe.runtime.files import read_record
@@ -136,15 +136,15 @@ def test_candidates_as_large_as_one_that_failed_are_not_tried():
 
 def test_a_batch_fills_a_gpu_but_neither_its_memory_nor_a_cpu():
     small = candidate(500, 10)
-    assert choose_batch(small, 1000, "cpu") == 1
-    assert choose_batch(small, 1000, "cuda") == 16
-    assert choose_batch(small, 45, "cuda") == 4
-    assert choose_batch(candidate(1200, 10), 1000, "cuda") == 2
-    assert choose_batch(candidate(3000, 10), 1000, "cuda") == 1
+    assert choose_tile_batch(small, 1000, "cpu") == 1
+    assert choose_tile_batch(small, 1000, "cuda") == 16
+    assert choose_tile_batch(small, 45, "cuda") == 4
+    assert choose_tile_batch(candidate(1200, 10), 1000, "cuda") == 2
+    assert choose_tile_batch(candidate(3000, 10), 1000, "cuda") == 1
     half = replace(small, map_values=2**30)
-    assert choose_batch(half, 1000, "cuda") == 1
-    assert choose_batch(replace(half, map_values=2**30 - 1), 1000, "cuda") == 2
-    assert choose_batch(replace(half, map_values=2**40), 1000, "cuda") == 1
+    assert choose_tile_batch(half, 1000, "cuda") == 1
+    assert choose_tile_batch(replace(half, map_values=2**30 - 1), 1000, "cuda") == 2
+    assert choose_tile_batch(replace(half, map_values=2**40), 1000, "cuda") == 1
 
 
 def test_the_record_holds_the_candidates_in_order_of_their_projected_rate(chain):

@@ -38,7 +38,7 @@ from unetpipe.records.volume import IngestedVolume, Manifest
 from unetpipe.records.weight_map import WeightMap
 from unetpipe.report.page.commands import viewer_commands
 from unetpipe.report.page.painting import INVENTED, MISSED
-from unetpipe.report.page.run import Network, Result, Run, read_result
+from unetpipe.report.page.run import Network, Result, Run, read_reported_result
 from unetpipe.report.page.section_viewer import SectionViewer
 from unetpipe.report.page.views import show_volume
 from unetpipe.runtime.files import read_record, write_record
@@ -76,7 +76,7 @@ def text(made_up, tmp_path_factory) -> str:
 
 def first_result(run) -> Result:
     """Return what was made of the first volume."""
-    return read_result(run["predictions"][0])
+    return read_reported_result(run["predictions"][0])
 
 
 def write(run: dict) -> str:

@@ -23,7 +23,7 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.evaluation.folds import spread_over_networks, spread_over_seeds
-from unetpipe.evaluation.score_rows import make_row
+from unetpipe.evaluation.score_rows import make_score_row
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.comparison import (
     Comparison,
@@ -55,7 +55,7 @@ def network(name: str, scores: list[float | None], **recipe) -> Compared:
     (table,) = metrics["tables"]
     table["sections"] = [2, 3, 4]
     table["rows"] = [
-        make_row(
+        make_score_row(
             "unet",
             metric,
             chosen=(0.5, float(np.mean([s for s in values if s is not None]))),
@@ -215,7 +215,9 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
     variants = []
     for name, scores in (("paper", [0.5, 0.75]), ("narrow", [0.25, 0.5])):
         seeds = {
-            seed: [make_row("unet", "v_rand", chosen=(None, score), num_sections=30)]
+            seed: [
+                make_score_row("unet", "v_rand", chosen=(None, score), num_sections=30)
+            ]
             for seed, score in enumerate(scores)
         }
         against = variants[0].rows if variants else ()
@@ -241,10 +243,10 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
 
 def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> None:
     single = {
-        model: [make_row("unet", "v_rand", chosen=(0.5, score), num_sections=30)]
+        model: [make_score_row("unet", "v_rand", chosen=(0.5, score), num_sections=30)]
         for model, score in (("fold-1", 0.5), ("fold-2", 0.75))
     }
-    joined = [make_row("unet", "v_rand", chosen=(0.5, 0.875), num_sections=30)]
+    joined = [make_score_row("unet", "v_rand", chosen=(0.5, 0.875), num_sections=30)]
     shared = Shared(
         variant="",
         models=tuple(single),

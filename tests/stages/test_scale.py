@@ -16,11 +16,16 @@ from unetpipe.config.sheet import parse_sheet
 from unetpipe.errors import DataError
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.runtime.files import read_record, write_record
-from unetpipe.segmentation.original_grid import differing_shards
+from unetpipe.segmentation.original_grid import differing_object_shards
 from unetpipe.stages.verify import _verify_objects
 from unetpipe.storage.downsampling import downsample
 from unetpipe.storage.verification import Commands
-from unetpipe.storage.volumes import open_volume, read_roi, shard_path, write_shard
+from unetpipe.storage.volumes import (
+    open_volume,
+    read_stored_roi,
+    shard_path,
+    write_shard,
+)
 from unetpipe.tiling.boxes import as_zyx, grid_cell
 from unetpipe.tiling.resampling import nearest_voxels
 
@@ -220,16 +225,16 @@ def test_objects_are_written_back_on_the_original_grid(tmp_path):
 
 def _check_damage_is_found(predicted: Path, record: Path) -> None:
     segmented = Segmentation.read(record)
-    assert differing_shards(segmented) == []
+    assert differing_object_shards(segmented) == []
     assert segmented.original
     array = open_volume(segmented.original.objects, mode="r+")
     damaged = shard_path(array, (0, 0, 0))
     whole = damaged.read_bytes()
     box = grid_cell((0, 0, 0), as_zyx(array.shards), as_zyx(array.shape))
-    write_shard(array, (0, 0, 0), read_roi(array, box) + 1)
-    assert differing_shards(segmented) == [damaged]
+    write_shard(array, (0, 0, 0), read_stored_roi(array, box) + 1)
+    assert differing_object_shards(segmented) == [damaged]
     damaged.write_bytes(whole[:-9])
-    assert differing_shards(segmented) == [damaged]
+    assert differing_object_shards(segmented) == [damaged]
     shutil.copy(predicted / "prediction.json", record.parent)
     said = [
         str(finding) for finding in _verify_objects(record, Commands("snakemake", 1))

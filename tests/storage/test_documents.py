@@ -11,8 +11,8 @@ from zarr.codecs import ZstdCodec
 
 from unetpipe.storage.documents import (
     create_array,
-    open_array,
-    read_group,
+    open_zarr_array,
+    read_zarr_group,
     update_group,
     write_group,
 )
@@ -37,7 +37,7 @@ def test_a_group_has_the_bytes_of_the_library(tmp_path: Path) -> None:
     update_group(tmp_path / "own", unetpipe={"identity": 1})
     one, other = (tmp_path / name / "zarr.json" for name in ("library", "own"))
     assert other.read_bytes() == one.read_bytes()
-    assert read_group(tmp_path / "library") == dict(group.attrs)
+    assert read_zarr_group(tmp_path / "library") == dict(group.attrs)
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["zarr.json"]
 
 
@@ -56,24 +56,24 @@ def test_an_array_has_the_bytes_of_the_library(tmp_path: Path) -> None:
             tmp_path / "library" / "zarr.json"
         ).read_bytes()
     create_array(tmp_path / "other", **SETTINGS | {"fill_value": 7})
-    assert open_array(tmp_path / "other").fill_value == 7
+    assert open_zarr_array(tmp_path / "other").fill_value == 7
 
 
 def test_an_array_is_opened_once_and_anew_when_it_is_another(tmp_path: Path) -> None:
     path = tmp_path / "0"
     create_array(path, **SETTINGS)
-    array = open_array(path, "r+")
-    assert open_array(path, "r+") is array
-    assert open_array(path) is not array
+    array = open_zarr_array(path, "r+")
+    assert open_zarr_array(path, "r+") is array
+    assert open_zarr_array(path) is not array
     array[...] = 1
-    assert np.all(open_array(path)[...] == 1)
+    assert np.all(open_zarr_array(path)[...] == 1)
     # As large, in the same place of the disk, within the same tick of the clock.
     document = path / "zarr.json"
     date = document.stat().st_mtime_ns
     text = document.read_text()
     document.write_text(text.replace('"fill_value": 0', '"fill_value": 7'))
     os.utime(document, ns=(date, date))
-    assert open_array(path, "r+").fill_value == 7
+    assert open_zarr_array(path, "r+").fill_value == 7
     shutil.rmtree(path)
     with pytest.raises(FileNotFoundError):
-        open_array(path)
+        open_zarr_array(path)

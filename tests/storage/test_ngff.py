@@ -11,9 +11,9 @@ import zarr
 from unetpipe.storage.ngff import (
     Channel,
     class_colours_of_ngff,
-    name_channels,
-    name_classes,
-    pick_colour,
+    ngff_channel_names,
+    ngff_class_names,
+    ngff_colour,
 )
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
@@ -54,7 +54,7 @@ def channels(path):
 )
 def test_two_validators_accept_images_with_labels_of_both_kinds(tmp_path, kind, dtype):
     names = ("a",) if kind == "image" else ("a", "b", "c")
-    path = create(tmp_path / "i.ome.zarr", dtype, channels=name_channels(names))
+    path = create(tmp_path / "i.ome.zarr", dtype, channels=ngff_channel_names(names))
     labels = create_labels_group(path, ("objects", "classes"))
     create(labels / "objects", "uint64", unlabelled=0)
     create(labels / "classes", unlabelled=0)
@@ -104,7 +104,7 @@ def test_windows_span_what_the_voxels_can_hold_until_it_is_known_better(
 
 
 def test_channels_differ_in_colour_and_can_be_renamed(tmp_path):
-    path = create(tmp_path / "i.ome.zarr", channels=name_channels(["a"] * 3))
+    path = create(tmp_path / "i.ome.zarr", channels=ngff_channel_names(["a"] * 3))
     assert len({c["color"] for c in channels(path)}) == 3
     set_channels(path, [Channel(n, "00FF00", (0, 9)) for n in "xyz"])
     assert [c["label"] for c in channels(path)] == ["x", "y", "z"]
@@ -112,7 +112,7 @@ def test_channels_differ_in_colour_and_can_be_renamed(tmp_path):
 
 
 def test_a_class_has_one_colour_as_probability_and_as_label():
-    shown = name_classes(("none", "cell", "wall"))
+    shown = ngff_class_names(("none", "cell", "wall"))
     assert [(c.name, c.is_shown) for c in shown] == [
         ("none", False),
         ("cell", True),
@@ -120,7 +120,7 @@ def test_a_class_has_one_colour_as_probability_and_as_label():
     ]
     for k, rgba in class_colours_of_ngff(3).items():
         assert bytes(rgba[:3]).hex().upper() == shown[k].colour
-    assert name_classes(("none", "cell")) == (Channel("cell", pick_colour(0)),)
+    assert ngff_class_names(("none", "cell")) == (Channel("cell", ngff_colour(0)),)
 
 
 def test_unlabelled_is_seen_through():

@@ -17,7 +17,7 @@ from unetpipe.storage.shard_codec import MISSING, ShardFormat
 from unetpipe.storage.volumes import (
     _decodable,
     create_volume,
-    read_roi,
+    read_stored_roi,
     shard_path,
     store_shard,
     write_shard,
@@ -194,7 +194,7 @@ def test_any_box_is_decoded_as_zarr_does(data, dtype, channels, tmp_path_factory
     if data.draw(st.booleans()):  # a shard that is not there reads as 0
         shard_path(array, (0, 0, 0)).unlink()
     expected = np.asarray(array[(..., *roi.slices)])
-    found = read_roi(array, roi)
+    found = read_stored_roi(array, roi)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
 
@@ -215,7 +215,7 @@ def test_only_the_chunks_of_a_box_are_read(stored, monkeypatch):
         return real(descriptor, length, offset)
 
     monkeypatch.setattr(os, "pread", pread)
-    read_roi(stored, Roi((2, 0, 0), (4, 4, 8)))
+    read_stored_roi(stored, Roi((2, 0, 0), (4, 4, 8)))
     assert len(lengths) == 1 + 2 * 2  # the index; two channels of two chunks
 
 
@@ -232,7 +232,7 @@ def test_a_damaged_shard_is_an_error_as_before(stored, damage):
     with pytest.raises(Exception) as of_zarr:  # noqa: PT011
         np.asarray(stored[(..., *box.slices)])
     with pytest.raises(of_zarr.type) as ours:
-        read_roi(stored, box)
+        read_stored_roi(stored, box)
     assert str(ours.value) == str(of_zarr.value)
 
 
@@ -261,7 +261,9 @@ def test_what_others_store_otherwise_is_left_to_zarr(tmp_path, made):
     array[:, :4] = VOXELS[:, :4]
     assert _decodable(array) is None
     box = Roi((1, 2, 3), (7, 8, 8))
-    np.testing.assert_array_equal(read_roi(array, box), array[(..., *box.slices)])
+    np.testing.assert_array_equal(
+        read_stored_roi(array, box), array[(..., *box.slices)]
+    )
 
 
 def test_what_was_never_written_reads_as_the_fill_value(tmp_path):
@@ -280,13 +282,15 @@ def test_what_was_never_written_reads_as_the_fill_value(tmp_path):
     assert form is not None
     assert form.fill == 7
     box = Roi((1, 2, 3), (7, 8, 8))
-    np.testing.assert_array_equal(read_roi(array, box), array[(..., *box.slices)])
-    assert (read_roi(array, box)[:, :, 1:] == 7).all()
+    np.testing.assert_array_equal(
+        read_stored_roi(array, box), array[(..., *box.slices)]
+    )
+    assert (read_stored_roi(array, box)[:, :, 1:] == 7).all()
 
 
 def test_a_box_beyond_the_array_is_cut_as_zarr_cuts_it(stored):
     box = Roi((6, 0, 0), (12, 8, 9))
-    assert read_roi(stored, box).shape == (2, 2, 8, 8)
+    assert read_stored_roi(stored, box).shape == (2, 2, 8, 8)
 
 
 def test_any_number_of_threads_makes_the_same_file(monkeypatch):

@@ -1,7 +1,10 @@
 import pytest
 
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.storage.verification import differing_circumstances, sample_blocks
+from unetpipe.storage.verification import (
+    differing_circumstances,
+    sample_blocks_to_verify,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,9 @@ def test_shards_of_a_block_may_have_been_computed_by_other_threads():
     ("at_least", "fraction", "count"), [(2, 0, 2), (0, 0.5, 3), (9, 0, 5), (0, 0, 0)]
 )
 def test_a_sample_has_as_many_blocks_as_were_asked(at_least, fraction, count):
-    drawn = sample_blocks(5, at_least=at_least, fraction=fraction, seed=3)
+    drawn = sample_blocks_to_verify(5, at_least=at_least, fraction=fraction, seed=3)
     assert len(set(drawn)) == count
     assert drawn == sorted(drawn)
-    assert drawn == sample_blocks(5, at_least=at_least, fraction=fraction, seed=3)
+    assert drawn == sample_blocks_to_verify(
+        5, at_least=at_least, fraction=fraction, seed=3
+    )

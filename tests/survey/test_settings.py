@@ -18,7 +18,7 @@ from tests.survey.strangers import (
     write_vessels,
 )
 from unetpipe.config import check_config
-from unetpipe.survey.roles import split_in_blocks
+from unetpipe.survey.roles import split_roles_in_blocks
 from unetpipe.survey.understanding import understand
 
 
@@ -133,7 +133,7 @@ def stack(rough, count=20):
 def test_no_section_is_tested_beside_one_that_trains_however_few_there_are(
     count, has_tests
 ):
-    roles = split_in_blocks(count, has_tests=has_tests)
+    roles = split_roles_in_blocks(count, has_tests=has_tests)
     assert len(roles) == count
     assert roles.count("train") >= count / 3
     assert ("validate" in roles) == (count > 1)

@@ -5,9 +5,9 @@ import pytest
 from unetpipe.config import IngestConfig, NetworkConfig, TrainingConfig, WeightMapConfig
 from unetpipe.survey.suggestions import (
     VolumePrint,
-    class_weights,
     nested_settings,
     suggest,
+    suggest_class_weights,
     suggestion_remarks,
 )
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -157,7 +157,7 @@ def test_a_rare_class_is_not_weighed_up_beyond_ten_times_the_commonest():
 
 
 def test_class_weights_are_those_of_training():
-    assert class_weights([300, 100, 0]) == [
+    assert suggest_class_weights([300, 100, 0]) == [
         pytest.approx(4 / 9),
         pytest.approx(4 / 3),
         None,

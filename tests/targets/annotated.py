@@ -4,10 +4,10 @@ import numpy as np
 
 from unetpipe.targets.annotated import AnnotatedVolume
 from unetpipe.targets.weight_map import (
+    cells_to_instances,
     compute_border_term,
     restore_thin,
     separate_touching,
-    to_instances,
 )
 
 
@@ -34,7 +34,7 @@ def annotate(shape=(2, 48, 56), *, seed=0, channels=1, num_classes=2, **more):
         "image": grey,
         "target": target,
         "border": np.stack(
-            [compute_border_term(to_instances(s, "binary")) for s in target]
+            [compute_border_term(cells_to_instances(s, "binary")) for s in target]
         ),
         "mean": grey.mean(axis=(1, 2, 3)),
         "std": grey.std(axis=(1, 2, 3)),

@@ -9,9 +9,9 @@ from unetpipe.targets import affinities
 from unetpipe.targets.affinities import (
     UNKNOWN,
     balance_pairs,
-    count_pairs,
+    count_affinity_pairs,
     learn_affinities,
-    read_ids,
+    read_affinity_ids,
 )
 from unetpipe.targets.annotated import AnnotatedVolume
 from unetpipe.tiling.boxes import Roi, whole_volume
@@ -64,12 +64,12 @@ def test_what_nobody_annotated_has_no_id():
     volume = volume_of(ids, unlabelled=3)
     volume.target[0, 0, 0] = 255
     (stack,) = volume.stacks(3)
-    found = read_ids(stack, whole_volume(ids.shape))
+    found = read_affinity_ids(stack, whole_volume(ids.shape))
     assert found[0, 0, 0] == UNKNOWN
     rest = np.where(ids == 3, UNKNOWN, ids)
     rest[0, 0, 0] = UNKNOWN
     np.testing.assert_array_equal(found, rest)
-    mirrored = read_ids(stack, Roi((0, 0, -2), (1, 2, 2)))
+    mirrored = read_affinity_ids(stack, Roi((0, 0, -2), (1, 2, 2)))
     np.testing.assert_array_equal(mirrored[0, 1], rest[0, 1, [2, 1, 0, 1]])
 
 
@@ -77,7 +77,7 @@ def test_what_nobody_annotated_has_no_id():
 def test_pairs_are_counted_once_whatever_is_held_at_a_time(monkeypatch, largest):
     monkeypatch.setattr(affinities, "LARGEST_SLAB", largest)
     ids = draw_ids()
-    counts = count_pairs([volume_of(ids, unlabelled=3)], 3, OFFSETS)
+    counts = count_affinity_pairs([volume_of(ids, unlabelled=3)], 3, OFFSETS)
     whole = learn_affinities(np.where(ids == 3, UNKNOWN, ids), OFFSETS)
     for count, affinity in zip(counts, whole, strict=True):
         assert count.tolist() == [np.sum(affinity == k) for k in (0, 1)]
@@ -86,13 +86,13 @@ def test_pairs_are_counted_once_whatever_is_held_at_a_time(monkeypatch, largest)
 def test_pairs_do_not_reach_into_sections_of_another_role():
     ids = draw_ids()
     two = volume_of(ids, sections=(0, 1, 3, 4))
-    across = count_pairs([two], 3, OFFSETS[:1])
+    across = count_affinity_pairs([two], 3, OFFSETS[:1])
     apart = [learn_affinities(ids[a:b], OFFSETS[:1]) for a, b in ((0, 2), (3, 5))]
     assert across.sum() == sum(np.sum(found != 255) for found in apart)
 
 
 def test_both_kinds_of_pairs_weigh_alike_at_each_offset():
-    counts = count_pairs([volume_of(draw_ids())], 3, OFFSETS)
+    counts = count_affinity_pairs([volume_of(draw_ids())], 3, OFFSETS)
     weighed = balance_pairs(counts) * counts
     np.testing.assert_allclose(weighed[:, 0], weighed[:, 1], rtol=1e-5)
 
@@ -101,4 +101,4 @@ def test_boxes_alone_are_counted_where_labels_lie_in_boxes():
     ids = draw_ids()
     box = Roi((0, 2, 2), (5, 8, 9))
     boxed = replace(volume_of(ids), boxes=(box,))
-    assert count_pairs([boxed], 3, OFFSETS[1:2]).sum() == box.num_voxels
+    assert count_affinity_pairs([boxed], 3, OFFSETS[1:2]).sum() == box.num_voxels

@@ -18,11 +18,11 @@ from unetpipe.config import WeightMapConfig
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.files import read_record
 from unetpipe.storage.volumes import create_volume, open_volume, store_shard
-from unetpipe.targets.weight_blocks import choose_block
+from unetpipe.targets.weight_blocks import choose_weight_block
 from unetpipe.targets.weight_map import (
+    cells_to_instances,
     compute_border_term,
     separate_touching,
-    to_instances,
 )
 from unetpipe.tiling.boxes import Halo
 
@@ -121,11 +121,14 @@ def test_a_cell_that_winds_through_all_blocks_is_one(tmp_path, monkeypatch, ndim
     _, stores = results(record)
     if ndim == 2:
         expected = np.stack(
-            [compute_border_term(to_instances(section, "binary")) for section in mask]
+            [
+                compute_border_term(cells_to_instances(section, "binary"))
+                for section in mask
+            ]
         )
     else:
         expected = compute_border_term(
-            to_instances(mask, "binary"), voxel_size=VOXEL_NM
+            cells_to_instances(mask, "binary"), voxel_size=VOXEL_NM
         )
     np.testing.assert_array_equal(stores["border_term"], expected)
     cells = read_record(record)["num_cells"]
@@ -200,7 +203,7 @@ def test_too_little_memory_is_said_before_it_is_used(tmp_path, monkeypatch):
 )
 def test_blocks_are_whole_shards_that_fit_into_memory(shape, shard, ndim, expected):
     around = (31 if ndim == 3 else 0, 31, 31)
-    assert choose_block(shape, shard, Halo(around, around), ndim) == expected
+    assert choose_weight_block(shape, shard, Halo(around, around), ndim) == expected
 
 
 MEASURE = """

@@ -13,11 +13,11 @@ from unetpipe.targets.nearest_cells import sum_two_distances
 from unetpipe.targets.weight_map import (
     balance_classes,
     border_reach,
+    cells_to_instances,
     compute_border_term,
     compute_target,
     count_classes,
     separate_touching,
-    to_instances,
 )
 
 CELLS = arrays(
@@ -150,36 +150,36 @@ def test_separation_does_not_depend_on_ids(instances):
 
 def test_binary_cells_are_components_that_connect_by_faces():
     mask = np.array([[1, 1, 0, 1], [0, 0, 1, 0]], np.uint8)
-    cells = to_instances(mask, "binary")
+    cells = cells_to_instances(mask, "binary")
     assert len(np.unique(cells[cells > 0])) == 3
     np.testing.assert_array_equal(cells > 0, mask > 0)
 
 
 def test_components_of_classes_are_cut_by_the_border_class_alone():
     classes = np.array([[1, 2, 3, 1, 0]])
-    cells = to_instances(classes, "classes", border_class=3)
+    cells = cells_to_instances(classes, "classes", border_class=3)
     assert cells.tolist() == [[1, 1, 0, 2, 2]]
-    assert not to_instances(classes, "classes").any()
+    assert not cells_to_instances(classes, "classes").any()
 
 
 def test_unlabelled_voxels_belong_to_no_cell():
-    assert to_instances(np.array([[5, 9]]), "instances", unlabelled=9).tolist() == [
-        [5, 0]
-    ]
+    assert cells_to_instances(
+        np.array([[5, 9]]), "instances", unlabelled=9
+    ).tolist() == [[5, 0]]
     binary = np.array([[1, 255, 1]], np.uint8)
-    assert to_instances(binary, "binary", unlabelled=255).tolist() == [[1, 0, 2]]
+    assert cells_to_instances(binary, "binary", unlabelled=255).tolist() == [[1, 0, 2]]
 
 
 def test_binary_labels_are_their_own_target():
     mask = (np.random.default_rng(0).random((30, 30)) < 0.6).astype(np.uint8)
-    separated = separate_touching(to_instances(mask, "binary"))
+    separated = separate_touching(cells_to_instances(mask, "binary"))
     target = compute_target(mask, separated, "binary", num_classes=2)
     np.testing.assert_array_equal(target, mask)
 
 
 def test_the_target_of_touching_instances_has_the_border():
     ids = np.array([[4, 4, 8, 8, 9]], np.uint32)
-    separated = separate_touching(to_instances(ids, "instances", unlabelled=9))
+    separated = separate_touching(cells_to_instances(ids, "instances", unlabelled=9))
     target = compute_target(ids, separated, "instances", num_classes=2, unlabelled=9)
     assert target.tolist() == [[1, 0, 0, 1, 255]]
 

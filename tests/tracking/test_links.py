@@ -5,7 +5,13 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from unetpipe.tracking.frames import Objects, objects_of_frame
-from unetpipe.tracking.links import ALONE, Pairs, assign, find_pairs, overlaps_of_frames
+from unetpipe.tracking.links import (
+    ALONE,
+    Pairs,
+    assign,
+    find_linked_pairs,
+    overlaps_of_frames,
+)
 
 
 def objects(*cells):
@@ -20,7 +26,7 @@ def objects(*cells):
 def pairs_of(before, after, reach):
     """Return {(row before, row after): cost} of objects that do not overlap."""
     nothing = overlaps_of_frames(np.zeros((1, 1), int), np.zeros((1, 1), int))
-    found = find_pairs(before, after, nothing, reach)
+    found = find_linked_pairs(before, after, nothing, reach)
     rows = zip(found.before.tolist(), found.after.tolist(), strict=True)
     return dict(zip(rows, found.costs.tolist(), strict=True))
 
@@ -57,7 +63,7 @@ def test_overlap_is_the_jaccard_index() -> None:
     seen[:, 0:6] = 1
     new[:, 2:8] = 1
     before, after = (objects_of_frame(frame, (1, 1)) for frame in (seen, new))
-    found = find_pairs(before, after, overlaps_of_frames(seen, new), reach=100)
+    found = find_linked_pairs(before, after, overlaps_of_frames(seen, new), reach=100)
     assert found.costs.tolist() == [0.5]  # 4 of 8 columns
 
 
@@ -66,7 +72,9 @@ def test_a_fleck_inside_a_large_object_is_not_the_object() -> None:
     seen[:] = 1
     new[3, 3] = 1
     before, after = (objects_of_frame(frame, (1, 1)) for frame in (seen, new))
-    assert not find_pairs(before, after, overlaps_of_frames(seen, new), 100).costs.size
+    assert not find_linked_pairs(
+        before, after, overlaps_of_frames(seen, new), 100
+    ).costs.size
 
 
 def test_places_are_in_lengths_of_the_shorter_edge() -> None:

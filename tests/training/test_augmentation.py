@@ -7,11 +7,11 @@ from torch.nn import functional
 from unetpipe.training.augmentation import (
     Augmentation,
     are_whole,
+    augment_image,
+    augment_labels,
     bounding_box,
     draw_coordinates,
-    draw_grey,
-    resample_image,
-    resample_labels,
+    draw_grey_change,
     seeded_generator,
 )
 
@@ -46,7 +46,7 @@ def test_no_augmentation_takes_every_voxel_from_itself():
 
 
 def resampled(image, coordinates):
-    return resample_image(image, coordinates, is_copied=are_whole(coordinates))
+    return augment_image(image, coordinates, is_copied=are_whole(coordinates))
 
 
 def test_coordinates_are_whole_where_all_name_voxels():
@@ -61,7 +61,7 @@ def test_coordinates_are_whole_where_all_name_voxels():
 def test_without_augmentation_the_image_is_copied_bit_for_bit():
     image = torch.randn(2, 3, *SHAPE)
     assert torch.equal(resampled(image, draw(Augmentation())), image)
-    grey = draw_grey(2, Augmentation(), seeded_generator(0))
+    grey = draw_grey_change(2, Augmentation(), seeded_generator(0))
     assert grey.tolist() == [[1, 1], [0, 0]]
 
 
@@ -189,12 +189,12 @@ def test_image_and_target_move_alike():
     coordinates = draw(EVERYTHING, seed=1, shape=(60, 60)) + 30
     coordinates = coordinates.clamp(3, 116)
     image = resampled(target[None].float(), coordinates)[0]
-    moved = resample_labels(target, coordinates)
+    moved = augment_labels(target, coordinates)
     assert moved.dtype == torch.uint8
     # Bicubic values differ from nearest ones only where classes meet.
     agree = (image - moved).abs() < 0.5
     assert agree.float().mean() > 0.99
-    still = resample_labels(target, identity((60, 60)) + 30)
+    still = augment_labels(target, identity((60, 60)) + 30)
     assert (moved == still).float().mean() < 0.8
 
 
@@ -216,7 +216,7 @@ def test_resampling_keeps_most_of_the_noise():
 
 def test_grey_values_vary_by_channel_within_their_range():
     grey = torch.stack(
-        [draw_grey(2, EVERYTHING, seeded_generator(s)) for s in range(99)]
+        [draw_grey_change(2, EVERYTHING, seeded_generator(s)) for s in range(99)]
     )
     assert (grey[:, 0] - 1).abs().max() <= 0.2
     assert grey[:, 1].abs().max() <= 0.2

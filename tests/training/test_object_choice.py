@@ -21,8 +21,8 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training import object_choice
 from unetpipe.training.object_choice import (
     Seen,
-    choose_cut,
-    choose_merging,
+    choose_cut_on_validation,
+    choose_merging_on_validation,
     crop_stack,
     sample_stacks,
     thresholds_beside,
@@ -65,7 +65,9 @@ TOUCHING = discs((30, 20, 13), (30, 40, 8), (30, 60, 13), (30, 80, 8))
 
 @pytest.mark.slow
 def test_seeds_cut_discs_of_two_sizes_and_their_reach_is_told():
-    rule, threshold = choose_cut([seen(TOUCHING)], OPEN, "f1", thresholds_beside(0.5))
+    rule, threshold = choose_cut_on_validation(
+        [seen(TOUCHING)], OPEN, "f1", thresholds_beside(0.5)
+    )
     assert (rule.method, threshold) == ("watershed", 0.5)
     assert rule.seed_reach_vox == 54, "twice the longest side, 27"
     seeds = SeedRule("2d", rule.seed_distance_vox, 54, (1, 1, 1), rule.seeds)
@@ -74,12 +76,12 @@ def test_seeds_cut_discs_of_two_sizes_and_their_reach_is_told():
 
 def test_what_is_apart_stays_components():
     apart = seen(discs((30, 20, 9), (30, 50, 9), (30, 80, 9)))
-    assert choose_cut([apart], OPEN, "f1", thresholds_beside(0.5)) is None
+    assert choose_cut_on_validation([apart], OPEN, "f1", thresholds_beside(0.5)) is None
 
 
 def test_a_rule_that_is_given_is_only_completed():
     given = ObjectRule("2d", None, "watershed", 4.0, 20, None, "cores")
-    rule, _ = choose_cut([seen(TOUCHING)], given, "f1", [0.5])
+    rule, _ = choose_cut_on_validation([seen(TOUCHING)], given, "f1", [0.5])
     assert (rule.seeds, rule.seed_distance_vox, rule.seed_reach_vox) == (
         "cores",
         4.0,
@@ -95,7 +97,7 @@ def test_objects_grow_from_seeds_that_are_apart_to_what_is_annotated(wanted, at)
     (stack,) = volume_of(TOUCHING).stacks(2)
     given = ObjectRule("2d", 0, "watershed", 5.0, 54, None, "depth", wanted)
     sample = [Seen(stack, stored[None].astype(np.uint8))]
-    rule, threshold = choose_cut(sample, given, "f1", (0.7, 0.5, 0.6))
+    rule, threshold = choose_cut_on_validation(sample, given, "f1", (0.7, 0.5, 0.6))
     assert threshold == at
     assert rule.seed_threshold == (0.7 if wanted else None)
 
@@ -186,12 +188,12 @@ def test_fragments_are_joined_above_the_mean_that_makes_the_true_objects():
     )
     assert rule.may_be_mutex
     assert rule.quick().method == "components"
-    chosen = choose_merging([Seen(stack, stored)], rule, "seg", 0.5)
+    chosen = choose_merging_on_validation([Seen(stack, stored)], rule, "seg", 0.5)
     assert (chosen.method, chosen.merge_threshold) == ("mutex", 0.4)
     given = replace(rule, merge_threshold=0.9)
-    assert choose_merging([Seen(stack, stored)], given, "seg", 0.5) == replace(
-        given, method="mutex"
-    )
+    assert choose_merging_on_validation(
+        [Seen(stack, stored)], given, "seg", 0.5
+    ) == replace(given, method="mutex")
 
 
 def test_a_network_with_affinities_joins_fragments_where_nothing_was_chosen():

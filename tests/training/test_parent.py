@@ -17,7 +17,7 @@ from unetpipe.targets.rows import open_annotated_rows
 from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.history import read_history
 from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
-from unetpipe.training.parent import find_parent, inherit_weights
+from unetpipe.training.parent import find_parent_network, inherit_weights
 from unetpipe.training.recipe import plan_training
 from unetpipe.training.sampling import PatchSampler
 
@@ -48,7 +48,7 @@ def weights_of(folder):
     network = UNet(model.spec)
     inherit_weights(
         network,
-        find_parent(
+        find_parent_network(
             TRAINING.model_copy(update={"start_from": str(folder)}), model.spec
         ),
     )
@@ -130,7 +130,7 @@ def test_a_frozen_path_keeps_running_statistics():
 
 def test_other_classes_start_the_last_layer_afresh_and_say_so(shared):
     spec = replace(NETWORK.spec(), num_classes=4)
-    parent = find_parent(child(shared, shared.folder).training, spec)
+    parent = find_parent_network(child(shared, shared.folder).training, spec)
     torch.manual_seed(0)
     network = UNet(spec)
     fresh = network.out.weight.clone()
@@ -147,20 +147,20 @@ def test_other_classes_start_the_last_layer_afresh_and_say_so(shared):
 
 def test_other_channels_start_the_first_layer_afresh(shared):
     spec = replace(NETWORK.spec(), in_channels=3)
-    parent = find_parent(child(shared, shared.folder).training, spec)
+    parent = find_parent_network(child(shared, shared.folder).training, spec)
     network = UNet(spec)
     inherit_weights(network, parent)
     assert parent.afresh == ("down.0.0",)
     assert "channels of the image" in parent.warnings()[0]
     frozen = child(shared, shared.folder, freeze_contracting=True).training
     with pytest.raises(ConfigError, match="images of 1 channels, these have 3"):
-        find_parent(frozen, spec)
+        find_parent_network(frozen, spec)
 
 
 def test_another_architecture_is_refused_with_both_values(shared):
     spec = replace(NETWORK.spec(), base_channels=5)
     with pytest.raises(ConfigError, match=r"network\.base_channels is 5, there 3"):
-        find_parent(child(shared, shared.folder).training, spec)
+        find_parent_network(child(shared, shared.folder).training, spec)
 
 
 def test_another_normalisation_is_a_warning(shared, tmp_path):
@@ -168,13 +168,13 @@ def test_another_normalisation_is_a_warning(shared, tmp_path):
     odd = described.model_copy(update={"normalisation": "nothing"})
     odd.write(tmp_path / "model.json")
     settings = TRAINING.model_copy(update={"start_from": str(tmp_path)})
-    [told] = find_parent(settings, NETWORK.spec()).warnings()
+    [told] = find_parent_network(settings, NETWORK.spec()).warnings()
     assert "normalised by nothing" in told
 
 
 def test_images_normalised_otherwise_are_a_warning(shared):
     settings = TRAINING.model_copy(update={"start_from": str(shared.folder)})
-    parent = find_parent(settings, NETWORK.spec())
+    parent = find_parent_network(settings, NETWORK.spec())
     assert parent.warnings() == []
     [told] = parent.warnings((1, 99))
     assert "these are normalised by volume percentiles 1 and 99" in told
@@ -192,11 +192,11 @@ def test_damaged_weights_are_not_gone_on_from(shared, tmp_path):
 def test_no_network_and_an_ensemble_are_refused(shared, tmp_path):
     settings = TRAINING.model_copy(update={"start_from": str(tmp_path)})
     with pytest.raises(DataError, match=r"model\.json"):
-        find_parent(settings, NETWORK.spec())
+        find_parent_network(settings, NETWORK.spec())
     described = Model.read(shared.folder / "model.json")
     described.model_copy(update={"num_members": 2}).write(tmp_path / "model.json")
     with pytest.raises(ConfigError, match="ensemble of 2 networks; name one"):
-        find_parent(settings, NETWORK.spec())
+        find_parent_network(settings, NETWORK.spec())
 
 
 def test_freezing_random_weights_is_refused(shared, tmp_path):

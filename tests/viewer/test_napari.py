@@ -21,7 +21,7 @@ from tests.phantoms import draw_phantom
 from tests.records.whole import whole
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
-from unetpipe.storage.ngff import class_colours_of_ngff, name_classes
+from unetpipe.storage.ngff import class_colours_of_ngff, ngff_class_names
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
     create_labels_group,
@@ -67,7 +67,7 @@ def stores(tmp_path_factory):
     made["probability"] = store(
         folder / "probability.ome.zarr",
         255 * inside[None],
-        channels=name_classes(("background", "cell")),
+        channels=ngff_class_names(("background", "cell")),
     )
     objects = create_labels_group(made["probability"], ("objects",)) / "objects"
     store(objects, cells.astype(np.uint32), unlabelled=0)

@@ -18,7 +18,7 @@ from unetpipe.config.sheet import Sheet, load_sheet
 from unetpipe.config.trained_networks import (
     Adopted,
     check_network_apart,
-    check_parents,
+    check_parent_networks,
     read_adopted,
     with_architecture,
 )
@@ -101,7 +101,7 @@ def check_run(
         with problems:
             check_network_apart(adopted, Path(place(f"results/{config.name}")))
             found = _networks(config, sheet, adopted)
-            check_parents(found[0], Path(place(f"results/{config.name}")))
+            check_parent_networks(found[0], Path(place(f"results/{config.name}")))
             run = CheckedRun(config, sheet, *found, left_out)
             _check_together(run)
     if problems.texts:

@@ -13,7 +13,7 @@ from unetpipe.config.layout import Layout
 from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.files import find_files, is_remote
+from unetpipe.images.files import find_image_files, is_remote
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import PlannedMemory
 from unetpipe.records.training import Training
@@ -181,7 +181,7 @@ class Lookups:
         row = self.sheet.of_volume(volume)[0]
         cells = [c for k in row.file_cells.values() for c in k if not is_remote(c)]
         try:
-            paths = [path for cell in cells for path in find_files(cell, root)]
+            paths = [path for cell in cells for path in find_image_files(cell, root)]
         except UnetpipeError as error:
             raise DataError(f"volume {row.volume}: {error}") from None
         return {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}

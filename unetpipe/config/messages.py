@@ -85,7 +85,7 @@ def _remedy(model: type[BaseModel], problem: Any, location: tuple[str, ...]) -> 
         pattern = problem["ctx"]["pattern"]
         return REMEDIES.get(pattern, message)
     if kind == "model_type":
-        return _section_remedy(section_at(model, location), problem["input"])
+        return _section_remedy(config_section_at(model, location), problem["input"])
     if kind in WORDS:
         return WORDS[kind]
     message = message.removeprefix("Value error, ").partition(", unable to")[0]
@@ -126,11 +126,11 @@ def _is_value(model: type[BaseModel], location: tuple[str, ...]) -> bool:
 
 def known_keys(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
     """Return the keys below a location, sorted; none where a value stands."""
-    section = section_at(model, location)
+    section = config_section_at(model, location)
     return sorted(section.model_fields) if section else []
 
 
-def section_at(
+def config_section_at(
     model: type[BaseModel], location: tuple[str, ...]
 ) -> type[BaseModel] | None:
     """Return the model of the section at a location; None where a value stands."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from unetpipe.config.messages import list_problems
 from unetpipe.config.sheet import Row, Sheet
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.images.files import PHANTOM, find_files, is_remote, source_kind
+from unetpipe.images.files import PHANTOM, find_image_files, is_remote, source_kind
 
 LISTED = 10  # missing files that a message names
 
@@ -90,7 +90,7 @@ def _lacking(row: Row, root: Path) -> Cells:
     lacking: Cells = {}
     for name, cells in row.file_cells.items():
         for cell in cells:
-            if not (is_remote(cell) or find_files(cell, root)):
+            if not (is_remote(cell) or find_image_files(cell, root)):
                 lacking.setdefault(name, cell)
     return lacking
 

@@ -147,7 +147,7 @@ def check_network_apart(adopted: Sequence[Adopted], results: Path) -> None:
             )
 
 
-def check_parents(networks: Mapping[str, Network], results: Path) -> None:
+def check_parent_networks(networks: Mapping[str, Network], results: Path) -> None:
     """Refuse to go on from networks that are not there.
 
     Parameters

@@ -28,10 +28,10 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
-from unetpipe.metrics.cell_tracking import ReferenceMatches, match_references
+from unetpipe.metrics.cell_tracking import ReferenceMatches, match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances, score_terms
-from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
+from unetpipe.metrics.isbi import IsbiSection, collect_isbi_curves, score_isbi_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.targets.weight_map import separate_touching
@@ -126,11 +126,11 @@ class GreyRule:
         if not self.is_cut:
             return np.asarray(label_components(mask, connectivity)[0])
         if connectivity == "3d":
-            return watershed_objects(mask)
-        return np.stack([watershed_objects(section) for section in mask])
+            return baseline_objects(mask)
+        return np.stack([baseline_objects(section) for section in mask])
 
 
-def choose_rules(
+def choose_baselines(
     train: Sequence[GreySection],
     validate: Sequence[GreySection],
     *,
@@ -174,7 +174,7 @@ def choose_rules(
     return tuple(chosen)
 
 
-def watershed_objects(mask: Bool) -> NDArray[np.int32]:
+def baseline_objects(mask: Bool) -> NDArray[np.int32]:
     """Cut a mask into objects at its narrow places.
 
     Each object grows from a place that is deepest inside the mask, downhill along the
@@ -233,7 +233,7 @@ def _candidates(kind: Kind, bright: bool) -> list[GreyRule]:
     ]
 
 
-def telling_channel(channels: Sequence[Sequence[GreySection]]) -> int:
+def baseline_channel(channels: Sequence[Sequence[GreySection]]) -> int:
     """Return the channel in which cells stand out most.
 
     Parameters
@@ -284,7 +284,9 @@ def _score(rule: GreyRule, sections: Sequence[GreySection], by: str) -> float:
         found = [rule.objects(mask[None], "2d")[0] for mask in masks]
         if by == "v_rand":
             pairs = zip(sections, found, strict=True)
-            curves = collect_curves([_isbi(section, ids) for section, ids in pairs])
+            curves = collect_isbi_curves(
+                [_isbi(section, ids) for section, ids in pairs]
+            )
             score = (curves.v_rand.pooled[0] + score) / 2
         else:
             score = _score_objects(sections, found, by)
@@ -297,7 +299,9 @@ def _isbi(section: GreySection, found: NDArray[Any]) -> IsbiSection:
         (separate_touching(ids) > 0) & ~section.unknown
         for ids in (found, section.truth)
     )
-    return score_section(cells.astype(np.float32), truth, thresholds=MASK_THRESHOLD)
+    return score_isbi_section(
+        cells.astype(np.float32), truth, thresholds=MASK_THRESHOLD
+    )
 
 
 def _score_objects(
@@ -311,5 +315,5 @@ def _score_objects(
     f1 = float(score_terms(np.sum(terms, axis=0))["f1"])
     if by == "f1":
         return f1
-    seg = ReferenceMatches.pooled(match_references(table) for table in tables).seg
+    seg = ReferenceMatches.pooled(match_seg_references(table) for table in tables).seg
     return float(np.nan_to_num(seg) + np.nan_to_num(f1)) / 2

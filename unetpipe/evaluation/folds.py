@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.evaluation.score_rows import make_row, plain_scores
+from unetpipe.evaluation.score_rows import make_score_row, plain_scores
 from unetpipe.metrics import isbi, warping
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_sums
 from unetpipe.metrics.curves import (
@@ -160,7 +160,7 @@ def pool_terms(predictor: str, metric: str, folds: Sequence[FoldTerms]) -> Row:
     )
     best = curve.best()
     if any(fold.chosen is None for fold in folds):
-        return make_row(
+        return make_score_row(
             predictor,
             metric,
             best=best,
@@ -172,7 +172,7 @@ def pool_terms(predictor: str, metric: str, folds: Sequence[FoldTerms]) -> Row:
     )
     known = terms[~np.isnan(terms).any(axis=-1)]
     interval = bootstrap_sums(known, curve.score)
-    return make_row(
+    return make_score_row(
         predictor,
         metric,
         best=best,
@@ -225,7 +225,7 @@ def pool_means(rows: Sequence[Row]) -> Row | None:
         return None
     scores, weights = zip(*known, strict=True)
     mean = float(np.average(scores, weights=weights))
-    pooled = make_row(
+    pooled = make_score_row(
         rows[0].predictor,
         rows[0].metric,
         chosen=(None, mean),

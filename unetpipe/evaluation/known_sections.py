@@ -13,8 +13,8 @@ from unetpipe.evaluation.baselines import (
     LOCAL,
     GreyRule,
     GreySection,
-    choose_rules,
-    telling_channel,
+    baseline_channel,
+    choose_baselines,
 )
 from unetpipe.evaluation.scored_volume import ScoredRow, ScoredVolume
 from unetpipe.records.metrics import Baseline, Role
@@ -63,7 +63,7 @@ class ChosenRules:
         )
 
 
-def chosen_rules(
+def chosen_baselines(
     volume: ScoredVolume, rows: Sequence[ScoredRow], learnt: Sequence[LearntRow]
 ) -> ChosenRules:
     """Return what grey values alone should be scored by on a volume.
@@ -90,9 +90,9 @@ def chosen_rules(
     channel = 0
     if num_channels > 1:
         shown = places["train"] or places["validate"]
-        channel = telling_channel([list(_read(shown, c)) for c in range(num_channels)])
+        channel = baseline_channel([list(_read(shown, c)) for c in range(num_channels)])
     sections = {role: list(_read(places[role], channel)) for role in places}
-    rules = choose_rules(
+    rules = choose_baselines(
         sections["train"],
         sections["validate"],
         has_ids=volume.has_ids,

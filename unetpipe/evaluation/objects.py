@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.score_rows import make_row
+from unetpipe.evaluation.score_rows import make_score_row
 from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
 from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
     detection_score,
     drop_outside,
-    keep_references,
-    keep_results,
-    match_references,
+    keep_seg_references,
+    keep_seg_results,
+    match_seg_references,
 )
 from unetpipe.metrics.contingency import ContingencyTable, TableSum
 from unetpipe.metrics.curves import Scores, mean_of_defined, score_ratio
@@ -100,14 +100,16 @@ class ImageTables:
 
     def references(self) -> ReferenceMatches:
         """Match reference objects as the Cell Tracking Challenge does for SEG."""
-        whole = keep_references(self.known + self._void.table(), self._truth_in_field)
-        return match_references(keep_results(whole, self._in_field))
+        whole = keep_seg_references(
+            self.known + self._void.table(), self._truth_in_field
+        )
+        return match_seg_references(keep_seg_results(whole, self._in_field))
 
     def detections(self) -> ReferenceMatches | None:
         """Match markers, or the objects of a complete image, as it does for DET."""
         if self.has_markers:
-            table = keep_results(self._markers.table(), self._in_field)
-            return match_references(drop_outside(table, self._marked_in_field))
+            table = keep_seg_results(self._markers.table(), self._in_field)
+            return match_seg_references(drop_outside(table, self._marked_in_field))
         return self.references() if self.is_complete else None
 
 
@@ -207,7 +209,7 @@ class ObjectCounts:
     ) -> Row:
         """Make a row; a volume has one image and no sections to list."""
         num_scored = int((~np.isnan(per_image)).sum())
-        return make_row(
+        return make_score_row(
             predictor,
             metric,
             chosen=(threshold, score),

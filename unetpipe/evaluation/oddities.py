@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from unetpipe.metrics.choosing import notes_on_number
-from unetpipe.metrics.names import PREDICTORS, plain_name
+from unetpipe.metrics.choosing import notes_on_chosen_metric
+from unetpipe.metrics.names import PREDICTORS, plain_metric_name
 from unetpipe.records.metrics import OURS, ObjectTable, Row, Sizes, Table
 from unetpipe.runtime.text import count_noun
 
@@ -35,7 +35,7 @@ def find_oddities(
         found += _never_predicted(table, where)
     for of_role in objects:
         sizes = of_role.sizes[OURS]
-        found += notes_on_number(
+        found += notes_on_chosen_metric(
             sum(sizes.result), sum(sizes.truth), f"the {of_role.role} sections"
         )
         found += _far_too_large(sizes, f"the {of_role.role} sections")
@@ -69,9 +69,9 @@ def _below_baselines(table: Table, where: str) -> Iterator[str]:
             yield (
                 f"in {where} {PREDICTORS.get(best.predictor, best.predictor)}, which "
                 "needs no training, has "
-                f"{plain_name(metric)} {best.score:.3f}, the network {ours.score:.3f}; "
-                "train longer, look at the probabilities and the threshold, or "
-                "annotate more"
+                f"{plain_metric_name(metric)} {best.score:.3f}, "
+                f"the network {ours.score:.3f}; train longer, "
+                "look at the probabilities and the threshold, or annotate more"
             )
 
 

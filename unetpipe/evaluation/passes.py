@@ -29,20 +29,20 @@ from unetpipe.evaluation.baselines import MASK_THRESHOLD, GreyRule
 from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.pixels import PixelCounts
 from unetpipe.evaluation.scored_volume import BOX_VOX, ScoredBox, ScoredVolume
-from unetpipe.evaluation.seams import SeamJumps, choose_shards
+from unetpipe.evaluation.seams import SeamJumps, choose_seam_shards
 from unetpipe.evaluation.thresholds import ThresholdScores, Warping
 from unetpipe.evaluation.whole_sections import (
-    bytes_laid_down,
+    bytes_of_whole_section,
     true_components,
     whole_sections,
 )
 from unetpipe.metrics.columns import num_scoring_threads
-from unetpipe.metrics.isbi import IsbiSection, score_section
+from unetpipe.metrics.isbi import IsbiSection, score_isbi_section
 from unetpipe.metrics.overlap import confusion_matrix
 from unetpipe.metrics.scratch import MOST_BYTES
 from unetpipe.records.metrics import OURS, Role, Seams
 from unetpipe.segmentation.components import Connectivity
-from unetpipe.storage.volumes import read_roi
+from unetpipe.storage.volumes import read_stored_roi
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import grid_cell
 
@@ -79,7 +79,9 @@ class RuleCounts:
     isbi: dict[int, IsbiSection] = field(default_factory=dict)
 
 
-def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) -> int:
+def project_evaluation_memory(
+    volume: ScoredVolume, *, isbi_scores: bool, baselines: bool
+) -> int:
     """Return the peak resident memory of all passes, in bytes, as far as it is known.
 
     Nothing grows with sections but what is worked on as a whole, up to a size.
@@ -89,7 +91,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     together = volume.image.dtype.itemsize + 1 + 3 * ids + volume.objects.dtype.itemsize
     box = volume.labels.chunks[0] * BOX_VOX**2 * (together + 40)
     scores = isbi_scores * (
-        bytes_laid_down(volume)
+        bytes_of_whole_section(volume)
         + min(4 * section, MOST_BYTES)
         + num_scoring_threads() * min(SCORING_BYTES * section, MOST_SCORING_BYTES)
     )
@@ -100,7 +102,7 @@ def project_memory(volume: ScoredVolume, *, isbi_scores: bool, baselines: bool) 
     return int(BASE_BYTES + max(scores + box, rules, box, 12 * shard))
 
 
-def count_voxels(
+def count_scored_voxels(
     volume: ScoredVolume, numbers: list[int], *, baselines: bool
 ) -> tuple[PixelCounts, dict[str, ObjectCounts]]:
     """Count voxels of some sections: classes against the truth, ids against ids.
@@ -222,7 +224,9 @@ def warped_at(volume: ScoredVolume, warping: WarpingThresholds | None) -> Warpin
     return warping
 
 
-def not_computed(volume: ScoredVolume, evaluation: EvaluationConfig) -> tuple[str, ...]:
+def scores_not_computed(
+    volume: ScoredVolume, evaluation: EvaluationConfig
+) -> tuple[str, ...]:
     """Tell which scores sections of this size go without, and why."""
     height, width = max((box.shape[1:] for box in volume.windows), key=prod)
     if height * width <= MOST_WHOLE_VOXELS:
@@ -245,7 +249,7 @@ def not_computed(volume: ScoredVolume, evaluation: EvaluationConfig) -> tuple[st
     return tuple(found)
 
 
-def count_rules(
+def count_baselines(
     volume: ScoredVolume,
     numbers: list[int],
     rules: Sequence[GreyRule],
@@ -276,7 +280,7 @@ def count_rules(
     return counts
 
 
-def count_components(
+def count_scored_components(
     volume: ScoredVolume, numbers: list[int], folder: Path | None = None
 ) -> ObjectCounts | None:
     """Count the objects found against the components of a mask without ids.
@@ -323,7 +327,7 @@ def _count_rule(
         z, inside = box.index(number), box.field_slices
         is_whole = box.roi.shape[1:] == box.volume.shape[1:]
         if isbi_scores and is_whole and not box.unknown[z][inside].any():
-            counts.isbi[number] = score_section(
+            counts.isbi[number] = score_isbi_section(
                 cells[inside].astype(np.float32),
                 box.truth[z][inside],
                 thresholds=MASK_THRESHOLD,
@@ -345,9 +349,9 @@ def measure_seams(volume: ScoredVolume) -> Seams:
     # Of affinities those of the foreground that they make.
     channels = slice(1 if volume.records.model.spec.has_affinities else None)
     jumps = SeamJumps(grids, pooling_grid, num_parts)
-    shards = choose_shards(grids)
+    shards = choose_seam_shards(grids)
     for index in shards:
         shard = grid_cell(index, grids.shard, grids.volume_shape)
-        stored = read_roi(volume.probability, jumps.read_roi(shard))
+        stored = read_stored_roi(volume.probability, jumps.read_roi(shard))
         jumps.add(shard, stored[channels])
     return jumps.report(num_shards=len(shards))

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.score_rows import make_row, plain_scores
+from unetpipe.evaluation.score_rows import make_score_row, plain_scores
 from unetpipe.metrics.bootstrap import bootstrap_sums
 from unetpipe.metrics.curves import Scores, mean_of_defined
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.metrics.temperature import at_temperature
 from unetpipe.metrics.value_counts import (
     NUM_LEVELS,
-    calibrate_at,
+    calibration_at_temperature,
     calibration_curve,
     confusion_above,
     count_values,
@@ -120,7 +120,9 @@ class PixelCounts:
             yield _describe(role, class_, calibration_curve(counts))
         if classes and temperature is not None:
             levels = at_temperature(np.linspace(0, 1, NUM_LEVELS), temperature)
-            scaled = _describe(role, 1, calibrate_at(self.calibration, levels))
+            scaled = _describe(
+                role, 1, calibration_at_temperature(self.calibration, levels)
+            )
             yield scaled.model_copy(update={"temperature": temperature})
 
     def describe_curves(self, role: Role) -> Iterator[Curve]:
@@ -143,7 +145,7 @@ class PixelCounts:
         return np.stack([counts[number] for number in self.numbers])
 
 
-def class_rows(
+def class_score_rows(
     predictor: str, confusion: Counts, threshold: float | None
 ) -> Iterator[Row]:
     """Yield the overlap of each class, counts of all sections pooled; of many the mean.
@@ -159,7 +161,7 @@ def class_rows(
         for k in range(confusion.shape[-1]):
             one = _one_class(confusion, k)
             score = partial(_score_of_class, name)
-            yield make_row(
+            yield make_score_row(
                 predictor,
                 f"{name}_class_{k}",
                 chosen=(threshold, float(score(one.sum(axis=0)))),
@@ -168,7 +170,7 @@ def class_rows(
                 num_sections=len(confusion),
             )
     if confusion.shape[-1] > 2:
-        yield make_row(
+        yield make_score_row(
             predictor,
             "dice_mean",
             chosen=(threshold, float(_mean_dice(confusion.sum(axis=0)))),

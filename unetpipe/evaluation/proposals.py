@@ -83,7 +83,7 @@ def probability_entropy(probabilities: Values) -> Values:
     return np.asarray(-(p * np.log(p)).sum(axis=0) / np.log(len(p)), np.float64)
 
 
-def cut_lattice(length: int, side: int) -> tuple[int, ...]:
+def proposal_lattice(length: int, side: int) -> tuple[int, ...]:
     """Return where crops begin along an axis, the last one moved inside.
 
     Examples
@@ -96,7 +96,7 @@ def cut_lattice(length: int, side: int) -> tuple[int, ...]:
     )
 
 
-def measure_crops(
+def measure_proposals(
     read: Read, shape: Zyx, block: Zyx, side: int, threshold: float
 ) -> tuple[Values, Values]:
     """Return mean entropy and disagreement of each crop: arrays (z, rows, columns).

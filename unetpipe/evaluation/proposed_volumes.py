@@ -7,14 +7,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.proposals import Crops, cut_lattice, measure_crops
+from unetpipe.evaluation.proposals import Crops, measure_proposals, proposal_lattice
 from unetpipe.records import Value
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.proposals import IMAGE, PREDICTED
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.storage.volumes import open_volume, read_roi, shard_shape
+from unetpipe.storage.volumes import open_volume, read_stored_roi, shard_shape
 from unetpipe.targets.likeness import novelty_of_sections
 from unetpipe.tiling.boxes import Roi
 
@@ -65,8 +65,10 @@ class ProposedVolume:
         array = self._probabilities[0]
         # With two classes the foreground decides, whatever else is stored.
         deciding = slice(1 if self.num_classes == 2 else None)
-        entropy, disagreement = measure_crops(
-            lambda roi: [read_roi(one, roi)[deciding] for one in self._probabilities],
+        entropy, disagreement = measure_proposals(
+            lambda roi: [
+                read_stored_roi(one, roi)[deciding] for one in self._probabilities
+            ],
             shape,
             shard_shape(array),
             side,
@@ -80,7 +82,7 @@ class ProposedVolume:
                 is_free[list(odd.sections)] = False
         return Crops(
             volume=self.files.volume,
-            starts=(cut_lattice(shape[1], side), cut_lattice(shape[2], side)),
+            starts=(proposal_lattice(shape[1], side), proposal_lattice(shape[2], side)),
             side=(min(side, shape[1]), min(side, shape[2])),
             entropy=entropy,
             disagreement=disagreement,
@@ -94,20 +96,20 @@ class ProposedVolume:
         With more than two classes the classes are written in place of ids.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        image = read_roi(open_volume(self.ingested.image.store), roi)[:, 0]
+        image = read_stored_roi(open_volume(self.ingested.image.store), roi)[:, 0]
         shown = image if len(image) > 1 else image[0]
         store = (
             self._segmented.objects if self.num_classes == 2 else self._segmented.store
         )
-        found = read_roi(open_volume(store), roi)
+        found = read_stored_roi(open_volume(store), roi)
         labels = found[0] if found.ndim == 3 else found[0, 0]
         if self.num_classes == 2:
-            labels = number_anew(labels)
+            labels = number_proposed_ids(labels)
         _write(folder / IMAGE, shown)
         _write(folder / PREDICTED, labels)
 
 
-def number_anew(ids: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+def number_proposed_ids(ids: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
     """Return ids 1, 2, ... in the order of the old ones: editors know 16 bits."""
     _, inverse = np.unique(ids, return_inverse=True)
     numbers = inverse.reshape(ids.shape) + (1 if ids.all() else 0)

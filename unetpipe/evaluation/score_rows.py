@@ -158,12 +158,12 @@ def find_metric(name: str) -> Definition:
     return metric
 
 
-def definitions_of(metrics: Iterable[str]) -> dict[str, Definition]:
+def score_definitions(metrics: Iterable[str]) -> dict[str, Definition]:
     """Return what some metrics mean, each once, as ``metrics.json`` has it."""
     return {name: find_metric(name) for name in dict.fromkeys(metrics)}
 
 
-def make_row(
+def make_score_row(
     predictor: str,
     metric: str,
     *,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.frames import read_frame
-from unetpipe.metrics.cell_tracking import check_field, field_border_vox
+from unetpipe.metrics.cell_tracking import check_seg_field, field_border_vox
 from unetpipe.records.metrics import Role
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
@@ -22,7 +22,7 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume, Intensity, StoredLabels
 from unetpipe.segmentation.components import Connectivity, label_components
 from unetpipe.storage.dropping import check_kept
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.targets.annotated import AROUND_BOXES
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import (
@@ -128,7 +128,7 @@ class ScoredVolume:
         self.shape = records.volume.shape
         border_vox = field_border_vox(field_of_interest)
         self.border_vox = records.volume.stored_vox(border_vox)
-        check_field(self.shape[1:], self.border_vox)
+        check_seg_field(self.shape[1:], self.border_vox)
         self.num_classes = records.model.spec.num_classes
         self.has_cores = records.model.spec.has_cores
         heat = records.model.temperature
@@ -306,7 +306,7 @@ class ScoredBox:
         """Foreground probability as stored; with more than two classes the class."""
         if self.volume.num_classes == 2:
             return np.asarray(self.volume.probability[(0, *self.roi.slices)])
-        return np.asarray(read_roi(self.volume.classes, self.roi))
+        return np.asarray(read_stored_roi(self.volume.classes, self.roi))
 
     def class_probability(self, class_: int) -> NDArray[np.uint8]:
         """Return the stored probability of one of more than two classes."""
@@ -315,7 +315,7 @@ class ScoredBox:
     @cached_property
     def objects(self) -> NDArray[Any]:
         """Ids of the segmentation."""
-        return read_roi(self.volume.objects, self.roi)
+        return read_stored_roi(self.volume.objects, self.roi)
 
     @cached_property
     def unknown(self) -> Bool:
@@ -358,7 +358,7 @@ class ScoredBox:
         if not self.volume.has_instances:
             return self.instances.astype(np.uint8)
         grown, inside = self._grown()
-        labels = read_roi(self.volume.labels, grown)
+        labels = read_stored_roi(self.volume.labels, grown)
         if self.volume.unlabelled is not None:
             labels[labels == self.volume.unlabelled] = 0
         return (self._separate(labels)[inside.slices] > 0).astype(np.uint8)
@@ -373,7 +373,7 @@ class ScoredBox:
         if not self.volume.has_cores:
             return self.stored
         grown, inside = self._grown()
-        objects = read_roi(self.volume.objects, grown)
+        objects = read_stored_roi(self.volume.objects, grown)
         is_between = (objects != 0) & (self._separate(objects) == 0)
         return np.where(is_between[inside.slices], np.uint8(0), self.stored)
 
@@ -422,7 +422,7 @@ class ScoredBox:
 
     @cached_property
     def _labels(self) -> NDArray[Any]:
-        return read_roi(self.volume.labels, self.roi)
+        return read_stored_roi(self.volume.labels, self.roi)
 
     def _grown(self) -> tuple[Roi, Roi]:
         """Return the box with a voxel around it, and where it lies in that."""

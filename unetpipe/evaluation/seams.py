@@ -107,7 +107,7 @@ class SeamJumps:
         shard : Roi
             Its write ROI, clipped to the volume.
         stored : uint8 array, shape (c, z, y, x)
-            round(255 p) of ``read_roi(shard)``.
+            round(255 p) of ``read_stored_roi(shard)``.
         """
         for axis in range(3):
             jumps, voxels = _jumps(stored, shard, axis)
@@ -226,7 +226,7 @@ class SeamJumps:
         )
 
 
-def choose_shards(grids: TileGrids, most: int = MOST_SHARDS) -> list[Zyx]:
+def choose_seam_shards(grids: TileGrids, most: int = MOST_SHARDS) -> list[Zyx]:
     """Return the indices of the shards to measure, evenly spread over the volume.
 
     Examples

@@ -22,16 +22,16 @@ from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.passes import (
     Roles,
     RuleCounts,
-    count_components,
-    count_rules,
-    count_voxels,
+    count_baselines,
+    count_scored_components,
+    count_scored_voxels,
     score_sections,
 )
-from unetpipe.evaluation.pixels import PixelCounts, class_rows
+from unetpipe.evaluation.pixels import PixelCounts, class_score_rows
 from unetpipe.evaluation.scored_volume import ScoredVolume
 from unetpipe.evaluation.thresholds import (
     describe_curve,
-    mask_rows,
+    mask_score_rows,
     threshold_rows,
 )
 from unetpipe.metrics.curves import ThresholdCurve
@@ -133,7 +133,7 @@ def count_scores(
     """
     is_binary = volume.num_classes == 2
     counted = {
-        role: count_voxels(volume, numbers, baselines=evaluation.baselines)
+        role: count_scored_voxels(volume, numbers, baselines=evaluation.baselines)
         for role, numbers in roles.items()
     }
     pixels = {role: of_voxels for role, (of_voxels, _) in counted.items()}
@@ -155,7 +155,7 @@ def count_scores(
             curves[role] = {name: of_name.curves() for name, of_name in scores.items()}
             left_out |= set(unscored)
     by_rule = {
-        role: count_rules(
+        role: count_baselines(
             volume, numbers, rules, isbi_scores=is_binary and evaluation.isbi_scores
         )
         if rules
@@ -164,7 +164,7 @@ def count_scores(
     }
     for role, by_name in objects.items():
         if volume.has_ids and not volume.has_instances:
-            found = count_components(volume, roles[role], folder)
+            found = count_scored_components(volume, roles[role], folder)
             by_name |= {OURS: found} if found else {}
         if by_name:
             by_name |= {
@@ -184,7 +184,7 @@ def count_scores(
     )
 
 
-def voxel_tables(counts: Counts) -> Iterator[Table]:
+def voxel_score_tables(counts: Counts) -> Iterator[Table]:
     """Yield a table of voxels for each role: scores over thresholds, then overlap."""
     for role, pixels in counts.pixels.items():
         rows = [
@@ -196,16 +196,16 @@ def voxel_tables(counts: Counts) -> Iterator[Table]:
             _align(row, pixels.numbers, counts.left_out)
             for one in counts.rules[role]
             if one.isbi
-            for row in mask_rows(one.rule.name, one.isbi.values())
+            for row in mask_score_rows(one.rule.name, one.isbi.values())
         ]
         if pixels.numbers:
             confusion = pixels.confusion(counts.threshold)
-            rows += class_rows(OURS, confusion, counts.threshold)
+            rows += class_score_rows(OURS, confusion, counts.threshold)
             rows += _overlap_of_baselines(counts, role)
         yield Table(role=role, sections=tuple(pixels.numbers), rows=tuple(rows))
 
 
-def object_tables(counts: Counts) -> Iterator[ObjectTable]:
+def object_score_tables(counts: Counts) -> Iterator[ObjectTable]:
     """Yield a table of objects for each role, where labels are instances."""
     for role, by_name in counts.objects.items():
         if by_name:
@@ -246,7 +246,7 @@ def describe_curves(counts: Counts) -> Iterator[Curve]:
         yield from pixels.describe_curves(role)
 
 
-def describe_sections(counts: Counts) -> Iterator[SectionTerms]:
+def describe_section_scores(counts: Counts) -> Iterator[SectionTerms]:
     """Yield what each section contributes, by role, predictor and metric."""
     for role, numbers in counts.roles.items():
         scored = [z for z in numbers if z not in counts.left_out]
@@ -301,6 +301,6 @@ def _overlap_of_baselines(counts: Counts, role: Role) -> Iterator[Row]:
     for one in counts.rules[role]:
         if not one.rule.is_cut:
             confusion = np.stack([one.confusions[z] for z in pixels.numbers])
-            yield from class_rows(one.rule.name, confusion, None)
+            yield from class_score_rows(one.rule.name, confusion, None)
     if counts.has_constant:
-        yield from class_rows(CONSTANT, pixels.confusion_of_constant(), None)
+        yield from class_score_rows(CONSTANT, pixels.confusion_of_constant(), None)

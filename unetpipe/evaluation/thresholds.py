@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from unetpipe.evaluation.score_rows import make_row, plain_scores
+from unetpipe.evaluation.score_rows import make_score_row, plain_scores
 from unetpipe.metrics.bootstrap import bootstrap_best, bootstrap_curve
 from unetpipe.metrics.columns import Proposal, Truth
 from unetpipe.metrics.curves import SAME_THRESHOLD, Scores, ThresholdCurve
 from unetpipe.metrics.isbi import (
     THRESHOLDS,
     IsbiSection,
-    collect_curves,
+    collect_isbi_curves,
     score_columns,
 )
 from unetpipe.metrics.warping import (
@@ -65,7 +65,7 @@ class ThresholdScores:
 
     def curves(self) -> dict[str, ThresholdCurve]:
         """Return the score of each metric over thresholds."""
-        isbi = collect_curves(self._isbi)
+        isbi = collect_isbi_curves(self._isbi)
         curves = {name: getattr(isbi, name) for name in NAMES}
         if self._warping:
             warping = collect_warping(self._warping)
@@ -95,11 +95,11 @@ def threshold_rows(
             # Of masks cut between two thresholds of the curve this score is not known.
             told = (threshold, math.nan)
             num_sections = len(curve.per_section)
-            yield make_row(
+            yield make_score_row(
                 predictor, metric, best=best, chosen=told, num_sections=num_sections
             )
             continue
-        yield make_row(
+        yield make_score_row(
             predictor,
             metric,
             best=best,
@@ -114,13 +114,13 @@ def threshold_rows(
         )
 
 
-def mask_rows(predictor: str, sections: Iterable[IsbiSection]) -> Iterator[Row]:
+def mask_score_rows(predictor: str, sections: Iterable[IsbiSection]) -> Iterator[Row]:
     """Yield one table row a metric of masks, which were scored at one threshold."""
-    curves = collect_curves(sections)
+    curves = collect_isbi_curves(sections)
     for metric in NAMES:
         curve: ThresholdCurve = getattr(curves, metric)
         (threshold,) = curve.thresholds.tolist()
-        yield make_row(
+        yield make_score_row(
             predictor,
             metric,
             chosen=(None, curve.at(threshold)),

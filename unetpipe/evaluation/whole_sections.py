@@ -118,7 +118,7 @@ def sections_laid_down(volume: ScoredVolume) -> int:
     return max(1, most)
 
 
-def bytes_laid_down(volume: ScoredVolume) -> int:
+def bytes_of_whole_section(volume: ScoredVolume) -> int:
     """Return the memory of sections that are read at once; large ones take none."""
     size = volume.shape[1] * volume.shape[2]
     together = min(sections_laid_down(volume), volume.shape[0], volume.labels.chunks[0])

@@ -64,7 +64,7 @@ class ArraySource(ImageSource):
             self._close()
 
 
-def load_library(
+def load_format_library(
     name: str, package: str, path: Path | str, *, extra: str = "formats"
 ) -> ModuleType:
     """Return the library that reads a format.

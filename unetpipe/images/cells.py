@@ -20,7 +20,7 @@ from unetpipe.images.files import (
     FILE_AXIS,
     HDF5_CELL,
     find_alternative,
-    find_files,
+    find_image_files,
     is_remote,
     is_zarr_image,
     natural_key,
@@ -99,7 +99,7 @@ def open_mask_files(cell: str, root: Path) -> MaskFiles:
     DataError
         If nothing is there, or what is there is no PNG or TIFF.
     """
-    files = find_files(cell, root)
+    files = find_image_files(cell, root)
     if not files:
         raise _not_found(cell, root)
     wrong = [p for p in files if p.suffix.lower() not in SECTIONS or p.is_dir()]

@@ -25,8 +25,8 @@ from unetpipe.images.axes import Index
 from unetpipe.images.endings import CHANNELS, SECTIONS
 from unetpipe.images.files import (
     FILE_AXIS,
+    file_name_pattern,
     listed_channels,
-    name_pattern,
     natural_key,
 )
 from unetpipe.images.formats import opener_of
@@ -202,7 +202,7 @@ def open_channel_files(
 
 def _arrange(paths: Sequence[Path], cell: str) -> dict[str, list[Path]]:
     """Return the files of each channel, section by section; all there must be."""
-    pattern = name_pattern(cell)
+    pattern = file_name_pattern(cell)
     found: dict[tuple[str, str], Path] = {}
     for path in paths:
         match = pattern.search(normalize("NFC", path.as_posix()))

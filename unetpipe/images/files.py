@@ -89,7 +89,7 @@ def is_remote(cell: str) -> bool:
     return REMOTE.match(cell.strip()) is not None
 
 
-def find_files(cell: str, root: Path) -> list[Path]:
+def find_image_files(cell: str, root: Path) -> list[Path]:
     """Return the files that a cell names, without opening them; [] if none exist.
 
     Labels of the Cell Tracking Challenge come with their markers and silver labels.
@@ -119,7 +119,7 @@ def _find(pattern: str, root: Path) -> list[Path]:
     if path.exists():
         return [path]
     if FILE_AXIS.search(pattern):
-        looks_like = name_pattern(pattern)
+        looks_like = file_name_pattern(pattern)
         found = _find(FILE_AXIS.sub("*", pattern), root)
         return [p for p in found if looks_like.search(normalize("NFC", p.as_posix()))]
     if not re.search(r"[*?\[]", pattern):
@@ -136,7 +136,7 @@ def _find(pattern: str, root: Path) -> list[Path]:
     return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
 
 
-def name_pattern(cell: str) -> re.Pattern[str]:
+def file_name_pattern(cell: str) -> re.Pattern[str]:
     """Return what the end of a path looks like, with groups ``c`` and ``z``.
 
     Parameters

@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images.array_source import ArraySource, load_library, refuse_damaged
+from unetpipe.images.array_source import (
+    ArraySource,
+    load_format_library,
+    refuse_damaged,
+)
 from unetpipe.images.axes import Index
 from unetpipe.images.endings import IMARIS, MRC, NIFTI, NRRD
 from unetpipe.images.lengths import FoundSize, Lengths
@@ -25,7 +29,7 @@ KINDS_OF_CHANNELS = ("vector", "list", "rgb-color", "rgba-color", "complex")
 
 def open_nifti(path: Path) -> ImageSource:
     """Open NIfTI, whose arrays are x, y, z, time as they lie in the file."""
-    library = load_library("nibabel", "nibabel", path)
+    library = load_format_library("nibabel", "nibabel", path)
     try:
         image = library.load(path)
         header, voxels = image.header, image.dataobj
@@ -55,7 +59,7 @@ class _Proxy:
 
 def open_mrc(path: Path) -> ImageSource:
     """Open MRC of cryo-EM and tomography: z, y, x, in ångström."""
-    library = load_library("mrcfile", "mrcfile", path)
+    library = load_format_library("mrcfile", "mrcfile", path)
     try:
         file = library.mmap(path, mode="r")
     except Exception as error:
@@ -71,7 +75,7 @@ def open_mrc(path: Path) -> ImageSource:
 
 def open_nrrd(path: Path) -> ImageSource:
     """Open NRRD; what is not packed stays on the disk."""
-    library = load_library("nrrd", "pynrrd", path)
+    library = load_format_library("nrrd", "pynrrd", path)
     try:
         with path.open("rb") as file:
             header = library.read_header(file)

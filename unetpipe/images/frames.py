@@ -132,7 +132,7 @@ class FrameSource(ImageSource):
         ]
 
 
-def spread_frames(
+def spread_labelled_frames(
     labels: ImageReader, image: ImageReader, unlabelled: int | None
 ) -> ImageReader:
     """Return a reader of labels for all frames of the image, matched by number.
@@ -153,7 +153,7 @@ def spread_frames(
     if not (are_numbered(frames) and are_numbered(annotated)):
         return labels
     has_companions = any(label_companions(two.files)[1:])
-    if count_offset(frames, annotated) is not None and not has_companions:
+    if frame_number_offset(frames, annotated) is not None and not has_companions:
         return labels
     source = FrameSource(two, [n for n in frames if n is not None], unlabelled)
     labels.close()
@@ -166,7 +166,7 @@ def are_numbered(numbers: Sequence[int | None]) -> bool:
     return None not in numbers and len(set(numbers)) == len(numbers)
 
 
-def count_offset(
+def frame_number_offset(
     frames: Sequence[int | None], annotated: Sequence[int | None]
 ) -> int | None:
     """Return by how much all numbers of labels exceed those of their frames.

@@ -22,7 +22,7 @@ def to_dask(reader: "ImageReader") -> "dask.array.Array":
 
     A chunk is some granules of the file, so that each is decoded once.
     """
-    chunk = choose_chunk(reader.shape, reader.granule, reader.dtype.itemsize)
+    chunk = choose_dask_chunk(reader.shape, reader.granule, reader.dtype.itemsize)
     lazy: dask.array.Array = dask.array.from_array(  # type: ignore[no-untyped-call]
         _Boxes(reader),
         chunks=(reader.shape[0], *chunk),
@@ -34,7 +34,9 @@ def to_dask(reader: "ImageReader") -> "dask.array.Array":
     return lazy
 
 
-def choose_chunk(shape: tuple[int, int, int, int], granule: Zyx, itemsize: int) -> Zyx:
+def choose_dask_chunk(
+    shape: tuple[int, int, int, int], granule: Zyx, itemsize: int
+) -> Zyx:
     """Return the chunk along z, y, x: whole granules, of some dozens of MB at most.
 
     Examples

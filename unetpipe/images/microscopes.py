@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.array_source import load_library, refuse_damaged
+from unetpipe.images.array_source import load_format_library, refuse_damaged
 from unetpipe.images.axes import Index
 from unetpipe.images.lengths import Lengths
 from unetpipe.images.source import ImageSource
@@ -32,7 +32,7 @@ class CziSource(ImageSource):
     """One scene of a CZI, read plane by plane: (t, c, z, y, x), colours last."""
 
     def __init__(self, path: Path, name: str = "") -> None:
-        library = load_library("pylibCZIrw.czi", "pylibCZIrw", path, extra=EXTRA)
+        library = load_format_library("pylibCZIrw.czi", "pylibCZIrw", path, extra=EXTRA)
         self.files = (path,)
         try:
             self._opened = library.open_czi(str(path))
@@ -141,7 +141,7 @@ class LazySource(ImageSource):
 
 def open_nd2(path: Path, name: str = "") -> ImageSource:
     """Open one position of an ND2."""
-    library = load_library("nd2", "nd2", path, extra=EXTRA)
+    library = load_format_library("nd2", "nd2", path, extra=EXTRA)
     try:
         file = library.ND2File(path)
         sizes = {str(axis): int(n) for axis, n in file.sizes.items()}
@@ -175,7 +175,7 @@ def open_nd2(path: Path, name: str = "") -> ImageSource:
 
 def open_lif(path: Path, name: str = "") -> ImageSource:
     """Open one image of a LIF, which is read as a whole."""
-    library = load_library("liffile", "liffile", path, extra=EXTRA)
+    library = load_format_library("liffile", "liffile", path, extra=EXTRA)
     try:
         file = library.LifFile(path)
         names = [str(image.name) for image in file.images]

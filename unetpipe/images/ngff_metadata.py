@@ -50,7 +50,7 @@ class GroupDescription:
     origin: tuple[float, float, float] | None
 
 
-def describe_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
+def read_ngff_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
     """Return one level of the one image of a group.
 
     Raises
@@ -66,7 +66,7 @@ def describe_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
         if "bioformats2raw.layout" in about:
             series = sorted(key for key in group.group_keys() if key.isdecimal())
             if len(series) == 1:
-                return describe_group(path / series[0], group[series[0]], level)
+                return read_ngff_group(path / series[0], group[series[0]], level)
             raise DataError(
                 f"{path} holds {len(series)} images; name one in the sheet, "
                 f"{path.name}/N with N from {_listing(series)}"
@@ -84,7 +84,7 @@ def describe_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
     return _describe(path, group, about, level)
 
 
-def describe_level(path: Path, group: Any, inside: str) -> GroupDescription | None:
+def read_ngff_level(path: Path, group: Any, inside: str) -> GroupDescription | None:
     """Return what a group says of one of its arrays; None if it says nothing.
 
     Parameters

@@ -188,7 +188,7 @@ def find_corner(labels: ImageReader, image: ImageReader) -> tuple[Zyx, str]:
     )
 
 
-def check_boxes(parts: Sequence[LabelPart], image: ImageReader) -> None:
+def check_label_boxes(parts: Sequence[LabelPart], image: ImageReader) -> None:
     """Refuse boxes that leave the image, or share voxels.
 
     Raises

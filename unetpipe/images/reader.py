@@ -16,7 +16,7 @@ from unetpipe.images.axes import AxisPlan, Czyx, interpret_axes
 from unetpipe.images.cells import open_cell, open_mask_files
 from unetpipe.images.channel_files import ChannelFiles, ClassFiles
 from unetpipe.images.lengths import VoxelSize
-from unetpipe.images.selection import choose_channels
+from unetpipe.images.selection import select_image_channels
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.images.source import ImageSource
 from unetpipe.images.zarr_store import ZarrSource
@@ -418,7 +418,7 @@ def open_image(cell: str, root: Path, how: Reading = Reading()) -> ImageReader:
             axes = f"z{axes}"
         name = str(source.files[0])
         plan = interpret_axes(source.shape, source.axes, axes, name, time)
-        plan = choose_channels(plan, how.channels, source.channel_names, name)
+        plan = select_image_channels(plan, how.channels, source.channel_names, name)
         if source.is_unwritten and not how.is_labels:
             raise DataError(
                 f"{name} holds no voxels: none of its chunks is there under the names "

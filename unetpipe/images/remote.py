@@ -16,9 +16,9 @@ import zarr
 from zarr.storage import WrapperStore
 
 from unetpipe.errors import DataError
-from unetpipe.images.array_source import load_library
+from unetpipe.images.array_source import load_format_library
 from unetpipe.images.files import METADATA, REMOTE, Address
-from unetpipe.images.ngff_metadata import describe_level
+from unetpipe.images.ngff_metadata import read_ngff_level
 from unetpipe.images.source import ImageSource
 from unetpipe.images.tensor_source import TensorSource
 from unetpipe.images.zarr_store import ZarrSource
@@ -141,7 +141,7 @@ class RemoteZarr(ZarrSource):
             except Exception:
                 log.debug("no group at %s", parent)
                 continue
-            if found := describe_level(
+            if found := read_ngff_level(
                 parent, group, path.relative_to(parent).as_posix()
             ):
                 return found
@@ -174,7 +174,7 @@ def open_remote(address: str, level: int = 0) -> ImageSource:
 
 def open_store(address: str) -> CountedStore:
     """Return the store at an address, asked with retries that wait ever longer."""
-    library = load_library("obstore", "obstore", address, extra="cloud")
+    library = load_format_library("obstore", "obstore", address, extra="cloud")
     stores = importlib.import_module(f"{library.__name__}.store")
     client = {**CLIENT}
     store = stores.from_url(address, client_options=client, retry_config=RETRIES)

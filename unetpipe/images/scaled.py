@@ -179,7 +179,7 @@ class ScaledBox(ScaledSource):
         return self.original.where(int(numbers[0]))
 
 
-def parts_at_scale(partial: PartialSource, new: Zyx) -> ImageReader:
+def label_parts_at_scale(partial: PartialSource, new: Zyx) -> ImageReader:
     """Return labels of parts of an image whose voxels have another size.
 
     Bit for bit what labels of the whole image would be, unlabelled outside of the

@@ -7,7 +7,7 @@ from unetpipe.errors import DataError
 from unetpipe.images.axes import AxisPlan
 
 
-def choose_channels(
+def select_image_channels(
     plan: AxisPlan, wanted: Sequence[str], names: Sequence[str], file: str
 ) -> AxisPlan:
     """Return a plan that reads some channels only, in the order wanted.

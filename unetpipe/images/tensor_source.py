@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images.array_source import load_library
+from unetpipe.images.array_source import load_format_library
 from unetpipe.images.axes import Index
 from unetpipe.images.files import Address
 from unetpipe.images.lengths import FoundSize, Lengths
@@ -60,7 +60,9 @@ class TensorSource(ImageSource):
         failed: Callable[[str, Exception], DataError],
     ) -> None:
         self._path, self._failed = path, failed
-        self._library = load_library("tensorstore", "tensorstore", path, extra="cloud")
+        self._library = load_format_library(
+            "tensorstore", "tensorstore", path, extra="cloud"
+        )
         self._store = kvstore
         try:
             about = self._about(form)

@@ -19,7 +19,7 @@ from unetpipe.images.axes import Index
 from unetpipe.images.lengths import FoundSize
 from unetpipe.images.source import ImageSource, check_promised_voxels
 from unetpipe.images.tiff_metadata import (
-    check_named_files,
+    check_files_named_in_tiff,
     describe_orientation,
     describe_stray_pages,
     find_companion,
@@ -139,7 +139,7 @@ class TiffSource(ImageSource):
         with _errors_raise(self._path) as about:
             handle = self._handle()
             about.append(f"{len(handle.pages)} pages found")
-            check_named_files(self._path, handle)
+            check_files_named_in_tiff(self._path, handle)
             every = own_series(handle)
             if not every:
                 raise DataError(f"{self._path} holds no image; give another file")

@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
     return value if is_plain else str(value)
 
 
-def check_named_files(path: Path, handle: tifffile.TiffFile) -> None:
+def check_files_named_in_tiff(path: Path, handle: tifffile.TiffFile) -> None:
     """Refuse OME-XML that leads out of its folder: it could name any file.
 
     Raises

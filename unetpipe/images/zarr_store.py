@@ -18,8 +18,8 @@ from unetpipe.images.axes import Index, axis_letters
 from unetpipe.images.files import METADATA, is_zarr_image, refuse_dangling_image
 from unetpipe.images.ngff_metadata import (
     GroupDescription,
-    describe_group,
-    describe_level,
+    read_ngff_group,
+    read_ngff_level,
 )
 from unetpipe.images.source import ImageSource
 
@@ -118,7 +118,7 @@ class ZarrSource(ImageSource):
         """Learn of an image or of an array, and choose what is read."""
         self._path = path
         if isinstance(node, zarr.Group):
-            node = self._adopt(describe_group(path, node, level))
+            node = self._adopt(read_ngff_group(path, node, level))
         elif level:
             raise DataError(
                 f"{path} is one array, but level is {level} in the sheet; name "
@@ -142,7 +142,7 @@ class ZarrSource(ImageSource):
             group = zarr.open(parent, mode="r")
             inside = path.relative_to(parent).as_posix()
             if isinstance(group, zarr.Group) and (
-                found := describe_level(parent, group, inside)
+                found := read_ngff_level(parent, group, inside)
             ):
                 return found
         return None

@@ -6,7 +6,7 @@ import numpy as np
 
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
-from unetpipe.images.frames import are_numbered, count_offset
+from unetpipe.images.frames import are_numbered, frame_number_offset
 from unetpipe.images.sequence import SequenceSource
 from unetpipe.ingestion.label_kinds import check_label_dtype
 from unetpipe.tiling.boxes import Roi
@@ -187,7 +187,7 @@ def check_annotated(foreground: list[int], sections: dict[str, list[int]]) -> li
     return warnings
 
 
-def compare_numbers(image: ImageReader, labels: ImageReader) -> list[str]:
+def compare_file_numbers(image: ImageReader, labels: ImageReader) -> list[str]:
     """Warn where image and labels are paired in order, and count from another start.
 
     Numbers with other gaps are matched one by one: see ``images.frames``.
@@ -198,7 +198,7 @@ def compare_numbers(image: ImageReader, labels: ImageReader) -> list[str]:
     ours, theirs = one.numbers(), two.numbers()
     if len(ours) == 1 or not (are_numbered(ours) and are_numbered(theirs)):
         return []
-    offset = count_offset(ours, theirs)
+    offset = frame_number_offset(ours, theirs)
     if not offset:
         return []
     return [

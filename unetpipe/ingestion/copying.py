@@ -33,14 +33,14 @@ from unetpipe.ingestion.slabs import (
     Box,
     VoxelHash,
     cut_slab,
-    finish_writing,
+    finish_slabs,
+    ingest_label_boxes,
     num_slab_threads,
-    read_boxes,
-    start_writing,
+    start_slabs,
 )
 from unetpipe.records.sections import Sections
 from unetpipe.runtime.progress import track_progress
-from unetpipe.storage.ngff import Rgba, class_colours_of_ngff, name_channels
+from unetpipe.storage.ngff import Rgba, class_colours_of_ngff, ngff_channel_names
 from unetpipe.storage.volumes import (
     create_volume,
     hash_sections,
@@ -114,7 +114,7 @@ class CopiedLabels:
     pixel_sha256: str
 
 
-def copy_image(
+def ingest_image(
     reader: ImageReader, store: Path | None, layout: Layout, *, nan_policy: str
 ) -> CopiedImage:
     """Copy an image into a new store, all channels, and measure it.
@@ -153,10 +153,10 @@ def copy_image(
     with ThreadPoolExecutor(num_slab_threads(), "copy") as threads:
         means = _channel_means(reader, layout, threads) if is_replacing else None
         watch = SectionWatch(reader.shape, threads)
-        array = None if store is None else create_image(reader, store, layout)
-        for box in read_boxes(reader, layout.shard, "image"):
+        array = None if store is None else create_ingested_image(reader, store, layout)
+        for box in ingest_label_boxes(reader, layout.shard, "image"):
             measured = measure_sections(box.voxels, threads)
-            totals = sum_sections(totals, measured)
+            totals = sum_ingested_sections(totals, measured)
             nan = [z for z, m in enumerate(measured) if any(s.num_nan for s in m)]
             if nan and not first_nan:
                 first_nan = describe_nan(box, nan[0], reader)
@@ -166,10 +166,10 @@ def copy_image(
                 _replace(box.voxels, nan, means)
             writing: list[Future[None]] = []
             if array is not None:
-                writing = start_writing(array, box.origin, box.voxels, threads)
+                writing = start_slabs(array, box.origin, box.voxels, threads)
             stored.add(box)
             watch.add(box)
-            finish_writing(writing)
+            finish_slabs(writing)
     num_nan = sum(s.num_nan for s in totals)
     if num_nan and not is_replacing:
         raise DataError(
@@ -183,7 +183,7 @@ def copy_image(
     return CopiedImage(*hashes, tuple(totals), watch.told())
 
 
-def copy_labels(
+def ingest_labels(
     reader: ImageReader, store: Path, layout: Layout, annotation: AnnotationReader
 ) -> CopiedLabels:
     """Copy labels into a new store as ``annotation`` translates them.
@@ -212,12 +212,12 @@ def copy_labels(
     given = VoxelHash(hashlib.sha256(), reader.shape, store.parent)
     stored = VoxelHash(hashlib.sha256(), (1, *reader.zyx), store.parent)
     with ThreadPoolExecutor(num_slab_threads() + 1, "copy") as threads:
-        for box in read_boxes(reader, layout.shard, "labels"):
+        for box in ingest_label_boxes(reader, layout.shard, "labels"):
             hashing = threads.submit(given.add, box)
             out = _translate(box, reader, annotation)
-            writing = start_writing(array, box.origin, out, threads)
+            writing = start_slabs(array, box.origin, out, threads)
             stored.add(box, out[None])
-            finish_writing([hashing, *writing])
+            finish_slabs([hashing, *writing])
     return CopiedLabels(stored.hexdigest(), given.hexdigest())
 
 
@@ -263,7 +263,7 @@ def _hash_parts(partial: PartialSource, layout: Layout) -> str:
     for part in partial.parts:
         digest = VoxelHash(hashlib.sha256(), part.reader.shape, None)
         shard = layout.clip(part.reader.zyx).shard
-        for box in read_boxes(part.reader, shard, "labels again"):
+        for box in ingest_label_boxes(part.reader, shard, "labels again"):
             digest.add(box)
         total.update(digest.digest.digest())
     return total.hexdigest()
@@ -284,10 +284,12 @@ def largest_label_id(reader: ImageReader, depth: int) -> int:
     if partial := partial_label_source(reader):
         return max(largest_label_id(part.reader, depth) for part in partial.parts)
     shard = as_zyx((depth, *(min(SIDE_READ, n) for n in reader.zyx[1:])))
-    return max(int(b.voxels.max()) for b in read_boxes(reader, shard, "largest id"))
+    return max(
+        int(b.voxels.max()) for b in ingest_label_boxes(reader, shard, "largest id")
+    )
 
 
-def check_memory(
+def check_ingestion_memory(
     reader: ImageReader,
     layout: Layout,
     stored: np.dtype[Any],
@@ -359,7 +361,9 @@ def _decoded_voxels(reader: ImageReader, box: int, section: int, rows: int) -> i
     return int(reader.num_threads * max(section, page * deep))
 
 
-def create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array[Any]:
+def create_ingested_image(
+    reader: ImageReader, store: Path, layout: Layout
+) -> zarr.Array[Any]:
     """Create the empty store of an image in a layout that is clipped to it."""
     count = reader.shape[0]
     usual = [f"channel {c}" for c in range(count)] if count > 1 else ["image"]
@@ -371,7 +375,7 @@ def create_image(reader: ImageReader, store: Path, layout: Layout) -> zarr.Array
         chunk=layout.chunk,
         shard=layout.shard,
         voxel_size_nm=layout.voxel_size_nm,
-        channels=name_channels(names),
+        channels=ngff_channel_names(names),
     )
 
 
@@ -405,7 +409,7 @@ def _measure(voxels: NDArray[Any]) -> IntensityStatistics:
     )
 
 
-def sum_sections(
+def sum_ingested_sections(
     totals: list[IntensityStatistics], measured: Iterable[list[IntensityStatistics]]
 ) -> list[IntensityStatistics]:
     """Add the statistics of sections to those of all before, in order."""
@@ -419,8 +423,8 @@ def _channel_means(
 ) -> NDArray[Any]:
     """Return the mean of each channel's finite voxels, shape (c, 1, 1)."""
     totals = [IntensityStatistics()] * reader.shape[0]
-    for box in read_boxes(reader, layout.shard, "mean"):
-        totals = sum_sections(totals, measure_sections(box.voxels, threads))
+    for box in ingest_label_boxes(reader, layout.shard, "mean"):
+        totals = sum_ingested_sections(totals, measure_sections(box.voxels, threads))
     empty = [c for c, total in enumerate(totals) if not total.count]
     if empty:
         raise DataError(

@@ -169,7 +169,7 @@ def write_phantom_files(
                 labels.write(ids, contiguous=True, photometric="minisblack")
 
 
-def list_files(root: Path) -> list[dict[str, Any]]:
+def list_downloaded_files(root: Path) -> list[dict[str, Any]]:
     """Return path below the folder, size in bytes and sha256 of every file."""
     return [
         {
@@ -182,7 +182,7 @@ def list_files(root: Path) -> list[dict[str, Any]]:
     ]
 
 
-def file_name_of(url: str) -> str:
+def name_of_download(url: str) -> str:
     """Return the plain file name under which a URL is kept.
 
     Examples

@@ -34,26 +34,31 @@ from unetpipe.images.files import Address
 from unetpipe.ingestion.copying import (
     CopiedImage,
     Layout,
-    create_image,
+    create_ingested_image,
     describe_nan,
     measure_sections,
     set_shown_range,
-    sum_sections,
+    sum_ingested_sections,
 )
 from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
     Box,
     VoxelHash,
     cut_slab,
+    ingest_label_boxes,
     num_slab_threads,
-    read_boxes,
     shards_of_box,
 )
 from unetpipe.records.receipts import LayerReceipt, SectionSums
 from unetpipe.runtime.files import hash_file, hash_of, link_or_copy, sync_folder
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.storage.receipts import read_receipt
-from unetpipe.storage.volumes import is_store, open_volume, shard_path, write_shard
+from unetpipe.storage.volumes import (
+    is_volume_store,
+    open_volume,
+    shard_path,
+    write_shard,
+)
 from unetpipe.tiling.boxes import Roi, Zyx, iterate_grid
 from unetpipe.tiling.intensity import IntensityStatistics
 
@@ -97,7 +102,7 @@ class Layers:
             todo = [n for n in numbers if not self._is_whole(n, array, threads)]
             log.info("%d of %d layers to copy", len(todo), len(numbers))
             shard, layer = self._layout.shard, _Layer()
-            for box in read_boxes(self._reader, shard, "image", todo):
+            for box in ingest_label_boxes(self._reader, shard, "image", todo):
                 self._copy(box, layer, array, threads)
                 if box.is_last:
                     self._finish(box.origin[0] // self._depth, layer)
@@ -122,9 +127,9 @@ class Layers:
         receipts = [LayerReceipt.read(self._receipt(n)) for n in range(self.num_layers)]
         totals = [IntensityStatistics()] * self._reader.shape[0]
         for receipt in receipts:
-            totals = sum_sections(totals, map(_read_sums, receipt.sections))
+            totals = sum_ingested_sections(totals, map(_read_sums, receipt.sections))
         if store:
-            array = create_image(self._reader, store, self._layout)
+            array = create_ingested_image(self._reader, store, self._layout)
             _link_shards(open_volume(self._store), array, self._grid())
             set_shown_range(store, self._reader, totals)
         folder = self.home if store is None else store.parent
@@ -141,16 +146,16 @@ class Layers:
         """Return the array to fill; whichever job comes first creates it."""
         if self._reader.ready_store:
             return None
-        if not is_store(self._store):
+        if not is_volume_store(self._store):
             whose = f"{socket.gethostname()}-{os.getpid()}"
             partial = self.home / f"{whose}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            create_image(self._reader, partial, self._layout)
+            create_ingested_image(self._reader, partial, self._layout)
             try:
                 partial.rename(self._store)
             except OSError:  # another job was first; its store is the same
                 shutil.rmtree(partial)
-                if not is_store(self._store):
+                if not is_volume_store(self._store):
                     raise
         return open_volume(self._store, mode="r+")
 
@@ -174,7 +179,9 @@ class Layers:
             layer.sections = measured
         else:
             pairs = zip(layer.sections, measured, strict=True)
-            layer.sections = [sum_sections(before, [own]) for before, own in pairs]
+            layer.sections = [
+                sum_ingested_sections(before, [own]) for before, own in pairs
+            ]
 
     def _finish(self, number: int, layer: "_Layer") -> None:
         LayerReceipt(
@@ -216,7 +223,7 @@ class Layers:
         """Yield what is stored, in order of z, each box read while one is used."""
         reader, shard = self._reader, self._layout.shard
         if store is None:
-            yield from read_boxes(reader, shard, "hash")
+            yield from ingest_label_boxes(reader, shard, "hash")
             return
         array = open_volume(store)
         cuts = cut_slab(reader.shape, shard, reader.dtype.itemsize)

@@ -6,7 +6,7 @@ from unetpipe.config.sheet import Row
 from unetpipe.errors import DataError
 from unetpipe.images import ImageReader
 from unetpipe.images.partial import partial_label_source
-from unetpipe.images.scaled import parts_at_scale, rescaled_reader
+from unetpipe.images.scaled import label_parts_at_scale, rescaled_reader
 from unetpipe.records.volume import OriginalGrid
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.resampling import matched_shape, scaled_size
@@ -46,7 +46,7 @@ def match_scale(
     if labels is not None:
         partial = partial_label_source(labels)
         scaled = (
-            parts_at_scale(partial, new)
+            label_parts_at_scale(partial, new)
             if partial
             else rescaled_reader(labels, new, is_labels=True)
         )

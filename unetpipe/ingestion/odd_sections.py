@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.outliers import is_outlier, medians_around
+from unetpipe.metrics.outliers import is_outlier, running_medians
 from unetpipe.records.sections import GreySections, OddSections, Sections
 from unetpipe.runtime.text import count_noun, format_sections
 
@@ -95,7 +95,7 @@ def _take(grey: GreySections, numbers: NDArray[np.intp]) -> GreySections:
 
 def _find_blank(contrast: NDArray[np.float64]) -> Marks:
     """Return the sections of no contrast, where others have some."""
-    around = medians_around(contrast)
+    around = running_medians(contrast)
     if len(contrast) < LEAST_SECTIONS:
         around = np.full_like(contrast, contrast.max(initial=0.0))
     return np.asarray((contrast <= BLANK * around) & (around > 0))
@@ -153,6 +153,6 @@ def _find_same(sections: Sections, shows: Marks) -> Marks:
     compared = 1 + np.flatnonzero(shows[1:] & shows[:-1])
     if compared.size >= LEAST_SECTIONS:
         unlike = 1 - np.take(sections.likeness, compared)
-        is_same[compared] |= unlike < SAME * medians_around(unlike)
+        is_same[compared] |= unlike < SAME * running_medians(unlike)
     are_few = is_same.sum() <= max(1, MOST_SAME * np.count_nonzero(shows))
     return is_same if are_few else np.zeros_like(is_same)

@@ -11,10 +11,10 @@ from unetpipe.errors import DataError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.endings import HDF5
 from unetpipe.images.files import Address
-from unetpipe.images.frames import spread_frames
+from unetpipe.images.frames import spread_labelled_frames
 from unetpipe.images.partial import (
     LabelPart,
-    check_boxes,
+    check_label_boxes,
     find_corner,
     join_label_parts,
     labels_cover_a_part,
@@ -36,7 +36,7 @@ MAX_READ_THREADS = 4
 MASK_BYTES = 1 << 24  # looked at, at once
 
 
-def open_image_of(row: Row, root: Path, stack: ExitStack) -> ImageReader:
+def open_original_image(row: Row, root: Path, stack: ExitStack) -> ImageReader:
     """Open a volume's image.
 
     Raises
@@ -72,7 +72,7 @@ def open_originals(
     row, image, labels = sheet[0], None, None
     has_colours = palette is not None and palette.has_colours
     with problems:
-        image = open_image_of(row, root, stack)
+        image = open_original_image(row, root, stack)
     for part in sheet:
         with problems:
             if image is not None:
@@ -187,7 +187,7 @@ def _place(
         bool(row.labels_at) or len(given) > 1 or labels_cover_a_part(first, image)
     )
     if not is_boxed:
-        labels = spread_frames(first, image, row.unlabelled)
+        labels = spread_labelled_frames(first, image, row.unlabelled)
         if field is None or labels.zyx != image.zyx:
             return labels
         return join_label_parts(
@@ -202,11 +202,11 @@ def _place(
             remarks += filter(None, [remark])
         stop = as_zyx(a + n for a, n in zip(corner, reader.zyx, strict=True))
         parts.append(LabelPart(reader, Roi(corner, stop)))
-    check_boxes(parts, image)
+    check_label_boxes(parts, image)
     return join_label_parts(parts, image.zyx, field)
 
 
-def choose_voxel_size(
+def voxel_size_of_original(
     row: Row, image: ImageReader, warnings: list[str]
 ) -> tuple[tuple[float, float, float], str]:
     """Return the voxel size and who says so: the sheet, else the file, else nobody."""
@@ -227,7 +227,9 @@ def choose_voxel_size(
     return of_sheet, "sheet"
 
 
-def list_files(paths: Sequence[Path], originals: Manifest) -> tuple[OriginalFile, ...]:
+def list_original_files(
+    paths: Sequence[Path], originals: Manifest
+) -> tuple[OriginalFile, ...]:
     """Return path, size and sha256 of what was read; known checksums are not redone.
 
     Of a folder, whose files may be millions, the number of files and the sha256 of

@@ -35,7 +35,7 @@ class _Organelles:
     radius: Floats  # (n, 3)
 
 
-def draw_sections(
+def draw_phantom_sections(
     *, shape: Zyx, num_cells: int, noise: float, seed: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint16]]]:
     """Yield image and labels of one section after the other.

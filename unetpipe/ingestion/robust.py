@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from unetpipe.images import ImageReader
 from unetpipe.ingestion.copying import Layout
-from unetpipe.ingestion.slabs import read_boxes
+from unetpipe.ingestion.slabs import ingest_label_boxes
 from unetpipe.records.volume import GreyPercentiles
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling.boxes import grid_cell, iterate_grid, whole_volume
 from unetpipe.tiling.percentiles import stream_percentiles
 
@@ -47,12 +47,12 @@ def measure_percentiles(
 
     def read() -> Iterator[NDArray[Any]]:
         if store is None:
-            for box in read_boxes(reader, shard, "percentiles"):
+            for box in ingest_label_boxes(reader, shard, "percentiles"):
                 yield box.voxels
             return
         array = open_volume(store)
         for index in iterate_grid(whole_volume(reader.zyx), shard):
-            yield read_roi(array, grid_cell(index, shard, reader.zyx))
+            yield read_stored_roi(array, grid_cell(index, shard, reader.zyx))
 
     found = stream_percentiles(read, ranks)
     return [

@@ -100,7 +100,7 @@ def cut_slab(
     ]
 
 
-def read_boxes(
+def ingest_label_boxes(
     reader: ImageReader, shard: Zyx, about: str, numbers: Sequence[int] | None = None
 ) -> Iterator[Box]:
     """Yield the boxes of each slab in order.
@@ -228,7 +228,7 @@ def shards_of_box(
         yield index, voxels[(..., *inside)]
 
 
-def start_writing(
+def start_slabs(
     array: zarr.Array[Any],
     origin: Zyx,
     voxels: NDArray[Any],
@@ -243,7 +243,7 @@ def start_writing(
     origin : (z, y, x)
         First voxel of the box: where shards begin.
     voxels : array, shape (z, y, x) or (c, z, y, x)
-        Must stay as they are until ``finish_writing`` has returned.
+        Must stay as they are until ``finish_slabs`` has returned.
     threads : ThreadPoolExecutor
         What does it.
     """
@@ -253,7 +253,7 @@ def start_writing(
     ]
 
 
-def finish_writing(writing: Iterable[Future[None]]) -> None:
+def finish_slabs(writing: Iterable[Future[None]]) -> None:
     """Wait until all is written.
 
     Raises

@@ -22,23 +22,27 @@ from unetpipe.ingestion.agreement import (
     annotated_roles,
     check_annotated,
     check_pixels,
-    compare_numbers,
+    compare_file_numbers,
     describe_constant,
 )
 from unetpipe.ingestion.copying import (
     CopiedImage,
     Layout,
-    check_memory,
-    copy_image,
-    copy_labels,
+    check_ingestion_memory,
     fit_shard_depth,
+    ingest_image,
+    ingest_labels,
     largest_label_id,
 )
 from unetpipe.ingestion.label_kinds import AnnotationReader
 from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.matching import check_resampled, match_scale, matched_voxel_size
 from unetpipe.ingestion.odd_sections import describe_odd, find_odd_sections
-from unetpipe.ingestion.opening import choose_voxel_size, list_files, open_originals
+from unetpipe.ingestion.opening import (
+    list_original_files,
+    open_originals,
+    voxel_size_of_original,
+)
 from unetpipe.ingestion.palette import Palette, choose_palette
 from unetpipe.ingestion.robust import describe_flat, measure_percentiles
 from unetpipe.records.pyramids import PyramidJob
@@ -216,7 +220,7 @@ class _Coming:
 
     def measure(self, image: ImageReader) -> tuple[SizeNm, str]:
         """Return the voxel size and who says so."""
-        return choose_voxel_size(self.order.rows[0], image, self.warnings)
+        return voxel_size_of_original(self.order.rows[0], image, self.warnings)
 
     def match_scale(
         self,
@@ -272,7 +276,7 @@ class _Coming:
         if ready is None:
             self.partial = self.stack.enter_context(partial_folder(self.stores.image))
         what = f"volume {self.order.volume}: image"
-        check_memory(image, self.layout, image.dtype, what)
+        check_ingestion_memory(image, self.layout, image.dtype, what)
         files = self._hash(image.recorded)
         if is_remote(str(image.files[0])) and not is_changing:
             has_layers = True  # what was fetched once is kept
@@ -280,7 +284,7 @@ class _Coming:
             layers = Layers(image, self.layout, self.stores.layers)
             found, self.layers_home = layers.assemble(self.partial), layers.home
         else:
-            found = copy_image(image, self.partial, self.layout, nan_policy=policy)
+            found = ingest_image(image, self.partial, self.layout, nan_policy=policy)
         check_pixels("image", image, found.pixel_sha256, self.order.pixel_sha256)
         self.warnings += [*image.source.remarks, *image.source.warnings()]
         self.warnings += describe_constant(found.statistics, image.channel_names)
@@ -328,7 +332,7 @@ class _Coming:
             roles = annotated_roles(roles, boxes)
         original = at_own_scale(part_of.parts[0].reader if part_of else labels)
         if not boxes:
-            self.warnings += compare_numbers(at_own_scale(image), original)
+            self.warnings += compare_file_numbers(at_own_scale(image), original)
         frames = original.source if isinstance(original.source, FrameSource) else None
         store, partial = self._place_labels(self.stores.labels)
         annotation = AnnotationReader(
@@ -340,9 +344,11 @@ class _Coming:
             is_partial=part_of is not None,
         )
         what = f"volume {order.volume}: labels"
-        check_memory(labels, self.layout, annotation.dtype, what, is_labels=True)
+        check_ingestion_memory(
+            labels, self.layout, annotation.dtype, what, is_labels=True
+        )
         files = self._hash(labels.recorded)
-        written = copy_labels(labels, partial, self.layout, annotation)
+        written = ingest_labels(labels, partial, self.layout, annotation)
         self._add_levels(partial, is_labels=True)
         self.problems.texts += annotation.problems()
         with self.problems:
@@ -367,7 +373,7 @@ class _Coming:
         )
 
     def _hash(self, files: Sequence[Path]) -> "Future[Files]":
-        return self._hashing.submit(list_files, files, self.originals)
+        return self._hashing.submit(list_original_files, files, self.originals)
 
     def _place_labels(self, store: Path) -> tuple[Path, Path]:
         """Return the labels' store, and where it is made."""

@@ -119,12 +119,12 @@ def write_mesh(folder: Path, number: int, mesh: Mesh) -> None:
     write_bytes_atomic(folder / f"{number}:0", manifest.encode())
 
 
-def is_written(folder: Path, number: int) -> bool:
+def is_mesh_written(folder: Path, number: int) -> bool:
     """Say whether the surface of an object is there."""
     return (folder / f"{number}:0").exists()
 
 
-def write_info(folder: Path) -> None:
+def write_mesh_info(folder: Path) -> None:
     """Say what the folder holds."""
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(folder / "info", json.dumps(INFO).encode())

@@ -23,7 +23,7 @@ from unetpipe.measurement.neighbours import nearest_distance
 from unetpipe.measurement.shapes import Shape
 from unetpipe.measurement.sums import GreySums, ObjectSums
 from unetpipe.records.measurements import Column
-from unetpipe.storage.volumes import read_roi
+from unetpipe.storage.volumes import read_stored_roi
 from unetpipe.tiling.boxes import (
     AXES,
     Roi,
@@ -63,12 +63,12 @@ class Crops:
     def move(self, window: Roi) -> None:
         """Read another window."""
         self._voxels = None  # so that two never lie in memory
-        self._window, self._voxels = window, read_roi(self._array, window)
+        self._window, self._voxels = window, read_stored_roi(self._array, window)
 
     def read(self, box: Roi) -> NDArray[Any]:
         """Return the voxels of a box."""
         if self._voxels is None or box.intersect(self._window) != box:
-            return read_roi(self._array, box)
+            return read_stored_roi(self._array, box)
         return self._voxels[(..., *box.relative_to(self._window.start).slices)]
 
 
@@ -129,7 +129,7 @@ class Objects:
             yield (order[first : ends[block]] + 1).tolist()
 
 
-def measure_part(
+def measure_blocks_of_part(
     objects: Objects, part: int = 0, num_parts: int = 1
 ) -> Iterator[tuple[int, list[float]]]:
     """Yield the number of each object of a part, and its row of ``objects.columns``."""

@@ -18,7 +18,7 @@ TRUTHS = ("touches_border",)
 WHOLE = ("euler_number",)
 
 
-def make_table(
+def make_measured_table(
     columns: Sequence[str], rows: Iterable[tuple[int, list[float]]], named: pa.Table
 ) -> pa.Table:
     """Return the rows of some objects in the order of their ids.
@@ -76,7 +76,9 @@ def _write(table: pa.Table, path: Path, write: Callable[..., object]) -> Written
     return WrittenFile(path=path, sha256=hash_file(path))
 
 
-def join_volumes(tables: Iterable[tuple[Mapping[str, str], pa.Table]]) -> pa.Table:
+def join_measured_volumes(
+    tables: Iterable[tuple[Mapping[str, str], pa.Table]],
+) -> pa.Table:
     """Return the tables of several volumes as one.
 
     Parameters

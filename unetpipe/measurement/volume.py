@@ -64,7 +64,7 @@ def open_measured(inputs: MeasureInputs) -> MeasuredVolume:
     volume = IngestedVolume.read(inputs.ingest)
     named = parquet.read_table(made.table["parquet"].path)
     ids, settings = open_volume(made.objects), inputs.settings
-    channels = choose_channels(volume, settings.channels)
+    channels = choose_measured_channels(volume, settings.channels)
     is_flat = ids.shape[0] == 1 or made.identity.settings.connectivity == "2d"
     columns = name_columns(settings.names, list(channels), is_flat=is_flat)
     is_grey = any(column.channel for column in columns)
@@ -83,7 +83,7 @@ def open_measured(inputs: MeasureInputs) -> MeasuredVolume:
     return MeasuredVolume(made, named, objects)
 
 
-def choose_channels(
+def choose_measured_channels(
     volume: IngestedVolume, wanted: str | tuple[str | int, ...]
 ) -> dict[str, int]:
     """Return name and number of the channels that are measured.

@@ -58,7 +58,7 @@ def field_border_vox(dataset: str | int) -> int:
     return FIELD_BORDER_VOX.get(dataset, 0)
 
 
-def check_field(shape: tuple[int, ...], border_vox: int) -> None:
+def check_seg_field(shape: tuple[int, ...], border_vox: int) -> None:
     """Raise GeometryError if the field of interest leaves nothing of (y, x) voxels."""
     height, width = shape
     if not 0 <= 2 * border_vox < min(height, width):
@@ -68,7 +68,7 @@ def check_field(shape: tuple[int, ...], border_vox: int) -> None:
         )
 
 
-def keep_results(table: ContingencyTable, ids: Ids) -> ContingencyTable:
+def keep_seg_results(table: ContingencyTable, ids: Ids) -> ContingencyTable:
     """Remove the result objects that ``ids`` does not name, as the table sees it.
 
     With the ids found inside the field of interest this removes objects with no voxel
@@ -81,7 +81,7 @@ def keep_results(table: ContingencyTable, ids: Ids) -> ContingencyTable:
     )
 
 
-def keep_references(table: ContingencyTable, ids: Ids) -> ContingencyTable:
+def keep_seg_references(table: ContingencyTable, ids: Ids) -> ContingencyTable:
     """Remove the reference objects that ``ids`` does not name."""
     return ContingencyTable.from_pairs(
         np.where(np.isin(table.truth_ids, ids), table.truth_ids, np.uint64(0)),
@@ -103,7 +103,7 @@ def drop_outside(table: ContingencyTable, ids: Ids) -> ContingencyTable:
     inside = table.result_ids[is_match & is_inside]
     outside = np.setdiff1d(table.result_ids[is_match & ~is_inside], inside)
     kept = np.setdiff1d(table.result_ids, outside)
-    return keep_references(keep_results(table, kept), ids)
+    return keep_seg_references(keep_seg_results(table, kept), ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +183,7 @@ def detection_score(costs: Scores) -> Scores:
     return 1 - score_ratio(np.minimum(mend, anew), anew)
 
 
-def match_references(table: ContingencyTable) -> ReferenceMatches:
+def match_seg_references(table: ContingencyTable) -> ReferenceMatches:
     """Match the reference objects of one frame to computed objects.
 
     Parameters

@@ -4,7 +4,9 @@ FLAT = 1e-3  # scores that differ by less choose nothing
 FACTOR = 3.0  # found against true objects
 
 
-def notes_on_number(num_found: int, num_true: int, where: str) -> tuple[str, ...]:
+def notes_on_chosen_metric(
+    num_found: int, num_true: int, where: str
+) -> tuple[str, ...]:
     """Say that found and true objects differ by more than a factor of three.
 
     Parameters

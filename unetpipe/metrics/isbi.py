@@ -92,7 +92,7 @@ class IsbiCurves:
     v_info: ThresholdCurve
 
 
-def score_section(
+def score_isbi_section(
     probability: NDArray[np.floating[Any]],
     cells: NDArray[np.integer[Any] | np.bool_],
     *,
@@ -136,7 +136,7 @@ def score_section(
 def score_columns(
     proposal: Proposal, truth: Truth, *, thresholds: Scores = THRESHOLDS
 ) -> IsbiSection:
-    """Do as ``score_section`` with a section of any size, by all processors.
+    """Do as ``score_isbi_section`` with a section of any size, by all processors.
 
     Sections above a size wait in files beside the result, where the truth's scratch
     says; memory then does not grow with them.
@@ -208,7 +208,7 @@ def _score_cut(
     )
 
 
-def collect_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
+def collect_isbi_curves(sections: Iterable[IsbiSection]) -> IsbiCurves:
     """Pool what sections contribute into the published scores.
 
     Raises

@@ -30,7 +30,7 @@ PREDICTORS = {
 OVERLAPS = {"dice": "Dice", "iou": "IoU"}
 
 
-def plain_name(metric: str) -> str:
+def plain_metric_name(metric: str) -> str:
     """Return what a metric is called in a sentence.
 
     Examples

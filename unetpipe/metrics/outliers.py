@@ -10,7 +10,7 @@ FAR = 6.0  # deviations
 Values = NDArray[np.float64]
 
 
-def deviation_of(values: ArrayLike) -> float:
+def robust_deviation(values: ArrayLike) -> float:
     """Return the median absolute deviation, scaled to a standard deviation.
 
     Examples
@@ -22,7 +22,7 @@ def deviation_of(values: ArrayLike) -> float:
     return AS_NORMAL * float(np.median(np.abs(known - np.median(known))))
 
 
-def medians_around(values: ArrayLike, reach: int = REACH) -> Values:
+def running_medians(values: ArrayLike, reach: int = REACH) -> Values:
     """Return the median of each value and those around it, as many at the ends.
 
     Examples
@@ -41,7 +41,7 @@ def medians_around(values: ArrayLike, reach: int = REACH) -> Values:
 def residuals_from_median(values: ArrayLike) -> Values:
     """Return how far each value lies from the median of those around it."""
     known = np.asarray(values, np.float64)
-    return known - medians_around(known)
+    return known - running_medians(known)
 
 
 def _drift_to_ends(known: Values) -> Values:
@@ -79,7 +79,7 @@ def is_outlier(
     and the last are not far either where the drift of those around leads to them.
     """
     rest = residuals_from_median(values)
-    limit = max(least, deviations * deviation_of(rest))
+    limit = max(least, deviations * robust_deviation(rest))
     beyond = rest - _drift_to_ends(np.asarray(values, np.float64))
     are_far = (np.abs(rest) > limit) & (np.abs(beyond) > limit)
     return np.asarray(np.sign(rest) * are_far, np.int8)

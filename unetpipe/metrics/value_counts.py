@@ -114,7 +114,7 @@ def calibration_curve(counts: Counts, num_bins: int = 16) -> Calibration:
     return _compare(probability, share, num_voxels)
 
 
-def calibrate_at(
+def calibration_at_temperature(
     counts: Counts, probability: NDArray[np.floating[Any]], num_bins: int = 16
 ) -> Calibration:
     """Do the same for stored levels that mean other probabilities.

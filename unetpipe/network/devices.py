@@ -211,7 +211,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def enough_memory(what: str, remedy: str) -> Iterator[None]:
+def enough_device_memory(what: str, remedy: str) -> Iterator[None]:
     """Turn the many ways to run out of memory into a ResourceError.
 
     Parameters

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.network.devices import enough_memory
+from unetpipe.network.devices import enough_device_memory
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.openvino_network import OpenVinoUNet, torch_precision
 from unetpipe.network.predictor import TilePredictor, check_finite
@@ -167,7 +167,7 @@ class Engine:
 
     def _empty_batch(self, source: NDArray[Any]) -> Tensor:
         shape = self.predictor.tile_shape(self.grids.stride)
-        with enough_memory(f"tiles of {shape} voxels", SMALLER_TILES):
+        with enough_device_memory(f"tiles of {shape} voxels", SMALLER_TILES):
             return self.lane.empty(
                 (self.batch_tiles, len(source), *shape), transfer_dtype(source.dtype)
             )
@@ -185,7 +185,10 @@ class Engine:
         if not tiles.numel():
             return tuple
         what = f"tiles of {tuple(tiles.shape[2:])} voxels"
-        with named_in_errors(_place(*entries[0])), enough_memory(what, SMALLER_TILES):
+        with (
+            named_in_errors(_place(*entries[0])),
+            enough_device_memory(what, SMALLER_TILES),
+        ):
             is_centred = tiles.element_size() > 2  # see ``assemble_tile``
             stored, is_finite = self.predictor.quantised(
                 self.lane.upload(tiles),

@@ -25,7 +25,7 @@ OPSET = 18
 LARGEST_DIFFERENCE = 1e-5
 
 
-def wrapper_arguments(spec: UNetSpec) -> dict[str, Any]:
+def export_wrapper_arguments(spec: UNetSpec) -> dict[str, Any]:
     """Return the arguments of ``SameSizeUNet`` for an architecture, as plain values.
 
     Raises
@@ -76,7 +76,7 @@ def export_tile_rule(spec: UNetSpec) -> dict[str, int]:
 
 def wrap_network(network: UNet) -> SameSizeUNet:
     """Return the same-size wrapper with the network's weights, ready to predict."""
-    wrapper = SameSizeUNet(**wrapper_arguments(network.spec))
+    wrapper = SameSizeUNet(**export_wrapper_arguments(network.spec))
     wrapper.load_state_dict(network.state_dict())
     return wrapper.eval()
 

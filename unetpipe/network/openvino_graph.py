@@ -26,7 +26,7 @@ BATCH_NORM_EPSILON = 1e-5
 Weights = Mapping[str, Tensor]
 
 
-def import_library(name: str) -> Any:
+def import_openvino(name: str) -> Any:
     """Return ``openvino`` or a module of it, or ``nncf``, which report nothing home.
 
     Both send events of their use to their makers, without asking, where the package
@@ -53,7 +53,7 @@ def import_library(name: str) -> Any:
             sys.modules[TELEMETRY] = hidden
 
 
-def draw_graph(network: UNet) -> Any:
+def make_openvino_graph(network: UNet) -> Any:
     """Return the network as an ``openvino.Model``, from tiles to logits.
 
     Parameters
@@ -72,10 +72,10 @@ def draw_graph(network: UNet) -> Any:
 class _Drawing:
     def __init__(self, spec: UNetSpec, weights: Weights) -> None:
         self._spec, self._weights = spec, weights
-        self._ov = import_library("openvino")
-        self._op = import_library("openvino.opset8")
+        self._ov = import_openvino("openvino")
+        self._op = import_openvino("openvino.opset8")
         # MaxPool with one output: later ones also return where the maximum was.
-        self._pool = import_library("openvino.opset1").max_pool
+        self._pool = import_openvino("openvino.opset1").max_pool
 
     def draw(self) -> Any:
         spec, op = self._spec, self._op

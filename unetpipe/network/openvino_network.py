@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unetpipe.errors import IntegrityError
 from unetpipe.network.devices import describe_device
 from unetpipe.network.ensemble import Ensemble
-from unetpipe.network.openvino_graph import draw_graph, import_library
+from unetpipe.network.openvino_graph import import_openvino, make_openvino_graph
 from unetpipe.network.quantisation import (
     pack_quantised_network,
     unpack_quantised_network,
@@ -41,7 +41,7 @@ class OpenVinoUNet(nn.Module):
     spec : UNetSpec
         The architecture.
     graph : openvino.Model
-        From ``draw_graph`` or ``unpack_quantised_network``.
+        From ``make_openvino_graph`` or ``unpack_quantised_network``.
     precision : "fp32", "bf16" or "int8"
         Arithmetic of the convolutions.
     """
@@ -50,7 +50,7 @@ class OpenVinoUNet(nn.Module):
         super().__init__()
         self.spec = spec
         self._graph, self._precision = graph, precision
-        self._core = import_library("openvino").Core()
+        self._core = import_openvino("openvino").Core()
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -171,7 +171,9 @@ def read_quantised(files: Sequence[Path], wanted: Sequence[str]) -> list[bytes]:
 
 def _one(network: Any, precision: str, content: bytes | None) -> OpenVinoUNet:
     graph = (
-        draw_graph(network) if content is None else unpack_quantised_network(content)
+        make_openvino_graph(network)
+        if content is None
+        else unpack_quantised_network(content)
     )
     return OpenVinoUNet(network.spec, graph, precision)
 
@@ -200,6 +202,6 @@ def openvino_precisions() -> set[str]:
     ConfigError
         If the extra ``openvino`` is not installed.
     """
-    core = import_library("openvino").Core()
+    core = import_openvino("openvino").Core()
     can: list[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {"fp32", "int8"} | ({"bf16"} if "BF16" in can else set())

@@ -20,7 +20,7 @@ from unetpipe.tiling.unet_spec import UNetSpec
 log = logging.getLogger(__name__)
 
 
-def pack_files(
+def files_of_model_package(
     network: UNet,
     image: NDArray[np.float32],
     step: int,
@@ -76,7 +76,7 @@ def _cover(image: NDArray[np.float32], probability: NDArray[np.float32]) -> byte
     return bytes(imagecodecs.png_encode(both.round().astype(np.uint8)))
 
 
-def channel_names(spec: UNetSpec) -> list[str]:
+def model_channel_names(spec: UNetSpec) -> list[str]:
     """Return what the output's channels are called."""
     if spec.head == "sigmoid":
         return ["foreground"]

@@ -21,8 +21,8 @@ from safetensors.numpy import save as save_safetensors
 from unetpipe.network.openvino_graph import (
     FIRST_LAYER,
     LAST_LAYER,
-    draw_graph,
-    import_library,
+    import_openvino,
+    make_openvino_graph,
 )
 from unetpipe.network.unet import UNet
 
@@ -54,12 +54,12 @@ def quantise(network: UNet, patches: Sequence[NDArray[np.float32]]) -> bytes:
     bits (VNNI) processors add pairs of them in sixteen, which saturates. So the
     integers are the same on all of them.
     """
-    nncf = import_library("nncf")
-    ranges = import_library("nncf.quantization.range_estimator")
+    nncf = import_openvino("nncf")
+    ranges = import_openvino("nncf.quantization.range_estimator")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         graph = nncf.quantize(
-            draw_graph(network),
+            make_openvino_graph(network),
             nncf.Dataset(list(patches)),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
@@ -84,7 +84,7 @@ def pack_quantised_network(graph: Any) -> bytes:
         layer.set_friendly_name(f"{number}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.xml")
-        import_library("openvino").serialize(graph, path, path.with_suffix(".bin"))
+        import_openvino("openvino").serialize(graph, path, path.with_suffix(".bin"))
         parts = {
             name: np.frombuffer(path.with_suffix(f".{name}").read_bytes(), np.uint8)
             for name in ("xml", "bin")
@@ -95,7 +95,7 @@ def pack_quantised_network(graph: Any) -> bytes:
 
 def unpack_quantised_network(content: bytes) -> Any:
     """Return the ``openvino.Model`` in the bytes of ``pack_quantised_network``."""
-    openvino, parts = import_library("openvino"), load_safetensors(content)
+    openvino, parts = import_openvino("openvino"), load_safetensors(content)
     return openvino.Core().read_model(
         parts["xml"].tobytes(), openvino.Tensor(parts["bin"])
     )

@@ -49,7 +49,9 @@ class Measured:
     peak_bytes: int
 
 
-def choose_batch(candidate: TileCandidate, budget_bytes: float, device: str) -> int:
+def choose_tile_batch(
+    candidate: TileCandidate, budget_bytes: float, device: str
+) -> int:
     """Return how many tiles to compute at once: 1 on a CPU, as many as fill a GPU."""
     if device == "cpu":
         return 1
@@ -257,7 +259,9 @@ class TileTrials:
         channels = self.network.spec.in_channels
         wanted = self.prediction.batch_tiles
         batches = (
-            choose_batch(c, budget, self.device.type) if wanted == "auto" else wanted
+            choose_tile_batch(c, budget, self.device.type)
+            if wanted == "auto"
+            else wanted
             for c in fitting
         )
         candidate, batch, measured, failed = first_that_runs(

@@ -9,7 +9,7 @@ from unetpipe.config.lookups import Lookups
 from unetpipe.records.prediction import DroppedProbability, Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.runtime.logs import last_error
+from unetpipe.runtime.logs import last_error_in_log
 from unetpipe.runtime.machine import folder_bytes
 from unetpipe.runtime.text import describe_quantity, format_table
 from unetpipe.storage.dropping import are_shards_dropped
@@ -149,7 +149,7 @@ def _describe_dropped(lookups: Lookups) -> list[str]:
 def _failed_row(rule: str, log: str, pattern: str) -> tuple[str, str, str, str]:
     """Return volume, network, rule and one-line cause of a failed job."""
     of = _names_in(log, pattern)
-    cause = last_error(Path(log)) or SILENT
+    cause = last_error_in_log(Path(log)) or SILENT
     volume = of.get("volume", of.get("place", "").split("/")[-1])
     return (volume, of.get("model", ""), rule, f"{cause}  ({log})")
 

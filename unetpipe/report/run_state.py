@@ -19,7 +19,7 @@ from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.locks import is_held
-from unetpipe.runtime.logs import last_error
+from unetpipe.runtime.logs import last_error_in_log
 from unetpipe.runtime.text import describe_quantity, describe_seconds
 from unetpipe.training.history import read_history
 
@@ -312,7 +312,7 @@ def _unfinished(
     """Return the state of a step without its record, and the error if there is one."""
     if any(map(is_held, claims)):
         return "running", ""
-    errors = [error for log in logs if (error := last_error(log))]
+    errors = [error for log in logs if (error := last_error_in_log(log))]
     if errors:
         is_told = all(error.startswith("Interrupted") for error in errors)
         return ("stopped" if is_told else "failed"), errors[0]

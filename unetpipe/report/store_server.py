@@ -102,7 +102,7 @@ class StoreServer(ThreadingHTTPServer):
         return None
 
 
-def parse_range(text: str, size: int) -> tuple[int, int] | None:
+def parse_http_range(text: str, size: int) -> tuple[int, int] | None:
     """Return the first byte of one range and the one behind its last.
 
     None: it lies outside. What is no range of bytes, or several, is answered with the
@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         size = path.stat().st_size
         # A range is one of what is sent: to HEAD it says nothing (RFC 9110).
         wanted = self.headers.get("Range") if self.command == "GET" else None
-        span = parse_range(wanted, size) if wanted else (0, size)
+        span = parse_http_range(wanted, size) if wanted else (0, size)
         if span is None:
             told = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
             self._begin(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, told)

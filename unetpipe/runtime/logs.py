@@ -85,7 +85,7 @@ def log_file() -> Path | None:
     return None
 
 
-def last_error(path: Path) -> str:
+def last_error_in_log(path: Path) -> str:
     """Return the first line of the error with which a job ended; empty without one."""
     if not path.exists():
         return ""

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.metrics.cell_tracking import keep_results, match_references
+from unetpipe.metrics.cell_tracking import keep_seg_results, match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
 from unetpipe.records.segmentation import Seeds
@@ -449,12 +449,12 @@ class ObjectSearch:
             for candidate in candidates:
                 kept = found[voxels >= candidate.smallest_object_vox]
                 candidate.found += int(np.count_nonzero(np.intersect1d(kept, seen)))
-                references = match_references(keep_results(whole, kept))
+                references = match_seg_references(keep_seg_results(whole, kept))
                 candidate.jaccard += float(references.jaccard.sum())
                 if has_f1:
                     matches = match_instances(
-                        keep_results(inside, kept),
-                        void=None if void is None else keep_results(void, kept),
+                        keep_seg_results(inside, kept),
+                        void=None if void is None else keep_seg_results(void, kept),
                     )
                     candidate.hits += matches.num_hits()
                     candidate.objects += matches.num_truth + matches.num_result

@@ -7,7 +7,7 @@ from unetpipe.errors import ConfigError
 from unetpipe.records.prediction import Outputs
 from unetpipe.records.segmentation import ObjectSettings
 from unetpipe.segmentation.thresholds import choose_classes
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.quantised import threshold_mask
 
@@ -67,10 +67,10 @@ class ClassSource:
         """Return what viewers see of a box: all classes, shape (z, y, x)."""
         if self._classes is not None:
             if self._class_thresholds:
-                stored = read_roi(self._probability, roi)
+                stored = read_stored_roi(self._probability, roi)
                 return choose_classes(stored, self._class_thresholds)
-            return np.asarray(read_roi(self._classes, roi), np.uint8)
-        stored = read_roi(self._probability, roi)[0]
+            return np.asarray(read_stored_roi(self._classes, roi), np.uint8)
+        stored = read_stored_roi(self._probability, roi)[0]
         return threshold_mask(stored, self._threshold).view(np.uint8)
 
     def classes(self, roi: Roi) -> Classes:
@@ -80,7 +80,7 @@ class ClassSource:
     def read(self, roi: Roi) -> tuple[Classes, NDArray[np.uint8]]:
         """Return the same, and the stored probability of that class."""
         if self._classes is None:
-            stored = read_roi(self._probability, roi)[0]
+            stored = read_stored_roi(self._probability, roi)[0]
             return threshold_mask(stored, self._threshold).view(np.uint8), stored
         classes = self.classes(roi)
         stored = np.zeros_like(classes)
@@ -109,7 +109,7 @@ class ClassSource:
 
     def read_affinities(self, roi: Roi) -> tuple[Classes, NDArray[np.bool_]]:
         """Return foreground and affinities as stored, and the voxels of objects."""
-        stored: Classes = read_roi(self._probability, roi)
+        stored: Classes = read_stored_roi(self._probability, roi)
         if self._flood_threshold == 0:
             return stored, np.ones(roi.shape, bool)
         return stored, threshold_mask(stored[0], self._flood_threshold)
@@ -127,7 +127,7 @@ class ClassSource:
                 "segmentation.seeds is learnt, but the network was not trained to "
                 "predict cores (network.targets); use auto, or another kind of seeds"
             )
-        core: NDArray[np.uint8] = read_roi(self._probability, roi)[CORE]
+        core: NDArray[np.uint8] = read_stored_roi(self._probability, roi)[CORE]
         return core
 
     @staticmethod

@@ -50,7 +50,7 @@ def name_result_folder(volume: str, images: list[str]) -> str:
     return f"{names[0] if is_sequence else volume}_RES"
 
 
-def name_masks(images: list[str], num_frames: int) -> list[str]:
+def ctc_mask_names(images: list[str], num_frames: int) -> list[str]:
     """Return the file of each frame's mask, with the number of its image.
 
     Examples

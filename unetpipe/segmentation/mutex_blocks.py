@@ -40,7 +40,7 @@ class AffinitySource(Protocol):
         """Return how many voxels of a box are foreground, whatever objects grow to."""
 
 
-def cut_block(
+def cut_block_by_mutex(
     source: AffinitySource, rule: MutexRule, roi: Roi, grids: tuple[Zyx, Zyx]
 ) -> LabelledBlock:
     """Return a block's fragments, as the whole volume has them, and their edges.

@@ -14,9 +14,9 @@ from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
-    is_store,
+    is_volume_store,
     open_volume,
-    read_roi,
+    read_stored_roi,
     shard_path,
     write_shard,
 )
@@ -32,7 +32,9 @@ from unetpipe.tiling.boxes import (
 from unetpipe.tiling.resampling import nearest_voxels
 
 
-def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjects:
+def write_objects_on_original_grid(
+    home: SegmentationStore, grid: OriginalGrid
+) -> OriginalObjects:
     """Write mask and objects on the grid that the volume had before it was resampled.
 
     Each voxel takes the id of the nearest one; shard by shard, in the memory of one.
@@ -52,7 +54,7 @@ def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjec
         shape=grid.shape,
         voxel_size_nm=grid.voxel_size_nm,
     )
-    if is_store(store):
+    if is_volume_store(store):
         return made
     chunk = as_zyx(map(min, home.grids.chunk, grid.shape))
     whole = as_zyx(map(round_up, grid.shape, chunk))
@@ -76,7 +78,7 @@ def write_original(home: SegmentationStore, grid: OriginalGrid) -> OriginalObjec
     return made
 
 
-def differing_shards(segmented: Segmentation) -> list[Path]:
+def differing_object_shards(segmented: Segmentation) -> list[Path]:
     """Return the shards of the original grid that are not those of today's objects.
 
     Each is compared with the nearest voxels of the resampled grid, shard by shard.
@@ -103,7 +105,7 @@ def differing_shards(segmented: Segmentation) -> list[Path]:
 def _is_nearest(array: Any, source: Any, box: Roi) -> bool:
     """Return whether a box can be read, and is as it would be written now."""
     try:
-        stored = read_roi(array, box)
+        stored = read_stored_roi(array, box)
     except (OSError, ValueError, RuntimeError):  # what damaged shards raise
         return False
     return np.array_equal(stored, _read_nearest(source, box, as_zyx(array.shape)))

@@ -42,13 +42,13 @@ from unetpipe.segmentation.block_labels import HOLE, label_block
 from unetpipe.segmentation.classes import ClassSource
 from unetpipe.segmentation.merging import FinalIds
 from unetpipe.segmentation.mutex import MutexRule
-from unetpipe.segmentation.mutex_blocks import cut_block as cut_affinities
+from unetpipe.segmentation.mutex_blocks import cut_block_by_mutex as cut_affinities
 from unetpipe.segmentation.runs import paint_runs
 from unetpipe.segmentation.store import SegmentationStore
-from unetpipe.segmentation.table import describe_objects, write_table
+from unetpipe.segmentation.table import describe_object_table, write_object_table
 from unetpipe.segmentation.thresholds import fill_choices
 from unetpipe.segmentation.watershed import SeedRule
-from unetpipe.segmentation.watershed_blocks import cut_block
+from unetpipe.segmentation.watershed_blocks import cut_block_by_watershed
 from unetpipe.storage.dropping import check_kept
 from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
 
@@ -225,11 +225,11 @@ class Segmentation:
         kinds, sums, foreground = self.home.merged.read(
             ONCE, "kinds", "sums", "num_foreground"
         )
-        table = describe_objects(kinds, sums, self.home.identity.voxel_size_nm)
+        table = describe_object_table(kinds, sums, self.home.identity.voxel_size_nm)
         finished = FinishedObjects(
             num_objects=len(kinds),
             num_foreground_voxels=int(foreground[0]),
-            table=write_table(table, self.home.path),
+            table=write_object_table(table, self.home.path),
             files_sha256=self.home.hash_files(),
         )
         self.home.finish(finished)
@@ -256,7 +256,7 @@ class Segmentation:
         roi, grids = self.home.labelled.roi(number), self.home.grids
         largest_hole = self.settings.largest_hole_vox
         if self._rule is not None:
-            block = cut_block(
+            block = cut_block_by_watershed(
                 self._source, self._rule, roi, grids.block, grids.volume_shape
             )
             self.home.labelled.save(number, block)
@@ -319,7 +319,7 @@ def locked_segmentation(
         yield Segmentation(inputs)
 
 
-def finish_part(
+def finish_part_of_objects(
     step: Callable[[Segmentation, range], int],
     inputs: SegmentationInputs,
     *,

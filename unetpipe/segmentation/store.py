@@ -30,7 +30,7 @@ from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.volumes import (
     create_labels_group,
     create_volume,
-    is_store,
+    is_volume_store,
     open_volume,
     set_attributes,
 )
@@ -204,7 +204,7 @@ class SegmentationStore:
     @property
     def _has_stores(self) -> bool:
         stores = (self.store, self.objects_store)
-        return all((s / "zarr.json").exists() and is_store(s) for s in stores)
+        return all((s / "zarr.json").exists() and is_volume_store(s) for s in stores)
 
 
 def _check_size(grids: TileGrids, block_shards: Zyx) -> None:

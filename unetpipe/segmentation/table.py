@@ -15,7 +15,7 @@ from unetpipe.segmentation.runs import HIGH, LOW, OWN, STORED, SUM, VOXELS, Sums
 VoxelSize = tuple[float, float, float]
 
 
-def describe_objects(
+def describe_object_table(
     kinds: NDArray[np.uint8], sums: Sums, voxel_size_nm: VoxelSize
 ) -> pa.Table:
     """Return the table of objects 1, 2, ... of a volume.
@@ -56,7 +56,7 @@ def _arrow(column: NDArray[np.generic]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
-def write_table(table: pa.Table, folder: Path) -> dict[str, WrittenFile]:
+def write_object_table(table: pa.Table, folder: Path) -> dict[str, WrittenFile]:
     """Write ``objects.parquet`` and ``objects.csv``; return their paths and hashes."""
     packed, text = io.BytesIO(), io.BytesIO()
     parquet.write_table(table, packed)

@@ -25,7 +25,7 @@ from unetpipe.tiling.boxes import (
 )
 
 
-def cut_block(
+def cut_block_by_watershed(
     source: ClassSource, rule: SeedRule, roi: Roi, block: Zyx, volume_shape: Zyx
 ) -> LabelledBlock:
     """Return a block's objects, as the whole volume has them.

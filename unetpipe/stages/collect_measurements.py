@@ -6,7 +6,11 @@ from typing import Any
 
 from pyarrow import parquet
 
-from unetpipe.measurement.tables import join_volumes, write_anndata, write_tables
+from unetpipe.measurement.tables import (
+    join_measured_volumes,
+    write_anndata,
+    write_tables,
+)
 from unetpipe.records.measurements import Measurements
 
 log = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ def collect_measurements(
     ConfigError
         If AnnData is wanted and its package is not installed.
     """
-    rows = join_volumes(
+    rows = join_measured_volumes(
         (one["about"], parquet.read_table(_table_of(Path(one["record"]))))
         for one in volumes
     )

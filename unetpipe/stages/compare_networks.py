@@ -7,7 +7,7 @@ from typing import Any
 
 from unetpipe.evaluation.comparison import Scored, ScoredNetwork, compare_variants
 from unetpipe.evaluation.pools import split_scores
-from unetpipe.evaluation.score_rows import definitions_of
+from unetpipe.evaluation.score_rows import score_definitions
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.comparison import Comparison, Shared, Variant
 from unetpipe.records.metrics import Metrics, SectionScores
@@ -57,7 +57,7 @@ def compare_networks(
     for one in shared:
         metrics_of += [row.metric for row in one.ensemble.rows] if one.ensemble else []
     Comparison(
-        definitions=definitions_of(metrics_of),
+        definitions=score_definitions(metrics_of),
         variants=tuple(compared),
         shared=tuple(shared),
         circumstances=Circumstances.here(),

@@ -11,7 +11,7 @@ import zarr
 
 from unetpipe.config import WeightMapConfig
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.metrics.cell_tracking import check_field, field_border_vox
+from unetpipe.metrics.cell_tracking import check_seg_field, field_border_vox
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedVolume, StoredLabels
 from unetpipe.records.weight_map import LearntTarget, StoredMap, WeightMap
@@ -21,8 +21,8 @@ from unetpipe.targets.weight_blocks import Annotation, BorderRule, CoreRule, Wei
 from unetpipe.targets.weight_map import UNLABELLED, describe_lost_cells
 from unetpipe.targets.whole_volumes import (
     CountedCells,
-    choose_border,
-    create_like,
+    choose_weight_border,
+    create_weight_map_like,
     weigh_all,
 )
 from unetpipe.tiling.boxes import as_zyx
@@ -83,7 +83,7 @@ def compute_weight_map(
         _check_cells(volume, volume.labels, learnt)
     labels = open_volume(volume.labels.store)
     rim = volume.stored_vox(field_border_vox(field_of_interest))
-    check_field(as_zyx(labels.shape)[1:], rim)
+    check_seg_field(as_zyx(labels.shape)[1:], rim)
     annotation = _annotation(volume.labels, labels, weight_map, rim)
     border_vox = _border_vox(annotation, weight_map) if learnt else 1.0
     with ExitStack() as stack:
@@ -130,7 +130,7 @@ def _create(
 ) -> dict[str, zarr.Array[Any]]:
     """Create the stores, by name; targets read as ``outside`` where none is written."""
     return {
-        name: create_like(
+        name: create_weight_map_like(
             labels,
             folder,
             voxel_size_nm,
@@ -144,7 +144,7 @@ def _create(
 def _border_vox(annotation: Annotation, weight_map: WeightMapConfig) -> float:
     """Return how wide rims are."""
     wanted = weight_map.border_vox
-    width = choose_border(
+    width = choose_weight_border(
         annotation, None if wanted == "auto" else wanted, weight_map.border_share
     )
     log.info("rims of cells are %g voxels wide", width)

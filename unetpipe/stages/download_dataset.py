@@ -8,13 +8,13 @@ from unetpipe.images.files import source_kind
 from unetpipe.ingestion.download import (
     check_sha256,
     download_file,
-    file_name_of,
-    list_files,
+    list_downloaded_files,
     logger,
+    name_of_download,
     unpack_originals,
     write_phantom_files,
 )
-from unetpipe.ingestion.phantom import draw_sections
+from unetpipe.ingestion.phantom import draw_phantom_sections
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import Manifest
 from unetpipe.runtime.files import hash_of
@@ -67,12 +67,12 @@ def download_dataset(
     if kind == "folder":
         originals = Path(source).expanduser()
     elif kind == "phantom":
-        sections = draw_sections(**phantom.model_dump())
+        sections = draw_phantom_sections(**phantom.model_dump())
         write_phantom_files(originals, sections, num_bytes=2 * prod(phantom.shape))
     else:
         if kind == "url":
             archive = destination / "archive" / hash_of(source)[:8]
-            archive /= file_name_of(source)
+            archive /= name_of_download(source)
             if source_sha256 is None:
                 logger.warning(
                     "`source_sha256` is not set: nobody can tell %s from a "
@@ -90,6 +90,6 @@ def download_dataset(
         source=source,
         kind="archive" if kind == "url" else kind,
         root=str(originals),
-        files=() if kind == "folder" else tuple(list_files(originals)),
+        files=() if kind == "folder" else tuple(list_downloaded_files(originals)),
         circumstances=Circumstances.here(),
     ).write(manifest)

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
-from unetpipe.evaluation.known_sections import ChosenRules, LearntRow, chosen_rules
+from unetpipe.evaluation.known_sections import ChosenRules, LearntRow, chosen_baselines
 from unetpipe.evaluation.oddities import find_oddities
-from unetpipe.evaluation.passes import measure_seams, not_computed, project_memory
-from unetpipe.evaluation.score_rows import definitions_of
+from unetpipe.evaluation.passes import (
+    measure_seams,
+    project_evaluation_memory,
+    scores_not_computed,
+)
+from unetpipe.evaluation.score_rows import score_definitions
 from unetpipe.evaluation.scored_volume import (
     EvaluationInputs,
     ScoredRecords,
@@ -20,11 +24,11 @@ from unetpipe.evaluation.tables import (
     calibrations,
     count_scores,
     describe_curves,
-    describe_sections,
+    describe_section_scores,
     leading_metrics,
-    object_tables,
+    object_score_tables,
     rank_sections,
-    voxel_tables,
+    voxel_score_tables,
 )
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.metrics import Definition, Metrics, Role, SectionScores, Table
@@ -83,17 +87,22 @@ def evaluate_prediction(
     """
     began = time.monotonic()
     volume = ScoredVolume(ScoredRecords.read(inputs), evaluation.field_of_interest_vox)
-    projected = project_memory(
+    projected = project_evaluation_memory(
         volume, isbi_scores=evaluation.isbi_scores, baselines=evaluation.baselines
     )
     log.info("at most %d MB of memory", projected >> 20)
     rules = (
-        chosen_rules(volume, rows, learnt) if evaluation.baselines else ChosenRules()
+        chosen_baselines(volume, rows, learnt)
+        if evaluation.baselines
+        else ChosenRules()
     )
     volume.grey_channel = rules.channel
     roles = volume.roles(rows)
     counts = count_scores(volume, roles, evaluation, rules.rules, folder=record.parent)
-    tables, objects = tuple(voxel_tables(counts)), tuple(object_tables(counts))
+    tables, objects = (
+        tuple(voxel_score_tables(counts)),
+        tuple(object_score_tables(counts)),
+    )
     seams = measure_seams(volume)
     write_bytes_atomic(picture, standalone_svg(plot_seams(seams)))
     leading = leading_metrics(volume.chosen_by)
@@ -101,7 +110,7 @@ def evaluate_prediction(
     SectionScores(
         volume=volume.name,
         definitions=_defined(tables),
-        rows=tuple(describe_sections(counts)),
+        rows=tuple(describe_section_scores(counts)),
         circumstances=Circumstances.here(),
     ).write(sections)
     scores = Metrics(
@@ -111,7 +120,7 @@ def evaluate_prediction(
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
         warnings=find_oddities(tables, objects),
         baselines=rules.describe(),
-        not_computed=not_computed(volume, evaluation),
+        scores_not_computed=scores_not_computed(volume, evaluation),
         left_out=tuple(counts.left_out),
         tables=tables,
         objects=objects,
@@ -131,7 +140,7 @@ def evaluate_prediction(
 
 
 def _defined(tables: Iterable[Table]) -> dict[str, Definition]:
-    return definitions_of(row.metric for table in tables for row in table.rows)
+    return score_definitions(row.metric for table in tables for row in table.rows)
 
 
 def _tell(scores: Metrics, record: Path) -> None:

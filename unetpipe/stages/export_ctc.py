@@ -14,7 +14,7 @@ from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.staging import staged_folder
 from unetpipe.segmentation.ctc import (
     TrackIds,
-    name_masks,
+    ctc_mask_names,
     name_result_folder,
     write_frame,
 )
@@ -61,7 +61,7 @@ def export_ctc(
     objects = open_volume(found.objects)
     num_frames = objects.shape[0]
     target = folder / name_result_folder(volume.volume, images)
-    names = name_masks(images, num_frames)
+    names = ctc_mask_names(images, num_frames)
     ids = TrackIds(*read_lineage(tracks))
     with staged_folder(target) as staging:
         for z, frame in iterate_sections(objects, range(num_frames)):

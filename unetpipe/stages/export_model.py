@@ -14,8 +14,12 @@ from unetpipe.errors import ConfigError
 from unetpipe.network import same_size
 from unetpipe.network.bioimageio import ModelCard, describe_model, pack_bioimage_model
 from unetpipe.network.ensemble import Ensemble
-from unetpipe.network.formats import OPSET, export_tile_rule, wrapper_arguments
-from unetpipe.network.package_files import channel_names, document_network, pack_files
+from unetpipe.network.formats import OPSET, export_tile_rule, export_wrapper_arguments
+from unetpipe.network.package_files import (
+    document_network,
+    files_of_model_package,
+    model_channel_names,
+)
 from unetpipe.network.weights import load_network
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.exports import ModelPackage, TileRule
@@ -25,7 +29,7 @@ from unetpipe.runtime.files import (
     hash_file,
     write_bytes_atomic,
 )
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling.boxes import Roi
 from unetpipe.tiling.mirroring import (
     mirror_source,
@@ -89,7 +93,7 @@ def export_model(
     rule = export_tile_rule(spec)
     image = _test_image(IngestedVolume.read(ingest), section, rule)
     ranks, text = description.percentiles, document_network(name, description)
-    files = pack_files(network, image, rule["step"], text, ranks)
+    files = files_of_model_package(network, image, rule["step"], text, ranks)
     now = datetime.now(UTC)
     content = pack_bioimage_model(
         files,
@@ -99,7 +103,7 @@ def export_model(
                 name=name,
                 authors=export.authors,
                 licence=export.licence or "",
-                class_names=channel_names(spec),
+                class_names=model_channel_names(spec),
                 num_channels=spec.in_channels,
                 timestamp=now.isoformat(timespec="seconds"),
                 pixel_size_nm=description.voxel_size_nm
@@ -109,7 +113,7 @@ def export_model(
             tile_rule=rule,
             architecture={
                 "callable": same_size.SameSizeUNet.__name__,
-                "kwargs": wrapper_arguments(spec),
+                "kwargs": export_wrapper_arguments(spec),
             },
             versions={"torch": torch.__version__.split("+")[0], "opset": OPSET},
         ),
@@ -136,7 +140,7 @@ def _test_image(
     y, x = ((n - side) // 2 for n in (height, width))
     roi = Roi((section, y, x), (section + 1, y + side, x + side))
     source = mirror_source(roi, (depth, height, width))
-    real = read_roi(open_volume(volume.image.store), source)
+    real = read_stored_roi(open_volume(volume.image.store), source)
     cut = mirror_take(real, source.start, roi, (depth, height, width))
     image: NDArray[np.float32] = np.ascontiguousarray(cut[:, 0], np.float32)[None]
     return image

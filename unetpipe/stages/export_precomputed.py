@@ -9,7 +9,12 @@ import numpy as np
 from pyarrow import parquet
 
 from unetpipe.config.viewing import PrecomputedConfig
-from unetpipe.measurement.meshes import is_written, mesh_mask, write_info, write_mesh
+from unetpipe.measurement.meshes import (
+    is_mesh_written,
+    mesh_mask,
+    write_mesh,
+    write_mesh_info,
+)
 from unetpipe.measurement.volume import BOX
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.exports import PrecomputedCopy
@@ -20,7 +25,7 @@ from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.runtime.locks import claim
 from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.precomputed import MESH, write_precomputed
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling.boxes import Roi, as_zyx
 
 log = logging.getLogger(__name__)
@@ -143,9 +148,9 @@ def _write_meshes(
     folder: Path,
 ) -> None:
     """Write the surface of each object that has none yet."""
-    write_info(folder)
+    write_mesh_info(folder)
     ids = open_volume(made.objects)
     for number, box in track_progress(list(boxes.items()), folder.name, "object"):
-        if not is_written(folder, number):
-            mask = read_roi(ids, box) == number
+        if not is_mesh_written(folder, number):
+            mask = read_stored_roi(ids, box) == number
             write_mesh(folder, number, mesh_mask(mask, box.start, voxel_size_nm))

@@ -20,7 +20,7 @@ from unetpipe.records.segmentation import (
 )
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import peak_rss_bytes
-from unetpipe.segmentation.original_grid import write_original
+from unetpipe.segmentation.original_grid import write_objects_on_original_grid
 from unetpipe.segmentation.passes import SegmentationInputs, locked_segmentation
 from unetpipe.segmentation.store import SegmentationStore
 from unetpipe.storage.keeping import write_with_copy
@@ -73,7 +73,9 @@ def finish_segmentation(
         finished = home.finished or work.finish()
         home.tidy()
         volume = IngestedVolume.read(inputs.ingest)
-        original = volume.original and write_original(home, volume.original)
+        original = volume.original and write_objects_on_original_grid(
+            home, volume.original
+        )
         if volume.georeference:
             home.note_georeference(volume.georeference)
         pyramids = _list_pyramids(home, finished.files_sha256)

@@ -8,12 +8,12 @@ from typing import Any
 
 from unetpipe.config import IngestConfig
 from unetpipe.config.sheet import Row
-from unetpipe.ingestion.copying import Layout, check_memory
+from unetpipe.ingestion.copying import Layout, check_ingestion_memory
 from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.opening import (
-    choose_voxel_size,
-    list_files,
-    open_image_of,
+    list_original_files,
+    open_original_image,
+    voxel_size_of_original,
 )
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.volume import IngestedPart, Manifest
@@ -68,10 +68,10 @@ def ingest_part(
     problems = Problems(f"volume {volume}")
     with ExitStack() as stack, problems:
         first = Row(**row)
-        image = open_image_of(first, Path(originals.root), stack)
-        voxel_size_nm, _ = choose_voxel_size(first, image, [])
+        image = open_original_image(first, Path(originals.root), stack)
+        voxel_size_nm, _ = voxel_size_of_original(first, image, [])
         layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
-        check_memory(image, layout, image.dtype, f"volume {volume}: image")
+        check_ingestion_memory(image, layout, image.dtype, f"volume {volume}: image")
         layers = Layers(image, layout, folder)
         numbers = range_of_part(layers.num_layers, part, ingest.parts)
         num_written = layers.copy(numbers)
@@ -82,7 +82,7 @@ def ingest_part(
             num_parts=ingest.parts,
             layers=(numbers.start, numbers.stop),
             num_layers_written=num_written,
-            files=list_files(files, originals),
+            files=list_original_files(files, originals),
             peak_rss_bytes=peak_rss_bytes(),
             circumstances=Circumstances.here(seconds=time.monotonic() - began),
         ).write(record)

@@ -11,7 +11,7 @@ from unetpipe.errors import ConfigError
 from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.text import count_noun
 from unetpipe.survey.corrections import describe_corrections
-from unetpipe.survey.names import plain_name
+from unetpipe.survey.names import plain_volume_name
 from unetpipe.survey.understanding import understand
 
 
@@ -63,7 +63,7 @@ def make_sheet(
     if (folder is None) == (corrections is None):
         raise ConfigError("give a folder of images, or --corrections FOLDER")
     given = (folder or corrections or Path()).expanduser().resolve()
-    name = name or (plain_name(given.name) if folder else "corrected") or "mine"
+    name = name or (plain_volume_name(given.name) if folder else "corrected") or "mine"
     check_config({"name": name}, "--name")
     sheet, config = (config_dir / f"{name}{ending}" for ending in (".tsv", ".yaml"))
     there = [str(path) for path in (sheet, config) if path.exists()]

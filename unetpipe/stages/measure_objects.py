@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pyarrow import parquet
 
-from unetpipe.measurement.passes import measure_part
-from unetpipe.measurement.tables import join_tables, make_table, write_tables
+from unetpipe.measurement.passes import measure_blocks_of_part
+from unetpipe.measurement.tables import join_tables, make_measured_table, write_tables
 from unetpipe.measurement.volume import MeasureInputs, open_measured
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.measurements import MeasuredPart, Measurements
@@ -45,7 +45,7 @@ def measure_objects(
         records = map(MeasuredPart.read, parts)
         rows = join_tables(parquet.read_table(part.table.path) for part in records)
     else:
-        rows = make_table(columns, measure_part(objects), work.named)
+        rows = make_measured_table(columns, measure_blocks_of_part(objects), work.named)
     too_large = sum(map(objects.is_too_large, range(1, len(rows) + 1)))
     if too_large:
         log.warning(

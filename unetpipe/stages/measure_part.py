@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from unetpipe.measurement.passes import measure_part as measure
-from unetpipe.measurement.tables import make_table, write_packed
+from unetpipe.measurement.passes import measure_blocks_of_part as measure
+from unetpipe.measurement.tables import make_measured_table, write_packed
 from unetpipe.measurement.volume import MeasureInputs, open_measured
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.measurements import MeasuredPart
@@ -30,7 +30,7 @@ def measure_part(
     work = open_measured(inputs)
     columns = [column.name for column in work.objects.columns]
     rows = measure(work.objects, part, inputs.settings.parts)
-    made = make_table(columns, rows, work.named)
+    made = make_measured_table(columns, rows, work.named)
     MeasuredPart(
         part=part,
         num_parts=inputs.settings.parts,

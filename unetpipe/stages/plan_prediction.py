@@ -22,9 +22,9 @@ from unetpipe.records.prediction import (
 from unetpipe.records.probe import Probe
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.text import describe_quantity, describe_seconds
-from unetpipe.storage.ngff import Channel, name_classes, usual_class_names
+from unetpipe.storage.ngff import Channel, ngff_class_names, usual_class_names
 from unetpipe.storage.predictions import PredictionHome, hash_kept_tiles
-from unetpipe.storage.recipes import identify_prediction, project
+from unetpipe.storage.recipes import identify_prediction, project_prediction
 from unetpipe.targets.likeness import unlike_learnt
 from unetpipe.tiling.grids import TileGrids, count_tiles, plan_grids
 from unetpipe.tiling.orientations import check_stride
@@ -98,7 +98,9 @@ def plan_prediction(
         _channels(model.spec, class_names),
     )
     num_tiles = count_tiles(grids, rules.roi, kept)
-    projected = project(volume, model, probed, grids, num_tiles, prediction.parts)
+    projected = project_prediction(
+        volume, model, probed, grids, num_tiles, prediction.parts
+    )
     home.prepare(kept, int(projected.disk_bytes / LEAST_COMPRESSION))
     PredictionPlan(
         volume=volume.volume,
@@ -145,7 +147,9 @@ def _tell(grids: TileGrids, projected: Projected, num_parts: int) -> None:
 
 def _channels(spec: UNetSpec, names: Sequence[str] | None) -> tuple[Channel, ...]:
     named = names or usual_class_names(spec.num_classes)
-    return name_classes(named, has_cores=spec.has_cores, offsets=spec.affinity_offsets)
+    return ngff_class_names(
+        named, has_cores=spec.has_cores, offsets=spec.affinity_offsets
+    )
 
 
 def _check_flips(probed: Probe, prediction: PredictionConfig) -> None:

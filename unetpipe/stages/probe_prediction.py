@@ -31,7 +31,7 @@ from unetpipe.records.model import Model
 from unetpipe.records.probe import FlipPlace, Probe, TriedTile
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import choose_threads, keep_freed_memory
-from unetpipe.storage.volumes import open_volume, read_roi
+from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling.boxes import Roi, whole_volume
 from unetpipe.tiling.grids import TileGrids, plan_grids
 from unetpipe.tiling.intensity import mean_and_std
@@ -164,14 +164,14 @@ def _compare(
     within = Roi.between(*box) if box else whole_volume(trials.shape)
     grids = reduced[1]
     places = choose_flip_tiles(
-        grids, within, lambda tile: rules.is_empty(read_roi(image, tile))
+        grids, within, lambda tile: rules.is_empty(read_stored_roi(image, tile))
     )
     mean, std = mean_and_std(volume.intensities)
     exact = TilePredictor(
         deepcopy(network), device=trials.device, orientations=trials.orientations
     )
     flips = flip_fractions(
-        RegionPredictor(lambda roi: read_roi(image, roi), mean, std),
+        RegionPredictor(lambda roi: read_stored_roi(image, roi), mean, std),
         reduced,
         (exact, trials.grids_for_fp32(grids)),
         places,

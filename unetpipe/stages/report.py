@@ -18,7 +18,7 @@ from unetpipe.report.page.many import (
 )
 from unetpipe.report.page.methods import describe_methods
 from unetpipe.report.page.painting import LEGEND
-from unetpipe.report.page.run import Run, read_result, read_trained
+from unetpipe.report.page.run import Run, read_reported_result, read_reported_training
 from unetpipe.report.page.summary import highlights, overview, summarise
 from unetpipe.report.page.tables import show_definitions
 from unetpipe.report.page.templates import render
@@ -79,7 +79,7 @@ def report(
         If a record or a store is missing; the message names it.
     """
     is_kept = config.get("prediction", {}).get("keep_probability", True)
-    results = [read_result(files, is_kept=is_kept) for files in predictions]
+    results = [read_reported_result(files, is_kept=is_kept) for files in predictions]
     # Pictures begin with test sections; of many volumes with the worst.
     results.sort(key=lambda result: not result.tested)
     ordered = worst_first(results) if is_many(len(results)) else tuple(results)
@@ -89,7 +89,7 @@ def report(
         Manifest.read_if_there(manifest),
         {volume.volume: volume for volume in volumes},
         tuple(map(WeightMap.read, weight_maps)),
-        read_trained(training, output.parent),
+        read_reported_training(training, output.parent),
         ordered,
     )
     content = render("report.html", _page(run, config, suggestions))

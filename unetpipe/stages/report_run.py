@@ -15,7 +15,7 @@ from unetpipe.report.page.network_pairs import (
     show_shared,
 )
 from unetpipe.report.page.painting import LEGEND
-from unetpipe.report.page.run import read_network, read_result_of
+from unetpipe.report.page.run import read_reported_network, read_result_of
 from unetpipe.report.page.templates import render
 from unetpipe.report.page.warnings import warn_of_leaks
 from unetpipe.runtime.files import write_bytes_atomic
@@ -94,7 +94,7 @@ def report_run(
 def _read(model: dict[str, Any], beside: Path) -> Compared:
     folder = Path(model["folder"])
     return Compared(
-        read_network(model["name"], folder, beside),
+        read_reported_network(model["name"], folder, beside),
         {
             volume: read_result_of(model["name"], volume, folder / volume)
             for volume in model["volumes"]

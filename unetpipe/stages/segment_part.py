@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from unetpipe.segmentation.passes import Segmentation, SegmentationInputs, finish_part
+from unetpipe.segmentation.passes import (
+    Segmentation,
+    SegmentationInputs,
+    finish_part_of_objects,
+)
 
 
 def segment_part(*, inputs: SegmentationInputs, part: int, record: Path) -> None:
@@ -17,4 +21,4 @@ def segment_part(*, inputs: SegmentationInputs, part: int, record: Path) -> None
     record : Path
         Where to write the part's record, last.
     """
-    finish_part(Segmentation.label, inputs, part=part, record=record)
+    finish_part_of_objects(Segmentation.label, inputs, part=part, record=record)

@@ -13,7 +13,11 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.tracks import LinkedObjects
 from unetpipe.storage.volumes import iterate_sections, open_volume
 from unetpipe.tracking.lineages import DIVISION, GAP, Motion, Tracker
-from unetpipe.tracking.tables import tabulate_objects, tabulate_tracks, write_tables
+from unetpipe.tracking.tables import (
+    tabulate_tracked_objects,
+    tabulate_tracks,
+    write_track_tables,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +67,9 @@ def track_objects(
         reach_vox=reach,
         longest_gap=settings.longest_gap,
         divisions=settings.divisions,
-        tracks=write_tables(tabulate_tracks(linked), tracks),
-        objects=write_tables(
-            tabulate_objects(
+        tracks=write_track_tables(tabulate_tracks(linked), tracks),
+        objects=write_track_tables(
+            tabulate_tracked_objects(
                 linked, parquet.read_table(segmented.table["parquet"].path)
             ),
             objects,

@@ -28,7 +28,7 @@ from unetpipe.records.verification import (
 )
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.progress import Progress
-from unetpipe.segmentation.original_grid import differing_shards
+from unetpipe.segmentation.original_grid import differing_object_shards
 from unetpipe.storage.named_files import KINDS
 from unetpipe.storage.predictions import PredictionStore
 from unetpipe.storage.recipes import arithmetic_code
@@ -38,7 +38,7 @@ from unetpipe.storage.verification import (
     Finding,
     compare_block,
     differing_circumstances,
-    sample_blocks,
+    sample_blocks_to_verify,
     verify_kept,
     verify_named_files,
     verify_network,
@@ -178,7 +178,7 @@ def _verify_objects(record: Path, commands: Commands) -> list[Finding]:
     segmented = Segmentation.read(record)
     if findings or segmented.original is None:
         return findings
-    if not (differing := differing_shards(segmented)):
+    if not (differing := differing_object_shards(segmented)):
         return []
     store = segmented.original.store
     what = f"{store} is not what its objects give: {', '.join(map(str, differing))}"
@@ -201,7 +201,7 @@ class _Again:
 
     def compare(self, settings: VerifyConfig) -> list[ComparedBlock]:
         """Compute a random sample of blocks and compare each with what is stored."""
-        numbers = sample_blocks(
+        numbers = sample_blocks_to_verify(
             self._prediction.geometry.num_blocks,
             at_least=settings.blocks,
             fraction=settings.fraction,

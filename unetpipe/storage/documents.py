@@ -25,7 +25,7 @@ _opened: "OrderedDict[tuple[Any, ...], zarr.Array[Any]]" = OrderedDict()
 _descriptions: "OrderedDict[str, bytes]" = OrderedDict()
 
 
-def read_group(path: Path) -> dict[str, Any]:
+def read_zarr_group(path: Path) -> dict[str, Any]:
     """Return the attributes of a group.
 
     Raises
@@ -47,7 +47,7 @@ def write_group(path: Path, attributes: dict[str, Any]) -> None:
 
 def update_group(path: Path, **attributes: Any) -> None:
     """Set some attributes of a group; nothing is written where they are set already."""
-    before = read_group(path)
+    before = read_zarr_group(path)
     after = before | attributes
     if after != before:
         write_group(path, after)
@@ -72,7 +72,7 @@ def create_array(path: Path, **settings: Any) -> None:
         _put(path, known)
 
 
-def open_array(path: Path, mode: Mode = "r") -> zarr.Array[Any]:
+def open_zarr_array(path: Path, mode: Mode = "r") -> zarr.Array[Any]:
     """Open an array; the same object again while its document says the same.
 
     Raises

@@ -7,7 +7,7 @@ from typing import Any
 import zarr
 
 from unetpipe.storage.disks import DiskStore
-from unetpipe.storage.documents import read_group, update_group
+from unetpipe.storage.documents import read_zarr_group, update_group
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import UNKNOWN_SIZE, Zyx, as_zyx
 
@@ -129,7 +129,7 @@ def name_levels(path: Path, factors: list[Zyx], method: str) -> int:
 
 
 def _read_metadata(path: Path) -> Any:
-    return read_group(path)["ome"]
+    return read_zarr_group(path)["ome"]
 
 
 def _first_scale(metadata: Any) -> list[float]:

@@ -46,14 +46,14 @@ class Channel:
     is_shown: bool = True
 
 
-def name_channels(names: Sequence[str]) -> tuple[Channel, ...]:
+def ngff_channel_names(names: Sequence[str]) -> tuple[Channel, ...]:
     """Return channels with colours: grey for a single one, else one of the palette."""
     if len(names) == 1:
         return (Channel(names[0]),)
-    return tuple(Channel(name, pick_colour(k)) for k, name in enumerate(names))
+    return tuple(Channel(name, ngff_colour(k)) for k, name in enumerate(names))
 
 
-def name_classes(
+def ngff_class_names(
     names: Sequence[str],
     *,
     has_cores: bool = False,
@@ -66,12 +66,12 @@ def name_classes(
     are any.
     """
     channels = [
-        Channel(name, pick_colour(k - 1) if k else GREY, is_shown=k > 0)
+        Channel(name, ngff_colour(k - 1) if k else GREY, is_shown=k > 0)
         for k, name in enumerate(names)
     ]
     if len(channels) > 2:
         return tuple(channels)
-    cores = [Channel("core", pick_colour(1), is_shown=False)] if has_cores else []
+    cores = [Channel("core", ngff_colour(1), is_shown=False)] if has_cores else []
     pairs = [
         Channel("affinity " + " ".join(map(str, o)), is_shown=False) for o in offsets
     ]
@@ -85,7 +85,7 @@ def usual_class_names(num_classes: int) -> list[str]:
     return [f"class {k}" for k in range(num_classes)]
 
 
-def pick_colour(number: int) -> str:
+def ngff_colour(number: int) -> str:
     """Return a colour of the palette, which begins anew after its last one."""
     return PALETTE[number % len(PALETTE)]
 
@@ -95,14 +95,14 @@ def class_colours_of_ngff(
 ) -> dict[int, Rgba]:
     """Return a colour for each class but 0, and half-transparent grey for unlabelled.
 
-    They are those of ``name_classes``.
+    They are those of ``ngff_class_names``.
 
     Examples
     --------
     >>> class_colours_of_ngff(2)
     {1: (86, 180, 233, 255)}
     """
-    colours = {k: _rgba(pick_colour(k - 1), 255) for k in range(1, num_classes)}
+    colours = {k: _rgba(ngff_colour(k - 1), 255) for k in range(1, num_classes)}
     if unlabelled is not None:
         colours[unlabelled] = _rgba(UNLABELLED_COLOUR, 128)
     return colours

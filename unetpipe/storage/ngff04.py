@@ -20,7 +20,7 @@ from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.receipts import differing_file, receipt_path
-from unetpipe.storage.volumes import read_roi, shard_shape
+from unetpipe.storage.volumes import read_stored_roi, shard_shape
 from unetpipe.tiling.boxes import Roi, as_zyx, grid_cell, iterate_grid, whole_volume
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def _copy_array(
             continue
         with named_in_errors(f"{target}, level {copy.path}, block {block}"):
             roi = grid_cell(block, unit, shape)
-            copy[(..., *roi.slices)] = read_roi(array, roi)
+            copy[(..., *roi.slices)] = read_stored_roi(array, roi)
             files = {name: hash_file(target / name) for name in _files(copy, roi)}
             FilesReceipt(files=files, identity=identity).write(told[block])
 

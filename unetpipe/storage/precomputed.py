@@ -19,14 +19,14 @@ import zarr
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
-from unetpipe.images.array_source import load_library
+from unetpipe.images.array_source import load_format_library
 from unetpipe.records.receipts import FilesReceipt
 from unetpipe.runtime.background import named_in_errors
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.runtime.progress import track_progress
 from unetpipe.storage.ngff04 import read_description
 from unetpipe.storage.receipts import differing_file, receipt_path
-from unetpipe.storage.volumes import read_roi, shard_shape
+from unetpipe.storage.volumes import read_stored_roi, shard_shape
 from unetpipe.tiling.boxes import (
     Roi,
     as_zyx,
@@ -143,7 +143,7 @@ def _copy_level(
     identity: str,
 ) -> None:
     """Copy block by block, all but those with a receipt."""
-    library = load_library("tensorstore", "tensorstore", target, extra="cloud")
+    library = load_format_library("tensorstore", "tensorstore", target, extra="cloud")
     copy = library.open(spec, open=True, create=True).result()
     shape, unit = as_zyx(array.shape[-3:]), shard_shape(array)
     blocks = list(iterate_grid(whole_volume(shape), unit))
@@ -156,7 +156,7 @@ def _copy_level(
             continue
         with named_in_errors(f"{target}, level {key}, block {block}"):
             roi = grid_cell(block, unit, shape)
-            copy[roi.slices[::-1]].write(_as_xyzc(read_roi(array, roi))).result()
+            copy[roi.slices[::-1]].write(_as_xyzc(read_stored_roi(array, roi))).result()
             files = {name: target / name for name in _files(array, key, roi)}
             FilesReceipt(
                 files={

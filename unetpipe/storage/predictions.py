@@ -42,10 +42,10 @@ from unetpipe.storage.growing_arrays import ReceiptedStore
 from unetpipe.storage.ngff import Channel, class_colours_of_ngff
 from unetpipe.storage.volumes import (
     create_volume,
-    is_store,
+    is_volume_store,
     open_volume,
-    read_attributes,
-    read_roi,
+    read_store_attributes,
+    read_stored_roi,
     set_attributes,
     set_channels,
     set_colours,
@@ -158,7 +158,7 @@ class PredictionHome:
             If a store was made from another recipe.
         """
         for name, store in self.outputs.stores.items():
-            if not is_store(store):
+            if not is_volume_store(store):
                 log.warning("%s is gone; it is created anew and filled again", store)
                 staging = store.with_name(f"{store.name}.partial")
                 shutil.rmtree(staging, ignore_errors=True)
@@ -180,7 +180,9 @@ class PredictionHome:
         """Log what differs from the predictions that are there already."""
         mine = self.identity.to_json()
         for other in sorted(self.folder.glob("prediction-????????")):
-            theirs = read_attributes(other / "probability.ome.zarr").get("identity", {})
+            theirs = read_store_attributes(other / "probability.ome.zarr").get(
+                "identity", {}
+            )
             differing = sorted(
                 key
                 for key in {*mine, *theirs}
@@ -277,7 +279,7 @@ class PredictionStore:
         with named_in_errors(
             f"block {number}, reading z, y, x = {seen.start} to {seen.stop}"
         ):
-            source = read_roi(self._image, seen)
+            source = read_stored_roi(self._image, seen)
         for tile in tiles:
             if self._selection.is_empty(self._voxels(source, seen.start, tile)):
                 skipped[tile.start] = EMPTY
@@ -341,7 +343,7 @@ def check_stores(path: Path, plan: PredictionPlan) -> None:
         What it holds.
     """
     for store in plan.outputs.stores.values():
-        if not is_store(store):
+        if not is_volume_store(store):
             path.unlink(missing_ok=True)
             raise IntegrityError(
                 f"{store} is gone, for which {path} was made; repeat the "
@@ -385,4 +387,4 @@ def _as_npy(kept: NDArray[np.bool_]) -> bytes:
 
 
 def _recipe_hash(store: Path) -> str:
-    return hash_of(read_attributes(store).get("identity"))
+    return hash_of(read_store_attributes(store).get("identity"))

@@ -27,7 +27,7 @@ from unetpipe.storage.levels import (
 )
 from unetpipe.storage.volumes import (
     open_volume,
-    read_roi,
+    read_stored_roi,
     shard_path,
     shard_shape,
     write_shard,
@@ -134,7 +134,7 @@ class Pyramid:
         file = shard_path(array, index)
         roi = self._roi(level, index)
         if level == base:
-            return read_roi(array, roi) if file.exists() else None
+            return read_stored_roi(array, roi) if file.exists() else None
         factor = self.factors[level - 1]
         covered = Roi(
             as_zyx(a * f for a, f in zip(roi.start, factor, strict=True)),

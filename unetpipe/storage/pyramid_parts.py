@@ -23,7 +23,7 @@ from unetpipe.tiling.boxes import range_of_part
 log = logging.getLogger(__name__)
 
 
-def identity_of(job: PyramidJob, pyramid: Pyramid) -> str:
+def pyramid_identity(job: PyramidJob, pyramid: Pyramid) -> str:
     """Return the hash of what decides the stored bits."""
     return hash_of(
         {
@@ -60,7 +60,7 @@ def coarsen_share(job: PyramidJob, *, part: int = 0, num_parts: int = 1) -> int:
         If the disk is full; what is finished is kept.
     """
     pyramid = Pyramid(job.store, is_labels=job.is_labels)
-    identity, blocks = identity_of(job, pyramid), pyramid.blocks
+    identity, blocks = pyramid_identity(job, pyramid), pyramid.blocks
     own = [blocks[i] for i in range_of_part(len(blocks), part, num_parts)]
     receipts = {block: receipt_path(job.receipts, block) for block in own}
     todo = [b for b, path in receipts.items() if not _is_done(job, path, identity)]
@@ -88,7 +88,7 @@ def finish_levels(job: PyramidJob) -> int:
     pyramid = Pyramid(job.store, is_labels=job.is_labels)
     if not pyramid.factors:
         return pyramid.name_levels()
-    rest, identity = job.receipts / "rest.json", identity_of(job, pyramid)
+    rest, identity = job.receipts / "rest.json", pyramid_identity(job, pyramid)
     if coarsen_share(job) or not _is_done(job, rest, identity):
         files = pyramid.write_rest()
         FilesReceipt(files=files, identity=identity).write(rest)

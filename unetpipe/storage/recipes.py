@@ -58,7 +58,7 @@ def identify_prediction(
     )
 
 
-def project(
+def project_prediction(
     volume: IngestedVolume,
     model: Model,
     probe: Probe,

@@ -39,8 +39,8 @@ from unetpipe.storage.volumes import (
     hash_sections,
     iterate_sections,
     open_volume,
-    read_attributes,
-    read_roi,
+    read_store_attributes,
+    read_stored_roi,
 )
 from unetpipe.tiling.assembly import BlockPrediction
 from unetpipe.tiling.boxes import Roi, Zyx
@@ -169,7 +169,7 @@ def verify_prediction(
     arrays, findings = {}, []
     for name, store in outputs.stores.items():
         arrays[name] = open_volume(store)
-        if hash_of(read_attributes(store).get("identity")) != identity:
+        if hash_of(read_store_attributes(store).get("identity")) != identity:
             findings.append(Finding(f"{store} names another recipe", finish))
     if are_shards_dropped(outputs.probability.store):
         arrays = {}  # of what was dropped the receipts are left
@@ -211,7 +211,7 @@ def differing_shards(block: BlockPrediction, store: PredictionStore) -> int:
     return count
 
 
-def sample_blocks(
+def sample_blocks_to_verify(
     num_blocks: int, *, at_least: int, fraction: float, seed: int
 ) -> list[int]:
     """Return the blocks to verify by computing them again, drawn at random."""
@@ -286,11 +286,11 @@ def compare_block(
             largest=None,
             tolerance=0,
         )
-    stored = read_roi(store.shards.arrays["probability"], block.roi)
+    stored = read_stored_roi(store.shards.arrays["probability"], block.roi)
     difference = np.abs(stored.astype(np.int16) - block.probability)
     num_different = int(np.count_nonzero(difference))
     if block.classes is not None and differs_in is None:
-        classes = read_roi(store.shards.arrays["classes"], block.roi)
+        classes = read_stored_roi(store.shards.arrays["classes"], block.roi)
         num_different += int(np.count_nonzero(classes != block.classes))
     return ComparedBlock(
         number=block.number,
@@ -398,7 +398,10 @@ def verify_segmentation(record: Path, commands: Commands) -> list[Finding]:
     segmented = Segmentation.read(record)
     grids = Prediction.read(record.with_name("prediction.json")).geometry
     store, identity = segmented.store, segmented.identity_sha256
-    arrays = {"mask": open_volume(store), "objects": open_volume(segmented.objects)}
+    arrays = {
+        "mask": open_volume(store),
+        "objects": open_volume(segmented.objects),
+    }
     receipts = store.parent / "receipts"
     checked = ReceiptedStore(grids, receipts, arrays, identity).check()
     if not checked.problems:

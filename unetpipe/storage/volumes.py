@@ -29,8 +29,8 @@ from unetpipe.runtime.files import write_bytes_atomic
 from unetpipe.runtime.machine import enough_disk
 from unetpipe.storage.documents import (
     create_array,
-    open_array,
-    read_group,
+    open_zarr_array,
+    read_zarr_group,
     update_group,
     write_group,
 )
@@ -127,14 +127,14 @@ def create_labels_group(path: Path, names: tuple[str, ...]) -> Path:
 
 def set_channels(path: Path, channels: Sequence[Channel]) -> None:
     """Give the channels of a store new names and colours, if it has others."""
-    about = read_group(path)["ome"]
+    about = read_zarr_group(path)["ome"]
     describe_channels(about, channels, open_volume(path).dtype)
     update_group(path, ome=about)
 
 
 def set_colours(path: Path, colours: Mapping[int, Rgba]) -> None:
     """Have viewers show labels in these colours: of all but 0; others they choose."""
-    about = read_group(path)["ome"]
+    about = read_zarr_group(path)["ome"]
     set_ngff_label_colours(about, colours)
     update_group(path, ome=about)
 
@@ -146,7 +146,7 @@ def set_attributes(path: Path, attributes: dict[str, Any]) -> None:
 
 def set_windows(path: Path, windows: list[tuple[float, float]]) -> None:
     """Say which grey values viewers show as black and white, for each channel."""
-    about = read_group(path)["ome"]
+    about = read_zarr_group(path)["ome"]
     set_viewer_windows(about, windows)
     update_group(path, ome=about)
 
@@ -162,7 +162,7 @@ def open_volume(
         If there is no such store or level.
     """
     try:
-        array = open_array(path / str(level), mode)
+        array = open_zarr_array(path / str(level), mode)
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} has no resolution level {level} ({error}); "
@@ -171,20 +171,20 @@ def open_volume(
     return array
 
 
-def is_store(path: Path) -> bool:
+def is_volume_store(path: Path) -> bool:
     """Return whether there is a store with its full-resolution array."""
     return (path / "0" / "zarr.json").exists()
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_store_attributes(path: Path) -> dict[str, Any]:
     """Return what ``set_attributes`` has noted."""
     try:
-        return dict(read_group(path).get("unetpipe", {}))
+        return dict(read_zarr_group(path).get("unetpipe", {}))
     except (FileNotFoundError, ValueError) as error:
         raise DataError(f"{path} is not an OME-Zarr store ({error})") from error
 
 
-def read_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
+def read_stored_roi(array: zarr.Array[Any], roi: Roi) -> NDArray[Any]:
     """Read a box of voxels, all channels: shape (z, y, x) or (c, z, y, x).
 
     What is stored as ``create_volume`` asks for is decoded here, everything else by

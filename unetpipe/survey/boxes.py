@@ -8,7 +8,7 @@ from unetpipe.errors import UnetpipeError
 from unetpipe.images import Reading, open_image
 from unetpipe.images.partial import (
     LabelPart,
-    check_boxes,
+    check_label_boxes,
     find_corner,
     labels_cover_a_part,
 )
@@ -47,7 +47,7 @@ def find_boxes(image: str, labels: Sequence[str], root: Path) -> tuple[Roi, ...]
                 pairs = zip(corner, reader.zyx, strict=True)
                 box = Roi(corner, as_zyx(a + n for a, n in pairs))
                 parts.append(LabelPart(reader, box))
-            check_boxes(parts, whole)
+            check_label_boxes(parts, whole)
             return tuple(part.box for part in parts)
     except (UnetpipeError, OSError):
         return ()

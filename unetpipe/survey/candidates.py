@@ -8,11 +8,11 @@ from unetpipe.errors import DataError
 from unetpipe.images.files import HDF5_CELL, file_number, natural_key
 from unetpipe.survey.boxes import find_boxes
 from unetpipe.survey.cells import sheet_cell_of_folder, sheet_cell_of_series, write_cell
-from unetpipe.survey.headers import Header, read_header
-from unetpipe.survey.label_folders import join_classes, take_folder, tell_labels
+from unetpipe.survey.headers import Header, read_image_header
+from unetpipe.survey.label_folders import join_class_folders, take_folder, tell_labels
 from unetpipe.survey.names import Name, parse_file_name
 from unetpipe.survey.pairs import Candidate, list_briefly, pair_names
-from unetpipe.survey.series import SeriesFinder, join_channels, join_sections
+from unetpipe.survey.series import SeriesFinder, join_channel_files, join_section_files
 
 
 def make_candidates(
@@ -105,11 +105,11 @@ def _sort_names(
         images, labels, views, notes = tell_labels(images, labels, root)
         images, labels, more = _tell_apart([*images, *labels])
         notes += more
-        labels, classes, more = join_classes(labels, root)
+        labels, classes, more = join_class_folders(labels, root)
         notes += more
-    images, more = join_channels(images)
+    images, more = join_channel_files(images)
     if any("<z>" in name.path for name in images):
-        labels = join_sections(labels)
+        labels = join_section_files(labels)
     return images, labels, classes, views, notes + more
 
 
@@ -153,7 +153,7 @@ def _read_headers(
         if _file_of(name.path) in others:  # another file of an image that is known
             continue
         try:
-            header = headers[name.path] = read_header(write_cell(name.path), root)
+            header = headers[name.path] = read_image_header(write_cell(name.path), root)
             others.update(set(header.others) - {_file_of(name.path)})
         except (DataError, OSError) as error:
             notes.append(f"{name.path} is left out: {error}")
@@ -240,6 +240,6 @@ def _shape_of_series(
 
 def _shape(path: str, root: Path) -> tuple[int, int, int] | None:
     try:
-        return read_header(write_cell(path), root).shape[1:]
+        return read_image_header(write_cell(path), root).shape[1:]
     except (DataError, OSError):
         return None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from unetpipe.images.endings import split_suffix
-from unetpipe.images.files import find_files, section_files
+from unetpipe.images.files import find_image_files, section_files
 
 # Cells are trimmed, split at |, at ; and at tabs, and lines at whatever ends one.
 UNWRITABLE = re.compile(r"[|;\t\x00-\x1f\x7f-\x9f\u2028\u2029\"]|^\s|\s$|^~|^#")
@@ -44,7 +44,7 @@ def sheet_cell_of_series(paths: Sequence[str], root: Path) -> str:
     for beginning in ("", start):
         name = _escape(beginning)
         cell = UNWRITABLE.sub("?", f"{inside}{name}*{suffixes[0]}")
-        found = find_files(cell, root)
+        found = find_image_files(cell, root)
         if set(found[: len(paths)]) == wanted and not _strangers(found, wanted):
             return cell
     return ""

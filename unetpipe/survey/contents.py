@@ -131,7 +131,7 @@ def list_contents(folder: Path) -> Contents:
 
 def _take_zarr(found: Contents, here: Path, path: str, folder: Path) -> bool:
     """Note what a Zarr folder is; return whether nothing else lies in it."""
-    fields, levels = list_fields(here, path), list_levels(here)
+    fields, levels = list_fields(here, path), list_pyramid_levels(here)
     found.fields += fields
     found.notes += _missing_wells(here, path, fields)
     if levels:
@@ -184,7 +184,7 @@ def _missing_wells(place: Path, path: str, fields: list[Field]) -> list[str]:
     ]
 
 
-def list_levels(place: Path) -> list[str]:
+def list_pyramid_levels(place: Path) -> list[str]:
     """Return the arrays of a group that are one image and smaller copies, in order.
 
     Called s0, s1, ... or 0, 1, ..., by programs that write nothing more about them.

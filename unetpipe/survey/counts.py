@@ -14,7 +14,7 @@ from unetpipe.ingestion.palette import Palette
 from unetpipe.survey.label_kinds import Counted, Kind, Tally
 from unetpipe.survey.roles import RoleRow
 from unetpipe.survey.suggestions import VolumePrint
-from unetpipe.survey.volumes import Found, open_labels
+from unetpipe.survey.volumes import Found, open_surveyed_labels
 from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 MOST_VOXELS = 1 << 28  # that are read: some 20 s
@@ -89,7 +89,9 @@ def _count_all(
         try:
             before, values = tally.counted, frozenset[int]()
             for cell in volume.label_cells:
-                with open_labels(volume, cell, root, colours=colours) as labels:
+                with open_surveyed_labels(
+                    volume, cell, root, colours=colours
+                ) as labels:
                     values |= _count(
                         labels, _places(volume, labels), count, tally, palette
                     )
@@ -183,7 +185,7 @@ def _find_drawn(volume: Found, root: Path) -> tuple[int, ...]:
     if not is_stack or volume.boxes or volume.kind or volume.num_labelled > MOST_VOXELS:
         return volume.annotated
     try:
-        with open_labels(volume, volume.labels, root) as labels:
+        with open_surveyed_labels(volume, volume.labels, root) as labels:
             return tuple(
                 z for z in volume.annotated if labels.read_sections(z, z + 1).any()
             )

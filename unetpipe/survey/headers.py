@@ -63,7 +63,7 @@ class Header:
     are_times: bool = False
 
 
-def read_header(cell: str, root: Path, labels: str = "") -> Header:
+def read_image_header(cell: str, root: Path, labels: str = "") -> Header:
     """Return what a cell of the sheet holds; where axes are unclear, say what is taken.
 
     Parameters

@@ -144,7 +144,7 @@ def _tell_views(
     return kept, [name for n in found for name in folders[n]], [note]
 
 
-def join_classes(
+def join_class_folders(
     labels: Sequence[Name], root: Path
 ) -> tuple[list[Name], list[Name], list[str]]:
     """Return labels, those that are joined of a folder a class, and notes.

@@ -283,7 +283,7 @@ def _key(words: Sequence[str]) -> str:
     return "-".join(word for word in rest if word not in DROPPED)
 
 
-def plain_name(text: str) -> str:
+def plain_volume_name(text: str) -> str:
     """Return a text in letters, digits, ``.``, ``_``, ``-``; nothing if none is left.
 
     Examples
@@ -326,7 +326,7 @@ def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
     parts = [_naming_parts(path) or [fallback] for path in paths]
     while True:
         names = [
-            plain_name("-".join(part[-length:])) or fallback
+            plain_volume_name("-".join(part[-length:])) or fallback
             for part, length in zip(parts, lengths, strict=True)
         ]
         count = Counter(name.casefold() for name in names)
@@ -337,7 +337,7 @@ def choose_names(paths: Sequence[str], fallback: str) -> list[str]:
         if longer == lengths:
             break
         lengths = longer
-    return _number_twins([plain_name(name) for name in _shorten_ids(names)])
+    return _number_twins([plain_volume_name(name) for name in _shorten_ids(names)])
 
 
 def _naming_parts(path: str) -> list[str]:

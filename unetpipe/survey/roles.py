@@ -20,7 +20,7 @@ FEWEST_SUBJECTS = 3  # of which one can train, one validate, one be tested on
 MANY = 5  # annotated volumes, from which on whole volumes change roles
 
 
-def split_in_blocks(count: int, *, has_tests: bool = False) -> tuple[str, ...]:
+def split_roles_in_blocks(count: int, *, has_tests: bool = False) -> tuple[str, ...]:
     """Return roles of sections that are all alike: one block each, a section apart.
 
     Of few sections none is given away: what validates lies between what trains and
@@ -200,7 +200,7 @@ def _share_sections(
     about = f"{volume.name}: its {count} annotated section{'s' * (count > 1)} share the"
     alike = "" if likeness is None else f" (neighbours correlate by {likeness:.2f})"
     if count > 1 and likeness is not None and likeness >= ALIKE:
-        roles = split_in_blocks(count, has_tests=has_tests)
+        roles = split_roles_in_blocks(count, has_tests=has_tests)
         apart = ", a section apart" if "" in roles else ""
         note = (
             f"{about} roles in blocks{apart}: {_count(roles)}; neighbours are too much "

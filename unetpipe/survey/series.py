@@ -139,7 +139,7 @@ def _share_names(image: str, labels: Sequence[str]) -> bool:
     )
 
 
-def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
+def join_channel_files(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
     """Return names in which files of channels, and of their sections, are one.
 
     ::
@@ -184,7 +184,7 @@ def join_channels(names: Sequence[Name]) -> tuple[list[Name], list[str]]:
     return kept + [parse_file_name(cell) for cell in cells], [note, *notes]
 
 
-def join_sections(names: Sequence[Name]) -> list[Name]:
+def join_section_files(names: Sequence[Name]) -> list[Name]:
     """Return names in which files of the sections of labels are one."""
     groups: dict[str, list[Name]] = defaultdict(list)
     for name in names:

@@ -20,8 +20,8 @@ from unetpipe.survey.suggestions import (
     FEWEST_STEPS,
     Suggestion,
     VolumePrint,
-    choose_rate,
     suggest,
+    suggest_rate,
 )
 from unetpipe.tiling.boxes import Zyx, as_zyx
 from unetpipe.tiling.forecast import assume_rate, training_flop
@@ -100,7 +100,9 @@ def choose_settings(
     if "ingest.scale" in wanted:
         sections = [(1, *v.halved().section_shape) for v in prints]
     if not has_gpu:
-        wanted |= shorten_training(wanted, network, sections, num_channels, num_threads)
+        wanted |= suggest_shorter_training(
+            wanted, network, sections, num_channels, num_threads
+        )
     else:
         why = "a GPU computes it several times as fast"
         for key in ("training.precision", "prediction.precision"):
@@ -131,7 +133,7 @@ def compare_with_sheet(
     wanted = {s.key: Setting(s.key, s.suggested, s.why) for s in found}
     finer = 2 if any(s.key == "ingest.scale" and s.is_change for s in found) else 1
     sections = [(1, shape[1] // finer, shape[2] // finer) for shape in shapes]
-    shorter = shorten_training(
+    shorter = suggest_shorter_training(
         wanted, network, sections, num_channels, num_processors()
     )
     if shorter and not has_cuda_driver():
@@ -162,7 +164,7 @@ def describe_ndim(voxel_size_nm: tuple[float, float, float] | None, depth: int) 
     return ""
 
 
-def choose_scores(
+def suggest_scores(
     prints: Sequence[VolumePrint], kind: Kind, touching: float
 ) -> list[Setting]:
     """Return what chooses the network, and how objects are told apart and counted.
@@ -186,13 +188,13 @@ def choose_scores(
     why = f"{suited.why}: {MEANINGS[suited.metric]} chooses checkpoint and threshold"
     found = [Setting("training.validation_metric", suited.metric, why)]
     if suited.metric in ("f1", "seg"):
-        found += choose_objects(touching)
+        found += suggest_objects(touching)
     if suited.metric != "v_rand":
         found.append(Setting("evaluation.isbi_scores", False, FOR_MEMBRANES))
     return found
 
 
-def choose_objects(touching: float) -> list[Setting]:
+def suggest_objects(touching: float) -> list[Setting]:
     """Return how objects are told apart: what touches may have to be cut.
 
     Parameters
@@ -210,7 +212,7 @@ def choose_objects(touching: float) -> list[Setting]:
     return [Setting("segmentation.smallest_object_vox", "auto", why)]
 
 
-def choose_challenge(folder: str, touching: float, is_flat: bool) -> list[Setting]:
+def suggest_challenge(folder: str, touching: float, is_flat: bool) -> list[Setting]:
     """Return what the Cell Tracking Challenge scores by, and tracks.
 
     Parameters
@@ -225,7 +227,7 @@ def choose_challenge(folder: str, touching: float, is_flat: bool) -> list[Settin
     why = "the challenge's own score chooses checkpoint and threshold"
     found = [
         Setting("training.validation_metric", "seg", why),
-        *choose_objects(touching),
+        *suggest_objects(touching),
         Setting("evaluation.isbi_scores", False, FOR_MEMBRANES),
     ]
     known = next(
@@ -241,7 +243,7 @@ def choose_challenge(folder: str, touching: float, is_flat: bool) -> list[Settin
     return found
 
 
-def choose_parts(shapes: Sequence[Zyx]) -> list[Setting]:
+def suggest_parts(shapes: Sequence[Zyx]) -> list[Setting]:
     """Return one part for each prediction where all volumes are small."""
     if max(map(prod, shapes)) > ONE_PART_VOXELS:
         return []
@@ -249,7 +251,7 @@ def choose_parts(shapes: Sequence[Zyx]) -> list[Setting]:
     return [Setting("prediction.parts", 1, why)]
 
 
-def shorten_training(
+def suggest_shorter_training(
     wanted: Mapping[str, Setting],
     network: NetworkConfig,
     sections: Sequence[Zyx],
@@ -314,7 +316,7 @@ def shorten_training(
         if new != value(key, default)
     }
     if "training.steps" in shorter:
-        values, reason = choose_rate(steps)
+        values, reason = suggest_rate(steps)
         shorter |= {
             f"training.{key}": Setting(f"training.{key}", new, reason)
             for key, new in values.items()

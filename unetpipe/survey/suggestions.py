@@ -151,7 +151,7 @@ def describe_measured(volume: VolumePrint) -> MeasuredVolume:
         num_sections=volume.num_sections,
         voxel_size_nm=volume.voxel_size_nm,
         class_counts=volume.class_counts,
-        class_weights=tuple(class_weights(volume.class_counts)),
+        class_weights=tuple(suggest_class_weights(volume.class_counts)),
         num_cells=volume.num_cells,
         cell_diameter_vox=volume.cell_diameter_vox,
     )
@@ -206,13 +206,13 @@ def suggest(
     ]
 
 
-def class_weights(counts: Sequence[int]) -> list[float | None]:
+def suggest_class_weights(counts: Sequence[int]) -> list[float | None]:
     """Return n / (K n_k) of each class, None of one that does not occur."""
     total = sum(counts)
     return [total / (len(counts) * n) if n else None for n in counts]
 
 
-def choose_rate(steps: int) -> tuple[dict[str, Any], str]:
+def suggest_rate(steps: int) -> tuple[dict[str, Any], str]:
     """Return optimiser, rate, schedule, warm-up and clipping for so many steps; why.
 
     Parameters
@@ -437,7 +437,7 @@ def _steps(
         f"about {steps * output * training['batch_size'] / known:.0f} times "
         f"({PASSES} wanted, {FEWEST_STEPS} to {MOST_STEPS} steps)",
     )
-    wanted_values, why = choose_rate(steps)
+    wanted_values, why = suggest_rate(steps)
     return suggestion, [
         Suggestion(f"training.{key}", training[key], value, why)
         for key, value in wanted_values.items()
@@ -448,7 +448,7 @@ def _weights(
     volumes: Sequence[VolumePrint], weight_map: dict[str, Any]
 ) -> list[Suggestion]:
     counts = np.sum([v.class_counts for v in volumes], axis=0).tolist()
-    weights = class_weights(counts)
+    weights = suggest_class_weights(counts)
     there = [w for w in weights if w is not None]
     ratio = max(there) / min(there)
     shares = ", ".join(f"{100 * n / sum(counts):.1f} %" for n in counts)

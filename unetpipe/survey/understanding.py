@@ -29,11 +29,11 @@ from unetpipe.survey.roles import MANY, RoleRow, assign_roles
 from unetpipe.survey.series import find_mask_folders, find_sequences
 from unetpipe.survey.settings import (
     Setting,
-    choose_challenge,
-    choose_parts,
-    choose_scores,
     choose_settings,
     describe_ndim,
+    suggest_challenge,
+    suggest_parts,
+    suggest_scores,
 )
 from unetpipe.survey.volumes import Found, find_volumes
 from unetpipe.survey.writing import (
@@ -155,15 +155,15 @@ def understand(
         )
         touching = tally.touching / max(1, tally.places)
         settings += (
-            choose_challenge(
+            suggest_challenge(
                 str(folder), touching, any(v.num_files > 1 for v in volumes)
             )
             if is_challenge
-            else choose_scores(prints, kind, touching)
+            else suggest_scores(prints, kind, touching)
         )
         diameter = object_diameter(tally, kind)
     shapes = [v.header.shape[1:] for v in volumes]
-    settings += choose_parts(shapes)
+    settings += suggest_parts(shapes)
     sizes = {v.header.voxel_size_nm for v in volumes}
     if None in sizes:
         notes.append(

@@ -11,11 +11,11 @@ from unetpipe.config.sheet_cells import BETWEEN_BOXES
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.endings import HDF5, split_suffix
-from unetpipe.images.files import FILE_AXIS, file_numbers, find_files, natural_key
+from unetpipe.images.files import FILE_AXIS, file_numbers, find_image_files, natural_key
 from unetpipe.ingestion.opening import is_empty
 from unetpipe.survey.boxes import describe_label_boxes, find_boxes
 from unetpipe.survey.cells import sheet_cell_of_series, write_cell
-from unetpipe.survey.headers import Header, read_header
+from unetpipe.survey.headers import Header, read_image_header
 from unetpipe.survey.names import JOINED, choose_names, place_in_plate
 from unetpipe.survey.pairs import Candidate, list_briefly
 from unetpipe.survey.series import SAYS_SECTION
@@ -120,7 +120,7 @@ def find_volumes(
     return kept, notes + more
 
 
-def open_labels(
+def open_surveyed_labels(
     volume: Found, cell: str, root: Path, *, colours: bool = False
 ) -> ImageReader:
     """Open the labels of a volume, or of one of its boxes, as ingesting does.
@@ -155,7 +155,9 @@ def _expand(candidates: Iterable[Candidate], root: Path) -> list[Candidate]:
             expanded.append(candidate)
             continue
         try:
-            is_flat = read_header(write_cell(candidate.images[0]), root).shape[1] == 1
+            is_flat = (
+                read_image_header(write_cell(candidate.images[0]), root).shape[1] == 1
+            )
         except (DataError, OSError):
             is_flat = True  # the error comes up again, and is told
         if is_flat:
@@ -197,7 +199,7 @@ def _describe(candidate: Candidate, name: str, root: Path) -> tuple[Found, list[
         labels = BETWEEN_BOXES.join(map(write_cell, candidate.labels))
     elif candidate.labels and not labels:
         labels = _cell(candidate.labels, root)
-    header = read_header(image, root, "" if boxes else labels)
+    header = read_image_header(image, root, "" if boxes else labels)
     if header.note:
         notes.append(header.note)
     view = write_cell(candidate.view)
@@ -241,12 +243,12 @@ def _numbers(paths: Sequence[str]) -> list[int | None]:
 
 def _count_files(candidate: Candidate, image: str, root: Path) -> int:
     is_joined = FILE_AXIS.search(image)
-    return len(find_files(image, root)) if is_joined else len(candidate.images)
+    return len(find_image_files(image, root)) if is_joined else len(candidate.images)
 
 
 def _check_labels(volume: Found, candidate: Candidate, root: Path) -> tuple[int, ...]:
     """Return the sections that the labels annotate, if they fit the image."""
-    with open_labels(volume, volume.labels, root) as labels:
+    with open_surveyed_labels(volume, volume.labels, root) as labels:
         num_channels, num_sections, *plane = labels.shape
         if volume.header.num_times > 1:
             raise DataError(
@@ -295,7 +297,7 @@ def _cell(paths: Sequence[str], root: Path) -> str:
     if len(paths) == 1 and any(f"{e}:" in paths[0].lower() for e in HDF5):
         return paths[0]
     cell = sheet_cell_of_series(paths, root)
-    if len(paths) == 1 and cell != paths[0] and len(find_files(cell, root)) > 1:
+    if len(paths) == 1 and cell != paths[0] and len(find_image_files(cell, root)) > 1:
         raise DataError(
             f"a sheet can name {paths[0]} only as {cell}, which names other files too; "
             "rename it"

@@ -72,7 +72,7 @@ def learn_affinities(
     return found
 
 
-def read_ids(stack: Stack, roi: Roi) -> NDArray[np.int64]:
+def read_affinity_ids(stack: Stack, roi: Roi) -> NDArray[np.int64]:
     """Read the ids of a box, mirrored beyond the faces of the stack: (z, y, x)."""
     volume = stack.volume
     assert volume.instances is not None
@@ -83,7 +83,7 @@ def read_ids(stack: Stack, roi: Roi) -> NDArray[np.int64]:
     return np.where(is_unknown, UNKNOWN, ids)
 
 
-def count_pairs(
+def count_affinity_pairs(
     volumes: Sequence[AnnotatedVolume], ndim: int, offsets: Sequence[Zyx]
 ) -> NDArray[np.int64]:
     """Return how many pairs of voxels are not of one cell, and are: (offsets, 2)."""
@@ -92,7 +92,7 @@ def count_pairs(
     for stack in (stack for volume in volumes for stack in volume.stacks(ndim)):
         for slab in _slabs(stack):
             seen = slab.grow(Halo(reach, reach)).intersect(stack.whole)
-            found = learn_affinities(read_ids(stack, seen), offsets)
+            found = learn_affinities(read_affinity_ids(stack, seen), offsets)
             inside = found[(slice(None), *slab.relative_to(seen.start).slices)]
             for count, affinity in zip(counts, inside, strict=True):
                 count += [np.count_nonzero(affinity == alike) for alike in (0, 1)]

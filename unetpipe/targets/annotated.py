@@ -246,7 +246,7 @@ class Rows:
         return next((ranks for ranks in found if ranks), None)
 
 
-def check_rows(train: Rows, validate: Rows) -> None:
+def check_annotated_rows(train: Rows, validate: Rows) -> None:
     """Raise ConfigError or DataError where no network can be learned from the rows."""
     if not train.volumes:
         raise ConfigError(
@@ -268,7 +268,7 @@ def check_rows(train: Rows, validate: Rows) -> None:
         )
 
 
-def warnings_about(train: Rows, validate: Rows) -> list[str]:
+def warnings_about_annotation(train: Rows, validate: Rows) -> list[str]:
     """Say what may be a mistake in the rows."""
     warnings = []
     absent = np.flatnonzero(train.class_counts == 0).tolist()

@@ -7,7 +7,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from unetpipe.storage.volumes import read_roi
+from unetpipe.storage.volumes import read_stored_roi
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, parts_in
 
 
@@ -25,7 +25,7 @@ class BoxedArray:
     def __init__(self, stored: zarr.Array[Any], boxes: Sequence[Roi]) -> None:
         self.shape: Zyx = as_zyx(stored.shape)
         self._fill, self._dtype = stored.fill_value, stored.dtype
-        self._parts = [(box, read_roi(stored, box)) for box in boxes]
+        self._parts = [(box, read_stored_roi(stored, box)) for box in boxes]
 
     def __getitem__(self, index: Any, /) -> NDArray[Any]:
         """Return a box: index by an ellipsis, or none, and three slices."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unetpipe.metrics.outliers import deviation_of
+from unetpipe.metrics.outliers import robust_deviation
 from unetpipe.records.sections import FoundSections, LearntSections, Span
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.records.weight_map import WeightMap
@@ -239,7 +239,7 @@ def span_of(values: Values) -> Span | None:
         lowest=_round(values.min()),
         median=_round(np.median(values)),
         highest=_round(values.max()),
-        deviation=_round(deviation_of(values)),
+        deviation=_round(robust_deviation(values)),
     )
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.runtime.machine import num_processors
-from unetpipe.storage.volumes import read_roi, shard_shape, store_shard
+from unetpipe.storage.volumes import read_stored_roi, shard_shape, store_shard
 from unetpipe.targets.cores import NUM_LEARNT, core_reach, split_cells
 from unetpipe.targets.stored_cells import (
     Components,
@@ -38,13 +38,13 @@ from unetpipe.targets.weight_map import (
     UNLABELLED,
     LabelKind,
     border_reach,
+    cells_to_instances,
     compute_border_term,
     compute_target,
     count_classes,
     find_cells,
     restore_thin,
     separate_touching,
-    to_instances,
 )
 from unetpipe.tiling.boxes import (
     Halo,
@@ -92,9 +92,9 @@ class Weighed:
 class Annotation:
     """Labels as ingested, (z, y, x), and what they mean.
 
-    ``kind``, ``border_class`` and ``unlabelled`` are those of ``to_instances``; along y
-    and x ``rim_vox`` voxels at the edge are not annotated, nor is anything outside of
-    ``boxes``, where there are any.
+    ``kind``, ``border_class`` and ``unlabelled`` are those of ``cells_to_instances``;
+    along y and x ``rim_vox`` voxels at the edge are not annotated, nor is anything
+    outside of ``boxes``, where there are any.
     """
 
     labels: zarr.Array[Any]
@@ -107,7 +107,7 @@ class Annotation:
     def find_cells(self, roi: Roi) -> NDArray[np.bool_]:
         """Return which voxels of a box belong to cells."""
         return find_cells(
-            read_roi(self.labels, roi),
+            read_stored_roi(self.labels, roi),
             self.kind,
             border_class=self.border_class,
             unlabelled=self.unlabelled,
@@ -115,7 +115,7 @@ class Annotation:
 
     def to_instances(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return the cells of a box that holds all of each."""
-        return to_instances(
+        return cells_to_instances(
             labels,
             self.kind,
             border_class=self.border_class,
@@ -199,7 +199,9 @@ class Weigher:
             reach = max(reach, core_reach(self.cores.border_vox))
         around: Zyx = (reach if ndim == 3 else 0, reach, reach)
         self.halo = Halo(around, around)
-        self.block = choose_block(self.shape, shard_shape(border), self.halo, ndim)
+        self.block = choose_weight_block(
+            self.shape, shard_shape(border), self.halo, ndim
+        )
         if ndim == 2:  # as many sections as are decoded together anyway
             depth = min(annotation.labels.chunks[0], MOST_SECTIONS)
             self.block = (depth, *self.block[1:])
@@ -315,7 +317,7 @@ class Weigher:
         kept: list[list[NDArray[Any]]] = [[] for _ in target]
         for part in parts_in(self._boxes, roi):
             wide = part.grow(self.halo).intersect(whole_volume(self.shape))
-            labels = read_roi(self.annotation.labels, wide)
+            labels = read_stored_roi(self.annotation.labels, wide)
             for box in _layers(part, 1 if self.ndim == 2 else part.shape[0]):
                 inside = box.relative_to(roi.start).slices
                 target[inside], border[inside], split, *ids = self._weigh_box(
@@ -459,7 +461,7 @@ def _join(ids: list[Ids]) -> Ids:
     return np.unique(np.concatenate(ids)) if ids else np.zeros(0, np.uint64)
 
 
-def choose_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
+def choose_weight_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
     """Return the block to compute at once: whole shards, as many as fit.
 
     Parameters

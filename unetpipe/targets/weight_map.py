@@ -39,7 +39,7 @@ def border_reach(sigma_vox: float) -> int:
     return ceil(REACH_SIGMAS * sigma_vox)
 
 
-def to_instances(
+def cells_to_instances(
     labels: Labels,
     kind: LabelKind,
     *,
@@ -83,7 +83,7 @@ def find_cells(
     border_class: int | None = None,
     unlabelled: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Return which voxels belong to cells; see ``to_instances``."""
+    """Return which voxels belong to cells; see ``cells_to_instances``."""
     if kind == "classes" and border_class is None:
         return np.zeros(labels.shape, bool)
     is_cell: NDArray[np.bool_] = labels != (border_class if kind == "classes" else 0)

@@ -20,7 +20,7 @@ SHARD_3D: Zyx = (64, 256, 256)
 SECTIONS_MEASURED, SIDE_MEASURED = 8, 2048  # for the usual diameter of cells
 
 
-def create_like(
+def create_weight_map_like(
     labels: zarr.Array[Any],
     path: Path,
     voxel_size_nm: tuple[float, float, float],
@@ -87,7 +87,9 @@ class CountedCells:
         return {z: ids for z, ids in found.items() if ids.size}
 
 
-def choose_border(annotation: Annotation, wanted: float | None, share: float) -> float:
+def choose_weight_border(
+    annotation: Annotation, wanted: float | None, share: float
+) -> float:
     """Return how wide rims are, in voxels.
 
     Parameters

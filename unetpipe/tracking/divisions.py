@@ -14,7 +14,7 @@ import numpy as np
 
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.tracking.frames import Numbers, Objects
-from unetpipe.tracking.links import Pairs, assign, find_neighbours
+from unetpipe.tracking.links import Pairs, assign, find_neighbours_in_next_frame
 
 WORST = 1.0
 
@@ -31,7 +31,7 @@ def find_divisions(
     Parameters
     ----------
     before, after, overlaps, reach
-        As of ``find_pairs``.
+        As of ``find_linked_pairs``.
     linked : Pairs
         What is linked one to one; first daughters are among it.
     """
@@ -39,7 +39,7 @@ def find_divisions(
     first[linked.before] = linked.after
     is_new = np.ones(len(after), bool)
     is_new[linked.after] = False
-    a, b, _ = find_neighbours(before, after, overlaps, reach)
+    a, b, _ = find_neighbours_in_next_frame(before, after, overlaps, reach)
     may_be = (first[a] >= 0) & (before.ages[a] == 0) & is_new[b]
     a, b = a[may_be], b[may_be]
     costs = _costs(before.take(a), after.take(first[a]), after.take(b), reach)

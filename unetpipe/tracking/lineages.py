@@ -20,7 +20,7 @@ from unetpipe.tracking.frames import (
 from unetpipe.tracking.links import (
     Pairs,
     assign,
-    find_pairs,
+    find_linked_pairs,
     object_reach,
     overlaps_of_frames,
 )
@@ -124,7 +124,7 @@ class Tracker:
         """Link two frames; return what of the first is not in the second."""
         overlaps = overlaps_of_frames(seen, frame)
         reach = self._motion.reach or object_reach(old, new)
-        pairs = find_pairs(old, new, overlaps, reach)
+        pairs = find_linked_pairs(old, new, overlaps, reach)
         linked = assign(pairs, len(old), len(new))
         is_late = old.ages[linked.before] > 0
         self._note(old, new, linked, np.where(is_late, GAP, STEP))

@@ -51,7 +51,7 @@ def object_reach(before: Objects, after: Objects) -> float:
     return float(np.median(widths)) if widths.size else 0.0
 
 
-def find_pairs(
+def find_linked_pairs(
     before: Objects, after: Objects, overlaps: ContingencyTable, reach: float
 ) -> Pairs:
     """Return all pairs that overlap or lie within reach, with their costs.
@@ -65,7 +65,7 @@ def find_pairs(
     reach : float
         How far an object moves from frame to frame, in lengths of the shorter edge.
     """
-    a, b, shared = find_neighbours(before, after, overlaps, reach)
+    a, b, shared = find_neighbours_in_next_frame(before, after, overlaps, reach)
     jaccard = shared / (before.voxels[a] + after.voxels[b] - shared)
     moved = after.places[b] - before.places[a]
     distance = np.minimum(
@@ -78,7 +78,7 @@ def find_pairs(
     return pairs.select(pairs.costs <= ALONE)
 
 
-def find_neighbours(
+def find_neighbours_in_next_frame(
     before: Objects, after: Objects, overlaps: ContingencyTable, reach: float
 ) -> tuple[Ids, Ids, Ids]:
     """Return rows before, rows after and shared voxels of all that overlap or are near.

@@ -36,7 +36,7 @@ def tabulate_tracks(tracks: Tracks) -> pa.Table:
     )
 
 
-def tabulate_objects(tracks: Tracks, objects: pa.Table) -> pa.Table:
+def tabulate_tracked_objects(tracks: Tracks, objects: pa.Table) -> pa.Table:
     """Return one row an object: its id, frame and track, and where it lies.
 
     Parameters
@@ -51,7 +51,7 @@ def tabulate_objects(tracks: Tracks, objects: pa.Table) -> pa.Table:
     return told.filter(pa.array(is_tracked))
 
 
-def write_tables(table: pa.Table, path: Path) -> dict[str, WrittenFile]:
+def write_track_tables(table: pa.Table, path: Path) -> dict[str, WrittenFile]:
     """Write a table as Parquet and, beside it, as CSV; return paths and hashes."""
     packed, text = io.BytesIO(), io.BytesIO()
     parquet.write_table(table, packed)

@@ -111,7 +111,7 @@ def draw_coordinates(
     return source
 
 
-def draw_grey(
+def draw_grey_change(
     channels: int, augmentation: Augmentation, generator: torch.Generator
 ) -> Tensor:
     """Draw contrast and brightness: float32 tensor, shape (2, c)."""
@@ -137,7 +137,7 @@ def are_whole(coordinates: Tensor) -> bool:
     return torch.equal(coordinates, coordinates.round())
 
 
-def resample_image(
+def augment_image(
     source_CZYX: Tensor, coordinates: Tensor, *, is_copied: bool
 ) -> Tensor:
     """Take an image at coordinates, bicubically: (c, z, *coordinates.shape[1:]).
@@ -155,7 +155,7 @@ def resample_image(
         What ``are_whole`` says of the coordinates: then voxels are copied, bit for bit.
     """
     if is_copied:
-        return resample_labels(source_CZYX, coordinates)
+        return augment_labels(source_CZYX, coordinates)
     height, width = source_CZYX.shape[-2:]
     y, x = coordinates
     # Numbers, not a tensor, which would have to be brought to the device.
@@ -168,7 +168,7 @@ def resample_image(
     return taken.reshape(*source_CZYX.shape[:2], *coordinates.shape[1:])
 
 
-def resample_labels(source: Tensor, coordinates: Tensor) -> Tensor:
+def augment_labels(source: Tensor, coordinates: Tensor) -> Tensor:
     """Take the nearest voxels of labels or weights, shape (..., y, x), any dtype."""
     y, x = coordinates.round().long()
     return source[..., y, x]

@@ -264,7 +264,7 @@ class Journal:
         self._board.flush()
 
 
-def show_progress(progress: Progress, journal: Journal) -> None:
+def show_training_progress(progress: Progress, journal: Journal) -> None:
     """Show how far training is; a line holds the loss as it is now."""
     if progress.is_due:
         journal.flush()

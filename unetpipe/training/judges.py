@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from unetpipe.errors import ConfigError
 
 # By module: through the package a change of any metric would retrain networks.
-from unetpipe.metrics.choosing import FLAT, notes_on_number
+from unetpipe.metrics.choosing import FLAT, notes_on_chosen_metric
 from unetpipe.metrics.curves import pick_threshold
 from unetpipe.metrics.for_labels import Metric
-from unetpipe.metrics.isbi import IsbiSection, collect_curves, score_section
+from unetpipe.metrics.isbi import IsbiSection, collect_isbi_curves, score_isbi_section
 from unetpipe.metrics.overlap import class_scores, confusion_matrix
 from unetpipe.segmentation.choice import (
     THRESHOLDS,
@@ -126,7 +126,7 @@ class CurveJudge:
             probability = section.astype(np.float32) / np.float32(255)
             # What nobody annotated is neither right nor wrong: no cell in either.
             probability[target == UNLABELLED] = 0
-            self._sections.append(score_section(probability, target == 1))
+            self._sections.append(score_isbi_section(probability, target == 1))
 
     def verdict(self) -> Verdict:
         """Return the four scores and Dice, and the threshold that is best for both.
@@ -136,7 +136,7 @@ class CurveJudge:
         # DEPARTS: the challenge takes the best V_Rand; one cell a section has a V_Rand
         of 1 where all is foreground.
         """
-        curves = collect_curves(self._sections)
+        curves = collect_isbi_curves(self._sections)
         best = {name: getattr(curves, name).best() for name in THRESHOLDED}
         dice = 1 - curves.pixel_error.pooled
         both = (curves.v_rand.pooled + dice) / 2
@@ -230,7 +230,9 @@ class ObjectJudge:
                     np.empty(0),
                     self._search.thresholds.index(best.threshold),
                 ),
-                *notes_on_number(best.num_found, best.num_true, "the validation rows"),
+                *notes_on_chosen_metric(
+                    best.num_found, best.num_true, "the validation rows"
+                ),
             ),
         )
 

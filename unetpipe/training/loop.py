@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unetpipe.errors import Interrupted
-from unetpipe.network.devices import enough_memory
+from unetpipe.network.devices import enough_device_memory
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.background import prefetch
 from unetpipe.runtime.progress import Progress
@@ -21,7 +21,7 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.averaging import AveragedWeights
 from unetpipe.training.checkpoints import Checkpoints, TrainingState
 from unetpipe.training.distributed import Team
-from unetpipe.training.journal import Journal, Place, show_progress
+from unetpipe.training.journal import Journal, Place, show_training_progress
 from unetpipe.training.loss import (
     affinity_energy,
     mean_loss,
@@ -108,7 +108,9 @@ def train(
     ):
         for step, patches in batches:
             rate = learning_rate_at(step, o)
-            with enough_memory(f"a step on {len(patches)} patches", SMALLER_STEPS):
+            with enough_device_memory(
+                f"a step on {len(patches)} patches", SMALLER_STEPS
+            ):
                 batch = sampler.render(patches, device)
                 loss = _backward(module, batch, network.spec, weigh, o, team)
                 _descend(optimizer, rate, o.gradient_clip)
@@ -123,7 +125,7 @@ def train(
                 journal.save()
             journal.save_if_due(o.checkpoint_every)
             if team.is_first:
-                show_progress(progress, journal)
+                show_training_progress(progress, journal)
             if is_stopped:
                 raise Interrupted(
                     f"stopped by a signal after step {step + 1} of {o.steps}; the "

@@ -83,7 +83,7 @@ def crop_stack(seen: Seen, largest: int) -> Seen:
     return Seen(Stack(small, 0, depth, stack.num_known), inside)
 
 
-def choose_cut(
+def choose_cut_on_validation(
     sample: Sequence[Seen],
     rule: ObjectRule,
     by: ObjectScore,
@@ -138,7 +138,7 @@ def choose_cut(
     return chosen, fullest
 
 
-def choose_merging(
+def choose_merging_on_validation(
     sample: Sequence[Seen], rule: ObjectRule, by: ObjectScore, threshold: float
 ) -> ObjectRule:
     """Return the rule that joins fragments of affinities best, at a threshold."""

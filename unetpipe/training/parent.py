@@ -86,7 +86,7 @@ class Parent:
         return found
 
 
-def find_parent(training: TrainingConfig, spec: UNetSpec) -> Parent | None:
+def find_parent_network(training: TrainingConfig, spec: UNetSpec) -> Parent | None:
     """Return the network that ``training.start_from`` names; None where it does not.
 
     Parameters

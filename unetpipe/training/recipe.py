@@ -16,8 +16,12 @@ from unetpipe.metrics.for_labels import Metric, metric_for_labels
 from unetpipe.network.devices import choose_device, has_arithmetic
 from unetpipe.runtime.fingerprints import code_fingerprint
 from unetpipe.segmentation.choice import ObjectRule
-from unetpipe.targets.affinities import balance_pairs, count_pairs
-from unetpipe.targets.annotated import Rows, check_rows, warnings_about
+from unetpipe.targets.affinities import balance_pairs, count_affinity_pairs
+from unetpipe.targets.annotated import (
+    Rows,
+    check_annotated_rows,
+    warnings_about_annotation,
+)
 from unetpipe.targets.weight_map import balance_classes
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.patch_size import check_normalised, choose_patch
@@ -26,7 +30,7 @@ from unetpipe.training.averaging import Averaging
 from unetpipe.training.journal import check_board
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.order import TrainingOrder
-from unetpipe.training.parent import Parent, find_parent
+from unetpipe.training.parent import Parent, find_parent_network
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +111,11 @@ def plan_training(
         If rows, classes or patch do not fit.
     """
     network, training, segmentation = order.network, order.training, order.segmentation
-    check_rows(train_rows, validate_rows)
+    check_annotated_rows(train_rows, validate_rows)
     _check_choices(training, has_validation=bool(validate_rows.volumes))
     spec = network.spec(train_rows.volumes[0].image.shape[0])
-    parent = find_parent(training, spec)
-    warnings = warnings_about(train_rows, validate_rows)
+    parent = find_parent_network(training, spec)
+    warnings = warnings_about_annotation(train_rows, validate_rows)
     warnings += parent.warnings(train_rows.percentiles) if parent else []
     for warning in warnings:
         log.warning("%s", warning)
@@ -165,7 +169,7 @@ def _balance(rows: Rows, spec: UNetSpec, power: float) -> NDArray[np.float32]:
     """Return weights of inverse frequency: of classes, or of pairs of each offset."""
     if not spec.has_affinities:
         return balance_classes(rows.class_counts, power)
-    counts = count_pairs(rows.volumes, spec.ndim, spec.affinity_offsets)
+    counts = count_affinity_pairs(rows.volumes, spec.ndim, spec.affinity_offsets)
     return balance_pairs(counts, power).reshape(-1)
 
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.targets.affinities import learn_affinities, read_ids
+from unetpipe.targets.affinities import learn_affinities, read_affinity_ids
 from unetpipe.targets.annotated import AnnotatedVolume, Stack
 from unetpipe.targets.weight_map import UNLABELLED
 from unetpipe.tiling.boxes import (
@@ -36,11 +36,11 @@ from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.augmentation import (
     Augmentation,
     are_whole,
+    augment_image,
+    augment_labels,
     bounding_box,
     draw_coordinates,
-    draw_grey,
-    resample_image,
-    resample_labels,
+    draw_grey_change,
     seeded_generator,
 )
 
@@ -86,7 +86,7 @@ class Batch:
 
     ``image`` is float32 (n, c, y, x), ``target`` uint8 (n, y, x) and ``border`` float32
     (n, y, x) or None; with a z axis in three dimensions. ``seeds`` are of dropout.
-    Where affinities are learnt ``target`` are ids, int64, of ``read_ids``.
+    Where affinities are learnt ``target`` are ids, int64, of ``read_affinity_ids``.
     """
 
     image: Tensor
@@ -148,7 +148,7 @@ class PatchSampler:
         stack, window = self._draw_window(generator)
         y, x = self._input[1:]
         inside = draw_coordinates((y, x), self._augmentation, generator)
-        grey = draw_grey(self._channels, self._augmentation, generator)
+        grey = draw_grey_change(self._channels, self._augmentation, generator)
         seed = int(torch.randint(2**62, (1,), generator=generator))
         _, top, left = self._offset
         _, height, width = self._output
@@ -235,7 +235,7 @@ class PatchSampler:
     def _read_target(self, stack: Stack, roi: Roi) -> NDArray[Any]:
         """Return what the loss compares with: classes, for affinities ids."""
         if self._offsets:
-            return read_ids(stack, roi)
+            return read_affinity_ids(stack, roi)
         return stack.read(stack.volume.lesson, roi)
 
     def _draw_window(self, generator: torch.Generator) -> tuple[Stack, Roi]:
@@ -326,7 +326,7 @@ def _render(patch: Patch, device: torch.device) -> Batch:
     def to_device(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    image = resample_image(
+    image = augment_image(
         to_device(patch.image),
         to_device(patch.image_coordinates),
         is_copied=patch.is_copied,
@@ -336,7 +336,7 @@ def _render(patch: Patch, device: torch.device) -> Batch:
     border = patch.border
     return Batch(
         image=image * scale + shift,
-        target=resample_labels(to_device(patch.target), at),
-        border=None if border is None else resample_labels(to_device(border), at),
+        target=augment_labels(to_device(patch.target), at),
+        border=None if border is None else augment_labels(to_device(border), at),
         seeds=(patch.seed,),
     )

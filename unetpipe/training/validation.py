@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetpipe.metrics.choosing import notes_on_number
+from unetpipe.metrics.choosing import notes_on_chosen_metric
 from unetpipe.metrics.for_labels import Metric
 from unetpipe.network.openvino_network import OpenVinoUNet
 from unetpipe.network.predictor import TilePredictor
@@ -28,8 +28,8 @@ from unetpipe.training.judges import ObjectJudge, make_judge
 from unetpipe.training.object_choice import (
     LARGEST_SAMPLE,
     Seen,
-    choose_cut,
-    choose_merging,
+    choose_cut_on_validation,
+    choose_merging_on_validation,
     crop_stack,
     sample_stacks,
     thresholds_beside,
@@ -213,11 +213,13 @@ class Validator:
             at = (threshold,)
         predict = partial(self._predict, self._predictor(network, orientations))
         if rule.may_be_mutex:
-            chosen = choose_merging(self._sample(network, predict), rule, by, threshold)
+            chosen = choose_merging_on_validation(
+                self._sample(network, predict), rule, by, threshold
+            )
             chosen_at = (chosen, threshold)
             return self._judged(found, by, chosen_at, predict, network.spec.ndim)
         if rule.method != "components" and (self._may_cut or rule.has_cores):
-            cut = choose_cut(self._sample(network, predict), rule, by, at)
+            cut = choose_cut_on_validation(self._sample(network, predict), rule, by, at)
             if cut is not None:
                 return self._judged(found, by, cut, predict, network.spec.ndim)
         was_cut = "seeds" in found.thresholds
@@ -262,7 +264,7 @@ class Validator:
             scores=found.scores | _defined(scores),
             notes=(
                 *(() if is_asked else found.notes),
-                *notes_on_number(*verdict.numbers, VALIDATION),
+                *notes_on_chosen_metric(*verdict.numbers, VALIDATION),
             ),
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.metrics import OURS, Calibration, Curve, Metrics, Seams
 from unetpipe.report.page.svg import (
     Estimate,
@@ -89,7 +89,7 @@ def plot_thresholds(metrics: Metrics, threshold: float | None) -> list[Markup]:
     )
     for title, names in (("Scores", SHARES), ("Errors", ERRORS)):
         lines = [
-            Line(_points(curves[name]), plain_name(name), f"s{number}")
+            Line(_points(curves[name]), plain_metric_name(name), f"s{number}")
             for number, name in enumerate(names)
             if name in curves
         ]

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.metrics import Metrics
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.mistakes import count_sizes, find_mistakes
 from unetpipe.report.page.run import Result
 from unetpipe.report.page.section_viewer import Picture, SectionViewer
-from unetpipe.report.page.tables import rank_sections, score_of_section
+from unetpipe.report.page.tables import rank_shown_sections, score_of_section
 from unetpipe.report.page.text import format_score
 
 Shown = dict[str, Any]
@@ -85,7 +85,7 @@ class Budget:
 def show_sections(viewer: SectionViewer, metrics: Metrics | None) -> Gallery:
     """Return best, median and worst section, zooms on mistakes, and objects."""
     panels = []
-    ranked = rank_sections(metrics) if metrics else []
+    ranked = rank_shown_sections(metrics) if metrics else []
     sizes = np.zeros((2, 64), np.int64)
     for title, z in best_median_worst(ranked):
         mistakes: list[Shown] = []
@@ -112,7 +112,7 @@ def show_sections(viewer: SectionViewer, metrics: Metrics | None) -> Gallery:
 
 def show_worst(viewer: SectionViewer, metrics: Metrics | None) -> Gallery:
     """Return one row of thumbnails: the worst section, or the middle one."""
-    ranked = rank_sections(metrics) if metrics else []
+    ranked = rank_shown_sections(metrics) if metrics else []
     if not ranked:
         return NOTHING | {
             "found": viewer.found(viewer.middle),
@@ -177,4 +177,4 @@ def _zoom(viewer: SectionViewer, z: int) -> Iterator[Shown]:
 
 def _score(metrics: Metrics | None, z: int) -> str:
     found = score_of_section(metrics, z) if metrics else None
-    return f"{plain_name(found[0])} {format_score(found[1])}" if found else ""
+    return f"{plain_metric_name(found[0])} {format_score(found[1])}" if found else ""

@@ -3,7 +3,7 @@
 from unetpipe.report.page.gallery import best_median_worst
 from unetpipe.report.page.run import Result, Run
 from unetpipe.report.page.section_viewer import Picture, SectionViewer
-from unetpipe.report.page.tables import rank_sections
+from unetpipe.report.page.tables import rank_shown_sections
 
 SIDE = 480
 WHICH = {
@@ -32,7 +32,7 @@ def lead_picture(run: Run) -> Picture | None:
 
 
 def _choose(result: Result, middle: int) -> tuple[str, int]:
-    ranked = rank_sections(result.metrics) if result.metrics else []
+    ranked = rank_shown_sections(result.metrics) if result.metrics else []
     found = dict(best_median_worst(ranked))
     return next(
         ((title, found[title]) for title in WHICH if title in found), ("", middle)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.metrics import TEST, Metrics, Row
 from unetpipe.report.page.run import Result, Run
 from unetpipe.report.page.text import HEADLINE, format_score
@@ -72,7 +72,7 @@ def _line(run: Run, result: Result) -> Shown:
         "volume": result.volume,
         "role": "" if row is None else "test" if result.tested else "validate",
         "score": "" if row is None else format_score(row.score),
-        "metric": "" if row is None else plain_name(row.metric),
+        "metric": "" if row is None else plain_metric_name(row.metric),
         "num_objects": f"{made.num_objects:,}",
         "foreground": f"{100 * made.num_foreground_voxels / voxels:.1f}",
         "folder": str(result.folder),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.model import LearntRow
 from unetpipe.report.page.run import Network
 from unetpipe.report.page.text import (
@@ -31,7 +31,7 @@ def _show_member(member: Network) -> dict[str, Any]:
         "learnt": _sections(member.learnt("train")),
         "validated": _sections(member.learnt("validate")),
         "scores": ", ".join(
-            f"{plain_name(key)} {format_score(score)}"
+            f"{plain_metric_name(key)} {format_score(score)}"
             for key, score in description.validation.items()
         ),
         "threshold": format_threshold(description.chosen_threshold),

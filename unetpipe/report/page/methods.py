@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import TrainedFrom
 from unetpipe.records.segmentation import ObjectSettings
@@ -130,7 +130,7 @@ def _training(network: Network) -> Iterator[str]:
         settings = (f"{k} {v}" for k, v in recipe.augmentation.items())
         yield f"Patches were augmented ({', '.join(settings)})."
     if training and training.metric and sections["validate"]:
-        metric = plain_name(training.metric)
+        metric = plain_metric_name(training.metric)
         yield (
             f"The weights of step {first.description.step or 0:,} were kept, by "
             f"{metric} on {count_noun(sections['validate'], 'validation section')}."

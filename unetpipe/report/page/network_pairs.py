@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import isnan
 from typing import Any
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.comparison import Comparison, Shared, Variant
 from unetpipe.records.metrics import OURS, Row, Table
 from unetpipe.records.volume import IngestedVolume
@@ -197,7 +197,7 @@ def _show_change(change: SectionChange) -> Shown:
         "volume": change.volume,
         "z": change.z,
         "role": change.role,
-        "metric": plain_name(change.metric),
+        "metric": plain_metric_name(change.metric),
         "reference": format_score(change.reference),
         "other": format_score(change.other),
         "change": _signed(change.other - change.reference),
@@ -224,8 +224,8 @@ def _show_side_by_side(
         pictures.append(viewer.errors(change.z, f"errors of {compared.name}"))
     return {
         "title": f"{change.volume}, section {change.z}",
-        "score": f"{plain_name(change.metric)} {format_score(change.reference)} to "
-        f"{format_score(change.other)}",
+        "score": f"{plain_metric_name(change.metric)} "
+        f"{format_score(change.reference)} to {format_score(change.other)}",
         "pictures": pictures,
     }
 

@@ -192,7 +192,7 @@ class Run:
         return max((record.circumstances.finished for record in last), default="")
 
 
-def read_trained(paths: Paths, beside: Path) -> Network:
+def read_reported_training(paths: Paths, beside: Path) -> Network:
     """Read a network or an ensemble.
 
     Parameters
@@ -238,7 +238,7 @@ def _read_member(paths: Paths, beside: Path) -> Network:
     )
 
 
-def read_network(name: str, folder: Path, beside: Path) -> Network:
+def read_reported_network(name: str, folder: Path, beside: Path) -> Network:
     """Read a network from its folder, with the address of its page from another."""
     page, description = folder / "report.html", Model.read(folder / "model.json")
     # An ensemble was not trained: when it was joined is all that there is to tell. One
@@ -253,7 +253,7 @@ def read_network(name: str, folder: Path, beside: Path) -> Network:
     )
 
 
-def read_result(paths: Paths, *, is_kept: bool = True) -> Result:
+def read_reported_result(paths: Paths, *, is_kept: bool = True) -> Result:
     """Read what a network made of a volume.
 
     Parameters
@@ -288,4 +288,6 @@ def read_result_of(model: str, volume: str, folder: Path) -> Result:
     names = ("plan", "prediction", "segmentation")
     paths = {name: folder / f"{name}.json" for name in names}
     scores = metrics if metrics.exists() else None
-    return read_result({"model": model, "volume": volume, **paths, "metrics": scores})
+    return read_reported_result(
+        {"model": model, "volume": volume, **paths, "metrics": scores}
+    )

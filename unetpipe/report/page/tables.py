@@ -64,7 +64,7 @@ def show_definitions(records: Iterable[Metrics]) -> list[Shown]:
     ]
 
 
-def rank_sections(metrics: Metrics) -> list[int]:
+def rank_shown_sections(metrics: Metrics) -> list[int]:
     """Return the sections of the leading role by the leading score, best first.
 
     Without a score of single sections it is their order in the record.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from unetpipe.metrics.names import plain_name
+from unetpipe.metrics.names import plain_metric_name
 
 METRICS = {
     "v_rand": Markup("V<sub>Rand</sub>"),
@@ -36,7 +36,7 @@ def metric_label(metric: str) -> Markup:
     """Return a metric's name: ``dice_class_1`` is *Dice of class 1*."""
     if metric in METRICS:
         return METRICS[metric]
-    name = plain_name(metric)
+    name = plain_metric_name(metric)
     return Markup.escape(name[:1].upper() + name[1:])
 
 

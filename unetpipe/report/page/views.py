@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from unetpipe.metrics.names import PREDICTORS, plain_name
+from unetpipe.metrics.names import PREDICTORS, plain_metric_name
 from unetpipe.records.calibration import Calibration
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
@@ -112,7 +112,7 @@ def _what_chose(network: Network, metric: str) -> str:
     """Return the name of the score that is drawn; version 0.1 took one alone."""
     recipe = network.description.recipe
     is_joined = recipe is not None and recipe.foreground_fraction is not None
-    return (CHOOSING if is_joined else {}).get(metric, plain_name(metric))
+    return (CHOOSING if is_joined else {}).get(metric, plain_metric_name(metric))
 
 
 def show_training(network: Network) -> Shown:
@@ -276,7 +276,7 @@ def _facts_of_training(network: Network) -> Iterator[tuple[str, str]]:
     if training and training.steps is not None:
         yield "Steps", f"{training.steps:,}; kept: step {description.step or 0:,}"
     scores = [
-        f"{plain_name(key)} {format_score(score)}"
+        f"{plain_metric_name(key)} {format_score(score)}"
         for key, score in description.validation.items()
     ]
     if scores:
@@ -295,7 +295,7 @@ def _told_of_int8(made: Calibration) -> str:
     scales = f"scales from {made.num_patches} patches of training rows"
     if made.score_loss is None:
         return f"no validation row tells what it costs; {scales}"
-    metric = plain_name(made.metric or "")
+    metric = plain_metric_name(made.metric or "")
     return (
         f"{metric} {made.score_int8:.4f} on validation sections, in fp32 "
         f"{made.score_fp32:.4f}; {scales}"
