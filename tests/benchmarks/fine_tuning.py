@@ -6,7 +6,8 @@ weights: two networks at once, of one thread each. Test and validation sections 
 same for all; thresholds and checkpoints come from validation sections.
 ``UNETPIPE_DATA`` names the folder of the sets (else ``shared/data`` beside the
 repository), ``UNETPIPE_TUNING=FOLDER`` keeps the runs, so that one that was interrupted
-goes on, ``UNETPIPE_STEPS`` sets the steps (300).
+goes on, ``UNETPIPE_STEPS`` sets the steps (600). The scores are drawn in
+``fine_tuning.svg`` there.
 """
 
 import os
@@ -19,6 +20,8 @@ from tests.benchmarks.figures import CannotRun, Figure
 from tests.benchmarks.first_hour import call, data_folder
 from tests.benchmarks.settings import ROOT, Settings
 from unetpipe.records.metrics import OURS, TEST, Metrics
+from unetpipe.report.page.svg import Line, line_chart, standalone_svg
+from unetpipe.runtime.files import write_bytes_atomic
 
 # Both halves of the stack, which differ in noise, are in each.
 SECTIONS = {
@@ -32,9 +35,13 @@ TRAINING = {
     **{"schedule": "cosine", "warmup_steps": 30, "gradient_clip": 1.0},
     "threads": 1,
 }
-STEPS = 300
+STEPS = 600
+LINES = {"tuned": "fine-tuned", "scratch": "from scratch"}
 NETWORK = {"base_channels": 16}
 MEMBRANE, INSIDE = (0, 32, 64, 96, 128, 159), (191, 223, 255)
+
+
+Scores = dict[int, dict[str, dict[str, float]]]  # by sections, start and metric
 
 
 def measure(settings: Settings) -> list[Figure]:
@@ -50,15 +57,16 @@ def measure(settings: Settings) -> list[Figure]:
     common = {"network": NETWORK, "weight_map": {"class_balance": False}}
     parent = home / "parent"
     _run(parent, _parent(sets[0]) | common, _nerve_cord(), 2 * steps)
-    figures = []
+    scores = {}
     for count in SECTIONS:
         project = home / f"sections-{count}"
         start = str(parent / "results/parent/unet")
         variants = {"scratch": {}, "tuned": {"training": {"start_from": start}}}
         values = {"name": "child", "source": str(sets[1]), "variants": variants}
         _run(project, values | common, _isbi(SECTIONS[count]), steps)
-        figures += _compare(project, count, steps)
-    return figures
+        scores[count] = {name: _scores(project, name) for name in LINES}
+    write_bytes_atomic(home / "fine_tuning.svg", _draw(scores))
+    return [figure for count in SECTIONS for figure in _compare(scores, count, steps)]
 
 
 def _parent(source: Path) -> dict[str, Any]:
@@ -96,18 +104,31 @@ def _run(project: Path, values: dict[str, Any], sheet: str, steps: int) -> None:
     call(project, [*snakemake, *options, "--configfile", "config/run.yaml"])
 
 
-def _compare(project: Path, count: int, steps: int) -> list[Figure]:
-    scores = {name: _scores(project, name) for name in ("scratch", "tuned")}
+def _compare(scores: Scores, count: int, steps: int) -> list[Figure]:
+    tuned, scratch = scores[count]["tuned"], scores[count]["scratch"]
     return [
         Figure(
             f"{told}, {count} sections: tuned less from scratch",
-            scores["tuned"][metric] - scores["scratch"][metric],
-            basis=f"{scores['tuned'][metric]:.4f} and {scores['scratch'][metric]:.4f} "
+            tuned[metric] - scratch[metric],
+            basis=f"{tuned[metric]:.4f} and {scratch[metric]:.4f} "
             f"on 6 test sections, {steps} steps each",
             at_least=0.0,
         )
         for metric, told in METRICS.items()
     ]
+
+
+def _draw(scores: Scores) -> bytes:
+    """Draw each metric over the number of annotated sections, side by side."""
+    charts = []
+    for metric, told in METRICS.items():
+        lines = [
+            Line([(n, scores[n][name][metric]) for n in scores], words, look, True)
+            for look, (name, words) in zip(("s0", "s1"), LINES.items(), strict=True)
+        ]
+        title = f"{told} of six test sections"
+        charts.append(line_chart(title, lines, x_label="annotated sections"))
+    return standalone_svg(charts)
 
 
 def _scores(project: Path, variant: str) -> dict[str, float]:
