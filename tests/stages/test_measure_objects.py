@@ -101,7 +101,11 @@ def shown(beginning):
 @pytest.fixture(scope="module")
 def segmented(tmp_path_factory):
     """Return a folder with objects across sections and an image of two channels."""
-    folder = tmp_path_factory.mktemp("measured")
+    return segment(tmp_path_factory.mktemp("measured"))
+
+
+def segment(folder, **more):
+    """Make objects, of an ingested volume of which more may be told."""
     random = np.random.default_rng(4)
     shape = (3, 24, 24)
     coarse = random.random((3, 8, 8)) < 0.5
@@ -119,7 +123,7 @@ def segmented(tmp_path_factory):
         "voxel_size_nm": SIZE,
         "image": {"store": str(folder / "image")},
     }
-    write_record(folder / "ingest.json", whole("ingest", ingest))
+    write_record(folder / "ingest.json", whole("ingest", ingest | more))
     made = Segmented(folder, folder, connectivity="2d")
     made.run()
     return folder, made.objects(), image
@@ -159,6 +163,19 @@ def outlined(segmented, target, *formats):
         record=target / "outlines.json",
     )
     return Outlines.read(target / "outlines.json")
+
+
+def read_features(content):
+    """Return (z, number, polygons) of each feature of a GeoJSON."""
+    outlines = []
+    for feature in content["features"]:
+        shape = feature["geometry"]
+        is_one = shape["type"] == "Polygon"
+        polygons = [shape["coordinates"]] if is_one else shape["coordinates"]
+        assert all(ring[0] == ring[-1] for rings in polygons for ring in rings)
+        made = [Polygon(own[0][:-1], [r[:-1] for r in own[1:]]) for own in polygons]
+        outlines.append((shape["plane"]["z"], int(feature["properties"]["name"]), made))
+    return outlines
 
 
 def sections_filled(outlines, shape):
@@ -256,20 +273,21 @@ def test_geojson_obeys_its_schema_and_filled_is_the_objects(segmented, tmp_path)
     content = json.loads(record.files["geojson"].path.read_text())
     jsonschema.validate(content, FEATURES)
     assert len(content["features"]) == record.num_outlines
-    outlines = []
     for feature in content["features"]:
-        shape = feature["geometry"]
-        is_one = shape["type"] == "Polygon"
-        polygons = [shape["coordinates"]] if is_one else shape["coordinates"]
-        assert all(ring[0] == ring[-1] for rings in polygons for ring in rings)
-        made = [
-            Polygon(rings[0][:-1], [r[:-1] for r in rings[1:]]) for rings in polygons
-        ]
-        number = int(feature["properties"]["name"])
-        outlines.append((shape["plane"]["z"], number, made))
         assert feature["properties"]["classification"] == {"name": "cell"}
+    outlines = read_features(content)
     assert any(polygon.holes for _, _, made in outlines for polygon in made)
     np.testing.assert_array_equal(sections_filled(outlines, objects.shape), objects)
+
+
+def test_outlines_lie_on_the_image_as_its_user_has_it(tmp_path):
+    """Of a volume that was learnt from at half the resolution, on its own grid."""
+    grid = {"shape": (3, 48, 48), "voxel_size_nm": (50, 2, 2)}
+    folder, objects, image = segment(tmp_path, original=grid)
+    record = outlined((folder, objects, image), tmp_path / "out", "geojson")
+    content = json.loads(record.files["geojson"].path.read_text())
+    ids = sections_filled(read_features(content), grid["shape"])
+    np.testing.assert_array_equal(ids, objects.repeat(2, 1).repeat(2, 2))
 
 
 def test_a_roi_set_read_by_roifile_filled_is_the_objects(segmented, tmp_path):

@@ -50,7 +50,7 @@ def export_outlines(
     """
     began = time.monotonic()
     made = Segmentation.read(segmentation)
-    objects = open_volume(made.objects)
+    objects = open_volume((made.original or made).objects)  # where the image lies
     paths = {name: folder / NAMES[name] for name in formats}
     count = 0
     with ExitStack() as stack:
