@@ -50,6 +50,8 @@ def proposed(tmp_path, monkeypatch):
     open_volume(store, mode="r+")[0] = image
     ingest = {"shape": SHAPE, "num_channels": 1, "voxel_size_nm": (50, 4, 4)}
     ingest |= {"voxel_size_from": "sheet", "image": {"store": str(store)}}
+    grid = {"shape": (4, 80, 120), "voxel_size_nm": (50, 2, 2)}
+    scaled = whole("ingest", ingest | {"original": grid})
     write_record(predicted / "ingest.json", whole("ingest", ingest))
     Segmented(predicted, tmp_path / "s", connectivity="2d").run()
     (tmp_path / "sheet.tsv").write_text(SHEET)
@@ -68,7 +70,10 @@ def proposed(tmp_path, monkeypatch):
         "known": ["cells"],
     }
 
-    def propose(**settings):
+    def propose(scale=None, **settings):
+        if scale:
+            made_from["config"]["ingest"] = {"scale": scale}
+            write_record(predicted / "ingest.json", scaled)
         propose_annotations(
             volumes=[volume],
             settings=ProposeConfig(**({"number": 3, "side_vox": 20} | settings)),
@@ -100,6 +105,19 @@ def test_crops_show_image_and_predicted_ids(proposed, tmp_path, capsys):
     assert f"napari {tmp_path / 'proposals/open_proposals.py'}" in told
     assert "--corrections" in told
     ast.parse((tmp_path / "proposals/open_proposals.py").read_text())
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(0.5, 2), ("match", 1)])
+def test_crops_are_of_the_grid_that_the_next_training_resamples(
+    proposed, tmp_path, scale, factor
+):
+    """A number brings crops to half the resolution again, ``match`` leaves them."""
+    record, image = proposed(scale)
+    folder = tmp_path / "proposals" / record.proposals[0].name
+    crop = image[2, 20:40, 40:60].repeat(factor, 0).repeat(factor, 1)
+    np.testing.assert_array_equal(tifffile.imread(folder / "image.tif"), crop)
+    assert tifffile.imread(folder / "predicted.tif").shape == crop.shape
+    assert record.voxel_sizes_nm == {"cells": (50, 4 / factor, 4 / factor)}
 
 
 def test_chance_proposes_by_its_seed(proposed):

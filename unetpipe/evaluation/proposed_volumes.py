@@ -13,10 +13,11 @@ from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.proposals import IMAGE, PREDICTED
 from unetpipe.records.segmentation import Segmentation
-from unetpipe.records.volume import IngestedVolume
+from unetpipe.records.volume import IngestedVolume, OriginalGrid
 from unetpipe.storage.volumes import open_volume, read_stored_roi, shard_shape
 from unetpipe.targets.likeness import novelty_of_sections
 from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.resampling import nearest
 
 BLANK = "blank"
 
@@ -44,10 +45,21 @@ class PredictedVolume(Value):
 
 
 class ProposedVolume:
-    """The stored images of a predicted volume."""
+    """The stored images of a predicted volume.
 
-    def __init__(self, files: PredictedVolume) -> None:
+    Parameters
+    ----------
+    files : PredictedVolume
+    is_scaled_again : bool
+        The next training resamples all volumes, by ``ingest.scale``: crops are written
+        on the grid of the volume's files.
+    """
+
+    def __init__(
+        self, files: PredictedVolume, *, is_scaled_again: bool = False
+    ) -> None:
         self.files = files
+        self._is_scaled_again = is_scaled_again
         self.ingested = IngestedVolume.read(files.ingest)
         self._model = Model.read(files.models[0])
         self._segmented = Segmentation.read(files.segmentations[0])
@@ -58,6 +70,16 @@ class ProposedVolume:
         self._probabilities = [open_volume(store) for store in stores]
         self.num_classes = self._model.spec.num_classes
         self.ndim = self._model.spec.ndim
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float] | None:
+        """The size of a voxel of a crop that is written, if anybody said it."""
+        size, original = self.ingested.known_size_nm, self._original
+        return original.voxel_size_nm if size and original else size
+
+    @property
+    def _original(self) -> OriginalGrid | None:
+        return self.ingested.original if self._is_scaled_again else None
 
     def crops(self, side: int) -> Crops:
         """Measure all crops of the volume."""
@@ -105,8 +127,23 @@ class ProposedVolume:
         labels = found[0] if found.ndim == 3 else found[0, 0]
         if self.num_classes == 2:
             labels = number_proposed_ids(labels)
-        _write(folder / IMAGE, shown)
-        _write(folder / PREDICTED, labels)
+        _write(folder / IMAGE, self._as_filed(shown, roi))
+        _write(folder / PREDICTED, self._as_filed(labels, roi))
+
+    def _as_filed(self, voxels: NDArray[Any], roi: Roi) -> NDArray[Any]:
+        """Return a crop (..., y, x) on the grid of the next training's files.
+
+        Each voxel takes the nearest one, so that resampling gives them back.
+        """
+        if self._original is None:
+            return voxels
+        for axis in (-2, -1):
+            ours, theirs = self.ingested.shape[axis], self._original.shape[axis]
+            start, stop = roi.start[axis], roi.stop[axis]
+            wanted = (round(edge * theirs / ours) for edge in (start, stop))
+            places = nearest(ours, theirs, *wanted) - start
+            voxels = np.take(voxels, places.clip(0, stop - start - 1), axis)
+        return voxels
 
 
 def number_proposed_ids(ids: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:

@@ -50,7 +50,12 @@ def propose_annotations(
     DataError
         If every section is annotated.
     """
-    opened = [ProposedVolume(PredictedVolume.model_validate(one)) for one in volumes]
+    ingest = made_from["config"].get("ingest") or {}
+    is_scaled = isinstance(ingest.get("scale"), int | float)
+    opened = [
+        ProposedVolume(PredictedVolume.model_validate(one), is_scaled_again=is_scaled)
+        for one in volumes
+    ]
     if any(volume.ndim == 3 for volume in opened):
         raise ConfigError(
             "a network in three dimensions learns from stacks of sections, but crops "
@@ -92,9 +97,7 @@ def _record(
         label_kind="instances" if first.num_classes == 2 else "classes",
         axes="yx" if first.ingested.num_channels == 1 else "cyx",
         voxel_sizes_nm={
-            one.files.volume: size
-            for one in opened
-            if (size := one.ingested.known_size_nm)
+            one.files.volume: size for one in opened if (size := one.voxel_size_nm)
         },
         sheet=made_from["sheet"],
         config=made_from["config"],
