@@ -42,6 +42,8 @@ BENCHMARKS = {
     "objects": "objects",
     "first_hour": "first_hour",
     "fine_tuning": "fine_tuning",
+    "proposing": "proposing",
+    "warnings": "warnings_told",
 }
 
 

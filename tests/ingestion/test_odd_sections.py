@@ -1,14 +1,23 @@
 """What differs from the sections around is named, and nothing else."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike, NDArray
 from scipy import ndimage
 
 from tests.ingestion.test_section_statistics import watch
 from unetpipe.ingestion.odd_sections import describe_odd, find_odd_sections
 
 
-def alike(num=20, side=64, seed=0, drift=0.0, dtype=np.uint8):
+def alike(
+    num: int = 20,
+    side: int = 64,
+    seed: int = 0,
+    drift: float = 0.0,
+    dtype: DTypeLike = np.uint8,
+) -> NDArray[Any]:
     """Return sections of one tissue that changes from one to the next."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(num + 4, side, side))
@@ -18,7 +27,8 @@ def alike(num=20, side=64, seed=0, drift=0.0, dtype=np.uint8):
     return np.clip(tissue + rng.normal(0, 4, tissue.shape), 0, 255).astype(dtype)
 
 
-def odd(voxels):
+def odd(voxels: NDArray[Any]) -> dict[str, list[int]]:
+    """Return the odd sections of (z, y, x), by kind."""
     found = find_odd_sections(watch(voxels[None]))
     return {one.what: list(one.sections) for one in found}
 

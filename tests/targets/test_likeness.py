@@ -1,9 +1,11 @@
 """Volumes unlike what a network has learnt from are told, others are not."""
 
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from tests.ingestion.test_odd_sections import alike
@@ -28,7 +30,7 @@ from unetpipe.tiling.intensity import IntensityStatistics
 AREA = 64 * 64
 
 
-def volume(voxels):
+def volume(voxels: NDArray[Any]) -> IngestedVolume:
     """Return the record of a volume, (z, y, x)."""
     told = IntensityStatistics.of(voxels).to_json()
     found = IngestedVolume.model_validate(whole("ingest", {"shape": voxels.shape}))
@@ -39,7 +41,7 @@ def volume(voxels):
     return found.model_copy(update=update)
 
 
-def weights(num, cells=8, share=0.4):
+def weights(num: int, cells: int = 8, share: float = 0.4) -> WeightMap:
     foreground = int(share * AREA)
     return WeightMap.model_validate(
         whole("weight_map", {})
