@@ -20,6 +20,7 @@ MAY_BE_LEFT_OUT = {
     "remote": "obstore is not installed",
     "backends": "openvino is not installed",
     "fine_tuning": "there is no toy of two real sets",
+    "proposing": "there is no toy of two real sets",
 }
 
 
