@@ -17,7 +17,7 @@ from unetpipe.records.volume import IngestedVolume, OriginalGrid
 from unetpipe.storage.volumes import open_volume, read_stored_roi, shard_shape
 from unetpipe.targets.likeness import novelty_of_sections
 from unetpipe.tiling.boxes import Roi
-from unetpipe.tiling.resampling import nearest
+from unetpipe.tiling.resampling import nearest_voxels
 
 BLANK = "blank"
 
@@ -141,7 +141,7 @@ class ProposedVolume:
             ours, theirs = self.ingested.shape[axis], self._original.shape[axis]
             start, stop = roi.start[axis], roi.stop[axis]
             wanted = (round(edge * theirs / ours) for edge in (start, stop))
-            places = nearest(ours, theirs, *wanted) - start
+            places = nearest_voxels(ours, theirs, *wanted) - start
             voxels = np.take(voxels, places.clip(0, stop - start - 1), axis)
         return voxels
 
