@@ -82,9 +82,9 @@ def divide_into_lots(
 
     Examples
     --------
-    >>> divide("abc", 2)
+    >>> divide_into_lots("abc", 2)
     {'0': ['b', 'c'], '1': ['a']}
-    >>> divide("abcd", 2)
+    >>> divide_into_lots("abcd", 2)
     {'000': ['d'], '001': ['b', 'c'], '1': ['a']}
     """
     found = sorted(names)

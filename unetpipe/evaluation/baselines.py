@@ -195,7 +195,7 @@ def baseline_objects(mask: Bool) -> NDArray[np.int32]:
 
     >>> y, x = np.mgrid[:21, :37]
     >>> discs = (np.hypot(y - 10, x - 10) < 9) | (np.hypot(y - 10, x - 26) < 9)
-    >>> objects = watershed_objects(discs)
+    >>> objects = baseline_objects(discs)
     >>> int(objects.max()), bool(objects[10, 10] != objects[10, 26])
     (2, True)
     """
@@ -245,7 +245,7 @@ def baseline_channel(channels: Sequence[Sequence[GreySection]]) -> int:
     --------
     >>> truth, known = np.eye(3, dtype=int), np.zeros((3, 3), bool)
     >>> shown = [GreySection(grey, truth, known) for grey in (truth.T * 0, truth * -9)]
-    >>> telling_channel([[one] for one in shown])
+    >>> baseline_channel([[one] for one in shown])
     1
     """
     contrasts = [0.0] * len(channels)

@@ -88,7 +88,7 @@ def proposal_lattice(length: int, side: int) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> cut_lattice(100, 40), cut_lattice(30, 40)
+    >>> proposal_lattice(100, 40), proposal_lattice(30, 40)
     ((0, 40, 60), (0,))
     """
     return tuple(

@@ -233,7 +233,7 @@ def choose_seam_shards(grids: TileGrids, most: int = MOST_SHARDS) -> list[Zyx]:
     --------
     >>> shape, cell = (1, 64, 640), (1, 64, 64)
     >>> grids = TileGrids(shape, cell, (1, 100, 100), cell, cell, cell)
-    >>> choose_shards(grids, most=3)
+    >>> choose_seam_shards(grids, most=3)
     [(0, 0, 0), (0, 0, 4), (0, 0, 9)]
     """
     counts = grid_shape(grids.volume_shape, grids.shard)

@@ -37,9 +37,9 @@ def axis_letters(names: Sequence[Any]) -> str:
 
     Examples
     --------
-    >>> letters_of(["channel", "Y", "x"]), letters_of(["dim_0", "y", "x"])
+    >>> axis_letters(["channel", "Y", "x"]), axis_letters(["dim_0", "y", "x"])
     ('cyx', 'qyx')
-    >>> letters_of(["dim_0", "dim_1", "dim_2"])
+    >>> axis_letters(["dim_0", "dim_1", "dim_2"])
     ''
     """
     letters = [LETTERS.get(str(name).strip().lower(), "q") for name in names]

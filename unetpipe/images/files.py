@@ -147,7 +147,7 @@ def file_name_pattern(cell: str) -> re.Pattern[str]:
 
     Examples
     --------
-    >>> name_pattern("a_z<z>_<c>.tif").search("/data/a_z07_DAPI.tif").groupdict()
+    >>> file_name_pattern("a_z<z>_<c>.tif").search("/data/a_z07_DAPI.tif").groupdict()
     {'z': '07', 'c': 'DAPI'}
     """
     parts = FILE_AXIS.split(normalize("NFC", cell))
@@ -288,9 +288,9 @@ def file_numbers(files: Sequence[Path]) -> list[int | None]:
 
     Examples
     --------
-    >>> numbers_of([Path("case_001_0000.png"), Path("case_002_0000.png")])
+    >>> file_numbers([Path("case_001_0000.png"), Path("case_002_0000.png")])
     [1, 2]
-    >>> numbers_of([Path("a3.png"), Path("b4_v2.png")])
+    >>> file_numbers([Path("a3.png"), Path("b4_v2.png")])
     [3, 2]
     """
     names = [re.split(r"(\d+)", path.stem) for path in files]
@@ -310,7 +310,7 @@ def file_number(path: Path) -> int | None:
 
     Examples
     --------
-    >>> number_of(Path("01_GT/SEG/man_seg067.tif"))
+    >>> file_number(Path("01_GT/SEG/man_seg067.tif"))
     67
     """
     numbers = re.findall(r"\d+", path.stem)

@@ -176,8 +176,10 @@ def frame_number_offset(
 
     Examples
     --------
-    >>> count_offset([0, 1, 2], [1, 2, 3]), count_offset([0, 1, 3], [0, 2, 3])
-    (1, None)
+    >>> frame_number_offset([0, 1, 2], [1, 2, 3])
+    1
+    >>> frame_number_offset([0, 1, 3], [0, 2, 3]) is None
+    True
     """
     pairs = zip(frames, annotated, strict=False)
     offsets = {b - a for a, b in pairs if a is not None and b is not None}

@@ -41,9 +41,9 @@ def choose_dask_chunk(
 
     Examples
     --------
-    >>> choose_chunk((1, 30, 4096, 4096), (1, 512, 512), 1)
+    >>> choose_dask_chunk((1, 30, 4096, 4096), (1, 512, 512), 1)
     (30, 1024, 1024)
-    >>> choose_chunk((3, 1, 65536, 65536), (1, 240, 240), 1)
+    >>> choose_dask_chunk((3, 1, 65536, 65536), (1, 240, 240), 1)
     (1, 1200, 1200)
     """
     num_channels, *zyx = shape

@@ -32,7 +32,8 @@ def select_image_channels(
     Examples
     --------
     >>> plan = AxisPlan("czyx", (3, 9, 64, 64))
-    >>> choose_channels(plan, ["GFP", "0"], ["DAPI", "GFP", "RFP"], "a.tif").channels
+    >>> names = ["DAPI", "GFP", "RFP"]
+    >>> select_image_channels(plan, ["GFP", "0"], names, "a.tif").channels
     (1, 0)
     """
     if not wanted:

@@ -88,7 +88,7 @@ def fit_shard_depth(chunk: Zyx, shard: Zyx, granule: int) -> Zyx:
 
     Examples
     --------
-    >>> fit_depth((8, 128, 128), (8, 1024, 1024), 64)
+    >>> fit_shard_depth((8, 128, 128), (8, 1024, 1024), 64)
     (64, 1024, 1024)
     """
     depth = lcm(chunk[0], granule)

@@ -187,7 +187,7 @@ def name_of_download(url: str) -> str:
 
     Examples
     --------
-    >>> file_name_of("https://example.org/data/my%20stack.zip?download=1")
+    >>> name_of_download("https://example.org/data/my%20stack.zip?download=1")
     'my_stack.zip'
     """
     last = unquote(PurePosixPath(urlsplit(url).path).name)

@@ -196,7 +196,7 @@ def match_seg_references(table: ContingencyTable) -> ReferenceMatches:
     An object of 4 voxels covered by 3, the result reaching 1 voxel outside:
 
     >>> truth, result = np.array([0, 1, 1, 1, 1]), np.array([7, 7, 7, 7, 0])
-    >>> matches = match_references(ContingencyTable.from_arrays(truth, result))
+    >>> matches = match_seg_references(ContingencyTable.from_arrays(truth, result))
     >>> matches.seg, matches.det
     (0.6, 1.0)
     """

@@ -18,7 +18,7 @@ def notes_on_chosen_metric(
 
     Examples
     --------
-    >>> notes_on_number(30, 10, "the test sections")
+    >>> notes_on_chosen_metric(30, 10, "the test sections")
     ()
     """
     if num_true and num_true / FACTOR <= num_found <= num_true * FACTOR:

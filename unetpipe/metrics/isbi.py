@@ -123,7 +123,7 @@ def score_isbi_section(
     --------
     >>> cells = np.array([[1, 1, 0, 1, 1]])
     >>> merged = np.array([[0.9, 0.9, 0.6, 0.9, 0.9]])
-    >>> curves = collect_curves([score_section(merged, cells)])
+    >>> curves = collect_isbi_curves([score_isbi_section(merged, cells)])
     >>> round(curves.rand_error.at(0.5), 6), curves.rand_error.at(0.7)
     (0.333333, 0.0)
     """

@@ -35,8 +35,8 @@ def plain_metric_name(metric: str) -> str:
 
     Examples
     --------
-    >>> plain_name("v_rand"), plain_name("iou_class_3"), plain_name("vi_split")
-    ('V-Rand', 'IoU of class 3', 'vi split')
+    >>> [plain_metric_name(name) for name in ("v_rand", "iou_class_3", "vi_split")]
+    ['V-Rand', 'IoU of class 3', 'vi split']
     """
     if metric in PLAIN_NAMES:
         return PLAIN_NAMES[metric]

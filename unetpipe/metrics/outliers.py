@@ -15,7 +15,7 @@ def robust_deviation(values: ArrayLike) -> float:
 
     Examples
     --------
-    >>> round(deviation_of([1, 2, 3, 4, 1000]), 4)
+    >>> round(robust_deviation([1, 2, 3, 4, 1000]), 4)
     1.4826
     """
     known = np.asarray(values, np.float64)
@@ -27,7 +27,7 @@ def running_medians(values: ArrayLike, reach: int = REACH) -> Values:
 
     Examples
     --------
-    >>> medians_around([1, 9, 2, 3, 4, 5], reach=1)
+    >>> running_medians([1, 9, 2, 3, 4, 5], reach=1)
     array([2., 2., 3., 3., 4., 4.])
     """
     known = np.asarray(values, np.float64)

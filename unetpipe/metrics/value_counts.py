@@ -101,7 +101,7 @@ def calibration_curve(counts: Counts, num_bins: int = 16) -> Calibration:
 
     >>> counts = np.zeros((2, 256), np.int64)
     >>> counts[:, 51] = 4, 1
-    >>> round(calibrate(counts).expected_error, 12)
+    >>> round(calibration_curve(counts).expected_error, 12)
     0.0
     """
     binned = counts.reshape(2, num_bins, -1)

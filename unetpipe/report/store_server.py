@@ -110,9 +110,9 @@ def parse_http_range(text: str, size: int) -> tuple[int, int] | None:
 
     Examples
     --------
-    >>> parse_range("bytes=2-4", 10), parse_range("bytes=8-", 10)
+    >>> parse_http_range("bytes=2-4", 10), parse_http_range("bytes=8-", 10)
     ((2, 5), (8, 10))
-    >>> parse_range("bytes=-3", 10), parse_range("bytes=10-", 10)
+    >>> parse_http_range("bytes=-3", 10), parse_http_range("bytes=10-", 10)
     ((7, 10), None)
     """
     match = RANGE.fullmatch(text.strip())

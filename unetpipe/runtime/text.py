@@ -69,7 +69,7 @@ def count_in_words(number: float) -> str:
 
     Examples
     --------
-    >>> in_words(31030658), in_words(485682), in_words(898)
+    >>> count_in_words(31030658), count_in_words(485682), count_in_words(898)
     ('31 million', '486 thousand', '898')
     """
     for limit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
@@ -88,8 +88,8 @@ def format_percent(part: float, whole: float) -> str:
 
     Examples
     --------
-    >>> percent(34, 100), percent(3, 1000), percent(1, 30000), percent(0, 9)
-    ('34%', '0.3%', '0.003%', '0%')
+    >>> format_percent(34, 100), format_percent(3, 1000), format_percent(1, 30000)
+    ('34%', '0.3%', '0.003%')
     """
     share = part / whole if whole else 0.0
     return f"{100 * share:.1g}%" if 0 < share < 0.01 else f"{share:.0%}"

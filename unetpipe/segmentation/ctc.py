@@ -55,9 +55,9 @@ def ctc_mask_names(images: list[str], num_frames: int) -> list[str]:
 
     Examples
     --------
-    >>> name_masks(["01/t007.tif", "01/t008.tif"], 2)
+    >>> ctc_mask_names(["01/t007.tif", "01/t008.tif"], 2)
     ['mask007.tif', 'mask008.tif']
-    >>> name_masks(["stack.tif"], 2)
+    >>> ctc_mask_names(["stack.tif"], 2)
     ['mask000.tif', 'mask001.tif']
     """
     if len(images) == num_frames and _are_frames(images):

@@ -58,7 +58,7 @@ def describe_label_boxes(boxes: Sequence[Roi]) -> str:
 
     Examples
     --------
-    >>> tell_boxes([Roi((0, 2, 2), (1, 4, 4))])
+    >>> describe_label_boxes([Roi((0, 2, 2), (1, 4, 4))])
     'its labels cover a box, from (0, 2, 2) to (1, 4, 4), as their file says'
     """
     one = boxes[0]

@@ -185,7 +185,7 @@ def looks_drawn(section: NDArray[Any]) -> bool:
 
     Examples
     --------
-    >>> is_drawn(np.eye(9)), is_drawn(np.arange(81).reshape(9, 9))
+    >>> looks_drawn(np.eye(9)), looks_drawn(np.arange(81).reshape(9, 9))
     (True, False)
     """
     values, counts = np.unique(section, return_counts=True)

@@ -206,7 +206,7 @@ def parse_file_name(path: str) -> Name:
 
     Examples
     --------
-    >>> name = read_name("train_masks/cell-007_mask.png")
+    >>> name = parse_file_name("train_masks/cell-007_mask.png")
     >>> name.is_labels, name.split, name.stem_key, name.number
     (True, 'train', 'cell-007', 7)
     """
@@ -288,11 +288,11 @@ def plain_volume_name(text: str) -> str:
 
     Examples
     --------
-    >>> plain_name("Zürich, 2nd day (raw)")
+    >>> plain_volume_name("Zürich, 2nd day (raw)")
     'Zurich-2nd-day-raw'
-    >>> plain_name("Größe 1")
+    >>> plain_volume_name("Größe 1")
     'Grosse-1'
-    >>> plain_name("state")
+    >>> plain_volume_name("state")
     'volume-state'
     """
     plain = normalize("NFKD", text.translate(SPELT)).encode("ascii", "ignore").decode()

@@ -28,11 +28,11 @@ def split_roles_in_blocks(count: int, *, has_tests: bool = False) -> tuple[str, 
 
     Examples
     --------
-    >>> split_in_blocks(10)[4:]
+    >>> split_roles_in_blocks(10)[4:]
     ('', 'validate', 'validate', '', 'test', 'test')
-    >>> split_in_blocks(6)[2:], split_in_blocks(4)
+    >>> split_roles_in_blocks(6)[2:], split_roles_in_blocks(4)
     (('train', '', 'validate', 'test'), ('train', 'train', 'validate', 'test'))
-    >>> split_in_blocks(2)
+    >>> split_roles_in_blocks(2)
     ('train', 'validate')
     """
     tests = 0 if has_tests or count < 3 else max(1, count // 5)
@@ -81,7 +81,7 @@ def sheet_cell_of_sections(sections: Sequence[int], num_sections: int) -> str:
 
     Examples
     --------
-    >>> write_sections([0, 1, 2, 7], 9), write_sections([0, 1], 2)
+    >>> sheet_cell_of_sections([0, 1, 2, 7], 9), sheet_cell_of_sections([0, 1], 2)
     ('0-2,7', 'all')
     """
     if len(sections) == num_sections:

@@ -62,7 +62,7 @@ def cells_to_instances(
 
     Examples
     --------
-    >>> to_instances(np.array([[1, 0, 1]], np.uint8), "binary")
+    >>> cells_to_instances(np.array([[1, 0, 1]], np.uint8), "binary")
     array([[1, 0, 2]], dtype=uint32)
     """
     is_cell = find_cells(labels, kind, border_class=border_class, unlabelled=unlabelled)

@@ -146,7 +146,7 @@ def range_of_part(count: int, part: int, num_parts: int) -> range:
 
     Examples
     --------
-    >>> [list(share(5, part, 2)) for part in range(2)]
+    >>> [list(range_of_part(5, part, 2)) for part in range(2)]
     [[0, 1], [2, 3, 4]]
     """
     return range(part * count // num_parts, (part + 1) * count // num_parts)

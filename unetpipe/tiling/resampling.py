@@ -91,7 +91,7 @@ def nearest_voxels(length: int, new: int, start: int, stop: int) -> NDArray[np.i
 
     Examples
     --------
-    >>> nearest(4, 2, 0, 2).tolist(), nearest(2, 4, 0, 4).tolist()
+    >>> nearest_voxels(4, 2, 0, 2).tolist(), nearest_voxels(2, 4, 0, 4).tolist()
     ([1, 3], [0, 0, 1, 1])
     """
     numbers = np.arange(start, stop, dtype=np.int64)
@@ -115,7 +115,7 @@ def resampling_taps(length: int, new: int, start: int, stop: int) -> Taps:
 
     Examples
     --------
-    >>> taps(4, 2, 0, 1).weights.tolist()
+    >>> resampling_taps(4, 2, 0, 1).weights.tolist()
     [[0.5, 0.5]]
     """
     if new == length:
