@@ -60,6 +60,22 @@ def test_seg_asks_only_about_the_annotated_cells():
     assert choice.f1 == 1.0  # what lies where nobody annotated is not false
 
 
+def test_seg_asks_nothing_about_what_nobody_annotated_of_a_cell():
+    """The rim of a field of view cuts cells; what is found beyond it is not wrong."""
+    stored, truth, unknown = two_cells()
+    unknown[0, :, :4] = True  # of the first cell one column of four is annotated
+    choice = search((stored, truth, unknown), smallest=0).best("seg")
+    assert (choice.threshold, choice.seg) == (0.5, 1.0)
+
+
+def test_without_known_background_seg_sees_cells_that_are_too_large():
+    """Where nothing but cells is annotated, what goes beyond them is too large."""
+    stored, truth, _ = two_cells()
+    stored[0, 1:5, 11:14] = 160
+    choice = search((stored, truth, truth == 0), smallest=0).best("seg")
+    assert (choice.threshold, choice.seg) == (0.7, 1.0)
+
+
 def test_without_known_background_only_seg_is_defined():
     stored, truth, _ = two_cells()
     found = search((stored, truth, truth == 0))

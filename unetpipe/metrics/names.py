@@ -18,6 +18,8 @@ PLAIN_NAMES = {
     "ctc_det": "DET",
     "f1": "F1 of objects",
 }
+# These choose a checkpoint together with a score that sees the background.
+CHOOSING = {"v_rand": "mean of V-Rand and Dice", "seg": "mean of SEG and F1"}
 PREDICTORS = {
     "unet": "U-Net",
     "grey value": "grey values alone",

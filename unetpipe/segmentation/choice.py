@@ -10,7 +10,9 @@ kind of seeds at every distance; what scores best together is chosen. Objects ar
 of the units that the rule is applied to: sections, or with connectivity 3d all that
 follow each other.
 SEG of the Cell Tracking Challenge asks only about annotated cells, so it may be used
-where not all cells are annotated; F1 needs known background too. Where both are known
+where not all cells are annotated; F1 needs known background too. Where some is known,
+voxels that nobody annotated are neither right nor wrong: a cell that the rim of a field
+of view cuts is compared as far as it is annotated. Where both are known
 SEG chooses together with F1, half each: alone it would not see false objects.
 """
 
@@ -449,7 +451,7 @@ class ObjectSearch:
             for candidate in candidates:
                 kept = found[voxels >= candidate.smallest_object_vox]
                 candidate.found += int(np.count_nonzero(np.intersect1d(kept, seen)))
-                references = match_seg_references(keep_seg_results(whole, kept))
+                references = match_seg_references(keep_seg_results(inside, kept))
                 candidate.jaccard += float(references.jaccard.sum())
                 if has_f1:
                     matches = match_instances(

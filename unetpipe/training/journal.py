@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unetpipe.errors import ConfigError, DataError
+from unetpipe.metrics.names import CHOOSING, plain_metric_name
 from unetpipe.network.unet import UNet
 from unetpipe.runtime.progress import Progress
 from unetpipe.training.averaging import AveragedWeights
@@ -167,7 +168,7 @@ class Journal:
         log.info(
             "step %d: %s %.4f on the validation rows%s (best so far %s)",
             self.step,
-            metric,
+            CHOOSING.get(metric, plain_metric_name(metric)),
             score.score,
             " by the averaged weights" if is_averaged else "",
             "none" if old is None else f"{old:.4f}",

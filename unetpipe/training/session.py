@@ -1,7 +1,7 @@
 """One training from where it was left to its end, by one process of the team."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from unetpipe.config import TrainingConfig
+from unetpipe.metrics.names import plain_metric_name
 from unetpipe.metrics.temperature import TemperatureFit
 from unetpipe.network.determinism import deterministic_algorithms
 from unetpipe.network.devices import (
@@ -262,6 +263,10 @@ def _fit_temperature(
     return found
 
 
+def _in_words(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{plain_metric_name(k)} {v:.4g}" for k, v in values.items())
+
+
 def _usable(precision: str, device: torch.device) -> str:
     """Return the precision of the prediction, fp32 where the device lacks it."""
     return precision if has_arithmetic(device, precision) else "fp32"
@@ -298,8 +303,8 @@ def _choose_objects(
     )
     log.info(
         "on the validation rows, as prediction computes: %s, chosen %s",
-        judged.scores,
-        judged.thresholds,
+        _in_words(judged.scores),
+        _in_words(judged.thresholds),
     )
     for note in judged.notes:
         log.warning("%s", note)

@@ -25,8 +25,6 @@ METRICS = {
     "ctc_seg": Markup("SEG (Cell Tracking)"),
     "ctc_det": Markup("DET (Cell Tracking)"),
 }
-# These choose a checkpoint together with a score that sees the background.
-CHOOSING = {"v_rand": "mean of V-Rand and Dice", "seg": "mean of SEG and F1"}
 OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
 # The score that a summary names, and that ranks sections: the first that was computed.
 HEADLINE = ("v_rand", "dice_mean", "dice_class_1")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from unetpipe.metrics.names import PREDICTORS, plain_metric_name
+from unetpipe.metrics.names import CHOOSING, PREDICTORS, plain_metric_name
 from unetpipe.records.calibration import Calibration
 from unetpipe.records.metrics import OURS, TEST, Baseline, Seams
 from unetpipe.records.suggestions import Suggestions
@@ -34,7 +34,6 @@ from unetpipe.report.page.section_viewer import SectionViewer, told_voxel_size
 from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
-    CHOOSING,
     format_range,
     format_score,
     format_shape,
