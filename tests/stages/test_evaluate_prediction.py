@@ -16,7 +16,7 @@ from tests.metrics.oracles import score_stack
 from tests.metrics.sections import warp_section
 from tests.stages.scored import Scored, find_row
 from unetpipe.errors import GeometryError
-from unetpipe.evaluation.baselines import baseline_objects
+from unetpipe.evaluation.baselines import baseline_objects, choose_baselines
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances
@@ -558,6 +558,39 @@ def test_what_the_network_learnt_from_chooses_the_baseline_of_other_volumes(tmp_
     assert {one["num_sections"] for one in record["baselines"]} == {1}
     row = find_row(record["tables"], "test", "Otsu", "dice_class_1")
     assert row["chosen"]["score"] > 0.9
+
+
+def test_what_the_network_learnt_from_is_asked_once_for_all_volumes_of_a_lot(
+    tmp_path, monkeypatch
+):
+    labels, image = discs()
+    learnt, *scored = (
+        Scored(
+            *(tmp_path / name, (labels > 0) * 1.0, labels),
+            kind="instances",
+            image=image,
+            chosen_by="dice",
+        )
+        for name in ("learnt", "one", "other")
+    )
+    ingest = tmp_path / "learnt" / "ingest.json"
+    rows = [{"ingest": str(ingest), "role": "validate", "sections": [1]}]
+    asked: list[int] = []
+
+    def counted(*sections: object, **asking: object) -> object:
+        asked.append(1)
+        return choose_baselines(*sections, **asking)
+
+    monkeypatch.setattr("unetpipe.evaluation.known_sections.choose_baselines", counted)
+    first, second = (
+        one.evaluate(learnt=rows, isbi_scores=False)["baselines"] for one in scored
+    )
+    assert first == second
+    assert len(asked) == 1
+    record = read_record(ingest)
+    write_record(ingest, record | {"volume": "brought in anew"})
+    scored[0].evaluate(learnt=rows, isbi_scores=False)
+    assert len(asked) == 2
 
 
 def test_a_network_chosen_by_objects_is_scored_by_those_of_a_mask_too(tmp_path):

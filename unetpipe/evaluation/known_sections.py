@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, Self, TypedDict
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from unetpipe.evaluation.baselines import (
 from unetpipe.evaluation.scored_volume import ScoredRow, ScoredVolume
 from unetpipe.records.metrics import Baseline, Role
 from unetpipe.records.volume import IngestedVolume
+from unetpipe.runtime.files import hash_file
 from unetpipe.segmentation.components import label_components
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Roi, whole_volume
@@ -78,37 +80,71 @@ def chosen_baselines(
     """
     if volume.num_classes > 2:
         return ChosenRules()
-    places = {
-        role: _places_of([row for row in learnt if row["role"] == role])
-        for role in ("train", "validate")
-    }
-    if not places["validate"]:
-        role: Role = "validate"
-        numbers = volume.roles(list(rows)).get(role, [])
-        places["validate"] = _places(volume.records.volume, numbers)
-    num_channels = volume.records.volume.num_channels
-    channel = 0
-    if num_channels > 1:
-        shown = places["train"] or places["validate"]
-        channel = baseline_channel([list(_read(shown, c)) for c in range(num_channels)])
-    sections = {role: list(_read(places[role], channel)) for role in places}
-    rules = choose_baselines(
-        sections["train"],
-        sections["validate"],
-        has_ids=volume.has_ids,
-        by=volume.chosen_by or "dice",
+    asked = _Asked(
+        volume.records.volume.num_channels, volume.has_ids, volume.chosen_by or "dice"
     )
-    return ChosenRules(rules, len(sections["validate"]), channel)
+    read = tuple(map(_LearntSections.of, learnt))
+    if shared := _chosen_by_learnt(read, asked):
+        return shared
+    role: Role = "validate"
+    own = _places(volume.records.volume, volume.roles(list(rows)).get(role, []))
+    return _choose(_places_of(read, "train"), own, asked)
 
 
-def _places_of(rows: Sequence[LearntRow]) -> list[Place]:
-    """Return the sections of some rows, of volumes whose labels a mask is made of."""
+class _Asked(NamedTuple):
+    num_channels: int
+    has_ids: bool
+    by: str
+
+
+class _LearntSections(NamedTuple):
+    """A row that was learnt from, and what its volume was when it was looked at."""
+
+    ingest: Path
+    record_sha256: str
+    role: str
+    sections: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, row: LearntRow) -> Self:
+        path, sections = Path(row["ingest"]), row["sections"]
+        numbers = None if sections is None else tuple(sections)
+        return cls(path, hash_file(path), row["role"], numbers)
+
+
+@lru_cache(maxsize=4)
+def _chosen_by_learnt(
+    learnt: tuple[_LearntSections, ...], asked: _Asked
+) -> ChosenRules | None:
+    """Return the rules that all volumes of a network share, each of which asks here.
+
+    None where the network was chosen by no section that a mask is made of.
+    """
+    validate = _places_of(learnt, "validate")
+    return _choose(_places_of(learnt, "train"), validate, asked) if validate else None
+
+
+def _choose(
+    train: Sequence[Place], validate: Sequence[Place], asked: _Asked
+) -> ChosenRules:
+    channel = 0
+    if asked.num_channels > 1:
+        shown, channels = train or validate, range(asked.num_channels)
+        channel = baseline_channel([list(_read(shown, c)) for c in channels])
+    judging, choosing = (list(_read(places, channel)) for places in (train, validate))
+    rules = choose_baselines(judging, choosing, has_ids=asked.has_ids, by=asked.by)
+    return ChosenRules(rules, len(choosing), channel)
+
+
+def _places_of(learnt: Iterable[_LearntSections], role: str) -> list[Place]:
+    """Return the sections of a role, of volumes whose labels a mask is made of."""
     places = []
-    for row in rows:
-        volume = IngestedVolume.read(Path(row["ingest"]))
+    for row in learnt:
+        if row.role != role:
+            continue
+        volume = IngestedVolume.read(row.ingest)
         if volume.labels and volume.labels.label_kind != "classes":
-            numbers = row["sections"] or range(volume.shape[0])
-            places += _places(volume, numbers)
+            places += _places(volume, row.sections or range(volume.shape[0]))
     return places
 
 

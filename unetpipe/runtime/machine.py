@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -57,7 +58,7 @@ def num_processors() -> int:
     was given (``limit_processors``) or the user's ``OMP_NUM_THREADS`` allows.
     """
     given = os.environ.get(GIVEN) or os.environ.get(OMP, "")
-    bounds = [len(os.sched_getaffinity(0)), *_quotas()]
+    bounds = [len(os.sched_getaffinity(0)), *_quotas(CGROUP, CGROUPS)]
     if given.isdecimal():
         bounds.append(int(given))
     return max(1, min(bounds))
@@ -75,21 +76,26 @@ def limit_processors(given: int | None) -> None:
         os.environ[GIVEN] = str(max(1, min(given, num_processors())))
 
 
-def _quotas() -> Iterator[int]:
-    """Yield the processors that each control group around this process may use."""
+@cache
+def _quotas(own_groups: Path, root: Path) -> tuple[int, ...]:
+    """Return the processors of each control group around this process, as it began."""
     try:
-        lines = CGROUP.read_text().splitlines()
+        lines = own_groups.read_text().splitlines()
     except OSError:  # another system
-        return
+        return ()
+    return tuple(_quotas_of(lines, root))
+
+
+def _quotas_of(lines: list[str], root: Path) -> Iterator[int]:
     for line in lines:
         _, controllers, own = line.split(":", 2)
         if not controllers:
-            for group in _around(CGROUPS, own):
+            for group in _around(root, own):
                 with suppress(OSError, ValueError):
                     quota, period = (group / "cpu.max").read_text().split()
                     yield max(1, int(quota) // int(period))  # "max" is no number
         elif "cpu" in controllers.split(","):  # the first version of control groups
-            for group in _around(CGROUPS / "cpu", own):
+            for group in _around(root / "cpu", own):
                 with suppress(OSError, ValueError):
                     quota, period = (
                         (group / f"cpu.cfs_{name}_us").read_text()

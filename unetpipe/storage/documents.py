@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from zarr.storage import LocalStore, StorePath
 
 from unetpipe.runtime.files import hash_of
 from unetpipe.runtime.json_text import indented_json
@@ -87,7 +88,9 @@ def open_zarr_array(path: Path, mode: Mode = "r") -> zarr.Array[Any]:
     key = (path, mode, said)
     array = _opened.get(key)
     if array is None:
-        array = zarr.open_array(path, mode=mode)
+        # What `zarr.open_array` does, without an event loop for a file that is read.
+        store = LocalStore(path, read_only=mode == "r")
+        array = zarr.Array.from_dict(StorePath(store), json.loads(said))
         _keep(_opened, key, array)
     return array
 
