@@ -564,7 +564,7 @@ def test_what_the_network_learnt_from_is_asked_once_for_all_volumes_of_a_lot(
     tmp_path, monkeypatch
 ):
     labels, image = discs()
-    learnt, *scored = (
+    _, *scored = (
         Scored(
             *(tmp_path / name, (labels > 0) * 1.0, labels),
             kind="instances",

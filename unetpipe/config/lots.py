@@ -19,7 +19,7 @@ from unetpipe.records.lots import FinishedLot
 
 LOT_PATTERN = "[0-9a-f]{6}(?:-[01]+)?"
 # With `lots: auto`: from so many small volumes on, at most so many a job.
-LEAST_VOLUMES, MOST_VOLUMES = 16, 128
+LEAST_VOLUMES, MOST_VOLUMES = 16, 256
 # A larger original has jobs of its own: it computes longer than Python takes to start.
 SMALL_BYTES = 4 * 2**20
 # Of a source that is not here yet no size is known: so many rows are no huge volumes.

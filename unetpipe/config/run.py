@@ -67,7 +67,7 @@ class Config(Section):
     ``imagej`` for ImageJ's ROI manager (extra ``tables``)."""
     lots: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """At most so many small volumes share a job, one after another in one process;
-    ``auto``: 128, from 16 volumes of up to 4 MiB on; 1: each has jobs of its own."""
+    ``auto``: 256, from 16 volumes of up to 4 MiB on; 1: each has jobs of its own."""
     compare: list[str] = Field(default=[])
     """Folders of networks of earlier runs, like ``results/old/unet``, to compare this
     run's with in ``report.html``: the first is the reference."""

@@ -52,7 +52,7 @@ def _between(opening: str, texts: list[str], closing: str, newline: str) -> str:
 
 
 def _scalar(value: Any) -> str | None:
-    """Return the text of a value of a derived type; None where JSON does not know it."""
+    """Return the text of a value of a derived type; None where JSON knows none."""
     for kind in (str, int, float):
         if isinstance(value, kind):
             return _LEAVES[kind](value)
