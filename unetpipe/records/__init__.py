@@ -36,7 +36,6 @@ class Value(BaseModel):
         frozen=True,
         extra="ignore",
         protected_namespaces=(),
-        use_attribute_docstrings=True,
         validate_by_name=True,
         validate_by_alias=True,
     )

@@ -2,12 +2,16 @@
 
 from typing import Self
 
+from pydantic import ConfigDict
+
 from unetpipe.records import Value
 from unetpipe.runtime.files import process_circumstances
 
 
 class Circumstances(Value):
     """Machine, libraries and time of one job, and what else it tells."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)  # published with scores
 
     host: str
     """Name of the machine."""

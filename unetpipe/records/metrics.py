@@ -28,7 +28,10 @@ OURS = "unet"
 TEST: Role = "test"
 
 
-STRICT = ConfigDict(json_schema_extra={"additionalProperties": False})
+# Docstrings are looked up for what is published alone: it takes each process a while.
+STRICT = ConfigDict(
+    json_schema_extra={"additionalProperties": False}, use_attribute_docstrings=True
+)
 
 
 class Published(Value):
