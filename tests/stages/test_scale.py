@@ -220,7 +220,11 @@ def test_objects_are_written_back_on_the_original_grid(tmp_path):
     assert record["original"]["shape"] == [4, 65, 97]
     again = made.finish()
     assert again["original"] == record["original"]
-    _check_damage_is_found(predicted, made.folder / "segmentation.json")
+    path = made.folder / "segmentation.json"
+    _check_damage_is_found(predicted, path)
+    shutil.rmtree(made._path(record["original"]["store"]))  # as it is told to
+    made.finish()
+    assert differing_shards(Segmentation.read(path)) == []
 
 
 def _check_damage_is_found(predicted: Path, record: Path) -> None:

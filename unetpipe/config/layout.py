@@ -125,6 +125,12 @@ class Layout:
         self.packed_tracks = f"{predicted}/tracks.parquet"
         self.tracked_objects = f"{predicted}/tracked_objects.parquet"
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All that the run has, for who wants to delete it."""
+        originals = self.manifest.rpartition("/")[0]
+        return self.results, originals, self.logs, self.benchmarks
+
     def log(self, rule: str, *wildcards: str) -> str:
         """Return where a rule's jobs write their logs."""
         return "/".join([self.logs, rule, *(f"{{{w}}}" for w in wildcards)]) + ".log"

@@ -48,7 +48,7 @@ def files_of_model_package(
     else:
         log.warning(
             "the package has no ONNX file: install the extra with "
-            "`pip install -e .[export]` and repeat"
+            "`pip install unetpipe[export]` and repeat"
         )
     return files
 

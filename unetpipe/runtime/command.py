@@ -2,9 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from unetpipe.errors import ConfigError
 
@@ -72,6 +74,71 @@ def check_once(arguments: Sequence[str]) -> None:
             "all files after one, later ones replace keys of earlier ones: "
             f"--configfile {names}"
         )
+
+
+def check_disk(provider: str | None) -> None:
+    """Refuse a storage of objects in place of a disk.
+
+    Parameters
+    ----------
+    provider : str or None
+        Of ``--default-storage-provider``, or of a profile.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    if provider:
+        raise ConfigError(
+            f"--default-storage-provider {provider} does not work: stores of images "
+            "grow in place, in parts, and no rule declares them. Leave it out, and "
+            "work in a folder on a disk that all jobs share"
+        )
+
+
+def told_of_stores(arguments: Sequence[str], folders: Sequence[str]) -> str:
+    """Return what an option of Snakemake's does not know of; empty: no such option.
+
+    Stores and states are outputs of no rule: it neither deletes nor knows them.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of Snakemake's command line.
+    folders : sequence of str
+        All that the run has.
+    """
+    if any(word.startswith("--delete-all") for word in arguments):
+        return (
+            "--delete-all-output leaves stores, kept weights and states of trainings "
+            f"where they are. To delete the run: rm -r {shlex.join(folders)}"
+        )
+    if any(word.startswith(("--list-untracked", "--lu")) for word in arguments):
+        return (
+            "Files of stores, kept weights and states of trainings are listed too, "
+            "which belong to the results: do not delete what is listed."
+        )
+    return ""
+
+
+def keys_of_profiles(
+    names: Iterable[str] | None, find: Callable[[str], tuple[Path, Path] | None]
+) -> set[str]:
+    """Return which options the user's own profiles say.
+
+    Parameters
+    ----------
+    names : iterable of str, optional
+        As given with ``--profile`` or ``SNAKEMAKE_PROFILE``.
+    find : callable
+        Finds folder and file of a profile; None if there is none.
+    """
+    keys = set[str]()
+    for found in map(find, filter(lambda name: name != "none", names or ())):
+        if found:
+            keys |= set(yaml.safe_load(found[1].read_text()) or {})
+    return keys
 
 
 def _as_typed(key: str, value: Any, parse: Callable[[list[str]], Any]) -> str:

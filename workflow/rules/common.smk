@@ -22,7 +22,7 @@ from unetpipe.config.lot_steps import LotSteps
 from unetpipe.config.lots import find_lots
 from unetpipe.errors import UnetpipeError
 from unetpipe.report.page.templates import templates_version
-from unetpipe.runtime.command import check_once, own_command
+from unetpipe.runtime.command import check_disk, check_once, own_command
 from unetpipe.runtime.fingerprints import code_fingerprint, script_fingerprint
 from unetpipe.runtime.machine import limit_processors
 
@@ -35,6 +35,7 @@ def checked_run():
     try:
         if workflow.is_main_process:
             check_once(sys.argv[1:])
+            check_disk(workflow.storage_settings.default_storage_provider)
         files = [str(path) for path in workflow.configfiles]
         return check_run(config, files, find=given_or_own, place=placed)
     except UnetpipeError as error:

@@ -5,6 +5,7 @@ import sys
 from snakemake.io import strip_wildcard_constraints
 
 from unetpipe.report import endings, run_progress
+from unetpipe.runtime.command import told_of_stores
 from unetpipe.runtime.killed_runs import (
     LOCKS,
     WITHOUT_LOCK,
@@ -33,6 +34,11 @@ if workflow.is_main_process and not IS_MODULE and not ONLY_LOOKS:
             logger.info(told)
 
 
+if workflow.is_main_process and not IS_MODULE:
+    if told := told_of_stores(sys.argv, PATHS.folders):
+        logger.warning(told)
+
+
 # One line in place of banners and numbers; `--verbose` has all, as has Snakemake's log.
 OUTPUT = workflow.output_settings
 if workflow.is_main_process and not IS_MODULE and not (OUTPUT.verbose or OUTPUT.dryrun):
@@ -55,7 +61,7 @@ onstart:
         note_run()
         try:
             keep_networks(Path(PATHS.results), [*NETWORKS, *ENSEMBLES])
-        except UnetpipeError as error:  # a damaged record: its rule says more
+        except (UnetpipeError, OSError) as error:  # its rule says more
             logger.warning(str(error))
     mend_dates(Path(PATHS.results), [Path(PATHS.manifest)])
 
