@@ -48,6 +48,30 @@ def test_a_network_has_the_rows_of_its_fold_and_those_of_none(tmp_path: Path) ->
     assert found.scored_rows("fold-2", "a") == [{"role": "test", "sections": (3,)}]
 
 
+def test_a_sheet_sorted_anew_asks_for_nothing_else(tmp_path: Path) -> None:
+    rows = (
+        "a10\ta.tif\tb.tif\t0-2\ttrain\t\tzyx",
+        "a10\ta.tif\tb.tif\t3\tvalidate\t\tzyx",
+        "a2\tb.tif\ta.tif\tall\ttrain\t\tzyx",
+        "a3\tc.tif\t\tall\tpredict\t\tzyx",
+    )
+    split = (
+        "a10\ta.tif\tb.tif\t2\ttrain\t\tzyx",
+        "a10\ta.tif\tb.tif\t0-1\ttrain\t\tzyx",
+    )
+    found = lookups(tmp_path, *rows)
+    asked = found.rows_to_train("unet")
+    assert [(row["ingest"].split("/")[-2], row["role"]) for row in asked] == [
+        ("a2", "train"),
+        ("a10", "train"),
+        ("a10", "validate"),
+    ]
+    assert asked[1]["sections"] == (0, 1, 2)
+    other = lookups(tmp_path, *reversed(rows[1:]), *split)
+    assert other.rows_to_train("unet") == asked
+    assert other.example_row("unet") == found.example_row("unet")
+
+
 def test_an_ensemble_is_asked_where_no_member_learnt(tmp_path: Path) -> None:
     found = lookups(tmp_path, ensemble=True)
     assert found.member_names("ensemble") == ["fold-1", "fold-2"]

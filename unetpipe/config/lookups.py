@@ -13,7 +13,7 @@ from unetpipe.config.layout import Layout
 from unetpipe.config.networks import Joined, Network
 from unetpipe.config.sheet import OF_ROW, Row
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.files import find_image_files, is_remote
+from unetpipe.images.files import find_image_files, is_remote, natural_key
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import PlannedMemory
 from unetpipe.records.training import Training
@@ -196,15 +196,20 @@ class Lookups:
         return dict(self.config.pixel_sha256.get(volume, {}))
 
     def located_rows(self, model: str, *roles: str) -> list[Values]:
-        """Return where the sections lie that a network has in these roles."""
+        """Return where the sections lie that a network has in these roles.
+
+        One a volume and role, in the order of their names: a sheet that is sorted
+        anew, or has two rows in place of one, asks for nothing else.
+        """
+        found = _joined_rows(self.rows_of_network(model, *roles))
         return [
             {
-                "ingest": self.layout.ingest.format(volume=row.volume),
-                "weight_map": self.layout.weight_map.format(volume=row.volume),
-                "sections": row.sections,
-                "role": row.role,
+                "ingest": self.layout.ingest.format(volume=volume),
+                "weight_map": self.layout.weight_map.format(volume=volume),
+                "sections": sections,
+                "role": role,
             }
-            for row in self.rows_of_network(model, *roles)
+            for (volume, role), sections in found.items()
         ]
 
     def rows_to_train(self, model: str) -> list[Values]:
@@ -247,11 +252,11 @@ class Lookups:
         roles, fold = _of_ensemble(SCORED_ROLES), ""
         if model in self.networks:
             roles, fold = SCORED_ROLES, self.networks[model].fold
-        return [
-            {"role": row.role, "sections": row.sections}
-            for row in self.sheet.of_volume(volume)
-            if row.fold in ("", fold) and row.role in roles
-        ]
+        rows = self.sheet.of_volume(volume)
+        found = _joined_rows(
+            row for row in rows if row.fold in ("", fold) and row.role in roles
+        )
+        return [{"role": role, "sections": of} for (_, role), of in found.items()]
 
     def annotated_volumes(self) -> list[str]:
         """Return the volumes that some network learns from."""
@@ -464,6 +469,19 @@ class Lookups:
             for path in Path(results).glob(f"*/*/{kind}-*")
         }
         return sorted(str(path) for path in found - asked)
+
+
+def _joined_rows(
+    rows: Iterable[Row],
+) -> dict[tuple[str, str], tuple[int, ...] | None]:
+    """Return the sections of each volume and role, whatever the order of the rows."""
+    found: dict[tuple[str, str], tuple[int, ...] | None] = {}
+    order = ("train", *PREDICTED_ROLES).index
+    for row in sorted(rows, key=lambda row: (natural_key(row.volume), order(row.role))):
+        known = found.setdefault((row.volume, row.role), row.sections)
+        if known is not None and row.sections is not None:
+            found[row.volume, row.role] = tuple(sorted({*known, *row.sections}))
+    return found
 
 
 def _of_ensemble(roles: Iterable[str]) -> tuple[str, ...]:
