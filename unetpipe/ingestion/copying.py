@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
-from math import lcm, prod
+from math import ceil, lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +337,7 @@ def check_ingestion_memory(
     needed += 2 * threads * shard * stored.itemsize
     needed += BYTES_MEASURING * min(section, MEASURED_VOXELS) * threads
     free = psutil.virtual_memory().available
-    logger.info("%s: at most %d MB of memory", what, needed >> 20)
+    logger.info("%s: at most %d MB of memory", what, ceil(needed / 2**20))
     if needed > free:
         raise ResourceError(
             f"{what} {reader.shape} (c, z, y, x) needs {needed >> 20} MB of memory "

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from math import ceil
 from pathlib import Path
 
 from unetpipe.config import EvaluationConfig
@@ -90,7 +91,7 @@ def evaluate_prediction(
     projected = project_evaluation_memory(
         volume, isbi_scores=evaluation.isbi_scores, baselines=evaluation.baselines
     )
-    log.info("at most %d MB of memory", projected >> 20)
+    log.info("at most %d MB of memory", ceil(projected / 2**20))
     rules = (
         chosen_baselines(volume, rows, learnt)
         if evaluation.baselines

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,7 @@ class Weigher:
             If that is more than is free.
         """
         free = psutil.virtual_memory().available
-        log.info("%s: at most %d MB of memory", what, self.peak_bytes >> 20)
+        log.info("%s: at most %d MB of memory", what, ceil(self.peak_bytes / 2**20))
         if self.peak_bytes > free:
             raise ResourceError(
                 f"{what} needs {self.peak_bytes >> 20} MB of memory in blocks of "
