@@ -10,6 +10,7 @@ from tests.records.whole import whole
 from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.export_ngff04 import export_ngff04
 from unetpipe.storage import ngff04
+from unetpipe.storage.named_files import changed_files
 from unetpipe.storage.ngff import ngff_class_names
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import (
@@ -142,6 +143,16 @@ def test_it_holds_the_voxels_axes_and_sizes_of_the_levels_asked_for(results):
     assert [c["label"] for c in about["omero"]["channels"]] == ["x", "y"]
 
 
+def test_a_damaged_chunk_of_a_copy_is_found(results):
+    target, _ = export(results, 0, 1)
+    record = results / "ngff04.json"
+    assert changed_files(record) == []
+    chunks = sorted((target / "image.ome.zarr/labels/objects/1").rglob("[0-9]*"))
+    damaged = next(path for path in chunks if path.is_file())
+    damaged.unlink()
+    assert changed_files(record) == [f"{damaged} is missing"]
+
+
 def test_a_coarse_level_alone_is_level_0_of_the_copy(results):
     export(results, 9)
     folder, record = export(results, 9)  # the same again: nothing to copy
@@ -185,6 +196,7 @@ def test_an_interrupted_export_goes_on_and_ends_with_the_same_bytes(
     assert contents(whole) == expected
     num_blocks = 3 * (12 + 4)
     assert len(calls) == num_blocks + 2  # the one in flight and the damaged one again
-    assert sorted(p.name for p in (results / "out").iterdir()) == [whole.name]
+    left = sorted(p.name for p in (results / "out").iterdir())
+    assert left == [whole.name, f"{whole.name}.receipts"]
     export(results, 0, 1)
     assert len(calls) == num_blocks + 2

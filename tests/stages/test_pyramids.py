@@ -13,6 +13,7 @@ from unetpipe.config import IngestConfig
 from unetpipe.runtime.files import hash_file, read_record
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.finish_pyramid import finish_pyramid
+from unetpipe.storage.named_files import changed_files
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 60_000, (3, 2, 50, 70), np.uint16)
@@ -71,6 +72,21 @@ def test_an_image_and_its_labels_get_levels_while_they_are_stored(tmp_path):
     for place in (store, store / "labels/annotated"):
         assert len(metadata(place)["multiscales"][0]["datasets"]) == 4
     assert metadata(store / "labels") == {"version": "0.5", "labels": ["annotated"]}
+
+
+def test_a_damaged_level_is_found_and_made_again(tmp_path):
+    ingest(tmp_path, with_pyramid=False)
+    record, store = tmp_path / "ingest.json", tmp_path / "image.ome.zarr"
+    assert changed_files(record) == []
+    finish_pyramid(source=record, record=tmp_path / "pyramid.json")
+    assert changed_files(record) == []
+    damaged = next(p for p in sorted((store / "1/c").rglob("*")) if p.is_file())
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    assert changed_files(record) == [f"{damaged} is not the file that was written"]
+    finish_pyramid(source=record, record=tmp_path / "pyramid.json")
+    assert damaged.read_bytes() == whole
+    assert changed_files(record) == []
 
 
 def test_parts_write_what_one_job_writes(tmp_path):

@@ -224,7 +224,7 @@ def test_objects_are_written_back_on_the_original_grid(tmp_path):
     _check_damage_is_found(predicted, path)
     shutil.rmtree(made._path(record["original"]["store"]))  # as it is told to
     made.finish()
-    assert differing_shards(Segmentation.read(path)) == []
+    assert differing_object_shards(Segmentation.read(path)) == []
 
 
 def _check_damage_is_found(predicted: Path, record: Path) -> None:

@@ -17,6 +17,16 @@ class NgffCopy(Record):
     levels_copied: dict[str, tuple[int, ...]]
     circumstances: Circumstances
 
+    @property
+    def receipts(self) -> Path:
+        """Folder of the receipts of each store's levels."""
+        return receipts_beside(self.folder)
+
+
+def receipts_beside(folder: Path) -> Path:
+    """Return where the receipts of a copy lie."""
+    return folder.with_name(f"{folder.name}.receipts")
+
 
 class PrecomputedCopy(Record):
     """``precomputed.json``: image, objects and their surfaces for neuroglancer."""

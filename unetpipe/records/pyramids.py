@@ -24,7 +24,7 @@ class StoresToCoarsen(Record):
 
     WHAT = "the record of stores with pyramids"
 
-    pyramids: tuple[PyramidJob, ...]
+    pyramids: tuple[PyramidJob, ...] = ()
 
 
 class CoarsenedPart(Record):

@@ -1,12 +1,11 @@
 """Rule export_ngff04: image, objects and probability as NGFF 0.4."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.exports import NgffCopy
+from unetpipe.records.exports import NgffCopy, receipts_beside
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
@@ -69,7 +68,7 @@ def export_ngff04(
         }
     )
     target = folder / f"ngff04-{identity[:8]}"
-    receipts = folder / f"{target.name}.receipts"
+    receipts = receipts_beside(target)
     claimed = folder / f".{target.name}.claim"
     with claim(claimed, str(target)):
         if not target.exists():
@@ -81,7 +80,6 @@ def export_ngff04(
                 )
             copy_labels_group(staging / "image.ome.zarr", ("objects",))
             staging.rename(target)
-        shutil.rmtree(receipts, ignore_errors=True)
     NgffCopy(
         volume=volume.volume,
         folder=target,

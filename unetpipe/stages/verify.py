@@ -107,8 +107,10 @@ def verify(
             found = _tried(description, verify_network, model, description, commands)
             findings += [*found, *verify_kept(model)]
             broken.update([str(model)] if found else [])
-    for paths in (*networks, *predictions):
-        findings += _verify_files(paths, commands)
+    paths_of = (path for of in (*networks, *predictions) for path in of.values())
+    for made in dict.fromkeys([*volumes, *map(Path, paths_of)]):
+        if made.name in KINDS and made.exists():
+            findings += _tried(made, verify_named_files, made, commands)
     finished = [p for p in predictions if Path(p["prediction"]).exists()]
     summaries = []
     for paths in finished:
@@ -140,15 +142,6 @@ def _tried(record: Path, check: Any, *arguments: Any) -> list[Finding]:
     except (UnetpipeError, OSError) as error:
         return [Finding(str(error), commands.again(record))]
     return found
-
-
-def _verify_files(paths: dict[str, str], commands: Commands) -> list[Finding]:
-    """Verify tables and exports that records name."""
-    findings = []
-    for record in map(Path, paths.values()):
-        if record.name in KINDS and record.exists():
-            findings += _tried(record, verify_named_files, record, commands)
-    return findings
 
 
 def _verify_one(

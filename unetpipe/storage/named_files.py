@@ -1,25 +1,46 @@
 """Compare files that records name, beside their stores, with the hashes told there.
 
-Tables of objects, exported masks, packed networks, copies of stores. Nothing here
-changes a file.
+Tables of objects, coarser levels, exported masks, packed networks, copies of stores.
+Nothing here changes a file.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unetpipe.records.exports import CtcResult, ModelPackage, NgffCopy
+from unetpipe.records.prediction import Prediction
+from unetpipe.records.pyramids import StoresToCoarsen
+from unetpipe.records.receipts import FilesReceipt
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.tracks import LinkedObjects
 from unetpipe.runtime.files import hash_file
+from unetpipe.storage.dropping import is_dropped
 
 # Path and sha256; no hash where a record tells none.
 Named = Iterator[tuple[Path, str | None]]
 LISTED = 3
 
 
+def _of_receipts(receipts: Path, root: Path) -> Named:
+    for receipt in sorted(receipts.rglob("*.json")):
+        for name, sha256 in FilesReceipt.read(receipt).files.items():
+            yield root / name, sha256
+
+
+def _of_levels(record: Path) -> Named:
+    for job in StoresToCoarsen.read(record).pyramids:
+        yield from _of_receipts(job.receipts, job.store)
+
+
+def _of_prediction(record: Path) -> Named:
+    if not is_dropped(Prediction.read(record).outputs.probability.store):
+        yield from _of_levels(record)
+
+
 def _of_segmentation(record: Path) -> Named:
     for file in Segmentation.read(record).table.values():
         yield file.path, file.sha256
+    yield from _of_levels(record)
 
 
 def _of_tracks(record: Path) -> Named:
@@ -44,9 +65,14 @@ def _of_copies(record: Path) -> Named:
     copied = NgffCopy.read(record)
     for store in copied.stores:
         yield copied.folder / store / ".zattrs", None
+        for level, _ in enumerate(copied.levels_copied[store]):
+            receipts = copied.receipts / store / str(level)
+            yield from _of_receipts(receipts, copied.folder / store)
 
 
 KINDS: dict[str, Callable[[Path], Named]] = {
+    "ingest.json": _of_levels,
+    "prediction.json": _of_prediction,
     "segmentation.json": _of_segmentation,
     "ctc.json": _of_challenge,
     "tracks.json": _of_tracks,
