@@ -106,7 +106,7 @@ test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml 
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python \
 	  --requirement $(VENV)-lowest/lowest.txt --constraint $(VENV)-lowest/lowest.txt \
 	  $(TEST_TOOLS)
-	PYTHONPATH=. $(VENV)-lowest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
+	PYTHONPATH=$(CURDIR) $(VENV)-lowest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	  -m "$(FAST)" -W default $(addprefix --ignore=,$(ASKING_MODELS)) $(ONLY)
 
 test-newest: ## Run the fast tests with the newest versions that the registry serves

@@ -45,6 +45,7 @@ class Shape:
         self._mask, self._spacing = mask, spacing
         (self._region,) = regionprops(mask.astype(np.uint8), spacing=spacing)
         self._own: dict[str, Callable[[], float]] = {
+            "axis_minor_length": self._axis_minor_length,
             "perimeter": self._perimeter,
             "surface_area": self._surface_area,
             "solidity": self._solidity,
@@ -55,6 +56,17 @@ class Shape:
         """Return a property; NaN where it has no meaning for this object."""
         own = self._own.get(name)
         return own() if own else float(getattr(self._region, name))
+
+    def _axis_minor_length(self) -> float:
+        """Return the shortest axis of the ellipse.
+
+        Of an object one voxel thin, rounding may leave a square below 0, which
+        scikit-image before 0.26 takes the root of.
+        """
+        try:
+            return float(self._region.axis_minor_length)
+        except ValueError:
+            return 0.0
 
     def _perimeter(self) -> float:
         """Return the outline's length; only of voxels that are squares."""
