@@ -14,7 +14,7 @@ from unetpipe.records.receipts import FilesReceipt
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.tracks import LinkedObjects
 from unetpipe.runtime.files import hash_file
-from unetpipe.storage.dropping import is_dropped
+from unetpipe.storage.dropping import are_shards_dropped
 
 # Path and sha256; no hash where a record tells none.
 Named = Iterator[tuple[Path, str | None]]
@@ -33,7 +33,7 @@ def _of_levels(record: Path) -> Named:
 
 
 def _of_prediction(record: Path) -> Named:
-    if not is_dropped(Prediction.read(record).outputs.probability.store):
+    if not are_shards_dropped(Prediction.read(record).outputs.probability.store):
         yield from _of_levels(record)
 
 
