@@ -233,8 +233,8 @@ def _run(project: Path, one: Set) -> dict[str, dict[str, list[float]]]:
     runs = {"before": [project / "results/base/unet"]}
     for arm, networks in ARMS.items():
         runs[arm] = [project / f"results/next/fold-{name}" for name in networks]
-    further = [str(path / "train.json") for arm in ARMS for path in runs[arm]]
-    _snakemake(project, "next", *further)
+    paths = [path.relative_to(project) for arm in ARMS for path in runs[arm]]
+    _snakemake(project, "next", *(str(path / "train.json") for path in paths))
     scores = {
         arm: [one.score(project, load_trained(path)) for path in paths]
         for arm, paths in runs.items()

@@ -185,11 +185,11 @@ def test_objects_choose_threshold_and_smallest_size(predict):
     assert score.score == 1
     assert score.scores == {"seg": 1, "f1": 1}
     assert score.notes == ()
-    # 150/255 = 0.59 joins the two cells.
+    # 150/255 = 0.59 joins the two cells; a quarter of one is 81 voxels.
     assert score.thresholds == {
         "f1": 0.6,
         "segmentation": 0.6,
-        "smallest_object_vox": 4.0,
+        "smallest_object_vox": 64.0,
     }
 
 
@@ -399,6 +399,6 @@ def test_what_voxels_choose_leaves_the_smallest_size_to_the_objects(predict):
     predict(lambda grey: np.where(speckle, 255, 200 * grey).astype(np.uint8))
     rule = ObjectRule("2d", None, "auto", None)
     chosen = validator(volume, "dice", objects=rule).choose(UNet(SPEC), "fp32")
-    assert chosen.thresholds["smallest_object_vox"] == 4
+    assert chosen.thresholds["smallest_object_vox"] == 16  # a quarter of a disc
     assert "seed_distance_vox" not in chosen.thresholds
     assert chosen.scores["f1"] == 1

@@ -234,7 +234,9 @@ class SegmentationConfig(Section):
     smallest_object_vox: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Objects of fewer voxels are dropped; with ``mutex`` they join the most alike one
     that they touch, if there is one. auto: chosen on the validation rows, with the
-    threshold or after it, by the score of objects; 0 without any, and with ``mutex``.
+    threshold or after it, by the score of objects; of sizes with equal scores the
+    largest up to a quarter of the smallest annotated objects (of one in twenty), so
+    that specks go that only other sections have; 0 without a score, and with ``mutex``.
     """
     largest_hole_vox: Annotated[int, Field(ge=0)] = 0
     """With ``components``: background of up to so many voxels inside one object is

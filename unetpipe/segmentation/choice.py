@@ -44,6 +44,7 @@ THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 SMALLEST_SIZES = (0, *(2**k for k in range(2, 17)))
 LARGEST_SHARE = 0.5
 FEW_TRUE_OBJECTS = 0.05  # of which a size may drop none: the smallest in twenty
+SPECK_SHARE = 0.25  # of small true objects: what is smaller may go unless it is missed
 SEED_DISTANCES: dict[Seeds, tuple[float, ...]] = {
     "cores": (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0),
     "depth": (2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0),
@@ -384,9 +385,11 @@ class ObjectSearch:
         """Return the best choice; None where the score is undefined.
 
         Of equal ones that with the better other score is taken, then the smaller
-        distance and size, then the thresholds nearer to 0.5.
+        distance, then the largest size up to a quarter of small true objects, for
+        other sections may have specks; then the thresholds nearer to 0.5.
         """
         best: ObjectChoice | None = None
+        speck = SPECK_SHARE * self._small_object()
         best_key = (-inf,) * 5
         for candidate in self._allowed():
             choice = ObjectChoice(
@@ -402,6 +405,7 @@ class ObjectSearch:
                 candidate.merge_threshold,
             )
             chooses, other = choice.f1, choice.seg
+            size = candidate.smallest_object_vox
             if by == "seg":
                 chooses = choice.score if isfinite(choice.seg) else nan
                 other = choice.f1
@@ -411,7 +415,7 @@ class ObjectSearch:
                 round(chooses, 12),
                 round(other, 12) if isfinite(other) else 0.0,
                 -_oddness(candidate.cut),
-                -float(candidate.smallest_object_vox),
+                float(size if size <= speck else -size),
                 -abs(candidate.threshold - 0.5)
                 - abs((candidate.merge_threshold or MIDDLE) - MIDDLE),
             )
@@ -523,14 +527,20 @@ class ObjectSearch:
 
     def _allowed(self) -> Iterator[Candidate]:
         """Yield what may be chosen: no size that threatens true objects."""
-        small = inf
+        largest = inf
         if len(self.ways[0]) > 1 and self._truth_sizes:
-            true = np.concatenate(self._truth_sizes)
-            small = float(np.quantile(true, FEW_TRUE_OBJECTS)) if true.size else 0.0
+            largest = LARGEST_SHARE * self._small_object()
         for candidates in self.ways:
             for candidate in candidates:
-                if candidate.smallest_object_vox <= LARGEST_SHARE * small:
+                if candidate.smallest_object_vox <= largest:
                     yield candidate
+
+    def _small_object(self) -> float:
+        """Return the voxels of a small true object; 0 where there is none."""
+        true = np.concatenate([*self._truth_sizes, np.empty(0, np.int64)])
+        if not true.size:
+            return 0.0
+        return float(np.quantile(true, FEW_TRUE_OBJECTS, method="lower"))
 
 
 def _oddness(cut: Cut | None) -> float:

@@ -1,0 +1,49 @@
+"""The loop with people, by its own commands: propose, correct, train on."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.workflow.conftest import HEADER, ROWS, TINY
+from unetpipe.runtime.files import read_record
+
+pytestmark = pytest.mark.slow
+
+# Volumes are resampled: crops must come to the grid of the others again.
+MORE = """
+ingest: {scale: 0.5}
+propose: {number: 1, side_vox: 24}
+"""
+
+
+def test_a_training_goes_on_with_what_was_corrected(fresh) -> None:
+    config = fresh.folder / "config"
+    (config / "tiny.yaml").write_text(TINY + MORE)
+    unseen = ROWS[2].replace("\ttest\t", "\tpredict\t")
+    (config / "tiny.tsv").write_text(HEADER + "".join([*ROWS[:2], unseen]))
+    told = fresh.snakemake("propose_annotations").stdout
+    assert "make_sheet.py --corrections" in told
+    proposals = fresh.folder / "results/tiny/proposals"
+    (predicted,) = proposals.glob("*/predicted.tif")
+    ids = np.zeros_like(tifffile.imread(predicted))
+    assert ids.shape == (48, 48)
+    ids[4:20, 4:20], ids[4:20, 24:40] = 1, 2
+    tifffile.imwrite(predicted.with_name("corrected.tif"), ids)
+    script = ["scripts/make_sheet.py", "--corrections", str(proposals)]
+    subprocess.run(
+        [sys.executable, *script, "--name", "next"],
+        cwd=fresh.folder,
+        env=fresh.environment,
+        check=True,
+    )
+    fresh.snakemake("results/next/unet/train.json", config="next")
+    crop = predicted.parent.name
+    ingested = read_record(fresh.folder / f"results/next/volumes/{crop}/ingest.json")
+    assert ingested["shape"] == [1, 24, 24]
+    model = read_record(fresh.folder / "results/next/unet/model.json")
+    assert [row["volume"] for row in model["recipe"]["train"]] == ["cells", crop]
+    parent = read_record(fresh.folder / "results/tiny/unet/model.json")
+    assert model["parent"]["weights_sha256"] == parent["weights_sha256"]
