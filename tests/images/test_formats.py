@@ -46,6 +46,69 @@ def test_mrc_is_read_with_its_size(tmp_path):
     assert opened.voxel_size_nm == pytest.approx((50, 4, 4))
 
 
+def write_mrc(path, voxels, **header):
+    mrcfile = pytest.importorskip("mrcfile")
+    with mrcfile.new(path) as file:
+        file.set_data(voxels)
+        file.set_volume()
+        file.voxel_size = (40.0, 40.0, 500.0)
+        for key, value in header.items():
+            setattr(file.header, key, value)
+
+
+IMOD = b"IMOD"  # its stamp, at byte 152; what follows says whether bytes are signed
+
+
+@pytest.mark.parametrize(
+    ("stamp", "flags", "most", "is_signed"),
+    [
+        (IMOD, 0, 100, False),
+        (IMOD, 1, 100, True),
+        (bytes(4), 0, 249, False),
+        (bytes(4), 0, 121, True),
+    ],
+)
+def test_bytes_of_mrc_are_signed_or_not_as_their_program_says(
+    tmp_path, stamp, flags, most, is_signed
+):
+    voxels = VOXELS.view(np.int8)
+    write_mrc(tmp_path / "a.mrc", voxels, dmax=most)
+    content = bytearray((tmp_path / "a.mrc").read_bytes())
+    content[152:157] = stamp + bytes([flags])
+    (tmp_path / "a.mrc").write_bytes(content)
+    found, _ = read("a.mrc", tmp_path)
+    np.testing.assert_array_equal(found[0], voxels if is_signed else VOXELS)
+
+
+def test_a_mode_of_mrc_that_is_not_read_is_not_called_damage(tmp_path):
+    write_mrc(tmp_path / "a.mrc", VOXELS.view(np.int8))
+    content = bytearray((tmp_path / "a.mrc").read_bytes())
+    content[12] = 101  # two voxels of 4 bits in a byte
+    (tmp_path / "a.mrc").write_bytes(content)
+    with pytest.raises(DataError, match=r"mode '101'.; save them as bytes"):
+        open_image("a.mrc", tmp_path)
+
+
+def test_mrc_says_which_axis_its_columns_are(tmp_path):
+    write_mrc(tmp_path / "a.mrc", VOXELS.T.astype(np.int16), mapc=3, mapr=2, maps=1)
+    found, opened = read("a.mrc", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
+    assert opened.zyx == (5, 32, 40)
+
+
+@pytest.mark.parametrize(
+    ("samples", "kind"), [(3, "uint8"), (4, "uint8")], ids=["RGB", "RGBA"]
+)
+def test_colours_of_nifti_are_channels(tmp_path, samples, kind):
+    nibabel = pytest.importorskip("nibabel")
+    colours = np.stack([VOXELS.T, VOXELS.T + 1, VOXELS.T + 2, VOXELS.T * 0], -1)
+    dtype = np.dtype([(name, kind) for name in "RGBA"[:samples]])
+    voxels = np.ascontiguousarray(colours[..., :samples]).view(dtype)[..., 0]
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    found, _ = read("a.nii", tmp_path)
+    np.testing.assert_array_equal(found, [VOXELS, VOXELS + 1, VOXELS + 2])
+
+
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_nrrd_is_read_with_its_size(tmp_path, encoding):
     nrrd = pytest.importorskip("nrrd")
@@ -55,6 +118,56 @@ def test_nrrd_is_read_with_its_size(tmp_path, encoding):
     found, opened = read("a.nrrd", tmp_path)
     np.testing.assert_array_equal(found[0], VOXELS)
     assert opened.voxel_size_nm == pytest.approx((50, 4, 4))
+
+
+def write_nrrd(path, voxels, *lines):
+    """Write a header by hand: ``nrrd.write`` knows too little of them."""
+    sizes = " ".join(map(str, voxels.shape[::-1]))
+    header = ["NRRD0004", "type: uint8", f"dimension: {voxels.ndim}"]
+    header += [f"sizes: {sizes}", "encoding: raw", *lines, ""]
+    path.write_bytes("\n".join([*header, ""]).encode() + voxels.tobytes())
+
+
+COLOURS = np.stack([VOXELS[0], VOXELS[1], VOXELS[2]], -1)
+DIRECTIONS = "space directions: none (4,0,0) (0,4,0)"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("kinds: 3-color domain domain",),
+        ("kinds: 3-vector space space",),
+        ("kinds: point domain domain",),
+        ("space dimension: 3", DIRECTIONS),
+        ('labels: "channel" "x" "y"',),
+    ],
+)
+def test_nrrd_tells_channels_from_space(tmp_path, lines):
+    pytest.importorskip("nrrd")
+    write_nrrd(tmp_path / "a.nrrd", COLOURS, *lines)
+    with open_image("a.nrrd", tmp_path) as image:
+        np.testing.assert_array_equal(image.read_sections(0, 1)[:, 0], VOXELS[:3])
+
+
+def test_nrrd_names_its_axes_and_their_units(tmp_path):
+    pytest.importorskip("nrrd")
+    lines = ('labels: "z" "x" "y"', 'units: "nm" "nm" "nm"', "spacings: 50 8 4")
+    write_nrrd(tmp_path / "a.nrrd", VOXELS.transpose(1, 2, 0), *lines)
+    found, opened = read("a.nrrd", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
+    assert opened.voxel_size_nm == (50, 4, 8)
+
+
+@pytest.mark.parametrize("skip", ["line skip: 1", "lineskip: 1", "byte skip: 12"])
+def test_nrrd_skips_what_stands_before_its_voxels(tmp_path, skip):
+    pytest.importorskip("nrrd")
+    write_nrrd(tmp_path / "a.nrrd", VOXELS, skip)
+    content = (tmp_path / "a.nrrd").read_bytes()
+    at = len(content) - VOXELS.size
+    text = content[:at] + b"hello there\n" + content[at:]
+    (tmp_path / "a.nrrd").write_bytes(text)
+    found, _ = read("a.nrrd", tmp_path)
+    np.testing.assert_array_equal(found[0], VOXELS)
 
 
 def letters(text):

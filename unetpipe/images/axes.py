@@ -3,10 +3,12 @@
 Of a time series one time point is read, which the sheet's column `time` names.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
@@ -46,6 +48,22 @@ def axis_letters(names: Sequence[Any]) -> str:
     known = [letter for letter in letters if letter != "q"]
     is_clear = {"y", "x"} <= set(known) and len(set(known)) == len(known)
     return "".join(letters) if is_clear else ""
+
+
+def split_names(said: Any) -> list[str]:
+    """Return the names of axes that an attribute lists, or writes as one text.
+
+    Examples
+    --------
+    >>> split_names("ZYX"), split_names("z, y, x"), split_names([b"Depth", "x"])
+    (['Z', 'Y', 'X'], ['z', 'y', 'x'], ['Depth', 'x'])
+    """
+    if not isinstance(said, str | bytes):
+        listed = np.ravel(np.asarray(said, dtype=object)).tolist()
+        return [n.decode() if isinstance(n, bytes) else str(n) for n in listed]
+    text = said.decode() if isinstance(said, bytes) else said
+    names = [name for name in re.split(r"[^A-Za-z0-9_]+", text) if name]
+    return list(names[0]) if len(names) == 1 else names
 
 
 @dataclass(frozen=True, slots=True)

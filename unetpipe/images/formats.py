@@ -18,13 +18,14 @@ from unetpipe.images.array_source import (
     load_format_library,
     refuse_damaged,
 )
-from unetpipe.images.axes import Index
+from unetpipe.images.axes import Index, axis_letters
 from unetpipe.images.endings import IMARIS, MRC, NIFTI, NRRD
 from unetpipe.images.lengths import FoundSize, Lengths
 from unetpipe.images.source import ImageSource
 
 MOST_NRRD_BYTES = 1 << 32  # of voxels that are packed, and so held in memory
-KINDS_OF_CHANNELS = ("vector", "list", "rgb-color", "rgba-color", "complex")
+KINDS_OF_SPACE, UNSAID = ("domain", "space"), ("", "???", "none")  # of an axis of NRRD
+IMOD_STAMP, IMOD_SIGNED, SIGNED_MOST = 1146047817, 1, 127
 
 
 def open_nifti(path: Path) -> ImageSource:
@@ -36,41 +37,77 @@ def open_nifti(path: Path) -> ImageSource:
         units, sides = header.get_xyzt_units()[0], header.get_zooms()
     except Exception as error:
         raise refuse_damaged(path, "NIfTI", error) from error
+    voxels = _Proxy(voxels)
     lengths, axes = Lengths("the NIfTI header"), "xyztc"[: len(voxels.shape)]
+    if voxels.num_samples:
+        axes = f"{axes[:-1]}s"
     read = [
         lengths.read(n, float(s), units) for n, s in zip("xyz", sides, strict=False)
     ]
     found = [*read, None, None][:3]
-    return ArraySource(path, _Proxy(voxels), axes, lengths.found(found[::-1]))
+    return ArraySource(path, voxels, axes, lengths.found(found[::-1]))
 
 
 class _Proxy:
-    """A NIfTI array: scaled ones are float32, others as they are stored."""
+    """A NIfTI array: scaled ones are float32, colours have an axis of samples."""
 
     def __init__(self, voxels: Any) -> None:
-        self._voxels, self.shape = voxels, voxels.shape
-        self.size = int(np.prod(voxels.shape))
+        self._voxels, self.shape = voxels, tuple(voxels.shape)
         is_scaled = (voxels.slope, voxels.inter) != (1, 0)
-        self.dtype = np.dtype(np.float32) if is_scaled else np.dtype(voxels.dtype)
+        stored: Any = voxels.dtype
+        self.num_samples = len(stored.names or ())
+        if self.num_samples:
+            self.shape, stored = (*self.shape, self.num_samples), stored[0]
+        self.dtype = np.dtype(np.float32 if is_scaled else stored)
+        self.size = int(np.prod(self.shape))
 
     def __getitem__(self, index: Index) -> NDArray[Any]:
-        return np.asarray(self._voxels[index])
+        if not self.num_samples:
+            return np.asarray(self._voxels[index])
+        colours = np.ascontiguousarray(self._voxels[index[:-1]])
+        samples = colours.view(self.dtype).reshape(*colours.shape, self.num_samples)
+        return samples[..., index[-1]]
 
 
 def open_mrc(path: Path) -> ImageSource:
-    """Open MRC of cryo-EM and tomography: z, y, x, in ångström."""
+    """Open MRC of cryo-EM and tomography: z, y, x unless it says else, in ångström."""
     library = load_format_library("mrcfile", "mrcfile", path)
     try:
         file = library.mmap(path, mode="r")
     except Exception as error:
+        if "mode" in str(error):
+            raise DataError(
+                f"{path} holds voxels of a kind that mrcfile does not read ({error}); "
+                "save them as bytes, 16-bit integers or floating-point numbers"
+            ) from error
         raise refuse_damaged(path, "MRC", error) from error
     lengths, size = Lengths("the MRC header"), file.voxel_size
     sides = [float(size[axis]) or None for axis in ("z", "y", "x")]
     if file.is_image_stack():
         sides[0] = None  # sections of a series of pictures have no distance
     found = [lengths.read(n, s, "angstrom") for n, s in zip("zyx", sides, strict=True)]
-    axes = "tzyx"[-file.data.ndim :]
-    return ArraySource(path, file.data, axes, lengths.found(found), file.close)
+    axes, voxels, header = "tzyx"[-file.data.ndim :], file.data, file.header
+    order = [int(header[name]) for name in ("maps", "mapr", "mapc")]
+    if axes == "zyx" and sorted(order) == [1, 2, 3]:
+        axes = "".join("xyz"[number - 1] for number in order)
+    if voxels.dtype == np.int8 and not _are_signed(path, header):
+        voxels = voxels.view(np.uint8)
+    return ArraySource(path, voxels, axes, lengths.found(found), file.close)
+
+
+def _are_signed(path: Path, header: Any) -> bool:
+    """Tell whether bytes of MRC are signed: as IMOD says, or their largest value.
+
+    The standard says that they are; IMOD and others wrote them from 0 to 255, too.
+    https://bio3d.colorado.edu/imod/doc/mrc_format.txt
+    """
+    with path.open("rb") as file:
+        file.seek(152)
+        order = np.dtype(np.int32).newbyteorder(header["mode"].dtype.byteorder)
+        stamp, flags = np.frombuffer(file.read(8), order).tolist()
+    if stamp == IMOD_STAMP:
+        return bool(flags & IMOD_SIGNED)
+    return bool(header["dmax"] <= SIGNED_MOST)
 
 
 def open_nrrd(path: Path) -> ImageSource:
@@ -90,7 +127,8 @@ def open_nrrd(path: Path) -> ImageSource:
         raise
     except Exception as error:
         raise refuse_damaged(path, "NRRD", error) from error
-    return ArraySource(path, voxels, _nrrd_axes(header), _nrrd_size(header))
+    axes = _nrrd_axes(header)
+    return ArraySource(path, voxels, axes[::-1], _nrrd_size(header, axes))
 
 
 def _nrrd_voxels(
@@ -98,7 +136,8 @@ def _nrrd_voxels(
 ) -> NDArray[Any]:
     order = ">" if header.get("endian") == "big" else "<"
     dtype = np.dtype(library.reader._TYPEMAP_NRRD2NUMPY[header["type"]])
-    if header.get("encoding") == "raw" and not header.get("byte skip"):
+    skips = ("byte skip", "byteskip", "line skip", "lineskip")
+    if header.get("encoding") == "raw" and not any(map(header.get, skips)):
         stored = dtype.newbyteorder(order)
         return np.memmap(path, stored, mode="r", offset=offset, shape=shape)
     if int(np.prod(shape)) * dtype.itemsize > MOST_NRRD_BYTES:
@@ -111,32 +150,46 @@ def _nrrd_voxels(
 
 
 def _nrrd_axes(header: Any) -> str:
-    """Return the letters, slowest first: of axes in space, the last is x."""
-    num = len(header["sizes"])
-    kinds = [str(kind).lower() for kind in header.get("kinds", ["domain"] * num)]
-    letters, space = [], iter("xyz")
-    for kind in kinds:
-        if kind == "time":
-            letters.append("t")
-        elif kind in KINDS_OF_CHANNELS or kind.endswith("vector"):
-            letters.append("c")
-        else:
-            letters.append(next(space, "q"))
-    return "".join(letters[::-1])
+    """Return the letters, fastest first: by labels, else the first in space is x."""
+    sizes, num = header["sizes"], len(header["sizes"])
+    if named := axis_letters([_unquoted(name) for name in header.get("labels", ())]):
+        return named
+    rows, letters, space = _nrrd_directions(header), "", iter("xyz")
+    kinds = [str(kind).lower() for kind in header.get("kinds", [""] * num)]
+    for kind, size, row in zip(kinds, sizes, rows, strict=True):
+        in_space = row is not None if kind in UNSAID else kind in KINDS_OF_SPACE
+        other = "t" if kind == "time" else "c" if size > 1 else "q"
+        letters += next(space, "q") if in_space else other
+    return letters
 
 
-def _nrrd_size(header: Any) -> FoundSize:
-    """Return the size from space directions, in millimetres unless it says else."""
-    lengths, sides = Lengths("the NRRD header"), list[float]()
+def _nrrd_directions(header: Any) -> list[float | None]:
+    """Return how far apart voxels are along each axis; None: not in space."""
     if (directions := header.get("space directions")) is not None:
-        rows = np.atleast_2d(np.asarray(directions, float))
-        sides = [float(np.linalg.norm(r)) for r in rows if np.isfinite(r).all()]
-    elif (spacings := header.get("spacings")) is not None:
-        sides = [float(s) for s in spacings if np.isfinite(s)]
-    units = header.get("space units") or (["mm"] * 3 if "space" in header else [""] * 3)
-    triples = zip("xyz", sides, units, strict=False)
-    found = [lengths.read(n, s, str(u).strip('"')) for n, s, u in triples]
-    return lengths.found([*found, None, None, None][:3][::-1])
+        rows = [np.asarray(0 if row is None else row, float) for row in directions]
+        is_in_space = [row.ndim > 0 and bool(np.isfinite(row).all()) for row in rows]
+        pairs = zip(rows, is_in_space, strict=True)
+        return [float(np.linalg.norm(row)) if known else None for row, known in pairs]
+    spacings = header.get("spacings", [0.0] * len(header["sizes"]))
+    return [float(s) if np.isfinite(s) else 0.0 for s in spacings]
+
+
+def _nrrd_size(header: Any, axes: str) -> FoundSize:
+    """Return the size of a voxel, in millimetres if it has a space and no unit."""
+    lengths, found = Lengths("the NRRD header"), dict[str, float | None]()
+    usual = "mm" if "space" in header else ""
+    of_space = [_unquoted(unit) for unit in header.get("space units") or ()]
+    of_axes = [_unquoted(unit) for unit in header.get("units") or ()]
+    sides = zip(axes, _nrrd_directions(header), strict=True)
+    for place, (axis, side) in enumerate(sides):
+        if axis in "xyz":
+            unit = (of_axes[place : place + 1] or of_space[len(found) :] or [usual])[0]
+            found[axis] = lengths.read(axis, side or None, unit)
+    return lengths.found([found.get(axis) for axis in "zyx"])
+
+
+def _unquoted(text: Any) -> str:
+    return str(text).strip('"')
 
 
 class ImarisSource(ImageSource):
