@@ -207,6 +207,39 @@ def test_dimensions_that_are_named_or_have_scales_are_known(tmp_path):
             assert image.shape == (3, 1, 32, 40)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("axes", "xyzc"),
+        ("axes", ["x", "y", "z", "channel"]),
+        ("AXES", "XYZC"),
+        ("axis_order", "x, y, z, c"),
+        ("DIMENSIONS", "x:y:z:channel"),
+    ],
+)
+def test_an_attribute_may_name_the_axes(tmp_path, key, value):
+    channels = np.stack([VOXELS, VOXELS + 1])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = channels.T
+        file["raw"].attrs[key] = value
+        file["odd"] = VOXELS
+        file["odd"].attrs[key] = "something else"
+    with open_image("a.h5:raw", tmp_path) as image:
+        np.testing.assert_array_equal(image.read_sections(0, 5), channels)
+    np.testing.assert_array_equal(read("a.h5:odd", tmp_path), VOXELS)
+
+
+@pytest.mark.parametrize("key", ["unit", "units", "resolution_unit"])
+@pytest.mark.parametrize("unit", ["um", ["um"] * 3, np.array([b"um"] * 3)])
+def test_a_resolution_may_say_its_unit(tmp_path, key, unit):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = VOXELS
+        file["raw"].attrs["resolution"] = (0.04, 0.008, 0.004)
+        file["raw"].attrs[key] = unit
+    with open_image("a.h5", tmp_path) as image:
+        assert image.voxel_size_nm == pytest.approx((40, 8, 4))
+
+
 @pytest.mark.parametrize("values", [(40, -4, 4), (40, np.nan, 4), (40, np.inf, 4)])
 def test_a_resolution_that_cannot_be_true_is_not_believed(tmp_path, values):
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -102,3 +102,47 @@ def test_a_group_of_n5_without_arrays_says_what_to_name(tmp_path):
     (tmp_path / "a.n5" / "attributes.json").write_text('{"n5": "2.5.0"}')
     with pytest.raises(DataError, match=r"a\.n5"):
         open_image("a.n5", tmp_path)
+
+
+@pytest.mark.parametrize("axes", [["z", "y", "x"], ["Depth", "height", "Width"]])
+def test_sizes_of_n5_follow_the_axes_that_it_names(tmp_path, axes):
+    about = {"axes": axes, "resolution": [4, 8, 40], "units": ["nm"] * 3}
+    write_n5(tmp_path / "a.n5" / "s0", **about)
+    with open_image("a.n5", tmp_path) as image:
+        assert np.array_equal(image.read_sections(0, 50)[0], VOXELS.T)
+        assert image.voxel_size_nm == (4, 8, 40)
+
+
+def test_an_axis_of_channels_of_n5_is_known_by_its_whole_name(tmp_path):
+    about = {
+        "axes": ["x", "y", "Channel"],
+        "resolution": [4, 8, 1],
+        "units": ["nm"] * 3,
+    }
+    write_n5(tmp_path / "a.n5" / "s0", **about)
+    with open_image("a.n5", tmp_path) as image:
+        assert np.array_equal(image.read_sections(0, 1)[:, 0], VOXELS)
+
+
+@pytest.mark.parametrize("write", [write_n5, write_precomputed])
+def test_chunks_that_are_not_there_are_told(tmp_path, write):
+    folder = tmp_path / "a.n5"
+    write(folder)
+    chunks = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".json"]
+    chunks = [p for p in chunks if p.name != "info"]
+    for chunk in chunks[3:]:
+        chunk.unlink()
+    with open_image("a.n5", tmp_path) as image:
+        (told,) = image.source.warnings()
+        assert f"{len(chunks) - 3} of {len(chunks)} chunks are not there" in told
+    for chunk in chunks[:3]:
+        chunk.unlink()
+    with pytest.raises(DataError, match="holds no voxels"):
+        open_image("a.n5", tmp_path)
+
+
+def test_of_a_group_its_arrays_are_named(tmp_path):
+    write_n5(tmp_path / "a.n5" / "em" / "s0")
+    write_n5(tmp_path / "a.n5" / "labels")
+    with pytest.raises(DataError, match=r"it holds em/s0, labels: .*a\.n5/em/s0"):
+        open_image("a.n5", tmp_path)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import DataError, UnetpipeError
-from unetpipe.images.axes import Index, axis_letters
+from unetpipe.images.axes import Index, axis_letters, split_names
 from unetpipe.images.files import refuse_dangling_image
 from unetpipe.images.lengths import FoundSize, Lengths
 from unetpipe.images.source import (
@@ -29,6 +29,8 @@ from unetpipe.images.source import (
 CACHE_BYTES = 1 << 28
 MOST_FILES = 4  # deep: virtual datasets of virtual datasets
 LISTED = 8
+NAMING_AXES = ("axes", "AXES", "axis_order", "dimensions", "DIMENSIONS")
+UNITS = ("unit", "units", "resolution_unit", "resolution_units")
 # https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
 FILTERS = {
     307: "bzip2",
@@ -152,22 +154,30 @@ class Hdf5Source(ImageSource):
             )
 
     def _read_axes(self) -> str:
-        """Return the letters of axistags, dimension labels or scales, or nothing."""
+        """Return the letters of axistags, labels, scales or attributes, or nothing."""
         tags = self._array.attrs.get("axistags")
         if tags is not None:
             return "".join(axis["key"] for axis in json.loads(tags)["axes"])
         names = [d.label or (d.keys()[0] if len(d) else "") for d in self._array.dims]
-        return axis_letters(names)
+        attributes = self._array.attrs
+        said = [split_names(attributes[k]) for k in NAMING_AXES if k in attributes]
+        fitting = (n for n in (names, *said) if len(n) == self._array.ndim)
+        return next(filter(None, map(axis_letters, fitting)), "")
 
     def _read_voxel_size(self) -> FoundSize:
         """Return CREMI's ``resolution`` (nm) or ``element_size_um``, both z, y, x."""
-        for key, unit in (("resolution", "nm"), ("element_size_um", "µm")):
-            values = np.ravel(self._array.attrs.get(key, ()))
+        attributes = self._array.attrs
+        said = [name_units(attributes[key]) for key in UNITS if key in attributes]
+        for key, units in (
+            ("resolution", next((u for u in said if len(u) == 3), ["nm"] * 3)),
+            ("element_size_um", ["µm"] * 3),
+        ):
+            values = np.ravel(attributes.get(key, ()))
             if values.size == 3 and values.dtype.kind in "iuf":
                 lengths = Lengths(f"attribute {key}")
                 found = [
                     lengths.read(n, float(v), unit)
-                    for n, v in zip("zyx", values, strict=True)
+                    for n, v, unit in zip("zyx", values, units, strict=True)
                 ]
                 return lengths.found(found)
         return FoundSize()
@@ -182,6 +192,16 @@ class Hdf5Source(ImageSource):
             return None
         z, y, x = (offset / size).tolist()
         return z, y, x
+
+
+def name_units(said: Any) -> list[str]:
+    """Return the three units that an attribute lists, or says once for all axes."""
+    is_one = isinstance(said, str | bytes)
+    units = [
+        unit.decode() if isinstance(unit, bytes) else str(unit)
+        for unit in ([said] if is_one else np.ravel(said).tolist())
+    ]
+    return units * 3 if len(units) == 1 else units
 
 
 @dataclass(frozen=True, slots=True)

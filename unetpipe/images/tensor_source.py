@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import DataError
 from unetpipe.images.array_source import load_format_library
-from unetpipe.images.axes import Index
+from unetpipe.images.axes import Index, axis_letters, split_names
 from unetpipe.images.files import Address
 from unetpipe.images.lengths import FoundSize, Lengths
 from unetpipe.images.source import ImageSource
 
+LISTED = 8
 N5, PRECOMPUTED = "n5", "precomputed"
 DRIVERS = {N5: "n5", PRECOMPUTED: "neuroglancer_precomputed"}
 ABOUT = {N5: "attributes.json", PRECOMPUTED: "info"}
@@ -50,6 +52,7 @@ class TensorSource(ImageSource):
 
     _folder: Path | None = None
     _told: tuple[int, str] = (0, "")
+    _key, _is_sharded = "", False  # of chunks of precomputed volumes
 
     def __init__(
         self,
@@ -83,8 +86,7 @@ class TensorSource(ImageSource):
                     )
                 if "dimensions" not in about:
                     raise DataError(
-                        f"{path} is a group of N5, not an array; name one in it, such "
-                        f"as {path.name}/s0"
+                        f"{path} is a group of N5, not an array; {_list_arrays(path)}"
                     )
             else:
                 spec["scale_index"] = level
@@ -102,6 +104,7 @@ class TensorSource(ImageSource):
         found = cls(form, folder, store, level, _damaged)
         found.files = (Path(found._store["path"]) / ABOUT[form],)
         found._folder = Path(found._store["path"])
+        found.is_unwritten = next(found._chunk_files(), None) is None
         return found
 
     @classmethod
@@ -145,6 +148,25 @@ class TensorSource(ImageSource):
         """Return the folder of all files: there may be millions."""
         return self.files if self._folder is None else (self._folder,)
 
+    def warnings(self) -> list[str]:
+        """Say how many chunks are not there, where each is a file."""
+        if self._folder is None or self._is_sharded:
+            return []
+        pairs = zip(self.shape, self.granule, strict=True)
+        expected = prod(-(-length // side) for length, side in pairs)
+        found = sum(1 for _ in self._chunk_files())
+        if found >= expected:
+            return []
+        return [
+            f"{self._folder}: {expected - found} of {expected} chunks are not there "
+            "and read as 0: were they written?"
+        ]
+
+    def _chunk_files(self) -> Iterator[Path]:
+        assert self._folder is not None
+        inside = (self._folder / self._key).rglob("*")
+        return (p for p in inside if p.is_file() and p.name not in ABOUT.values())
+
     def where(self, section: int) -> str:
         """Name array and section."""
         return f"{self._path}, section {section}"
@@ -163,18 +185,18 @@ class TensorSource(ImageSource):
         self.granule = tuple(array.chunk_layout.read_chunk.shape)
         self.axes = "xyzct"[: len(self.shape)]
         if form == PRECOMPUTED:
-            lengths = Lengths("precomputed info")
-            sides = about["scales"][level]["resolution"]
+            lengths, scale = Lengths("precomputed info"), about["scales"][level]
             found = [
                 lengths.read(f"resolution of {a}", side, "nm")
-                for a, side in zip("xyz", sides, strict=True)
+                for a, side in zip("xyz", scale["resolution"], strict=True)
             ]
+            self._key, self._is_sharded = str(scale["key"]), bool(scale.get("sharding"))
             self.voxel_size = lengths.found(found[::-1])
             return
-        self.voxel_size = _size_of_n5(about)
-        axes = [str(axis).lower() for axis in about.get("axes") or ()]
-        if len(axes) == len(self.shape) and all(len(a) == 1 for a in axes):
-            self.axes = "".join(axes)
+        axes = split_names(about.get("axes") or ())
+        if len(axes) == len(self.shape):
+            self.axes = axis_letters(axes) or self.axes
+        self.voxel_size = _size_of_n5(about, self.axes)
 
 
 def _damaged(path: str, error: Exception) -> DataError:
@@ -182,7 +204,24 @@ def _damaged(path: str, error: Exception) -> DataError:
     return DataError(f"{path} cannot be read ({said}); copy or write it again")
 
 
-def _size_of_n5(about: Any) -> FoundSize:
+def _list_arrays(path: Path) -> str:
+    """Say which arrays a group holds, or what one is usually called."""
+    about = path.rglob(ABOUT[N5]) if path.is_dir() else ()
+    arrays = sorted(
+        p.parent.relative_to(path).as_posix()
+        for p in about
+        if b'"dimensions"' in p.read_bytes()
+    )
+    if not arrays:
+        return f"name one in it, such as {path.name}/s0"
+    more = ", ..." * (len(arrays) > LISTED)
+    return (
+        f"it holds {', '.join(arrays[:LISTED])}{more}: name one in the sheet, such as "
+        f"{path.name}/{arrays[0]}"
+    )
+
+
+def _size_of_n5(about: Any, axes: str) -> FoundSize:
     """Return the size of a voxel, as any of three habits writes it."""
     lengths = Lengths("N5 attributes")
     if "pixelResolution" in about:
@@ -194,8 +233,8 @@ def _size_of_n5(about: Any) -> FoundSize:
         told = about["transform"]
         named = zip(told["axes"], told["scale"], told["units"], strict=True)
     elif "resolution" in about:
-        units = about.get("units") or [""] * 3
-        named = zip("xyz", about["resolution"], units, strict=False)
+        units = about.get("units") or [""] * len(axes)
+        named = zip(axes, about["resolution"], units, strict=False)
     else:
         return FoundSize()
     found = {a: lengths.read(f"resolution of {a}", s, u) for a, s, u in named}
