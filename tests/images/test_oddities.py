@@ -140,3 +140,73 @@ def test_how_a_picture_is_printed_is_no_size_of_a_voxel(tmp_path):
     assert "72 pixels an inch along y, which is how" in image.remarks[0]
     known, _ = read("1000.tif", tmp_path)
     assert known.voxel_size_nm == pytest.approx((2.54e7, 25400, 25400))
+
+
+PAGE = np.random.default_rng(1).integers(0, 255, (256, 256), np.uint8)
+
+
+def write_pages(path, *pages):
+    """Write pages, each with its subfile type: 1 is reduced, 4 a mask."""
+    with tifffile.TiffWriter(path) as writer:
+        for voxels, kind in pages:
+            writer.write(voxels, subfiletype=kind, metadata=None)
+
+
+@pytest.mark.parametrize("small_first", [False, True])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_page_that_says_it_is_a_thumbnail_is_no_image(tmp_path, number, small_first):
+    pages = [PAGE + np.uint8(k) for k in range(number)]
+    pairs = [[(page, 0), (page[::8, ::8], 1)] for page in pages]
+    listed = [p for pair in pairs for p in (pair[::-1] if small_first else pair)]
+    write_pages(tmp_path / "a.tif", *listed, (PAGE > 9, 4))
+    image, voxels = read("a.tif", tmp_path)
+    np.testing.assert_array_equal(voxels, [pages])
+    assert image.zyx == (number, 256, 256)
+
+
+def test_an_image_that_is_shown_inverted_is_said(tmp_path):
+    for k, kind in enumerate(("miniswhite", "minisblack")):
+        tifffile.imwrite(tmp_path / f"a{k}.tif", PAGE, photometric=kind)
+    image, voxels = read("a0.tif", tmp_path)
+    np.testing.assert_array_equal(voxels[0, 0], PAGE)
+    (remark,) = image.remarks
+    assert "says that 0 is white" in remark
+    assert read("a*.tif", tmp_path)[0].remarks == (remark,)
+
+
+def write_imagej(path, pages, **about):
+    text = "\n".join(["ImageJ=1.53t", *(f"{k}={v}" for k, v in about.items()), ""])
+    with tifffile.TiffWriter(path) as writer:
+        for k, page in enumerate(pages):
+            more = {"metadata": None, "contiguous": False}
+            writer.write(page, description=None if k else text, **more)
+
+
+def test_signed_voxels_of_imagej_are_signed(tmp_path):
+    signed = VOXELS[0].astype(np.int16) - 100
+    stored = (signed.astype(np.int32) + 32768).astype(np.uint16)
+    about = {"images": 5, "slices": 5, "cf": 0, "c0": -32768.0, "c1": 1.0}
+    write_imagej(tmp_path / "a.tif", stored, **about)
+    image, voxels = read("a.tif", tmp_path)
+    np.testing.assert_array_equal(voxels[0], signed)
+    assert image.dtype == np.int16
+    with open_image("a.tif", tmp_path) as image:
+        box = image.read_box(1, 3, slice(2, 9), slice(3, 8))
+    np.testing.assert_array_equal(box[0], signed[1:3, 2:9, 3:8])
+
+
+def test_pages_that_imagej_does_not_tell_of_are_no_truncation(tmp_path):
+    about = {"images": 6, "channels": 2, "slices": 2, "hyperstack": "true"}
+    write_imagej(tmp_path / "a.tif", PAGE[:6, :, None], **about)
+    with pytest.raises(DataError, match=r"describes 4 pages and holds 6.*save it as"):
+        open_image("a.tif", tmp_path)
+
+
+def test_images_of_one_page_each_are_said_to_be_taken_as_a_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+        for name in ("liver", "lung"):
+            writer.write(PAGE, metadata={"axes": "YX", "Name": name})
+    image, _ = read("a.ome.tif", tmp_path)
+    assert image.zyx[0] == 2
+    (remark,) = image.remarks
+    assert "2 images of one page each (liver, lung) are taken as the sections" in remark

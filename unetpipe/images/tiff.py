@@ -19,7 +19,9 @@ from unetpipe.images.axes import Index
 from unetpipe.images.lengths import FoundSize
 from unetpipe.images.source import ImageSource, check_promised_voxels
 from unetpipe.images.tiff_metadata import (
+    are_signed,
     check_files_named_in_tiff,
+    describe_inversion,
     describe_orientation,
     describe_stray_pages,
     find_companion,
@@ -30,8 +32,9 @@ from unetpipe.images.tiff_metadata import (
     tiff_voxel_size,
 )
 
-logger = logging.getLogger(__name__)
-
+LISTED = 5  # images named in a remark
+NO_IMAGE = 1 | 4  # in the subfile type of a page: a reduced one, a mask of another
+SIGN = -(1 << 15)
 SLIDES = ("svs", "scn", "ndpi", "philips", "bif", "qpi", "avs")  # of slide scanners
 
 
@@ -68,6 +71,10 @@ class TiffSource(ImageSource):
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box of the array."""
+        stored = self._read_stored(index)
+        return stored ^ np.int16(SIGN) if self._is_signed else stored
+
+    def _read_stored(self, index: Index) -> NDArray[Any]:
         if self._offset is not None:
             return self._read_contiguous(index)
         num_outer = len(self.shape) - len(self._page_shape)
@@ -149,6 +156,9 @@ class TiffSource(ImageSource):
             series = self._series(handle)
             self._page_shape = tuple(series.keyframe.shape)
             self.dtype = np.dtype(series.dtype).newbyteorder("=")
+            self._is_signed = self.dtype == np.uint16 and are_signed(handle)
+            if self._is_signed:
+                self.dtype = np.dtype(np.int16)
             self.shape, self.axes = tuple(series.shape), series.axes.lower()
             if self._is_stacked:
                 self.shape = (len(every), *self.shape)
@@ -179,6 +189,8 @@ class TiffSource(ImageSource):
         tag = handle.pages.first.tags.get("Orientation")
         remarks = (
             absent,
+            self._describe_stack(handle, every),
+            describe_inversion(self._path, page),
             describe_stray_pages(self._path, handle, page, num_used) * bool(num_used),
             describe_orientation(self._path, int(tag.value) if tag else 1),
         )
@@ -205,8 +217,17 @@ class TiffSource(ImageSource):
                 f"{self._path} is a stack of {len(every)} single pages, without "
                 f"resolution levels, but level is {self._level} in the sheet; write 0"
             )
-        logger.info(
-            "%s: %d single pages taken as one stack", self._path, len(described)
+
+    def _describe_stack(self, handle: tifffile.TiffFile, every: Sequence[Any]) -> str:
+        """Tell that images with names of their own are taken as one."""
+        if len(every) == 1 or not handle.is_ome:
+            return ""
+        names = ", ".join(str(series.name) for series in every[:LISTED])
+        more = ", ..." * (len(every) > LISTED)
+        return (
+            f"{self._path}: its {len(every)} images of one page each ({names}{more}) "
+            "are taken as the sections of one stack; if they are not, save each as a "
+            "file of its own"
         )
 
     def _check_size(self, handle: tifffile.TiffFile, series: Any) -> None:
@@ -226,6 +247,12 @@ class TiffSource(ImageSource):
             raise DataError(
                 f"{self._path}: pages of shape {self._page_shape} do not make up an "
                 f"image of shape {self.shape}; save it as a plain TIFF stack"
+            )
+        if len(pages) > self._num_pages:
+            raise DataError(
+                f"{self._path} describes {self._num_pages} pages and holds "
+                f"{len(pages)}: what it says of its axes (shape {self.shape}) is not "
+                "so; save it as a stack anew"
             )
         if len(pages) != self._num_pages:
             raise self._truncated(
@@ -327,7 +354,8 @@ class TiffSource(ImageSource):
 def own_series(handle: tifffile.TiffFile) -> list[Any]:
     """Return the images of a file, without those that only other files hold.
 
-    Of a pyramid, its label, overview and thumbnail are left out: images of other
+    Pages that say that they are a thumbnail or a mask of another are left out. Of a
+    pyramid, its label, overview and thumbnail are left out: images of other
     shapes. Where others have its shape, a smaller page made it look like a pyramid.
     """
     every = list(handle.series)
@@ -337,6 +365,7 @@ def own_series(handle: tifffile.TiffFile) -> list[Any]:
         if any(p is not None and p.parent is handle for p in series.pages)
     ]
     every = own or every
+    every = [s for s in every if not s.keyframe.subfiletype & NO_IMAGE] or every
     is_slide = every[:1] and every[0].kind in SLIDES
     if is_slide or (every[:1] and every[0].is_pyramidal):
         first = every[0]

@@ -84,6 +84,22 @@ def describe_orientation(path: Path, orientation: int) -> str:
     )
 
 
+def describe_inversion(path: Path, page: Any) -> str:
+    """Tell that 0 is meant to be seen as white."""
+    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
+        return ""
+    return (
+        f"{path} says that 0 is white; its values are read as they are stored, which "
+        "is how ImageJ measures them, while other programs turn them over"
+    )
+
+
+def are_signed(handle: tifffile.TiffFile) -> bool:
+    """Tell whether 16-bit voxels are signed: ImageJ stores them 32768 higher."""
+    about = handle.imagej_metadata or {}
+    return (about.get("cf"), about.get("c0"), about.get("c1")) == (0, -32768, 1)
+
+
 def tiff_voxel_size(handle: tifffile.TiffFile, series: Any) -> FoundSize:
     """Return what OME-XML, ImageJ or a slide scanner says of the size of a voxel."""
     if handle.is_ome:
