@@ -55,6 +55,32 @@ def test_a_sequence_is_read_in_natural_order(sections, cell, num_threads):
     )
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("z-10", "z-2", "z0", "z3"),
+        ("a_-0.5um", "a_0.25um", "a_0.5um", "a_10.0um"),
+        ("x-1", "x-2", "x-10"),  # a hyphen, no sign
+        ("s1.9", "s1.10"),  # a version, no length
+    ],
+)
+def test_sections_are_in_the_order_of_their_numbers(tmp_path, names):
+    for k, name in enumerate(names):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.full((8, 8), k, np.uint8))
+    for cell in (".", "*.tif"):
+        with open_image(cell, tmp_path) as image:
+            found = image.read_sections(0, image.zyx[0])[0, :, 0, 0]
+        assert found.tolist() == list(range(len(names)))
+
+
+def test_tif_and_tiff_are_one_kind(tmp_path):
+    for k in range(4):
+        name = f"s{k}.{('tif', 'TIFF')[k % 2]}"
+        tifffile.imwrite(tmp_path / name, np.full((8, 8), k, np.uint8))
+    with open_image(".", tmp_path) as image:
+        assert image.read_sections(0, 4)[0, :, 0, 0].tolist() == [0, 1, 2, 3]
+
+
 def test_an_absolute_path_needs_no_root(sections, tmp_path):
     np.testing.assert_array_equal(
         read(str(sections / "train"), tmp_path / "x")[0], STACK

@@ -1,8 +1,9 @@
 """Which files a source and a cell of the sheet name, without opening any image."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import translate
+from itertools import zip_longest
 from pathlib import Path, PosixPath
 from typing import Any, Literal
 from unicodedata import normalize
@@ -28,6 +29,10 @@ METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 FILE_AXIS = re.compile(r"<(z|c(?::[^<>/]+)?)>")
 # How letters with accents are written: as one character, or as two.
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+
+# In a name; with decimals only as a length.
+NUMBER = re.compile(r"(\d+\.\d+(?=[ _]?(?:nm|um|µm|μm|mm))|\d+)", re.IGNORECASE)
+LONG_ENDINGS = {".tiff": ".tif", ".jpeg": ".jpg"}
 
 Numbered = dict[int, Path]
 
@@ -133,7 +138,9 @@ def _find(pattern: str, root: Path) -> list[Path]:
     found = without_hidden(matching, base)
     for path in found:
         refuse_dangling_image(path)
-    return sorted(found, key=lambda p: natural_key(p.relative_to(base).as_posix()))
+    names = {path: path.relative_to(base).as_posix() for path in found}
+    key = series_key(list(names.values()))
+    return sorted(found, key=lambda path: key(names[path]))
 
 
 def file_name_pattern(cell: str) -> re.Pattern[str]:
@@ -238,7 +245,8 @@ def section_files(folder: Path) -> list[Path]:
             for path in without_hidden(folder.iterdir(), folder)
             if path.suffix.lower() in PICTURES
         ]
-    kinds = sorted({path.suffix.lower() for path in files})
+    endings = (path.suffix.lower() for path in files)
+    kinds = sorted({LONG_ENDINGS.get(ending, ending) for ending in endings})
     if len(kinds) > 1:
         raise DataError(
             f"{folder} holds sections as {' and '.join(kinds)}; name one kind in the "
@@ -248,7 +256,8 @@ def section_files(folder: Path) -> list[Path]:
         raise DataError(
             f"{folder} holds no PNG or TIFF; name a file, or a folder of sections"
         )
-    return sorted(files, key=lambda path: natural_key(path.name))
+    key = series_key([path.name for path in files])
+    return sorted(files, key=lambda path: key(path.name))
 
 
 def is_zarr_image(path: Path) -> bool:
@@ -317,13 +326,42 @@ def file_number(path: Path) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def natural_key(text: str) -> tuple[Any, ...]:
+def series_key(names: Sequence[str]) -> Callable[[str], tuple[Any, ...]]:
+    """Return a key that sorts the names of one series by their numbers.
+
+    A hyphen is a sign where other names have none at that place: z-1, z0, z1.
+    """
+    words = {tuple(NUMBER.split(name)[::2]) for name in names}
+    signs = {
+        (own, k)
+        for own in words
+        for k, word in enumerate(own[:-1])
+        if word.endswith("-") and (*own[:k], word[:-1], *own[k + 1 :]) in words
+    }
+
+    def key(name: str) -> tuple[Any, ...]:
+        own = tuple(NUMBER.split(name)[::2])
+        return natural_key(name, {k for k in range(len(own)) if (own, k) in signs})
+
+    return key
+
+
+def natural_key(text: str, signed: Collection[int] = ()) -> tuple[Any, ...]:
     """Return a key that sorts numbers by value: 2.png before 10.png.
+
+    Lengths may have decimals: 0.25um is less than 0.5um. Of the numbers whose places
+    are ``signed`` the hyphen before them is a sign.
 
     Examples
     --------
     >>> sorted(["10.png", "2.png", "1.png"], key=natural_key)
     ['1.png', '2.png', '10.png']
     """
-    parts = re.split(r"(\d+)", text)
-    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (-1, text))
+    parts = NUMBER.split(text)
+    values = [float(n) if "." in n else int(n) for n in parts[1::2]]
+    for k in signed:
+        parts[2 * k], values[k] = parts[2 * k].removesuffix("-"), -values[k]
+    words = [(-1, word) for word in parts[::2]]
+    numbered = ((value, "") for value in values)
+    pairs = zip_longest(words, numbered, fillvalue=(-1, ""))
+    return (*(part for pair in pairs for part in pair), (-1, text))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from unetpipe.images.endings import CHANNELS, PICTURES, SECTIONS, split_suffix
-from unetpipe.images.files import natural_key
+from unetpipe.images.files import natural_key, series_key
 from unetpipe.runtime.text import count_noun
 from unetpipe.survey.cells import sheet_cell_of_series, write_cell
 from unetpipe.survey.headers import Header, compare_neighbours
@@ -241,7 +241,8 @@ class SeriesFinder:
             groups[name.series if is_section else name.path].append(name)
         series, single = [], list[Name]()
         for group in groups.values():
-            group.sort(key=lambda name: natural_key(name.path))
+            key = series_key([name.path for name in group])
+            group.sort(key=lambda name: key(name.path))
             if len(group) >= FEWEST_SECTIONS and self._is_series(group):
                 series.append(group)
             else:
