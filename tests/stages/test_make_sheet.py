@@ -618,6 +618,59 @@ def test_the_largest_value_of_a_mask_or_of_greys_is_an_annotation(make, folder, 
     assert {row.unlabelled for row in make().sheet.rows} == {None}
 
 
+@pytest.mark.parametrize("as_stack", [False, True])
+@pytest.mark.parametrize("values", [(1, 255), (1, 128, 255)])
+def test_masks_that_were_saved_in_several_ways_are_masks(
+    make, folder, values, as_stack
+):
+    masks = [np.uint8(255 * (ids() > 0))] * 6
+    masks = [
+        np.where(m, np.uint8(values[k % len(values)]), m) for k, m in enumerate(masks)
+    ]
+    if as_stack:
+        write(folder / "a.tif", drifting(6))
+        write(folder / "a_mask.tif", np.stack(masks))
+    else:
+        for k, mask in enumerate(masks):
+            write(folder / "images" / f"{k}.tif", noise(k))
+            write(folder / "masks" / f"{k}.tif", mask)
+    made = make()
+    assert made.kinds == {"binary"}
+    assert {row.unlabelled for row in made.sheet.rows} == {None}
+    assert "predict" not in {row.role for row in made.sheet.rows}
+    assert made.config.labels.threshold == 1
+    assert f"each section holds 0 and one of {', '.join(map(str, values))}" in (
+        made.printed
+    )
+
+
+def test_objects_painted_in_colours_are_not_taken_for_classes(make, folder):
+    for k in range(5):
+        numbers = ids(9, (50, 50)).astype(np.uint32) * 30_011
+        painted = np.stack([numbers, numbers >> 8, numbers >> 16], -1).astype(np.uint8)
+        write(folder / "images" / f"{k}.tif", noise(k, (50, 50)))
+        (folder / "labels").mkdir(exist_ok=True)
+        path = folder / "labels" / f"{k}.tif"
+        tifffile.imwrite(path, np.roll(painted, k, -1), photometric="rgb")
+    refused = make()
+    assert {row.role for row in refused.sheet.rows} == {"predict"}
+    assert "each lies in one piece in a section, as objects do" in refused.printed
+    assert "--label-kind classes" in refused.printed
+    assert make("as_classes", label_kind="classes").kinds == {"classes"}
+
+
+def test_a_background_of_another_value_than_0_is_doubted(make, folder):
+    for k in range(5):
+        write(folder / "images" / f"{k}.tif", noise(k, (80, 80)))
+        labels = ids(4 + k % 2, (80, 80)) + np.uint16(32768)  # signed, read as unsigned
+        write(folder / "labels" / f"{k}.tif", labels)
+    made = make()
+    assert made.kinds == {"instances"}
+    assert "none is 0: if 32768, on 94% of the voxels, is the background" in (
+        made.printed
+    )
+
+
 def test_rare_objects_are_not_said_to_be_none(make, folder):
     for k in range(5):
         write(folder / "images" / f"{k}.tif", noise(k, (80, 80)))

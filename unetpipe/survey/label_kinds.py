@@ -18,6 +18,7 @@ MOST_CLASSES = 32
 # 8 or 16 bits have no room for -1: their largest value stands for what nobody annotated
 # where all others are small. Stray voxels of a mask of 255 are no annotation.
 SET_APART, MOST_BESIDE, STRAY = (255, 65_535), 32, 0.05
+MOST_MASKS = 4  # values of masks that were saved in several ways, 0 among them
 SCRIBBLED = 0.5  # share of 0, beyond which it may stand for what nobody annotated
 LARGEST_GREY = 65_535  # that a palette knows
 # A class lies in several pieces of a section, an object in one, seldom in a few.
@@ -72,6 +73,8 @@ class Tally:
     touching : int
         Of the places, those in which the value lies within two voxels of another one
         that is not 0.
+    together : set of int
+        Values that lie in a section with another one, both other than 0.
     num_sections : int
         How many were read.
     images : list of frozenset
@@ -97,6 +100,7 @@ class Tally:
     components: int = 0
     places: int = 0
     touching: int = 0
+    together: set[int] = field(default_factory=set)
     num_sections: int = 0
     images: list[frozenset[int]] = field(default_factory=list)
     has_colours: bool = False
@@ -114,6 +118,8 @@ class Tally:
             return None
         *_, others, last = values
         if last not in SET_APART or others > MOST_BESIDE or values[0] < 0:
+            return None
+        if last not in self.together:  # masks of 1 beside masks of 255
             return None
         filled = sum(self.voxels[value] for value in values[:-1] if value)
         is_stray = filled < STRAY * min(self.voxels[0], self.voxels[last])
@@ -159,8 +165,10 @@ class Tally:
         _, num_components = cc3d.connected_components(
             number[None], connectivity=6, return_N=True
         )
+        used = [v for k, v in enumerate(values) if k not in empty]
+        self.together.update(used if len(used) > 1 else ())
         self.components += int(num_components)
-        self.places += len(values) - len(empty)
+        self.places += len(used)
         self.num_sections += 1
         return frozenset(v for v in values if v != marker)
 
@@ -300,6 +308,10 @@ def _judge(
             f"two values: {values[1]} is taken as the objects ({share} of the "
             "voxels), 0 as what separates them",
         )
+    if wanted == "auto" and _are_masks(tally, values):
+        listed = ", ".join(map(str, values[1:]))
+        why = f"each section holds 0 and one of {listed}, which are taken as objects"
+        return Kind("binary", why, threshold=1)
     is_soft = are_soft_labels(tally)
     if wanted == "binary":
         return _as_mask(values, is_soft=is_soft)
@@ -315,6 +327,12 @@ def _judge(
             f"half as objects: --label-kind binary (sets labels.threshold: {half})",
         )
     return _judge_values(tally, values, is_independent=is_independent)
+
+
+def _are_masks(tally: Tally, values: list[int]) -> bool:
+    """Tell whether labels are masks, of 1 in some sections, of 255 in others."""
+    is_few = 2 < len(values) <= MOST_MASKS
+    return is_few and values[0] == 0 and values[-1] in SET_APART and not tally.together
 
 
 def are_soft_labels(tally: Tally) -> bool:
@@ -366,6 +384,13 @@ def _judge_values(tally: Tally, values: list[int], *, is_independent: bool) -> K
         and len(set(tally.images)) == 1
     )
     why = f"{len(values)} values ({listed})"
+    commonest, most = tally.voxels.most_common(1)[0]
+    if values[0] > 0 and most > SCRIBBLED * tally.voxels.total():
+        share = format_percent(most, tally.voxels.total())
+        why += (
+            f", of which none is 0: if {commonest}, on {share} of the voxels, is the "
+            "background, save it as 0"
+        )
     if len(values) > MOST_CLASSES or values[-1] > LARGEST_GREY:
         if components >= COMPONENTS_OF_IDS:
             return Kind(
@@ -419,6 +444,18 @@ def _judge_colours(tally: Tally, values: list[int], wanted: str) -> Kind:
             "",
             f"painted in {len(values)} colours, too many (or too few) for classes; "
             "save ids of objects as grey values, and classes without JPEG",
+        )
+    figures = tally.components / max(1, tally.places)
+    if (
+        wanted == "auto"
+        and len(values) > VALUES_OF_CLASS
+        and (figures < COMPONENTS_OF_CLASS)
+    ):
+        return Kind(
+            "",
+            f"painted in {len(values)} colours; {_describe_components(figures)}, as "
+            "objects do; save ids of objects as grey values, or as the entries of a "
+            "palette; if they are classes: --label-kind classes",
         )
     palette = _palette(tally, values, "#{:06x}")
     if wanted == "binary" or (wanted == "auto" and len(values) == 2):
