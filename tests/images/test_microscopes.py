@@ -63,6 +63,46 @@ def test_colours_of_a_czi_are_red_green_blue(tmp_path, czi):
         )
 
 
+def write_planes(library, path, planes):
+    """Write planes, (t, z) each, of ten times z and one more."""
+    with library.create_czi(str(path)) as file:
+        for t, z in planes:
+            voxels = np.full((40, 50, 1), 10 * z + 1, np.uint8)
+            file.write(voxels, plane={"T": t, "C": 0, "Z": z})
+
+
+def test_a_czi_may_begin_at_another_plane_than_the_first(tmp_path, czi):
+    write_planes(czi, tmp_path / "a.czi", [(3, z) for z in (5, 6, 7)])
+    with open_image("a.czi", tmp_path) as image:
+        assert image.read_sections(0, 3)[0, :, 0, 0].tolist() == [51, 61, 71]
+        assert image.remarks == ()
+
+
+def test_planes_that_a_czi_lacks_are_told(tmp_path, czi):
+    write_planes(czi, tmp_path / "a.czi", [(0, z) for z in (0, 1, 3)])
+    with open_image("a.czi", tmp_path) as image:
+        assert image.read_sections(0, 4)[0, :, 0, 0].tolist() == [1, 11, 0, 31]
+        (remark,) = image.remarks
+    assert "1 of its 4 planes (the first: t 0, c 0, z 2) are not in the file" in remark
+
+
+def test_a_czi_in_several_files_is_known_by_its_ids(tmp_path, czi):
+    for name, z in (("a", 0), ("a (1)", 1), ("a (2)", 2)):
+        write_planes(czi, tmp_path / f"{name}.czi", [(0, z)])
+    master = (tmp_path / "a.czi").read_bytes()[64:80]
+    with open_image("a.czi", tmp_path) as image:  # a name alone tells nothing
+        assert image.zyx[0] == 1
+    part = bytearray((tmp_path / "a (1).czi").read_bytes())
+    part[48:64], part[80] = master, 1
+    (tmp_path / "a (1).czi").write_bytes(part)
+    with pytest.raises(DataError, match=r"keeps voxels in a \(1\)\.czi too"):
+        open_image("a.czi", tmp_path)
+    with pytest.raises(DataError, match=r"a \(1\)\.czi is part 1 of a CZI in several"):
+        open_image("a (1).czi", tmp_path)
+    with open_image("a (2).czi", tmp_path) as image:
+        assert image.zyx[0] == 1
+
+
 def test_a_damaged_czi_is_said_to_be_damaged(tmp_path, czi):
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE" + bytes(600))
     with pytest.raises(DataError, match=r"a\.czi is truncated, or no CZI file"):
@@ -85,6 +125,7 @@ def test_a_position_of_an_nd2_is_read_lazily(tmp_path, monkeypatch):
         voxel_size=lambda: SimpleNamespace(x=0.1, y=0.1, z=0.3),
         metadata=SimpleNamespace(channels=told),
         close=lambda: None,
+        _rdr=SimpleNamespace(_frame_offsets=dict.fromkeys(range(5), 0)),
     )
     stand_in(monkeypatch, "nd2", ND2File=lambda path: file)
     (tmp_path / "a.nd2").write_bytes(b"x")
@@ -94,6 +135,8 @@ def test_a_position_of_an_nd2_is_read_lazily(tmp_path, monkeypatch):
         assert np.array_equal(image.read_sections(0, 3), VOXELS + 1)
         assert image.voxel_size_nm == pytest.approx((300, 100, 100))
         assert image.channel_names == ("a", "b")
+        (remark,) = image.remarks
+        assert "1 of its 6 frames were never written, and are read as 0" in remark
 
 
 def test_an_image_of_a_lif_is_named(tmp_path, monkeypatch):
@@ -106,6 +149,7 @@ def test_an_image_of_a_lif_is_named(tmp_path, monkeypatch):
             nbytes=voxels.nbytes,
             coords=coords | {"X": np.arange(50) * 1e-7},
             asarray=lambda: voxels,
+            memory_block=SimpleNamespace(size=voxels.nbytes if name == "two" else 0),
         )
 
     images = [image("one", VOXELS), image("two", VOXELS + 1)]
@@ -117,6 +161,13 @@ def test_an_image_of_a_lif_is_named(tmp_path, monkeypatch):
     with open_image("a.lif:two", tmp_path) as image:
         assert np.array_equal(image.read_sections(0, 3), VOXELS + 1)
         assert image.voxel_size_nm == pytest.approx((500, 200, 100))
+        assert image.remarks == ()
+    with pytest.raises(DataError, match=r"a\.lif:one lacks its 24000 bytes"):
+        open_image("a.lif:one", tmp_path)
+    (tmp_path / "a.lifext").write_bytes(b"x")
+    with open_image("a.lif:two", tmp_path) as image:
+        (remark,) = image.remarks
+        assert "a.lifext beside it" in remark
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ several images, one is named after a colon: ``a.lif:Series 1``, ``a.czi:0``.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from glob import escape
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ class CziSource(ImageSource):
     def __init__(self, path: Path, name: str = "") -> None:
         library = load_format_library("pylibCZIrw.czi", "pylibCZIrw", path, extra=EXTRA)
         self.files = (path,)
+        _check_parts(path)
         try:
             self._opened = library.open_czi(str(path))
             self._czi = self._opened.__enter__()
@@ -72,9 +76,13 @@ class CziSource(ImageSource):
         scenes = dict(self._czi.scenes_bounding_rectangle_no_pyramid)
         self._scene = _choose(path, name, [str(scene) for scene in scenes], "scene")
         box = self._czi.total_bounding_box_no_pyramid
-        sides = {axis: box.get(axis, (0, 1)) for axis in "TCZ"}
-        self._first = {axis: low for axis, (low, _) in sides.items()}
-        depths = [high - low for low, high in sides.values()]
+        sides = {axis: range(*box.get(axis, (0, 1))) for axis in "TCZ"}
+        if planes := self._list_planes():
+            ends = ((min(own), max(own) + 1) for own in zip(*planes, strict=True))
+            sides = {a: range(*end) for a, end in zip("TCZ", ends, strict=True)}
+            self._note_missing(list(product(*sides.values())), planes)
+        self._first = {axis: side.start for axis, side in sides.items()}
+        depths = [len(side) for side in sides.values()]
         place = scenes.get(self._scene)
         if place is None:
             (left, right), (top, low) = box["X"], box["Y"]
@@ -94,6 +102,34 @@ class CziSource(ImageSource):
         self.axes = "tczyx" + "s" * len(colours)
         self._read_metadata()
 
+    def _list_planes(self) -> set[tuple[int, int, int]]:
+        """Return time, channel and section of the planes that are in the file."""
+        planes = set[tuple[int, int, int]]()
+
+        def note(_: int, block: Any) -> bool:
+            place = block.coordinate.to_dict()
+            if block.get_zoom() >= 1 and place.get("S", 0) == self._scene:
+                planes.add((place.get("T", 0), place.get("C", 0), place.get("Z", 0)))
+            return True
+
+        if hasattr(self._czi, "enumerate_subblocks"):  # of version 6 on
+            self._czi.enumerate_subblocks(note)
+        return planes
+
+    def _note_missing(
+        self, expected: Sequence[tuple[int, ...]], planes: set[tuple[int, int, int]]
+    ) -> None:
+        missing = [place for place in expected if place not in planes]
+        if missing:
+            first = ", ".join(
+                f"{a} {n}" for a, n in zip("tcz", missing[0], strict=True)
+            )
+            self.remarks = (
+                f"{self.files[0]}: {len(missing)} of its {len(expected)} planes (the "
+                f"first: {first}) are not in the file, and are read as 0; if they were "
+                "taken, they may lie in another file",
+            )
+
     def _read_metadata(self) -> None:
         about = self._czi.metadata.get("ImageDocument", {}).get("Metadata", {})
         distances = _items(about, "Scaling", "Items", "Distance")
@@ -109,6 +145,34 @@ class CziSource(ImageSource):
         names = tuple(str(c.get("@Name") or "") for c in _items(about, *path))
         if len(names) == self.shape[1] and all(names) and self._samples == 1:
             self.channel_names = names
+
+
+def _check_parts(path: Path) -> None:
+    """Refuse a CZI in several files, of which its library reads one.
+
+    Its parts tell by an id which file is the first, and are called ``a (1).czi``.
+    """
+    _, own, part = _read_head(path)
+    remedy = "save all as one file in ZEN, or as OME-TIFF"
+    if part:
+        raise DataError(
+            f"{path} is part {part} of a CZI in several files, which are not read; "
+            f"{remedy}"
+        )
+    for other in sorted(path.parent.glob(f"{escape(path.stem)}*(*)*{path.suffix}")):
+        primary, _, part = _read_head(other)
+        if part and primary == own:
+            raise DataError(
+                f"{path} keeps voxels in {other.name} too, and CZI in several files "
+                f"are not read; {remedy}"
+            )
+
+
+def _read_head(path: Path) -> tuple[bytes, bytes, int]:
+    """Return the ids of the first file and of this one, and which part it is."""
+    with path.open("rb") as file:
+        head = file.read(84)
+    return head[48:64], head[64:80], int.from_bytes(head[80:84], "little")
 
 
 class LazySource(ImageSource):
@@ -170,7 +234,21 @@ def open_nd2(path: Path, name: str = "") -> ImageSource:
     names = tuple(str(one.channel.name) for one in told)
     if len(names) == sizes.get("C", 1):
         source.channel_names = names
+    source.remarks = _describe_frames(path, file)
     return source
+
+
+def _describe_frames(path: Path, file: Any) -> tuple[str, ...]:
+    """Tell of frames that a recording lacks, as far as the library says so."""
+    written = getattr(getattr(file, "_rdr", None), "_frame_offsets", None)
+    inside = {"Y", "X", "C", "S"}  # channels lie in one frame
+    promised = prod(n for axis, n in file.sizes.items() if axis not in inside)
+    if not isinstance(written, dict) or len(written) >= promised:
+        return ()
+    return (
+        f"{path}: {promised - len(written)} of its {promised} frames were never "
+        "written, and are read as 0",
+    )
 
 
 def open_lif(path: Path, name: str = "") -> ImageSource:
@@ -187,6 +265,15 @@ def open_lif(path: Path, name: str = "") -> ImageSource:
             f"{path}:{image.name} has {image.nbytes} bytes, more than is held in "
             "memory; export it as OME-TIFF"
         )
+    stored = 0
+    with suppress(KeyError):  # it is not in the file at all
+        stored = int(image.memory_block.size)
+    if not stored:
+        raise DataError(
+            f"{path}:{image.name} lacks its {image.nbytes} bytes of voxels: it was "
+            "not recorded to its end, or the file is truncated; copy it again, or "
+            "export what is there"
+        )
     sizes = {str(axis): int(n) for axis, n in image.sizes.items()}
     held: list[NDArray[Any]] = []
 
@@ -202,6 +289,11 @@ def open_lif(path: Path, name: str = "") -> ImageSource:
         step = abs(line[-1] - line[0]) / (len(line) - 1) if len(line) > 1 else None
         sides.append(lengths.read(axis, _positive(step), "m"))
     source.voxel_size = lengths.found(sides)
+    if (more := path.with_suffix(".lifext")).is_file():
+        source.remarks = (
+            f"{path}: {more.name} beside it holds further images of this recording, "
+            "which are not read",
+        )
     return source
 
 
