@@ -673,6 +673,56 @@ def test_memory_stays_below_its_projection_and_does_not_grow_with_the_volume(ori
     assert many - few < 8
 
 
+MEASURE_SECTION = """
+import json, logging, sys
+from pathlib import Path
+from tests.stages.ingested import ingest_volume
+from unetpipe.config import IngestConfig
+from unetpipe.ingestion import slabs
+from unetpipe.runtime.machine import peak_rss_bytes
+
+logging.basicConfig(level=logging.INFO)
+slabs.BOX_BYTES = 1 << 26  # so that a smaller section fills several
+folder, rows = Path(sys.argv[1]), json.loads(sys.argv[2])
+for row in rows:
+    ingest_volume(
+        manifest=folder / "manifest.json", volume="a", rows=[row],
+        ingest=IngestConfig(), num_classes=2, image_store=folder / "i",
+        labels_store=folder / "l", record=folder / "r.json",
+    )
+    print(peak_rss_bytes())
+"""
+
+
+@pytest.mark.slow
+def test_a_section_with_ids_takes_what_is_projected_and_little_less(originals):
+    # The tiny one has a pyramid: what that compiles is no matter of size.
+    for name, side in (("tiny", 1024), ("large", 6144)):
+        ids = np.kron(
+            np.arange(1, (side // 32) ** 2 + 1, dtype=np.uint32).reshape(
+                side // 32, -1
+            ),
+            np.ones((32, 32), np.uint32),
+        )
+        options = {"tile": (256, 256), "compression": "zlib", "metadata": None}
+        originals.tiff(f"{name}.tif", np.uint8(ids), **options)
+        originals.tiff(f"{name}_ids.tif", ids, **options)
+    rows = [
+        originals.rows(image=f"{n}.tif", labels=f"{n}_ids.tif", axes="yx")[0]
+        for n in ("tiny", "large")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE_SECTION, originals.folder, json.dumps(rows)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tiny, large = (int(line) / 2**20 for line in done.stdout.split())
+    projected = max(map(int, re.findall(r"at most (\d+) MB of memory", done.stderr)))
+    print(f"{large - tiny:.0f} of {projected} MiB")
+    assert projected / 1.5 < large - tiny < projected
+
+
 def test_real_sections_have_the_published_voxels(originals, real_data):
     originals.root = real_data / "isbi2012-em"
     manifest = {

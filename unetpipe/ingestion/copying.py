@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from math import ceil, lcm, prod
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ from unetpipe.tiling.intensity import IntensityStatistics
 logger = logging.getLogger(__name__)
 
 MEASURED_VOXELS = 1 << 20  # that are measured at once, by each thread
-BYTES_MEASURING = 24  # for each of these
+BYTES_MEASURING = 24  # for each of these; of labels, for finding their ids
+BYTES_OF_LIBRARIES = 1 << 24  # buffers of decoders and encoders
 MOST_DEPTH = 256  # sections of a shard, where the image's own chunks are deep
 SIDE_READ = 1024  # voxels along y and x, where nothing is written
 
@@ -249,11 +251,15 @@ def _translate(
     if partial:
         stop = as_zyx(a + n for a, n in zip(box.origin, out.shape, strict=True))
         inside = partial.known(Roi(box.origin, stop))
-    for z in range(len(out)):
-        section = slab[0, z] if annotation.palette is None else slab[:, z]
+    # A few rows at a time: what finds ids takes many times what it is given.
+    step = max(1, MEASURED_VOXELS // out.shape[2])
+    for z, top in product(range(len(out)), range(0, out.shape[1], step)):
+        rows = slice(top, top + step)
+        section = slab[0, z, rows] if annotation.palette is None else slab[:, z, rows]
         where = reader.where(start + z)
-        known = None if inside is None else inside[z]
-        out[z] = annotation.translate(section, where, (start + z, y, x), known)
+        known = None if inside is None else inside[z, rows]
+        place = (start + z, y + top, x)
+        out[z, rows] = annotation.translate(section, where, place, known)
     return out
 
 
@@ -301,7 +307,7 @@ def check_ingestion_memory(
 
     Two boxes as read, of labels one as stored; what the file's parts are decoded to
     before they are put into a box; for each thread a shard being encoded; copies of
-    sections being counted (of integers, hardly any).
+    voxels being counted; what libraries hold. Beside that, the libraries themselves.
 
     Parameters
     ----------
@@ -336,6 +342,7 @@ def check_ingestion_memory(
     needed += _decoded_voxels(reader, box, section, rows.stop) * reader.dtype.itemsize
     needed += 2 * threads * shard * stored.itemsize
     needed += BYTES_MEASURING * min(section, MEASURED_VOXELS) * threads
+    needed += BYTES_OF_LIBRARIES
     free = psutil.virtual_memory().available
     logger.info("%s: at most %d MB of memory", what, ceil(needed / 2**20))
     if needed > free:
