@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.network.openvino_needed import needs_openvino
 from tests.oracles import assert_agree, one_pass
 from tests.stages.predicted import SHAPE, Chain, small_shards
 from tests.variants import mostly_slow
@@ -336,6 +337,18 @@ KINDS = {
     [
         (SHAPE, UNetSpec(base_channels=4, depth=2), {}),
         pytest.param(
+            SHAPE,
+            UNetSpec(base_channels=4, depth=2),
+            {"backend": "openvino"},
+            marks=needs_openvino,
+        ),
+        pytest.param(  # of blocks that are full
+            (2, 1100, 1100),
+            UNetSpec(base_channels=16, depth=3),
+            {"stride": (1, 528, 528)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             (3, 560, 600),
             UNetSpec(base_channels=12, num_classes=3),
             {"stride": None, "precision": "bf16", "largest_flip_fraction": 1},
@@ -361,7 +374,7 @@ def test_peak_memory_stays_below_the_projection(
     measured = read_record(run.folder / "parts" / "0.json")["peak_rss_bytes"]
     projected = plan["projected"]["peak_rss_bytes"]
     print(f"{kind}: {measured / 2**20:.0f} of {projected / 2**20:.0f} MiB")
-    assert 0.4 * projected < measured < projected
+    assert projected / 1.5 < measured < projected
 
 
 def test_a_store_of_another_recipe_under_the_same_name_is_refused(chain):

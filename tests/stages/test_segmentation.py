@@ -1,5 +1,6 @@
 """Objects are the same for any blocks, parts, order and interruption."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
+from scipy.ndimage import gaussian_filter
 
 from tests.segmentation.drawn import OFFSETS, draw_affinities
 from tests.stages.segmented import (
@@ -209,6 +211,36 @@ def test_a_killed_job_loses_only_the_block_in_flight(stored, tmp_path, step):
     assert written == (0 if step == "label" else 5)
     run.finish()
     assert np.array_equal(run.objects(), whole(probability))
+
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from tests.stages.segmented import Segmented
+
+made = Segmented(Path(sys.argv[1]), Path(sys.argv[2]), **json.loads(sys.argv[3])).run()
+print(made["peak_rss_bytes"], made["projected_peak_rss_bytes"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roughness", [3.0, 0.8])  # voxels: wide cells, or noise
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"largest_hole_vox": 50}, {"method": "watershed"}],
+    ids=["components", "holes", "watershed"],
+)
+def test_peak_memory_stays_below_the_projection(tmp_path, settings, roughness):
+    rough = np.random.default_rng(0).normal(size=(8, 272, 272))
+    smooth = gaussian_filter(rough, (1, roughness, roughness), mode="wrap")
+    grey = np.uint8(np.clip(128 + 90 * smooth / smooth.std(), 0, 255))
+    store_prediction(tmp_path, np.tile(grey, (1, 1, 4, 4)), (8, 544, 544))
+    settings = json.dumps(settings | {"block_shards": (1, 2, 2)})
+    code = [sys.executable, "-c", MEASURE, str(tmp_path), str(tmp_path), settings]
+    done = subprocess.run(code, check=True, capture_output=True, text=True)
+    measured, projected = map(int, done.stdout.split())
+    print(f"{measured / 2**20:.0f} of {projected / 2**20:.0f} MiB")
+    assert projected / 1.5 < measured < projected
 
 
 def test_running_again_writes_nothing(stored, tmp_path):

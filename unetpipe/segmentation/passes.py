@@ -54,9 +54,10 @@ from unetpipe.tiling.boxes import Zyx, as_zyx, round_up
 
 log = logging.getLogger(__name__)
 
-BASE_BYTES = 300 * 2**20  # interpreter and libraries
+BASE_BYTES = 330 * 2**20  # interpreter, libraries and compiled loops
 # Of a block with its halo.
-BYTES_PER_VOXEL = {"components": 20, "watershed": 80, "mutex": 120}
+BYTES_PER_VOXEL = {"components": 8, "holes": 20, "watershed": 45, "mutex": 120}
+BYTES_PER_OBJECT = 300  # of the table
 ARITHMETIC = tuple(
     f"unetpipe.segmentation.{name}"
     for name in (
@@ -146,6 +147,7 @@ class Segmentation:
             predicted.outputs, self.settings, has_affinities=model.spec.has_affinities
         )
         self._ids: FinalIds | None = None
+        self._num_objects = 0
         self._rule: SeedRule | None = None
         if self.settings.method == "watershed":
             self._rule = SeedRule.of(self.settings, voxel_size_nm)
@@ -160,7 +162,7 @@ class Segmentation:
 
     @property
     def projected_bytes(self) -> int:
-        """Peak memory of the passes over blocks."""
+        """Peak memory of the passes over blocks, and of the table once it is known."""
         block = self.home.grids.block
         if self._rule is not None:
             total = self._rule.halo.total
@@ -170,7 +172,11 @@ class Segmentation:
             total, box = self._mutex.halo.total, self._mutex.box
             around = map(round_up, total, box)
             block = as_zyx(n + h for n, h in zip(block, around, strict=True))
-        return BASE_BYTES + BYTES_PER_VOXEL[self.settings.method] * prod(block)
+        work: str = self.settings.method
+        if work == "components" and self.settings.largest_hole_vox:
+            work = "holes"
+        table = BYTES_PER_OBJECT * self._num_objects
+        return BASE_BYTES + BYTES_PER_VOXEL[work] * prod(block) + table
 
     def label(self, blocks: range) -> int:
         """Label those blocks that are not labelled yet; return how many.
@@ -205,6 +211,7 @@ class Segmentation:
             }
             self.home.merged.save(ONCE, arrays)
         (kinds,) = self.home.merged.read(ONCE, "kinds")
+        self._num_objects = len(kinds)
         self.home.create_stores(len(kinds))
 
     def relabel(self, blocks: range) -> int:
@@ -225,6 +232,7 @@ class Segmentation:
         kinds, sums, foreground = self.home.merged.read(
             ONCE, "kinds", "sums", "num_foreground"
         )
+        self._num_objects = len(kinds)
         table = describe_object_table(kinds, sums, self.home.identity.voxel_size_nm)
         finished = FinishedObjects(
             num_objects=len(kinds),

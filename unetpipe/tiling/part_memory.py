@@ -12,7 +12,7 @@ from unetpipe.tiling.orientations import widest_halo
 from unetpipe.tiling.unet_spec import UNetSpec
 
 # Interpreter and libraries, before any voxel is read; CUDA maps its own libraries.
-BASE_BYTES = {"cpu": 0.45 * GIB, "cuda": 3 * GIB}
+BASE_BYTES = {"cpu": 0.33 * GIB, "cuda": 3 * GIB}
 # A block is being read, one waits, and one is cut into tiles.
 BLOCKS_READ = 3
 # One is being painted (two where a batch goes on across blocks), one waits, one is
