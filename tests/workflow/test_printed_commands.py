@@ -109,7 +109,7 @@ def test_what_verify_prints_mends_a_finished_run(worn) -> None:
         "unet/cells/segmentation-*/objects.csv",
     ):
         flip_byte(worn, pattern)
-    (copied,) = (worn.folder / RESULTS).glob("unet/cells/ngff04-*/image.ome.zarr")
+    (copied,) = (worn.folder / RESULTS).glob("unet/cells/ngff04-????????/image.ome.zarr")
     (copied / ".zattrs").unlink()
     found = typed(worn, RUN.replace(" ", " verify ", 1))
     assert found.returncode

@@ -17,9 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import (
     BytesCodec,
     Crc32cCodec,
-    Endian,
     ShardingCodec,
-    ShardingCodecIndexLocation,
     ZstdCodec,
 )
 from zarr.storage import LocalStore
@@ -228,9 +226,9 @@ def _decodable(array: zarr.Array[Any]) -> ShardFormat | None:
     kinds = [tuple(map(type, c)) for c in (sharding.codecs, sharding.index_codecs)]
     is_usual = (
         kinds == [(BytesCodec, ZstdCodec), (BytesCodec, Crc32cCodec)]
-        and sharding.index_location is ShardingCodecIndexLocation.end
+        and _spelled(sharding.index_location) == "end"
         and all(
-            c[0].endian in (None, Endian.little)
+            _spelled(c[0].endian) in (None, "little")
             for c in (sharding.codecs, sharding.index_codecs)
         )
         and metadata.chunk_key_encoding.name == "default"
@@ -240,6 +238,11 @@ def _decodable(array: zarr.Array[Any]) -> ShardFormat | None:
     shards = array.shards or ()
     has_all_channels = shards[:-3] == array.shape[:-3]
     return _shard_format(array) if is_usual and has_all_channels else None
+
+
+def _spelled(value: Any) -> Any:
+    """Return what metadata say of a choice, which zarr before 3.4 has as an Enum."""
+    return getattr(value, "value", value)
 
 
 def iterate_sections(
