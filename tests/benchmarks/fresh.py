@@ -32,12 +32,15 @@ class Used:
         Of that, what lay there after the imports.
     projected_bytes : int or None
         The most that it said it would take; None: it said nothing.
+    before_bytes : int
+        What lay in memory when it said so, compiled loops included.
     """
 
     seconds: float
     peak_bytes: int
     base_bytes: int = 0
     projected_bytes: int | None = None
+    before_bytes: int = 0
 
 
 def measure_fresh(
@@ -70,10 +73,14 @@ def peak_bytes() -> int:
 
     Not ``ru_maxrss``: that also counts what the parent had when it started us.
     """
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM; this needs Linux")
+    raise RuntimeError(f"/proc/self/status has no {name}; this needs Linux")
 
 
 def main() -> None:
@@ -95,7 +102,7 @@ def _call(module: str, name: str, arguments: dict[str, Any]) -> Used:
         log.removeHandler(promises)
         log.setLevel(before)
     seconds, said = time.perf_counter() - began, promises.most_bytes
-    return Used(seconds, peak_bytes(), base, said)
+    return Used(seconds, peak_bytes(), base, said, promises.before_bytes)
 
 
 class _Promises(logging.Handler):
@@ -104,11 +111,14 @@ class _Promises(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.most_bytes: int | None = None
+        self.before_bytes = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember the largest number that is said."""
+        """Remember the largest number that is said, and what lay there already."""
         if said := PROMISE.search(record.getMessage()):
-            self.most_bytes = max(self.most_bytes or 0, int(said[1]) << 20)
+            most = int(said[1]) << 20
+            if most > (self.most_bytes or 0):
+                self.most_bytes, self.before_bytes = most, _status_bytes("VmRSS")
 
 
 if __name__ == "__main__":

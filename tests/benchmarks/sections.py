@@ -2,7 +2,8 @@
 
 Each stage runs in a fresh process. Its memory may not grow with the section, and what
 it says that it will take at most is held against what it took. The smallest section
-fills no block of any stage, so growth is told from the one between too, which does.
+fills no block of any stage, so growth is told from the one between too, which fills
+those of all but bringing in: its boxes are full from 10,240 squared on, with ids.
 """
 
 import shutil
@@ -41,7 +42,7 @@ STAGES = (
 )
 TILE = 512
 MOST_GIB = 1.0  # for one section of 4.3 GB
-# Of these stages the promise is of what they take beside the libraries.
+# Of these stages the promise is of what they take beside what lies there already.
 BESIDE_LIBRARIES = ("ingest_volume", "compute_weight_map")
 
 
@@ -67,6 +68,7 @@ def measure(settings: Settings) -> list[Figure]:
     for stage in STAGES:
         if stage not in WITHOUT_VOXELS:
             figures += _growth(stage, used[stage], sides)
+    figures.append(_bring_more_in(folder / "more", used["ingest_volume"][-1], settings))
     return figures + [
         _projection(stage, used[stage][-1], most) for stage, most in projected.items()
     ]
@@ -95,7 +97,7 @@ class _Measured(SectionChain):
     def projected(self, used: dict[str, Used]) -> dict[str, int]:
         """Return the bytes that each stage said it would take at most, if it did."""
         found = {
-            stage: u.projected_bytes + u.base_bytes * (stage in BESIDE_LIBRARIES)
+            stage: u.projected_bytes + u.before_bytes * (stage in BESIDE_LIBRARIES)
             for stage, u in used.items()
             if u.projected_bytes is not None
         }
@@ -148,6 +150,22 @@ def _bring_in(folder: Path, model: Path, settings: Settings) -> Figure:
         f"{side**2 / 1e6 / used.seconds:.0f} MB/s; {stored / 1e9:.3g} GB on the disk",
         at_most=MOST_GIB,
         details={"seconds": used.seconds, "peak_bytes": used.peak_bytes},
+    )
+
+
+def _bring_more_in(folder: Path, full: Used, settings: Settings) -> Figure:
+    """Return what four times the largest section takes, ids included."""
+    side = settings.choose(quick=192, cpu=20_480)
+    chain = SectionChain(folder, (1, side, side), folder, (1, TILE, TILE), settings)
+    used = chain.measure("ingest_volume")
+    shutil.rmtree(folder)
+    peaks = full.peak_bytes / 2**20, used.peak_bytes / 2**20
+    return Figure(
+        f"ingest_volume: peak RSS, {side} squared over the largest before",
+        peaks[1] / peaks[0],
+        basis=f"{peaks[1]:.0f} over {peaks[0]:.0f} MiB; {used.seconds:.0f} s",
+        at_most=1.1,
+        details={"side": side, "peak_mib": peaks},
     )
 
 
