@@ -155,6 +155,24 @@ def test_metadata_that_do_not_fit_are_refused_in_words(tmp_path, change, message
         open_image("a.zarr", tmp_path, Reading(time=0))
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_an_image_says_and_is_not_heeded_is_told(tmp_path, version):
+    group = write_zarr(tmp_path / "a.zarr", MOVIE[0, 0], version, "zyx")
+    about = dict(group.attrs.get("ome", group.attrs))
+    (image,) = about["multiscales"]
+    image["datasets"] = image["datasets"][::-1]
+    turned = {"type": "affine", "affine": [[1, 0, 0, 5]] * 3}
+    image["datasets"][0]["coordinateTransformations"].append(turned)
+    about["multiscales"] = [image | {"name": "raw"}, image | {"name": "clean"}]
+    group.attrs.put({"ome": about} if version == "0.5" else about)
+    image, voxels = read(tmp_path / "a.zarr")
+    assert voxels.shape[3] == MOVIE.shape[-1] // 2
+    several, smaller, unheeded = image.remarks
+    assert "holds 2 images (raw, clean), of which the first is read" in several
+    assert "its first level (s1) is smaller than s0" in smaller
+    assert "affine, which is not heeded" in unheeded
+
+
 @pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])
 def test_sizes_that_are_none_are_not_believed(tmp_path, factor):
     group = write_zarr(tmp_path / "a.zarr", MOVIE[0, 0], "0.4", "zyx")

@@ -296,6 +296,15 @@ def test_formats_to_convert_are_named(tmp_path):
         open_image("a.vsi", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.nhdr", "a header of NRRD.*as one"), ("a.img", "half of a")]
+)
+def test_files_of_two_halves_are_named(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{name} is {said}"):
+        open_image(name, tmp_path)
+
+
 def test_a_group_of_n5_is_named(tmp_path):
     pytest.importorskip("tensorstore", reason="only the extra `cloud` brings it")
     (tmp_path / "v.n5/raw").mkdir(parents=True)

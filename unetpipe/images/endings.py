@@ -49,6 +49,11 @@ CONVERTED = {
     }.items()
 } | {
     ".n5": Foreign("N5", "name its arrays in the sheet by hand, such as a.n5/s0"),
+    ".nhdr": Foreign("a header of NRRD", "save header and voxels as one .nrrd file"),
+    **dict.fromkeys(
+        (".hdr", ".img"),
+        Foreign("half of a pair (NIfTI, Analyze)", "save it as one .nii.gz file"),
+    ),
     ".npy": Foreign("an array of NumPy", "save it as TIFF, PNG or OME-Zarr"),
     **dict.fromkeys((".zip", ".tar", ".tgz"), Foreign("an archive", _UNPACK)),
     ".gz": Foreign("packed", _UNPACK),

@@ -4,6 +4,7 @@ A folder may also hold many images: a plate of wells, a well of fields, a conver
 of several series. One of them is to be named.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,6 +15,7 @@ from unetpipe.images.axes import LETTERS
 from unetpipe.images.lengths import FoundSize, Lengths, nm_per_unit
 
 LISTED = 5
+HEEDED = ("scale", "translation", "identity")  # transformations
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class GroupDescription:
         Their names, if there are any.
     origin : (z, y, x) or None
         Where the first voxel lies, in voxels, if a translation says so.
+    remarks : tuple of str
+        What the metadata say and is not heeded.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class GroupDescription:
     voxel_size: FoundSize
     channels: tuple[str, ...]
     origin: tuple[float, float, float] | None
+    remarks: tuple[str, ...] = ()
 
 
 def read_ngff_group(path: Path, group: Any, level: int = 0) -> GroupDescription:
@@ -132,7 +137,33 @@ def _describe(path: Path, group: Any, about: Any, number: int) -> GroupDescripti
         _voxel_size(letters, axes, [level, image]),
         _channel_names(about),
         _origin(letters, [level, image]),
+        tuple(_find_unheeded(path, group, about["multiscales"], number)),
     )
+
+
+def _find_unheeded(
+    path: Path, group: Any, images: list[Any], number: int
+) -> Iterator[str]:
+    """Yield what metadata say of an image that is not heeded."""
+    levels = images[0]["datasets"]
+    if len(images) > 1:
+        names = _listing([str(i.get("name", k)) for k, i in enumerate(images)])
+        yield f"{path} holds {len(images)} images ({names}), of which the first is read"
+    paths = [str(level["path"]) for level in levels]
+    sizes = [group[name].size if name in group else 0 for name in paths]
+    if not number and sizes[0] < max(sizes):
+        yield (
+            f"{path}: its first level ({paths[0]}) is smaller than "
+            f"{paths[sizes.index(max(sizes))]}, though the largest is to stand first: "
+            "correct its metadata, or name that one"
+        )
+    for part in (levels[number], images[0]):
+        for transform in part.get("coordinateTransformations") or ():
+            if transform.get("type") not in HEEDED:
+                yield (
+                    f"{path} has a transformation of type {transform.get('type')}, "
+                    "which is not heeded"
+                )
 
 
 def _axis_name(axis: dict[str, Any]) -> str:
@@ -192,9 +223,10 @@ def _origin(letters: str, placed: list[Any]) -> tuple[float, float, float] | Non
     for part in placed:
         for transform in part.get("coordinateTransformations") or ():
             kind = transform.get("type")
-            values = [float(v) for v in transform.get(str(kind)) or ()]
-            if len(values) != len(letters):
+            values = transform.get(str(kind)) if kind in HEEDED else ()
+            if len(values or ()) != len(letters):
                 continue
+            values = list(map(float, values))
             if kind == "scale":
                 at = [a * v for a, v in zip(at, values, strict=True)]
                 size = [s * v for s, v in zip(size, values, strict=True)]

@@ -112,6 +112,7 @@ class ZarrSource(ImageSource):
         self.axes, self.level, self._path = found.axes, found.level, found.path
         self.voxel_size, self.channel_names = found.voxel_size, found.channels
         self._number, self.origin = found.number, found.origin
+        self.remarks = found.remarks
         return found.array
 
     def _describe_node(self, path: Path, node: Any, level: int) -> None:
@@ -176,12 +177,14 @@ class ZarrSource(ImageSource):
         there = [] if other is None else list(_first(_chunk_files(other, self._folder)))
         if there:
             self.remarks = (
+                *self.remarks,
                 f"{self._folder}: its metadata promise chunks named "
                 f"{_example(self._array)}; they are named {_example(other)}, and read",
             )
             self._array = other
         elif _is_field(self._path) and not list(_first(_other_files(self._folder))):
             self.remarks = (
+                *self.remarks,
                 f"{self._folder} has no chunk: its voxels are all "
                 f"{self._array.fill_value}, unless the plate was copied without them",
             )
