@@ -60,6 +60,13 @@ def test_objects_that_are_all_alike_have_one_bar(tmp_path):
     assert len(re.findall("<rect class", chart)) >= 1
 
 
+def test_large_numbers_are_written_as_people_read_them(tmp_path):
+    (chart,) = plot_measured(measured(tmp_path, area_nm2=[2048.0, 43824.0]))
+    assert "43.8k" not in chart  # the last edge is no bar's beginning
+    assert all(text in chart for text in (">2050<", ">12.5k<", ">38.6k<"))
+    assert "e+0" not in chart
+
+
 def test_nothing_is_drawn_of_nothing(tmp_path):
     assert plot_measured(None) == []
     assert plot_measured(measured(tmp_path, area_nm2=[None, None])) == []

@@ -160,12 +160,12 @@ def test_calibration_leaves_empty_bins_out() -> None:
     chosen_by = one | {"role": "validate", "expected_error": 0.5}
     chart, other = plot_calibration(record(calibration=[chosen_by, one]))
     assert chart.count('class="dot s0"') == 2
-    assert "Calibration, test sections, error 0.125" in words(chart)
-    assert "Calibration, validation sections, error 0.500" in words(other)
+    assert "Calibration, test, error 0.125" in words(chart)
+    assert "Calibration, validation, error 0.500" in words(other)
     assert plot_calibration(record()) == []
     scaled = one | {"temperature": 1.75, "expected_error": 0.0625}
     (chart,) = plot_calibration(record(calibration=[one, scaled]))
-    told = "Calibration, test sections, error 0.125, scaled 0.062"
+    told = "Calibration, test, error 0.125, scaled 0.062"
     assert told in words(chart)
     assert "as stored" in words(chart)
     assert "temperature 1.75" in words(chart)

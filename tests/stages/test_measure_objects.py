@@ -223,6 +223,18 @@ def test_only_what_is_asked_for_is_measured(segmented, tmp_path):
     assert "intensity_mean_b" in [column.name for column in by_number.columns]
 
 
+def test_lengths_that_nobody_knows_are_edges_of_voxels(tmp_path):
+    made = segment(tmp_path, voxel_size_nm=(1, 1, 1), voxel_size_from="nobody")
+    record = measured(made, tmp_path, properties=["area", "perimeter", "centroid"])
+    assert [column.name for column in record.columns] == [
+        *("area_vox2", "perimeter_vox"),
+        *("centroid_z_vox", "centroid_y_vox", "centroid_x_vox"),
+    ]
+    assert record.columns[0].unit == "vox2"
+    table = pd.read_parquet(record.table["parquet"].path)
+    assert (table["area_vox2"] == table["voxels"]).all()
+
+
 def test_a_channel_that_is_not_there_is_told_with_those_that_are(segmented, tmp_path):
     with pytest.raises(ConfigError, match=r"'c', but the channels .* are a, b"):
         measured(segmented, tmp_path, channels=["c"])

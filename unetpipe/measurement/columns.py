@@ -9,6 +9,8 @@
     centroid_weighted    centroid_weighted_<channel>_z_nm   the same
     perimeter            perimeter_nm                       none
     surface_area         none                               surface_area_nm2
+
+Where nobody told the size of a voxel, lengths are those of its edge: ``area_vox2``.
 """
 
 from collections.abc import Sequence
@@ -32,7 +34,11 @@ UNITS = {
 
 
 def name_columns(
-    properties: Sequence[str], channels: Sequence[str], *, is_flat: bool
+    properties: Sequence[str],
+    channels: Sequence[str],
+    *,
+    is_flat: bool,
+    length: str = "nm",
 ) -> tuple[Column, ...]:
     """Return the columns of some properties, in their order.
 
@@ -44,6 +50,8 @@ def name_columns(
         Names of the channels that are measured.
     is_flat : bool
         Whether each object lies in one section.
+    length : str
+        The unit of lengths.
 
     Examples
     --------
@@ -56,25 +64,27 @@ def name_columns(
         column
         for name in properties
         if name not in unmeant
-        for column in _columns_of(name, channels, is_flat)
+        for column in _columns_of(name, channels, is_flat, length)
     )
 
 
-def _columns_of(name: str, channels: Sequence[str], is_flat: bool) -> list[Column]:
+def _columns_of(
+    name: str, channels: Sequence[str], is_flat: bool, length: str
+) -> list[Column]:
     if name == "area":
-        kind, unit = ("area", "nm2") if is_flat else ("volume", "nm3")
+        kind, unit = ("area", f"{length}2") if is_flat else ("volume", f"{length}3")
         return [Column(name=f"{kind}_{unit}", property=name, unit=unit)]
     if name == "centroid":
         return [
-            Column(name=f"{name}_{a}_nm", property=name, unit="nm", axis=a)
+            Column(name=f"{name}_{a}_{length}", property=name, unit=length, axis=a)
             for a in "zyx"
         ]
     if name == "centroid_weighted":
         return [
             Column(
-                name=f"{name}_{channel}_{a}_nm",
+                name=f"{name}_{channel}_{a}_{length}",
                 property=name,
-                unit="nm",
+                unit=length,
                 axis=a,
                 channel=channel,
             )
@@ -88,5 +98,5 @@ def _columns_of(name: str, channels: Sequence[str], is_flat: bool) -> list[Colum
             )
             for channel in channels
         ]
-    unit = UNITS[name]
+    unit = UNITS[name].replace("nm", length)
     return [Column(name="_".join(filter(None, (name, unit))), property=name, unit=unit)]

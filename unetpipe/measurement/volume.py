@@ -66,7 +66,12 @@ def open_measured(inputs: MeasureInputs) -> MeasuredVolume:
     ids, settings = open_volume(made.objects), inputs.settings
     channels = choose_measured_channels(volume, settings.channels)
     is_flat = ids.shape[0] == 1 or made.identity.settings.connectivity == "2d"
-    columns = name_columns(settings.names, list(channels), is_flat=is_flat)
+    columns = name_columns(
+        settings.names,
+        list(channels),
+        is_flat=is_flat,
+        length="nm" if volume.known_size_nm else "vox",
+    )
     is_grey = any(column.channel for column in columns)
     boxes = [named[name].to_numpy().astype(np.int64) for name in BOX]
     objects = Objects(

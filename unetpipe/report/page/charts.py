@@ -146,7 +146,7 @@ def _plot_calibration(metrics: Metrics, role: str) -> list[Markup]:
     told += f", scaled {max(after):.3f}" if after else ""
     return [
         line_chart(
-            f"Calibration, {NAMES.get(role, role)} sections{told}",
+            f"Calibration, {NAMES.get(role, role)}{told}",
             [Line([(0, 0), (1, 1)], "perfect", "soft"), *lines],
             x_label="predicted probability (up: share that is true)",
             x=(0.0, 1.0),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from unetpipe.records.measurements import Column, Measurements
-from unetpipe.report.page.svg import bar_chart
+from unetpipe.report.page.svg import bar_chart, short_number
 
 MAIN = (
     *("area", "intensity_mean", "axis_major_length", "eccentricity"),
@@ -39,7 +39,7 @@ def _charts(measured: Measurements) -> Iterator[Markup]:
             counts, edges = np.histogram(values, bins=_edges(values))
             yield bar_chart(
                 f"{column.name.replace('_', ' ')}, {len(values)} objects",
-                [f"{edge:.3g}" for edge in edges[:-1]],
+                [short_number(float(f"{edge:.3g}")) for edge in edges[:-1]],
                 [("objects", counts.tolist())],
                 x_label=f"{column.unit or column.name}, from",
             )

@@ -269,7 +269,7 @@ def _axes(frame: _Frame, x_label: str, *, x_ticks: bool = True) -> Markup:
         parts.append(
             Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
         )
-        parts.append(_text(LEFT - 5, y + 3.5, _short(value), "end"))
+        parts.append(_text(LEFT - 5, y + 3.5, short_number(value), "end"))
     parts.append(_x_axis(frame, x_ticks=x_ticks))
     parts.append(_text(WIDTH - RIGHT, HEIGHT - 6, x_label, "end"))
     return Markup("").join(parts)
@@ -280,7 +280,7 @@ def _x_axis(frame: _Frame, *, x_ticks: bool = True) -> Markup:
     parts = []
     for value in ticks(*frame.x) if x_ticks else ():
         x, _ = frame.at(value, frame.y[0])
-        parts.append(_text(x, bottom + 12, _short(value), "middle"))
+        parts.append(_text(x, bottom + 12, short_number(value), "middle"))
     parts.append(
         Markup('<path class="axis" d="M{} {}H{}"/>').format(
             frame.left, bottom, WIDTH - RIGHT
@@ -352,7 +352,7 @@ def _svg(title: str, description: str, body: Markup, num_named: int = 0) -> Mark
     ).format(WIDTH, height, description, title, body)
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
     """Write a tick: 20000 as 20k."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
