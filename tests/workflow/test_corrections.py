@@ -24,7 +24,7 @@ def test_a_training_goes_on_with_what_was_corrected(fresh) -> None:
     (config / "tiny.yaml").write_text(TINY + MORE)
     unseen = ROWS[2].replace("\ttest\t", "\tpredict\t")
     (config / "tiny.tsv").write_text(HEADER + "".join([*ROWS[:2], unseen]))
-    told = fresh.snakemake("propose_annotations").stdout
+    told = fresh.snakemake("--cores", "1", "propose_annotations").stdout
     assert "make_sheet.py --corrections" in told
     proposals = fresh.folder / "results/tiny/proposals"
     (predicted,) = proposals.glob("*/predicted.tif")
@@ -39,11 +39,12 @@ def test_a_training_goes_on_with_what_was_corrected(fresh) -> None:
         env=fresh.environment,
         check=True,
     )
-    fresh.snakemake("results/next/unet/train.json", config="next")
+    wanted = "results/next/unet/train.json"
+    fresh.snakemake("--cores", "1", wanted, config="next")
     crop = predicted.parent.name
     ingested = read_record(fresh.folder / f"results/next/volumes/{crop}/ingest.json")
     assert ingested["shape"] == [1, 24, 24]
     model = read_record(fresh.folder / "results/next/unet/model.json")
     assert [row["volume"] for row in model["recipe"]["train"]] == ["cells", crop]
     parent = read_record(fresh.folder / "results/tiny/unet/model.json")
-    assert model["parent"]["weights_sha256"] == parent["weights_sha256"]
+    assert model["recipe"]["parent"]["weights_sha256"] == parent["weights_sha256"]
