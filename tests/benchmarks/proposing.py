@@ -273,13 +273,10 @@ def _join(project: Path, base: str) -> str:
     """Return one sheet of all annotations: what was added has a fold of its own."""
     known = {line.split("\t")[0] for line in base.splitlines()}
     rows = [dict(row, fold="") for row in _read(project / "config/base.tsv")]
-    # Some crops were drawn twice: a volume has one place.
-    first: dict[str, dict[str, str]] = {}
     for way in WAYS:
         for row in _read(project / f"config/{way}.tsv"):
-            if row["volume"] not in known:
-                row = first.setdefault(row["volume"], row)
-                rows.append(dict(row, fold=way))
+            if row["volume"] not in known:  # boxes of an image; each fold has its own
+                rows.append(dict(row, volume=f"{row['volume']}-{way}", fold=way))
     # The first row goes to each fold alone, for a fold of nothing added needs a row.
     rows[:1] = [dict(rows[0], fold=fold) for fold in (*WAYS, "nothing")]
     text = io.StringIO()

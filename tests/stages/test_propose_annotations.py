@@ -12,8 +12,7 @@ from tests.stages.segmented import Segmented, store_prediction
 from unetpipe.config.proposals import ProposeConfig
 from unetpipe.config.sheet import load_sheet
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.images import Reading, open_image
-from unetpipe.records.proposals import Proposals
+from unetpipe.records.proposals import Proposals, crops_of_labels
 from unetpipe.runtime.files import write_record
 from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.stages.propose_annotations import propose_annotations
@@ -118,6 +117,12 @@ def test_crops_are_of_the_grid_that_the_next_training_resamples(
     np.testing.assert_array_equal(tifffile.imread(folder / "image.tif"), crop)
     assert tifffile.imread(folder / "predicted.tif").shape == crop.shape
     assert record.voxel_sizes_nm == {"cells": (50, 4 / factor, 4 / factor)}
+    assert record.proposals[0].labels_at == ((2, 40, 80) if factor == 2 else None)
+    tifffile.imwrite(folder / "corrected.tif", np.zeros(crop.shape, np.uint8))
+    make_sheet(corrections=tmp_path / "proposals", name="new", config_dir=tmp_path)
+    row = load_sheet(tmp_path / "new.tsv").rows[-1]
+    # What was resampled to fit the network goes on as it is.
+    assert (row.image == str(folder / "image.tif")) == (scale == "match")
 
 
 def test_chance_proposes_by_its_seed(proposed):
@@ -134,21 +139,34 @@ def test_corrections_become_rows_and_the_training_goes_on(proposed, tmp_path):
     record, _ = proposed()
     with pytest.raises(DataError, match="no crop"):
         make_sheet(corrections=tmp_path / "proposals", name="new")
-    name = record.proposals[0].name
-    corrected = np.zeros((20, 20), np.uint16)
-    corrected[3:9, 3:9] = 5
-    path = tmp_path / "proposals" / name / "corrected.tif"
-    tifffile.imwrite(path, corrected)
+    names = [one.name for one in record.proposals]
+    for name in names[:2]:
+        path = tmp_path / "proposals" / name / "corrected.tif"
+        tifffile.imwrite(path, np.eye(20, dtype=np.uint16))
     make_sheet(corrections=tmp_path / "proposals", name="new", config_dir=tmp_path)
     config = yaml.safe_load((tmp_path / "new.yaml").read_text())
     assert config["training"] == {"steps": 9, "start_from": "results/old/unet"}
     assert (config["name"], config["source"]) == ("new", "data")
     *old, row = load_sheet(tmp_path / "new.tsv").rows
     assert [one.role for one in old] == ["train", "predict"]
-    assert (row.volume, row.role, row.label_kind) == (name, "train", "instances")
-    assert row.voxel_size_nm == (50, 4, 4)
-    with open_image(row.labels, tmp_path, Reading(axes=row.axes)) as reader:
-        assert reader.zyx == (1, 20, 20)
+    assert (row.volume, row.image) == ("cells-corrected", "a.tif")
+    assert (row.role, row.label_kind) == ("train", "instances")
+    assert row.sections == tuple(sorted({p.start[0] for p in record.proposals[:2]}))
+    assert row.labels_at == tuple(p.start for p in record.proposals[:2])
+    assert crops_of_labels([row.labels]) == set(names[:2])
+
+
+def test_what_other_rounds_corrected_stays_in_the_sheet(proposed, tmp_path):
+    """The first round's crops are in the sheet that the second goes on from."""
+    record, _ = proposed()
+    first, second = (tmp_path / "proposals" / one.name for one in record.proposals[:2])
+    for number, folder in enumerate((first, second)):
+        tifffile.imwrite(folder / "corrected.tif", np.eye(20, dtype=np.uint16))
+        name = f"round-{number}"
+        make_sheet(corrections=tmp_path / "proposals", name=name, config_dir=tmp_path)
+        (tmp_path / "sheet.tsv").write_text((tmp_path / f"{name}.tsv").read_text())
+    row = load_sheet(tmp_path / "round-1.tsv").rows[-1]
+    assert row.labels.count("corrected.tif") == len(row.labels_at) == 2
 
 
 def test_corrected_crops_stay_and_are_not_proposed_again(proposed, tmp_path):

@@ -41,10 +41,16 @@ def test_a_training_goes_on_with_what_was_corrected(fresh) -> None:
     )
     wanted = "results/next/unet/train.json"
     fresh.snakemake("--cores", "1", wanted, config="next")
-    crop = predicted.parent.name
-    ingested = read_record(fresh.folder / f"results/next/volumes/{crop}/ingest.json")
-    assert ingested["shape"] == [1, 24, 24]
     model = read_record(fresh.folder / "results/next/unet/model.json")
-    assert [row["volume"] for row in model["recipe"]["train"]] == ["cells", crop]
+    trained = [(row["volume"], row["sections"]) for row in model["recipe"]["train"]]
+    assert trained == [("cells", [0, 1]), ("cells-corrected", [3])]
+    volumes = fresh.folder / "results/next/volumes"
+    ingested = [
+        read_record(volumes / name / "ingest.json")
+        for name in ("cells", "cells-corrected")
+    ]
+    assert ingested[0]["statistics"] == ingested[1]["statistics"]
+    weights = read_record(volumes / "cells-corrected/weight_map.json")
+    assert sum(weights["class_counts"][3]) == 24 * 24
     parent = read_record(fresh.folder / "results/tiny/unet/model.json")
     assert model["recipe"]["parent"]["weights_sha256"] == parent["weights_sha256"]

@@ -11,6 +11,7 @@ from typing import Any
 from unetpipe.config.lookups import SCORED_ROLES, Lookups, Pair, Values
 from unetpipe.config.networks import Joined
 from unetpipe.config.sheet import Row
+from unetpipe.records.proposals import crops_of_labels
 
 
 class Described:
@@ -345,7 +346,10 @@ class Described:
             "sheet": self.config.volumes,
             "config": config,
             "network": self.layout.network.format(model=first),
-            "known": list(self.lookups.sheet.volumes),
+            "known": [
+                *self.lookups.sheet.volumes,
+                *sorted(crops_of_labels(row.labels for row in self.lookups.sheet.rows)),
+            ],
         }
 
     def wanted(self) -> list[dict[str, Any]]:

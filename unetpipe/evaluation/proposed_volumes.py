@@ -16,7 +16,7 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume, OriginalGrid
 from unetpipe.storage.volumes import open_volume, read_stored_roi, shard_shape
 from unetpipe.targets.likeness import novelty_of_sections
-from unetpipe.tiling.boxes import Roi
+from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.resampling import nearest_voxels
 
 BLANK = "blank"
@@ -76,6 +76,18 @@ class ProposedVolume:
         """The size of a voxel of a crop that is written, if anybody said it."""
         size, original = self.ingested.known_size_nm, self._original
         return original.voxel_size_nm if size and original else size
+
+    def place_in_files(self, start: Zyx) -> Zyx | None:
+        """Return the voxel of the files that is the first of a crop.
+
+        None where the next training takes the files as they are, and this one did not.
+        """
+        if self.ingested.original is None:
+            return start
+        if self._original is None:
+            return None
+        pairs = zip(start, self.ingested.shape, self._original.shape, strict=True)
+        return as_zyx(round(edge * theirs / ours) for edge, ours, theirs in pairs)
 
     @property
     def _original(self) -> OriginalGrid | None:

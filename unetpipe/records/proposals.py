@@ -1,5 +1,7 @@
 """Proposed annotations: ``proposals.json``, beside a folder for each crop."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from unetpipe.records import Record, Value
@@ -24,6 +26,9 @@ class Proposal(Value):
     """Twice the mean deviation between networks; 0 of one network."""
     novelty: float
     """How far the section's grey values lie beyond those learnt, 0 to 1."""
+    labels_at: Zyx | None = None
+    """The voxel of the volume's files that is its first; None where the next training
+    does not see the volume on the same grid: then the crop is a volume of its own."""
 
 
 class Proposals(Record):
@@ -44,3 +49,15 @@ class Proposals(Record):
     network: str
     """Folder of the network that a training may start from."""
     circumstances: Circumstances
+
+
+def crops_of_labels(cells: Iterable[str]) -> set[str]:
+    """Return the crops whose corrections a sheet's labels are, by name.
+
+    Examples
+    --------
+    >>> sorted(crops_of_labels(["a/b_z1/corrected.tif; a/b_z2/corrected.tif", "c.tif"]))
+    ['b_z1', 'b_z2']
+    """
+    paths = (Path(path.strip()) for cell in cells for path in cell.split(";"))
+    return {path.parent.name for path in paths if path.name == CORRECTED}

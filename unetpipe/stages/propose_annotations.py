@@ -75,7 +75,9 @@ def propose_annotations(
             "nothing to propose; add volumes with the role predict"
         )
     _tidy(folder, corrected)
-    proposals = [_describe(crops[one.volume], one) for one in chosen]
+    proposals = [
+        _describe(crops[one.volume], one, opened[one.volume]) for one in chosen
+    ]
     for one, proposal in zip(chosen, proposals, strict=True):
         stop = tuple(a + n for a, n in zip(proposal.start, proposal.shape, strict=True))
         roi = Roi(proposal.start, (stop[0], stop[1], stop[2]))
@@ -106,12 +108,14 @@ def _record(
     )
 
 
-def _describe(crops: Crops, chosen: Chosen) -> Proposal:
+def _describe(crops: Crops, chosen: Chosen, volume: ProposedVolume) -> Proposal:
     z, row, column = chosen.place
+    start = (z, crops.starts[0][row], crops.starts[1][column])
     return Proposal(
         name=crops.name(chosen.place),
         volume=crops.volume,
-        start=(z, crops.starts[0][row], crops.starts[1][column]),
+        start=start,
+        labels_at=volume.place_in_files(start),
         shape=(1, *crops.side),
         score=chosen.score,
         entropy=float(crops.entropy[chosen.place]),

@@ -1,4 +1,9 @@
-"""Corrected labels become rows of a sheet, and a configuration that goes on."""
+"""Corrected labels become rows of a sheet, and a configuration that goes on.
+
+They annotate boxes of the image that they were cut out of, so that its grey values are
+normalised as a whole, and the network sees what lies around: crops that are volumes of
+their own are normalised by their own mean and deviation, which are others.
+"""
 
 import csv
 import io
@@ -9,10 +14,17 @@ import tifffile
 import yaml
 
 from unetpipe.errors import DataError
-from unetpipe.records.proposals import CORRECTED, IMAGE, Proposal, Proposals
+from unetpipe.records.proposals import (
+    CORRECTED,
+    IMAGE,
+    Proposal,
+    Proposals,
+    crops_of_labels,
+)
 
 SIZE = "voxel_size_nm"
 RECORD = "proposals.json"
+ENDING, MOST_LETTERS = "-corrected", 64  # of a volume's name
 
 
 def describe_corrections(
@@ -46,8 +58,10 @@ def describe_corrections(
         _check(folder / one.name)
     head, lines = _read_sheet(Path(record.sheet))
     known = {line["volume"] for line in lines}
+    known |= crops_of_labels(line.get("labels", "") for line in lines)
     new = [one for one in done if one.name not in known]
-    lines += [_row(one, record, folder) for one in new]
+    for one in new:
+        _add(lines, one, record, folder.resolve())
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
     text.write("".join(f"{line}\n" for line in head))
@@ -81,14 +95,38 @@ def _read_sheet(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return told, [{k.strip(): v or "" for k, v in row.items()} for row in reader]
 
 
-def _row(one: Proposal, record: Proposals, folder: Path) -> dict[str, str]:
-    """Return the row of a crop: a volume of its own."""
-    home = (folder / one.name).resolve()
+def _add(
+    lines: list[dict[str, str]], one: Proposal, record: Proposals, folder: Path
+) -> None:
+    """Add a box to the row of its image's corrections, or a row."""
+    labels = str(folder / one.name / CORRECTED)
+    if one.labels_at is None:
+        lines.append(_row_of_crop(one, record, folder) | {"labels": labels})
+        return
+    name = f"{one.volume[: MOST_LETTERS - len(ENDING)]}{ENDING}"
+    at, section = ",".join(map(str, one.labels_at)), str(one.labels_at[0])
+    for line in lines:
+        if line["volume"] == name:
+            line["labels"] += f"; {labels}"
+            line["labels_at"] += f"; {at}"
+            told = {*line["sections"].split(","), section}
+            line["sections"] = ",".join(sorted(told, key=int))
+            return
+    of_image = next(line for line in lines if line["volume"] == one.volume)
+    changed = {
+        **{"volume": name, "labels": labels, "labels_at": at, "sections": section},
+        **{"role": "train", "label_kind": record.label_kind, "unlabelled": ""},
+        **{"fold": "", "optional": ""},
+    }
+    lines.append(of_image | changed)
+
+
+def _row_of_crop(one: Proposal, record: Proposals, folder: Path) -> dict[str, str]:
+    """Return the row of a crop that is a volume of its own."""
     size = record.voxel_sizes_nm.get(one.volume)
     return {
         "volume": one.name,
-        "image": str(home / IMAGE),
-        "labels": str(home / CORRECTED),
+        "image": str(folder / one.name / IMAGE),
         "sections": "all",
         "role": "train",
         "label_kind": record.label_kind,
