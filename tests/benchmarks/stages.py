@@ -1,6 +1,7 @@
 """Seconds and peak memory of every stage on one section that grows sixteenfold.
 
-Each stage runs in a fresh process; what grows faster than the section's voxels, or
+Each stage runs in a fresh process, on a small section first, which nobody measures, so
+that all code is compiled; what grows faster than the section's voxels, or
 whose memory grows with them, misses its target. The map that is scored is drawn,
 because a network that has learnt nothing finds no objects.
 """
@@ -61,16 +62,22 @@ def measure(settings: Settings) -> list[Figure]:
     model = save_model(folder / "model", UNet(spec))
     used: dict[str, list[Used]] = {stage: [] for stage in STAGES}
     copies = []
-    for side in sides:
+    compiling = settings.choose(quick=[], cpu=[256])
+    for side in [*compiling, *sides]:
         stride: Zyx = (1, *settings.choose(quick=(32, 32), cpu=(544, 544)))
         home = folder / str(side)
         chain = SectionChain(home, (1, side, side), model, stride, settings)
-        copies.append(_copy(home, side**2))
+        copied = _copy(home, side**2)
+        taken = {}
         for stage in STAGES:
             if stage == "finish_segmentation":
                 draw_prediction(home)
-            used[stage].append(chain.measure(stage))
+            taken[stage] = chain.measure(stage)
         shutil.rmtree(home)
+        if side in sides:
+            copies.append(copied)
+            for stage, used_once in taken.items():
+                used[stage].append(used_once)
     return [
         figure
         for stage in STAGES
