@@ -7,6 +7,7 @@ the run, the scores of its objects, but none of baselines and none over threshol
 keeps no record, and what it has written when it is killed nobody knows.
 """
 
+import compileall
 import os
 import resource
 import subprocess
@@ -211,6 +212,7 @@ def _make_project(folder: Path, num_volumes: int) -> None:
     """Write the project, a volume to learn from, and tiny ones with labels."""
     for name in ("workflow", "scripts", "config", "unetpipe"):
         copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__"))
+    compileall.compile_dir(folder / "unetpipe", quiet=1)  # as an installation is
     (folder / "config/many.yaml").write_text(SETTINGS + LEARNING)
     data = folder / "data"
     data.mkdir()

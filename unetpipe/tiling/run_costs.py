@@ -18,9 +18,9 @@ from unetpipe.tiling.forecast import Forecast, Volume
 RUN_SECONDS = 10.0  # Snakemake, and the pages of a run with one volume
 JOB_SECONDS = 1.2
 PREDICTING_JOB_SECONDS = 4.0
-STORING_SECONDS = 0.03  # a volume
-PREDICTING_SECONDS = 0.1  # a prediction, from the plan to the objects
-SCORING_SECONDS = 0.3
+STORING_SECONDS = 0.02  # a volume
+PREDICTING_SECONDS = 0.06  # a prediction, from the plan to the objects
+SCORING_SECONDS = 0.15
 SHOWING_SECONDS = 0.01  # of Snakemake and the pages, for each volume
 STORING_VOXEL = 40e-9
 SEGMENTING_VOXEL = 250e-9
