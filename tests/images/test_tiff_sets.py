@@ -242,3 +242,15 @@ def test_the_label_and_macro_of_a_slide_are_no_images_of_it(tmp_path):
     assert source.shape == (64, 80, 3)
     assert source.voxel_size.zyx_nm == (None, 2000, 2000)
     source.close()
+
+
+def test_files_whose_names_were_exchanged_are_told(tmp_path):
+    write_set(tmp_path, VOXELS, lambda c, z: f"c{c}.ome.tif")
+    with open_image("c0.ome.tif", tmp_path) as image:
+        assert image.remarks == ()
+    (tmp_path / "c0.ome.tif").rename(tmp_path / "x")
+    (tmp_path / "c1.ome.tif").rename(tmp_path / "c0.ome.tif")
+    (tmp_path / "x").rename(tmp_path / "c1.ome.tif")
+    with open_image("c0.ome.tif", tmp_path) as image:
+        (remark,) = image.remarks
+    assert "another file was called c0.ome.tif" in remark

@@ -21,6 +21,7 @@ from unetpipe.images.source import ImageSource, check_promised_voxels
 from unetpipe.images.tiff_metadata import (
     are_signed,
     check_files_named_in_tiff,
+    describe_exchange,
     describe_inversion,
     describe_orientation,
     describe_stray_pages,
@@ -190,6 +191,7 @@ class TiffSource(ImageSource):
         remarks = (
             absent,
             self._describe_stack(handle, every),
+            describe_exchange(self._path, handle),
             describe_inversion(self._path, page),
             describe_stray_pages(self._path, handle, page, num_used) * bool(num_used),
             describe_orientation(self._path, int(tag.value) if tag else 1),

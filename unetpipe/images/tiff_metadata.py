@@ -84,6 +84,26 @@ def describe_orientation(path: Path, orientation: int) -> str:
     )
 
 
+def describe_exchange(path: Path, handle: tifffile.TiffFile) -> str:
+    """Tell that another file of an image had this name when all were written."""
+    if not handle.is_ome:
+        return ""
+    try:
+        # The OME-XML may be that of a companion.
+        own = ElementTree.fromstring(handle.pages.first.description).get("UUID")
+        root = ElementTree.fromstring(handle.ome_metadata or "<OME/>")
+    except ElementTree.ParseError:
+        return ""
+    named = {u.text for u in _elements(root, "UUID") if u.get("FileName") == path.name}
+    if not own or not named or own in named:
+        return ""
+    return (
+        f"{path}: its OME-XML says that another file was called {path.name} when both "
+        "were written; if they were renamed, channels and sections are not in their "
+        "places: give the files their old names"
+    )
+
+
 def describe_inversion(path: Path, page: Any) -> str:
     """Tell that 0 is meant to be seen as white."""
     if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
