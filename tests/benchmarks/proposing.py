@@ -37,7 +37,7 @@ from tests.benchmarks.first_hour import call, data_folder
 from tests.benchmarks.settings import ROOT, Settings
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import NUM_TERMS, match_instances, score_terms
-from unetpipe.metrics.isbi import collect_curves, score_section
+from unetpipe.metrics.isbi import collect_isbi_curves, score_isbi_section
 from unetpipe.network.notebook import TrainedNetwork, load_trained
 from unetpipe.records.proposals import CORRECTED, Proposal, Proposals
 from unetpipe.runtime.files import read_record
@@ -56,11 +56,11 @@ ARMS = {
     "proposed": [f"proposed-seed-{seed}" for seed in SEEDS],
 }
 PICTURE = ROOT / "tests/figures/proposing.png"
-TRAINING = {
+TRAINING: dict[str, Any] = {
     **{"optimizer": "adamw", "learning_rate": 0.001, "schedule": "cosine"},
     **{"warmup_steps": 30, "gradient_clip": 1.0, "precision": "auto"},
 }
-SHARED = {
+SHARED: dict[str, Any] = {
     **{"network": {"base_channels": 8}, "weight_map": {"class_balance": False}},
     **{"prediction": {"parts": 1}},
 }
@@ -125,8 +125,8 @@ def _isbi(folder: Path) -> Set:
         probability = network.predict(image, statistics=whole)[0][0] / 255
         truth = np.stack([_grey(folder / f"train/label/{z}.png") > 0 for z in test])
         at = np.array([network.threshold])
-        curves = collect_curves(
-            score_section(p, cells, thresholds=at)
+        curves = collect_isbi_curves(
+            score_isbi_section(p, cells, thresholds=at)
             for p, cells in zip(probability, truth, strict=True)
         )
         return {
@@ -170,8 +170,8 @@ def _dsb(folder: Path) -> Set:
             truth = _ids(images[name])[None]
             table = ContingencyTable.from_arrays(truth, found)
             terms += match_instances(table).terms()[0]
-            both += np.count_nonzero((truth > 0) & (found > 0))
-            either += np.count_nonzero(truth) + np.count_nonzero(found)
+            both += int(np.count_nonzero((truth > 0) & (found > 0)))
+            either += int(np.count_nonzero(truth) + np.count_nonzero(found))
         scores = {name: float(value) for name, value in score_terms(terms).items()}
         return {
             "F1": scores["f1"],
@@ -334,4 +334,5 @@ def _draw(scores: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> N
         one.label_outer()
         one.tick_params(axis="x", labelbottom=True, labelsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(picture).print_png(str(path))
+    FigureCanvasAgg(picture)
+    picture.savefig(path)
