@@ -164,6 +164,10 @@ def test_an_image_of_a_lif_is_named(tmp_path, monkeypatch):
         assert image.remarks == ()
     with pytest.raises(DataError, match=r"a\.lif:one lacks its 24000 bytes"):
         open_image("a.lif:one", tmp_path)
+    images[1].sizes["X"] = "many"
+    with pytest.raises(DataError, match=r"a\.lif is truncated, or no LIF file"):
+        open_image("a.lif:two", tmp_path)
+    images[1].sizes["X"] = 50
     (tmp_path / "a.lifext").write_bytes(b"x")
     with open_image("a.lif:two", tmp_path) as image:
         (remark,) = image.remarks

@@ -260,6 +260,15 @@ def open_lif(path: Path, name: str = "") -> ImageSource:
     except Exception as error:
         raise refuse_damaged(path, "LIF", error) from error
     image = file.images[_choose(path, name, names, "image")]
+    try:
+        return _open_lif_image(path, image, file.close)
+    except UnetpipeError:
+        raise
+    except Exception as error:  # metadata may hold anything
+        raise refuse_damaged(path, "LIF", error) from error
+
+
+def _open_lif_image(path: Path, image: Any, close: Callable[[], None]) -> ImageSource:
     if image.nbytes > MOST_LIF_BYTES:
         raise DataError(
             f"{path}:{image.name} has {image.nbytes} bytes, more than is held in "
@@ -282,7 +291,7 @@ def open_lif(path: Path, name: str = "") -> ImageSource:
             held.append(np.asarray(image.asarray()))
         return held[0][index]
 
-    source = LazySource(path, read, sizes, image.dtype, file.close)
+    source = LazySource(path, read, sizes, image.dtype, close)
     lengths, sides = Lengths("LIF"), []
     for axis in "ZYX":
         line = np.asarray(image.coords.get(axis, ()), float)
