@@ -100,10 +100,8 @@ def evaluate_prediction(
     volume.grey_channel = rules.channel
     roles = volume.roles(rows)
     counts = count_scores(volume, roles, evaluation, rules.rules, folder=record.parent)
-    tables, objects = (
-        tuple(voxel_score_tables(counts)),
-        tuple(object_score_tables(counts)),
-    )
+    tables = tuple(voxel_score_tables(counts))
+    objects = tuple(object_score_tables(counts))
     seams = measure_seams(volume)
     write_bytes_atomic(picture, standalone_svg(plot_seams(seams)))
     leading = leading_metrics(volume.chosen_by)

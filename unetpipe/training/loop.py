@@ -108,17 +108,15 @@ def train(
     ):
         for step, patches in batches:
             rate = learning_rate_at(step, o)
-            with enough_device_memory(
-                f"a step on {len(patches)} patches", SMALLER_STEPS
-            ):
+            about = f"a step on {len(patches)} patches"
+            with enough_device_memory(about, SMALLER_STEPS):
                 batch = sampler.render(patches, device)
                 loss = _backward(module, batch, network.spec, weigh, o, team)
                 _descend(optimizer, rate, o.gradient_clip)
             if team.is_first:
                 averaged.update(network, step + 1)
             journal.record(step + 1, loss, rate)
-            is_scored = o.is_scored_after(step + 1)
-            if is_scored:
+            if is_scored := o.is_scored_after(step + 1):
                 journal.validate()
             is_stale = is_scored and _is_stale(journal, o, team)
             if is_stopped := team.any(stop.is_set()):
