@@ -119,7 +119,7 @@ def evaluate_prediction(
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
         warnings=find_oddities(tables, objects),
         baselines=rules.describe(),
-        scores_not_computed=scores_not_computed(volume, evaluation),
+        not_computed=scores_not_computed(volume, evaluation),
         left_out=tuple(counts.left_out),
         tables=tables,
         objects=objects,
