@@ -172,7 +172,7 @@ def test_a_lock_without_a_note_goes_by_the_printed_command(worn) -> None:
     (command,) = re.findall("run `(snakemake --unlock)` once", refused.stderr)
     unlocked = typed(worn, command)
     assert unlocked.returncode == 0, unlocked.stderr
-    assert "Nothing to be done" in typed(worn, RUN).stderr
+    assert typed(worn, RUN).returncode == 0
 
 
 @pytest.mark.slow
@@ -195,8 +195,8 @@ def test_damaged_blocks_are_labelled_again_by_the_printed_command(worn) -> None:
 
 @pytest.mark.slow
 def test_a_run_is_deleted_by_the_printed_command(worn) -> None:
-    said = typed(worn, f"{RUN} --delete-all-output -n").stderr
-    (command,) = re.findall("To delete the run: (rm .*)", said)
+    said = typed(worn, f"{RUN} --delete-all-output -n")
+    (command,) = re.findall("To delete the run: (rm .*)", said.stdout + said.stderr)
     assert typed(worn, command).returncode == 0
     left = [path for path in worn.folder.glob("*/tiny*") if path.is_dir()]
     assert left == []
