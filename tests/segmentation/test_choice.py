@@ -68,6 +68,17 @@ def test_seg_asks_nothing_about_what_nobody_annotated_of_a_cell():
     assert (choice.threshold, choice.seg) == (0.5, 1.0)
 
 
+def test_one_section_without_background_changes_no_rule_where_another_has_some():
+    """A cell that fills all that is annotated of a section, cut by the rim."""
+    stored, truth, unknown = two_cells()
+    unknown[0, :, :4] = True
+    full = np.ones_like(truth), np.full_like(stored, 220), np.zeros_like(unknown)
+    full[2][..., :4], full[1][..., :6] = True, 150
+    found = search((stored, truth, unknown), (full[1], full[0], full[2]), smallest=0)
+    choice = found.best("seg")
+    assert (choice.threshold, choice.seg) == (0.5, 1.0)
+
+
 def test_without_known_background_seg_sees_cells_that_are_too_large():
     """Where nothing but cells is annotated, what goes beyond them is too large."""
     stored, truth, _ = two_cells()

@@ -68,6 +68,17 @@ def test_a_profile_of_ones_own_says_first_what_belongs_to_the_machine(
     assert started(monkeypatch, *words, "--cores", "2").cores == 2
 
 
+@pytest.mark.parametrize(
+    "spelled", ["{mem_mb: 16000}", "[mem_mb=16000]", "mem_mb=16000"]
+)
+def test_a_profile_of_ones_own_that_names_no_gpu_has_one(
+    spelled, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "profile.yaml").write_text(f"resources: {spelled}\n")
+    args = started(monkeypatch, "--profile", str(tmp_path))
+    assert {k: v.raw for k, v in args.resources.items()} == {"gpu": 1, "mem_mb": 16000}
+
+
 def test_a_number_of_jobs_in_ones_own_profile_is_one_of_cores(
     tmp_path, monkeypatch
 ) -> None:

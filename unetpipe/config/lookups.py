@@ -479,8 +479,11 @@ def _joined_rows(
     order = ("train", *PREDICTED_ROLES).index
     for row in sorted(rows, key=lambda row: (natural_key(row.volume), order(row.role))):
         known = found.setdefault((row.volume, row.role), row.sections)
-        if known is not None and row.sections is not None:
-            found[row.volume, row.role] = tuple(sorted({*known, *row.sections}))
+        found[row.volume, row.role] = (
+            None
+            if known is None or row.sections is None
+            else tuple(sorted({*known, *row.sections}))
+        )
     return found
 
 

@@ -1,15 +1,15 @@
 """The passes over a volume from which all its scores come.
 
-==================  ==========================  ===================================
-pass                reads                       memory
-==================  ==========================  ===================================
-count_voxels        boxes of bounded size       a box, and tables of counts
-score_sections      boxes of bounded size, laid  a box, and pieces of a section;
-                    down column by column       what is above a size lies on disk
-count_rules         sections up to a size; a    a section, or the range
-                    range of sections in 3-D
-measure_seams       shards, at most 128         a shard
-==================  ==========================  ===================================
+===================  ===========================  ===================================
+pass                 reads                        memory
+===================  ===========================  ===================================
+count_scored_voxels  boxes of bounded size        a box, and tables of counts
+score_sections       boxes of bounded size, laid  a box, and pieces of a section;
+                     down column by column        what is above a size lies on disk
+count_baselines      sections up to a size; a     a section, or the range
+                     range of sections in 3-D
+measure_seams        shards, at most 128          a shard
+===================  ===========================  ===================================
 """
 
 from __future__ import annotations

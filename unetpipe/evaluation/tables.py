@@ -2,8 +2,9 @@
 
 ::
 
-    count(volume, roles) -> Counts -> voxel_tables      object_tables   calibrations
-                                      describe_curves   describe_sections
+    count_scores(volume, roles) -> Counts -> voxel_score_tables    object_score_tables
+                                             calibrations          describe_curves
+                                             describe_section_scores
 """
 
 from __future__ import annotations

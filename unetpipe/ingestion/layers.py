@@ -120,7 +120,7 @@ class Layers:
         Returns
         -------
         CopiedImage
-            As ``ingestion.copy_image`` returns it. The hashes are of voxels in their
+            As ``ingestion.ingest_image`` returns it. The hashes are of voxels in their
             order, so they are read once more, by this one job.
         """
         self.copy(range(self.num_layers))

@@ -2,7 +2,7 @@
 
 ::
 
-    stack ──> score_section (one call a section) ──> collect_curves ──> IsbiCurves
+    stack ──> score_isbi_section (each section) ──> collect_isbi_curves ──> IsbiCurves
 
 Cells are 1 (bright), membranes 0; probability is that of cell. Sections are scored one
 by one, so a stack of any length needs the memory of one section.

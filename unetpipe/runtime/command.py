@@ -122,10 +122,10 @@ def told_of_stores(arguments: Sequence[str], folders: Sequence[str]) -> str:
     return ""
 
 
-def keys_of_profiles(
+def own_profile(
     names: Iterable[str] | None, find: Callable[[str], tuple[Path, Path] | None]
-) -> set[str]:
-    """Return which options the user's own profiles say.
+) -> dict[str, Any]:
+    """Return the options that the user's own profiles say, later ones before earlier.
 
     Parameters
     ----------
@@ -134,11 +134,32 @@ def keys_of_profiles(
     find : callable
         Finds folder and file of a profile; None if there is none.
     """
-    keys = set[str]()
+    options: dict[str, Any] = {}
     for found in map(find, filter(lambda name: name != "none", names or ())):
         if found:
-            keys |= set(yaml.safe_load(found[1].read_text()) or {})
-    return keys
+            options |= yaml.safe_load(found[1].read_text()) or {}
+    return options
+
+
+def with_one_gpu(resources: Any) -> dict[str, Any] | list[str]:
+    """Return the resources of a profile, and one GPU where it does not say how many.
+
+    Parameters
+    ----------
+    resources : mapping, list of str, str or None
+        As profiles may spell them.
+
+    Examples
+    --------
+    >>> with_one_gpu({"mem_mb": 16000}), with_one_gpu("gpu=2")
+    ({'gpu': 1, 'mem_mb': 16000}, ['gpu=2'])
+    """
+    if isinstance(resources, str):
+        resources = resources.split()
+    if isinstance(resources, Sequence):
+        has_gpu = any(str(word).partition("=")[0] == "gpu" for word in resources)
+        return [*([] if has_gpu else ["gpu=1"]), *resources]
+    return {"gpu": 1} | (resources or {})
 
 
 def _as_typed(key: str, value: Any, parse: Callable[[list[str]], Any]) -> str:

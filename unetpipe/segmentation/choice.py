@@ -273,8 +273,9 @@ class Candidate:
     ----------
     threshold, smallest_object_vox, cut, merge_threshold
         As ``ObjectChoice`` has them.
-    jaccard : float
-        Sum over the true objects of all sections.
+    jaccard, known_jaccard : float
+        Sums over the true objects of all sections: with all voxels of the objects that
+        were made, and with those where somebody annotated.
     hits, objects : int
         Objects that were found; true and found ones together.
     found : int
@@ -285,6 +286,7 @@ class Candidate:
     smallest_object_vox: int
     cut: Cut | None = None
     jaccard: float = 0.0
+    known_jaccard: float = 0.0
     hits: int = 0
     objects: int = 0
     found: int = 0
@@ -343,6 +345,7 @@ class ObjectSearch:
             ]
         self._truth_sizes: list[NDArray[np.int64]] = []
         self._has_f1 = True
+        self._knows_background = False
 
     def add(
         self,
@@ -438,6 +441,7 @@ class ObjectSearch:
         # Without background that is known to be, no object can be known to be false.
         has_f1 = is_complete or bool((truth[known] == 0).any())
         self._has_f1 &= has_f1
+        self._knows_background |= has_f1
         true, sizes = ContingencyTable.from_arrays(truth, truth).truth_sizes()
         self._truth_sizes.append(sizes[true != 0])
         made: dict[float, dict[float, NDArray[np.int64]]] = {}
@@ -445,8 +449,9 @@ class ObjectSearch:
             ids = self._make(candidates[0], stored, voxel_size, made)
             whole = ContingencyTable.from_arrays(truth, ids)
             inside, void = whole, None
-            if has_f1 and not is_complete:
+            if not is_complete:
                 inside = ContingencyTable.from_arrays(truth, ids, where=known)
+            if has_f1 and not is_complete:
                 nothing = np.zeros_like(ids)
                 void = ContingencyTable.from_arrays(nothing, ids, where=unknown)
             found, voxels = whole.result_sizes()
@@ -455,8 +460,11 @@ class ObjectSearch:
             for candidate in candidates:
                 kept = found[voxels >= candidate.smallest_object_vox]
                 candidate.found += int(np.count_nonzero(np.intersect1d(kept, seen)))
-                references = match_seg_references(keep_seg_results(inside, kept))
-                candidate.jaccard += float(references.jaccard.sum())
+                of_all = _sum_of_jaccard(whole, kept)
+                candidate.jaccard += of_all
+                candidate.known_jaccard += (
+                    of_all if is_complete else _sum_of_jaccard(inside, kept)
+                )
                 if has_f1:
                     matches = match_instances(
                         keep_seg_results(inside, kept),
@@ -520,7 +528,8 @@ class ObjectSearch:
 
     def _seg(self, candidate: Candidate) -> float:
         num_truth = sum(sizes.size for sizes in self._truth_sizes)
-        return candidate.jaccard / num_truth if num_truth else nan
+        known = candidate.known_jaccard if self._knows_background else candidate.jaccard
+        return known / num_truth if num_truth else nan
 
     def _f1(self, candidate: Candidate) -> float:
         return candidate.f1 if self._has_f1 and self._truth_sizes else nan
@@ -541,6 +550,10 @@ class ObjectSearch:
         if not true.size:
             return 0.0
         return float(np.quantile(true, FEW_TRUE_OBJECTS, method="lower"))
+
+
+def _sum_of_jaccard(table: ContingencyTable, kept: NDArray[np.uint64]) -> float:
+    return float(match_seg_references(keep_seg_results(table, kept)).jaccard.sum())
 
 
 def _oddness(cut: Cut | None) -> float:

@@ -15,21 +15,27 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.tracks import LinkedObjects
 from unetpipe.runtime.files import hash_file
 from unetpipe.storage.dropping import are_shards_dropped
+from unetpipe.storage.pyramid import Pyramid
+from unetpipe.storage.pyramid_parts import pyramid_identity
 
 # Path and sha256; no hash where a record tells none.
 Named = Iterator[tuple[Path, str | None]]
 LISTED = 3
 
 
-def _of_receipts(receipts: Path, root: Path) -> Named:
-    for receipt in sorted(receipts.rglob("*.json")):
-        for name, sha256 in FilesReceipt.read(receipt).files.items():
-            yield root / name, sha256
+def _of_receipts(receipts: Path, root: Path, identity: str | None = None) -> Named:
+    for path in sorted(receipts.rglob("*.json")):
+        receipt = FilesReceipt.read(path)
+        if identity in (None, receipt.identity):
+            for name, sha256 in receipt.files.items():
+                yield root / name, sha256
 
 
 def _of_levels(record: Path) -> Named:
+    """Name the files of levels; receipts of an earlier image are left out."""
     for job in StoresToCoarsen.read(record).pyramids:
-        yield from _of_receipts(job.receipts, job.store)
+        identity = pyramid_identity(job, Pyramid(job.store, is_labels=job.is_labels))
+        yield from _of_receipts(job.receipts, job.store, identity)
 
 
 def _of_prediction(record: Path) -> Named:
