@@ -133,3 +133,26 @@ def test_what_is_annotated_or_was_corrected_is_not_proposed():
     (only,) = choose([volume], taken=frozenset({"v_z1_y0_x0"}))
     assert only.place == (2, 0, 0)
     assert choose([crops_of(entropy, free=np.zeros(3, bool))]) == []
+
+
+@pytest.mark.parametrize(
+    "taken", [frozenset(), {"v_z0_y344_x344"}, {"v_z0_y30_x20", "w_z0_y0_x0", "v_z9"}]
+)
+def test_crops_share_no_voxels_with_others_or_with_those_of_other_rounds(taken):
+    """The last of a lattice is moved inside: labels of both are refused as boxes."""
+    starts = proposal_lattice(600, 256)
+    assert starts == (0, 256, 344)
+    scores = np.random.default_rng(0).random((1, 3, 3))
+    volume = Crops(
+        **{"volume": "v", "starts": (starts, starts), "side": (256, 256)},
+        **{"entropy": scores, "disagreement": scores, "novelty": np.zeros(1)},
+        is_free=np.ones(1, bool),
+    )
+    chosen = choose([volume], taken=frozenset(taken))
+    corners = [(starts[one.place[1]], starts[one.place[2]]) for one in chosen]
+    before = {"v_z0_y344_x344": (344, 344), "v_z0_y30_x20": (30, 20)}
+    corners += [before[name] for name in before if name in taken]
+    assert len(corners) > 1
+    for k, one in enumerate(corners):
+        for other in corners[:k]:
+            assert max(abs(a - b) for a, b in zip(one, other, strict=True)) >= 256

@@ -9,6 +9,7 @@
               +-----+-----+---+     the best is taken, all near it lose, and so on
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,7 +17,14 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.tiling.boxes import Roi, Zyx, grid_cell, iterate_grid, whole_volume
+from unetpipe.tiling.boxes import (
+    Roi,
+    Zyx,
+    as_zyx,
+    grid_cell,
+    iterate_grid,
+    whole_volume,
+)
 
 Values = NDArray[np.float64]
 Stored = NDArray[np.uint8]
@@ -24,6 +32,7 @@ Read = Callable[[Roi], list[Stored]]
 
 NEAR_SECTIONS = 5.0  # sections so near show nearly the same
 OF_VOLUME = 0.5  # exponent by which volumes that were taken already lose
+NAME_OF_CROP = re.compile(r"(.+)_z([0-9]+)_y([0-9]+)_x([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +62,22 @@ class Crops:
 
     def name(self, place: Sequence[int]) -> str:
         """Return a name for a crop that no other has."""
-        z, row, column = place
-        y, x = self.starts[0][row], self.starts[1][column]
+        z, y, x = self.corner(place)
         return f"{self.volume}_z{z}_y{y}_x{x}"
+
+    def corner(self, place: Sequence[int]) -> Zyx:
+        """Return the first voxel of a crop."""
+        z, row, column = place
+        return z, self.starts[0][row], self.starts[1][column]
+
+    def drop_overlapping(self, score: Values, corner: Zyx) -> None:
+        """Leave no score to crops that share voxels with the one at a corner."""
+        z = corner[0]
+        rows, columns = (
+            abs(np.array(starts) - at) < side
+            for starts, at, side in zip(self.starts, corner[1:], self.side, strict=True)
+        )
+        score[z : z + 1, rows[:, None] & columns] = -np.inf
 
 
 def entropy_of_levels(threshold: float) -> Values:
@@ -205,20 +227,22 @@ def choose_crops(
     number : int
         How many, if there are so many.
     taken : frozenset of str
-        Names of crops that were annotated before.
+        Names of crops that were annotated before; none that overlaps one is chosen.
 
     Notes
     -----
     What is chosen takes from the scores around it, by 1 - exp(-d^2 / 2), where d
     counts in crops and in five sections; and from its volume, by the square root of
-    how many it has already.
+    how many it has already. What overlaps it is not chosen: the last crop along an
+    axis is moved inside, and labels of boxes that share voxels contradict each other.
     """
     left = [score.copy() for score in scores]
     counts = np.zeros(len(volumes))
+    before = [found.groups() for found in map(NAME_OF_CROP.fullmatch, taken) if found]
     for volume, score in zip(volumes, left, strict=True):
-        for place in np.ndindex(score.shape):
-            if taken and volume.name(place) in taken:
-                score[place] = -np.inf
+        for name, *corner in before:
+            if name == volume.volume:
+                volume.drop_overlapping(score, as_zyx(map(int, corner)))
     chosen: list[Chosen] = []
     for _ in range(number):
         worth = [
@@ -241,5 +265,5 @@ def choose_crops(
         left[best] = np.where(
             np.isfinite(left[best]), left[best] * (1 - np.exp(-apart / 2)), -np.inf
         )
-        left[best][place] = -np.inf
+        volumes[best].drop_overlapping(left[best], volumes[best].corner(place))
     return chosen

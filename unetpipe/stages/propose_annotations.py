@@ -109,8 +109,7 @@ def _record(
 
 
 def _describe(crops: Crops, chosen: Chosen, volume: ProposedVolume) -> Proposal:
-    z, row, column = chosen.place
-    start = (z, crops.starts[0][row], crops.starts[1][column])
+    start = crops.corner(chosen.place)
     return Proposal(
         name=crops.name(chosen.place),
         volume=crops.volume,
@@ -120,7 +119,7 @@ def _describe(crops: Crops, chosen: Chosen, volume: ProposedVolume) -> Proposal:
         score=chosen.score,
         entropy=float(crops.entropy[chosen.place]),
         disagreement=float(crops.disagreement[chosen.place]),
-        novelty=float(crops.novelty[z]),
+        novelty=float(crops.novelty[start[0]]),
     )
 
 
