@@ -10,7 +10,7 @@ import yaml
 from tests.records.whole import whole
 from tests.stages.segmented import Segmented, store_prediction
 from unetpipe.config.proposals import ProposeConfig
-from unetpipe.config.sheet import load_sheet
+from unetpipe.config.sheet import load_sheet, parse_sheet
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records.proposals import Proposals, crops_of_labels
 from unetpipe.runtime.files import write_record
@@ -167,6 +167,115 @@ def test_what_other_rounds_corrected_stays_in_the_sheet(proposed, tmp_path):
         (tmp_path / "sheet.tsv").write_text((tmp_path / f"{name}.tsv").read_text())
     row = load_sheet(tmp_path / "round-1.tsv").rows[-1]
     assert row.labels.count("corrected.tif") == len(row.labels_at) == 2
+
+
+@pytest.fixture
+def correct(proposed, tmp_path):
+    """Return how to correct the proposal of a number, and what is made of a sheet."""
+    record, _ = proposed()
+    folder = tmp_path / "proposals"
+
+    def correct(sheet, number=0, **changed):
+        one = record.proposals[number].model_copy(update=changed)
+        told = {"proposals": (one,)}
+        record.model_copy(update=told).write(folder / "proposals.json")
+        labels = np.eye(20, dtype=np.uint16)
+        tifffile.imwrite(folder / one.name / "corrected.tif", labels)
+        (tmp_path / "sheet.tsv").write_text(sheet)
+        make_sheet(corrections=folder, name="new", config_dir=tmp_path, force=True)
+        made = tmp_path / "new.tsv"
+        return one, load_sheet(made).rows, made.read_text()
+
+    return correct
+
+
+def test_a_crop_that_overlaps_a_corrected_one_is_a_volume_of_its_own(correct):
+    one, _, sheet = correct(SHEET)
+    z, y, x = one.labels_at
+    other, rows, _ = correct(sheet, 1, labels_at=(z, y - 19, x + 19))
+    assert rows[-2].labels_at == (one.labels_at,)
+    assert (rows[-1].volume, rows[-1].labels_at) == (other.name, ())
+    assert rows[-1].image.endswith(f"{other.name}/image.tif")
+    _, rows, _ = correct(sheet, 1, labels_at=(z, y - 20, x + 19))
+    assert rows[-1].labels_at == (one.labels_at, (z, y - 20, x + 19))
+
+
+def test_labels_stay_with_their_image_where_names_are_cut(correct):
+    """A name has 64 letters: these two are one where it is cut for the ending."""
+    a, b = f"{'v' * 63}a", f"{'v' * 63}b"
+    sheet = SHEET.replace("cells\t", f"{a}\t")
+    sheet += f"{b}\tother.tif\t\t1-3\tpredict\n"
+    _, _, sheet = correct(sheet, volume=a)
+    _, _, sheet = correct(sheet, 1, volume=b)
+    _, rows, _ = correct(sheet, 2, volume=b)  # finds the row of the round before
+    boxes = [(row.image, len(row.labels_at)) for row in rows if row.labels_at]
+    assert boxes == [("a.tif", 1), ("other.tif", 2)]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "other.tif\tcorrected.tif\t0\ttrain\t0,0,0\t",
+        "a.tif\tc.tif\t0\tvalidate\t\t",
+        "a.tif\tcorrected.tif\t0\ttrain\t0,0,0\t3",
+        "a.tif\t\t0\tpredict\t\t",
+    ],
+    ids=["image", "role", "level", "unlabelled"],
+)
+def test_a_volume_of_the_user_keeps_its_labels(correct, theirs):
+    head, *rest = SHEET.splitlines()[1:]
+    sheet = f"{head}\tlabels_at\tlevel\n" + "\n".join(rest[1:])
+    sheet += f"\ncells-corrected\t{theirs}\n"
+    one, rows, made = correct(sheet)
+    assert rows[1] == parse_sheet(sheet).rows[1]
+    assert (rows[2].image, rows[2].labels_at) == ("a.tif", (one.labels_at,))
+    assert rows[2].volume.endswith("-corrected")
+    assert len(correct(made, 1)[1][2].labels_at) == 2
+
+
+def test_a_crop_of_a_long_name_is_a_volume_of_a_shorter_one(correct, tmp_path):
+    one, _, _ = correct(SHEET)
+    name = f"{'v' * 60}_z2_y20_x40"
+    (tmp_path / "proposals" / one.name).rename(tmp_path / "proposals" / name)
+    _, rows, sheet = correct(SHEET, name=name, labels_at=None)
+    assert rows[-1].image.endswith(f"{name}/image.tif")
+    _, again, _ = correct(sheet, name=name, labels_at=None)
+    assert again == rows
+
+
+def test_every_voxel_of_a_correction_counts(correct):
+    sheet = SHEET.replace("\trole", "\trole\tfield_of_view")
+    sheet = sheet.replace("\ttrain", "\ttrain\tmask.tif")
+    sheet = sheet.replace("\tpredict", "\tpredict\tmask.tif")
+    _, rows, _ = correct(sheet)
+    assert [row.field_of_view for row in rows] == ["mask.tif", "mask.tif", ""]
+
+
+@pytest.mark.parametrize(
+    ("edited", "sections"), [("0-2", (0, 1, 2, 3)), ("all", None), (" 2 ", (2, 3))]
+)
+def test_a_sheet_that_was_edited_is_read_as_by_a_run(correct, edited, sections):
+    padded = SHEET.replace("cells\ta.tif\tb.tif\t0\ttrain\n", "")
+    _, _, sheet = correct(padded.replace("cells\ta", "cells \t a"))
+    *others, line = sheet.splitlines()
+    line = line.replace("\t2\t", f"\t{edited}\t")
+    _, rows, _ = correct("\n".join([*others, line]), 1, labels_at=(3, 0, 0))
+    assert rows[-1].sections == sections
+    assert len(rows[-1].labels_at) == 2
+
+
+@pytest.mark.parametrize(
+    ("sheet", "said"),
+    [
+        ("volume\timage\trole\nother\tb.tif\tpredict\n", "no row of volume cells"),
+        (SHEET.replace("1-3", "one"), "sections is 'one'"),
+        ("", "no rows"),
+    ],
+)
+def test_a_sheet_that_fits_the_crops_no_more_is_told(correct, sheet, said):
+    with pytest.raises((DataError, ConfigError), match=said) as error:
+        correct(sheet)
+    assert "sheet.tsv" in str(error.value)
 
 
 def test_corrected_crops_stay_and_are_not_proposed_again(proposed, tmp_path):

@@ -13,6 +13,9 @@ from typing import Any
 import tifffile
 import yaml
 
+from unetpipe.config.fields import LONGEST_NAME
+from unetpipe.config.sheet import load_sheet
+from unetpipe.config.sheet_cells import Row, parse_row, split_cells, split_header
 from unetpipe.errors import DataError
 from unetpipe.records.proposals import (
     CORRECTED,
@@ -21,10 +24,14 @@ from unetpipe.records.proposals import (
     Proposals,
     crops_of_labels,
 )
+from unetpipe.runtime.files import hash_of
+from unetpipe.runtime.text import format_sections
+from unetpipe.tiling.boxes import Roi, Zyx, parts_in
 
 SIZE = "voxel_size_nm"
 RECORD = "proposals.json"
-ENDING, MOST_LETTERS = "-corrected", 64  # of a volume's name
+ENDING = "-corrected"  # of a volume's name
+ALIKE = ("image", "time", "level", "role", "fold", "label_kind")  # in rows of one
 
 
 def describe_corrections(
@@ -44,7 +51,10 @@ def describe_corrections(
     Raises
     ------
     DataError
-        If nothing was corrected, or a corrected file does not fit its image.
+        If nothing was corrected, a corrected file does not fit its image, or the
+        sheet has no row of that any more.
+    ConfigError
+        If the sheet cannot be read.
     """
     record = Proposals.read(_find_record(folder))
     done = [one for one in record.proposals if (folder / one.name / CORRECTED).exists()]
@@ -88,45 +98,92 @@ def _find_record(folder: Path) -> Path:
 
 def _read_sheet(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the comments of a sheet, and its rows as they are written."""
+    load_sheet(path)  # refuses what a run would refuse
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     told = [line for line in lines if line.startswith("#")]
-    rows = [line for line in lines if line.strip() and not line.startswith("#")]
-    reader = csv.DictReader(rows, delimiter="\t")
-    return told, [{k.strip(): v or "" for k, v in row.items()} for row in reader]
+    head, *rows = (ln for ln in lines if ln.strip() and not ln.startswith("#"))
+    names = split_header(head)
+    return told, [dict(zip(names, split_cells(row), strict=False)) for row in rows]
 
 
 def _add(
     lines: list[dict[str, str]], one: Proposal, record: Proposals, folder: Path
 ) -> None:
-    """Add a box to the row of its image's corrections, or a row."""
-    labels = str(folder / one.name / CORRECTED)
+    """Add a box to the row of its image's corrections, or a row.
+
+    A crop is a volume of its own where it cannot be a box, or would overlap another.
+    """
     if one.labels_at is None:
-        lines.append(_row_of_crop(one, record, folder) | {"labels": labels})
+        lines.append(_row_of_crop(one, record, folder))
         return
-    name = f"{one.volume[: MOST_LETTERS - len(ENDING)]}{ENDING}"
-    at, section = ",".join(map(str, one.labels_at)), str(one.labels_at[0])
-    for line in lines:
-        if line["volume"] == name:
-            line["labels"] += f"; {labels}"
-            line["labels_at"] += f"; {at}"
-            told = {*line["sections"].split(","), section}
-            line["sections"] = ",".join(sorted(told, key=int))
+    path = folder / one.name / CORRECTED
+    new = _row_of_box(lines, one.volume, record)
+    new |= {"labels": str(path), "labels_at": ",".join(map(str, one.labels_at))}
+    new["sections"] = str(one.labels_at[0])
+    known = {line["volume"]: line for line in lines}
+    attempt = 0
+    while True:
+        name = _name(one.volume, ENDING, attempt)
+        if name not in known:
+            lines.append(new | {"volume": name})
             return
-    of_image = next(line for line in lines if line["volume"] == one.volume)
-    changed = {
-        **{"volume": name, "labels": labels, "labels_at": at, "sections": section},
+        if row := _row_to_join(known[name], new):
+            break
+        attempt += 1
+    boxes = zip(row.label_cells, row.labels_at, strict=True)
+    near = [_box(Path(cell), at) for cell, at in boxes if at[0] == one.labels_at[0]]
+    if parts_in(near, _box(path, one.labels_at)):
+        lines.append(_row_of_crop(one, record, folder))
+        return
+    for column in ("labels", "labels_at"):
+        known[name][column] += f"; {new[column]}"
+    if row.sections is not None:
+        told = {*row.sections, one.labels_at[0]}
+        known[name]["sections"] = format_sections(tuple(told))
+    known[name]["field_of_view"] = ""
+
+
+def _name(name: str, ending: str = "", attempt: int = 0) -> str:
+    """Return the name of a volume; a hash tells apart what is cut, or taken."""
+    if not attempt and len(name + ending) <= LONGEST_NAME:
+        return name + ending
+    ending = f"-{hash_of([name, attempt])[:8]}{ending}"
+    return name[: LONGEST_NAME - len(ending)] + ending
+
+
+def _row_to_join(line: dict[str, str], new: dict[str, str]) -> Row | None:
+    """Return a row as it is read, if it holds other corrections of the same image."""
+    row, _ = parse_row(list(line), list(line.values()))
+    if row is None or not row.labels_at:
+        return None
+    is_corrected = all(Path(cell).name == CORRECTED for cell in row.label_cells)
+    is_alike = all(line.get(key, "") == new.get(key, "") for key in ALIKE)
+    return row if is_corrected and is_alike else None
+
+
+def _row_of_box(
+    lines: list[dict[str, str]], volume: str, record: Proposals
+) -> dict[str, str]:
+    """Return the row of a volume with annotations, but for what they are."""
+    of_image = next((line for line in lines if line["volume"] == volume), None)
+    if of_image is None:
+        raise DataError(
+            f"{record.sheet} has no row of volume {volume} any more, of which crops "
+            "were corrected; write it into the sheet again, with the role predict"
+        )
+    return of_image | {
         **{"role": "train", "label_kind": record.label_kind, "unlabelled": ""},
-        **{"fold": "", "optional": ""},
+        **{"fold": "", "optional": "", "field_of_view": ""},
     }
-    lines.append(of_image | changed)
 
 
 def _row_of_crop(one: Proposal, record: Proposals, folder: Path) -> dict[str, str]:
     """Return the row of a crop that is a volume of its own."""
     size = record.voxel_sizes_nm.get(one.volume)
     return {
-        "volume": one.name,
+        "volume": _name(one.name),
         "image": str(folder / one.name / IMAGE),
+        "labels": str(folder / one.name / CORRECTED),
         "sections": "all",
         "role": "train",
         "label_kind": record.label_kind,
@@ -137,18 +194,28 @@ def _row_of_crop(one: Proposal, record: Proposals, folder: Path) -> dict[str, st
 
 def _check(folder: Path) -> None:
     """Compare the sizes of image and corrected labels."""
-    shapes = []
-    for name in (IMAGE, CORRECTED):
-        try:
-            with tifffile.TiffFile(folder / name) as file:
-                shapes.append(file.series[0].shape[-2:])
-        except (OSError, ValueError, tifffile.TiffFileError) as error:
-            raise DataError(f"{folder / name} cannot be read: {error}") from None
-    if shapes[0] != shapes[1]:
+    image, labels = (_size(folder / name) for name in (IMAGE, CORRECTED))
+    if image != labels:
         raise DataError(
-            f"{folder / CORRECTED} has {shapes[1]} voxels (y, x), its image "
-            f"{shapes[0]}; correct the labels of the whole crop, and crop nothing"
+            f"{folder / CORRECTED} has {labels} voxels (y, x), its image {image}; "
+            "correct the labels of the whole crop, and crop nothing"
         )
+
+
+def _box(path: Path, at: Zyx) -> Roi:
+    """Return where labels of a section lie that begin at a corner."""
+    y, x = _size(path)
+    return Roi(at, (at[0] + 1, at[1] + y, at[2] + x))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return the size (y, x) of an image of a section."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            y, x = file.series[0].shape[-2:]
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    return y, x
 
 
 def _configuration(record: Proposals, name: str, sheet: str) -> str:
