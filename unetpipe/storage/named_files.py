@@ -34,8 +34,10 @@ def _of_receipts(receipts: Path, root: Path, identity: str | None = None) -> Nam
 def _of_levels(record: Path) -> Named:
     """Name the files of levels; receipts of an earlier image are left out."""
     for job in StoresToCoarsen.read(record).pyramids:
-        identity = pyramid_identity(job, Pyramid(job.store, is_labels=job.is_labels))
-        yield from _of_receipts(job.receipts, job.store, identity)
+        if job.receipts.is_dir():
+            pyramid = Pyramid(job.store, is_labels=job.is_labels)
+            identity = pyramid_identity(job, pyramid)
+            yield from _of_receipts(job.receipts, job.store, identity)
 
 
 def _of_prediction(record: Path) -> Named:
