@@ -55,6 +55,7 @@ class Scored:
         chunk=(2, 16, 16),
         boxes: list[dict] | None = None,
         chosen_by: str | None = None,
+        original: tuple[int, int, int] | None = None,
     ):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,9 @@ class Scored:
                 **({"recipe": {"validation_metric": chosen_by}} if chosen_by else {}),
             },
         }
+        if original:
+            grid = {"shape": original, "voxel_size_nm": (1.0, 1.0, 1.0)}
+            records["ingest"]["original"] = grid
         for name, record in records.items():
             write_record(folder / f"{name}.json", whole(name, record))
 

@@ -345,6 +345,30 @@ def test_markers_of_frames_without_annotation_decide_on_detection(cells, tmp_pat
     assert row["per_section"][0] == 1, "one object covers the one marker"
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_markers_lie_on_the_grid_of_their_files(times, cells, tmp_path):
+    """A volume at a half or a third of the resolution, its markers at the full one."""
+    labels, paths = cells[0], []
+    grown = labels.repeat(times, 1).repeat(times, 2)
+    for z, section in enumerate(grown):
+        markers = np.zeros(section.shape, np.uint16)
+        for number in np.unique(section)[1:]:  # one voxel of each cell
+            y, x = np.argwhere(section == number)[-1]
+            markers[y, x] = number
+        paths.append(str(tmp_path / f"{z}.tif"))
+        tifffile.imwrite(paths[-1], markers)
+    scored = Scored(
+        *(tmp_path / "run", labels > 0, labels),
+        **{"kind": "instances", "markers": paths, "objects": labels},
+        original=grown.shape,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unetpipe.evaluation.scored_volume.BOX_VOX", 16)
+        record = scored.evaluate(isbi_scores=False, field_of_interest_vox=0)
+    row = find_row(record["objects"], "test", "unet", "ctc_det")
+    assert row["chosen"]["score"] == 1
+
+
 def test_objects_across_sections_are_scored_as_one_volume(tmp_path):
     labels = np.zeros((4, 32, 32), np.uint32)
     labels[:, 2:10, 2:10] = 7

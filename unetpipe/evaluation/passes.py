@@ -149,12 +149,13 @@ def _add_objects(
     truth: NDArray[Any] | None = None,
 ) -> None:
     """Count the ids found in one section of a box against labels and markers."""
-    z, markers = box.index(number), box.markers(number)
+    z, marked = box.index(number), box.markers(number)
     if truth is None:
         truth = box.object_ids[z]
     counts.add(number, truth, found, box.unknown[z], box.field)
-    if markers is not None:
-        counts.add_markers(number, markers, found, box.field)
+    if marked is not None:
+        markers, places = marked
+        counts.add_markers(number, markers, found[places], box.field[places])
 
 
 def _count_probabilities(box: ScoredBox, pixels: PixelCounts) -> None:

@@ -36,11 +36,13 @@ from unetpipe.tiling.boxes import (
     whole_volume,
     windows_around,
 )
+from unetpipe.tiling.resampling import nearest_voxels
 
 BOX_VOX = 512  # along y and x, of boxes that may be of any size
 MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
 
 Bool = NDArray[np.bool_]
+Places = tuple[NDArray[Any], ...]  # of rows and columns, to index with
 
 
 class ScoredRow(TypedDict):
@@ -383,16 +385,33 @@ class ScoredBox:
             return np.stack([separate_touching(section) for section in ids])
         return separate_touching(ids)
 
-    def markers(self, number: int) -> NDArray[Any] | None:
-        """Return the markers in a frame, one in each cell, shape (y, x), if it has any.
+    def markers(self, number: int) -> tuple[NDArray[Any], Places] | None:
+        """Return the markers in a frame, one in each cell, if it has any.
 
         Frames of the Cell Tracking Challenge have them, annotated or not.
+
+        Returns
+        -------
+        (markers, places)
+            Shape (y, x), on the grid of their file, which may be finer or coarser than
+            that of the volume; and where in the box each of these voxels lies. So none
+            is lost, and each lies in one box.
         """
         paths = self.volume.stored_labels.markers
         path = paths[number] if paths else None
         if path is None:
             return None
-        return read_frame(Path(path), self.roi.slices[1:])
+        original = self.volume.records.volume.original
+        of_file = self.volume.shape if original is None else original.shape
+        inside, places = [], []
+        for axis in (1, 2):
+            length = of_file[axis]
+            near = nearest_voxels(self.volume.shape[axis], length, 0, length)
+            ends = self.roi.start[axis], self.roi.stop[axis]
+            first, last = np.searchsorted(near, ends).tolist()
+            inside.append(slice(first, last))
+            places.append(near[first:last] - ends[0])
+        return read_frame(Path(path), tuple(inside)), np.ix_(*places)
 
     def index(self, number: int) -> int:
         """Return where a section lies in the arrays."""
