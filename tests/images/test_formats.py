@@ -140,6 +140,7 @@ DIRECTIONS = "space directions: none (4,0,0) (0,4,0)"
         ("kinds: point domain domain",),
         ("space dimension: 3", DIRECTIONS),
         ('labels: "channel" "x" "y"',),
+        ('labels: "DAPI" "x" "y"', "kinds: list domain domain"),
     ],
 )
 def test_nrrd_tells_channels_from_space(tmp_path, lines):
@@ -156,6 +157,54 @@ def test_nrrd_names_its_axes_and_their_units(tmp_path):
     found, opened = read("a.nrrd", tmp_path)
     np.testing.assert_array_equal(found[0], VOXELS)
     assert opened.voxel_size_nm == (50, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "lines", "channels"),
+    [
+        (
+            np.stack([VOXELS, VOXELS + 1], -1),
+            ('labels: "component" "x" "y" "z"', "kinds: vector space space space"),
+            [VOXELS, VOXELS + 1],
+        ),
+        (VOXELS[:, None], ('labels: "x" "y" "channel" "depth of focus"',), [VOXELS]),
+        (VOXELS, ('labels: "x" "y"',), [VOXELS]),
+        (VOXELS, ("kinds: domain domain",), [VOXELS]),
+        (VOXELS, ("kinds: domain domain domain list",), [VOXELS]),
+        (VOXELS, ("spacings: 4 4",), [VOXELS]),
+        (VOXELS, ("space dimension: 2", "space directions: (4,0) (0,4)"), [VOXELS]),
+    ],
+)
+def test_what_nrrd_leaves_out_about_its_axes_is_filled_in(
+    tmp_path, voxels, lines, channels
+):
+    pytest.importorskip("nrrd")
+    write_nrrd(tmp_path / "a.nrrd", voxels, *lines)
+    found, _ = read("a.nrrd", tmp_path)
+    np.testing.assert_array_equal(found, channels)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (("kinds: list list domain domain",), "write into the sheet's column `axes`"),
+        (("spacings: 4 4 many 4",), "is truncated, or no NRRD file"),
+    ],
+)
+def test_what_nrrd_cannot_mean_by_its_axes_is_refused_by_name(tmp_path, lines, problem):
+    pytest.importorskip("nrrd")
+    write_nrrd(tmp_path / "a.nrrd", np.stack([COLOURS, COLOURS]), *lines)
+    with pytest.raises(DataError, match=rf"a\.nrrd.*{problem}"):
+        open_image("a.nrrd", tmp_path)
+
+
+def test_units_of_nrrd_that_are_empty_hide_nothing(tmp_path):
+    pytest.importorskip("nrrd")
+    space = ("space: left-posterior-superior", 'units: "" "" ""')
+    directions = "space directions: (0.004,0,0) (0,0.004,0) (0,0,0.05)"
+    write_nrrd(tmp_path / "a.nrrd", VOXELS, *space, directions)
+    _, opened = read("a.nrrd", tmp_path)
+    assert opened.voxel_size_nm == pytest.approx((50_000, 4000, 4000))
 
 
 @pytest.mark.parametrize("skip", ["line skip: 1", "lineskip: 1", "byte skip: 12"])

@@ -240,8 +240,10 @@ def _guess(shape: tuple[int, ...], metadata: str, name: str) -> str:
         for axis, length in zip(letters, shape, strict=True)
     )
     unknown = [axis for axis in letters if axis in UNKNOWN]
-    known = set(letters) - set(UNKNOWN + "1")
-    if known - set("tczyxs") or not {"y", "x"} <= known:
+    named = [axis for axis in letters if axis not in UNKNOWN + "1"]
+    known = set(named)
+    is_clear = {"y", "x"} <= known <= set("tczyxs") and len(known) == len(named)
+    if not is_clear:
         raise _ambiguous(shape, letters, name)
     if letters.startswith("s") and len(shape) == 3:
         # Planar colour, or a stack of 3 or 4 sections that its writer took for one.

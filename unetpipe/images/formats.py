@@ -123,12 +123,13 @@ def open_nrrd(path: Path) -> ImageSource:
             )
         shape = tuple(int(n) for n in header["sizes"])[::-1]
         voxels = _nrrd_voxels(library, path, header, shape, offset)
+        axes = _nrrd_axes(header)
+        size = _nrrd_size(header, axes)
     except DataError:
         raise
     except Exception as error:
         raise refuse_damaged(path, "NRRD", error) from error
-    axes = _nrrd_axes(header)
-    return ArraySource(path, voxels, axes[::-1], _nrrd_size(header, axes))
+    return ArraySource(path, voxels, axes[::-1], size)
 
 
 def _nrrd_voxels(
@@ -151,26 +152,38 @@ def _nrrd_voxels(
 
 def _nrrd_axes(header: Any) -> str:
     """Return the letters, fastest first: by labels, else the first in space is x."""
-    sizes, num = header["sizes"], len(header["sizes"])
-    if named := axis_letters([_unquoted(name) for name in header.get("labels", ())]):
-        return named
-    rows, letters, space = _nrrd_directions(header), "", iter("xyz")
-    kinds = [str(kind).lower() for kind in header.get("kinds", [""] * num)]
-    for kind, size, row in zip(kinds, sizes, rows, strict=True):
+    labels = map(_unquoted, _of_each_axis(header, "labels", ""))
+    named = axis_letters(list(labels)) or "q" * len(header["sizes"])
+    letters, space = "", iter([axis for axis in "xyz" if axis not in named])
+    kinds = _of_each_axis(header, "kinds", "")
+    for letter, said, size, row in zip(
+        named, kinds, header["sizes"], _nrrd_directions(header), strict=True
+    ):
+        kind = str(said).lower()
         in_space = row is not None if kind in UNSAID else kind in KINDS_OF_SPACE
         other = "t" if kind == "time" else "c" if size > 1 else "q"
-        letters += next(space, "q") if in_space else other
+        if letter != "q":
+            letters += letter
+        else:
+            letters += next(space, "q") if in_space else other
     return letters
+
+
+def _of_each_axis(header: Any, key: str, unsaid: Any) -> list[Any]:
+    """Return what a header lists, with as many entries as there are axes."""
+    listed, num = header.get(key), len(header["sizes"])
+    return [*(() if listed is None else listed), *[unsaid] * num][:num]
 
 
 def _nrrd_directions(header: Any) -> list[float | None]:
     """Return how far apart voxels are along each axis; None: not in space."""
-    if (directions := header.get("space directions")) is not None:
-        rows = [np.asarray(0 if row is None else row, float) for row in directions]
+    if "space directions" in header:
+        rows = _of_each_axis(header, "space directions", [0.0])
+        rows = [np.asarray(0 if row is None else row, float) for row in rows]
         is_in_space = [row.ndim > 0 and bool(np.isfinite(row).all()) for row in rows]
         pairs = zip(rows, is_in_space, strict=True)
         return [float(np.linalg.norm(row)) if known else None for row, known in pairs]
-    spacings = header.get("spacings", [0.0] * len(header["sizes"]))
+    spacings = _of_each_axis(header, "spacings", 0.0)
     return [float(s) if np.isfinite(s) else 0.0 for s in spacings]
 
 
@@ -179,11 +192,12 @@ def _nrrd_size(header: Any, axes: str) -> FoundSize:
     lengths, found = Lengths("the NRRD header"), dict[str, float | None]()
     usual = "mm" if "space" in header else ""
     of_space = [_unquoted(unit) for unit in header.get("space units") or ()]
-    of_axes = [_unquoted(unit) for unit in header.get("units") or ()]
-    sides = zip(axes, _nrrd_directions(header), strict=True)
-    for place, (axis, side) in enumerate(sides):
+    of_axes = [_unquoted(unit) for unit in _of_each_axis(header, "units", "")]
+    sides = zip(axes, _nrrd_directions(header), of_axes, strict=True)
+    for axis, side, of_axis in sides:
         if axis in "xyz":
-            unit = (of_axes[place : place + 1] or of_space[len(found) :] or [usual])[0]
+            units = (of_axis, *of_space[len(found) :][:1], usual)
+            unit = next(filter(None, units), "")
             found[axis] = lengths.read(axis, side or None, unit)
     return lengths.found([found.get(axis) for axis in "zyx"])
 
