@@ -240,6 +240,49 @@ def test_a_resolution_may_say_its_unit(tmp_path, key, unit):
         assert image.voxel_size_nm == pytest.approx((40, 8, 4))
 
 
+@pytest.mark.parametrize(
+    ("axes", "voxels", "resolution"),
+    [
+        ("xyz", VOXELS.T, (4, 8, 40)),
+        ("yzx", VOXELS.transpose(1, 0, 2), (8, 40, 4)),
+        ("zyxc", VOXELS[..., None], (40, 8, 4)),
+        (["sweep", "y", "x"], VOXELS, (40, 8, 4)),
+    ],
+)
+def test_a_resolution_follows_the_axes_that_are_named(
+    tmp_path, axes, voxels, resolution
+):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = voxels
+        attributes = file["raw"].attrs
+        attributes["axes"], attributes["resolution"] = axes, resolution
+        attributes["offset"] = np.array(resolution) * [1, 2, 3]
+    with open_image("a.h5", tmp_path) as image:
+        np.testing.assert_array_equal(image.read_sections(0, 5)[0], VOXELS)
+        assert image.voxel_size_nm == (40, 8, 4)
+        steps = dict(zip(resolution, (1, 2, 3), strict=True))
+        assert image.source.origin == (steps[40], steps[8], steps[4])
+
+
+@pytest.mark.parametrize("unit", ["grey value", "", ["", "", ""]])
+def test_a_unit_of_something_else_hides_no_resolution(tmp_path, unit):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = VOXELS
+        file["raw"].attrs["resolution"] = (40, 8, 4)
+        file["raw"].attrs["unit"] = unit
+    with open_image("a.h5", tmp_path) as image:
+        assert image.voxel_size_nm == (40, 8, 4)
+
+
+def test_a_resolution_in_pixels_is_no_length(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = VOXELS
+        file["raw"].attrs["resolution"] = (1, 1, 1)
+        file["raw"].attrs["unit"] = "pixel"
+    with open_image("a.h5", tmp_path) as image:
+        assert image.voxel_size_nm is None
+
+
 @pytest.mark.parametrize("values", [(40, -4, 4), (40, np.nan, 4), (40, np.inf, 4)])
 def test_a_resolution_that_cannot_be_true_is_not_believed(tmp_path, values):
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -105,9 +105,16 @@ def test_a_group_of_n5_without_arrays_says_what_to_name(tmp_path):
 
 
 @pytest.mark.parametrize("axes", [["z", "y", "x"], ["Depth", "height", "Width"]])
-def test_sizes_of_n5_follow_the_axes_that_it_names(tmp_path, axes):
-    about = {"axes": axes, "resolution": [4, 8, 40], "units": ["nm"] * 3}
-    write_n5(tmp_path / "a.n5" / "s0", **about)
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"resolution": [4, 8, 40], "units": ["nm"] * 3},
+        {"pixelResolution": {"dimensions": [4, 8, 40], "unit": "nm"}},
+        {"pixelResolution": [0.004, 0.008, 0.04]},
+    ],
+)
+def test_sizes_of_n5_follow_the_axes_that_it_names(tmp_path, axes, about):
+    write_n5(tmp_path / "a.n5" / "s0", axes=axes, **about)
     with open_image("a.n5", tmp_path) as image:
         assert np.array_equal(image.read_sections(0, 50)[0], VOXELS.T)
         assert image.voxel_size_nm == (4, 8, 40)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import DataError, UnetpipeError
 from unetpipe.images.axes import Index, axis_letters, split_names
 from unetpipe.images.files import refuse_dangling_image
-from unetpipe.images.lengths import FoundSize, Lengths
+from unetpipe.images.lengths import FoundSize, Lengths, nm_per_unit
 from unetpipe.images.source import (
     BOMB_BYTES,
     BOMB_RATIO,
@@ -165,22 +165,34 @@ class Hdf5Source(ImageSource):
         return next(filter(None, map(axis_letters, fitting)), "")
 
     def _read_voxel_size(self) -> FoundSize:
-        """Return CREMI's ``resolution`` (nm) or ``element_size_um``, both z, y, x."""
+        """Return CREMI's ``resolution`` (nm), or ``element_size_um``."""
         attributes = self._array.attrs
-        said = [name_units(attributes[key]) for key in UNITS if key in attributes]
+        said = (name_units(attributes[key]) for key in UNITS if key in attributes)
+        fitting = (u for u in said if len(u) == 3 and any(map(_is_of_length, u)))
         for key, units in (
-            ("resolution", next((u for u in said if len(u) == 3), ["nm"] * 3)),
+            ("resolution", next(fitting, ["nm"] * 3)),
             ("element_size_um", ["µm"] * 3),
         ):
             values = np.ravel(attributes.get(key, ()))
             if values.size == 3 and values.dtype.kind in "iuf":
                 lengths = Lengths(f"attribute {key}")
-                found = [
-                    lengths.read(n, float(v), unit)
-                    for n, v, unit in zip("zyx", values, units, strict=True)
-                ]
-                return lengths.found(found)
+                found = {
+                    n: lengths.read(n, float(v), unit)
+                    for n, v, unit in zip(
+                        self._measured_axes(), values, units, strict=True
+                    )
+                }
+                return lengths.found([found.get(axis) for axis in "zyx"])
         return FoundSize()
+
+    def _measured_axes(self) -> str:
+        """Return the axes of attributes of three values: z, y, x unless it says else.
+
+        Those in space, of an array of four axes or more.
+        """
+        named = self.axes if "z" in self.axes else self.axes.replace("q", "z")
+        in_space = "".join(axis for axis in named if axis in "zyx")
+        return next((n for n in (named, in_space) if len(n) == 3), "zyx")
 
     def _read_origin(self) -> tuple[float, float, float] | None:
         """Return CREMI's ``offset`` (z, y, x) in voxels: like ``resolution``, in nm."""
@@ -190,7 +202,9 @@ class Hdf5Source(ImageSource):
         are_numbers = offset.dtype.kind in "iuf" and size.dtype.kind in "iuf"
         if not (are_numbers and offset.size == size.size == 3 and np.all(size > 0)):
             return None
-        z, y, x = (offset / size).tolist()
+        steps = (offset / size).tolist()
+        found = dict(zip(self._measured_axes(), steps, strict=True))
+        z, y, x = (found.get(axis, 0.0) for axis in "zyx")
         return z, y, x
 
 
@@ -202,6 +216,11 @@ def name_units(said: Any) -> list[str]:
         for unit in ([said] if is_one else np.ravel(said).tolist())
     ]
     return units * 3 if len(units) == 1 else units
+
+
+def _is_of_length(unit: str) -> bool:
+    """Tell whether a unit is one of length, or none on purpose: not of grey values."""
+    return nm_per_unit(unit) is not None or unit.lower().startswith(("pixel", "voxel"))
 
 
 @dataclass(frozen=True, slots=True)

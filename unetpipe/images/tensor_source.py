@@ -228,7 +228,7 @@ def _size_of_n5(about: Any, axes: str) -> FoundSize:
         told = about["pixelResolution"]
         sides = told["dimensions"] if isinstance(told, dict) else told
         unit = told.get("unit", "um") if isinstance(told, dict) else "um"
-        named = zip("xyz", sides, [unit] * 3, strict=False)
+        named = zip(axes, sides, [unit] * len(axes), strict=False)
     elif "transform" in about:
         told = about["transform"]
         named = zip(told["axes"], told["scale"], told["units"], strict=True)
