@@ -60,7 +60,15 @@ def test_a_sequence_is_read_in_natural_order(sections, cell, num_threads):
     [
         ("z-10", "z-2", "z0", "z3"),
         ("a_-0.5um", "a_0.25um", "a_0.5um", "a_10.0um"),
+        ("z-10", "z-5", "z0", "z5", "z10"),
+        ("pos-z-2", "pos-z-1", "pos-z3"),
+        ("focus-2", "focus-1", "focus0", "focus1"),  # a run across 0
         ("x-1", "x-2", "x-10"),  # a hyphen, no sign
+        ("cell1", "cell2", "cell-1", "cell-2"),
+        ("img0", *(f"img-{k}" for k in range(1, 13))),
+        ("cell0", "cell1", "cell-0", "cell-1"),
+        ("z1", "z2", "z-1", "z-2"),
+        ("a-1", "a-2", "a--1", "a--2"),
         ("s1.9", "s1.10"),  # a version, no length
     ],
 )

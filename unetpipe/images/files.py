@@ -32,6 +32,9 @@ FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 # In a name; with decimals only as a length.
 NUMBER = re.compile(r"(\d+\.\d+(?=[ _]?(?:nm|um|µm|μm|mm))|\d+)", re.IGNORECASE)
+# What ends in a hyphen that may be a sign, whatever other names say: a_-1, z-1.
+AFTER_SEPARATOR = re.compile(r"(?:^|[_ =/])-$")
+OF_Z = re.compile(r"(?:^|[\W\d_])z-$", re.IGNORECASE)
 LONG_ENDINGS = {".tiff": ".tif", ".jpeg": ".jpg"}
 
 Numbered = dict[int, Path]
@@ -329,14 +332,20 @@ def file_number(path: Path) -> int | None:
 def series_key(names: Sequence[str]) -> Callable[[str], tuple[Any, ...]]:
     """Return a key that sorts the names of one series by their numbers.
 
-    A hyphen is a sign where other names have none at that place: z-1, z0, z1.
+    A hyphen is a sign where other names have none at that place and no other reading
+    makes sense: z-1, z0, z1, but not cell-1, cell-2, cell1, cell2.
     """
-    words = {tuple(NUMBER.split(name)[::2]) for name in names}
+    numbers: dict[tuple[str, ...], list[list[str]]] = {}
+    for name in names:
+        parts = NUMBER.split(name)
+        numbers.setdefault(tuple(parts[::2]), []).append(parts[1::2])
     signs = {
         (own, k)
-        for own in words
+        for own, with_hyphen in numbers.items()
         for k, word in enumerate(own[:-1])
-        if word.endswith("-") and (*own[:k], word[:-1], *own[k + 1 :]) in words
+        if word.endswith("-")
+        and (plain := numbers.get((*own[:k], word[:-1], *own[k + 1 :])))
+        and _is_sign(word, *({float(n[k]) for n in ns} for ns in (with_hyphen, plain)))
     }
 
     def key(name: str) -> tuple[Any, ...]:
@@ -344,6 +353,26 @@ def series_key(names: Sequence[str]) -> Callable[[str], tuple[Any, ...]]:
         return natural_key(name, {k for k in range(len(own)) if (own, k) in signs})
 
     return key
+
+
+def _is_sign(word: str, below: set[float], others: set[float]) -> bool:
+    """Tell whether the hyphen that ends a word is a sign, not a separator.
+
+    Parameters
+    ----------
+    word : str
+        What stands before the number.
+    below, others : set of float
+        The numbers with a hyphen there, and those without.
+    """
+    if 0 in below:
+        return False
+    if AFTER_SEPARATOR.search(word):
+        return True
+    if OF_Z.search(word):
+        return 0 in others or not below & others
+    is_run = len(below) + len(others) == max(below) + max(others) + 1
+    return 0 in others and len(others) > 1 and is_run
 
 
 def natural_key(text: str, signed: Collection[int] = ()) -> tuple[Any, ...]:
