@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.ingestion.test_slabs import reader_of
 from unetpipe.errors import DataError
+from unetpipe.ingestion import copying, slabs
+from unetpipe.ingestion.copying import Layout, ingest_labels
 from unetpipe.ingestion.label_kinds import AnnotationReader, check_label_dtype
+from unetpipe.ingestion.palette import Palette
 
 
 def reader(kind, *, unlabelled=None, num_classes=2, largest=2**32 - 1):
@@ -131,6 +135,39 @@ def test_a_negative_id_may_say_that_nobody_annotated_a_voxel(kind, expected):
     assert annotation.stored_unlabelled == expected[0][2]
     assert annotation.problems() == []
     assert (annotation.num_ids, annotation.background) == (1, 1)
+
+
+@pytest.mark.parametrize(("rows", "most"), [(1, 1 << 27), (16, 1 << 27), (99, 1)])
+@pytest.mark.parametrize("palette", [None, Palette({"0": 0, "1": 1})])
+def test_what_is_wrong_with_a_section_is_told_of_all_its_bands(
+    tmp_path, monkeypatch, rows, most, palette
+):
+    voxels = np.zeros((3, 32, 40), np.int16)
+    voxels[1, 3, 30:] = (-1, 7, 7, 5, 1, 0, 9, 9, 9, 1)
+    voxels[1, 28] = np.tile((2, -9, 11, 0), 10)
+    voxels[0, 30, 39] = voxels[2, 0, 0] = 4
+    layout = Layout((1, 8, 8), (2, 8, 8), (1, 1, 1))
+    monkeypatch.setattr(copying, "MEASURED_VOXELS", rows * 40)
+    monkeypatch.setattr(slabs, "BOX_BYTES", most)
+    banded, whole = (
+        AnnotationReader(
+            "classes", unlabelled=None, num_classes=2, largest=99, palette=palette
+        )
+        for _ in range(2)
+    )
+    with reader_of(voxels) as given:
+        ingest_labels(given, tmp_path / "a.zarr", layout, banded)
+        for z, section in enumerate(voxels):
+            whole.translate(section[None] if palette else section, given.where(z))
+    assert banded.problems() == whole.problems()
+    text = " ".join(whole.problems())
+    if palette:
+        assert (
+            "4 in a.npy, section 0 at z, y, x = 0, 30, 39 (1 voxel of the section)"
+            in text
+        )
+    else:
+        assert "(smallest -9)" in text
 
 
 def test_one_single_id_looks_like_a_mask():

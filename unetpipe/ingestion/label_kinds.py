@@ -14,6 +14,7 @@ Voxels that nobody annotated are 255 in uint8; among ids they keep their given i
 that is negative get the largest that can be stored.
 """
 
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,11 @@ class AnnotationReader:
         self.foreground: list[int] = []  # voxels of each section
         self.background = 0  # voxels in all sections
         self._ids = _IdSet()
-        # By section: its first mistake.
-        self._negative: dict[str, str] = {}
-        self._beyond: dict[str, str] = {}
-        self._strange: dict[str, str] = {}
+        # By section, of all its boxes: its file, and its mistakes.
+        self._where: dict[int, str] = {}
+        self._smallest: dict[int, int] = {}
+        self._beyond: dict[int, NDArray[Any]] = {}
+        self._strange: dict[int, tuple[int, int, str, int]] = {}
 
     @property
     def num_ids(self) -> int:
@@ -103,9 +105,11 @@ class AnnotationReader:
             Where labels were given; None: everywhere.
         """
         origin = origin or (len(self.foreground), 0, 0)
-        self.foreground += [0] * (origin[0] + 1 - len(self.foreground))
+        number = origin[0]
+        self.foreground += [0] * (number + 1 - len(self.foreground))
+        self._where[number] = where
         if self.palette is not None:
-            section, known = self._look_up(self.palette, section, where, origin, inside)
+            section, known = self._look_up(self.palette, section, origin, inside)
         else:
             known = np.ones(section.shape, bool)
             if self.unlabelled is not None:
@@ -114,10 +118,10 @@ class AnnotationReader:
                 known = known & inside
         cells = known & (section != 0)
         ids = section[cells]
-        self.foreground[origin[0]] += int(ids.size)
+        self.foreground[number] += int(ids.size)
         self.background += int(np.count_nonzero(known)) - int(ids.size)
         if ids.size and int(ids.min()) < 0:
-            self._negative.setdefault(where, f"{where} (smallest {ids.min()})")
+            self._smallest[number] = min(self._smallest.get(number, 0), int(ids.min()))
             ids = ids[ids > 0]
         self._ids.add(ids)
         if self.kind == "instances":
@@ -128,7 +132,8 @@ class AnnotationReader:
         if self.kind == "classes":
             if ids.size and int(ids.max()) >= self.num_classes:
                 values = np.unique(ids[ids >= self.num_classes])
-                self._beyond.setdefault(where, f"{where} ({_listing(values)})")
+                values = np.union1d(self._beyond.get(number, values), values)
+                self._beyond[number] = values[: LISTED + 1]
             stored = section.astype(self.dtype)
         else:
             stored = cells.astype(self.dtype)
@@ -139,7 +144,6 @@ class AnnotationReader:
         self,
         palette: Palette,
         section: NDArray[np.integer],
-        where: str,
         origin: Zyx,
         inside: NDArray[np.bool_] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -156,32 +160,38 @@ class AnnotationReader:
             y, x = (int(i) for i in np.argwhere(strange)[0])
             colour, count = name_colour(section[:, y, x]), int(np.sum(strange))
             z, y, x = (a + b for a, b in zip(origin, (0, y, x), strict=True))
-            self._strange.setdefault(
-                where,
-                f"{colour} in {where} at z, y, x = {z}, {y}, {x} "
-                f"({count} voxel{'s' * (count > 1)} of the section)",
-            )
+            found = self._strange.get(z, (y, x, colour, 0))
+            first = min(found[:3], (y, x, colour))
+            self._strange[z] = (*first, found[3] + count)
         return classes, classes != UNLABELLED
 
     def problems(self) -> list[str]:
         """Return what makes the annotation useless, with its remedy."""
         found = []
-        if self._negative:
+        if self._smallest:
+            z = min(self._smallest)
             found.append(
-                f"labels are negative in {_first(self._negative)}; ids are 0 for "
+                f"labels are negative in {self._where[z]} (smallest "
+                f"{self._smallest[z]}){_and_more(self._smallest)}; ids are 0 for "
                 "background and positive for cells; if a negative one says that nobody "
                 "annotated a voxel, write it into the column unlabelled"
             )
         if self._strange:
+            z = min(self._strange)
+            y, x, colour, count = self._strange[z]
             found.append(
-                f"labels.palette does not know {_first(self._strange)}; give each "
-                "colour its class there, or null where nobody annotated, and save "
-                "labels without smoothing or JPEG"
+                f"labels.palette does not know {colour} in {self._where[z]} at "
+                f"z, y, x = {z}, {y}, {x} ({count} voxel{'s' * (count > 1)} of the "
+                f"section){_and_more(self._strange)}; give each colour its class "
+                "there, or null where nobody annotated, and save labels without "
+                "smoothing or JPEG"
             )
         if self._beyond:
+            z = min(self._beyond)
             found.append(
                 f"labels hold class ids beyond {self.num_classes - 1} in "
-                f"{_first(self._beyond)}; set network.num_classes, or label_kind to "
+                f"{self._where[z]} ({_listing(self._beyond[z])})"
+                f"{_and_more(self._beyond)}; set network.num_classes, or label_kind to "
                 "instances or binary"
             )
         if self.kind == "binary" and self.num_ids > 1:
@@ -268,9 +278,9 @@ class _IdSet:
         return np.concatenate([small, self._large])[:count]
 
 
-def _first(places: dict[str, str]) -> str:
-    first, more = next(iter(places.values())), len(places) - 1
-    return first + (f" and {more} more section{'s' * (more > 1)}" if more else "")
+def _and_more(sections: Sized) -> str:
+    more = len(sections) - 1
+    return f" and {more} more section{'s' * (more > 1)}" if more else ""
 
 
 def _listing(values: NDArray[Any]) -> str:
