@@ -153,7 +153,8 @@ def test_an_image_of_a_lif_is_named(tmp_path, monkeypatch):
         )
 
     images = [image("one", VOXELS), image("two", VOXELS + 1)]
-    file = SimpleNamespace(images=images, close=lambda: None)
+    closed: list[int] = []
+    file = SimpleNamespace(images=images, close=lambda: closed.append(1))
     stand_in(monkeypatch, "liffile", LifFile=lambda path: file)
     (tmp_path / "a.lif").write_bytes(b"x")
     with pytest.raises(DataError, match=r"2 images .one, two.*a\.lif:one"):
@@ -167,6 +168,7 @@ def test_an_image_of_a_lif_is_named(tmp_path, monkeypatch):
     images[1].sizes["X"] = "many"
     with pytest.raises(DataError, match=r"a\.lif is truncated, or no LIF file"):
         open_image("a.lif:two", tmp_path)
+    assert len(closed) == 4
     images[1].sizes["X"] = 50
     (tmp_path / "a.lifext").write_bytes(b"x")
     with open_image("a.lif:two", tmp_path) as image:

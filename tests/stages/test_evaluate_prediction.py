@@ -15,7 +15,7 @@ from scipy import ndimage
 from tests.metrics.oracles import score_stack
 from tests.metrics.sections import warp_section
 from tests.stages.scored import Scored, find_row
-from unetpipe.errors import GeometryError
+from unetpipe.errors import DataError, GeometryError
 from unetpipe.evaluation.baselines import baseline_objects, choose_baselines
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.metrics.contingency import ContingencyTable
@@ -615,6 +615,14 @@ def test_what_the_network_learnt_from_is_asked_once_for_all_volumes_of_a_lot(
     write_record(ingest, record | {"volume": "brought in anew"})
     scored[0].evaluate(learnt=rows, isbi_scores=False)
     assert len(asked) == 2
+
+
+def test_a_volume_that_the_network_learnt_from_and_is_gone_is_named(tmp_path):
+    labels, image = discs()
+    scored = Scored(tmp_path, (labels > 0) * 1.0, labels, kind="instances", image=image)
+    rows = [{"ingest": str(tmp_path / "gone.json"), "role": "train", "sections": [0]}]
+    with pytest.raises(DataError, match=r"gone\.json does not exist; run the rule"):
+        scored.evaluate(learnt=rows, isbi_scores=False)
 
 
 def test_a_network_chosen_by_objects_is_scored_by_those_of_a_mask_too(tmp_path):

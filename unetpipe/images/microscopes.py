@@ -256,15 +256,17 @@ def open_lif(path: Path, name: str = "") -> ImageSource:
     library = load_format_library("liffile", "liffile", path, extra=EXTRA)
     try:
         file = library.LifFile(path)
-        names = [str(image.name) for image in file.images]
     except Exception as error:
         raise refuse_damaged(path, "LIF", error) from error
-    image = file.images[_choose(path, name, names, "image")]
     try:
+        names = [str(image.name) for image in file.images]
+        image = file.images[_choose(path, name, names, "image")]
         return _open_lif_image(path, image, file.close)
     except UnetpipeError:
+        file.close()
         raise
     except Exception as error:  # metadata may hold anything
+        file.close()
         raise refuse_damaged(path, "LIF", error) from error
 
 
