@@ -20,7 +20,7 @@ from unetpipe.evaluation.baselines import (
 from unetpipe.evaluation.scored_volume import ScoredRow, ScoredVolume
 from unetpipe.records.metrics import Baseline, Role
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.runtime.files import hash_of, read_record
+from unetpipe.runtime.files import hash_of
 from unetpipe.segmentation.components import label_components
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import Roi, whole_volume
@@ -109,7 +109,9 @@ class _LearntSections(NamedTuple):
     def of(cls, row: LearntRow) -> Self:
         path, sections = Path(row["ingest"]), row["sections"]
         numbers = None if sections is None else tuple(sections)
-        return cls(path, hash_of(read_record(path)), row["role"], numbers)
+        return cls(
+            path, hash_of(IngestedVolume.read(path).to_json()), row["role"], numbers
+        )
 
 
 @lru_cache(maxsize=4)
