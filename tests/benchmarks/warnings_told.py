@@ -59,7 +59,7 @@ DAMAGES: dict[str, Callable[[Section, Section], Section]] = {
 def measure(settings: Settings) -> list[Figure]:
     """Count what is named, on stacks as they are and with one section damaged."""
     if settings.is_quick:
-        stacks = {f"drawn, {seed}": alike(seed=seed) for seed in range(2)}
+        stacks = {f"drawn {seed}": alike(seed=seed) for seed in range(2)}
     else:
         data = data_folder()
         if not (there := [path for path in STACKS if (data / path).is_dir()]):
