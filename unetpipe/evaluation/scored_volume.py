@@ -36,7 +36,7 @@ from unetpipe.tiling.boxes import (
     whole_volume,
     windows_around,
 )
-from unetpipe.tiling.resampling import nearest_voxels
+from unetpipe.tiling.resampling import first_nearest, nearest_voxels
 
 BOX_VOX = 512  # along y and x, of boxes that may be of any size
 MOST_SECTION_VOXELS = 2**23  # of whole sections that are read together, or one
@@ -405,12 +405,11 @@ class ScoredBox:
         of_file = self.volume.shape if original is None else original.shape
         inside, places = [], []
         for axis in (1, 2):
-            length = of_file[axis]
-            near = nearest_voxels(self.volume.shape[axis], length, 0, length)
-            ends = self.roi.start[axis], self.roi.stop[axis]
-            first, last = np.searchsorted(near, ends).tolist()
-            inside.append(slice(first, last))
-            places.append(near[first:last] - ends[0])
+            grids = self.volume.shape[axis], of_file[axis]
+            start, stop = self.roi.start[axis], self.roi.stop[axis]
+            ends = first_nearest(*grids, start), first_nearest(*grids, stop)
+            inside.append(slice(*ends))
+            places.append(nearest_voxels(*grids, *ends) - start)
         return read_frame(Path(path), tuple(inside)), np.ix_(*places)
 
     def index(self, number: int) -> int:

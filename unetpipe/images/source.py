@@ -1,6 +1,8 @@
 """What every kind of file looks like to us: an array in the file's own axis order."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,20 @@ class ImageSource(ABC):
     def where(self, section: int) -> str:
         """Name the file of a section, for messages."""
         return f"{self.files[0]}, section {section}"
+
+
+def tell_missing_chunks(
+    folder: Path, shape: Sequence[int], side: Sequence[int], found: int, read_as: Any
+) -> list[str]:
+    """Say how many chunks of a store have no file, and what their voxels are then."""
+    pairs = zip(shape, side, strict=True)
+    expected = prod(-(-length // edge) for length, edge in pairs)
+    if found >= expected:
+        return []
+    return [
+        f"{folder}: {expected - found} of {expected} chunks are not there "
+        f"and read as {read_as}: were they written?"
+    ]
 
 
 def check_promised_voxels(name: str, promised: int, stored: int) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from unetpipe.images.array_source import load_format_library
 from unetpipe.images.axes import Index, axis_letters, split_names
 from unetpipe.images.files import Address
 from unetpipe.images.lengths import FoundSize, Lengths
-from unetpipe.images.source import ImageSource
+from unetpipe.images.source import ImageSource, tell_missing_chunks
 
 LISTED = 8
 N5, PRECOMPUTED = "n5", "precomputed"
@@ -152,15 +151,8 @@ class TensorSource(ImageSource):
         """Say how many chunks are not there, where each is a file."""
         if self._folder is None or self._is_sharded:
             return []
-        pairs = zip(self.shape, self.granule, strict=True)
-        expected = prod(-(-length // side) for length, side in pairs)
         found = sum(1 for _ in self._chunk_files())
-        if found >= expected:
-            return []
-        return [
-            f"{self._folder}: {expected - found} of {expected} chunks are not there "
-            "and read as 0: were they written?"
-        ]
+        return tell_missing_chunks(self._folder, self.shape, self.granule, found, 0)
 
     def _chunk_files(self) -> Iterator[Path]:
         assert self._folder is not None

@@ -21,7 +21,7 @@ from unetpipe.images.ngff_metadata import (
     read_ngff_group,
     read_ngff_level,
 )
-from unetpipe.images.source import ImageSource
+from unetpipe.images.source import ImageSource, tell_missing_chunks
 
 LARGEST_CHUNK_BYTES = 1 << 25  # of a store that is used where it is
 MOST_PARENTS = 3  # between an array and the group that describes it
@@ -98,15 +98,11 @@ class ZarrSource(ImageSource):
         """Say how many chunks are not there."""
         if self._is_zipped:
             return []
-        pairs = zip(self.shape, self._array.shards or self._array.chunks, strict=True)
-        expected = prod(-(-length // chunk) for length, chunk in pairs)
+        side = self._array.shards or self._array.chunks
         found = sum(1 for _ in self._chunk_files())
-        if found >= expected:
-            return []
-        return [
-            f"{self._folder}: {expected - found} of {expected} chunks are not there "
-            f"and read as {self._array.fill_value}: were they written?"
-        ]
+        return tell_missing_chunks(
+            self._folder, self.shape, side, found, self._array.fill_value
+        )
 
     def _adopt(self, found: GroupDescription) -> Any:
         self.axes, self.level, self._path = found.axes, found.level, found.path
