@@ -1,6 +1,7 @@
 """Pyramids beside the stages that write the stores: the same bytes, with or without."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from yaozarrs import validate_zarr_store
 
 from tests.stages.ingested import ingest_volume
 from unetpipe.config import IngestConfig
-from unetpipe.runtime.files import hash_file, read_record
+from unetpipe.runtime.files import hash_file, read_record, write_record
 from unetpipe.stages.coarsen_part import coarsen_part
 from unetpipe.stages.finish_pyramid import finish_pyramid
 from unetpipe.storage.named_files import changed_files
@@ -87,6 +88,20 @@ def test_a_damaged_level_is_found_and_made_again(tmp_path):
     finish_pyramid(source=record, record=tmp_path / "pyramid.json")
     assert damaged.read_bytes() == whole
     assert changed_files(record) == []
+
+
+def test_receipts_of_an_image_that_was_replaced_tell_nothing(tmp_path):
+    """Its blocks are not those of today's, which may have fewer."""
+    record = tmp_path / "ingest.json"
+    ingest(tmp_path, with_pyramid=False)
+    finish_pyramid(source=record, record=tmp_path / "pyramid.json")
+    rest = Path(read_record(record)["pyramids"][0]["receipts"]) / "rest.json"
+    known, stale = read_record(rest), rest.with_name("9-9-9.json")
+    gone = known | {"files": {"9/c/0/0/0/0": "1" * 64}}
+    write_record(stale, gone | {"identity": "0" * 64})
+    assert changed_files(record) == []
+    write_record(stale, gone)
+    assert len(changed_files(record)) == 1, "one of today's image tells"
 
 
 def test_parts_write_what_one_job_writes(tmp_path):
