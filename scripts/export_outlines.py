@@ -9,8 +9,10 @@ from unetpipe.stages.export_outlines import export_outlines
 log_to(Path(snakemake.log[0]))
 export_outlines(
     segmentation=Path(snakemake.input.segmentation),
+    ingest=Path(snakemake.input.ingest),
     formats=snakemake.params.formats,
     class_names=snakemake.params.class_names,
+    are_frames=snakemake.params.are_frames,
     folder=Path(snakemake.params.folder),
     record=Path(snakemake.output.record),
 )

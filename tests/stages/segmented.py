@@ -16,7 +16,12 @@ from unetpipe.tiling.boxes import grid_cell, iterate_grid, whole_volume
 
 
 def store_prediction(
-    folder, probability, shard, classes=None, voxel_size_nm=(50, 4, 4)
+    folder,
+    probability,
+    shard,
+    classes=None,
+    voxel_size_nm=(50, 4, 4),
+    voxel_size_from="file",
 ):
     """Store uint8 (c, z, y, x) as a finished prediction; return its record's folder."""
     shape = probability.shape[1:]
@@ -52,8 +57,8 @@ def store_prediction(
         },
     }
     write_record(folder / "prediction.json", whole("prediction", record))
-    ingest = whole("ingest", {"voxel_size_nm": voxel_size_nm})
-    write_record(folder / "ingest.json", ingest)
+    size = {"voxel_size_nm": voxel_size_nm, "voxel_size_from": voxel_size_from}
+    write_record(folder / "ingest.json", whole("ingest", size))
     write_record(folder / "model.json", whole("model", {"thresholds": {}}))
     return folder
 

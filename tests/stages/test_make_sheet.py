@@ -1025,6 +1025,20 @@ def test_labels_of_one_time_point_are_not_taken_for_all(make, folder):
     assert "3 time points" in made.printed
 
 
+def test_frames_have_the_size_of_their_pixels(make, folder):
+    about = {"axes": "TYX", "unit": "um"}
+    write(
+        folder / "cells.tif",
+        noise(0, (9, SIZE, SIZE)),
+        **{"metadata": about, "imagej": True, "resolution": (2, 2)},
+    )
+    write(folder / "cells_labels.tif", ids(4, (9, SIZE, SIZE)))
+    made = make()
+    assert "500,500,500 (file)" in made.printed
+    assert "cells: the 9 time points are taken as sections" in made.printed
+    assert "do not say how large" not in made.printed
+
+
 def test_labels_counted_from_another_start_are_given_to_no_image(make, folder):
     for k in range(6):
         write(folder / f"raw/img_{k}.tif", noise(k))

@@ -152,13 +152,15 @@ def measured(segmented, target, parts=1, **settings):
     return Measurements.read(target / "measurements.json")
 
 
-def outlined(segmented, target, *formats):
+def outlined(segmented, target, *formats, are_frames=False):
     folder, _, _ = segmented
     target.mkdir(exist_ok=True)
     export_outlines(
         segmentation=folder / "segmentation.json",
+        ingest=folder / "ingest.json",
         formats=formats,
         class_names=["nothing", "cell"],
+        are_frames=are_frames,
         folder=target,
         record=target / "outlines.json",
     )
@@ -315,11 +317,39 @@ def test_a_roi_set_read_by_roifile_filled_is_the_objects(segmented, tmp_path):
         inside = np.zeros(objects.shape[1:], bool)
         for ring in rings:  # of a path the even-odd rule counts
             inside ^= filled([Polygon(ring.tolist())], inside.shape) > 0
-        ids[roi.position - 1][inside] = int(roi.name.split("-")[1])
+        assert (roi.position, roi.c_position, roi.t_position) == (0, 0, 1)
+        ids[roi.z_position - 1][inside] = int(roi.name.split("-")[1])
         places = np.argwhere(inside)
         assert [roi.top, roi.left] == places.min(axis=0).tolist()
         assert [roi.bottom, roi.right] == (places.max(axis=0) + 1).tolist()
     np.testing.assert_array_equal(ids, objects)
+
+
+@pytest.mark.parametrize(
+    ("about", "are_frames", "plane", "place"),
+    [
+        ({"num_channels": 1}, False, {"z": 2, "t": 0}, (3, 0, 0)),
+        ({"num_channels": 1}, True, {"z": 0, "t": 2}, (3, 0, 0)),
+        ({"num_channels": 2}, True, {"z": 0, "t": 2}, (0, 1, 3)),
+        ({"num_channels": 1, "time": 7}, False, {"z": 2, "t": 7}, (0, 3, 8)),
+        (
+            {"num_channels": 1, "channels_of_file": [1]},
+            *(False, {"z": 2, "t": 0}, (0, 3, 1)),
+        ),
+    ],
+)
+def test_outlines_lie_in_the_planes_of_the_users_file(
+    tmp_path, about, are_frames, plane, place
+):
+    """ImageJ counts all planes of a file with one axis of them, else by axes."""
+    roifile = pytest.importorskip("roifile", reason=TABLES)
+    made = segment(tmp_path, **about)
+    record = outlined(made, tmp_path, "geojson", "imagej", are_frames=are_frames)
+    content = json.loads(record.files["geojson"].path.read_text())
+    assert content["features"][-1]["geometry"]["plane"] == {"c": -1} | plane
+    roi = roifile.roiread(record.files["imagej"].path)[-1]
+    assert (roi.position, roi.z_position, roi.t_position) == place
+    assert roi.c_position == 0  # any
 
 
 def test_equal_outlines_are_equal_files(segmented, tmp_path):

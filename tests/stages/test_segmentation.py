@@ -127,6 +127,15 @@ def test_the_table_tells_of_each_object(stored, tmp_path):
         assert row["mean_probability"] == pytest.approx(mean)
 
 
+def test_where_nobody_knows_the_size_of_a_voxel_nothing_is_in_nanometres(tmp_path):
+    sizes = {"voxel_size_nm": (1, 1, 1), "voxel_size_from": "nobody"}
+    predicted = store_prediction(tmp_path / "p", blobs(), SHARD, **sizes)
+    record = Segmented(predicted, tmp_path / "run").run()
+    names = pq.read_table(record["table"]["parquet"]["path"]).column_names
+    assert "centroid_x_vox" in names
+    assert not [name for name in names if name.endswith("_nm")]
+
+
 def test_classes_make_objects_of_their_own(tmp_path):
     probability = blobs(channels=4)
     classes = probability.argmax(axis=0).astype(np.uint8)

@@ -28,7 +28,7 @@ MEASURES = ("SEG", "DET", "TRA", "LNK")
 LINES = ["1 0 2 0", "2 0 0 0", "3 0 0 0", "4 1 2 2", "5 1 2 2", "6 2 2 3"]
 
 
-def link(folder, objects, files, size=(50.0, 4.0, 4.0), **settings):
+def link(folder, objects, files, size=(50.0, 4.0, 4.0), unit="nm", **settings):
     """Write objects, (z, y, x), as a segmentation; link and export them."""
     num_objects = int(objects.max())
     large = {"unlabelled": 0, "chunk": (2, 256, 256)}
@@ -37,7 +37,7 @@ def link(folder, objects, files, size=(50.0, 4.0, 4.0), **settings):
     for axis, places in enumerate(np.nonzero(objects)):
         sums = np.bincount(objects[objects > 0], places, num_objects + 1)
         where[:, axis] = sums[1:] / np.bincount(objects.ravel())[1:] * size[axis]
-    columns = {f"centroid_{axis}_nm": where[:, k] for k, axis in enumerate("zyx")}
+    columns = {f"centroid_{axis}_{unit}": where[:, k] for k, axis in enumerate("zyx")}
     table = {"id": np.arange(1, num_objects + 1), "voxels": [1] * num_objects}
     parquet.write_table(pa.table(table | columns), folder / "objects.parquet")
     written = {"path": str(folder / "objects.parquet"), "sha256": "1"}
@@ -118,6 +118,12 @@ def test_drawn_cells_are_linked_as_they_were_drawn(tmp_path) -> None:
     )
     assert objects["frame"].tolist() == [t for t, _ in sorted(ids)]
     assert objects["centroid_y_nm"][0] == 4 * 8.5  # rows 4 to 13
+
+
+def test_places_in_frames_of_unknown_size_are_voxels(tmp_path) -> None:
+    link(tmp_path, draw(*FRAMES)[0], [], (1.0, 1.0, 1.0), "vox")
+    objects = pd.read_csv(tmp_path / "tracked_objects.csv")
+    assert objects["centroid_y_vox"][0] == 8.5
 
 
 def test_an_object_that_is_changed_is_found_by_its_table(tmp_path) -> None:

@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -14,6 +15,44 @@ from unetpipe.errors import ConfigError
 from unetpipe.measurement.outlines import Polygon, Ring
 
 MOVE, LINE, CLOSE = 0.0, 1.0, 4.0  # steps of a path, as ImageJ counts them
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """Which plane of its user's file a section is.
+
+    Attributes
+    ----------
+    are_frames : bool
+        Sections are time points, not planes along z.
+    time : int, optional
+        Of a file with several time points, the one that the sections are of.
+    has_channels : bool
+        Each section has a plane of the file for each channel.
+
+    Examples
+    --------
+    >>> Planes().of(5), Planes(are_frames=True).of(5), Planes(time=2).of(5)
+    ((5, 0), (0, 5), (5, 2))
+    """
+
+    are_frames: bool = False
+    time: int | None = None
+    has_channels: bool = False
+
+    def of(self, section: int) -> tuple[int, int]:
+        """Return z and time of a section, from 0."""
+        return (0, section) if self.are_frames else (section, self.time or 0)
+
+    def in_imagej(self, section: int) -> dict[str, int]:
+        """Return a section as ImageJ counts it, from 0: any channel's.
+
+        ImageJ numbers the planes of a stack, channels among them; so where there are
+        several along more than one axis, a plane is told by its axes.
+        """
+        if self.has_channels or self.time is not None:
+            return dict(zip("zt", self.of(section), strict=True))
+        return {"position": section}
 
 
 class OutlineFile(Protocol):
@@ -32,10 +71,12 @@ class GeoJson(AbstractContextManager["GeoJson"]):
         Written under another name until it is whole.
     class_of : mapping
         Name of the class of an object, by its id; none: all are of one class.
+    planes : Planes
+        Where sections lie in the file that QuPath opens.
     """
 
-    def __init__(self, path: Path, class_of: Mapping[int, str]) -> None:
-        self._path, self._class_of = path, class_of
+    def __init__(self, path: Path, class_of: Mapping[int, str], planes: Planes) -> None:
+        self._path, self._class_of, self._planes = path, class_of, planes
         self._partial = path.with_name(f".{path.name}")
         self._file = self._partial.open("w")
         self._file.write('{"type": "FeatureCollection", "features": [')
@@ -45,6 +86,7 @@ class GeoJson(AbstractContextManager["GeoJson"]):
         """Add a feature."""
         rings = [[_closed(ring) for ring in (p.outer, *p.holes)] for p in polygons]
         is_one = len(rings) == 1
+        plane_z, time = self._planes.of(z)
         told: dict[str, Any] = {"objectType": "detection", "name": str(number)}
         if number in self._class_of:
             told["classification"] = {"name": self._class_of[number]}
@@ -53,7 +95,7 @@ class GeoJson(AbstractContextManager["GeoJson"]):
             "geometry": {
                 "type": "Polygon" if is_one else "MultiPolygon",
                 "coordinates": rings[0] if is_one else rings,
-                "plane": {"c": -1, "z": z, "t": 0},
+                "plane": {"c": -1, "z": plane_z, "t": time},
             },
             "properties": told | {"measurements": {"id": number}},
         }
@@ -80,6 +122,8 @@ class RoiSet(AbstractContextManager["RoiSet"]):
     ----------
     path : Path
         Written under another name until it is whole.
+    planes : Planes
+        Where sections lie in the file that ImageJ opens.
 
     Raises
     ------
@@ -87,7 +131,7 @@ class RoiSet(AbstractContextManager["RoiSet"]):
         If the package that knows ImageJ's regions is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, planes: Planes) -> None:
         try:
             import roifile
         except ImportError:
@@ -96,6 +140,7 @@ class RoiSet(AbstractContextManager["RoiSet"]):
                 "install unetpipe[tables]`, or take imagej off the list"
             ) from None
         self._rois: Any = roifile
+        self._planes = planes
         self._path, self._partial = path, path.with_name(f".{path.name}")
         self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_DEFLATED)
 
@@ -103,7 +148,8 @@ class RoiSet(AbstractContextManager["RoiSet"]):
         """Add a region: a polygon, or with holes or several pieces a composite."""
         name = f"{z + 1:04d}-{number:06d}"
         rings = [ring for p in polygons for ring in (p.outer, *p.holes)]
-        roi = self._rois.ImagejRoi.frompoints(rings[0], name=name, position=z)
+        place = self._planes.in_imagej(z)
+        roi = self._rois.ImagejRoi.frompoints(rings[0], name=name, **place)
         roi.roitype = self._rois.ROI_TYPE.POLYGON
         corners = [corner for ring in rings for corner in ring]
         (left, top), (right, bottom) = (

@@ -114,7 +114,8 @@ class Segmentation:
 
     def __init__(self, inputs: SegmentationInputs) -> None:
         predicted = Prediction.read(inputs.prediction)
-        voxel_size_nm = IngestedVolume.read(inputs.ingest).voxel_size_nm
+        ingested = IngestedVolume.read(inputs.ingest)
+        self._known_size_nm = ingested.known_size_nm
         self.volume = predicted.volume
         model = Model.read(inputs.model_json)
         filled, self.threshold_source = fill_choices(
@@ -129,7 +130,7 @@ class Segmentation:
             prediction=predicted.identity_sha256,
             content=predicted.content_sha256,
             settings=self.settings,
-            voxel_size_nm=voxel_size_nm,
+            voxel_size_nm=ingested.voxel_size_nm,
             code=code_fingerprint(
                 *ARITHMETIC,
                 rooms=("unetpipe.segmentation", "unetpipe.tiling"),
@@ -150,7 +151,7 @@ class Segmentation:
         self._num_objects = 0
         self._rule: SeedRule | None = None
         if self.settings.method == "watershed":
-            self._rule = SeedRule.of(self.settings, voxel_size_nm)
+            self._rule = SeedRule.of(self.settings, ingested.voxel_size_nm)
         self._mutex: MutexRule | None = None
         if self.settings.method == "mutex":
             assert self.settings.fragment_vox is not None
@@ -233,7 +234,7 @@ class Segmentation:
             ONCE, "kinds", "sums", "num_foreground"
         )
         self._num_objects = len(kinds)
-        table = describe_object_table(kinds, sums, self.home.identity.voxel_size_nm)
+        table = describe_object_table(kinds, sums, self._known_size_nm)
         finished = FinishedObjects(
             num_objects=len(kinds),
             num_foreground_voxels=int(foreground[0]),

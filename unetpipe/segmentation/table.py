@@ -16,7 +16,7 @@ VoxelSize = tuple[float, float, float]
 
 
 def describe_object_table(
-    kinds: NDArray[np.uint8], sums: Sums, voxel_size_nm: VoxelSize
+    kinds: NDArray[np.uint8], sums: Sums, voxel_size_nm: VoxelSize | None
 ) -> pa.Table:
     """Return the table of objects 1, 2, ... of a volume.
 
@@ -26,8 +26,9 @@ def describe_object_table(
         Class of each object.
     sums : Sums, shape (objects, columns)
         Integer sums, so that the table does not depend on how they were added up.
-    voxel_size_nm : (z, y, x)
-        Size of a voxel. Voxel 0 has its centre at 0 nm, as in the stores.
+    voxel_size_nm : (z, y, x) or None
+        Size of a voxel; None: nobody knows it, and nothing is told in nanometres.
+        Voxel 0 has its centre at 0 nm, as in the stores.
     """
     columns: dict[str, NDArray[np.generic]] = {
         "id": np.arange(1, len(kinds) + 1, dtype=np.uint64),
@@ -37,8 +38,8 @@ def describe_object_table(
     centroids = sums[:, SUM : SUM + 3] / sums[:, VOXELS, None]
     for axis, name in enumerate("zyx"):
         columns[f"centroid_{name}_vox"] = centroids[:, axis]
-    for axis, name in enumerate("zyx"):
-        columns[f"centroid_{name}_nm"] = centroids[:, axis] * voxel_size_nm[axis]
+    for axis, edge_nm in enumerate(voxel_size_nm or ()):
+        columns[f"centroid_{'zyx'[axis]}_nm"] = centroids[:, axis] * edge_nm
     for axis, name in enumerate("zyx"):
         columns[f"start_{name}"] = sums[:, LOW + axis]
         columns[f"stop_{name}"] = sums[:, HIGH + axis]

@@ -12,6 +12,7 @@ from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.files import hash_file
 from unetpipe.runtime.staging import staged_folder
+from unetpipe.runtime.text import count_noun
 from unetpipe.segmentation.ctc import (
     TrackIds,
     ctc_mask_names,
@@ -90,4 +91,9 @@ def export_ctc(
         ),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
-    log.info("%d objects of %d frames in %s", ids.num_objects, num_frames, target)
+    log.info(
+        "%s of %s in %s",
+        count_noun(ids.num_objects, "track" if tracks else "object"),
+        count_noun(num_frames, "frame"),
+        target,
+    )

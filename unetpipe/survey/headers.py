@@ -163,7 +163,9 @@ def correlate_sections(
     return float(np.mean(found))
 
 
-def _read(cell: str, root: Path, axes: str, time: int | None) -> Header:
+def _read(
+    cell: str, root: Path, axes: str, time: int | None, *, are_times: bool = False
+) -> Header:
     with open_image(cell, root, Reading(axes=axes, time=time)) as image:
         check_image_dtype(image)
         length = dict(zip("czyx", image.shape, strict=True))
@@ -172,15 +174,17 @@ def _read(cell: str, root: Path, axes: str, time: int | None) -> Header:
             for letter in image.plan.letters.replace("s", "c")
             if letter in "yx" or length.get(letter, 1) > 1
         )
-        size = image.voxel_size_nm if image.is_size_known else None
+        is_known = image.is_size_known or are_times  # of frames it is told in the plane
+        size = image.voxel_size_nm if is_known else None
         return Header(
             *(image.shape, letters, str(image.dtype), size, axes),
-            note="; ".join(image.remarks),
+            note="; ".join(image.source.remarks if are_times else image.remarks),
             others=tuple(
                 path.relative_to(root).as_posix()
                 for path in image.source.files[1:]
                 if path.is_relative_to(root)
             ),
+            are_times=are_times,
         )
 
 
@@ -192,10 +196,10 @@ def _read_times(cell: str, root: Path, shape: tuple[int, ...], said: str) -> Hea
         return replace(_read(cell, root, "", 0), num_times=length["t"], note=note)
     axes = said.replace("z", "").replace("t", "z").replace("s", "c")
     note = (
-        f"its {length['t']} time points are taken as sections ({axes}); "
+        f"the {length['t']} time points are taken as sections ({axes}); "
         "track.enabled: true links their objects"
     )
-    return replace(_read(cell, root, axes, None), note=note, are_times=True)
+    return replace(_read(cell, root, axes, None, are_times=True), note=note)
 
 
 def _guess(shape: tuple[int, ...], labels: tuple[int, ...]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.tracking.lineages import DIVISION, GAP, NEW, Tracks
 
 BEGINS = {NEW: "new", GAP: "gap", DIVISION: "division"}
-TAKEN = ("id", "voxels", "centroid_y_nm", "centroid_x_nm")
+TAKEN = ("id", "voxels")
 
 
 def tabulate_tracks(tracks: Tracks) -> pa.Table:
@@ -42,10 +42,12 @@ def tabulate_tracked_objects(tracks: Tracks, objects: pa.Table) -> pa.Table:
     Parameters
     ----------
     objects : pyarrow.Table
-        The table of objects 1, 2, ...; those without a track are left out.
+        The table of objects 1, 2, ...; those without a track are left out. Places are
+        in nanometres where the size of a voxel is known, else in voxels.
     """
     is_tracked = tracks.of_objects[1:] > 0
-    told = objects.select(list(TAKEN))
+    unit = "nm" if "centroid_y_nm" in objects.column_names else "vox"
+    told = objects.select([*TAKEN, f"centroid_y_{unit}", f"centroid_x_{unit}"])
     told = told.add_column(1, "frame", pa.array(tracks.frames[1:]))
     told = told.add_column(2, "track", pa.array(tracks.of_objects[1:]))
     return told.filter(pa.array(is_tracked))

@@ -110,6 +110,7 @@ rule export_outlines:
     """Write the outlines of objects for QuPath and ImageJ."""
     input:
         segmentation=rules.finish_segmentation.output.record,
+        ingest=rules.ingest_volume.output.record,
     output:
         record=PATHS.outlines,
     log:
@@ -124,6 +125,7 @@ rule export_outlines:
     params:
         formats=list(CONFIG.export_outlines),
         class_names=CONFIG.labels.class_names,
+        are_frames=CONFIG.track.enabled,
         folder=subpath(output.record, parent=True),
         code=fingerprint("unetpipe.stages.export_outlines"),
     message:
