@@ -272,3 +272,37 @@ def test_the_foreground_of_cores_and_rims_is_what_is_not_background(targets):
 def test_cores_of_several_classes_are_refused():
     with pytest.raises(GeometryError, match="num_classes 2 and head softmax"):
         UNetSpec(num_classes=3, targets="border")
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_gradients_lie_in_memory_as_the_maps_do(ndim, monkeypatch):
+    spec = UNetSpec(ndim=ndim, base_channels=4, depth=2)
+    layout = torch.channels_last if ndim == 2 else torch.channels_last_3d
+    torch.manual_seed(0)
+    network = UNet(spec).to(memory_format=layout).train()
+    side = 60 if ndim == 2 else 44
+    image = torch.randn(1, 1, *(side,) * ndim).contiguous(memory_format=layout)
+    seen = []
+
+    def watch(_, __, maps):
+        maps.register_hook(lambda grad: seen.append(grad.stride() == maps.stride()))
+
+    for block in network.down[:-1]:
+        block[-1].register_forward_hook(watch)
+
+    def gradients():
+        network.zero_grad(set_to_none=True)
+        network(image, [1]).square().mean().backward()
+        return [weights.grad.clone() for weights in network.parameters()]
+
+    ours = gradients()
+    assert seen == [True, True]
+    monkeypatch.setattr(UNet, "_crop", lambda _, skip, like: _narrowed(skip, like))
+    assert all(map(torch.equal, ours, gradients()))
+
+
+def _narrowed(skip, like):
+    for axis in range(2, skip.ndim):
+        surplus = skip.shape[axis] - like.shape[axis]
+        skip = skip.narrow(axis, surplus // 2, like.shape[axis])
+    return skip

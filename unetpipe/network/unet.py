@@ -73,7 +73,7 @@ class UNet(nn.Module):
         maps = self.dropout(maps, seeds)
         for up, merge in zip(self.up, self.merge, strict=True):
             maps = up(maps)
-            maps = torch.cat([_centre_crop(skips.pop(), maps), maps], dim=1)
+            maps = torch.cat([self._crop(skips.pop(), maps), maps], dim=1)
             for layer in merge.children():
                 maps = layer(maps)
         logits: Tensor = self.out(maps)
@@ -89,6 +89,12 @@ class UNet(nn.Module):
         if not any(weights.requires_grad for weights in self.down.parameters()):
             self.down.eval()
         return self
+
+    def _crop(self, skip: Tensor, like: Tensor) -> Tensor:
+        if not self.training:
+            return _centre_crop(skip, like)
+        cropped: Tensor = _CentreCrop.apply(skip, like)  # type: ignore[no-untyped-call]
+        return cropped
 
     def _pool(self, level: int) -> Any:  # torch types pairs and triples apart
         return self.spec.pooling[level][3 - self.spec.ndim :]
@@ -141,6 +147,26 @@ def _centre_crop(skip: Tensor, like: Tensor) -> Tensor:
         surplus = skip.shape[axis] - like.shape[axis]
         skip = skip.narrow(axis, surplus // 2, like.shape[axis])
     return skip
+
+
+class _CentreCrop(torch.autograd.Function):
+    """``_centre_crop`` with a gradient that lies in memory as the maps do.
+
+    That of ``narrow`` lies channel by channel, so all that follows it in a backward
+    pass would be reordered: a tenth of a step on a processor. The values are the same.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, skip: Tensor, like: Tensor) -> Tensor:
+        ctx.like = skip.shape, skip.stride()
+        return _centre_crop(skip, like)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (inner,) = gradients
+        whole = inner.new_empty_strided(*ctx.like).zero_()
+        _centre_crop(whole, inner).copy_(inner)
+        return whole, None
 
 
 def _initialize_he(module: nn.Module) -> None:
