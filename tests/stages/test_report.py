@@ -31,6 +31,7 @@ from tests.stages.reported import (
     trained,
 )
 from unetpipe.errors import DataError
+from unetpipe.images.tiff_metadata import tiff_voxel_size
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.model import Model
 from unetpipe.records.tracks import LinkedObjects
@@ -399,16 +400,38 @@ def test_the_scale_bar_is_a_round_length(run) -> None:
     assert SectionViewer(record).raw(0)["scale_bar"] is None
 
 
-def test_the_command_for_fiji_writes_tiff_files(run, tmp_path: Path) -> None:
+def test_the_command_for_fiji_writes_hyperstacks_of_imagej(run, tmp_path: Path) -> None:
     volume = IngestedVolume.read(run["ingests"][0])
-    (command,) = viewer_commands(volume, first_result(run))["Fiji"]
+    volume = volume.model_copy(update={"voxel_size_from": "file"})
+    result = first_result(run)
+    write_tiff(viewer_commands(volume, result)["Fiji"])
+    image, axes, size_nm = read_tiff("brain_image.tif")
+    assert (image.shape, axes, image.dtype) == (SHAPE, "ZYX", np.uint8)
+    assert size_nm == pytest.approx(volume.voxel_size_nm)
+    objects, axes, size_nm = read_tiff("brain_objects.tif")
+    np.testing.assert_array_equal(objects[0], cells(SHAPE)[0])
+    assert size_nm == pytest.approx(volume.voxel_size_nm)
+    unknown = volume.model_copy(update={"voxel_size_from": "nobody", "volume": "u"})
+    framed = replace(result, linked=LinkedObjects.model_construct())
+    write_tiff(viewer_commands(unknown, framed)["Fiji"])
+    assert read_tiff("u_image.tif")[1:] == ("TYX", (None, None, None))
+
+
+def write_tiff(commands: list[str]) -> None:
+    """Run the command as a user would."""
     python = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}"}
+    (command,) = commands
     subprocess.run(command, shell=True, check=True, cwd=Path(), env=environment)
-    image = tifffile.imread("brain_image.tif")
-    objects = tifffile.imread("brain_objects.tif")
-    assert (image.shape, image.dtype) == (SHAPE, np.uint8)
-    assert (objects[0] == cells(SHAPE)[0]).all()
+
+
+def read_tiff(name: str) -> tuple[np.ndarray, str, tuple[float | None, ...]]:
+    """Return what ImageJ sees: voxels, axes and the size of a voxel."""
+    with tifffile.TiffFile(name) as handle:
+        assert handle.is_imagej
+        series = handle.series[0]
+        size = tiff_voxel_size(handle, series).zyx_nm
+        return series.asarray(), series.axes, size
 
 
 def test_the_neuroglancer_address_names_stores_that_the_server_reaches(run) -> None:

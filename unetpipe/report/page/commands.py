@@ -19,6 +19,7 @@ from unetpipe.report.page.run import Result
 from unetpipe.tiling.scale import SizeNm
 
 PORT = 8080
+IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 MOST_TIFF_BYTES = 2**28  # of which a TIFF is written whole; above, one section
 NEUROGLANCER = "https://neuroglancer-demo.appspot.com"
 
@@ -46,7 +47,7 @@ def viewer_commands(volume: IngestedVolume, result: Result) -> dict[str, list[st
     napari = " ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])
     return {
         "napari": [napari],
-        "Fiji": [_write_tiff(volume, objects)],
+        "Fiji": [_write_tiff(volume, objects, are_frames=result.linked is not None)],
         "neuroglancer": [
             f"npx http-server --cors -p {PORT} .",
             _neuroglancer(images, objects, volume.voxel_size_nm),
@@ -54,22 +55,41 @@ def viewer_commands(volume: IngestedVolume, result: Result) -> dict[str, list[st
     }
 
 
-def _write_tiff(volume: IngestedVolume, objects: str) -> str:
-    """Write image and objects as TIFF files that ImageJ reads, channels left out."""
+def _write_tiff(volume: IngestedVolume, objects: str, *, are_frames: bool) -> str:
+    """Write image and objects as hyperstacks of ImageJ, with the size of a voxel."""
     depth = volume.shape[0]
-    is_small = 4 * prod(volume.shape) <= MOST_TIFF_BYTES
-    where = ":" if is_small else str(depth // 2)
-    name = volume.volume
-    read = f'zarr.open_array({{}}, mode="r")[{{}}{where}]'
-    image = read.format(_text(_level(str(volume.image.store))), "0, ")
-    found = read.format(_text(_level(objects)), "")
-    save = 'tifffile.imwrite({}, {}, photometric="minisblack")'
+    is_small = 4 * volume.num_channels * prod(volume.shape) <= MOST_TIFF_BYTES
+    where = ":" if is_small else f"{depth // 2}:{depth // 2 + 1}"
+    name, along = volume.volume, "T" if are_frames else "Z"
+    read = 'zarr.open_array({}, mode="r")[{}{}]'
+    image = read.format(_text(_level(str(volume.image.store))), ":, ", where)
+    found = read.format(_text(_level(objects)), "", where)
+    kept = "" if volume.dtype in IMAGEJ_DTYPES else '.astype("float32")'
+    size_nm = volume.known_size_nm
     lines = [
         "import zarr, tifffile",
-        save.format(_text(f"{name}_image.tif"), image),
-        save.format(_text(f"{name}_objects.tif"), f'{found}.astype("float32")'),
+        _save(
+            f"{name}_image.tif", f"{image}.swapaxes(0, 1){kept}", f"{along}CYX", size_nm
+        ),
+        _save(
+            f"{name}_objects.tif", f'{found}.astype("float32")', f"{along}YX", size_nm
+        ),
     ]
     return f"python -c {quote('; '.join(lines))}"
+
+
+def _save(name: str, voxels: str, axes: str, size_nm: SizeNm | None) -> str:
+    """Return the line of Python that saves a hyperstack."""
+    about: dict[str, Any] = {"axes": axes}
+    resolution = ""
+    if size_nm:
+        z, y, x = (length / 1000 for length in size_nm)
+        about |= {"spacing": z, "unit": "um"}
+        resolution = f"resolution=({1 / x:.9g}, {1 / y:.9g}), "
+    return (
+        f"tifffile.imwrite({_text(name)}, {voxels}, imagej=True, {resolution}"
+        f"metadata={json.dumps(about)})"
+    )
 
 
 def _text(value: str) -> str:

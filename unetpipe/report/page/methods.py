@@ -157,12 +157,12 @@ def _prediction(run: Run, cite: _Citations) -> Iterator[str]:
     identity = run.results[0].prediction.identity
     turns = len(identity.orientations)
     averaged = f", averaged over {turns} orientations" if turns > 1 else ""
-    normal = "brought to mean 0 and standard deviation 1 of each volume"
+    normal = "brought to mean 0 and standard deviation 1 in each volume and channel"
     if ranks := run.network.description.percentiles:
         normal = f"normalised by {name_normalisation(ranks)}"
     yield (
-        f"Grey values were {normal}, and predicted in overlapping tiles, mirrored at "
-        f"the volume's faces{averaged}, in {identity.precision}."
+        f"Grey values were {normal}. Probabilities were predicted in overlapping "
+        f"tiles, mirrored at the volume's faces{averaged}, in {identity.precision}."
     )
     made = run.results[0].segmentation
     yield _objects(made.identity.settings, made.threshold, cite)
