@@ -8,6 +8,7 @@ import pytest
 import yaozarrs
 import zarr
 
+from unetpipe.images import open_image
 from unetpipe.storage.ngff import (
     Channel,
     class_colours_of_ngff,
@@ -47,6 +48,17 @@ def ome(path):
 
 def channels(path):
     return ome(path)["omero"]["channels"]
+
+
+def test_axes_have_no_unit_where_nobody_knows_the_size_of_a_voxel(tmp_path):
+    size = {"voxel_size_nm": (1, 1, 1)}
+    array = create_volume(tmp_path / "i.ome.zarr", dtype="uint8", **(GRID | size))
+    write_shard(array, (0, 0, 0), np.ones(array.shape, np.uint8))
+    yaozarrs.validate_zarr_store(tmp_path / "i.ome.zarr")
+    (image,) = ome(tmp_path / "i.ome.zarr")["multiscales"]
+    assert image["axes"] == [{"name": axis, "type": "space"} for axis in "zyx"]
+    with open_image("i.ome.zarr", tmp_path) as reader:
+        assert reader.voxel_size_nm is None
 
 
 @pytest.mark.parametrize(

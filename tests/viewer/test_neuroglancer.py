@@ -29,6 +29,7 @@ from unetpipe.runtime.files import write_record
 from unetpipe.stages.export_precomputed import export_precomputed
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import create_volume, open_volume
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -72,14 +73,15 @@ def client():
         server.shutdown()
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(params=[SIZE_NM, UNKNOWN_SIZE], ids=["known", "unknown"])
+def run(request, tmp_path):
     """A volume with two balls: image, probability and objects, as records."""
+    size_nm = request.param
     z, y, x = np.ogrid[tuple(map(slice, SHAPE))]
     balls = [(4 * (z - 12)) ** 2 + (y - 32) ** 2 + (x - c) ** 2 < 400 for c in (24, 70)]
     inside = balls[0] | balls[1]
     stored = np.where(inside, 255, 0).astype(np.uint8)[None]
-    predicted = store_prediction(tmp_path / "p q", stored, SHARD, voxel_size_nm=SIZE_NM)
+    predicted = store_prediction(tmp_path / "p q", stored, SHARD, voxel_size_nm=size_nm)
     Segmented(predicted, tmp_path / "s", connectivity="3d").run()
     store = tmp_path / "image.ome.zarr"
     create_volume(
@@ -88,13 +90,13 @@ def run(tmp_path):
         dtype="uint8",
         chunk=(8, 32, 32),
         shard=SHARD,
-        voxel_size_nm=SIZE_NM,
+        voxel_size_nm=size_nm,
         channels=("image",),
     )
     noise = np.random.default_rng(0).normal(0, 12, SHAPE)
     open_volume(store, mode="r+")[0] = np.where(inside, 190, 60) + noise
     build_pyramid(store, is_labels=False)
-    record = {"volume": "cells", "voxel_size_nm": SIZE_NM}
+    record = {"volume": "cells", "voxel_size_nm": size_nm}
     record |= {"image": {"store": str(store)}}
     write_record(tmp_path / "ingest.json", whole("ingest", record))
     return {

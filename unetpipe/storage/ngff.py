@@ -1,6 +1,7 @@
 """What NGFF 0.5 says of an image: axes, units, channels, colours, labels.
 
-https://ngff.openmicroscopy.org/0.5/index.html. Physical lengths are nanometres.
+https://ngff.openmicroscopy.org/0.5/index.html. Physical lengths are nanometres; where
+nobody knows the size of a voxel, axes have no unit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 from yaozarrs import v05
+
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 VERSION = "0.5"
 GREY = "FFFFFF"
@@ -181,9 +184,9 @@ def set_viewer_windows(
 
 
 def _describe(name: str, voxel_size_nm: Voxel, *, has_channels: bool) -> dict[str, Any]:
-    axes: list[dict[str, str]] = [
-        {"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"
-    ]
+    is_known = tuple(voxel_size_nm) != UNKNOWN_SIZE
+    unit = {"unit": "nanometer"} if is_known else {}
+    axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
     scale = list(map(float, voxel_size_nm))
     if has_channels:
         axes, scale = [{"name": "c", "type": "channel"}, *axes], [1.0, *scale]

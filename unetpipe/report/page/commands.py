@@ -16,6 +16,7 @@ from typing import Any
 
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.run import Result
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 from unetpipe.tiling.scale import SizeNm
 
 PORT = 8080
@@ -129,8 +130,11 @@ def neuroglancer_state(
             ids = list(map(str, one.chosen))
             shown[-1] |= {"segments": ids, "notSelectedAlpha": 0.3}
     # Else the first panel shows z across: axes are z, y, x in the stores.
+    is_known = voxel_size_nm != UNKNOWN_SIZE
     lengths = zip("xyz", voxel_size_nm[::-1], strict=True)
-    dimensions = {axis: [length * 1e-9, "m"] for axis, length in lengths}
+    dimensions = {
+        axis: [length * 1e-9, "m"] if is_known else [1, ""] for axis, length in lengths
+    }
     state = {"dimensions": dimensions, "layers": shown}
     return json.dumps(state, separators=(",", ":"))
 
