@@ -153,6 +153,42 @@ def test_boxes_of_any_size_give_the_same_voxels_and_hash(
     assert (boxes == layers) == (most >= voxels[:, :4].nbytes)
 
 
+@pytest.mark.parametrize(
+    ("granule", "most"),
+    [((1, 256, 256), (1024, 1024)), ((1, 8, 5000), (1024, 5000)), ((), (3000, 5000))],
+)
+def test_boxes_are_small_where_none_is_decoded_for_several(granule, most):
+    section = np.broadcast_to(np.uint32(0), (1, 3000, 5000))
+    source = Stack(section, True)
+    source.granule = granule
+    with ImageReader(source, AxisPlan("zyx", section.shape), 1) as reader:
+        rows, columns = zip(*slabs.cut_image(reader, (1, 1024, 1024)), strict=True)
+    assert max(row.stop - row.start for row in rows) == most[0]
+    assert max(column.stop - column.start for column in columns) == most[1]
+
+
+def test_boxes_of_several_sections_are_large_because_their_hash_has_to_wait():
+    stack = np.broadcast_to(np.uint32(0), (2, 3000, 5000))
+    source = Stack(stack, True)
+    source.granule = (1, 8, 8)
+    with ImageReader(source, AxisPlan("zyx", stack.shape), 1) as reader:
+        assert len(slabs.cut_image(reader, (2, 1024, 1024))) == 1
+
+
+def test_of_one_plane_no_more_waits_than_a_row_of_boxes(monkeypatch):
+    section = np.random.default_rng(0).integers(0, 255, (1, 64, 64)).astype(np.uint8)
+    digest = VoxelHash(hashlib.sha256(), (1, *section.shape), None)
+    sizes = []
+    monkeypatch.setattr(digest, "_add_waiting", sizes.append)
+    source = Stack(section, True)
+    source.granule = (1, 16, 16)
+    monkeypatch.setattr(slabs, "SMALL_BOX_BYTES", 1)
+    with ImageReader(source, AxisPlan("zyx", section.shape), 1) as reader:
+        for box in ingest_label_boxes(reader, (1, 16, 16), "test"):
+            digest.add(box)
+    assert sizes == [16 * 64] * 4
+
+
 def test_a_box_is_no_larger_than_asked_unless_it_is_one_shard():
     shape, shard = (2, 30, 5000, 7000), (8, 1024, 1024)
     one = 2 * 8 * 1024 * 1024

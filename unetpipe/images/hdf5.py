@@ -112,7 +112,7 @@ class Hdf5Source(ImageSource):
         self.voxel_size = self._read_voxel_size()
         self.origin = self._read_origin()
         chunks = self._array.chunks
-        self.granule = chunks or (*[1] * (len(self.shape) - 1), self.shape[-1])
+        self.granule = chunks or (1,) * len(self.shape)
         name = f"{path}:{self._array.name}"
         if self._array.is_virtual:
             self.files = (path, *source_files(self._array, path))

@@ -241,7 +241,7 @@ class TiffSource(ImageSource):
                 raise self._truncated(
                     f"it promises {promised} bytes of voxels from byte {self._offset}"
                 )
-            self.granule = (*[1] * (len(self.shape) - 1), self.shape[-1])
+            self.granule = (1,) * len(self.shape)
             return
         pages = first_pages(handle) if self._is_stacked else series.pages
         self._num_pages = prod(self.shape) // max(1, prod(self._page_shape))

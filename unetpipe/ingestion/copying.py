@@ -33,7 +33,7 @@ from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
     Box,
     VoxelHash,
-    cut_slab,
+    cut_image,
     finish_slabs,
     ingest_label_boxes,
     num_slab_threads,
@@ -62,7 +62,7 @@ from unetpipe.tiling.intensity import IntensityStatistics
 
 logger = logging.getLogger(__name__)
 
-MEASURED_VOXELS = 1 << 20  # that are measured at once, by each thread
+MEASURED_VOXELS = 1 << 18  # that are measured at once, by each thread
 BYTES_MEASURING = 24  # for each of these; of labels, for finding their ids
 BYTES_OF_LIBRARIES = 1 << 24  # buffers of decoders and encoders
 MOST_DEPTH = 256  # sections of a shard, where the image's own chunks are deep
@@ -333,7 +333,7 @@ def check_ingestion_memory(
         If that is more than is free.
     """
     layout = layout.clip(reader.zyx)
-    rows, columns = cut_slab(reader.shape, layout.shard, reader.dtype.itemsize)[0]
+    rows, columns = cut_image(reader, layout.shard)[0]
     section = reader.shape[0] * rows.stop * columns.stop
     box = section * layout.shard[0]
     shard = prod(layout.shard) * reader.shape[0]

@@ -44,7 +44,7 @@ from unetpipe.ingestion.section_statistics import SectionWatch
 from unetpipe.ingestion.slabs import (
     Box,
     VoxelHash,
-    cut_slab,
+    cut_image,
     ingest_label_boxes,
     num_slab_threads,
     shards_of_box,
@@ -226,7 +226,7 @@ class Layers:
             yield from ingest_label_boxes(reader, shard, "hash")
             return
         array = open_volume(store)
-        cuts = cut_slab(reader.shape, shard, reader.dtype.itemsize)
+        cuts = cut_image(reader, shard)
         todo = [(n * self._depth, *cut) for n in range(self.num_layers) for cut in cuts]
 
         def read(place: int) -> NDArray[Any]:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,8 @@ from unetpipe.storage.volumes import shard_shape, store_shard
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx, grid_cell, iterate_grid
 
 MOST_THREADS = 8
-BOX_BYTES = 1 << 27  # of a slab that are read at once, or one shard
+# Of a slab that are read at once, or one shard: fewer where nothing is decoded twice.
+BOX_BYTES, SMALL_BOX_BYTES = 1 << 27, 1 << 22
 
 
 def num_slab_threads() -> int:
@@ -60,8 +62,29 @@ class Box:
     is_last: bool
 
 
+def cut_image(reader: ImageReader, shard: Zyx) -> list[tuple[slice, slice]]:
+    """Return rows and columns of the boxes of each slab of an image.
+
+    Of slabs of one plane they are small along axes where shards hold whole granules of
+    the file, so that none is decoded for several boxes; of deeper ones all voxels
+    would have to wait (``VoxelHash``).
+    """
+    num_planes = reader.shape[0] * min(shard[0], reader.shape[1])
+    rows, columns = (
+        min(SMALL_BOX_BYTES, BOX_BYTES)
+        if num_planes == 1 and side % length == 0
+        else BOX_BYTES
+        for side, length in zip(shard[1:], reader.granule[1:], strict=True)
+    )
+    return cut_slab(reader.shape, shard, reader.dtype.itemsize, rows, columns)
+
+
 def cut_slab(
-    shape: tuple[int, int, int, int], shard: Zyx, itemsize: int, most: int | None = None
+    shape: tuple[int, int, int, int],
+    shard: Zyx,
+    itemsize: int,
+    most: int,
+    most_of_row: int | None = None,
 ) -> list[tuple[slice, slice]]:
     """Return rows and columns of the boxes of a slab: all of it, if it is small.
 
@@ -73,8 +96,11 @@ def cut_slab(
         Of the store, no larger than the image needs.
     itemsize : int
         Bytes of a voxel.
-    most : int, optional
-        Bytes of a box, if one shard is not more already.
+    most : int
+        Bytes of a box of whole rows, if one row of shards is not more already.
+    most_of_row : int, optional
+        Bytes of a row of shards that is not cut, if one shard is not more already;
+        else as many.
 
     Examples
     --------
@@ -84,15 +110,15 @@ def cut_slab(
     >>> [rows for rows, _ in boxes]
     [slice(0, 256, None), slice(256, 512, None)]
     """
-    most = BOX_BYTES if most is None else most
+    most_of_row = most if most_of_row is None else most_of_row
     num_channels, depth, height, width = shape
     column = num_channels * min(depth, shard[0]) * itemsize
     if column * height * width <= most:
         return [(slice(0, height), slice(0, width))]
     high = shard[1] * max(1, most // (column * shard[1] * width))
     wide = width
-    if column * shard[1] * width > most:
-        wide = shard[2] * max(1, most // (column * shard[1] * shard[2]))
+    if column * shard[1] * width > most_of_row:
+        wide = shard[2] * max(1, most_of_row // (column * shard[1] * shard[2]))
     return [
         (slice(top, min(top + high, height)), slice(left, min(left + wide, width)))
         for top in range(0, height, high)
@@ -114,7 +140,7 @@ def ingest_label_boxes(
     depth = shard[0]
     if numbers is None:
         numbers = range(-(-num_sections // depth))
-    cuts = cut_slab(reader.shape, shard, reader.dtype.itemsize)
+    cuts = cut_image(reader, shard)
     todo = [(number * depth, *cut) for number in numbers for cut in cuts]
     rows, columns = cuts[0]
     largest = num_channels * min(depth, num_sections) * rows.stop * columns.stop
@@ -149,7 +175,8 @@ class VoxelHash:
     """Adds voxels to a hash section by section, each (c, y, x), however they are cut.
 
     The voxels of a slab in several boxes wait in a nameless file until the slab is
-    whole; that file is as large as a slab, and gone with the process.
+    whole, of one section of one channel until a row of boxes is; that file is as
+    large, and gone with the process.
 
     Parameters
     ----------
@@ -172,32 +199,45 @@ class VoxelHash:
         voxels = box.voxels if voxels is None else voxels
         little = voxels.dtype.newbyteorder("<")
         _, y, x = box.origin
-        num_channels, num_sections = voxels.shape[:2]
-        is_in_order = voxels.shape[3] == self._shape[3] and (
-            num_channels * num_sections == 1
-        )
-        if ((y, x) == (0, 0) and box.is_last) or is_in_order:
+        num_channels, num_sections, rows, columns = voxels.shape
+        _, _, height, width = self._shape
+        is_one_plane = num_channels * num_sections == 1
+        if ((y, x) == (0, 0) and box.is_last) or (is_one_plane and columns == width):
             for section in np.moveaxis(voxels, 1, 0):
                 self.digest.update(np.ascontiguousarray(section, little).data)
             return
+        top, high = (y, rows) if is_one_plane else (0, height)
+        self._wait(voxels.astype(little, copy=False), (y - top, x), high)
+        if box.is_last or (is_one_plane and x + columns == width):
+            planes = num_channels * num_sections
+            self._add_waiting(planes * high * width * little.itemsize)
+        if box.is_last:
+            self._forget()
+
+    def _wait(self, voxels: NDArray[Any], place: tuple[int, int], height: int) -> None:
+        """Put voxels (c, z, y, x) where they lie among those that wait."""
         if self._spool is None:
             self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-        _, _, height, width = self._shape
-        for z in range(num_sections):
-            for c in range(num_channels):
-                plane = np.ascontiguousarray(voxels[c, z], little)
-                first = ((z * num_channels + c) * height + y) * width + x
-                lines = [plane] if plane.shape[1] == width else plane
-                for k, line in enumerate(lines):
-                    self._spool.seek((first + k * width) * little.itemsize)
-                    self._spool.write(line.data)
-        if box.is_last:
-            size = num_sections * num_channels * height * width * little.itemsize
-            self._spool.seek(0)
-            while size:
-                content = self._spool.read(min(size, 1 << 22))
-                self.digest.update(content)
-                size -= len(content)
+        width, (y, x) = self._shape[3], place
+        num_channels, num_sections = voxels.shape[:2]
+        for z, c in product(range(num_sections), range(num_channels)):
+            plane = np.ascontiguousarray(voxels[c, z])
+            first = ((z * num_channels + c) * height + y) * width + x
+            lines = [plane] if plane.shape[1] == width else plane
+            for k, line in enumerate(lines):
+                self._spool.seek((first + k * width) * voxels.itemsize)
+                self._spool.write(line.data)
+
+    def _add_waiting(self, size: int) -> None:
+        assert self._spool is not None
+        self._spool.seek(0)
+        while size:
+            content = self._spool.read(min(size, 1 << 18))
+            self.digest.update(content)
+            size -= len(content)
+
+    def _forget(self) -> None:
+        if self._spool is not None:
             self._spool.close()
             self._spool = None
 
