@@ -1,6 +1,9 @@
 """Proposed crops, and the way back: corrected labels become rows of a sheet."""
 
 import ast
+import runpy
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from unetpipe.config.proposals import ProposeConfig
 from unetpipe.config.sheet import load_sheet, parse_sheet
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records.proposals import Proposals, crops_of_labels
+from unetpipe.report.proposal_viewer import SCRIPT, VIEWER
 from unetpipe.runtime.files import write_record
 from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.stages.propose_annotations import propose_annotations
@@ -104,6 +108,39 @@ def test_crops_show_image_and_predicted_ids(proposed, tmp_path, capsys):
     assert f"napari {tmp_path / 'proposals/open_proposals.py'}" in told
     assert "--corrections" in told
     ast.parse((tmp_path / "proposals/open_proposals.py").read_text())
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_image_and_ids_of_a_crop_lie_in_one_cell_of_the_grid(
+    tmp_path, monkeypatch, num_channels
+):
+    """The script as napari runs it, with a viewer that only counts its layers."""
+
+    class Viewer:
+        def __init__(self):
+            self.layers, self.grid = [], SimpleNamespace()
+
+        def add_image(self, image, channel_axis=None, **_):
+            self.layers += list(image) if channel_axis == 0 else [image]
+
+        def add_labels(self, labels, **_):
+            self.layers.append(labels)
+
+        def bind_key(self, *_, **__):
+            return lambda function: function
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        crop = np.zeros((num_channels, 8, 9)[num_channels == 1 :], np.uint8)
+        tifffile.imwrite(tmp_path / name / "image.tif", crop, photometric="minisblack")
+        tifffile.imwrite(tmp_path / name / "predicted.tif", np.zeros((8, 9), np.uint16))
+    (tmp_path / SCRIPT).write_text(VIEWER)
+    viewer = Viewer()
+    napari = SimpleNamespace(current_viewer=lambda: viewer)
+    monkeypatch.setitem(sys.modules, "napari", napari)
+    runpy.run_path(str(tmp_path / SCRIPT))
+    assert len(viewer.layers) == 2 * (num_channels + 1)
+    assert viewer.grid.stride == num_channels + 1
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(0.5, 2), ("match", 1)])

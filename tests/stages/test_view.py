@@ -19,6 +19,7 @@ from tests.records.whole import whole
 from tests.stages.segmented import Segmented, store_prediction
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records.prediction import Prediction
+from unetpipe.report.page.commands import PRECOMPUTED, Layer, neuroglancer_state
 from unetpipe.report.page.templates import render
 from unetpipe.report.store_server import StoreServer
 from unetpipe.report.viewed import list_views
@@ -26,6 +27,7 @@ from unetpipe.runtime.files import write_record
 from unetpipe.stages.view import _page, view
 from unetpipe.storage.dropping import NOTE
 from unetpipe.storage.volumes import create_volume
+from unetpipe.tiling.boxes import UNKNOWN_SIZE
 
 
 @pytest.fixture
@@ -81,6 +83,26 @@ def test_addresses_lead_to_stores_that_are_served(run):
             with urlopen(f"{url}/zarr.json") as answer:
                 assert "ome" in json.load(answer)["attributes"]
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("size_nm", "dimension"),
+    [((40.0, 10.0, 10.0), [1e-8, "m"]), (UNKNOWN_SIZE, [1, ""])],
+)
+def test_precomputed_voxels_lie_where_those_of_the_image_do(size_nm, dimension):
+    """Neuroglancer has the centre of an OME-Zarr's voxel where it has their corner."""
+    layers = [
+        Layer("image", "image", "i"),
+        Layer("segmentation", "ids", "p", PRECOMPUTED),
+    ]
+    state = json.loads(neuroglancer_state(layers, "http://a/", size_nm))
+    assert state["dimensions"]["x"] == dimension
+    image, ids = (layer["source"] for layer in state["layers"])
+    assert image == "zarr3://http://a/i"
+    assert ids["url"] == "precomputed://http://a/p"
+    assert ids["transform"]["outputDimensions"] == state["dimensions"]
+    expected = np.column_stack([np.eye(3), np.full(3, -0.5)])
+    np.testing.assert_array_equal(ids["transform"]["matrix"], expected)
 
 
 def test_napari_opens_image_probability_and_mask(run):

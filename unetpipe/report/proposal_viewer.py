@@ -31,7 +31,7 @@ for folder in sorted(path.parent for path in FOLDER.glob("*/{PREDICTED}")):
         viewer.add_image(image, name=f"{{folder.name}} image")
     viewer.add_labels(labels, name=folder.name, opacity=0.4)
     before[folder.name] = labels.copy()
-viewer.grid.stride = 2
+viewer.grid.stride = len(viewer.layers) // max(1, len(before))  # a crop in each
 viewer.grid.enabled = True
 
 

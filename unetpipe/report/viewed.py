@@ -10,12 +10,16 @@ from unetpipe.records.exports import PrecomputedCopy
 from unetpipe.records.prediction import Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
-from unetpipe.report.page.commands import NEUROGLANCER, Layer, neuroglancer_state
+from unetpipe.report.page.commands import (
+    NEUROGLANCER,
+    PRECOMPUTED,
+    Layer,
+    neuroglancer_state,
+)
 from unetpipe.runtime.files import hash_of
 from unetpipe.storage.dropping import are_shards_dropped
 from unetpipe.tiling.scale import SizeNm
 
-PRECOMPUTED = "precomputed"
 MOST_SHOWN = 50  # surfaces that an address asks for
 SAFE = "{}[]:,/"  # what browsers leave alone behind #
 

@@ -20,6 +20,7 @@ from unetpipe.tiling.boxes import UNKNOWN_SIZE
 from unetpipe.tiling.scale import SizeNm
 
 PORT = 8080
+PRECOMPUTED = "precomputed"
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 MOST_TIFF_BYTES = 2**28  # of which a TIFF is written whole; above, one section
 NEUROGLANCER = "https://neuroglancer-demo.appspot.com"
@@ -122,21 +123,32 @@ def neuroglancer_state(
     layers: Iterable[Layer], base: str, voxel_size_nm: SizeNm
 ) -> str:
     """Return what neuroglancer is to show, stores below an address, as JSON."""
-    shown: list[dict[str, Any]] = []
-    for one in layers:
-        source = f"{one.form}://{base}{one.at}"
-        shown.append({"type": one.kind, "name": one.name, "source": source})
-        if one.chosen:
-            ids = list(map(str, one.chosen))
-            shown[-1] |= {"segments": ids, "notSelectedAlpha": 0.3}
     # Else the first panel shows z across: axes are z, y, x in the stores.
     is_known = voxel_size_nm != UNKNOWN_SIZE
     lengths = zip("xyz", voxel_size_nm[::-1], strict=True)
     dimensions = {
         axis: [length * 1e-9, "m"] if is_known else [1, ""] for axis, length in lengths
     }
+    shown: list[dict[str, Any]] = []
+    for one in layers:
+        source: Any = f"{one.form}://{base}{one.at}"
+        if one.form == PRECOMPUTED:
+            source = {"url": source, "transform": _centred(dimensions)}
+        shown.append({"type": one.kind, "name": one.name, "source": source})
+        if one.chosen:
+            ids = list(map(str, one.chosen))
+            shown[-1] |= {"segments": ids, "notSelectedAlpha": 0.3}
     state = {"dimensions": dimensions, "layers": shown}
     return json.dumps(state, separators=(",", ":"))
+
+
+def _centred(dimensions: dict[str, Any]) -> dict[str, Any]:
+    """Return how precomputed voxels lie where those of OME-Zarr do.
+
+    These have their centres at whole numbers, precomputed ones their corners.
+    """
+    rows = [[float(a == b) for b in dimensions] + [-0.5] for a in dimensions]
+    return {"outputDimensions": dimensions, "matrix": rows}
 
 
 def _neuroglancer(images: dict[str, str], objects: str, size_nm: SizeNm) -> str:
