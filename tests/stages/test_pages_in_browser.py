@@ -117,6 +117,19 @@ def test_the_keyboard_reaches_content_definitions_and_tables(
     assert tip == "block", "a definition shows on focus too"
 
 
+def test_names_of_files_run_from_left_to_right(pages, tmp_path: Path) -> None:
+    """Long ones are cut at their beginning, but 0.png is not shown as png.0."""
+    with Browser(pages["report"], tmp_path / "profile") as browser:
+        lefts = browser.evaluate(
+            "(() => { let text = document.querySelector('.file');"
+            " while (text.firstChild) text = text.firstChild;"
+            " return [0, 1, 2].map(k => { const one = document.createRange();"
+            " one.setStart(text, k); one.setEnd(text, k + 1);"
+            " return one.getBoundingClientRect().left; }); })()"
+        )
+    assert lefts == sorted(set(lefts))
+
+
 def test_a_narrow_window_needs_no_scrolling_sideways(pages, tmp_path: Path) -> None:
     for name, page in pages.items():
         with Browser(page, tmp_path / name, width=420) as browser:

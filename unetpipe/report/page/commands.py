@@ -127,7 +127,7 @@ def neuroglancer_state(
     is_known = voxel_size_nm != UNKNOWN_SIZE
     lengths = zip("xyz", voxel_size_nm[::-1], strict=True)
     dimensions = {
-        axis: [length * 1e-9, "m"] if is_known else [1, ""] for axis, length in lengths
+        axis: [length / 1e9, "m"] if is_known else [1, ""] for axis, length in lengths
     }
     shown: list[dict[str, Any]] = []
     for one in layers:
