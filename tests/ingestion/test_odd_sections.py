@@ -121,6 +121,11 @@ def test_the_sentence_names_sections_and_what_to_do():
     assert told.startswith("3 sections of 20 look blank")
     assert "4-5, 9" in told
     assert "column sections" in told
+    voxels = alike()
+    voxels[7] = 0
+    (told,) = describe_odd(find_odd_sections(watch(voxels[None])), 20)
+    assert told.startswith("1 section of 20 looks blank")
+    assert "look at it before" in told
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])

@@ -23,8 +23,8 @@ MOST_SAME = 0.25  # of the sections; more are no single ones
 TINY = 1e-9
 
 REASONS = {
-    "blank": "they show next to nothing",
-    "duplicated": "they show what an earlier section shows",
+    "blank": "showing next to nothing",
+    "duplicated": "showing what an earlier section shows",
     "saturated": "far more voxels than around hold one extreme value",
     "darker": "than those around",
     "brighter": "than those around",
@@ -80,10 +80,11 @@ def describe_odd(odd: Sequence[OddSections], num_sections: int) -> Iterator[str]
     """Yield a sentence for each kind of odd sections."""
     for one in odd:
         named = count_noun(len(one.sections), "section")
+        look, them = ("looks", "it") if len(one.sections) == 1 else ("look", "them")
         yield (
-            f"{named} of {num_sections} look {one.what} ({REASONS[one.what]}): "
-            f"{format_sections(one.sections)}; look at them before you trust what is "
-            "found there, or leave them out by the sheet's column sections"
+            f"{named} of {num_sections} {look} {one.what} ({REASONS[one.what]}): "
+            f"{format_sections(one.sections)}; look at {them} before you trust what is "
+            f"found there, or leave {them} out by the sheet's column sections"
         )
 
 
