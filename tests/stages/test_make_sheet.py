@@ -452,7 +452,7 @@ def test_images_with_another_number_of_channels_are_left_out_and_named(make, fol
     )
     made = make()
     assert len(made.roles) == 5
-    assert "left out: they have not 1 channel" in made.printed
+    assert "1 volume left out: not of 1 channel" in made.printed
 
 
 def test_soft_edges_are_refused_with_a_remedy(make, folder):

@@ -12,6 +12,7 @@ from unetpipe.measurement.tables import (
     write_tables,
 )
 from unetpipe.records.measurements import Measurements
+from unetpipe.runtime.text import count_noun
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,12 @@ def collect_measurements(
     write_tables(rows, packed, table)
     for path in annotated:
         write_anndata(rows, path)
-    log.info("%d objects of %d volumes in %s", len(rows), len(volumes), table)
+    log.info(
+        "%s of %s in %s",
+        count_noun(len(rows), "object"),
+        count_noun(len(volumes), "volume"),
+        table,
+    )
 
 
 def _table_of(record: Path) -> Path:

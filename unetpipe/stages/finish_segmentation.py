@@ -20,6 +20,7 @@ from unetpipe.records.segmentation import (
 )
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import peak_rss_bytes
+from unetpipe.runtime.text import count_noun
 from unetpipe.segmentation.original_grid import write_objects_on_original_grid
 from unetpipe.segmentation.passes import SegmentationInputs, locked_segmentation
 from unetpipe.segmentation.store import SegmentationStore
@@ -110,7 +111,7 @@ def finish_segmentation(
             circumstances=Circumstances.here(seconds=time.monotonic() - began),
         )
         write_with_copy(record, made, home.path)
-        log.info("%d objects in %s", made.num_objects, home.store)
+        log.info("%s in %s", count_noun(made.num_objects, "object"), home.store)
 
 
 def _check(home: SegmentationStore, parts: list[Path]) -> None:

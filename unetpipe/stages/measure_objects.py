@@ -12,6 +12,7 @@ from unetpipe.measurement.tables import join_tables, make_measured_table, write_
 from unetpipe.measurement.volume import MeasureInputs, open_measured
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.measurements import MeasuredPart, Measurements
+from unetpipe.runtime.text import count_noun
 
 log = logging.getLogger(__name__)
 
@@ -66,4 +67,4 @@ def measure_objects(
         scikit_image=version("scikit-image"),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
-    log.info("%d objects measured in %s", len(rows), table)
+    log.info("%s measured in %s", count_noun(len(rows), "object"), table)

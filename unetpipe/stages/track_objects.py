@@ -11,6 +11,7 @@ from unetpipe.config.tracking import TrackConfig
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.tracks import LinkedObjects
+from unetpipe.runtime.text import count_noun
 from unetpipe.storage.volumes import iterate_sections, open_volume
 from unetpipe.tracking.lineages import DIVISION, GAP, Motion, Tracker
 from unetpipe.tracking.tables import (
@@ -76,4 +77,8 @@ def track_objects(
         ),
         circumstances=Circumstances.here(seconds=time.monotonic() - began),
     ).write(record)
-    log.info("%d tracks of %d frames", linked.num_tracks, frames.shape[0])
+    log.info(
+        "%s of %s",
+        count_noun(linked.num_tracks, "track"),
+        count_noun(frames.shape[0], "frame"),
+    )

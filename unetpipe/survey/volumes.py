@@ -13,6 +13,7 @@ from unetpipe.images import ImageReader, Reading, open_image, open_masks
 from unetpipe.images.endings import HDF5, split_suffix
 from unetpipe.images.files import FILE_AXIS, file_numbers, find_image_files, natural_key
 from unetpipe.ingestion.opening import is_empty
+from unetpipe.runtime.text import count_noun
 from unetpipe.survey.boxes import describe_label_boxes, find_boxes
 from unetpipe.survey.cells import sheet_cell_of_series, write_cell
 from unetpipe.survey.headers import Header, read_image_header
@@ -343,7 +344,7 @@ def _of_one_channel_count(found: list[Found]) -> tuple[list[Found], list[str]]:
     most = max(sorted(set(counts)), key=lambda n: (learnt.count(n), counts.count(n)))
     left = [volume for volume in found if volume.header.shape[0] != most]
     note = (
-        f"{len(left)} volumes are left out: they have not {most} channel"
+        f"{count_noun(len(left), 'volume')} left out: not of {most} channel"
         f"{'s' * (most > 1)} as the other {counts.count(most)}: "
         f"{list_briefly(volume.image for volume in left)}; a run has one number of "
         "channels: make a sheet for each kind"
