@@ -289,6 +289,9 @@ def test_geojson_obeys_its_schema_and_filled_is_the_objects(segmented, tmp_path)
     assert len(content["features"]) == record.num_outlines
     for feature in content["features"]:
         assert feature["properties"]["classification"] == {"name": "cell"}
+        known = feature["properties"]["measurements"]
+        assert known["voxels"] == np.count_nonzero(objects == known["id"])
+        assert known["mean_probability"] == 1.0
     outlines = read_features(content)
     assert any(polygon.holes for _, _, made in outlines for polygon in made)
     np.testing.assert_array_equal(sections_filled(outlines, objects.shape), objects)

@@ -10,9 +10,12 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetpipe.errors import ConfigError
 from unetpipe.measurement.outlines import Polygon, Ring
+
+Values = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
 MOVE, LINE, CLOSE = 0.0, 1.0, 4.0  # steps of a path, as ImageJ counts them
 
@@ -73,10 +76,19 @@ class GeoJson(AbstractContextManager["GeoJson"]):
         Name of the class of an object, by its id; none: all are of one class.
     planes : Planes
         Where sections lie in the file that QuPath opens.
+    measured : mapping
+        What is known of objects 1, 2, ..., by name: QuPath shows it and colours by it.
     """
 
-    def __init__(self, path: Path, class_of: Mapping[int, str], planes: Planes) -> None:
+    def __init__(
+        self,
+        path: Path,
+        class_of: Mapping[int, str],
+        planes: Planes,
+        measured: Mapping[str, Values],
+    ) -> None:
         self._path, self._class_of, self._planes = path, class_of, planes
+        self._measured = measured
         self._partial = path.with_name(f".{path.name}")
         self._file = self._partial.open("w")
         self._file.write('{"type": "FeatureCollection", "features": [')
@@ -90,6 +102,7 @@ class GeoJson(AbstractContextManager["GeoJson"]):
         told: dict[str, Any] = {"objectType": "detection", "name": str(number)}
         if number in self._class_of:
             told["classification"] = {"name": self._class_of[number]}
+        known = {name: of[number - 1].item() for name, of in self._measured.items()}
         feature = {
             "type": "Feature",
             "geometry": {
@@ -97,7 +110,7 @@ class GeoJson(AbstractContextManager["GeoJson"]):
                 "coordinates": rings[0] if is_one else rings,
                 "plane": {"c": -1, "z": plane_z, "t": time},
             },
-            "properties": told | {"measurements": {"id": number}},
+            "properties": told | {"measurements": {"id": number} | known},
         }
         self._file.write(self._joiner + json.dumps(feature))
         self._joiner = ",\n"

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from unetpipe.config.measurement import MeasureConfig
@@ -123,3 +125,10 @@ def class_of_objects(
         number: names.get(kind, f"class {kind}")
         for number, kind in enumerate(values, start=1)
     }
+
+
+def measured_of_objects(made: Segmentation) -> dict[str, NDArray[Any]]:
+    """Return what the table of objects tells of each, by name, shape (objects,)."""
+    names = ["voxels", "mean_probability"]
+    table = parquet.read_table(made.table["parquet"].path, columns=names)
+    return {name: table[name].to_numpy() for name in names}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unetpipe.measurement.outline_files import GeoJson, OutlineFile, Planes, RoiSet
 from unetpipe.measurement.outlines import trace_section
-from unetpipe.measurement.volume import class_of_objects
+from unetpipe.measurement.volume import class_of_objects, measured_of_objects
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.measurements import Outlines
 from unetpipe.records.segmentation import Segmentation, WrittenFile
@@ -64,7 +64,8 @@ def export_outlines(
         files: list[OutlineFile] = []
         if "geojson" in paths:
             classes = class_of_objects(made, class_names)
-            geojson = GeoJson(paths["geojson"], classes, planes)
+            measured = measured_of_objects(made)
+            geojson = GeoJson(paths["geojson"], classes, planes, measured)
             files.append(stack.enter_context(geojson))
         if "imagej" in paths:
             files.append(stack.enter_context(RoiSet(paths["imagej"], planes)))
