@@ -161,10 +161,12 @@ GROWTH = """
 import sys
 import numpy as np
 from pathlib import Path
+from unetpipe.metrics import isbi, simple_points
 from unetpipe.metrics.columns import Columns, Proposal, Truth
 from unetpipe.metrics.isbi import score_columns
 from unetpipe.metrics.scratch import Scratch
 from unetpipe.metrics.warping import warp_columns
+isbi.SCATTERED_BYTES = simple_points.SCATTERED_BYTES = 18 << 20  # the larger is above
 side = int(sys.argv[1])
 columns, scratch = Columns(side, side), Scratch(Path(sys.argv[2]))
 truth = Truth.empty(columns, scratch)

@@ -10,7 +10,12 @@ from scipy import ndimage
 from tests.metrics.sections import map_mistakes, warp_section
 from unetpipe.errors import GeometryError
 from unetpipe.metrics.columns import Proposal, Truth
-from unetpipe.metrics.simple_points import IS_SIMPLE, Mistake, flip_simple_voxels
+from unetpipe.metrics.simple_points import (
+    IS_SIMPLE,
+    WINDOW_VOX,
+    Mistake,
+    flip_simple_voxels,
+)
 from unetpipe.metrics.thinning import label_components
 from unetpipe.metrics.warping import collect_warping
 
@@ -80,10 +85,14 @@ def classify_slowly(warped, wrong):
         elif not is_cell:
             kind = Mistake.HOLE_ADDITION
         else:
-            cleared = warped.copy()
-            cleared[y, x] = False
+            rows, columns = (
+                slice(max(at - WINDOW_VOX, 0), at + WINDOW_VOX + 1) for at in (y, x)
+            )
+            cleared = warped[rows, columns].copy()
+            at = y - rows.start, x - columns.start
+            cleared[at] = False
             parts, _ = ndimage.label(cleared)
-            is_split = len(ids_around(parts, y, x)) > 2
+            is_split = len(ids_around(parts, *at)) > 2
             kind = Mistake.SPLIT if is_split else Mistake.HOLE_DELETION
         kinds[y, x] = kind
     return kinds
@@ -145,6 +154,18 @@ def test_splits_are_judged_within_a_window():
     kinds = map_of(cut, narrow, 0.5)
     assert Mistake.SPLIT not in kinds
     assert Mistake.HOLE_DELETION in kinds
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mistakes_of_winding_cells_are_those_of_a_plain_flood(seed):
+    """Cells that leave the window and come back, at its faces and the section's."""
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.standard_normal((2, 75, 90)), (0, 1.5, 1.5))
+    truth, proposal = noise[0] > -0.05, (noise[1] > -0.02) * 0.9
+    warped, wrong = warp_slowly(truth, proposal, 0.5)
+    kinds = classify_slowly(warped, wrong)
+    assert np.count_nonzero(kinds == Mistake.SPLIT) > 9
+    np.testing.assert_array_equal(map_of(proposal, truth, 0.5), kinds)
 
 
 def test_counts_of_sections_are_pooled_and_constant_maps_spoil_their_threshold():

@@ -25,9 +25,9 @@ from scipy.ndimage import (
     uniform_filter,
 )
 from skimage.filters import threshold_otsu
-from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
+from unetpipe.evaluation.domes import find_domes
 from unetpipe.metrics.cell_tracking import ReferenceMatches, match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable
 from unetpipe.metrics.instances import match_instances, score_terms
@@ -202,9 +202,8 @@ def baseline_objects(mask: Bool) -> NDArray[np.int32]:
     if mask.all() or not mask.any():
         return mask.astype(np.int32)  # without an outside there is no distance to it
     depth = edt.edt(np.ascontiguousarray(mask), black_border=False)
-    # Reconstruction compares exactly, so depths are whole numbers: half voxels.
     half_voxels = np.minimum(np.rint(2 * depth), 2**16 - 1).astype(np.uint16)
-    seeds, _ = label(h_maxima(half_voxels, HALF_VOXELS_DEEP))
+    seeds, _ = label(find_domes(half_voxels, HALF_VOXELS_DEEP))
     objects: NDArray[np.int32] = watershed(-depth, seeds, mask=mask)
     return objects
 

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 Roles = dict[Role, list[int]]
 BASE_BYTES = 320 * 2**20  # interpreter, libraries and compiled loops
 # Of a thread that scores a section: bytes a voxel, and what it never exceeds.
-SCORING_BYTES, MOST_SCORING_BYTES = 24, 64 * 2**20
+SCORING_BYTES, MOST_SCORING_BYTES = 24, 112 * 2**20
 # Of a section, or of a range of sections in 3-D, that is worked on as a whole, or
 # warped at many thresholds.
 MOST_WHOLE_VOXELS = 2**22

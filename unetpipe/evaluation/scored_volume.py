@@ -306,8 +306,11 @@ class ScoredBox:
     @cached_property
     def stored(self) -> NDArray[np.uint8]:
         """Foreground probability as stored; with more than two classes the class."""
+        probability = self.volume.probability
+        if self.volume.num_classes == 2 and probability.shape[0] == 1:
+            return np.asarray(read_stored_roi(probability, self.roi)[0])
         if self.volume.num_classes == 2:
-            return np.asarray(self.volume.probability[(0, *self.roi.slices)])
+            return np.asarray(probability[(0, *self.roi.slices)])
         return np.asarray(read_stored_roi(self.volume.classes, self.roi))
 
     def class_probability(self, class_: int) -> NDArray[np.uint8]:

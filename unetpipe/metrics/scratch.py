@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from unetpipe.runtime.machine import enough_disk
 
 MOST_BYTES = 1 << 22  # of an array in memory
-SCATTERED_BYTES = 18 << 20  # of one that is looked at all over: 4096 x 4096 voxels
+SCATTERED_BYTES = 72 << 20  # of one that is looked at all over: ids of 4096 x 4096
 # A look at a file brings so many bytes into memory, with large folios some more.
 BLOCK_BYTES = 1 << 16
 MOST_JUMPS = 32  # from block to block, before memory is handed back

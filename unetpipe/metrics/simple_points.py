@@ -37,11 +37,13 @@ from unetpipe.metrics.scratch import BLOCK_BYTES, SCATTERED_BYTES, Scratch
 Mask = NDArray[np.bool_]
 State = NDArray[np.uint8]  # bit 0: cell; bit 1: not simple as long as nothing changes
 Places = NDArray[np.int64]
+Words = NDArray[np.uint64]
 
-WINDOW_VOX = 20  # a split is judged within this many voxels to each side
+WINDOW_VOX = 20  # a split is judged within this many voxels to each side, at most 31
 SCATTERED_PLACES = 1 << 12  # of floats, looked at before memory is handed back
 
 _CELL, _CLOSED = 1, 2
+_NONE, _ONE, _THREE = np.uint64(0), np.uint64(1), np.uint64(7)  # bits of a word
 _MORE_JUMPS = 8  # of one byte a voxel, most neighbours lie in the same block
 _DIGIT_BITS = 16
 
@@ -302,9 +304,7 @@ def _classify(
     height, reach = sides
     steps = _ring_steps(height)
     kinds = np.empty(places.size, np.uint8)
-    side = 2 * reach + 3
-    reached = np.zeros(side * side, np.int32)  # number of the last flood that came by
-    queue = np.empty(side * side, np.int64)
+    window, reached = np.empty((2, 2 * reach + 1), np.uint64)
     for index in range(places.size):
         here = places[index]
         touches_background = False
@@ -330,7 +330,7 @@ def _classify(
             kinds[index] = Mistake.SPLIT if is_cell else Mistake.MERGE
         elif not is_cell:
             kinds[index] = Mistake.HOLE_ADDITION
-        elif _parts(state, here, height, reach, reached, index + 1, queue):
+        elif _parts(state, here, sides, window, reached):
             kinds[index] = Mistake.SPLIT
         else:
             kinds[index] = Mistake.HOLE_DELETION
@@ -339,46 +339,75 @@ def _classify(
 
 @numba.njit(cache=True, nogil=True)
 def _parts(
-    state: State,
-    here: int,
-    height: int,
-    reach: int,
-    reached: NDArray[np.int32],
-    flood: int,
-    queue: Places,
+    state: State, here: int, sides: tuple[int, int], window: Words, reached: Words
 ) -> bool:  # pragma: no cover
-    """Tell whether clearing ``here`` parts the cells around it, within the window."""
-    steps = _ring_steps(height)
-    side = 2 * reach + 3
-    centre = (reach + 1) * side + reach + 1
-    reached[centre] = flood  # cleared: the flood may not pass
-    wanted, filled = 0, 0
-    for k in range(8):
-        if state[here + steps[k]] & _CELL:
-            wanted += 1
-            if filled == 0:
-                queue[0] = centre + _ring_steps(side)[k]
-                reached[queue[0]] = flood
-                filled = 1
-    taken, found = 0, 0
-    while taken < filled:
-        place = queue[taken]
-        taken += 1
-        away_x, away_y = place // side - reach - 1, place % side - reach - 1
-        if -1 <= away_x <= 1 and -1 <= away_y <= 1:
-            found += 1
-            if found == wanted:
-                return False
-        for dx, dy in ((0, -1), (0, 1), (-1, 0), (1, 0)):
-            x, y = away_x + dx, away_y + dy
-            near = place + dx * side + dy
-            if (
-                abs(x) <= reach
-                and abs(y) <= reach
-                and reached[near] != flood
-                and state[here + x * height + y] & _CELL
-            ):
-                reached[near] = flood
-                queue[filled] = near
-                filled += 1
+    """Tell whether clearing ``here`` parts the cells around it, within the window.
+
+    A column of the window is a word with a bit for each voxel, so that a flood takes a
+    column at a time. Columns are read when it comes to them.
+    """
+    reach = sides[1]
+    start, stop = reach - 1, reach + 2  # of the columns that were read
+    for column in range(start, stop):
+        window[column], reached[column] = _read(state, here, sides, column), _NONE
+    window[reach] &= ~(_ONE << np.uint64(reach))  # cleared: the flood may not pass
+    ring = _THREE << np.uint64(reach - 1)
+    for column in range(start, stop):
+        around = window[column] & ring
+        if around:
+            reached[column] = around & (~around + _ONE)  # one of them
+            break
+    is_growing, step = True, 1
+    while is_growing:
+        is_growing = False
+        column = start if step > 0 else stop - 1
+        while start <= column < stop:
+            seeds = reached[column]
+            if column > start:
+                seeds |= reached[column - 1]
+            if column < stop - 1:
+                seeds |= reached[column + 1]
+            filled = _fill(window[column], seeds & window[column])
+            if filled != reached[column]:
+                reached[column], is_growing = filled, True
+            if filled and column == start and start > 0:
+                start, is_growing = start - 1, True
+                window[start], reached[start] = _read(state, here, sides, start), _NONE
+            if filled and column == stop - 1 and stop <= 2 * reach:
+                window[stop], reached[stop] = _read(state, here, sides, stop), _NONE
+                stop, is_growing = stop + 1, True
+            column += step
+        step = -step
+        num_left = 0
+        for column in range(reach - 1, reach + 2):
+            num_left += (window[column] & ~reached[column] & ring) != _NONE
+        if num_left == 0:
+            return False
     return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _read(
+    state: State, here: int, sides: tuple[int, int], column: int
+) -> np.uint64:  # pragma: no cover
+    """Return which voxels of a column of the window are cells, the first lowest."""
+    height, reach = sides
+    y = here % height
+    low, high = max(y - reach, 0), min(y + reach + 1, height)
+    first = here - y + (column - reach) * height
+    word = _NONE
+    for place in range(low, high):
+        is_cell = np.uint64(state[first + place] & _CELL)
+        word |= is_cell << np.uint64(place - y + reach)
+    return word
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(mask: np.uint64, seeds: np.uint64) -> np.uint64:  # pragma: no cover
+    """Return the runs of a mask's bits that have a seed."""
+    filled = seeds | ((mask + seeds) ^ mask) & mask  # a carry runs to the end
+    for power in range(6):  # and doubled steps to the beginning
+        shift = _ONE << np.uint64(power)
+        filled |= mask & (filled >> shift)
+        mask &= mask >> shift
+    return filled

@@ -125,7 +125,8 @@ def thin_columns(
         for piece in columns.pieces(scratch):
             labels[piece.start + 1 : piece.stop + 1, 1:-1] = 1
         return
-    queue = _Queue(scratch)
+    waiting = Scratch(scratch.folder)
+    queue = _Queue(waiting)
     for piece in columns.pieces(scratch):
         queue.reserve((piece.stop - piece.start) * columns.height)
         queue.filled = _start(
@@ -143,6 +144,7 @@ def thin_columns(
             (step, scratch.most_jumps),
         )
         scratch.forget()
+        waiting.forget()
 
 
 class _Queue:
