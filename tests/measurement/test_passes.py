@@ -8,11 +8,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import ConvexHull, QhullError
-from skimage.measure import label
+from skimage.measure import label, perimeter
 
 from tests.measurement.measured import as_objects, measure, theirs
+from unetpipe.measurement import shapes
 from unetpipe.measurement.passes import measure_blocks_of_part
 from unetpipe.measurement.shapes import Shape
+from unetpipe.measurement.sums import ObjectSums
 
 SHAPE = (4, 9, 11)
 BLOCKS = st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 11))
@@ -123,6 +125,33 @@ def test_of_a_box_too_large_to_hold_sums_are_exact_and_shapes_empty(monkeypatch)
         np.testing.assert_array_equal(cut[name], whole[name])
     for name in ("intensity_std_a", "centroid_weighted_b_x_nm"):
         np.testing.assert_allclose(cut[name], whole[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("density", [0.3, 0.7, 0.97])
+def test_an_outline_is_as_long_in_strips_as_at_once(monkeypatch, density):
+    mask = np.random.default_rng(0).random((57, 41)) < density
+    expected = perimeter(mask, 4)
+    for most in (1, 41 * 2, 41 * 5, 1 << 18):
+        monkeypatch.setattr(shapes, "STRIP_VOXELS", most)
+        assert shapes.outline_length(mask) == expected
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_sums_over_a_large_object_have_the_bits_of_sums_over_all_at_once(kind):
+    random = np.random.default_rng(0)
+    mask = random.random((2, 400, 601)) < 0.7
+    image = (random.random((1, *mask.shape)) * 250).astype(kind)
+    sums = ObjectSums(1)
+    sums.add(mask, image, (3, 4, 5))
+    (grey,), inside = sums.channels, np.nonzero(mask)
+    exact = image[0][inside].astype(np.float64)
+    places = [place + start for place, start in zip(inside, (3, 4, 5), strict=True)]
+    assert sums.count == len(exact)
+    assert sums.centroid() == tuple(int(p.sum()) / len(exact) for p in places)
+    assert grey.mean == exact.mean()
+    assert grey.squares == np.square(exact - exact.mean()).sum()
+    assert grey.total == exact.sum()
+    assert grey.weighted == [(exact * place).sum() for place in places]
 
 
 def test_voxels_that_are_no_squares_have_no_perimeter():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, convolve
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 from skimage.measure import (
@@ -22,6 +23,40 @@ Spacing = tuple[float, ...]
 
 FLAT = ("orientation", "eccentricity", "perimeter")
 SPATIAL = ("surface_area",)
+
+
+# What an outline's voxel adds, by how many of its neighbours are of the outline:
+# 1 for itself, 2 for each beside it, 10 for each at a corner.
+NEIGHBOURS = np.array([[10, 2, 10], [2, 1, 2], [10, 2, 10]], np.uint8)
+STEPS = np.zeros(50)
+STEPS[[5, 7, 15, 17, 25, 27]] = 1
+STEPS[[21, 33]] = np.sqrt(2)
+STEPS[[13, 23]] = (1 + np.sqrt(2)) / 2
+STRIP_VOXELS = 1 << 18  # that are looked at together
+
+
+def outline_length(mask: Mask) -> float:
+    """Return the length of an outline in voxels, as scikit-image's ``perimeter`` does.
+
+    That looks at the whole object at once, in 70 bytes a voxel; here its voxels are
+    counted strip by strip.
+
+    Examples
+    --------
+    >>> outline_length(np.ones((4, 4), bool))
+    12.0
+    """
+    height, width = mask.shape
+    step, counts = max(1, STRIP_VOXELS // width), np.zeros(len(STEPS), np.int64)
+    for top in range(0, height, step):
+        # One row beyond for the outline, one more for what makes it one.
+        first, stop = max(0, top - 2), min(top + step, height)
+        strip = mask[first : stop + 2].astype(np.uint8)
+        outline = strip - binary_erosion(strip)
+        seen = convolve(outline, NEIGHBOURS, mode="constant")
+        inside = seen[top - first : stop - first]
+        counts += np.bincount(inside.ravel(), minlength=len(STEPS))
+    return float(counts @ STEPS)
 
 
 class Shape:
@@ -72,7 +107,7 @@ class Shape:
         """Return the outline's length; only of voxels that are squares."""
         if len(set(self._spacing)) > 1:
             return np.nan
-        return float(self._region.perimeter)
+        return outline_length(self._mask) * self._spacing[0]
 
     def _surface_area(self) -> float:
         """Return the area of the surface that marching cubes draw at 0.5."""

@@ -63,10 +63,12 @@ log = logging.getLogger(__name__)
 
 # Voxels of a block with its halo, if its shards are not larger already.
 MOST_VOXELS = 6_000_000
+MOST_FLAT_VOXELS = 1_300_000  # of one section: its halo is small beside it
 # Two neighbours of each voxel, distances, results; labels and two kinds of ids come on
 # top.
-BYTES_PER_VOXEL = 64
+BYTES_PER_VOXEL = 72
 BYTES_OF_CORES = 24  # depths, of whole blocks and as they spread
+COMPILED_BYTES = 24 * 2**20  # of loops that are loaded with the first block
 MOST_SECTIONS = 8
 MOST_THREADS = 4
 
@@ -226,7 +228,7 @@ class Weigher:
         at_once = wide if self.ndim == 3 else wide // min(self.block[0], self.shape[0])
         working = BYTES_PER_VOXEL + BYTES_OF_CORES * bool(self.cores.stores)
         each = wide * given + at_once * (working + 2 * id_bytes)
-        return self.num_threads * each
+        return self.num_threads * each + COMPILED_BYTES
 
     def check_memory(self, what: str) -> None:
         """Log how much memory this takes at most, and refuse too much.
@@ -473,7 +475,9 @@ def choose_weight_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
     ndim : 2 or 3
         2: sections are computed one by one.
     """
-    block = list(shard)
+    block, most = list(shard), MOST_VOXELS
+    if ndim == 2:
+        most = min(most, MOST_FLAT_VOXELS)
     grown = True
     while grown:
         grown = False
@@ -481,6 +485,6 @@ def choose_weight_block(shape: Zyx, shard: Zyx, halo: Halo, ndim: int) -> Zyx:
             larger = block.copy()
             larger[axis] *= 2
             wide = prod(n + h for n, h in zip(larger, halo.total, strict=True))
-            if block[axis] < shape[axis] and wide <= MOST_VOXELS:
+            if block[axis] < shape[axis] and wide <= most:
                 block, grown = larger, True
     return as_zyx(block)
