@@ -100,7 +100,8 @@ def test_precomputed_voxels_lie_where_those_of_the_image_do(size_nm, dimension):
     image, ids = (layer["source"] for layer in state["layers"])
     assert image == "zarr3://http://a/i"
     assert ids["url"] == "precomputed://http://a/p"
-    assert ids["transform"]["outputDimensions"] == state["dimensions"]
+    for side in ("inputDimensions", "outputDimensions"):  # or units would not fit
+        assert ids["transform"][side] == state["dimensions"]
     expected = np.column_stack([np.eye(3), np.full(3, -0.5)])
     np.testing.assert_array_equal(ids["transform"]["matrix"], expected)
 

@@ -145,10 +145,12 @@ def neuroglancer_state(
 def _centred(dimensions: dict[str, Any]) -> dict[str, Any]:
     """Return how precomputed voxels lie where those of OME-Zarr do.
 
-    These have their centres at whole numbers, precomputed ones their corners.
+    These have their centres at whole numbers, precomputed ones their corners, and
+    nanometres even where nobody knows the size of a voxel.
     """
     rows = [[float(a == b) for b in dimensions] + [-0.5] for a in dimensions]
-    return {"outputDimensions": dimensions, "matrix": rows}
+    told = {"inputDimensions": dimensions, "outputDimensions": dimensions}
+    return told | {"matrix": rows}
 
 
 def _neuroglancer(images: dict[str, str], objects: str, size_nm: SizeNm) -> str:
