@@ -1,9 +1,10 @@
 """Large sections: all stages on a hundred times the area, one of 4.3 GB brought in.
 
-Each stage runs in a fresh process. Its memory may not grow with the section, and what
+Each stage runs in a fresh process, on a small section first, which nobody measures, so
+that all code is compiled. Its memory may not grow with the section, and what
 it says that it will take at most is held against what it took. The smallest section
 fills no block of any stage, so growth is told from the one between too, which fills
-those of all but bringing in: its boxes are full from 10,240 squared on, with ids.
+them.
 """
 
 import shutil
@@ -56,7 +57,8 @@ def measure(settings: Settings) -> list[Figure]:
     sides = settings.choose(quick=[96], cpu=[1024, 4096, 10240])
     used: dict[str, list[Used]] = {stage: [] for stage in STAGES}
     projected: dict[str, int] = {}
-    for side in sides:
+    compiling = settings.choose(quick=[], cpu=[256])
+    for side in [*compiling, *sides]:
         stride: Zyx = (1, *settings.choose(quick=(32, 32), cpu=(544, 544)))
         chain = _Measured(folder / str(side), (1, side, side), model, stride, settings)
         for stage in STAGES:
@@ -65,6 +67,7 @@ def measure(settings: Settings) -> list[Figure]:
             used[stage].append(chain.measure(stage))
         projected = chain.projected({stage: used[stage][-1] for stage in STAGES})
         shutil.rmtree(chain.folder)
+    used = {stage: of_stage[len(compiling) :] for stage, of_stage in used.items()}
     for stage in STAGES:
         if stage not in WITHOUT_VOXELS:
             figures += _growth(stage, used[stage], sides)
