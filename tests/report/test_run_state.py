@@ -12,7 +12,9 @@ from tests.records.whole import whole
 from unetpipe.records.lots import EndedStep, LotJournal
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.report.run_state import (
+    StepState,
     clock_of,
+    failed_volumes,
     lot_states,
     prediction_state,
     record_state,
@@ -170,8 +172,19 @@ def test_a_lot_tells_how_many_steps_are_done_and_which_volumes_failed(tmp_path):
     assert (whole_lot.state, whole_lot.note) == ("failed", "1 of 2 volumes failed")
     assert (failed.volume, failed.step) == ("b", "first")
     assert failed.note == "DataError: it is cut off"
+    assert failed_volumes([whole_lot, failed]) == [failed]
     write(tmp_path / "ab12cd.json", "{}")
     assert lot_states(lot, NOW)[0].state == "done"
+
+
+def test_what_a_network_could_not_do_again_is_told_once():
+    before = StepState("", "a", "ingest_volume", "failed", note="cut off")
+    again = StepState("unet", "a", "ingest_volume", "failed", note="still cut off")
+    other = StepState("", "b", "ingest_volume", "failed", note="gone")
+    training = StepState("unet", "", "train_unet", "failed")
+    going = StepState("unet", "c", "predict_part", "running")
+    found = failed_volumes([before, other, training, again, going])
+    assert found == [other, again]
 
 
 def test_the_clock_is_that_of_the_disk(tmp_path):

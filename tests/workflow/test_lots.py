@@ -63,3 +63,38 @@ def test_a_run_with_lots_is_a_run_without_them(finished, tmp_path):
     assert (results / "unet/cells/metrics.json").exists()
     assert (results / "unet/other/segmentation.json").exists()
     shutil.rmtree(project.folder)
+
+
+BROKEN = "broken\tphantom/broken.tif\t\t\tpredict\t\tzyx\t50,4,4\t\t\n"
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_tells_first_which_volume_of_a_lot_failed(finished, tmp_path):
+    """The catalogue too; the others are there, and all goes as the row does."""
+    shutil.copytree(finished.folder, tmp_path / "project")
+    project = type(finished)(tmp_path / "project")
+    results, table = project.folder / "results/tiny", project.folder / "config/tiny.tsv"
+    with (project.folder / "config/tiny.yaml").open("a") as config:
+        config.write("lots: 4\n")
+    image = project.folder / "resources/tiny/originals/phantom/image.tif"
+    image.with_name("broken.tif").write_bytes(image.read_bytes()[:3000])
+    rows = table.read_text()
+    table.write_text(rows + BROKEN)
+    done = project.snakemake(check=False)
+    assert done.returncode
+    told = "Report of what is done, and first of what failed: results/tiny/report.html"
+    assert told in done.stdout
+    first, _, rest = (results / "report.html").read_text().partition("<h1>")
+    _, _, first = first.partition("<header>")
+    assert "1 of 2 volumes failed" in first
+    for word in ("broken", "ingest_volume", "truncated", "config/tiny.tsv"):
+        assert word in first
+    assert "cells" in rest
+    row, *others = (results / "catalogue.csv").read_text().splitlines()[1:]
+    assert row.startswith('"tiny","broken","unet",false,"ingest_volume: DataError')
+    assert any(other.startswith('"tiny","cells","unet",true,,') for other in others)
+    table.write_text(rows)
+    project.snakemake()
+    assert "broken" not in (results / "catalogue.csv").read_text()
+    assert 'class="failed"' not in (results / "report.html").read_text()
+    shutil.rmtree(project.folder)

@@ -116,6 +116,22 @@ class Described:
         values: Values = self.lookups.models[model].config.model_dump(mode="json")
         return values
 
+    def pages(self) -> list[Values]:
+        """Return what the page of each network shows, and where it is written."""
+        return [
+            {
+                "config": self.configuration_of(model),
+                "manifest": self.layout.manifest,
+                "ingests": self.reported_volumes(model),
+                "weight_maps": self.lookups.training_records("weight_map", model),
+                "training": self.training_files(model),
+                "predictions": self.prediction_files(model),
+                "suggestions": self.suggestions_of(model),
+                "output": self.layout.page.format(model=model),
+            }
+            for model in self.lookups.models
+        ]
+
     def prediction_files(self, model: str | None = None) -> list[Values]:
         """Return the files that the reports read of each prediction, or of one's."""
         scored = set(self.lookups.predicted_pairs(*SCORED_ROLES))

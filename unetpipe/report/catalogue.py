@@ -4,7 +4,7 @@ The catalogue has one row for each volume, network and recipe that lies there, r
 the records beside the stores, so that former results are in it as well.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +62,11 @@ CATALOGUE_COLUMNS: dict[str, tuple[type, str]] = {
         bool,
         "whether it is what sheet and configuration asked for last; else a former "
         "result that still lies there",
+    ),
+    "failed": (
+        str,
+        "the step at which the volume failed last, and why: such rows come first, have "
+        "no result, and go when a run has mended them; empty where there is one",
     ),
     "made": (str, "when the segmentation, else the prediction, was finished, in UTC"),
     "weights_sha256": (str, "of the network; `weights-<id>/` begins with it"),
@@ -175,6 +180,22 @@ def catalogue_rows(
             if is_unknown and set(sizes.values()) == {1.0}:
                 line |= dict.fromkeys(sizes)
             yield {name: line.get(name) for name in CATALOGUE_COLUMNS}
+
+
+def failed_rows(
+    run: str,
+    failed: Iterable[Mapping[str, str]],
+) -> Iterator[Line]:
+    """Yield a row for each volume that failed; see ``collect_catalogue``."""
+    for one in failed:
+        line = {
+            "run": run,
+            "volume": one["volume"],
+            "model": one["network"],
+            "current": False,
+            "failed": f"{one['step']}: {one['note']}",
+        }
+        yield {name: line.get(name) for name in CATALOGUE_COLUMNS}
 
 
 def _rows_of_home(home: Path, *, is_wanted: bool) -> Iterator[Line]:

@@ -2,10 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unetpipe.config.lookups import Lookups
+from unetpipe.errors import UnetpipeError
 from unetpipe.records.prediction import DroppedProbability, Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
@@ -51,6 +52,7 @@ def describe_failure(
     run_logs: str | Sequence[str],
     log_patterns: Mapping[str, str],
     arguments: Sequence[str],
+    write_pages: Callable[[], None] | None = None,
 ) -> str:
     """Return which jobs failed and why, and what to do.
 
@@ -63,6 +65,8 @@ def describe_failure(
         Where the jobs of each rule write their logs, with names in braces.
     arguments : sequence of str
         Of the command that failed.
+    write_pages : callable, optional
+        Writes pages of what is done, where something failed and was not stopped.
     """
     text = _read_logs(run_logs)
     rows = [
@@ -88,9 +92,11 @@ def describe_failure(
         ),
         f"  {shlex.join(['snakemake', *arguments])}",
     ]
+    if rows and not is_stopped and write_pages:
+        lines += _describe_pages(Path(lookups.layout.run_page), write_pages)
     if not is_stopped and any(volume for volume, *_ in rows):
         lines.append(
-            "Catalogue and reports wait for all volumes of the sheet. To do without "
+            "Whole pages and tables wait for all volumes of the sheet. To do without "
             f"one, write # before its rows in {lookups.config.volumes}."
         )
     return "\n".join(lines)
@@ -131,6 +137,18 @@ def _describe_segmentation(lookups: Lookups, model: str, volume: str) -> str:
         f"Segmentation of {volume} by {model}: {store}\n"
         f"  look at it:  napari {' '.join(map(str, stores))}"
     )
+
+
+def _describe_pages(page: Path, write: Callable[[], None]) -> list[str]:
+    """Write pages of what is done; return where they are."""
+    before = page.stat().st_mtime_ns if page.exists() else None
+    try:
+        write()
+    except (UnetpipeError, OSError) as error:
+        return [f"No page of what is done: {error}"]
+    if not page.exists() or page.stat().st_mtime_ns == before:
+        return []
+    return [f"Report of what is done, and first of what failed: {page}"]
 
 
 def _describe_dropped(lookups: Lookups) -> list[str]:

@@ -29,6 +29,8 @@ HEADER = ("network", "volume", "step", "state", "done", "rate", "left", "")
 # The rate is that of the newest receipts and steps.
 NEWEST = 100
 
+LOT_RULES = ("ingest_lot", "predict_lot")
+
 Kind = TypeVar("Kind", bound=Record)
 
 
@@ -208,6 +210,56 @@ def lot_states(lot: Mapping[str, Any], now: float) -> list[StepState]:
     name = f"lot {lot['name']}"
     whole = StepState(network, name, rule, state, done, len(wanted), "step", note=note)
     return [whole, *failed]
+
+
+def run_states(
+    volumes: Iterable[str],
+    networks: Iterable[dict[str, Any]],
+    lots: Sequence[Mapping[str, Any]],
+    *,
+    results: Path,
+    logs: Path,
+) -> list[StepState]:
+    """Return how far each step of a run is; see the rule ``status``."""
+    now = clock_of(results)
+    shared = {(lot["model"], volume) for lot in lots for volume in lot["steps"]}
+    states = [
+        record_state(
+            results / "volumes" / volume / "ingest.json",
+            [logs / "ingest_volume" / f"{volume}.log"],
+            now,
+            step="ingest_volume",
+            network="",
+            volume=volume,
+        )
+        for volume in volumes
+        if ("", volume) not in shared
+    ]
+    states += [s for lot in lots if not lot["model"] for s in lot_states(lot, now)]
+    for network in networks:
+        model = network["model"]
+        states.append(model_state(results, logs, now, network))
+        for lot in lots:
+            if lot["model"] == model:
+                states += lot_states(lot, now)
+        for volume in network["volumes"]:
+            if (model, volume) not in shared:
+                states.append(volume_state(results, logs, now, model, volume))
+    return states
+
+
+def failed_volumes(states: Iterable[StepState]) -> list[StepState]:
+    """Return at which steps volumes failed, each once for a network.
+
+    What a network failed to do again is not told of the volume alone.
+    """
+    failed = [
+        one
+        for one in states
+        if one.state == "failed" and one.volume and one.step not in LOT_RULES
+    ]
+    again = {one.volume for one in failed if one.network}
+    return [one for one in failed if one.network or one.volume not in again]
 
 
 def model_state(

@@ -2,12 +2,13 @@
 
 import io
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from unetpipe.report.catalogue import CATALOGUE_COLUMNS, catalogue_rows
+from unetpipe.report.catalogue import CATALOGUE_COLUMNS, catalogue_rows, failed_rows
 from unetpipe.runtime.files import write_bytes_atomic
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def collect_catalogue(
     wanted: list[dict[str, str]],
     table: Path,
     packed: Path,
+    failed: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write ``catalogue.csv`` and ``catalogue.parquet``: volumes x networks x recipes.
 
@@ -35,6 +37,8 @@ def collect_catalogue(
         ``model`` and ``volume`` of the predictions that are asked for now.
     table, packed : Path
         The files to write, as CSV and as Parquet.
+    failed : sequence of mapping
+        ``volume``, ``network`` (empty: of all), ``step`` and ``note`` of what failed.
 
     Raises
     ------
@@ -42,10 +46,12 @@ def collect_catalogue(
         If a record cannot be read; the message names it.
     """
     pairs = {(one["model"], one["volume"]) for one in wanted}
+    pairs -= {(one["network"], one["volume"]) for one in failed}
     schema = pa.schema(
         [(key, TYPES[kind]) for key, (kind, _) in CATALOGUE_COLUMNS.items()]
     )
-    rows = pa.Table.from_pylist(list(catalogue_rows(name, results, pairs)), schema)
+    lines = [*failed_rows(name, failed), *catalogue_rows(name, results, pairs)]
+    rows = pa.Table.from_pylist(lines, schema)
     for path, write in ((packed, parquet.write_table), (table, csv.write_csv)):
         content = io.BytesIO()
         write(rows, content)

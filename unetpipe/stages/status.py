@@ -7,13 +7,9 @@ from typing import Any
 
 from unetpipe.report.run_state import (
     HEADER,
-    clock_of,
-    lot_states,
-    model_state,
     outdated_state,
-    record_state,
+    run_states,
     show_state,
-    volume_state,
     warnings_of,
 )
 from unetpipe.runtime.text import format_table
@@ -45,30 +41,7 @@ def status(
         Volumes that share jobs, as ``lot_states`` needs them. Their volumes have no
         lines of their own, but those that failed.
     """
-    now = clock_of(results)
-    shared = {(lot["model"], volume) for lot in lots for volume in lot["steps"]}
-    states = [
-        record_state(
-            results / "volumes" / volume / "ingest.json",
-            [logs / "ingest_volume" / f"{volume}.log"],
-            now,
-            step="ingest_volume",
-            network="",
-            volume=volume,
-        )
-        for volume in volumes
-        if ("", volume) not in shared
-    ]
-    states += [s for lot in lots if not lot["model"] for s in lot_states(lot, now)]
-    for network in networks:
-        model = network["model"]
-        states.append(model_state(results, logs, now, network))
-        for lot in lots:
-            if lot["model"] == model:
-                states += lot_states(lot, now)
-        for volume in network["volumes"]:
-            if (model, volume) not in shared:
-                states.append(volume_state(results, logs, now, model, volume))
+    states = run_states(volumes, networks, lots, results=results, logs=logs)
     known = [outdated_state(state, results, outdated) for state in states]
     print(format_table(HEADER, [show_state(state) for state in known]))
     for told in warnings_of(results, volumes, networks):

@@ -6,6 +6,7 @@ OUT  results/<name>/{verify.json,plan.json,plan.txt}
     snakemake verify             is everything as it was written?
     snakemake plan               how much work, memory, disk and time?
     snakemake status --nolock    how far is a run that goes on elsewhere?
+    snakemake report_unfinished  which volumes failed, and what do the others look like?
     snakemake view --nolock      what does it look like, in neuroglancer and napari?
     snakemake propose_annotations    what should be annotated next?
 
@@ -106,6 +107,44 @@ rule view:
         "Serving what there is to see"
     script:
         "../../scripts/view.py"
+
+
+rule report_unfinished:
+    """Write pages and catalogue of what is done, what failed first."""
+    log:
+        PATHS.log("report_unfinished"),
+    localrule: True
+    conda:
+        CONDA
+    params:
+        state=lambda wildcards, input: {
+            "volumes": list(RUN.sheet.volumes),
+            "networks": SHOWN.watched_networks(),
+            "lots": STEPS.watched(),
+            "results": PATHS.results,
+            "logs": PATHS.logs,
+        },
+        pages=lambda wildcards, input: SHOWN.pages(),
+        run_page=lambda wildcards, input: {
+            "name": CONFIG.name,
+            "models": SHOWN.compared_models(),
+            "ingests": RUNS.ingests(),
+            "compared": SHOWN.comparison(),
+            "output": PATHS.run_page,
+        },
+        catalogue=lambda wildcards, input: {
+            "name": CONFIG.name,
+            "results": PATHS.results,
+            "wanted": SHOWN.wanted(),
+            "table": PATHS.catalogue,
+            "packed": PATHS.packed_catalogue,
+        },
+        sheet=CONFIG.volumes,
+        code=fingerprint("unetpipe.stages.report_unfinished"),
+    message:
+        "Writing the pages of what is done"
+    script:
+        "../../scripts/report_unfinished.py"
 
 
 rule status:

@@ -20,7 +20,7 @@ from unetpipe.storage.keeping import keep_networks
 # `snakemake status --nolock` runs beside another run, and touches nothing of it.
 ONLY_LOOKS = "--nolock" in sys.argv
 # These tell something themselves: where results are would scroll it away.
-ONLY_ASKS = not {"plan", "status", "verify"}.isdisjoint(sys.argv)
+ONLY_ASKS = not {"plan", "report_unfinished", "status", "verify"}.isdisjoint(sys.argv)
 
 # The lock of a workflow that uses this one as a module is not ours to remove. A run that
 # goes on beside the lock's owner would take all locks away as it ends.
@@ -56,6 +56,25 @@ def describe_results():
     return endings.describe_results(RUNS)
 
 
+def write_unfinished():
+    """Write the pages of what is done, as the rule of that name does."""
+    from unetpipe.stages.collect_catalogue import collect_catalogue
+    from unetpipe.stages.report import report
+    from unetpipe.stages.report_run import report_run
+    from unetpipe.stages.report_unfinished import report_unfinished
+
+    declared = workflow.get_rule("report_unfinished").params
+    files, names = {"input": {}, "output": {}}, Wildcards()
+    given = dict(declared.items())
+    params = fill_params(given, files, names, apply_wildcards, get_function_params)
+    report_unfinished(
+        **{k: v for k, v in params.items() if k != "code"},
+        write_page=report,
+        write_run_page=report_run,
+        write_catalogue=collect_catalogue,
+    )
+
+
 onstart:
     if not ONLY_LOOKS:
         note_run()
@@ -81,4 +100,5 @@ onerror:
         for rule in workflow.rules
         if rule.log
     }
-    print(endings.describe_failure(RUNS, log, patterns, sys.argv[1:]))
+    write = None if ONLY_ASKS or ONLY_LOOKS else write_unfinished
+    print(endings.describe_failure(RUNS, log, patterns, sys.argv[1:], write))
