@@ -22,8 +22,12 @@ def store_prediction(
     classes=None,
     voxel_size_nm=(50, 4, 4),
     voxel_size_from="file",
+    **more,
 ):
-    """Store uint8 (c, z, y, x) as a finished prediction; return its record's folder."""
+    """Store uint8 (c, z, y, x) as a finished prediction; return its record's folder.
+
+    ``more``: fields of the volume's record.
+    """
     shape = probability.shape[1:]
     grids = {"shape": shape, "chunk": shard, "shard": shard}
     outputs = {"probability": probability}
@@ -58,6 +62,7 @@ def store_prediction(
     }
     write_record(folder / "prediction.json", whole("prediction", record))
     size = {"voxel_size_nm": voxel_size_nm, "voxel_size_from": voxel_size_from}
+    size |= more
     write_record(folder / "ingest.json", whole("ingest", size))
     write_record(folder / "model.json", whole("model", {"thresholds": {}}))
     return folder

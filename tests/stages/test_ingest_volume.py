@@ -597,6 +597,57 @@ def test_the_record_tells_who_says_how_large_a_voxel_is(originals):
     assert (record["voxel_size_nm"], record["voxel_size_from"]) == ([40, 4, 4], "file")
 
 
+def about_sections(axes, **more):
+    """OME's metadata of cubes of 100 nm, but for what is said otherwise."""
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, **more}
+    return {"axes": axes, **sizes}
+
+
+@pytest.mark.parametrize(
+    ("about", "column", "halved"),
+    [
+        (about_sections("ZYX"), {}, (4, 550, 550)),  # a size of pixels alone
+        (about_sections("ZYX", PhysicalSizeZ=0.1), {}, (2, 550, 550)),
+        (about_sections("ZYX"), {"voxel_size_nm": "100,100,100"}, (2, 550, 550)),
+        (
+            about_sections("TYX", PhysicalSizeZ=0.1),
+            {"axes": "zyx", "voxel_size_nm": "100,100,100"},
+            (4, 550, 550),
+        ),
+    ],
+    ids=["nobody tells z", "file", "sheet", "time"],
+)
+def test_sections_are_averaged_only_where_their_distance_is_known(
+    originals, about, column, halved
+):
+    frames = np.array([10, 20, 7, 3], np.uint8)
+    film = np.broadcast_to(frames[:, None, None], (4, 1100, 1100))
+    originals.tiff("image.tif", film, ome=True, metadata=about)
+    layout = IngestConfig(chunk=(4, 1100, 1100), shard=(4, 1100, 1100))
+    bare = {"role": "predict", "labels": ""}
+    record = originals.ingest(originals.rows(**bare, **column), config=layout)
+    assert record["voxel_size_nm"] == [100, 100, 100]
+    is_known = halved[0] == 2
+    assert record["is_depth_known"] == is_known
+    store = originals.results / "image.ome.zarr"
+    coarse = open_volume(store, level=1)[0]
+    assert coarse.shape == halved
+    expected = [15, 5] if is_known else [10, 20, 7, 3]
+    assert coarse[:, 0, 0].tolist() == expected
+    (image,) = zarr.open_group(store).attrs["ome"]["multiscales"]
+    units = [axis.get("unit") for axis in image["axes"][1:]]
+    assert units == ["nanometer" if is_known else None, "nanometer", "nanometer"]
+    with open_image("image.ome.zarr", originals.results) as stored:
+        assert stored.is_depth_known == is_known
+
+
+def test_of_a_single_section_nobody_asks_how_thick_it_is(originals):
+    about = about_sections("YX")
+    originals.tiff("image.tif", IMAGE[0], ome=True, metadata=about)
+    record = originals.ingest(originals.rows(role="predict", labels=""))
+    assert record["is_depth_known"]
+
+
 def test_a_time_point_and_channels_of_the_sheet_are_stored(originals):
     movie = RNG.integers(0, 999, (3, 6, 2, 40, 50), np.uint16)
     originals.tiff("image.tif", movie, imagej=True, metadata={"axes": "TZCYX"})

@@ -104,7 +104,7 @@ def segmented(tmp_path_factory):
     return segment(tmp_path_factory.mktemp("measured"))
 
 
-def segment(folder, **more):
+def segment(folder, connectivity="2d", **more):
     """Make objects, of an ingested volume of which more may be told."""
     random = np.random.default_rng(4)
     shape = (3, 24, 24)
@@ -124,7 +124,7 @@ def segment(folder, **more):
         "image": {"store": str(folder / "image")},
     }
     write_record(folder / "ingest.json", whole("ingest", ingest | more))
-    made = Segmented(folder, folder, connectivity="2d")
+    made = Segmented(folder, folder, connectivity=connectivity)
     made.run()
     return folder, made.objects(), image
 
@@ -235,6 +235,25 @@ def test_lengths_that_nobody_knows_are_edges_of_voxels(tmp_path):
     assert record.columns[0].unit == "vox2"
     table = pd.read_parquet(record.table["parquet"].path)
     assert (table["area_vox2"] == table["voxels"]).all()
+
+
+def test_lengths_along_time_are_left_out_and_volumes_counted_in_voxels(tmp_path):
+    wanted = ["area", "perimeter", "centroid", "surface_area"]
+    sizes = {"voxel_size_nm": (4, 4, 4), "is_depth_known": False}
+    flat = segment(tmp_path / "flat", **sizes)
+    record = measured(flat, tmp_path, properties=wanted)
+    names = [column.name for column in record.columns]
+    assert names == ["area_nm2", "perimeter_nm", "centroid_y_nm", "centroid_x_nm"]
+    table = pd.read_parquet(record.table["parquet"].path)
+    assert (table["area_nm2"] == 16 * table["voxels"]).all()
+    deep = segment(tmp_path / "deep", connectivity="3d", **sizes)
+    record = measured(deep, tmp_path, properties=wanted)
+    assert [column.name for column in record.columns] == [
+        *("volume_vox3", "centroid_z_vox", "centroid_y_vox", "centroid_x_vox"),
+        "surface_area_vox2",
+    ]
+    table = pd.read_parquet(record.table["parquet"].path)
+    assert (table["volume_vox3"] == table["voxels"]).all()
 
 
 def test_a_channel_that_is_not_there_is_told_with_those_that_are(segmented, tmp_path):

@@ -411,6 +411,10 @@ def test_the_command_for_fiji_writes_hyperstacks_of_imagej(run, tmp_path: Path) 
     objects, axes, size_nm = read_tiff("brain_objects.tif")
     np.testing.assert_array_equal(objects[0], cells(SHAPE)[0])
     assert size_nm == pytest.approx(volume.voxel_size_nm)
+    series = volume.model_copy(update={"is_depth_known": False, "volume": "s"})
+    write_tiff(viewer_commands(series, result)["Fiji"])
+    assert read_tiff("s_image.tif")[2][0] is None
+    assert read_tiff("s_image.tif")[2][1:] == pytest.approx(volume.voxel_size_nm[1:])
     unknown = volume.model_copy(update={"voxel_size_from": "nobody", "volume": "u"})
     framed = replace(result, linked=LinkedObjects.model_construct())
     write_tiff(viewer_commands(unknown, framed)["Fiji"])
@@ -460,8 +464,11 @@ def test_a_size_that_nobody_knows_is_no_nanometre(run, tmp_path: Path) -> None:
     run["ingests"].append(ingested(tmp_path, "heart", None, **nobody))
     measured = nobody | {"voxel_size_from": "file"}
     run["ingests"].append(ingested(tmp_path, "lung", None, **measured))
+    film = {"voxel_size_nm": [7, 7, 7], "is_depth_known": False}
+    run["ingests"].append(ingested(tmp_path, "film", None, **measured | film))
     text = Links(write(run)).text
     assert re.search(r"heart \S+ . \S+ . \S+ unknown", text)
+    assert "unknown \N{MULTIPLICATION SIGN} 7 \N{MULTIPLICATION SIGN} 7" in text
     assert text.count("1 \N{MULTIPLICATION SIGN} 1 \N{MULTIPLICATION SIGN} 1") == 1
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cc3d
 import numpy as np
@@ -134,6 +135,20 @@ def test_where_nobody_knows_the_size_of_a_voxel_nothing_is_in_nanometres(tmp_pat
     names = pq.read_table(record["table"]["parquet"]["path"]).column_names
     assert "centroid_x_vox" in names
     assert not [name for name in names if name.endswith("_nm")]
+
+
+def test_objects_are_told_no_length_along_time(tmp_path):
+    sizes = {"voxel_size_nm": (4, 4, 4), "is_depth_known": False}
+    predicted = store_prediction(tmp_path / "p", blobs(), SHARD, **sizes)
+    record = Segmented(predicted, tmp_path / "run").run()
+    names = pq.read_table(record["table"]["parquet"]["path"]).column_names
+    told = [name for name in names if name.endswith("_nm")]
+    assert told == ["centroid_y_nm", "centroid_x_nm"]
+    for store in ("store", "objects"):
+        attributes = read_record(Path(record[store]) / "zarr.json")["attributes"]
+        (image,) = attributes["ome"]["multiscales"]
+        units = [axis.get("unit") for axis in image["axes"]]
+        assert units == [None, "nanometer", "nanometer"]
 
 
 def test_classes_make_objects_of_their_own(tmp_path):

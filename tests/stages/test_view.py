@@ -106,6 +106,14 @@ def test_precomputed_voxels_lie_where_those_of_the_image_do(size_nm, dimension):
     np.testing.assert_array_equal(ids["transform"]["matrix"], expected)
 
 
+def test_frames_are_as_long_as_pixels_and_have_no_unit_in_neuroglancer():
+    state = json.loads(neuroglancer_state([], "http://a/", (None, 10.0, 10.0)))
+    assert state["dimensions"]["z"] == [10, ""]
+    assert state["dimensions"]["y"] == [1e-8, "m"]
+    # Else a frame would be shown 1e9 times as thick as its pixels are wide.
+    assert state["relativeDisplayScales"] == {"z": 1e-9}
+
+
 def test_napari_opens_image_probability_and_mask(run):
     command = next(list_views(run["ingests"], run["predictions"])).napari_command()
     assert command.startswith("napari --plugin napari-ome-zarr ")

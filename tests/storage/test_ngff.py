@@ -61,6 +61,19 @@ def test_axes_have_no_unit_where_nobody_knows_the_size_of_a_voxel(tmp_path):
         assert reader.voxel_size_nm is None
 
 
+def test_z_has_no_unit_where_nobody_knows_how_thick_sections_are(
+    tmp_path,
+):
+    size = {"voxel_size_nm": (None, 5, 4)}
+    array = create_volume(tmp_path / "i.ome.zarr", dtype="uint8", **(GRID | size))
+    write_shard(array, (0, 0, 0), np.ones(array.shape, np.uint8))
+    yaozarrs.validate_zarr_store(tmp_path / "i.ome.zarr")
+    (image,) = ome(tmp_path / "i.ome.zarr")["multiscales"]
+    assert [axis.get("unit") for axis in image["axes"]] == [None, *["nanometer"] * 2]
+    with open_image("i.ome.zarr", tmp_path) as reader:
+        assert reader.source.voxel_size.zyx_nm == (None, 5, 4)
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"), [("image", "uint16"), ("image", "float32"), ("many", "uint8")]
 )

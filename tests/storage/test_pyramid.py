@@ -93,6 +93,7 @@ def test_only_axes_that_are_still_finer_are_halved(monkeypatch):
 def test_frames_whose_distance_nobody_knows_stay_apart(monkeypatch):
     monkeypatch.setattr("unetpipe.storage.levels.COARSEST_VOXELS", 512)
     assert pyramid_factors((84, 2048, 2048), UNKNOWN_SIZE) == [(1, 2, 2)] * 2
+    assert pyramid_factors((84, 2048, 2048), (None, 4.0, 4.0)) == [(1, 2, 2)] * 2
 
 
 @pytest.mark.parametrize("is_labels", [False, True])

@@ -126,6 +126,7 @@ def test_affinities_along_z_are_no_obstacle_to_seeing_sections_alone():
         ({"num_sections": 1}, "of a volume has 1 annotated section; volumetric"),
         ({"voxel_size_nm": (1.0, 190.0, 190.0)}, "1,190,190: sections so close tog"),
         ({"is_size_known": False}, "nobody says how far sections are apart, or whet"),
+        ({"is_depth_known": False}, "nobody says how far sections are apart, or whe"),
     ],
 )
 def test_time_points_and_single_images_are_seen_one_by_one_and_told_so(more, told):

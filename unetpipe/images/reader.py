@@ -126,6 +126,16 @@ class ImageReader:
         return self.source.voxel_size.is_whole or is_flat
 
     @property
+    def is_depth_known(self) -> bool:
+        """Whether the file tells how far sections are apart; of one nobody asks."""
+        return self.zyx[0] == 1 or self.source.voxel_size.zyx_nm[0] is not None
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether its sections are the time points of the file."""
+        return ("t", "z") in zip(self.source.axes, self.plan.letters, strict=False)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What the headers leave open or say wrongly, in words."""
         return (*self.source.remarks, *self.size_remarks)

@@ -59,6 +59,7 @@ from unetpipe.tiling.boxes import (
     round_up,
 )
 from unetpipe.tiling.intensity import IntensityStatistics
+from unetpipe.tiling.scale import ToldSize
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Layout:
 
     chunk: Zyx
     shard: Zyx
-    voxel_size_nm: tuple[float, float, float]
+    voxel_size_nm: ToldSize
 
     def clip(self, shape: Zyx) -> "Layout":
         """Return the layout with chunks and shards no larger than the volume needs."""

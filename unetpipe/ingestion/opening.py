@@ -227,6 +227,15 @@ def voxel_size_of_original(
     return of_sheet, "sheet"
 
 
+def is_depth_told(row: Row, image: ImageReader) -> bool:
+    """Return whether sheet or file tell how far sections are apart.
+
+    Time points that are read as sections are no length apart, whatever is said.
+    """
+    is_told = row.voxel_size_nm is not None or image.is_depth_known
+    return is_told and not image.has_frames
+
+
 def list_original_files(
     paths: Sequence[Path], originals: Manifest
 ) -> tuple[OriginalFile, ...]:

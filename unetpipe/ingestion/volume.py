@@ -39,6 +39,7 @@ from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.matching import check_resampled, match_scale, matched_voxel_size
 from unetpipe.ingestion.odd_sections import describe_odd, find_odd_sections
 from unetpipe.ingestion.opening import (
+    is_depth_told,
     list_original_files,
     open_originals,
     voxel_size_of_original,
@@ -63,7 +64,7 @@ from unetpipe.storage.levels import create_levels
 from unetpipe.storage.pyramid import build_pyramid
 from unetpipe.storage.volumes import create_labels_group
 from unetpipe.tiling.resampling import size_at
-from unetpipe.tiling.scale import SizeNm
+from unetpipe.tiling.scale import SizeNm, ToldSize, told_size
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,10 @@ def bring_in(
         size_nm, said_by = coming.measure(opened)
         image, labels, grid = coming.match_scale(opened, labels, size_nm, said_by)
         known_grid = None if said_by == "nobody" else grid
-        voxel_size_nm = coming.lay_out(image, size_nm, known_grid)
+        is_depth_known = is_depth_told(order.rows[0], opened)
+        voxel_size_nm = matched_voxel_size(known_grid, image.zyx, size_nm)
+        told_nm = told_size(voxel_size_nm, is_depth_known=is_depth_known)
+        coming.lay_out(image, told_nm)
         stored: StoredImage | None = None
         stored_labels: StoredLabels | None = None
         statistics: tuple[ChannelStatistics, ...] = ()
@@ -183,6 +187,7 @@ def bring_in(
         georeference=opened.source.georeference,
         voxel_size_nm=voxel_size_nm,
         voxel_size_from=said_by,
+        is_depth_known=is_depth_known,
         labels=stored_labels,
         image=stored,
         statistics=statistics,
@@ -255,16 +260,12 @@ class _Coming:
                 )
         return found
 
-    def lay_out(
-        self, image: ImageReader, size_nm: SizeNm, grid: OriginalGrid | None
-    ) -> SizeNm:
-        """Choose the layout; return the size of the voxels that are stored."""
-        size_nm = matched_voxel_size(grid, image.zyx, size_nm)
+    def lay_out(self, image: ImageReader, size_nm: ToldSize) -> None:
+        """Choose the layout."""
         ingest, shard = self.order.ingest, self.order.ingest.shard
         if is_remote(str(image.files[0])):
             shard = fit_shard_depth(ingest.chunk, shard, image.granule[0])
         self.layout = Layout(ingest.chunk, shard, size_nm)
-        return size_nm
 
     def store_image(
         self, image: ImageReader, *, has_layers: bool

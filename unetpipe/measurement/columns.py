@@ -11,12 +11,15 @@
     surface_area         none                               surface_area_nm2
 
 Where nobody told the size of a voxel, lengths are those of its edge: ``area_vox2``.
+Where it is told but for z, sections have no ``centroid_z_nm``, and objects across them
+are measured in edges.
 """
 
 from collections.abc import Sequence
 
 from unetpipe.measurement.shapes import FLAT, SPATIAL
 from unetpipe.records.measurements import Column
+from unetpipe.tiling.boxes import AXES
 
 UNITS = {
     "axis_major_length": "nm",
@@ -39,6 +42,7 @@ def name_columns(
     *,
     is_flat: bool,
     length: str = "nm",
+    axes: str = AXES,
 ) -> tuple[Column, ...]:
     """Return the columns of some properties, in their order.
 
@@ -52,6 +56,8 @@ def name_columns(
         Whether each object lies in one section.
     length : str
         The unit of lengths.
+    axes : str
+        Along which places are told.
 
     Examples
     --------
@@ -65,6 +71,7 @@ def name_columns(
         for name in properties
         if name not in unmeant
         for column in _columns_of(name, channels, is_flat, length)
+        if column.axis is None or column.axis in axes
     )
 
 

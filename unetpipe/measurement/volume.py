@@ -17,6 +17,8 @@ from unetpipe.measurement.passes import Objects
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.storage.volumes import open_volume, shard_shape
+from unetpipe.tiling.boxes import AXES, UNKNOWN_SIZE
+from unetpipe.tiling.scale import SizeNm
 
 BOX = [f"{side}_{axis}" for axis in "zyx" for side in ("start", "stop")]
 
@@ -68,11 +70,13 @@ def open_measured(inputs: MeasureInputs) -> MeasuredVolume:
     ids, settings = open_volume(made.objects), inputs.settings
     channels = choose_measured_channels(volume, settings.channels)
     is_flat = ids.shape[0] == 1 or made.identity.settings.connectivity == "2d"
+    size, length = _measure_of_length(volume, is_flat=is_flat)
     columns = name_columns(
         settings.names,
         list(channels),
         is_flat=is_flat,
-        length="nm" if volume.known_size_nm else "vox",
+        length=length,
+        axes=AXES if volume.is_depth_known or length == "vox" else AXES[1:],
     )
     is_grey = any(column.channel for column in columns)
     boxes = [named[name].to_numpy().astype(np.int64) for name in BOX]
@@ -82,12 +86,22 @@ def open_measured(inputs: MeasureInputs) -> MeasuredVolume:
         image=open_volume(volume.image.store),
         channels=channels if is_grey else {},
         block=shard_shape(ids),
-        voxel_size_nm=volume.voxel_size_nm,
+        voxel_size_nm=size,
         is_flat=is_flat,
-        reach_nm=settings.neighbour_reach_vox * min(volume.voxel_size_nm),
+        reach_nm=settings.neighbour_reach_vox * min(size),
         columns=columns,
     )
     return MeasuredVolume(made, named, objects)
+
+
+def _measure_of_length(volume: IngestedVolume, *, is_flat: bool) -> tuple[SizeNm, str]:
+    """Return how long the edges of a voxel are, and the unit of that.
+
+    Objects across sections have no length in nanometres where nobody knows how far
+    these are apart.
+    """
+    is_told = volume.known_size_nm and (is_flat or volume.is_depth_known)
+    return (volume.voxel_size_nm, "nm") if is_told else (UNKNOWN_SIZE, "vox")
 
 
 def choose_measured_channels(

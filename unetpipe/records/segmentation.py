@@ -10,6 +10,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.sections import FoundSections
 from unetpipe.tiling.boxes import Zyx
+from unetpipe.tiling.scale import ToldSize, told_size
 
 ZyxNm = tuple[float, float, float]
 Seeds = Literal["cores", "depth", "probability", "learnt"]
@@ -58,8 +59,15 @@ class SegmentationIdentity(Value):
     """``content_sha256`` of the prediction."""
     settings: ObjectSettings
     voxel_size_nm: ZyxNm
+    is_depth_known: bool = True
+    """Whether stores and table tell lengths along z."""
     code: str | dict[str, str]
     """Fingerprint of the arithmetic."""
+
+    @property
+    def told_size_nm(self) -> ToldSize:
+        """The size of a voxel as stores tell it."""
+        return told_size(self.voxel_size_nm, is_depth_known=self.is_depth_known)
 
 
 class WrittenFile(Value):

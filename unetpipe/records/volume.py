@@ -12,6 +12,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.pyramids import PyramidJob
 from unetpipe.records.sections import OddSections, Sections
 from unetpipe.tiling.boxes import Roi, Zyx
+from unetpipe.tiling.scale import ToldSize, told_size
 
 ZyxNm = tuple[float, float, float]
 LabelKind = Literal["instances", "binary", "classes"]
@@ -218,6 +219,9 @@ class IngestedVolume(Record):
     channels_of_file: tuple[int, ...] | None = None
     voxel_size_nm: ZyxNm
     voxel_size_from: Literal["sheet", "file", "nobody"] = "nobody"
+    is_depth_known: bool = True
+    """Whether somebody told how far sections are apart; of frames there is no such
+    thing. Where not, z of the voxel size is what is counted with, and told nowhere."""
     georeference: dict[str, Any] | None = None
     """Where on the earth the file says that it lies, by the names of GeoTIFF."""
     original: OriginalGrid | None = None
@@ -237,6 +241,11 @@ class IngestedVolume(Record):
     def known_size_nm(self) -> ZyxNm | None:
         """The size of a voxel, if anybody said it."""
         return None if self.voxel_size_from == "nobody" else self.voxel_size_nm
+
+    @property
+    def told_size_nm(self) -> ToldSize:
+        """The size of a voxel as stores and tables tell it."""
+        return told_size(self.voxel_size_nm, is_depth_known=self.is_depth_known)
 
     def stored_vox(self, length_vox: float) -> int:
         """Return how many stored voxels make a length in voxels of the files."""

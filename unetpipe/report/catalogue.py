@@ -262,7 +262,7 @@ def _prediction_row(home: Path, digest: str, made: Prediction | None) -> Line:
 
 def _segmentation_row(home: Path, made: Segmentation) -> Line:
     folder = home / made.home.name
-    z, y, x = made.identity.voxel_size_nm
+    z, y, x = made.identity.told_size_nm
     return {
         "segmentation_id": made.identity_sha256,
         "made": made.circumstances.finished,

@@ -18,7 +18,7 @@ from unetpipe.report.page.commands import (
 )
 from unetpipe.runtime.files import hash_of
 from unetpipe.storage.dropping import are_shards_dropped
-from unetpipe.tiling.scale import SizeNm
+from unetpipe.tiling.scale import ToldSize
 
 MOST_SHOWN = 50  # surfaces that an address asks for
 SAFE = "{}[]:,/"  # what browsers leave alone behind #
@@ -39,13 +39,14 @@ class View:
     napari : tuple of Path
         What napari opens: the mask brings its objects with it.
     voxel_size_nm : (z, y, x)
+        Where z is None, nobody knows it, or sections are frames.
     """
 
     title: str
     layers: tuple[Layer, ...]
     folders: tuple[Path, ...]
     napari: tuple[Path, ...]
-    voxel_size_nm: SizeNm
+    voxel_size_nm: ToldSize
 
     @property
     def stores(self) -> dict[str, Path]:
@@ -93,7 +94,7 @@ def list_views(
         if name not in shown:
             layer = Layer("image", "image", f"volumes/{name}/image")
             store = volume.image.store
-            yield View(name, (layer,), (store,), (store,), volume.voxel_size_nm)
+            yield View(name, (layer,), (store,), (store,), volume.told_size_nm)
 
 
 def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None:
@@ -117,7 +118,7 @@ def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None
         folders.append(folder)
         opened.append(segmented.store)
     title = f"{name} by {model}"
-    size_nm = volume.voxel_size_nm
+    size_nm = volume.told_size_nm
     return View(title, tuple(layers), tuple(folders), tuple(opened), size_nm)
 
 

@@ -30,6 +30,7 @@ from unetpipe.tiling.boxes import (
     whole_volume,
 )
 from unetpipe.tiling.resampling import nearest_voxels
+from unetpipe.tiling.scale import told_size
 
 
 def write_objects_on_original_grid(
@@ -70,7 +71,10 @@ def write_objects_on_original_grid(
                 dtype=source.dtype,
                 chunk=chunk,
                 shard=shard,
-                voxel_size_nm=grid.voxel_size_nm,
+                voxel_size_nm=told_size(
+                    grid.voxel_size_nm,
+                    is_depth_known=home.identity.is_depth_known,
+                ),
                 unlabelled=0,
             )
             _copy(source, path, shard)

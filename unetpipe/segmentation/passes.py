@@ -115,7 +115,7 @@ class Segmentation:
     def __init__(self, inputs: SegmentationInputs) -> None:
         predicted = Prediction.read(inputs.prediction)
         ingested = IngestedVolume.read(inputs.ingest)
-        self._known_size_nm = ingested.known_size_nm
+        self._told_size_nm = ingested.known_size_nm and ingested.told_size_nm
         self.volume = predicted.volume
         model = Model.read(inputs.model_json)
         filled, self.threshold_source = fill_choices(
@@ -131,6 +131,7 @@ class Segmentation:
             content=predicted.content_sha256,
             settings=self.settings,
             voxel_size_nm=ingested.voxel_size_nm,
+            is_depth_known=ingested.is_depth_known,
             code=code_fingerprint(
                 *ARITHMETIC,
                 rooms=("unetpipe.segmentation", "unetpipe.tiling"),
@@ -234,7 +235,7 @@ class Segmentation:
             ONCE, "kinds", "sums", "num_foreground"
         )
         self._num_objects = len(kinds)
-        table = describe_object_table(kinds, sums, self._known_size_nm)
+        table = describe_object_table(kinds, sums, self._told_size_nm)
         finished = FinishedObjects(
             num_objects=len(kinds),
             num_foreground_voxels=int(foreground[0]),

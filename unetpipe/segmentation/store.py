@@ -130,7 +130,7 @@ class SegmentationStore:
             "shape": self.grids.volume_shape,
             "chunk": self.grids.chunk,
             "shard": self.grids.shard,
-            "voxel_size_nm": self.identity.voxel_size_nm,
+            "voxel_size_nm": self.identity.told_size_nm,
         }
         with partial_folder(self.store) as staging:
             # Viewers would show a mask of 0 and 1 as a black image.

@@ -11,12 +11,11 @@ from pyarrow import csv, parquet
 from unetpipe.records.segmentation import WrittenFile
 from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.segmentation.runs import HIGH, LOW, OWN, STORED, SUM, VOXELS, Sums
-
-VoxelSize = tuple[float, float, float]
+from unetpipe.tiling.scale import ToldSize
 
 
 def describe_object_table(
-    kinds: NDArray[np.uint8], sums: Sums, voxel_size_nm: VoxelSize | None
+    kinds: NDArray[np.uint8], sums: Sums, voxel_size_nm: ToldSize | None
 ) -> pa.Table:
     """Return the table of objects 1, 2, ... of a volume.
 
@@ -27,8 +26,8 @@ def describe_object_table(
     sums : Sums, shape (objects, columns)
         Integer sums, so that the table does not depend on how they were added up.
     voxel_size_nm : (z, y, x) or None
-        Size of a voxel; None: nobody knows it, and nothing is told in nanometres.
-        Voxel 0 has its centre at 0 nm, as in the stores.
+        Size of a voxel; None: nobody knows it, and nothing is told in nanometres, or
+        nothing along z. Voxel 0 has its centre at 0 nm, as in the stores.
     """
     columns: dict[str, NDArray[np.generic]] = {
         "id": np.arange(1, len(kinds) + 1, dtype=np.uint64),
@@ -39,7 +38,8 @@ def describe_object_table(
     for axis, name in enumerate("zyx"):
         columns[f"centroid_{name}_vox"] = centroids[:, axis]
     for axis, edge_nm in enumerate(voxel_size_nm or ()):
-        columns[f"centroid_{'zyx'[axis]}_nm"] = centroids[:, axis] * edge_nm
+        if edge_nm is not None:
+            columns[f"centroid_{'zyx'[axis]}_nm"] = centroids[:, axis] * edge_nm
     for axis, name in enumerate("zyx"):
         columns[f"start_{name}"] = sums[:, LOW + axis]
         columns[f"stop_{name}"] = sums[:, HIGH + axis]

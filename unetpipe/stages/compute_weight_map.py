@@ -26,6 +26,7 @@ from unetpipe.targets.whole_volumes import (
     weigh_all,
 )
 from unetpipe.tiling.boxes import as_zyx
+from unetpipe.tiling.scale import ToldSize
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def compute_weight_map(
         stack.enter_context(scratch_folder(scratch))
         boxes = volume.labels.rois
         outside = 0 if boxes is None else UNLABELLED
-        arrays = _create(partial, labels, volume.voxel_size_nm, ndim, outside)
+        arrays = _create(partial, labels, volume.told_size_nm, ndim, outside)
         weigher = Weigher(
             annotation,
             border=arrays["border_term"],
@@ -124,7 +125,7 @@ def compute_weight_map(
 def _create(
     folders: dict[str, Path],
     labels: zarr.Array[Any],
-    voxel_size_nm: tuple[float, float, float],
+    voxel_size_nm: ToldSize,
     ndim: int,
     outside: int,
 ) -> dict[str, zarr.Array[Any]]:

@@ -11,6 +11,7 @@ from unetpipe.config.sheet import Row
 from unetpipe.ingestion.copying import Layout, check_ingestion_memory
 from unetpipe.ingestion.layers import Layers
 from unetpipe.ingestion.opening import (
+    is_depth_told,
     list_original_files,
     open_original_image,
     voxel_size_of_original,
@@ -20,6 +21,7 @@ from unetpipe.records.volume import IngestedPart, Manifest
 from unetpipe.runtime.machine import peak_rss_bytes
 from unetpipe.runtime.problems import Problems
 from unetpipe.tiling.boxes import range_of_part
+from unetpipe.tiling.scale import told_size
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,9 @@ def ingest_part(
         first = Row(**row)
         image = open_original_image(first, Path(originals.root), stack)
         voxel_size_nm, _ = voxel_size_of_original(first, image, [])
-        layout = Layout(ingest.chunk, ingest.shard, voxel_size_nm)
+        is_depth_known = is_depth_told(first, image)
+        told_nm = told_size(voxel_size_nm, is_depth_known=is_depth_known)
+        layout = Layout(ingest.chunk, ingest.shard, told_nm)
         check_ingestion_memory(image, layout, image.dtype, f"volume {volume}: image")
         layers = Layers(image, layout, folder)
         numbers = range_of_part(layers.num_layers, part, ingest.parts)

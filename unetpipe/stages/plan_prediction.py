@@ -93,7 +93,7 @@ def plan_prediction(
     home = PredictionHome(
         folder,
         grids,
-        volume.voxel_size_nm,
+        volume.told_size_nm,
         identify_prediction(volume, model, probed, grids, rules),
         _channels(model.spec, class_names),
     )

@@ -10,17 +10,18 @@ from unetpipe.storage.disks import DiskStore
 from unetpipe.storage.documents import read_zarr_group, update_group
 from unetpipe.storage.volumes import open_volume
 from unetpipe.tiling.boxes import UNKNOWN_SIZE, Zyx, as_zyx
+from unetpipe.tiling.scale import ToldSize
 
 # Viewers want a coarsest level that fits a screen.
 COARSEST_VOXELS = 512
 
 
-def pyramid_factors(shape: Zyx, voxel_size_nm: tuple[float, ...]) -> list[Zyx]:
+def pyramid_factors(shape: Zyx, voxel_size_nm: ToldSize) -> list[Zyx]:
     """Return the factor (z, y, x) of each further level against the one before.
 
     Only axes that are still finer than twice the coarsest voxel edge are halved, so
-    that anisotropic voxels become more isotropic level by level. Where nobody knows the
-    edges, sections may be frames of a time series: then they stay apart.
+    that anisotropic voxels become more isotropic level by level. Where nobody knows how
+    far sections are apart, they may be frames of a time series: then they stay apart.
 
     Examples
     --------
@@ -28,11 +29,13 @@ def pyramid_factors(shape: Zyx, voxel_size_nm: tuple[float, ...]) -> list[Zyx]:
     [(1, 2, 2), (1, 2, 2)]
     >>> pyramid_factors((30, 1024, 1024), UNKNOWN_SIZE)
     [(1, 2, 2)]
+    >>> pyramid_factors((30, 1024, 1024), (None, 4.0, 4.0))
+    [(1, 2, 2)]
     """
     factors: list[Zyx] = []
-    size = list(voxel_size_nm)
-    if tuple(size) == UNKNOWN_SIZE:
-        size[0] = inf
+    z, y, x = voxel_size_nm
+    is_apart = z is None or (z, y, x) == UNKNOWN_SIZE
+    size = [inf if z is None or is_apart else z, y, x]
     lengths = list(shape)
     while max(lengths[1:]) > COARSEST_VOXELS:
         finest = min(size)
@@ -78,8 +81,11 @@ def create_levels(path: Path) -> None:
 
 def read_factors(path: Path) -> list[Zyx]:
     """Return the factors of the levels that a store should have."""
-    scale = _first_scale(_read_metadata(path))
-    return pyramid_factors(as_zyx(open_volume(path).shape[-3:]), tuple(scale[-3:]))
+    metadata = _read_metadata(path)
+    z, y, x = _first_scale(metadata)[-3:]
+    is_deep = "unit" in metadata["multiscales"][0]["axes"][-3]
+    size = (z if is_deep else None, y, x)
+    return pyramid_factors(as_zyx(open_volume(path).shape[-3:]), size)
 
 
 def total_factors(factors: list[Zyx]) -> list[Zyx]:

@@ -1,7 +1,8 @@
 """What NGFF 0.5 says of an image: axes, units, channels, colours, labels.
 
 https://ngff.openmicroscopy.org/0.5/index.html. Physical lengths are nanometres; where
-nobody knows the size of a voxel, axes have no unit.
+nobody knows the size of a voxel, axes have no unit. Where its depth alone is unknown, z
+has none: viewers are then told that it is as deep as high, as everybody counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 from yaozarrs import v05
 
-from unetpipe.tiling.boxes import UNKNOWN_SIZE
+from unetpipe.tiling.boxes import AXES, UNKNOWN_SIZE
+from unetpipe.tiling.scale import ToldSize
 
 VERSION = "0.5"
+UNIT = "nanometer"
 GREY = "FFFFFF"
 # Okabe and Ito: told apart by colour-blind people too.
 PALETTE = (
@@ -24,7 +27,6 @@ PALETTE = (
 UNLABELLED_COLOUR = "808080"
 
 Rgba = tuple[int, int, int, int]
-Voxel = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def class_colours_of_ngff(
 
 def describe_image(
     name: str,
-    voxel_size_nm: Voxel,
+    voxel_size_nm: ToldSize,
     *,
     dtype: DTypeLike,
     channels: Sequence[Channel] | None,
@@ -135,7 +137,7 @@ def describe_channels(
 
 def describe_labels(
     name: str,
-    voxel_size_nm: Voxel,
+    voxel_size_nm: ToldSize,
     *,
     is_inside_image: bool,
 ) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def describe_labels(
     name : str
         For people.
     voxel_size_nm : (z, y, x)
-        Physical size of a voxel.
+        Physical size of a voxel; z None: nobody knows, or sections are frames.
     is_inside_image : bool
         Whether the labels lie in an image's ``labels`` group, two folders further in.
     """
@@ -183,11 +185,29 @@ def set_viewer_windows(
         channel["window"] = _window(*window)
 
 
-def _describe(name: str, voxel_size_nm: Voxel, *, has_channels: bool) -> dict[str, Any]:
-    is_known = tuple(voxel_size_nm) != UNKNOWN_SIZE
-    unit = {"unit": "nanometer"} if is_known else {}
-    axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
-    scale = list(map(float, voxel_size_nm))
+def told_axes(voxel_size_nm: ToldSize) -> str:
+    """Return the axes along which the size of a voxel is a length.
+
+    Examples
+    --------
+    >>> told_axes((None, 4.0, 4.0)), told_axes(UNKNOWN_SIZE)
+    ('yx', '')
+    """
+    if tuple(voxel_size_nm) == UNKNOWN_SIZE:
+        return ""
+    return AXES if voxel_size_nm[0] is not None else AXES[1:]
+
+
+def _describe(
+    name: str, voxel_size_nm: ToldSize, *, has_channels: bool
+) -> dict[str, Any]:
+    told = told_axes(voxel_size_nm)
+    axes = [
+        {"name": axis, "type": "space"} | ({"unit": UNIT} if axis in told else {})
+        for axis in AXES
+    ]
+    z, y, x = voxel_size_nm
+    scale = [float(y if z is None else z), float(y), float(x)]
     if has_channels:
         axes, scale = [{"name": "c", "type": "channel"}, *axes], [1.0, *scale]
     level = {

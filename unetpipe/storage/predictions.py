@@ -54,6 +54,7 @@ from unetpipe.tiling.assembly import BlockPrediction, BlockVoxels, source_roi_of
 from unetpipe.tiling.boxes import Roi, Zyx, whole_volume
 from unetpipe.tiling.grids import TileGrids
 from unetpipe.tiling.orientations import widest_halo
+from unetpipe.tiling.scale import ToldSize
 from unetpipe.tiling.skipping import EMPTY, TileSelection
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class PredictionHome:
     grids : TileGrids
         Grids of the stores.
     voxel_size_nm : (z, y, x)
-        Size of a voxel.
+        Size of a voxel; z None: nobody knows, or sections are frames.
     identity : Identity
         What decides the stored bits.
     channels : sequence of Channel
@@ -83,7 +84,7 @@ class PredictionHome:
 
     folder: Path
     grids: TileGrids
-    voxel_size_nm: tuple[float, float, float]
+    voxel_size_nm: ToldSize
     identity: Identity
     channels: Sequence[Channel]
 

@@ -51,6 +51,7 @@ from unetpipe.tiling.boxes import (
     iterate_grid,
     whole_volume,
 )
+from unetpipe.tiling.scale import ToldSize
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def create_volume(
     dtype: DTypeLike,
     chunk: Zyx,
     shard: Zyx,
-    voxel_size_nm: tuple[float, float, float],
+    voxel_size_nm: ToldSize,
     channels: Sequence[str | Channel] | None = None,
     unlabelled: int | None = None,
 ) -> zarr.Array[Any]:
@@ -81,7 +82,7 @@ def create_volume(
     dtype : dtype
         Of the voxels.
     voxel_size_nm : (z, y, x)
-        Physical size of a voxel.
+        Physical size of a voxel; z None: nobody knows, or sections are frames.
     channels : sequence of str or Channel, optional
         Adds a leading c axis. Without it the array is (z, y, x).
     unlabelled : int, optional

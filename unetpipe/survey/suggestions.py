@@ -65,6 +65,8 @@ class VolumePrint:
         Voxels of cells.
     is_size_known : bool
         Whether the sheet or the file gave the size of a voxel.
+    is_depth_known : bool
+        Whether they told how far sections are apart.
     has_ids : bool
         Whether somebody told cells apart; pieces of a mask may be wide nets of thin
         lines.
@@ -78,6 +80,7 @@ class VolumePrint:
     num_cells: int
     cell_voxels: int
     is_size_known: bool = True
+    is_depth_known: bool = True
     has_ids: bool = False
 
     @property
@@ -139,6 +142,7 @@ def measure_row(row: AnnotatedRow, border_class: int | None) -> VolumePrint:
         num_cells=sum(weights.num_cells[z] for z in sections),
         cell_voxels=cells,
         is_size_known=volume.voxel_size_from != "nobody",
+        is_depth_known=volume.is_depth_known,
         has_ids=volume.labels is not None and volume.labels.label_kind == "instances",
     )
 
@@ -311,7 +315,7 @@ def _ndim(volumes: Sequence[VolumePrint], network: dict[str, Any]) -> Suggestion
             f"{FEWEST_SECTIONS} on"
         )
         return Suggestion(key, now, 2, why)
-    if not all(v.is_size_known for v in volumes):
+    if not all(v.is_size_known and v.is_depth_known for v in volumes):
         why = (
             "nobody says how far sections are apart, or whether they are time points; "
             f"for volumes with sections less than {LARGEST_ANISOTROPY:g} voxel widths "

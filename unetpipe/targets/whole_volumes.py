@@ -13,6 +13,7 @@ from unetpipe.storage.volumes import create_volume, shard_shape
 from unetpipe.targets.cores import NUM_LEARNT, usual_diameter
 from unetpipe.targets.weight_blocks import Annotation, Weigher
 from unetpipe.tiling.boxes import Zyx, as_zyx, whole_volume
+from unetpipe.tiling.scale import ToldSize
 
 # With ndim 3: blocks with their halo fit into memory, and patches read little.
 CHUNK_3D: Zyx = (32, 64, 64)
@@ -23,7 +24,7 @@ SECTIONS_MEASURED, SIDE_MEASURED = 8, 2048  # for the usual diameter of cells
 def create_weight_map_like(
     labels: zarr.Array[Any],
     path: Path,
-    voxel_size_nm: tuple[float, float, float],
+    voxel_size_nm: ToldSize,
     ndim: int,
     *,
     unlabelled: int | None,

@@ -3,11 +3,25 @@
 from collections.abc import Iterable
 from math import isclose
 
-from unetpipe.tiling.boxes import AXES
+from unetpipe.tiling.boxes import AXES, UNKNOWN_SIZE
 
 SizeNm = tuple[float, float, float]
+ToldSize = tuple[float | None, float, float]
+"""Of a voxel; z is None where sections have no known distance, or are frames."""
 
 SAME = 0.02  # relative: sizes are written with few digits
+
+
+def told_size(size_nm: SizeNm, *, is_depth_known: bool) -> ToldSize:
+    """Return the size of a voxel as stores and tables tell it.
+
+    Examples
+    --------
+    >>> told_size((4.0, 4.0, 4.0), is_depth_known=False)
+    (None, 4.0, 4.0)
+    """
+    is_told = is_depth_known or size_nm == UNKNOWN_SIZE
+    return size_nm if is_told else (None, *size_nm[1:])
 
 
 def common_voxel_size(sizes: Iterable[SizeNm | None]) -> SizeNm | None:

@@ -17,7 +17,7 @@ from typing import Any
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.run import Result
 from unetpipe.tiling.boxes import UNKNOWN_SIZE
-from unetpipe.tiling.scale import SizeNm
+from unetpipe.tiling.scale import ToldSize
 
 PORT = 8080
 PRECOMPUTED = "precomputed"
@@ -52,7 +52,7 @@ def viewer_commands(volume: IngestedVolume, result: Result) -> dict[str, list[st
         "Fiji": [_write_tiff(volume, objects, are_frames=result.linked is not None)],
         "neuroglancer": [
             f"npx http-server --cors -p {PORT} .",
-            _neuroglancer(images, objects, volume.voxel_size_nm),
+            _neuroglancer(images, objects, volume.told_size_nm),
         ],
     }
 
@@ -67,7 +67,7 @@ def _write_tiff(volume: IngestedVolume, objects: str, *, are_frames: bool) -> st
     image = read.format(_text(_level(str(volume.image.store))), ":, ", where)
     found = read.format(_text(_level(objects)), "", where)
     kept = "" if volume.dtype in IMAGEJ_DTYPES else '.astype("float32")'
-    size_nm = volume.known_size_nm
+    size_nm = volume.told_size_nm if volume.known_size_nm else None
     lines = [
         "import zarr, tifffile",
         _save(
@@ -80,13 +80,16 @@ def _write_tiff(volume: IngestedVolume, objects: str, *, are_frames: bool) -> st
     return f"python -c {quote('; '.join(lines))}"
 
 
-def _save(name: str, voxels: str, axes: str, size_nm: SizeNm | None) -> str:
+def _save(name: str, voxels: str, axes: str, size_nm: ToldSize | None) -> str:
     """Return the line of Python that saves a hyperstack."""
     about: dict[str, Any] = {"axes": axes}
     resolution = ""
     if size_nm:
-        z, y, x = (length / 1000 for length in size_nm)
-        about |= {"spacing": z, "unit": "um"}
+        z, *plane = size_nm
+        y, x = (length / 1000 for length in plane)
+        # ImageJ takes a distance that is not there for 1, of the unit of x.
+        about |= {"spacing": z / 1000} if z else {"zunit": "pixel"}
+        about["unit"] = "um"
         resolution = f"resolution=({1 / x:.9g}, {1 / y:.9g}), "
     return (
         f"tifffile.imwrite({_text(name)}, {voxels}, imagej=True, {resolution}"
@@ -120,15 +123,19 @@ class Layer:
 
 
 def neuroglancer_state(
-    layers: Iterable[Layer], base: str, voxel_size_nm: SizeNm
+    layers: Iterable[Layer], base: str, voxel_size_nm: ToldSize
 ) -> str:
     """Return what neuroglancer is to show, stores below an address, as JSON."""
     # Else the first panel shows z across: axes are z, y, x in the stores.
+    z, y, x = voxel_size_nm
     is_known = voxel_size_nm != UNKNOWN_SIZE
-    lengths = zip("xyz", voxel_size_nm[::-1], strict=True)
-    dimensions = {
+    lengths = zip("xyz", (x, y, z or y), strict=True)
+    dimensions: dict[str, Any] = {
         axis: [length / 1e9, "m"] if is_known else [1, ""] for axis, length in lengths
     }
+    scales = {}
+    if z is None:  # as the stores have it; but beside metres a number is no length
+        dimensions["z"], scales = [y, ""], {"relativeDisplayScales": {"z": 1e-9}}
     shown: list[dict[str, Any]] = []
     for one in layers:
         source: Any = f"{one.form}://{base}{one.at}"
@@ -138,7 +145,7 @@ def neuroglancer_state(
         if one.chosen:
             ids = list(map(str, one.chosen))
             shown[-1] |= {"segments": ids, "notSelectedAlpha": 0.3}
-    state = {"dimensions": dimensions, "layers": shown}
+    state = {"dimensions": dimensions, **scales, "layers": shown}
     return json.dumps(state, separators=(",", ":"))
 
 
@@ -153,7 +160,7 @@ def _centred(dimensions: dict[str, Any]) -> dict[str, Any]:
     return told | {"matrix": rows}
 
 
-def _neuroglancer(images: dict[str, str], objects: str, size_nm: SizeNm) -> str:
+def _neuroglancer(images: dict[str, str], objects: str, size_nm: ToldSize) -> str:
     """Open an address that shows stores which this computer serves.
 
     Stores outside the folder are left out: the server does not reach them.

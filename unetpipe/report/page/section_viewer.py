@@ -32,6 +32,7 @@ from unetpipe.storage.dropping import are_shards_dropped
 from unetpipe.storage.volumes import open_volume
 from unetpipe.targets.weight_map import separate_touching
 from unetpipe.tiling.boxes import UNKNOWN_SIZE
+from unetpipe.tiling.scale import ToldSize
 
 Picture = dict[str, Any]
 Window = tuple[slice, slice]
@@ -240,10 +241,10 @@ class SectionViewer:
         return {"percent": round(100 * length / width, 2), "text": text}
 
 
-def told_voxel_size(volume: IngestedVolume) -> tuple[float, float, float] | None:
+def told_voxel_size(volume: IngestedVolume) -> ToldSize | None:
     """Return the size of a voxel, if anybody told it, in an early record as well."""
-    size = volume.voxel_size_nm
-    return None if volume.known_size_nm is None and size == UNKNOWN_SIZE else size
+    is_unknown = volume.known_size_nm is None and volume.voxel_size_nm == UNKNOWN_SIZE
+    return None if is_unknown else volume.told_size_nm
 
 
 def around(at: int, length: int) -> slice:

@@ -70,6 +70,7 @@ def format_threshold(threshold: float | None) -> str:
     return "" if threshold is None else f"{threshold:.3g}"
 
 
-def format_shape(shape: Iterable[float]) -> str:
-    """Return lengths along z, y, x: ``30 × 512 × 512``."""
-    return " \N{MULTIPLICATION SIGN} ".join(f"{n:g}" for n in shape)
+def format_shape(shape: Iterable[float | None]) -> str:
+    """Return lengths along z, y, x: ``30 × 512 × 512``; None is unknown."""
+    told = ("unknown" if n is None else f"{n:g}" for n in shape)
+    return " \N{MULTIPLICATION SIGN} ".join(told)
