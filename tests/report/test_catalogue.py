@@ -13,7 +13,7 @@ from tests.stages.reported import (
     row,
     segmentation_of,
 )
-from unetpipe.report.catalogue import CATALOGUE_COLUMNS, catalogue_rows
+from unetpipe.report.catalogue import CATALOGUE_COLUMNS, catalogue_rows, failed_rows
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.storage.dropping import NOTE
 
@@ -154,3 +154,16 @@ def test_results_of_versions_that_kept_no_copies_are_read_too(results):
     (only,) = rows(results)
     assert (only["prediction_id"], only["current"]) == (NEW, True)
     assert only["v_rand"] == 0.75
+
+
+def test_a_volume_that_failed_has_a_row_that_says_where_and_why():
+    one = {"volume": "v", "network": "unet", "step": "ingest_volume", "note": "cut off"}
+    (line,) = failed_rows("run", [one])
+    assert line.keys() == CATALOGUE_COLUMNS.keys()
+    assert {name: value for name, value in line.items() if value is not None} == {
+        "run": "run",
+        "volume": "v",
+        "model": "unet",
+        "current": False,
+        "failed": "ingest_volume: cut off",
+    }

@@ -125,6 +125,7 @@ class Described:
                 "ingests": self.reported_volumes(model),
                 "weight_maps": self.lookups.training_records("weight_map", model),
                 "training": self.training_files(model),
+                "records": self.training_records(model),
                 "predictions": self.prediction_files(model),
                 "suggestions": self.suggestions_of(model),
                 "output": self.layout.page.format(model=model),

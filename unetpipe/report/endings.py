@@ -2,11 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from unetpipe.config.lookups import Lookups
-from unetpipe.errors import UnetpipeError
 from unetpipe.records.prediction import DroppedProbability, Prediction
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
@@ -52,9 +51,9 @@ def describe_failure(
     run_logs: str | Sequence[str],
     log_patterns: Mapping[str, str],
     arguments: Sequence[str],
-    write_pages: Callable[[], None] | None = None,
-) -> str:
-    """Return which jobs failed and why, and what to do.
+    write_pages: Callable[[], bool] | None = None,
+) -> Iterator[str]:
+    """Yield which jobs failed and why, and what to do; then where pages are.
 
     Parameters
     ----------
@@ -66,7 +65,8 @@ def describe_failure(
     arguments : sequence of str
         Of the command that failed.
     write_pages : callable, optional
-        Writes pages of what is done, where something failed and was not stopped.
+        Writes pages of what is done, where something failed and was not stopped; tells
+        whether there are any. It is called when all the rest is told.
     """
     text = _read_logs(run_logs)
     rows = [
@@ -92,14 +92,14 @@ def describe_failure(
         ),
         f"  {shlex.join(['snakemake', *arguments])}",
     ]
-    if rows and not is_stopped and write_pages:
-        lines += _describe_pages(Path(lookups.layout.run_page), write_pages)
     if not is_stopped and any(volume for volume, *_ in rows):
         lines.append(
             "Whole pages and tables wait for all volumes of the sheet. To do without "
             f"one, write # before its rows in {lookups.config.volumes}."
         )
-    return "\n".join(lines)
+    yield "\n".join(lines)
+    if rows and not is_stopped and write_pages:
+        yield from _describe_pages(lookups.layout.run_page, write_pages)
 
 
 def failed_jobs(run_log: str) -> list[tuple[str, str]]:
@@ -139,16 +139,13 @@ def _describe_segmentation(lookups: Lookups, model: str, volume: str) -> str:
     )
 
 
-def _describe_pages(page: Path, write: Callable[[], None]) -> list[str]:
-    """Write pages of what is done; return where they are."""
-    before = page.stat().st_mtime_ns if page.exists() else None
+def _describe_pages(page: str, write: Callable[[], bool]) -> Iterator[str]:
+    """Write pages of what is done; yield where they are, or why there are none."""
     try:
-        write()
-    except (UnetpipeError, OSError) as error:
-        return [f"No page of what is done: {error}"]
-    if not page.exists() or page.stat().st_mtime_ns == before:
-        return []
-    return [f"Report of what is done, and first of what failed: {page}"]
+        if write():
+            yield f"Report of what is done, and first of what failed: {page}"
+    except Exception as error:  # the run has failed for another reason, told above
+        yield f"No page of what is done: {type(error).__name__}: {error}"
 
 
 def _describe_dropped(lookups: Lookups) -> list[str]:

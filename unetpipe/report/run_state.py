@@ -201,7 +201,7 @@ def lot_states(lot: Mapping[str, Any], now: float) -> list[StepState]:
         claims = [record.with_name(f".{record.stem}.claim")]
         state, note = _unfinished([Path(lot["log"])], now, claims=claims)
     failed = [
-        StepState(network, volume, step.step, "failed", note=step.error)
+        StepState(network, volume, step.step, "failed", note=_first_line(step.error))
         for volume, step in journal.failed.items()
         if (volume, step.step) in wanted
     ]
@@ -235,7 +235,10 @@ def run_states(
         for volume in volumes
         if ("", volume) not in shared
     ]
-    states += [s for lot in lots if not lot["model"] for s in lot_states(lot, now)]
+    for lot in lots:
+        if not lot["model"]:
+            found = lot_states(lot, now)
+            states += [one for one in found if not _is_mended(one, lot, results)]
     for network in networks:
         model = network["model"]
         states.append(model_state(results, logs, now, network))
@@ -246,6 +249,21 @@ def run_states(
             if (model, volume) not in shared:
                 states.append(volume_state(results, logs, now, model, volume))
     return states
+
+
+def _is_mended(state: StepState, lot: Mapping[str, Any], results: Path) -> bool:
+    """Tell whether a volume that a lot could not store has been stored since.
+
+    The lot of a prediction tries it again, and notes that in a journal of its own.
+    """
+    journal = Path(lot["record"]).with_suffix(".jsonl")
+    stored = results / "volumes" / state.volume / "ingest.json"
+    return (
+        state.state == "failed"
+        and state.step not in LOT_RULES
+        and stored.exists()
+        and _modified(stored) > _modified(journal)
+    )
 
 
 def failed_volumes(states: Iterable[StepState]) -> list[StepState]:
@@ -388,6 +406,10 @@ def _receipt_times(folder: Path) -> Iterator[float]:
                     for entry in entries:
                         if entry.name.endswith(".json") and entry.name[0] != ".":
                             yield entry.stat().st_mtime
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _modified(path: Path) -> float:

@@ -45,8 +45,12 @@ def collect_catalogue(
     DataError
         If a record cannot be read; the message names it.
     """
-    pairs = {(one["model"], one["volume"]) for one in wanted}
-    pairs -= {(one["network"], one["volume"]) for one in failed}
+    lost = {(one["network"], one["volume"]) for one in failed}
+    pairs = {
+        (model, volume)
+        for model, volume in ((one["model"], one["volume"]) for one in wanted)
+        if lost.isdisjoint({(model, volume), ("", volume)})
+    }
     schema = pa.schema(
         [(key, TYPES[kind]) for key, (kind, _) in CATALOGUE_COLUMNS.items()]
     )

@@ -139,6 +139,7 @@ rule report_unfinished:
             "table": PATHS.catalogue,
             "packed": PATHS.packed_catalogue,
         },
+        outdated=disagreements,
         sheet=CONFIG.volumes,
         code=fingerprint("unetpipe.stages.report_unfinished"),
     message:

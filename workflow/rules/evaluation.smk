@@ -172,6 +172,7 @@ rule collect_catalogue:
         pyramids=lambda wildcards: RUNS.pyramids(),
         probabilities=lambda wildcards: AWAITED.probabilities(),
         pages=lambda wildcards: RUNS.pages_before_dropping(),
+        whole=made_whole(PATHS.run_page, PATHS.catalogue, PATHS.packed_catalogue),
     output:
         table=report(
             PATHS.catalogue,
@@ -210,6 +211,7 @@ rule report:
         metrics=by_name(AWAITED.reported, "metrics"),
         measurements=by_name(AWAITED.reported, "measurements"),
         tracks=by_name(AWAITED.reported, "tracks"),
+        whole=made_whole(PATHS.page, PATHS.page),
     output:
         page=report(
             PATHS.page,
@@ -249,6 +251,7 @@ rule report_run:
         ingests=AWAITED.ingests(),
         compared=SHOWN.comparison(),
         earlier=SHOWN.earlier_records(),
+        whole=made_whole(PATHS.run_page, PATHS.run_page),
     output:
         page=report(
             PATHS.run_page,

@@ -2,9 +2,10 @@
 
 import sys
 
-from snakemake.io import strip_wildcard_constraints
+from snakemake.io import apply_wildcards, strip_wildcard_constraints
 
 from unetpipe.report import endings, run_progress
+from unetpipe.report.page.unfinished import is_unfinished
 from unetpipe.runtime.command import told_of_stores
 from unetpipe.runtime.killed_runs import (
     LOCKS,
@@ -56,8 +57,24 @@ def describe_results():
     return endings.describe_results(RUNS)
 
 
+def made_whole(page, *outputs):
+    """Return an input function that finds no files, but a page of what was done then.
+
+    Pages and catalogue of a run that failed are of dates and inputs that may well be
+    those of today: `report_unfinished` wrote them, not their rules.
+    """
+
+    def nothing(wildcards):
+        if is_unfinished(Path(apply_wildcards(page, wildcards))):
+            found = {apply_wildcards(str(path), wildcards) for path in outputs}
+            workflow.dag.forcefiles.update(found)
+        return []
+
+    return nothing
+
+
 def write_unfinished():
-    """Write the pages of what is done, as the rule of that name does."""
+    """Write the pages of what is done as rule report_unfinished; tell whether it did."""
     from unetpipe.stages.collect_catalogue import collect_catalogue
     from unetpipe.stages.report import report
     from unetpipe.stages.report_run import report_run
@@ -67,7 +84,7 @@ def write_unfinished():
     files, names = {"input": {}, "output": {}}, Wildcards()
     given = dict(declared.items())
     params = fill_params(given, files, names, apply_wildcards, get_function_params)
-    report_unfinished(
+    return report_unfinished(
         **{k: v for k, v in params.items() if k != "code"},
         write_page=report,
         write_run_page=report_run,
@@ -101,4 +118,5 @@ onerror:
         if rule.log
     }
     write = None if ONLY_ASKS or ONLY_LOOKS else write_unfinished
-    print(endings.describe_failure(RUNS, log, patterns, sys.argv[1:], write))
+    for told in endings.describe_failure(RUNS, log, patterns, sys.argv[1:], write):
+        print(told, flush=True)
