@@ -14,7 +14,6 @@ report_unfinished(
     pages=snakemake.params.pages,
     run_page=snakemake.params.run_page,
     catalogue=snakemake.params.catalogue,
-    outdated=snakemake.params.outdated,
     sheet=snakemake.params.sheet,
     write_page=report,
     write_run_page=report_run,

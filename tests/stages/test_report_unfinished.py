@@ -90,6 +90,7 @@ class Run:
                 "lots": self.lots,
                 "results": str(self.folder),
                 "logs": str(self.folder / "logs"),
+                "outdated": self.outdated,
             },
             pages=[self.page(model) for model in self.networks],
             run_page={
@@ -101,7 +102,6 @@ class Run:
             },
             catalogue={"name": "run", "results": "", "table": "", "packed": ""}
             | {"wanted": []},
-            outdated=self.outdated,
             sheet="sheet.tsv",
             write_page=self.write_page,
             write_run_page=self.write_run_page,

@@ -21,7 +21,6 @@ def report_unfinished(
     pages: Sequence[Mapping[str, Any]],
     run_page: Mapping[str, Any],
     catalogue: Mapping[str, Any],
-    outdated: Collection[str],
     sheet: str,
     write_page: Write,
     write_run_page: Write,
@@ -33,13 +32,11 @@ def report_unfinished(
     ----------
     state : mapping
         ``volumes``, ``networks``, ``lots``, ``results`` and ``logs``, as ``status``
-        reads them.
+        reads them; and ``outdated``, records that do not answer what is asked today.
     pages : sequence of mapping
         The arguments of ``report`` for each network; what is not done is left out.
     run_page, catalogue : mapping
         Those of ``report_run`` and ``collect_catalogue``, likewise.
-    outdated : collection of str
-        Records that do not answer what is asked today.
     sheet : str
         Where a row may be left out.
     write_page, write_run_page, write_catalogue : callable
@@ -58,7 +55,7 @@ def report_unfinished(
         logs=Path(state["logs"]),
     )
     failed = [asdict(one) for one in failed_volumes(states)]
-    networks = [_progress_of(page, failed, outdated) for page in pages]
+    networks = [_progress_of(page, failed, state["outdated"]) for page in pages]
     num_waiting = sum(one.num_waiting for one in networks)
     if not failed and not num_waiting:
         log.info("all predictions are made: the run itself writes its pages")

@@ -123,6 +123,7 @@ rule report_unfinished:
             "lots": STEPS.watched(),
             "results": PATHS.results,
             "logs": PATHS.logs,
+            "outdated": disagreements(wildcards, input),
         },
         pages=lambda wildcards, input: SHOWN.pages(),
         run_page=lambda wildcards, input: {
@@ -139,7 +140,6 @@ rule report_unfinished:
             "table": PATHS.catalogue,
             "packed": PATHS.packed_catalogue,
         },
-        outdated=disagreements,
         sheet=CONFIG.volumes,
         code=fingerprint("unetpipe.stages.report_unfinished"),
     message:
