@@ -122,7 +122,7 @@ def test_jobs_that_were_killed_go_on_to_the_same_bits(run, one, monkeypatch):
     small_shards(monkeypatch, sections=4)
     chain = run.chain("killed", 1)
     chain.plan()
-    kill(KILLED_PREDICTION, chain.folder, *run.model, 8)
+    kill(KILLED_PREDICTION, chain.folder, *run.model, 16)  # of 18, three in flight
     assert 0 < chain.part(0)["num_kept"] < 18
     chain.finish()
     assert np.array_equal(chain.voxels(), one[0].voxels())
