@@ -20,13 +20,12 @@ from unetpipe.config.lookups import SCORED_ROLES, Lookups
 from unetpipe.config.lot_steps import LotSteps
 from unetpipe.errors import DataError
 from unetpipe.records.asked import CODE, ORIGINALS, Asked, differing
-from unetpipe.records.lots import FinishedLot
+from unetpipe.records.lots import LOT_RULES, FinishedLot
 
 # The output that has what was asked, the first of these names that a rule has.
 RECORDS = ("record", "manifest", "model_json")
 # What was dropped on purpose is not missing.
 DROPPED_WITH = ("predict_part", "finish_prediction")
-LOTS = ("ingest_lot", "predict_lot")
 # What a lot is asked for is told by each of its records.
 UNTOLD = (CODE, "members")
 
@@ -121,7 +120,7 @@ class Agreement:
         names : mapping
             The job's wildcards.
         """
-        if rule in LOTS:
+        if rule in LOT_RULES:
             outputs = [*outputs, *self._left_by_lot(**names)]
         gone = [path for path in outputs if not Path(path).exists()]
         if gone and rule in DROPPED_WITH:
@@ -147,7 +146,7 @@ class Agreement:
         names : mapping
             The job's wildcards.
         """
-        if rule not in LOTS or not Path(record).exists():
+        if rule not in LOT_RULES or not Path(record).exists():
             return False
         date = Path(record).stat().st_mtime_ns
         left = map(Path, self._left_by_lot(**names))

@@ -14,6 +14,8 @@ from unetpipe.records import Record, Value
 from unetpipe.records.asked import Asked
 from unetpipe.runtime.files import write_bytes_atomic
 
+LOT_RULES = ("ingest_lot", "predict_lot")
+
 
 class EndedStep(Value):
     """A step of a volume that was done, or that failed."""

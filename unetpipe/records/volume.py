@@ -247,6 +247,11 @@ class IngestedVolume(Record):
         """The size of a voxel as stores and tables tell it."""
         return told_size(self.voxel_size_nm, is_depth_known=self.is_depth_known)
 
+    @property
+    def told_known_nm(self) -> ToldSize | None:
+        """The same, if anybody said it."""
+        return self.told_size_nm if self.known_size_nm else None
+
     def stored_vox(self, length_vox: float) -> int:
         """Return how many stored voxels make a length in voxels of the files."""
         if self.original is None:

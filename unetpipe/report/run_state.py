@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from unetpipe.errors import DataError
 from unetpipe.records import Record
-from unetpipe.records.lots import LotJournal
+from unetpipe.records.lots import LOT_RULES, LotJournal
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume
@@ -28,8 +28,6 @@ SECONDS_OF_SILENCE = 120.0
 HEADER = ("network", "volume", "step", "state", "done", "rate", "left", "")
 # The rate is that of the newest receipts and steps.
 NEWEST = 100
-
-LOT_RULES = ("ingest_lot", "predict_lot")
 
 Kind = TypeVar("Kind", bound=Record)
 

@@ -115,7 +115,7 @@ class Segmentation:
     def __init__(self, inputs: SegmentationInputs) -> None:
         predicted = Prediction.read(inputs.prediction)
         ingested = IngestedVolume.read(inputs.ingest)
-        self._told_size_nm = ingested.known_size_nm and ingested.told_size_nm
+        self._told_size_nm = ingested.told_known_nm
         self.volume = predicted.volume
         model = Model.read(inputs.model_json)
         filled, self.threshold_source = fill_choices(

@@ -34,8 +34,7 @@ def pyramid_factors(shape: Zyx, voxel_size_nm: ToldSize) -> list[Zyx]:
     """
     factors: list[Zyx] = []
     z, y, x = voxel_size_nm
-    is_apart = z is None or (z, y, x) == UNKNOWN_SIZE
-    size = [inf if z is None or is_apart else z, y, x]
+    size = [inf if z is None or (z, y, x) == UNKNOWN_SIZE else z, y, x]
     lengths = list(shape)
     while max(lengths[1:]) > COARSEST_VOXELS:
         finest = min(size)

@@ -67,7 +67,7 @@ def _write_tiff(volume: IngestedVolume, objects: str, *, are_frames: bool) -> st
     image = read.format(_text(_level(str(volume.image.store))), ":, ", where)
     found = read.format(_text(_level(objects)), "", where)
     kept = "" if volume.dtype in IMAGEJ_DTYPES else '.astype("float32")'
-    size_nm = volume.told_size_nm if volume.known_size_nm else None
+    size_nm = volume.told_known_nm
     lines = [
         "import zarr, tifffile",
         _save(

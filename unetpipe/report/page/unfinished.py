@@ -47,4 +47,12 @@ def tell_first(
 
 def is_unfinished(page: Path) -> bool:
     """Return whether a page is there that tells of what is not done."""
-    return page.exists() and BEGIN in page.read_bytes()
+    if not page.exists():
+        return False
+    with page.open("rb") as lines:  # pictures come later
+        for line in lines:
+            if BEGIN in line:
+                return True
+            if b"</header>" in line:
+                break
+    return False
