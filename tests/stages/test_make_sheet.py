@@ -455,6 +455,24 @@ def test_images_with_another_number_of_channels_are_left_out_and_named(make, fol
     assert "1 volume left out: not of 1 channel" in made.printed
 
 
+def test_a_black_picture_among_coloured_ones_keeps_its_colours(make, folder):
+    for k in range(5):
+        colour = noise(k, (SIZE, SIZE, 3)) * (k != 2)
+        tifffile.imwrite(
+            *(folder / f"{k}.tif", np.uint8(colour)), photometric="rgb", planarconfig=1
+        )
+    write(folder / "grey.tif", noise(9))
+    made = make(images="independent")
+    assert {row.volume: row.axes for row in made.sheet.rows} == {
+        **{str(k): "" for k in (0, 1, 3, 4)},
+        "2": "yxc",
+    }
+    assert "2: red, green and blue are equal, and all 3 are kept" in made.printed
+    assert (
+        "1 volume left out: not of 3 channels as the other 5: grey.tif" in made.printed
+    )
+
+
 def test_soft_edges_are_refused_with_a_remedy(make, folder):
     distance = np.hypot(*(np.indices((160, 160)) - 80))
     soft = np.uint8(255 * np.clip((52 - distance) / 4, 0, 1))
@@ -1034,7 +1052,7 @@ def test_frames_have_the_size_of_their_pixels(make, folder):
     )
     write(folder / "cells_labels.tif", ids(4, (9, SIZE, SIZE)))
     made = make()
-    assert "500,500,500 (file)" in made.printed
+    assert "frames,500,500 (file)" in made.printed
     assert "cells: the 9 time points are taken as sections" in made.printed
     assert "do not say how large" not in made.printed
 
@@ -1081,6 +1099,23 @@ def test_empty_sections_between_drawn_ones_are_not_annotated(make, folder, every
     assert "15 of 20 sections of labels hold nothing but 0" in made.printed
     learnt = sum(len(row.section_numbers(20)) for row in made.sheet.rows)
     assert learnt == (5 if every == 4 else 20)
+
+
+def test_frames_left_out_between_frames_of_the_same_cells_are_not_annotated(
+    make, folder
+):
+    drawn = [0, 2, 4, 6, 7, 9, 11]  # more than half, two of them neighbours
+    write(folder / "film.tif", noise(0, (13, SIZE, SIZE)))
+    labels = np.zeros((13, SIZE, SIZE), np.uint16)
+    labels[drawn] = ids(4)
+    write(folder / "film_mask.tif", labels)
+    made = make()
+    assert (
+        "6 of 13 sections of labels hold nothing but 0, though objects are drawn "
+        "before and after in the same place: they are taken as not annotated"
+    ) in made.printed
+    named = [n for row in made.sheet.rows for n in row.section_numbers(13)]
+    assert sorted(named) == drawn
 
 
 def test_labels_of_half_the_size_are_told_in_one_line_with_the_factor(make, folder):

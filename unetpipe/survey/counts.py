@@ -134,10 +134,11 @@ def _count(
 def keep_drawn_sections(
     volumes: Sequence[Found], root: Path
 ) -> tuple[list[Found], list[str]]:
-    """Leave out empty sections of stacks of labels of which few were drawn.
+    """Leave out empty sections of stacks of labels of which not all were drawn.
 
     Where no two drawn sections are neighbours, and most are empty, somebody drew each
-    tenth, say: the empty ones are not annotated.
+    tenth, say: the empty ones are not annotated. Nor are they where an object is drawn
+    before and after one, in the same place.
 
     Parameters
     ----------
@@ -155,20 +156,23 @@ def keep_drawn_sections(
     """
     kept, notes = [], list[str]()
     for volume in volumes:
-        drawn = _find_drawn(volume, root)
+        drawn, is_bridged = _find_drawn(volume, root)
         count = len(volume.annotated)
         kept.append(volume)
-        if not 0 < 2 * len(drawn) < count:
+        is_sparse = 0 < 2 * len(drawn) < count
+        if not is_sparse and not is_bridged:
             continue
         about = (
             f"{volume.name}: {count - len(drawn)} of {count} sections of labels hold "
         )
-        if len(drawn) > 1 and min(np.diff(drawn)) > 1:
+        if is_bridged or (len(drawn) > 1 and min(np.diff(drawn)) > 1):
             kept[-1] = replace(volume, annotated=drawn)
+            why = "with single drawn ones between"
+            if is_bridged:
+                why = "though objects are drawn before and after in the same place"
             about += (
-                "nothing but 0, with single drawn ones between: they are taken as not "
-                "annotated; if there is nothing to see in them, add them to the column "
-                "sections"
+                f"nothing but 0, {why}: they are taken as not annotated; if there is "
+                "nothing to see in them, add them to the column sections"
             )
         else:
             about += (
@@ -179,18 +183,30 @@ def keep_drawn_sections(
     return kept, notes
 
 
-def _find_drawn(volume: Found, root: Path) -> tuple[int, ...]:
-    """Return the sections of a stack of labels that hold more than 0."""
+def _find_drawn(volume: Found, root: Path) -> tuple[tuple[int, ...], bool]:
+    """Return the sections of a stack of labels that hold more than 0.
+
+    And whether one without lies between two of which most of what the smaller one
+    holds is in the same place.
+    """
     is_stack = len(volume.annotated) == volume.num_sections > 2
     if not is_stack or volume.boxes or volume.kind or volume.num_labelled > MOST_VOXELS:
-        return volume.annotated
+        return volume.annotated, False
+    drawn, before, is_bridged = list[int](), None, False
     try:
         with open_surveyed_labels(volume, volume.labels, root) as labels:
-            return tuple(
-                z for z in volume.annotated if labels.read_sections(z, z + 1).any()
-            )
+            for z in volume.annotated:
+                filled = labels.read_sections(z, z + 1) != 0
+                if not filled.any():
+                    continue
+                if before is not None and z > drawn[-1] + 1:
+                    least = min(before.sum(), filled.sum())
+                    is_bridged |= bool(2 * (before & filled).sum() > least)
+                drawn.append(z)
+                before = filled
     except (UnetpipeError, OSError):
-        return volume.annotated  # counting tells what is wrong
+        return volume.annotated, False  # counting tells what is wrong
+    return tuple(drawn), is_bridged
 
 
 def count_objects(counted: Counted, kind: Kind) -> tuple[int, int]:
