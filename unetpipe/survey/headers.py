@@ -102,6 +102,17 @@ def read_image_header(cell: str, root: Path, labels: str = "") -> Header:
         return replace(header, note="; ".join(filter(None, (note, header.note))))
 
 
+def read_all_colours(cell: str, root: Path) -> Header | None:
+    """Return the header of a colour image that keeps its colours, though all are equal.
+
+    None if its file holds no colours.
+    """
+    source = open_cell(cell, root)
+    said = source.axes.lower()
+    source.close()
+    return _read(cell, root, said.replace("s", "c"), None) if "s" in said else None
+
+
 @dataclass(frozen=True, slots=True)
 class Likeness:
     """How alike neighbouring files are, and files far apart: mean correlations."""

@@ -88,7 +88,7 @@ class Understood:
         if self.diameter:
             sizes = {row.volume.header.voxel_size_nm for row in self.rows}
             size = sizes.pop() if len(sizes) == 1 else None
-            in_nm = f" ({self.diameter * size[2]:.3g} nm)" if size else ""
+            in_nm = f" ({self.diameter * size[2]:,.0f} nm)" if size else ""
             facts.append(
                 f"objects are about {self.diameter:.0f} voxels{in_nm} wide, section by "
                 "section"

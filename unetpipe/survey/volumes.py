@@ -16,7 +16,7 @@ from unetpipe.ingestion.opening import is_empty
 from unetpipe.runtime.text import count_noun
 from unetpipe.survey.boxes import describe_label_boxes, find_boxes
 from unetpipe.survey.cells import sheet_cell_of_series, write_cell
-from unetpipe.survey.headers import Header, read_image_header
+from unetpipe.survey.headers import Header, read_all_colours, read_image_header
 from unetpipe.survey.names import JOINED, choose_names, place_in_plate
 from unetpipe.survey.pairs import Candidate, list_briefly
 from unetpipe.survey.series import SAYS_SECTION
@@ -117,7 +117,7 @@ def find_volumes(
             told.setdefault(note, []).append(name)
         found += _at_times(volume)
     notes += [f"{list_briefly(names)}: {note}" for note, names in told.items()]
-    kept, more = _of_one_channel_count(_place_in_plates(found))
+    kept, more = _of_one_channel_count(_place_in_plates(found), root)
     return kept, notes + more
 
 
@@ -335,18 +335,39 @@ def _place_in_plates(found: Sequence[Found]) -> list[Found]:
     ]
 
 
-def _of_one_channel_count(found: list[Found]) -> tuple[list[Found], list[str]]:
-    """Keep the volumes with as many channels as most annotated ones: a run has one."""
+def _of_one_channel_count(
+    found: list[Found], root: Path
+) -> tuple[list[Found], list[str]]:
+    """Keep the volumes with as many channels as most annotated ones: a run has one.
+
+    A colour image whose colours are equal, as a black one is, keeps all of them there.
+    """
     counts = [volume.header.shape[0] for volume in found]
     if len(set(counts)) < 2:
         return found, []
     learnt = [v.header.shape[0] for v in found if v.annotated]
     most = max(sorted(set(counts)), key=lambda n: (learnt.count(n), counts.count(n)))
-    left = [volume for volume in found if volume.header.shape[0] != most]
-    note = (
-        f"{count_noun(len(left), 'volume')} left out: not of {most} channel"
-        f"{'s' * (most > 1)} as the other {counts.count(most)}: "
-        f"{list_briefly(volume.image for volume in left)}; a run has one number of "
-        "channels: make a sheet for each kind"
-    )
-    return [volume for volume in found if volume.header.shape[0] == most], [note]
+    kept, left, grey = list[Found](), list[Found](), list[Found]()
+    for volume in found:
+        header: Header | None = volume.header
+        if volume.header.shape[0] == 1 < most and not volume.header.axes:
+            header = read_all_colours(volume.image, root)
+        if header is None or header.shape[0] != most:
+            left.append(volume)
+            continue
+        kept.append(replace(volume, header=header))
+        grey += [volume] * (header is not volume.header)
+    notes = []
+    if grey:
+        notes.append(
+            f"{list_briefly(v.name for v in grey)}: red, green and blue are equal, and "
+            f"all {most} are kept, as the other images have them (column axes)"
+        )
+    if left:
+        notes.append(
+            f"{count_noun(len(left), 'volume')} left out: not of {most} channel"
+            f"{'s' * (most > 1)} as the other {len(kept)}: "
+            f"{list_briefly(volume.image for volume in left)}; a run has one number of "
+            "channels: make a sheet for each kind"
+        )
+    return kept, notes

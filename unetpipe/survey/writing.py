@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from unetpipe.runtime.text import format_table
+from unetpipe.survey.headers import Header
 from unetpipe.survey.label_kinds import Kind
 from unetpipe.survey.roles import RoleRow, sheet_cell_of_sections
 from unetpipe.survey.settings import Setting
@@ -175,7 +176,7 @@ def describe_volumes(rows: Sequence[RoleRow], label_kind: str) -> str:
 
 
 def _line(volume: Found, rows: Sequence[RoleRow], label_kind: str) -> tuple[str, ...]:
-    size, header = volume.header.voxel_size_nm, volume.header
+    header = volume.header
     if len(rows) > 1 or len(rows[0].sections) < volume.num_sections:
         role = ", ".join(f"{len(row.sections)} {row.role}" for row in rows)
     else:
@@ -187,10 +188,18 @@ def _line(volume: Found, rows: Sequence[RoleRow], label_kind: str) -> tuple[str,
         header.letters,
         ",".join(map(str, header.shape)),
         header.dtype,
-        f"{','.join(f'{s:g}' for s in size)} (file)" if size else "unknown: 1,1,1",
+        _describe_size(header),
         (volume.kind or label_kind) if is_read else "none",
         role,
     )
+
+
+def _describe_size(header: Header) -> str:
+    """Return the size of a voxel; frames of a time series are no length apart."""
+    if header.voxel_size_nm is None:
+        return "unknown: 1,1,1"
+    z, y, x = (f"{length:g}" for length in header.voxel_size_nm)
+    return f"{'frames' if header.are_times else z},{y},{x} (file)"
 
 
 def _merge(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
