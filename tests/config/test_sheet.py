@@ -342,6 +342,7 @@ def test_conditions_are_carried_and_other_new_columns_are_refused() -> None:
     }
     text = problems(rows[0], header=header.replace("condition_dose", "dose"))
     assert "unknown column 'dose'" in text
+    assert "well, field, or for what was done to the sample condition_NAME" in text
     text = problems(rows[0], header=header.replace("dose", "drug"))
     assert "column condition_drug appears twice" in text
 

@@ -332,6 +332,8 @@ def header_problems(number: int, line: str) -> list[str]:
         if name and name not in COLUMNS and not CONDITION.match(name):
             close = get_close_matches(str(name), COLUMNS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"use {', '.join(COLUMNS)}"
+            if not close:
+                hint += ", or for what was done to the sample condition_NAME"
             problems.append(f"unknown column {name!r}; {hint}")
     problems += [f"column {name} is missing" for name in REQUIRED if name not in names]
     return problems
