@@ -10,6 +10,7 @@ plan(
     config=snakemake.params.config,
     volumes=snakemake.params.volumes,
     networks=snakemake.params.networks,
+    jobs=snakemake.params.jobs,
     lots=snakemake.params.lots,
     manifest=Path(snakemake.params.manifest),
     results=Path(snakemake.params.results),

@@ -26,11 +26,13 @@ NETWORK = {"base_channels": 4, "depth": 2}
 TABLE = ("network  volume", "unet     vol")
 
 
-def row(volume: str, axes: str, sections: str, labels_at: str = "") -> dict:
+def row(
+    volume: str, axes: str, sections: str, labels_at: str = "", image: str = "vol.tif"
+) -> dict:
     """Return a row of a sheet as the rule passes it on."""
     labels = "labels.tif;labels.tif" if ";" in labels_at else "labels.tif"
     text = "volume\timage\tlabels\tsections\trole\taxes\tlabels_at\n"
-    text += f"{volume}\tvol.tif\t{labels}\t{sections}\ttrain\t{axes}\t{labels_at}\n"
+    text += f"{volume}\t{image}\t{labels}\t{sections}\ttrain\t{axes}\t{labels_at}\n"
     return parse_sheet(text).rows[0].model_dump(mode="json")
 
 
@@ -41,6 +43,8 @@ def run(
     volumes=("vol",),
     sections="all",
     labels_at="",
+    images="vol.tif",
+    jobs=(),
     lots=(),
     **config,
 ) -> dict:
@@ -49,8 +53,11 @@ def run(
     plan(
         config=settings,
         volumes=[
-            {"rows": [row(volume, axes, sections, labels_at)], "is_trained_on": True}
-            for volume in volumes
+            {
+                "rows": [row(v, axes, sections, labels_at, images.format(v))],
+                "is_trained_on": True,
+            }
+            for v in volumes
         ],
         networks=[
             {
@@ -64,6 +71,7 @@ def run(
         manifest=folder / "manifest.json",
         results=folder / "results",
         command="snakemake --configfile c.yaml",
+        jobs=[*map(str, jobs)],
         lots=lots,
         record=folder / "results" / "plan.json",
     )
@@ -80,9 +88,6 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert forecast["num_parts"] == 3
     assert forecast["rate_from"].startswith("assumed for ")
     assert forecast["bytes_written"] == 4 * 64 * 64
-    assert planned["num_jobs"] == 2 + 2 + 1 + 5 + 3
-    more = run(tmp_path, prediction={"parts": 3}, ingest={"parts": 4})
-    assert more["num_jobs"] == planned["num_jobs"] + 4
     assert "of computing in 3 parts a volume, " in said
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
@@ -114,6 +119,25 @@ def test_files_that_are_decoded_as_wholes_are_told_with_what_helps(
     found = run(tmp_path, source=str(tmp_path))["warnings"]
     assert len(found) == is_told
     assert all("pieces of 48 x 80" in text and "tiffcp -t" in text for text in found)
+
+
+def test_volumes_with_other_channels_than_those_that_teach_are_refused(
+    tmp_path, capsys
+):
+    shown = np.zeros((3, 48, 80, 3), np.uint8)
+    shown[0] = 7 * np.arange(3)  # the others are black, and so have one channel
+    for k, name in enumerate("abc"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", shown[k], photometric="rgb")
+    told = "  volume b: 1 channel, where volume a has 3; name fitting ones in the "
+    told += "column channels, or, of a picture whose red, green and blue are equal, "
+    told += "the axes yxc"
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, source=str(tmp_path), images="{}.tif", volumes="abc")
+    assert str(refused.value).splitlines() == [
+        f"the run would fail: {told.strip()}",
+        told.replace("volume b", "volume c"),
+    ]
+    run(tmp_path, axes="yxc", source=str(tmp_path), images="{}.tif", volumes="abc")
 
 
 def planned_at_scales(
@@ -323,33 +347,35 @@ def test_twice_the_volume_costs_twice_the_work():
 
 
 def test_what_lies_there_is_not_planned_again(tmp_path, capsys):
-    before = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
-    results = tmp_path / "results"
-    done = results / before["predictions"][0]["model"]
-    volume = before["predictions"][0]["volume"]
-    (done / volume).mkdir(parents=True)
+    done = tmp_path / "results" / "unet"
+    names = ("train.json", "vol/segmentation.json", "vol/measurements.json")
+    settings = {"phantom": {"shape": (4, 64, 64)}, "jobs": [done / n for n in names]}
+    before = run(tmp_path, **settings)
+    assert before["num_jobs"] == 3
+    (done / "vol").mkdir(parents=True)
     (done / "train.json").write_text("{}")
-    trained = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
+    trained = run(tmp_path, **settings)
     assert trained["trainings"] == []
-    assert trained["num_jobs"] == before["num_jobs"] - 1
-    (done / volume / "segmentation.json").write_text("{}")
-    after = run(tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"parts": 3})
+    assert trained["num_jobs"] == 2
+    (done / "vol" / "segmentation.json").write_text("{}")
+    after = run(tmp_path, **settings)
     assert after["predictions"] == []
-    assert after["num_jobs"] == trained["num_jobs"] - 5 - 3
+    assert after["num_jobs"] == 1
 
 
 def test_a_lot_is_one_job_for_all_its_volumes_and_costs_less(tmp_path, capsys):
     volumes = [f"v{number}" for number in range(20)]
     settings = {"phantom": {"shape": (1, 64, 64)}, "volumes": volumes}
-    alone = run(tmp_path, **settings)
+    jobs = [tmp_path / name / f"{step}.json" for name in volumes for step in range(9)]
+    alone = run(tmp_path, **settings, jobs=jobs)
     records = [tmp_path / name for name in ("stored.json", "predicted.json")]
     lots = [
-        {"model": model, "volumes": volumes, "record": str(record)}
+        {"model": model, "record": str(record)}
         for model, record in zip(("", "unet"), records, strict=True)
     ]
-    shared = run(tmp_path, **settings, lots=lots)
-    per_volume = 2 + 5 + Config().prediction.parts
-    assert alone["num_jobs"] - shared["num_jobs"] == 20 * per_volume - 2
+    shared = run(tmp_path, **settings, jobs=records, lots=lots)
+    assert alone["num_jobs"] == 20 * 9
+    assert shared["num_jobs"] == 2
     one, other = alone["whole"], shared["whole"]
     assert one["processor_seconds"] - other["processor_seconds"] > 5 * 20
     assert other["num_files"] == one["num_files"] > 20 * 20
@@ -357,7 +383,7 @@ def test_a_lot_is_one_job_for_all_its_volumes_and_costs_less(tmp_path, capsys):
     assert f"files: about {other['num_files']}" in said
     assert f" on {count_noun(other['num_cores'], 'core')}; " in said
     records[1].touch()
-    assert run(tmp_path, **settings, lots=lots)["num_jobs"] == shared["num_jobs"] - 1
+    assert run(tmp_path, **settings, jobs=records, lots=lots)["num_jobs"] == 1
 
 
 @pytest.mark.parametrize(

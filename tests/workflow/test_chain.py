@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import numpy as np
 import psutil
 import pytest
+import yaml
 
 from tests.figures.__main__ import read_panels
 from tests.workflow.conftest import HEADER, ROWS
@@ -554,6 +555,34 @@ def test_an_ensemble_of_folds_is_joined_once_and_scored_where_no_member_learnt(f
     write(rows[:-1])
     refused = fresh.snakemake("--dry-run", "--config", "ensemble=true", check=False)
     assert "no row without a fold in the role predict or test" in refused.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "measure: {properties: all, parts: 2}\ntrack: {enabled: true}\n"
+        "export_ctc: true\nexport_outlines: [geojson]\nexport_ngff04: [0]\n"
+        "export_precomputed: {enabled: true}\n"
+        "export_model: {enabled: true, authors: [A], licence: CC0-1.0}\n"
+        "ingest: {chunk: [1, 64, 64], shard: [1, 64, 64], parts: 2}\n"
+        "segmentation: {parts: 3}\npyramid: {parts: 2}\n"
+        "prediction: {keep_probability: false, parts: 3}\n"
+        "variants: {one: {}, two: {preset: same_padding}}\nensemble: true\n"
+        "seeds: [1, 2]\n",
+    ],
+)
+def test_the_plan_counts_the_jobs_that_the_run_will_have(fresh, wanted):
+    path = fresh.folder / "config" / "tiny.yaml"
+    ours = yaml.safe_load(path.read_text())
+    for section, given in (yaml.safe_load(wanted) or {}).items():
+        is_section = isinstance(given, dict)
+        ours[section] = {**ours.get(section, {}), **given} if is_section else given
+    path.write_text(yaml.safe_dump(ours))
+    fresh.snakemake("--cores", "1", "plan")
+    planned = json.loads((fresh.folder / "results/tiny/plan.json").read_text())
+    assert planned["num_jobs"] == sum(fresh.planned().values())
 
 
 @pytest.mark.slow

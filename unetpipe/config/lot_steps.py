@@ -78,6 +78,17 @@ class LotSteps:
             found[volume] = steps
         return found
 
+    def alone(self) -> list[Step]:
+        """Return the steps of all volumes that share no job."""
+        lot_of = self._lots.lot_of
+        volumes = [v for v in self._ask.sheet.volumes if v not in lot_of]
+        steps = [step for volume in volumes for step in self._stored(volume)]
+        for model, volume in self._ask.predicted_pairs():
+            if volume not in lot_of:
+                steps += self._predicted(model, volume)
+                steps += self._exported(model, volume)
+        return steps
+
     def is_taught(self, lot: str) -> bool:
         """Tell whether a network learns from the volumes of a lot."""
         return self._lots.volumes[lot][0] in self._taught
@@ -106,8 +117,7 @@ class LotSteps:
     def jobs(self) -> list[Values]:
         """Return what the plan of a run needs to know of each lot."""
         return [
-            {"model": lot["model"], "volumes": [*lot["steps"]], "record": lot["record"]}
-            for lot in self.watched()
+            {"model": lot["model"], "record": lot["record"]} for lot in self.watched()
         ]
 
     def watched(self) -> list[Values]:

@@ -9,7 +9,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,9 +66,7 @@ HEADER = (
     *("network", "volume", "known from", "voxels", "tile", "blocks", "FLOP"),
     *("read", "write", "memory", "disk", "time", "rate from"),
 )
-JOBS_OF_RUN = 2  # download_dataset, report
 LARGE_PIECE = 1 << 27  # bytes that are decoded at once: as much as ingest holds anyway
-JOBS_OF_PREDICTION = 5  # beside its parts
 
 
 class WantedVolume(TypedDict):
@@ -79,10 +77,9 @@ class WantedVolume(TypedDict):
 
 
 class SharedJob(TypedDict):
-    """The job of a lot of small volumes: its network, if any, and its record."""
+    """The job of a lot of small volumes: its network, or nothing, and its record."""
 
     model: str
-    volumes: list[str]
     record: str
 
 
@@ -266,9 +263,22 @@ def plan_run(
     volumes: Sequence[WantedVolume],
     networks: Sequence[WantedNetwork],
     files: RunFiles,
+    jobs: Sequence[str] = (),
     lots: Sequence[SharedJob] = (),
 ) -> RunPlan:
-    """Return what a whole run takes, less what lies on the disk already."""
+    """Return what a whole run takes, less what lies on the disk already.
+
+    Parameters
+    ----------
+    config : Config
+    volumes : sequence of WantedVolume
+    networks : sequence of WantedNetwork
+    files : RunFiles
+    jobs : sequence of str
+        Of each job of the run a file that it leaves.
+    lots : sequence of SharedJob
+        Those of these that several volumes share.
+    """
     began = time.monotonic()
     found = look_at_volumes(config, volumes, files)
     trainings, predictions = [], []
@@ -285,12 +295,15 @@ def plan_run(
                 account.predict(name, forecast)
                 done = _share_done(folder / name)
                 needed_bytes += forecast.disk_bytes * (1 - done)
-    num_jobs = _count_jobs(config, volumes, networks, files.results, lots)
-    num_predicting = _count_left([lot for lot in lots if lot["model"]])
+    num_jobs = _count_left(jobs)
+    num_predicting = _count_left(lot["record"] for lot in lots if lot["model"])
     return RunPlan(
         volumes=tuple(PlannedVolume(**asdict(v)) for v in found.known.values()),
         missing=found.missing,
-        problems=tuple(found.problems),
+        problems=(
+            *found.problems,
+            *_problems_of_channels(networks, found.known, files),
+        ),
         trainings=tuple(trainings),
         predictions=tuple(predictions),
         num_jobs=num_jobs,
@@ -381,6 +394,38 @@ def _problems_of_sections(rows: Sequence[Row], num_sections: int) -> list[str]:
     return problems
 
 
+def _problems_of_channels(
+    networks: Sequence[WantedNetwork], known: dict[str, Volume], files: RunFiles
+) -> list[str]:
+    """Return which volumes have not as many channels as the networks learn from."""
+    problems = dict[str, None]()
+    for network in networks:
+        model = _described(network, files)
+        taught = [v for v in network["trained_on"] if v in known]
+        if model:
+            wanted, of = model.spec.in_channels, f"network {network['model']}"
+        elif taught:
+            wanted, of = known[taught[0]].num_channels, f"volume {taught[0]}"
+        else:
+            continue
+        for name in dict.fromkeys((*taught, *network["volumes"])):
+            if name in known and known[name].num_channels != wanted:
+                found = count_noun(known[name].num_channels, "channel")
+                problems[
+                    f"volume {name}: {found}, where {of} has {wanted}; name fitting "
+                    "ones in the column channels, or, of a picture whose red, green "
+                    "and blue are equal, the axes yxc"
+                ] = None
+    return [*problems]
+
+
+def _described(network: WantedNetwork, files: RunFiles) -> Model | None:
+    """Return what is told of a network that is there already, taken over or trained."""
+    folders = (Path(network.get("folder") or ""), files.results / network["model"])
+    found = (Model.read_if_there(folder / "model.json") for folder in folders)
+    return next((model for model in found if model), None)
+
+
 def _warn_of_scales(
     config: Config,
     networks: Sequence[WantedNetwork],
@@ -391,12 +436,10 @@ def _warn_of_scales(
     if config.ingest.scale == "match":
         return
     for network in networks:
-        folders = [Path(network.get("folder") or ""), files.results / network["model"]]
-        described = (Model.read_if_there(folder / "model.json") for folder in folders)
-        there = [model for model in described if model]
+        model = _described(network, files)
         learnt = (
-            there[0].voxel_size_nm
-            if there
+            model.voxel_size_nm
+            if model
             else common_voxel_size(
                 known[name].voxel_size_nm
                 for name in network["trained_on"]
@@ -410,42 +453,9 @@ def _warn_of_scales(
                 yield f"{network['model']} on {name}: {text}"
 
 
-def _count_jobs(
-    config: Config,
-    volumes: Sequence[WantedVolume],
-    networks: Sequence[WantedNetwork],
-    results: Path,
-    lots: Sequence[SharedJob],
-) -> int:
-    """Count the jobs of a whole run, less those whose records lie there."""
-    parts, predicting = config.ingest.parts, config.prediction.parts
-    shared = {(lot["model"], volume) for lot in lots for volume in lot["volumes"]}
-    jobs = _count_left(lots)
-    for wanted in volumes:
-        name = str(wanted["rows"][0]["volume"])
-        if ("", name) in shared:
-            continue
-        home = results / "volumes" / name
-        is_stored = (home / "ingest.json").exists()
-        is_weighed = (home / "weight_map.json").exists()
-        jobs += 0 if is_stored else 1 + parts * (parts > 1)
-        jobs += wanted["is_trained_on"] and not is_weighed
-    for network in networks:
-        folder = results / network["model"]
-        left = [
-            v
-            for v in network["volumes"]
-            if (network["model"], v) not in shared and not _is_segmented(folder / v)
-        ]
-        jobs += not _is_trained(folder)
-        jobs += len(left) * (JOBS_OF_PREDICTION + predicting)
-    is_told = (results / "report.html").exists()
-    return jobs + JOBS_OF_RUN * bool(jobs or not is_told)
-
-
-def _count_left(lots: Sequence[SharedJob]) -> int:
-    """Count the lots that are not done."""
-    return sum(not Path(lot["record"]).exists() for lot in lots)
+def _count_left(records: Iterable[str]) -> int:
+    """Count the jobs of which the record is not there."""
+    return sum(not Path(record).exists() for record in records)
 
 
 def _is_trained(folder: Path) -> bool:

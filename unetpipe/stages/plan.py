@@ -27,6 +27,7 @@ def plan(
     results: Path,
     command: str,
     record: Path,
+    jobs: Sequence[str] = (),
     lots: Sequence[SharedJob] = (),
 ) -> None:
     """Print and record what a run takes; refuse what cannot fit on the disk.
@@ -48,8 +49,10 @@ def plan(
         Folder of the run.
     command : str
         With which the user runs Snakemake.
+    jobs : sequence of str
+        Of each job of the run a file that it leaves.
     lots : sequence of SharedJob
-        Jobs that several volumes share.
+        Those of these that several volumes share.
     record : Path
         Where to write ``plan.json``; the table lies beside it as ``plan.txt``.
 
@@ -62,7 +65,7 @@ def plan(
     """
     checked = Config(**config)
     files = RunFiles(results, manifest, command)
-    planned = plan_run(checked, volumes, networks, files, lots)
+    planned = plan_run(checked, volumes, networks, files, jobs, lots)
     table = as_table(planned, checked, results)
     print(table)
     write_bytes_atomic(record.with_suffix(".txt"), f"{table}\n".encode())

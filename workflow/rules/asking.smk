@@ -54,6 +54,7 @@ rule plan:
         config=CONFIG.model_dump(mode="json"),
         volumes=SHOWN.described_volumes(),
         networks=SHOWN.described_networks(),
+        jobs=lambda wildcards, input: records_of_jobs(SHOWN, STEPS),
         lots=lambda wildcards, input: STEPS.jobs(),
         manifest=PATHS.manifest,
         results=PATHS.results,

@@ -20,6 +20,7 @@ from unetpipe.config.layout import Layout
 from unetpipe.config.lookups import PREDICTED_ROLES, SCORED_ROLES, Lookups
 from unetpipe.config.lot_steps import LotSteps
 from unetpipe.config.lots import find_lots
+from unetpipe.config.run_jobs import records_of_jobs
 from unetpipe.errors import UnetpipeError
 from unetpipe.report.page.templates import templates_version
 from unetpipe.runtime.command import check_disk, check_once, own_command
