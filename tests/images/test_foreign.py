@@ -184,7 +184,7 @@ def test_sizes_that_are_none_are_not_believed(tmp_path, factor):
     assert not image.is_size_known
     doubt, filled = image.size_remarks
     assert f"scale of z = {float(factor)} micrometer, which cannot be true" in doubt
-    assert "along y and x alone: z is taken as 1000 nm too" in filled
+    assert "along y and x alone: how far sections are apart is not known" in filled
 
 
 def test_an_ome_tiff_of_five_axes_is_read_with_names_and_sizes(tmp_path):

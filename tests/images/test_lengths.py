@@ -38,7 +38,9 @@ def test_a_size_keeps_the_unit_of_its_own_axis(tmp_path):
     size, remarks = sizes_of(tmp_path / "a.tif")
     assert size == (4.0, 4.0, 4.0)
     assert remarks == (
-        "OME-XML tells the voxel size along x alone: z and y are taken as 4 nm too",
+        "OME-XML tells the voxel size along x alone: y is taken as 4 nm too, how far "
+        "sections are apart is not known; if you do, write voxel_size_nm into the "
+        "sheet",
     )
 
 
@@ -59,7 +61,20 @@ def test_a_size_that_cannot_be_true_is_not_believed_and_the_others_are(
     size, (doubt, filled) = sizes_of(tmp_path / "a.tif")
     assert size == (100.0, 100.0, 100.0)
     assert f"says PhysicalSize{axis} = {value}" in doubt
-    assert f"{axis.lower()} is taken as 100 nm too" in filled
+    taken = f"{axis.lower()} is taken as 100 nm too"
+    assert filled.endswith(
+        f"alone: {taken}"
+        if axis != "Z"
+        else "alone: how far sections are apart is not known; if you do, write "
+        "voxel_size_nm into the sheet"
+    )
+
+
+def test_frames_are_no_length_apart_so_none_is_missed(tmp_path):
+    metadata = {"axes": "TYX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1}
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK, ome=True, metadata=metadata)
+    with open_image("a.ome.tif", tmp_path, Reading(axes="zyx")) as image:
+        assert image.size_remarks == ()
 
 
 def test_of_one_section_nobody_asks_how_thick_it_is(tmp_path):

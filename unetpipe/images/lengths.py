@@ -80,7 +80,8 @@ class FoundSize:
         >>> FoundSize((None, 4.0, 4.0), "OME-XML").complete(1)
         ((4.0, 4.0, 4.0), ())
         >>> FoundSize((None, None, 4.0), "OME-XML").complete(9)[1]
-        ('OME-XML tells the voxel size along x alone: z and y are taken as 4 nm too',)
+        ('OME-XML tells the voxel size along x alone: y is taken as 4 nm too, how far \
+sections are apart is not known; if you do, write voxel_size_nm into the sheet',)
         """
         z, y, x = self.zyx_nm
         known = [n for n, size in zip("zyx", self.zyx_nm, strict=True) if size]
@@ -93,16 +94,14 @@ class FoundSize:
             )
             return None, (*self.doubts, *alone)
         doubts = (*self.doubts, *self._doubt_plane())
-        filled = [n for n in "zyx" if n not in known and (n, num_sections) != ("z", 1)]
-        taken = (
-            (
-                f"{self.found_in} tells the voxel size along {' and '.join(known)} "
-                f"alone: {' and '.join(filled)} {'are' if len(filled) > 1 else 'is'} "
-                f"taken as {side:g} nm too",
+        lacking = [f"{n} is taken as {side:g} nm too" for n in "yx" if n not in known]
+        if not z and num_sections > 1:
+            lacking.append(
+                "how far sections are apart is not known; if you do, write "
+                "voxel_size_nm into the sheet"
             )
-            if filled
-            else ()
-        )
+        told = f"{self.found_in} tells the voxel size along {' and '.join(known)} alone"
+        taken = (f"{told}: {', '.join(lacking)}",) if lacking else ()
         return (z or side, y or side, x or side), (*doubts, *taken)
 
     def _doubt_plane(self) -> tuple[str, ...]:

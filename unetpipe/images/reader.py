@@ -142,8 +142,9 @@ class ImageReader:
 
     @property
     def size_remarks(self) -> tuple[str, ...]:
-        """What is doubtful about the size of a voxel."""
-        return self.source.voxel_size.complete(self.zyx[0])[1]
+        """What is doubtful about the size of a voxel; frames are no length apart."""
+        num_sections = 1 if self.has_frames else self.zyx[0]
+        return self.source.voxel_size.complete(num_sections)[1]
 
     @property
     def channel_names(self) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ class MeasuredVolume(Value):
     section_shape: tuple[int, int]
     num_sections: int
     voxel_size_nm: tuple[float, float, float]
+    is_depth_known: bool = True
+    """Whether anybody knows how far sections are apart; frames are no length apart."""
     class_counts: tuple[int, ...]
     class_weights: tuple[float | None, ...]
     num_cells: int

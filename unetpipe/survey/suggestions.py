@@ -154,6 +154,7 @@ def describe_measured(volume: VolumePrint) -> MeasuredVolume:
         section_shape=volume.section_shape,
         num_sections=volume.num_sections,
         voxel_size_nm=volume.voxel_size_nm,
+        is_depth_known=volume.is_depth_known,
         class_counts=volume.class_counts,
         class_weights=tuple(suggest_class_weights(volume.class_counts)),
         num_cells=volume.num_cells,
