@@ -895,6 +895,23 @@ def test_a_channel_of_one_grey_value_is_a_warning(originals):
     assert warning.startswith("channel 1 of the image holds the value 0 everywhere")
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((17, 17), "the image holds the value 17 everywhere; see whether the file"),
+        (
+            (0, 9),
+            "the image holds the same values everywhere (0, 9 in its channels)",
+        ),
+    ],
+)
+def test_an_image_of_nothing_in_all_channels_is_one_warning(originals, values, told):
+    blank = np.stack([np.full_like(IMAGE, value) for value in values])
+    originals.tiff("image.tif", blank, ome=True, metadata={"axes": "CZYX"})
+    warnings = originals.ingest()["warnings"]
+    assert [w[: len(told)] for w in warnings if "holds the" in w] == [told]
+
+
 def test_a_size_that_is_doubtful_is_a_warning_unless_the_sheet_tells_it(originals):
     about = {"axes": "ZYX", "PhysicalSizeX": -0.1, "PhysicalSizeY": 0.1}
     originals.tiff("image.tif", IMAGE, ome=True, metadata=about)
@@ -902,7 +919,7 @@ def test_a_size_that_is_doubtful_is_a_warning_unless_the_sheet_tells_it(original
     assert record["voxel_size_nm"] == [100, 100, 100]
     doubt, taken = record["warnings"]
     assert "PhysicalSizeX = -0.1 µm, which cannot be true" in doubt
-    assert "along y alone: z and x are taken as 100 nm too" in taken
+    assert "along y alone: x is taken as 100 nm too, how far sections are" in taken
     rows = originals.rows(voxel_size_nm="50,4,4")
     assert all(
         "cannot be true" not in text for text in originals.ingest(rows)["warnings"]

@@ -99,10 +99,14 @@ def describe_constant(
     constant = [
         c for c, s in enumerate(statistics) if s.count > 1 and s.minimum == s.maximum
     ]
-    if len(constant) == len(statistics) == 1:
+    if constant and len(constant) == len(statistics):
+        held = [*dict.fromkeys(f"{one.minimum:g}" for one in statistics)]
+        what = f"value {held[0]} everywhere"
+        if len(held) > 1:
+            what = f"same values everywhere ({', '.join(held)} in its channels)"
         return [
-            f"the image holds the value {statistics[0].minimum:g} everywhere; see "
-            "whether the file is the right one, and was copied whole"
+            f"the image holds the {what}; see whether the file is the right one, and "
+            "was copied whole"
         ]
     return [
         f"channel {names[c] if names else c} of the image holds the value "

@@ -31,6 +31,7 @@ from unetpipe.records.model import Model
 from unetpipe.records.probe import FlipPlace, Probe, TriedTile
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.runtime.machine import choose_threads, keep_freed_memory
+from unetpipe.runtime.text import count_noun
 from unetpipe.storage.volumes import open_volume, read_stored_roi
 from unetpipe.tiling.boxes import Roi, whole_volume
 from unetpipe.tiling.grids import TileGrids, plan_grids
@@ -213,9 +214,10 @@ def _check_channels(volume: IngestedVolume, network: UNet | Ensemble) -> None:
     wanted, found = network.spec.in_channels, volume.num_channels
     if wanted != found:
         raise DataError(
-            f"volume {volume.volume} has {found} channels, the network takes "
-            f"{wanted}; choose as many with the column `channels` of the sheet, or use "
-            "a network that was trained on such volumes"
+            f"volume {volume.volume} has {count_noun(found, 'channel')}, the network "
+            f"takes {wanted}; choose as many with the column channels of the sheet, of "
+            "a picture whose red, green and blue are equal with the axes yxc, or use a "
+            "network that was trained on such volumes"
         )
 
 
