@@ -90,12 +90,12 @@ def _read(network: ScoredNetwork, metrics: Path, sections: Path) -> Scored:
 
 
 def _tell(tables: Iterable[Variant | Shared], what: str) -> None:
+    """Say the networks' scores, a line each; those of baselines are in the record."""
     for table in tables:
-        for row in table.rows:
-            log.info(
-                "%s %s %s: %s",
-                ", ".join(filter(None, [table.variant, what])),
-                row.predictor,
-                row.metric,
-                row.chosen,
-            )
+        scores = [
+            f"{row.metric} {row.chosen.score:.4g}"
+            for row in table.rows
+            if row.predictor == "unet" and row.chosen
+        ]
+        name = ", ".join(filter(None, [table.variant, what]))
+        log.info("%s: %s", name, ", ".join(scores) or "no scores")
