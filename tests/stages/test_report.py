@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tifffile
+from pyarrow import parquet
 
 from tests.small_stores import store_voxels
 from tests.stages.reported import (
@@ -32,7 +34,9 @@ from tests.stages.reported import (
 )
 from unetpipe.errors import DataError
 from unetpipe.images.tiff_metadata import tiff_voxel_size
+from unetpipe.measurement.columns import name_columns
 from unetpipe.records.circumstances import Circumstances
+from unetpipe.records.measurements import Measurements
 from unetpipe.records.model import Model
 from unetpipe.records.tracks import LinkedObjects
 from unetpipe.records.volume import IngestedVolume, Manifest
@@ -171,6 +175,30 @@ def test_methods_tell_what_was_done_and_cite_each_work_once(text) -> None:
     assert all(cited.count(n) >= 2 for n in cited)  # in the text, and below it
     assert "None" not in paragraph
     assert "were measured" not in paragraph
+
+
+def test_methods_tell_which_measures_are_not_those_of_scikit_image(
+    run, tmp_path
+) -> None:
+    names = ("area", "intensity_sum", "touches_border")
+    columns = name_columns(names, ["a"], is_flat=True)
+    table = {column.name: [1.0] for column in columns}
+    parquet.write_table(pa.table(table), tmp_path / "measured.parquet")
+    Measurements(
+        **{"volume": "brain", "identity_sha256": "1", "num_objects": 1},
+        **{"num_too_large": 0, "largest_box_vox": 1, "neighbour_reach_nm": 1},
+        scikit_image="0.26.0",
+        columns=columns,
+        table={"parquet": {"path": tmp_path / "measured.parquet", "sha256": "1"}},
+        circumstances=Circumstances.here(),
+    ).write(Path("measurements.json"))
+    run["predictions"][0]["measurements"] = "measurements.json"
+    page = Links(write(run)).text.partition("Methods, to paste into a paper")[2]
+    assert re.search(
+        r"Of each object area were measured, as scikit-image 0\.26\.0 \[\d\] defines "
+        r"them\. Measured besides were intensity sum, touches border, by unetpipe\.",
+        page,
+    )
 
 
 def test_tracks_are_counted_on_the_page_and_told_in_methods(run) -> None:

@@ -39,6 +39,7 @@ TARGETS = {
     "markers": "It told background, the rim of cells and their core apart.",
     "affinities": "It told of pairs of voxels whether both are of one cell.",
 }
+OWN = {"intensity_sum", "touches_border", "neighbour_distance"}  # not scikit-image's
 ISBI = ("v_rand", "v_info", "rand_error", "warping_error", "pixel_error")
 
 
@@ -196,12 +197,19 @@ def _objects(settings: ObjectSettings, threshold: float, cite: _Citations) -> st
 def _measuring(run: Run, cite: _Citations) -> Iterator[str]:
     measured = [r.measured for r in run.results if r.measured]
     if measured:
-        names = dict.fromkeys(c.property.replace("_", " ") for c in measured[0].columns)
+        names = dict.fromkeys(c.property for c in measured[0].columns)
         release = measured[0].scikit_image or "(version unknown)"
-        yield (
-            f"Of each object {', '.join(names)} were measured, as scikit-image "
-            f"{release} {cite('skimage')} defines them."
+        theirs, ours = (
+            ", ".join(n.replace("_", " ") for n in names if (n in OWN) is is_ours)
+            for is_ours in (False, True)
         )
+        if theirs:
+            yield (
+                f"Of each object {theirs} were measured, as scikit-image "
+                f"{release} {cite('skimage')} defines them."
+            )
+        if ours:
+            yield f"Measured{' besides' * bool(theirs)} were {ours}, by unetpipe."
 
 
 def _tracking(run: Run, cite: _Citations) -> Iterator[str]:
