@@ -63,7 +63,7 @@ def test_objects_that_are_all_alike_have_one_bar(tmp_path):
 def test_large_numbers_are_written_as_people_read_them(tmp_path):
     (chart,) = plot_measured(measured(tmp_path, area_nm2=[2048.0, 43824.0]))
     assert "43.8k" not in chart  # the last edge is no bar's beginning
-    assert all(text in chart for text in (">2050<", ">12.5k<", ">38.6k<"))
+    assert all(text in chart for text in (">2050<", ">17.7k<", ">33.4k<"))
     assert "e+0" not in chart
 
 

@@ -3,6 +3,7 @@
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from tests.stages.reported import metrics_of, scored
@@ -95,6 +96,14 @@ def test_bars_stand_side_by_side_as_high_as_their_values() -> None:
     heights = [float(h) for h in re.findall(r'height="([\d.]+)"/>', chart)[:4]]
     assert heights == pytest.approx([129.6, 0, 64.8, 32.4], abs=0.1)
     assert "1: 4 a, 2 b; 2: 0 a, 1 b" in parsed(chart).get("aria-label")
+
+
+def test_labels_below_bars_leave_room_between_them() -> None:
+    labels = [f"{40 + k}.6M" for k in range(16)]
+    chart = bar_chart("Areas", labels, [("a", [1] * 16)], x_label="nm2")
+    places = [float(x) for x in re.findall(r'x="([\d.]+)"[^>]*>\d+\.6M<', chart)]
+    assert len(places) == 6  # of 16, each 16.6 wide: every third
+    assert min(np.diff(places)) > 6 * len("40.6M")
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 2, 50, 5000])

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from math import floor, log10
+from math import ceil, floor, log10
 
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 330, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 26, 34
+LETTER = 6  # wide, in the smallest type
 MOST_POINTS = 240  # of a line
 LEGEND_STEP, LEGEND_COLUMNS = 15, 2
 NAMES = 138  # left of a chart whose rows have names
@@ -146,7 +147,9 @@ def bar_chart(
                     number, left, high, round(right - left, 1), round(low - high, 1)
                 )
             )
-    every = max(1, len(groups) // 8 + (len(groups) % 8 > 0))
+    widest = LETTER * (2 + max((len(group) for group in groups), default=0))
+    room = (WIDTH - LEFT - RIGHT) / max(1, len(groups))
+    every = max(1, ceil(len(groups) / 8), ceil(widest / room))
     for place in range(0, len(groups), every):
         at, _ = frame.at(place + 0.5, 0)
         parts.append(_text(at, HEIGHT - BOTTOM + 12, groups[place], "middle"))

@@ -30,7 +30,11 @@ from unetpipe.report.page.gallery import Budget
 from unetpipe.report.page.measured import plot_measured
 from unetpipe.report.page.members import show_members
 from unetpipe.report.page.run import Network, Result, Run
-from unetpipe.report.page.section_viewer import SectionViewer, told_voxel_size
+from unetpipe.report.page.section_viewer import (
+    NUM_COLOURS,
+    SectionViewer,
+    told_voxel_size,
+)
 from unetpipe.report.page.summary import sections_by_role
 from unetpipe.report.page.tables import show_tables
 from unetpipe.report.page.text import (
@@ -71,6 +75,7 @@ def show_volume(run: Run, name: str) -> Shown:
         "voxel_size": format_shape(size) if size else "unknown",
         "dtype": volume.dtype,
         "num_channels": volume.num_channels,
+        "colours": _tell_colours(volume),
         "grey": [_show_grey(channel) for channel in volume.statistics],
         "label_kind": labels.label_kind if labels else None,
         "unlabelled": _told_of_unlabelled(volume, maps),
@@ -85,6 +90,18 @@ def show_volume(run: Run, name: str) -> Shown:
         "fingerprint": content[:SHORT_HASH],
         "pictures": _show_raw(volume, len(run.volumes)),
     }
+
+
+def _tell_colours(volume: IngestedVolume) -> str:
+    """Return which channels pictures show, and how; of one channel nothing."""
+    names, count = volume.channel_names, volume.num_channels
+    if count == 1:
+        return ""
+    if count == NUM_COLOURS:
+        named = f"channels {', '.join(names)}" if names else "three channels"
+        return f"Pictures show the {named} in red, green and blue."
+    named = f", {names[0]}," if names else ""
+    return f"Pictures show the first of {count} channels{named} in grey."
 
 
 def _told_of_unlabelled(volume: IngestedVolume, maps: Sequence[WeightMap]) -> str:
