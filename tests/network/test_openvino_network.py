@@ -26,11 +26,17 @@ from tests.oracles import assert_agree, one_pass, predict_volume
 from tests.variants import mostly_slow
 from unetpipe.errors import ConfigError
 from unetpipe.network import openvino_graph
-from unetpipe.network.openvino_network import OpenVinoUNet, torch_precision
+from unetpipe.network.openvino_network import (
+    OpenVinoUNet,
+    on_openvino,
+    torch_precision,
+)
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.quantisation import quantise, unpack_quantised_network
+from unetpipe.network.unet import UNet
 from unetpipe.tiling.boxes import Roi, as_zyx
 from unetpipe.tiling.grids import plan_grids
+from unetpipe.tiling.unet_spec import UNetSpec
 
 PRECISIONS = ("fp32", "int8")
 
@@ -154,6 +160,39 @@ def test_weights_stay_below_what_sums_of_sixteen_bits_hold():
     whole = [w for w in weights if w.dtype == np.int8]
     assert len(whole) >= 4, "hardly any layer is quantised"
     assert max(int(np.abs(w.astype(int)).max()) for w in whole) <= 64
+
+
+def network_of_largest_sums(spec):
+    """Return a network whose maps are 1 everywhere where its image is.
+
+    So each value has the highest level, and each weight the largest or the smallest: a
+    third of the channels add up to -1, and have a bias of 2.
+    """
+    network = UNet(spec).eval()
+    transposed = torch.nn.ConvTranspose2d | torch.nn.ConvTranspose3d
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d | transposed):
+            is_up = isinstance(layer, transposed)
+            num_added = layer.in_channels if is_up else layer.weight[0].numel()
+            by_output = layer.weight.transpose(0, 1) if is_up else layer.weight
+            torch.nn.init.constant_(layer.weight, 1 / num_added)
+            torch.nn.init.zeros_(layer.bias)
+            with torch.no_grad():
+                by_output[::3] *= -1
+                layer.bias[::3] = 2
+    return network
+
+
+@needs_openvino
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_largest_sums_come_out_whole(ndim):
+    """On a processor without VNNI they do not, where weights take all eight bits."""
+    spec = UNetSpec(ndim=ndim, base_channels=16, depth=1)
+    network, ones = network_of_largest_sums(spec), np.ones_like(patches_of(spec)[0])
+    quantised_one = on_openvino(network, "int8", [quantise(network, [ones])])
+    with torch.inference_mode():
+        for one, error in ((network, 1e-5), (quantised_one, 0.02)):
+            assert (one(torch.from_numpy(ones)) - 1).abs().max() < error
 
 
 @needs_openvino

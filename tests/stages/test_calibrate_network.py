@@ -1,10 +1,14 @@
 """int8: scales from training rows alone, scored, named by the store, or refused."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.network.openvino_needed import needs_openvino
 from tests.stages.annotated import draw_instances, ingest, weigh
@@ -13,7 +17,7 @@ from tests.variants import mostly_slow
 from unetpipe.config import PredictionConfig
 from unetpipe.errors import ConfigError, DataError, IntegrityError
 from unetpipe.network.notebook import load_trained
-from unetpipe.network.openvino_network import OpenVinoUNet
+from unetpipe.network.openvino_network import OpenVinoUNet, describe_backend
 from unetpipe.records.calibration import Calibration
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.calibrate_network import calibrate_network
@@ -109,6 +113,47 @@ def test_int8_from_rows_to_the_store(network, tmp_path, monkeypatch):
     here = load_trained(one.folder, precision="int8")
     probability, _ = here.predict(image, stride=tuple(probe["stride"]))
     assert np.array_equal(probability, stored)
+
+
+# As by a process on an older processor: both libraries heed it.
+OLDER = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
+VERIFY = """
+import logging, sys
+from pathlib import Path
+from unetpipe.config import VerifyConfig
+from unetpipe.stages.verify import verify
+from unetpipe.storage.verification import Commands
+logging.basicConfig(level=logging.INFO)
+*_, record = sys.argv
+names = "prediction", "segmentation", "ingest", "model", "model_json", "quantised"
+verify(volumes=[], networks=[], predictions=[dict(zip(names, sys.argv[1:-1]))],
+       settings=VerifyConfig(), commands=Commands("snakemake", 1), record=Path(record))
+"""
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_another_kind_of_processor_agrees_and_says_that_it_is_one(network, tmp_path):
+    one = network(UNetSpec(base_channels=16, depth=1))
+    one.calibrate()
+    chain = one.chain(tmp_path / "chain", parts=1)
+    chain.run()
+    folder, record = chain.folder, tmp_path / "verify.json"
+    files = [folder / "prediction.json", folder / "segmentation.json", chain.ingest]
+    files += [*one.model, *chain.quantised, record]
+    there = subprocess.run(
+        [sys.executable, "-c", VERIFY, *map(str, files)],
+        env=os.environ | OLDER,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert there.returncode == 0, there.stderr
+    own = describe_backend(torch.device("cpu"), "openvino")
+    [made] = read_record(record)["predictions"]
+    for block in made["blocks"]:
+        assert block["differs_in"].startswith(f"device: {own}, here cpu (openvino, ")
+        assert block["num_beyond"] <= block["most_beyond"]
+    assert "so they are compared within 16 of 255, but for" in there.stderr
 
 
 @needs_openvino

@@ -14,7 +14,7 @@ from unetpipe.records.prediction import Prediction
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.segmentation.passes import SegmentationInputs
 from unetpipe.stages.finish_segmentation import finish_segmentation
-from unetpipe.stages.verify import verify
+from unetpipe.stages.verify import TOLERANCE, verify
 from unetpipe.storage.keeping import keep_network
 from unetpipe.storage.verification import Commands
 from unetpipe.storage.volumes import open_volume, shard_path, write_shard
@@ -189,6 +189,36 @@ def test_elsewhere_made_bits_are_compared_within_a_tolerance(
     assert {(b["tolerance"], b["largest"]) for b in summary["blocks"]} == {(1, 0)}
     assert f"({reason}" in caplog.text
     assert "compared within 1 of 255" in caplog.text
+
+
+@pytest.mark.parametrize(("num_beyond", "is_wrong"), [(20, False), (21, True)])
+def test_of_int8_one_voxel_in_a_hundred_may_be_farther_off(
+    verified, caplog, monkeypatch, num_beyond, is_wrong
+):
+    """Another processor rounds a value to the next step, and so on, layer by layer."""
+    monkeypatch.setitem(TOLERANCE, "fp32", TOLERANCE["int8"])
+    run = verified.chain
+    stored = run.array()
+    voxels = stored[:, :2, :32, :32]
+    near = voxels.astype(int).reshape(-1)
+    changed = np.where(near < 128, near + 16, near - 16)
+    changed[:num_beyond] += np.where(near[:num_beyond] < 128, 1, -1)
+    voxels[...] = changed.reshape(voxels.shape)
+    receipt = run.receipt((0, 0, 0))
+    record = read_record(receipt)
+    record["files"]["probability"] = write_shard(stored, (0, 0, 0), voxels)
+    record["circumstances"]["device"] = "cpu (openvino, AVX512 VNNI)"
+    write_record(receipt, record)
+    run.finish()
+    if is_wrong:
+        said = verified.complaint(fraction=1.0)
+        assert "block 0 (2048 voxels, by up to 17 of 255)" in said
+        return
+    summary = verified(fraction=1.0)["predictions"][0]["blocks"][0]
+    assert (summary["num_beyond"], summary["most_beyond"]) == (20, 20)
+    told = "device: cpu (openvino, AVX512 VNNI), here cpu"
+    assert told in caplog.text
+    assert "within 16 of 255, but for 20 voxels, where 20 may be" in caplog.text
 
 
 def test_other_damage_is_named_all_at_once(verified):

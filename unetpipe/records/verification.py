@@ -26,6 +26,10 @@ class BlockAgain(Value):
     largest: int | None
     """Largest difference of a probability, of 255."""
     tolerance: int
+    num_beyond: int = 0
+    """Voxels that differ by more than ``tolerance``."""
+    most_beyond: int = 0
+    """That may, where bits may differ."""
 
 
 class PredictionAgain(Value):

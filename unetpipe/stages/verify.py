@@ -36,6 +36,7 @@ from unetpipe.storage.verification import (
     Commands,
     ComparedBlock,
     Finding,
+    Tolerance,
     compare_block,
     differing_circumstances,
     sample_blocks_to_verify,
@@ -52,7 +53,14 @@ log = logging.getLogger(__name__)
 
 # How far a stored probability (0 to 255) may be from one that another kind of device,
 # library or number of threads computes. ASSUME: as the precision's last digits add up.
-TOLERANCE = {"fp32": 1, "fp16": 4, "bf16": 16, "int8": 16}
+# In int8 a last digit can put a value on the other side of a step, and so on from layer
+# to layer: between AVX2 and SSE4.1 up to 1 voxel in 1000 was off by 17 to 47.
+TOLERANCE = {
+    "fp32": Tolerance(1),
+    "fp16": Tolerance(4),
+    "bf16": Tolerance(16),
+    "int8": Tolerance(16, share_beyond=0.01),
+}
 
 
 def verify(

@@ -69,13 +69,32 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far stored probabilities may be off, of 255, and what share of them farther.
+
+    Examples
+    --------
+    >>> Tolerance(16, 0.01).most_beyond(1000)
+    10
+    """
+
+    levels: int
+    share_beyond: float = 0.0
+
+    def most_beyond(self, num_voxels: int) -> int:
+        """Return how many of so many voxels may be off by more than ``levels``."""
+        return int(self.share_beyond * num_voxels)
+
+
+@dataclass(frozen=True, slots=True)
 class ComparedBlock:
     """A block that was computed again.
 
     ``differs_in`` says why bits may differ, None if they must not; ``largest`` is the
-    largest difference of a probability, of 255. Where the probability was dropped only
-    hashes of shards are left: ``num_different`` is a number of shards then, and
-    ``largest`` is None.
+    largest difference of a probability, of 255, and ``num_beyond`` of them differ by
+    more than ``tolerance``, where ``most_beyond`` may. Where the probability was
+    dropped only hashes of shards are left: ``num_different`` is a number of shards
+    then, and ``largest`` is None.
     """
 
     number: int
@@ -84,14 +103,17 @@ class ComparedBlock:
     num_different: int
     largest: int | None
     tolerance: int
+    num_beyond: int = 0
+    most_beyond: int = 0
 
     @property
     def is_wrong(self) -> bool:
         """Whether other voxels came out than may come out."""
         if self.largest is None:  # of a hash nobody can tell how far it is off
             return self.num_different > 0 and self.differs_in is None
-        found = self.largest if self.differs_in else self.num_different
-        return found > self.tolerance
+        if self.differs_in is None:
+            return self.num_different > 0
+        return self.num_beyond > self.most_beyond
 
     def __str__(self) -> str:
         if self.largest is None:
@@ -259,7 +281,7 @@ def compare_block(
     *,
     device: str,
     differs_in: str | None,
-    tolerance: int,
+    tolerance: Tolerance,
 ) -> ComparedBlock:
     """Compare a block that was computed again with what is stored of it.
 
@@ -274,8 +296,8 @@ def compare_block(
         That computed it again.
     differs_in : str or None
         What is not as when the block was made; None: all bits must agree.
-    tolerance : int
-        How far a probability may be off, of 255, where they need not.
+    tolerance : Tolerance
+        How far probabilities may be off where they need not agree.
     """
     if store.is_dropped:
         return ComparedBlock(
@@ -292,13 +314,16 @@ def compare_block(
     if block.classes is not None and differs_in is None:
         classes = read_stored_roi(store.shards.arrays["classes"], block.roi)
         num_different += int(np.count_nonzero(classes != block.classes))
+    allowed = tolerance if differs_in else Tolerance(0)
     return ComparedBlock(
         number=block.number,
         device=device,
         differs_in=differs_in,
         num_different=num_different,
         largest=int(difference.max()),
-        tolerance=tolerance if differs_in else 0,
+        tolerance=allowed.levels,
+        num_beyond=int(np.count_nonzero(difference > allowed.levels)),
+        most_beyond=allowed.most_beyond(difference.size),
     )
 
 
@@ -338,9 +363,10 @@ def verify_recomputed(
         else:
             log.warning(
                 "%s: %d blocks computed again; what may change the last bits differs "
-                "(%s), so they are compared within %d of 255; the largest difference "
+                "(%s), so they are compared within %d of 255%s; the largest difference "
                 "is %d",
                 *(record, len(some), reason, some[0].tolerance),
+                _but_for(some),
                 max(c.largest or 0 for c in some),
             )
     wrong = [c for c in compared if c.is_wrong]
@@ -350,6 +376,13 @@ def verify_recomputed(
     what = f"{record}: computed again from its recipe, other voxels come out: {listed}"
     remedy = commands.blocks_again(record, [c.number for c in wrong])
     return [Finding(what, remedy)]
+
+
+def _but_for(some: Sequence[ComparedBlock]) -> str:
+    """Say how many voxels are farther off, where some may be."""
+    most = sum(block.most_beyond for block in some)
+    found = sum(block.num_beyond for block in some)
+    return f", but for {found} voxels, where {most} may be farther off" if most else ""
 
 
 def verify_volume(record: Path, commands: Commands) -> list[Finding]:
