@@ -22,6 +22,7 @@ from unetpipe.report.page.svg import (
     bar_chart,
     interval_chart,
     line_chart,
+    short_number,
     standalone_svg,
     thin,
     ticks,
@@ -104,6 +105,11 @@ def test_labels_below_bars_leave_room_between_them() -> None:
     places = [float(x) for x in re.findall(r'x="([\d.]+)"[^>]*>\d+\.6M<', chart)]
     assert len(places) == 6  # of 16, each 16.6 wide: every third
     assert min(np.diff(places)) > 6 * len("40.6M")
+
+
+def test_ticks_of_any_size_are_short() -> None:
+    written = [short_number(n) for n in (2048, 12500, 1.07e9, 4.86e7)]
+    assert written == ["2048", "12.5k", "1.07G", "48.6M"]
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 2, 50, 5000])

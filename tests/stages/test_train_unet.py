@@ -457,6 +457,33 @@ def test_without_validation_the_last_weights_are_taken(tmp_path):
     assert "no row has the role validate" in training.record["warnings"][0]
 
 
+@pytest.mark.parametrize(
+    ("connectivity", "train", "validate", "is_told"),
+    [
+        ("3d", [0, 2], (1, 3), True),
+        ("3d", [0, 1], (2, 3), False),
+        ("2d", [0, 2], (1, 3), False),
+    ],
+)
+def test_objects_across_sections_chosen_in_single_ones_are_a_warning(
+    tmp_path, connectivity, train, validate, is_told
+):
+    path = ingest(tmp_path / "volumes" / "cells", draw_instances())
+    training = Training(
+        tmp_path / "unet", rows_of(path, train=train, validate=validate)
+    )
+    order = training.order(
+        training=TRAINING.model_copy(update={"validation_metric": "f1"}),
+        segmentation=SegmentationConfig(connectivity=connectivity),
+    )
+    opened = [
+        open_annotated_rows(order.rows, role, NETWORK.num_classes, with_border=True)
+        for role in ("train", "validate")
+    ]
+    told = [w for w in plan_training(*opened, order).warnings if "follows another" in w]
+    assert len(told) == is_told
+
+
 def test_validation_rows_that_define_no_score_are_a_warning(tmp_path):
     labels = draw_instances()
     labels[3] = 0

@@ -93,6 +93,20 @@ class TrainingRecipe:
         return self.class_weights
 
 
+def _warn_of_single_sections(rows: Rows) -> list[str]:
+    """Say that objects across sections are judged by sections without neighbours."""
+    depths = [stack.shape[0] for v in rows.volumes for stack in v.stacks(3)]
+    is_deep = any(v.target.shape[0] > 1 for v in rows.volumes)
+    if not is_deep or max(depths, default=0) > 1:
+        return []
+    return [
+        "objects join across sections (segmentation.connectivity: 3d), but no section "
+        "with the role validate follows another one: checkpoint, threshold and seeds "
+        "are chosen in single sections, where nothing can be joined wrongly; give the "
+        "role to sections that follow each other"
+    ]
+
+
 def plan_training(
     train_rows: Rows, validate_rows: Rows, order: TrainingOrder
 ) -> TrainingRecipe:
@@ -117,8 +131,6 @@ def plan_training(
     parent = find_parent_network(training, spec)
     warnings = warnings_about_annotation(train_rows, validate_rows)
     warnings += parent.warnings(train_rows.percentiles) if parent else []
-    for warning in warnings:
-        log.warning("%s", warning)
     stacks = [p.shape for v in train_rows.volumes for p in v.stacks(spec.ndim)]
     patch = choose_patch(training.patch, spec, stacks)
     check_normalised(spec, patch, training.batch_size)
@@ -130,6 +142,10 @@ def plan_training(
     metric = _choose_metric(training.validation_metric, train_rows, spec)
     _check_cuts(segmentation.choose_by, metric, train_rows, spec)
     objects = _object_rule(segmentation, spec)
+    if metric in ("seg", "f1") and objects.connectivity == "3d":
+        warnings += _warn_of_single_sections(validate_rows)
+    for warning in warnings:
+        log.warning("%s", warning)
     identity = {
         "spec": spec.to_json(),
         "initialization": network.initialization,

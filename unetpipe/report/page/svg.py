@@ -357,6 +357,8 @@ def _svg(title: str, description: str, body: Markup, num_named: int = 0) -> Mark
 
 def short_number(value: float) -> str:
     """Write a tick: 20000 as 20k."""
+    if abs(value) >= 1e9:
+        return f"{value / 1e9:g}G"
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     if abs(value) >= 1e4:
