@@ -54,6 +54,31 @@ def test_a_loss_in_any_score_of_a_card_is_told(metric, better, ours, other, is_t
     )
 
 
+def test_all_losses_of_a_role_are_one_sentence():
+    def table(role, **scores):
+        rows = tuple(
+            Row.model_construct(
+                predictor=predictor,
+                metric=metric,
+                better="higher",
+                chosen=Score.model_construct(score=score),
+            )
+            for metric, both in scores.items()
+            for predictor, score in zip(("unet", "Otsu"), both, strict=True)
+        )
+        return Table.model_construct(role=role, sections=(0,), rows=rows)
+
+    voxels = table("test", dice_class_1=(0.8, 0.9)), table("validate", f1=(0.9, 0.8))
+    objects = table("test", f1=(0.5, 0.6), ctc_seg=(0.7, 0.6))
+    (told,) = find_oddities((*voxels, objects), ())
+    assert told == (
+        "in the test sections methods that need no training beat the network: smoothed "
+        "Otsu has Dice of class 1 0.900, the network 0.800; smoothed Otsu has F1 of "
+        "objects 0.600, the network 0.500; train longer, look at the probabilities and "
+        "the threshold, or annotate more"
+    )
+
+
 @pytest.mark.parametrize(
     ("others", "constant", "num_told"),
     [((), 0.99, 1), (("v_rand",), 0.99, 0), (("v_rand",), 0.9, 1)],

@@ -28,11 +28,9 @@ def find_oddities(
     tables, objects : sequences of tables
         Scores of voxels and of objects, of every role.
     """
-    found: list[str] = []
+    found = [*_below_baselines((*tables, *objects))]
     for table in (*tables, *objects):
-        where = f"the {table.role} sections"
-        found += _below_baselines(table, where)
-        found += _never_predicted(table, where)
+        found += _never_predicted(table, f"the {table.role} sections")
     for of_role in objects:
         sizes = of_role.sizes[OURS]
         found += notes_on_chosen_metric(
@@ -55,7 +53,19 @@ def _far_too_large(sizes: Sizes, where: str) -> Iterator[str]:
         )
 
 
-def _below_baselines(table: Table, where: str) -> Iterator[str]:
+def _below_baselines(tables: Sequence[Table]) -> Iterator[str]:
+    """Say for each role, in a sentence, in which scores a baseline is better."""
+    for role in dict.fromkeys(table.role for table in tables):
+        lost = [text for t in tables if t.role == role for text in _losses(t)]
+        if lost:
+            yield (
+                f"in the {role} sections methods that need no training beat the "
+                f"network: {'; '.join(lost)}; train longer, look at the probabilities "
+                "and the threshold, or annotate more"
+            )
+
+
+def _losses(table: Table) -> Iterator[str]:
     for metric in COMPARED:
         ours = table.ours.get(metric)
         if ours is None or ours.score is None:
@@ -67,11 +77,9 @@ def _below_baselines(table: Table, where: str) -> Iterator[str]:
             sign = 1 if ours.better == "higher" else -1
             best = max(others, key=lambda row: sign * (row.score or 0.0))
             yield (
-                f"in {where} {PREDICTORS.get(best.predictor, best.predictor)}, which "
-                "needs no training, has "
-                f"{plain_metric_name(metric)} {best.score:.3f}, "
-                f"the network {ours.score:.3f}; train longer, "
-                "look at the probabilities and the threshold, or annotate more"
+                f"{PREDICTORS.get(best.predictor, best.predictor)} has "
+                f"{plain_metric_name(metric)} {best.score:.3f}, the network "
+                f"{ours.score:.3f}"
             )
 
 
