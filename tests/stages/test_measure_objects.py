@@ -195,9 +195,12 @@ def test_tables_load_in_pandas_and_are_those_of_scikit_image(segmented, tmp_path
     text = pd.read_csv(record.table["csv"].path)
     pd.testing.assert_frame_equal(text, table, check_dtype=False)
     assert record.num_objects == len(table) == objects.max()
-    assert list(table.columns) == ["id", "class", "voxels"] + [
+    assert list(table.columns) == ["id", "section", "class", "voxels"] + [
         column.name for column in record.columns
     ]
+    section_of = {i: z for z, ids in enumerate(objects) for i in np.unique(ids) if i}
+    assert table["section"].tolist() == [section_of[i] for i in table["id"]]
+    assert len(set(section_of.values())) > 1
     for name, values in theirs(objects.astype(int), image, SIZE, True).items():
         np.testing.assert_allclose(table[name], values, rtol=1e-9, atol=1e-6)
     assert table["touches_border"].dtype == bool
@@ -254,6 +257,7 @@ def test_lengths_along_time_are_left_out_and_volumes_counted_in_voxels(tmp_path)
     ]
     table = pd.read_parquet(record.table["parquet"].path)
     assert (table["volume_vox3"] == table["voxels"]).all()
+    assert "section" not in table
 
 
 def test_a_channel_that_is_not_there_is_told_with_those_that_are(segmented, tmp_path):
@@ -290,7 +294,8 @@ def test_a_plot_by_condition_is_one_line(segmented, tmp_path, monkeypatch):
         *("model", "volume", "well", "field", "condition_drug", "id")
     ]
     data = anndata.read_h5ad(h5ad)
-    assert data.shape == (len(table), len(table.columns) - 8)
+    assert data.shape == (len(table), len(table.columns) - 9)
+    assert data.obs["section"].tolist() == table["section"].tolist()
     assert set(data.obs["condition_drug"]) == {"none", "blebbistatin"}
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")

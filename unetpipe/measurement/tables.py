@@ -19,7 +19,11 @@ WHOLE = ("euler_number",)
 
 
 def make_measured_table(
-    columns: Sequence[str], rows: Iterable[tuple[int, list[float]]], named: pa.Table
+    columns: Sequence[str],
+    rows: Iterable[tuple[int, list[float]]],
+    named: pa.Table,
+    *,
+    is_flat: bool,
 ) -> pa.Table:
     """Return the rows of some objects in the order of their ids.
 
@@ -31,12 +35,17 @@ def make_measured_table(
         NaN is written as an empty cell.
     named : pyarrow.Table
         The table of all objects; ``id``, ``class`` and ``voxels`` are taken over.
+    is_flat : bool
+        Each object lies in one section, which ``section`` tells.
     """
     ordered = sorted(rows)
     ids = np.array([number for number, _ in ordered], np.int64)
     values = np.array([row for _, row in ordered], np.float64)
     values = values.reshape(len(ids), len(columns))
-    table = named.select(["id", "class", "voxels"]).take(pa.array(ids - 1))
+    chosen = named.take(pa.array(ids - 1))
+    table = chosen.select(["id", "class", "voxels"])
+    if is_flat:
+        table = table.add_column(1, "section", chosen["start_z"])
     for place, name in enumerate(columns):
         table = table.append_column(name, _typed(name, values[:, place]))
     return table
@@ -117,7 +126,8 @@ def write_anndata(table: pa.Table, path: Path) -> None:
             "unetpipe[tables]`, or set it to false"
         ) from None
     words = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    naming = [*words, "id", "class", "voxels"]
+    named = (*words, "id", "section", "class", "voxels")
+    naming = [name for name in named if name in table.column_names]
     measured = [name for name in table.column_names if name not in naming]
     values = [table[name].to_numpy().astype(np.float64) for name in measured]
 

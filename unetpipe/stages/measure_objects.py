@@ -46,7 +46,10 @@ def measure_objects(
         records = map(MeasuredPart.read, parts)
         rows = join_tables(parquet.read_table(part.table.path) for part in records)
     else:
-        rows = make_measured_table(columns, measure_blocks_of_part(objects), work.named)
+        rows = make_measured_table(
+            *(columns, measure_blocks_of_part(objects), work.named),
+            is_flat=objects.is_flat,
+        )
     too_large = sum(map(objects.is_too_large, range(1, len(rows) + 1)))
     if too_large:
         log.warning(

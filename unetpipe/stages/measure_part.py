@@ -30,7 +30,7 @@ def measure_part(
     work = open_measured(inputs)
     columns = [column.name for column in work.objects.columns]
     rows = measure(work.objects, part, inputs.settings.parts)
-    made = make_measured_table(columns, rows, work.named)
+    made = make_measured_table(columns, rows, work.named, is_flat=work.objects.is_flat)
     MeasuredPart(
         part=part,
         num_parts=inputs.settings.parts,
