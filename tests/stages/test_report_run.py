@@ -241,6 +241,26 @@ def test_folds_and_seeds_together_stand_on_the_page(folder: Path) -> None:
     assert f"narrow 0.3750 2 2 0.2500 to 0.5000 {minus}" in text
 
 
+def test_without_folds_and_seeds_nothing_is_said_of_them(folder: Path) -> None:
+    variants = []
+    for name, score in (("plain", 0.5), ("touching", 0.25)):
+        row = make_score_row("unet", "v_rand", chosen=(None, score), num_sections=3)
+        against = variants[0].rows if variants else ()
+        rows = tuple(spread_over_seeds({0: [row]}, against=against))
+        variants.append(
+            Variant(variant=name, changes={}, models=(name,), folds=(), rows=rows)
+        )
+    comparison(variants=tuple(variants)).write(Path("comparison.json"))
+    text = Links(compare("unet", "fold-2", compared=[Path("comparison.json")])).text
+    assert (
+        "All test sections together Test sections of all volumes. The difference is to "
+        "the first variant. Metric Networks Score Difference V Rand higher is better "
+        "plain 0.5000"
+    ) in text
+    assert "touching 0.2500 \N{MINUS SIGN}0.2500" in text
+    assert "seeds" not in text.partition("What changed")[0]
+
+
 def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> None:
     single = {
         model: [make_score_row("unet", "v_rand", chosen=(0.5, score), num_sections=30)]
