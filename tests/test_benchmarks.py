@@ -12,6 +12,7 @@ from tests.benchmarks.__main__ import BENCHMARKS, main
 from tests.benchmarks.figures import Figure, Section, format_table
 from tests.benchmarks.fresh import measure_fresh
 from tests.benchmarks.gpu_load import command
+from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import interleave, median_ratio
 
 MAY_BE_LEFT_OUT = {
@@ -108,6 +109,18 @@ def test_no_time_left_is_said(tmp_path, capsys):
     output = str(tmp_path / "b.json")
     assert main(["--quick", "--minutes", "-1", "--output", output, "engine"]) == 0
     assert "no time left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_rows_that_a_processor_has_no_arithmetic_for_are_missed_by_nobody(
+    precision, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(Settings, "precision", precision)
+    main(["--quick", "--minutes", "-1", "--output", str(tmp_path / "b.json"), "engine"])
+    said = (
+        "all figures are fp32, rows about bf16 are left out" in capsys.readouterr().out
+    )
+    assert said == (precision == "fp32")
 
 
 def test_targets_are_held_against_real_sizes_only():

@@ -46,6 +46,10 @@ BENCHMARKS = {
     "warnings": "warnings_told",
 }
 
+WITHOUT_BF16 = (
+    "No bf16 arithmetic here: all figures are fp32, rows about bf16 are left out."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks named, or all; print a table, write the JSON file."""
@@ -132,6 +136,8 @@ def _describe(machine: dict[str, object], minutes: float, *, is_quick: bool) -> 
         f"Python {machine['python']}, {versions}",
         "",
     ]
+    if machine["precision"] == "fp32":
+        lines.insert(2, WITHOUT_BF16)
     if is_quick:
         lines.insert(0, "Toy sizes: these figures show that the benchmarks run.")
     return "\n".join(lines)
