@@ -92,6 +92,21 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
 
+@pytest.mark.parametrize(("has_gpu", "rate"), [(False, 9e10), (True, 2e13)])
+def test_jobs_are_forecast_with_their_own_threads(tmp_path, monkeypatch, has_gpu, rate):
+    """Not with that of the job which plans: a job's share is told by the engine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("unetpipe.runtime.machine.num_processors", lambda: 3)
+    monkeypatch.setattr("unetpipe.report.run_plan.has_cuda_driver", lambda: has_gpu)
+    planned = run(
+        tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"precision": "int8"}
+    )
+    [training], [forecast] = planned["trainings"], planned["predictions"]
+    assert training["flop"] / training["seconds"] == pytest.approx(rate)
+    assert forecast["flop"] / forecast["seconds"] == pytest.approx(9e10), "int8"
+    assert forecast["rate_from"] == "assumed for 3 threads"
+
+
 def test_where_nothing_is_left_to_predict_no_table_is_empty(tmp_path, capsys):
     segmented = tmp_path / "results/unet/vol/segmentation.json"
     write_record(segmented, {})

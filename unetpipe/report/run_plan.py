@@ -35,7 +35,7 @@ from unetpipe.records.run_plan import (
     WholeRun,
 )
 from unetpipe.records.volume import IngestedVolume, Manifest
-from unetpipe.runtime.machine import choose_threads, has_cuda_driver, num_processors
+from unetpipe.runtime.machine import has_cuda_driver, job_threads, num_processors
 from unetpipe.runtime.text import (
     count_noun,
     describe_quantity,
@@ -198,7 +198,7 @@ class Account:
             self._known[name],
             scored_share=self._scored[name],
             device=_device(settings.used_device),
-            threads=choose_threads(settings.threads),
+            threads=job_threads(settings.threads, settings.used_device),
         )
 
     def whole(
@@ -208,8 +208,9 @@ class Account:
         cores = num_processors()
         cost = self._cost + cost_of_jobs(num_jobs, num_predicting, self._num_volumes)
         training = sum(one.seconds for one in trainings)
-        is_gpu = _device(self._config.training.device) == "cuda"
-        threads = 1 if is_gpu else choose_threads(self._config.training.threads)
+        settings = self._config.training
+        is_gpu = _device(settings.device) == "cuda"
+        threads = 1 if is_gpu else job_threads(settings.threads, settings.device)
         return WholeRun(
             processor_seconds=cost.processor_seconds + threads * training,
             gpu_seconds=cost.gpu_seconds + is_gpu * training,
@@ -485,7 +486,8 @@ def _plan_training(
         seconds = rows[-1].seconds / rows[-1].step * settings.steps
         rate_from = "its own history"
     else:
-        threads = choose_threads(settings.threads)
+        # Of the job that trains; the one that plans has a single thread.
+        threads = job_threads(settings.threads, settings.device)
         rate = assume_rate(_device(settings.device), threads)
         seconds = settings.steps * flop / rate.flop_per_second
         rate_from = rate.known_from
@@ -538,7 +540,8 @@ def _rate(config: Config, folder: Path) -> Rate:
         rate = measured_rate(probe.flop_per_tile, probe.seconds_per_tile)
         return Rate(rate.flop_per_second, f"probe of {others[-1].parent.name}")
     settings = config.prediction
-    return assume_rate(_device(settings.device), choose_threads(settings.threads))
+    device = settings.used_device
+    return assume_rate(_device(device), job_threads(settings.threads, device))
 
 
 def _planned(model: str, volume: str, forecast: Forecast) -> PlannedPrediction:
