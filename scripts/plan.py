@@ -11,7 +11,6 @@ plan(
     volumes=snakemake.params.volumes,
     networks=snakemake.params.networks,
     jobs=snakemake.params.jobs,
-    lots=snakemake.params.lots,
     manifest=Path(snakemake.params.manifest),
     results=Path(snakemake.params.results),
     command=snakemake.params.command,

@@ -11,7 +11,7 @@ from unetpipe.config.lots import find_lots
 from unetpipe.config.run_jobs import records_of_jobs
 
 
-def jobs_of(found: Lookups) -> list[str]:
+def jobs_of(found: Lookups) -> dict[str, bool]:
     return records_of_jobs(Described(found), LotSteps(found, find_lots(found)))
 
 
@@ -48,3 +48,6 @@ def test_a_lot_is_one_job_whatever_is_asked_of_its_volumes(tmp_path: Path) -> No
     asked = jobs_of(run_of(tmp_path, NAMES[:40], measure={"properties": "all"}))
     assert set(asked) - set(plain) == {"results/demo/measurements.csv"}
     assert not [path for path in plain if path.endswith("segmentation.json")]
+    predicting = [path for path, predicts in plain.items() if predicts]
+    assert {Path(path).parent.name for path in predicting} == {"unet"}
+    assert len(predicting) == len(find_lots(run_of(tmp_path, NAMES[:40])).volumes)

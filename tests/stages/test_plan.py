@@ -71,8 +71,7 @@ def run(
         manifest=folder / "manifest.json",
         results=folder / "results",
         command="snakemake --configfile c.yaml",
-        jobs=[*map(str, jobs)],
-        lots=lots,
+        jobs={str(path): path in lots for path in jobs},
         record=folder / "results" / "plan.json",
     )
     return read_record(folder / "results" / "plan.json")
@@ -384,11 +383,7 @@ def test_a_lot_is_one_job_for_all_its_volumes_and_costs_less(tmp_path, capsys):
     jobs = [tmp_path / name / f"{step}.json" for name in volumes for step in range(9)]
     alone = run(tmp_path, **settings, jobs=jobs)
     records = [tmp_path / name for name in ("stored.json", "predicted.json")]
-    lots = [
-        {"model": model, "record": str(record)}
-        for model, record in zip(("", "unet"), records, strict=True)
-    ]
-    shared = run(tmp_path, **settings, jobs=records, lots=lots)
+    shared = run(tmp_path, **settings, jobs=records, lots=records[1:])
     assert alone["num_jobs"] == 20 * 9
     assert shared["num_jobs"] == 2
     one, other = alone["whole"], shared["whole"]
@@ -398,7 +393,7 @@ def test_a_lot_is_one_job_for_all_its_volumes_and_costs_less(tmp_path, capsys):
     assert f"files: about {other['num_files']}" in said
     assert f" on {count_noun(other['num_cores'], 'core')}; " in said
     records[1].touch()
-    assert run(tmp_path, **settings, jobs=records, lots=lots)["num_jobs"] == 1
+    assert run(tmp_path, **settings, jobs=records, lots=records[1:])["num_jobs"] == 1
 
 
 @pytest.mark.parametrize(

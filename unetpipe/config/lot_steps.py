@@ -114,12 +114,6 @@ class LotSteps:
         found = (lot_of.get(v) for m, v in self._ask.predicted_pairs() if m == model)
         return [lot for lot in dict.fromkeys(found) if lot]
 
-    def jobs(self) -> list[Values]:
-        """Return what the plan of a run needs to know of each lot."""
-        return [
-            {"model": lot["model"], "record": lot["record"]} for lot in self.watched()
-        ]
-
     def watched(self) -> list[Values]:
         """Return what the status of a run needs to know of each lot."""
         layout = self._layout

@@ -11,8 +11,10 @@ from unetpipe.config.described import Described
 from unetpipe.config.lot_steps import LEFT_BY, LotSteps
 
 
-def records_of_jobs(shown: Described, steps: LotSteps) -> list[str]:
+def records_of_jobs(shown: Described, steps: LotSteps) -> dict[str, bool]:
     """Return of each job of a run one file that it leaves; ``all`` is none.
+
+    And whether the job predicts the volumes of a lot.
 
     Parameters
     ----------
@@ -23,13 +25,13 @@ def records_of_jobs(shown: Described, steps: LotSteps) -> list[str]:
     layout, alone = shown.layout, steps.alone()
     found = [
         layout.manifest,
-        *(str(lot["record"]) for lot in steps.watched()),
         *(getattr(layout, LEFT_BY[rule][0]).format(**n) for rule, n in alone),
         *_of_networks(shown),
         *_of_copies(shown),
         *_of_pages(shown),
     ]
-    return [*dict.fromkeys(found)]  # folds and ensembles name some twice
+    lots = {lot["record"]: bool(lot["model"]) for lot in steps.watched()}
+    return dict.fromkeys(found, False) | lots
 
 
 def _of_networks(shown: Described) -> Iterator[str]:

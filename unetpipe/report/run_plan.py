@@ -9,7 +9,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,13 +74,6 @@ class WantedVolume(TypedDict):
 
     rows: list[dict[str, Any]]
     is_trained_on: bool
-
-
-class SharedJob(TypedDict):
-    """The job of a lot of small volumes: its network, or nothing, and its record."""
-
-    model: str
-    record: str
 
 
 class WantedNetwork(TypedDict):
@@ -264,8 +257,7 @@ def plan_run(
     volumes: Sequence[WantedVolume],
     networks: Sequence[WantedNetwork],
     files: RunFiles,
-    jobs: Sequence[str] = (),
-    lots: Sequence[SharedJob] = (),
+    jobs: Mapping[str, bool] = {},
 ) -> RunPlan:
     """Return what a whole run takes, less what lies on the disk already.
 
@@ -275,10 +267,8 @@ def plan_run(
     volumes : sequence of WantedVolume
     networks : sequence of WantedNetwork
     files : RunFiles
-    jobs : sequence of str
-        Of each job of the run a file that it leaves.
-    lots : sequence of SharedJob
-        Those of these that several volumes share.
+    jobs : mapping
+        Of each job of the run a file that it leaves -> whether it predicts a lot.
     """
     began = time.monotonic()
     found = look_at_volumes(config, volumes, files)
@@ -297,7 +287,7 @@ def plan_run(
                 done = _share_done(folder / name)
                 needed_bytes += forecast.disk_bytes * (1 - done)
     num_jobs = _count_left(jobs)
-    num_predicting = _count_left(lot["record"] for lot in lots if lot["model"])
+    num_predicting = _count_left(path for path, predicts in jobs.items() if predicts)
     return RunPlan(
         volumes=tuple(PlannedVolume(**asdict(v)) for v in found.known.values()),
         missing=found.missing,

@@ -1,6 +1,6 @@
 """Rule plan: what a whole run will take, before it runs or in the middle of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ from unetpipe.config import Config
 from unetpipe.errors import DataError, ResourceError
 from unetpipe.report.run_plan import (
     RunFiles,
-    SharedJob,
     WantedNetwork,
     WantedVolume,
     as_table,
@@ -27,8 +26,7 @@ def plan(
     results: Path,
     command: str,
     record: Path,
-    jobs: Sequence[str] = (),
-    lots: Sequence[SharedJob] = (),
+    jobs: Mapping[str, bool] = {},
 ) -> None:
     """Print and record what a run takes; refuse what cannot fit on the disk.
 
@@ -49,10 +47,8 @@ def plan(
         Folder of the run.
     command : str
         With which the user runs Snakemake.
-    jobs : sequence of str
-        Of each job of the run a file that it leaves.
-    lots : sequence of SharedJob
-        Those of these that several volumes share.
+    jobs : mapping
+        Of each job of the run a file that it leaves -> whether it predicts a lot.
     record : Path
         Where to write ``plan.json``; the table lies beside it as ``plan.txt``.
 
@@ -65,7 +61,7 @@ def plan(
     """
     checked = Config(**config)
     files = RunFiles(results, manifest, command)
-    planned = plan_run(checked, volumes, networks, files, jobs, lots)
+    planned = plan_run(checked, volumes, networks, files, jobs)
     table = as_table(planned, checked, results)
     print(table)
     write_bytes_atomic(record.with_suffix(".txt"), f"{table}\n".encode())

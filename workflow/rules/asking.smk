@@ -55,7 +55,6 @@ rule plan:
         volumes=SHOWN.described_volumes(),
         networks=SHOWN.described_networks(),
         jobs=lambda wildcards, input: records_of_jobs(SHOWN, STEPS),
-        lots=lambda wildcards, input: STEPS.jobs(),
         manifest=PATHS.manifest,
         results=PATHS.results,
         command=typed_command(),
