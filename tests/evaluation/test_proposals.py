@@ -17,7 +17,7 @@ SHAPE = (4, 50, 70)
 SIDE = 32
 
 
-def crops_of(entropy, name="v", disagreement=None, novelty=None, free=None):
+def crops_of(entropy, name="v", disagreement=None, novelty=None, looks=None, free=None):
     zeros = np.zeros_like(entropy)
     depth, rows, columns = entropy.shape
     starts = proposal_lattice(rows * SIDE, SIDE), proposal_lattice(columns * SIDE, SIDE)
@@ -28,6 +28,7 @@ def crops_of(entropy, name="v", disagreement=None, novelty=None, free=None):
         entropy=entropy,
         disagreement=zeros if disagreement is None else disagreement,
         novelty=np.zeros(depth) if novelty is None else novelty,
+        looks=entropy[..., None] if looks is None else looks,
         is_free=np.ones(depth, bool) if free is None else free,
     )
 
@@ -51,7 +52,7 @@ def test_crops_are_means_of_their_voxels_for_any_blocks(block):
     def read(roi: Roi):
         return [one[(slice(None), *roi.slices)] for one in stored]
 
-    entropy, apart = measure_proposals(read, SHAPE, block, SIDE, 0.5)
+    entropy, apart, share = measure_proposals(read, SHAPE, block, SIDE, 0.5)
     assert entropy.shape == (4, 2, 3)
     table = entropy_of_levels(0.5)
     inside = (2, slice(32, 50), slice(64, 70))
@@ -59,6 +60,7 @@ def test_crops_are_means_of_their_voxels_for_any_blocks(block):
     assert entropy[2, 1, 2] == pytest.approx(np.mean(means))
     spread = np.abs(stored[0][0][inside].astype(float) - stored[1][0][inside]) / 255
     assert apart[2, 1, 2] == pytest.approx(spread.mean(), rel=1e-5)
+    assert share[2, 1, 2, 0] == pytest.approx(stored[0][0][inside].mean() / 255)
 
 
 def test_of_foreground_and_core_the_foreground_decides():
@@ -73,7 +75,8 @@ def test_of_foreground_and_core_the_foreground_decides():
         )
 
     alone = measure([one[:1] for one in stored])
-    np.testing.assert_array_equal(measure(stored), alone)
+    for found, wanted in zip(measure(stored), alone, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_several_classes_are_unsure_where_all_are_alike():
@@ -83,9 +86,11 @@ def test_several_classes_are_unsure_where_all_are_alike():
     def read(roi: Roi):
         return [stored[(slice(None), *roi.slices)]]
 
-    entropy, _ = measure_proposals(read, SHAPE, SHAPE, 80, 0.5)
+    entropy, _, means = measure_proposals(read, SHAPE, SHAPE, 80, 0.5)
     assert entropy[0, 0, 0] > 0.99
     assert entropy[1, 0, 0] < 1e-6
+    assert means[0, 0, 0] == pytest.approx(64 / 255)
+    assert means[1, 0, 0] == pytest.approx([1, 0, 0, 0])
 
 
 def test_ten_proposals_are_not_one_place():
@@ -112,6 +117,42 @@ def test_volumes_share_the_proposals():
     ]
     chosen = choose(volumes)
     assert 2 <= sum(one.volume == 1 for one in chosen) <= 5
+
+
+def images_of(looks, unsure):
+    """Return images of one crop each, as many small images are."""
+    return [
+        crops_of(np.full((1, 1, 1), e), f"v{k}", looks=np.full((1, 1, 1, 1), look))
+        for k, (look, e) in enumerate(zip(looks, unsure, strict=True))
+    ]
+
+
+def test_images_that_look_alike_share_the_proposals_with_others():
+    """The most uncertain ones are all of one kind: the third of it tells little."""
+    looks, unsure = [0.0] * 4 + [5.0] * 4, [0.9] * 4 + [0.6] * 4
+    kinds = [looks[one.volume] for one in choose(images_of(looks, unsure), number=4)]
+    assert sorted(kinds) == [0.0, 0.0, 5.0, 5.0]
+
+
+def test_where_all_look_alike_the_most_uncertain_are_proposed():
+    unsure = [0.5, 0.9, 0.7, 0.8]
+    chosen = choose(images_of([3.0] * 4, unsure), number=3)
+    assert [one.volume for one in chosen] == [1, 3, 2]
+
+
+def test_units_of_looks_and_what_nobody_may_propose_decide_nothing():
+    """A blank section is unlike all others, and no measure of how they differ."""
+    looks, unsure = [0.0, 0.1, 1.0], [0.9, 0.85, 0.8]
+
+    def picked(factor):
+        volumes = images_of([factor * look for look in looks], unsure)
+        blank = crops_of(
+            *(np.ones((1, 1, 1)), "blank"),
+            **{"looks": np.full((1, 1, 1, 1), -1e4), "free": np.zeros(1, bool)},
+        )
+        return [one.volume for one in choose([*volumes, blank], number=2)]
+
+    assert picked(1) == picked(1000) == [0, 2]
 
 
 @pytest.mark.parametrize("what", ["entropy", "disagreement", "novelty"])
@@ -146,7 +187,7 @@ def test_crops_share_no_voxels_with_others_or_with_those_of_other_rounds(taken):
     volume = Crops(
         **{"volume": "v", "starts": (starts, starts), "side": (256, 256)},
         **{"entropy": scores, "disagreement": scores, "novelty": np.zeros(1)},
-        is_free=np.ones(1, bool),
+        **{"looks": scores[..., None], "is_free": np.ones(1, bool)},
     )
     chosen = choose([volume], taken=frozenset(taken))
     corners = [(starts[one.place[1]], starts[one.place[2]]) for one in chosen]

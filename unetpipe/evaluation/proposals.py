@@ -6,7 +6,8 @@
               |     |     |   |     u = entropy / its largest + disagreement / its
               +-----+-----+---+         largest + novelty of the section
               |     |     |   |
-              +-----+-----+---+     the best is taken, all near it lose, and so on
+              +-----+-----+---+     the best is taken; all near it, and all that look
+                                    like it, lose, and so on
 """
 
 import re
@@ -32,6 +33,7 @@ Read = Callable[[Roi], list[Stored]]
 
 NEAR_SECTIONS = 5.0  # sections so near show nearly the same
 OF_VOLUME = 0.5  # exponent by which volumes that were taken already lose
+OF_ALIKE = 0.5  # share that a crop loses to one that looks the same
 NAME_OF_CROP = re.compile(r"(.+)_z([0-9]+)_y([0-9]+)_x([0-9]+)")
 
 
@@ -48,6 +50,9 @@ class Crops:
         Of a crop.
     entropy, disagreement : float64 arrays, shape (z, rows, columns)
     novelty : float64 array, shape (z,)
+    looks : float64 array, shape (z, rows, columns, features)
+        What a crop looks like, in any units: only distances count, against their spread
+        over all crops.
     is_free : bool array, shape (z,)
         Sections that nobody has annotated.
     """
@@ -58,6 +63,7 @@ class Crops:
     entropy: Values
     disagreement: Values
     novelty: Values
+    looks: Values
     is_free: NDArray[np.bool_]
 
     def name(self, place: Sequence[int]) -> str:
@@ -120,8 +126,10 @@ def proposal_lattice(length: int, side: int) -> tuple[int, ...]:
 
 def measure_proposals(
     read: Read, shape: Zyx, block: Zyx, side: int, threshold: float
-) -> tuple[Values, Values]:
-    """Return mean entropy and disagreement of each crop: arrays (z, rows, columns).
+) -> tuple[Values, Values, Values]:
+    """Return of each crop mean entropy, disagreement, and the mean of each channel.
+
+    Arrays (z, rows, columns); of the means (z, rows, columns, channels).
 
     Parameters
     ----------
@@ -143,6 +151,7 @@ def measure_proposals(
     lattice = (shape[0], ceil(shape[1] / side), ceil(shape[2] / side))
     sums = np.zeros((2, *lattice))
     counts = np.zeros(lattice)
+    means: Values | None = None
     for index in iterate_grid(whole_volume(shape), block):
         roi = grid_cell(index, block, shape)
         networks = [_deciding(stored) for stored in read(roi)]
@@ -151,12 +160,17 @@ def measure_proposals(
         if len(networks) > 1:
             spread = np.std(np.stack(networks, dtype=np.float32) / 255, axis=0)
             apart = 2 * spread.mean(axis=0)
+        if means is None:
+            means = np.zeros((*lattice, len(networks[0])))
         for cell, inside in _cells_in(roi, side):
             sums[0][cell] += unsure[inside].sum(axis=(1, 2))
             sums[1][cell] += apart[inside].sum(axis=(1, 2))
             counts[cell] += unsure[inside][0].size
-    found = sums / np.maximum(counts, 1)
-    return found[0], found[1]
+            for channel, stored in enumerate(networks[0]):
+                means[(*cell, channel)] += stored[inside].sum(axis=(1, 2)) / 255
+    assert means is not None
+    counts = np.maximum(counts, 1)
+    return sums[0] / counts, sums[1] / counts, means / counts[..., None]
 
 
 def _deciding(stored: Stored) -> Stored:
@@ -232,11 +246,14 @@ def choose_crops(
     Notes
     -----
     What is chosen takes from the scores around it, by 1 - exp(-d^2 / 2), where d
-    counts in crops and in five sections; and from its volume, by the square root of
-    how many it has already. What overlaps it is not chosen: the last crop along an
+    counts in crops and in five sections; from its volume, by the square root of how
+    many it has already; and half of that, by the same rule, from all that look like
+    it, where d^2 is the mean over what is compared, in variances over all crops. What
+    overlaps it is not chosen: the last crop along an
     axis is moved inside, and labels of boxes that share voxels contradict each other.
     """
     left = [score.copy() for score in scores]
+    looks = _comparable([volume.looks for volume in volumes], left)
     counts = np.zeros(len(volumes))
     before = [found.groups() for found in map(NAME_OF_CROP.fullmatch, taken) if found]
     for volume, score in zip(volumes, left, strict=True):
@@ -256,14 +273,39 @@ def choose_crops(
         place = (int(z), int(row), int(column))
         chosen.append(Chosen(best, place, float(scores[best][place])))
         counts[best] += 1
-        grid = np.ogrid[tuple(map(slice, left[best].shape))]
-        lengths = (NEAR_SECTIONS, 1.0, 1.0)
-        apart = sum(
-            ((axis - at) / length) ** 2
-            for axis, at, length in zip(grid, place, lengths, strict=True)
-        )
-        left[best] = np.where(
-            np.isfinite(left[best]), left[best] * (1 - np.exp(-apart / 2)), -np.inf
-        )
+        left[best] = _lessen(left[best], np.exp(-_nearness(left[best], place) / 2))
         volumes[best].drop_overlapping(left[best], volumes[best].corner(place))
+        for other, theirs in enumerate(looks):
+            apart = ((theirs - looks[best][place]) ** 2).mean(axis=-1)
+            left[other] = _lessen(left[other], OF_ALIKE * np.exp(-apart / 2))
     return chosen
+
+
+def _lessen(score: Values, share: Values) -> Values:
+    """Take a share of each score; what has none, -inf, keeps none."""
+    return np.where(np.isfinite(score), score * (1 - share), -np.inf)
+
+
+def _nearness(score: Values, place: tuple[int, int, int]) -> Values:
+    """Return how far crops of a volume lie from one, squared."""
+    grid = np.ogrid[tuple(map(slice, score.shape))]
+    lengths = (NEAR_SECTIONS, 1.0, 1.0)
+    parts = zip(grid, place, lengths, strict=True)
+    return np.asarray(sum(((axis - at) / n) ** 2 for axis, at, n in parts), np.float64)
+
+
+def _comparable(looks: Sequence[Values], scores: Sequence[Values]) -> list[Values]:
+    """Return what crops look like, with a variance of 1 over those with a score.
+
+    Zeros, so that all look alike, of what is the same everywhere.
+    """
+    having = [look[np.isfinite(s)] for look, s in zip(looks, scores, strict=True)]
+    known = np.concatenate(having) if having else np.empty((0, 0))
+    if not len(known):
+        return [np.zeros_like(look) for look in looks]
+    centre, spread = known.mean(axis=0), known.std(axis=0)
+    is_told = spread > 1e-9 * np.maximum(np.abs(centre), 1)
+    return [
+        np.where(is_told, (look - centre) / np.where(is_told, spread, 1), 0)
+        for look in looks
+    ]

@@ -7,7 +7,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from unetpipe.evaluation.proposals import Crops, measure_proposals, proposal_lattice
+from unetpipe.evaluation.proposals import (
+    Crops,
+    Values,
+    measure_proposals,
+    proposal_lattice,
+)
 from unetpipe.records import Value
 from unetpipe.records.model import Model
 from unetpipe.records.prediction import Prediction
@@ -15,7 +20,7 @@ from unetpipe.records.proposals import IMAGE, PREDICTED
 from unetpipe.records.segmentation import Segmentation
 from unetpipe.records.volume import IngestedVolume, OriginalGrid
 from unetpipe.storage.volumes import open_volume, read_stored_roi, shard_shape
-from unetpipe.targets.likeness import novelty_of_sections
+from unetpipe.targets.likeness import looks_of_sections, novelty_of_sections
 from unetpipe.tiling.boxes import Roi, Zyx, as_zyx
 from unetpipe.tiling.resampling import nearest_voxels
 
@@ -99,7 +104,7 @@ class ProposedVolume:
         array = self._probabilities[0]
         # With two classes the foreground decides, whatever else is stored.
         deciding = slice(1 if self.num_classes == 2 else None)
-        entropy, disagreement = measure_proposals(
+        entropy, disagreement, means = measure_proposals(
             lambda roi: [
                 read_stored_roi(one, roi)[deciding] for one in self._probabilities
             ],
@@ -121,8 +126,17 @@ class ProposedVolume:
             entropy=entropy,
             disagreement=disagreement,
             novelty=novelty_of_sections(self._model.learnt_sections, self.ingested),
+            looks=self._looks(entropy, means),
             is_free=is_free,
         )
+
+    def _looks(self, entropy: Values, means: Values) -> Values:
+        """Return what crops look like, to the network and of what it found there."""
+        of_sections = looks_of_sections(self.ingested)
+        everywhere = np.broadcast_to(
+            of_sections[:, None, None], (*entropy.shape, of_sections.shape[1])
+        )
+        return np.concatenate([entropy[..., None], means, everywhere], axis=-1)
 
     def write(self, roi: Roi, folder: Path) -> None:
         """Write image and predicted ids of a crop of one section, as TIFF.

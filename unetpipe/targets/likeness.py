@@ -175,6 +175,19 @@ def novelty_of_sections(
     return np.clip(beyond, 0, 1)
 
 
+def looks_of_sections(volume: IngestedVolume) -> Values:
+    """Return what the network sees of each section: (z, features), as told of limits.
+
+    Zeros of a volume whose record is of a version that did not measure sections.
+    """
+    if volume.sections is None:
+        return np.zeros((volume.shape[0], len(OF_IMAGES)))
+    columns = grey_columns(volume)
+    return np.array(
+        [[f.scaled(v) for v in columns[name]] for name, f in OF_IMAGES.items()]
+    ).T
+
+
 def unlike_result(
     learnt: LearntSections | None, found: FoundSections, area: int
 ) -> tuple[str, ...]:
