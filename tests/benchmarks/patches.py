@@ -16,6 +16,7 @@ from tests.benchmarks.settings import Settings
 from tests.benchmarks.timing import time_once
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.loop import layout_of_maps
 
 SECTION = 512
 
@@ -72,7 +73,8 @@ def measure(settings: Settings) -> list[Figure]:
 
 def _step(spec: UNetSpec, patch: Patch, settings: Settings) -> Callable[[], None]:
     """Return a step of training on data in memory, which has run once."""
-    device, layout = settings.device, torch.channels_last
+    device = settings.device
+    layout = layout_of_maps(spec, device, settings.precision)
     side = patch.side
     image = torch.randn(1, 1, side, side, device=device)
     network = UNet(spec).to(device, memory_format=layout).train()  # type: ignore[call-overload]

@@ -16,6 +16,7 @@ from tests.benchmarks.timing import time_once
 from unetpipe.network.unet import UNet
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.unet_spec import UNetSpec
+from unetpipe.training.loop import layout_of_maps
 from unetpipe.training.loss import mean_loss, voxel_weights, weighted_cross_entropy
 from unetpipe.training.optimiser import Optimisation, make_optimizer
 from unetpipe.training.sampling import PatchSampler
@@ -35,8 +36,8 @@ class Step:
 
     def __post_init__(self) -> None:
         device = self.settings.device
-        layout = torch.channels_last
-        self.network = UNet(self.spec).to(device, memory_format=layout).train()  # type: ignore[call-overload]
+        self.layout = layout_of_maps(self.spec, device, self.settings.precision)
+        self.network = UNet(self.spec).to(device, memory_format=self.layout).train()  # type: ignore[call-overload]
         usual = Optimisation(steps=1, learning_rate=1e-6)
         self.optimizer = make_optimizer(self.network.parameters(), usual)
         self.number = 0
@@ -51,7 +52,7 @@ class Step:
     def render(self) -> None:
         """Turn patches into what the network sees."""
         self.batch = self.sampler.render(self.patches, self.settings.device)
-        self.image = self.batch.image.contiguous(memory_format=torch.channels_last)
+        self.image = self.batch.image.contiguous(memory_format=self.layout)
 
     def forward(self) -> None:
         """Compute logits."""

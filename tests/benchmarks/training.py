@@ -26,7 +26,7 @@ from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.checkpoints import Checkpoints
 from unetpipe.training.history import read_history
 from unetpipe.training.journal import Place
-from unetpipe.training.loop import train
+from unetpipe.training.loop import layout_of_maps, train
 from unetpipe.training.optimiser import Optimisation
 from unetpipe.training.sampling import Batch, Patch, PatchSampler
 
@@ -104,7 +104,7 @@ class Loops:
         device = self.settings.device
         sampler = self.sampler(PatchSampler)
         batch = sampler.render(sampler.batch(0, [0]), device)
-        layout = torch.channels_last
+        layout = layout_of_maps(self.spec, device, self._precision)
         image = batch.image.contiguous(memory_format=layout)
         target = batch.target.long()
         network = UNet(self.spec).to(device, memory_format=layout).train()  # type: ignore[call-overload]

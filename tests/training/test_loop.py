@@ -26,7 +26,7 @@ from unetpipe.training.augmentation import Augmentation
 from unetpipe.training.checkpoints import Checkpoints
 from unetpipe.training.history import read_history
 from unetpipe.training.journal import Place
-from unetpipe.training.loop import Interrupted, train
+from unetpipe.training.loop import Interrupted, layout_of_maps, train
 from unetpipe.training.optimiser import Optimisation, learning_rate_at
 from unetpipe.training.sampling import PatchSampler
 from unetpipe.training.validation import Validator
@@ -270,6 +270,48 @@ def test_stopping_and_resuming_equals_never_stopping(tmp_path, quick, stop_at):
     assert [row.validation for row in parts.history[4::5]] == [
         row.validation for row in whole.history[4::5]
     ]
+
+
+WIDE = UNetSpec(base_channels=16)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "spec", "layout"),
+    [
+        ("AVX2", "fp32", WIDE, torch.contiguous_format),
+        ("DEFAULT", "fp32", WIDE, torch.channels_last),
+        ("AVX2", "fp32", UNetSpec(base_channels=8), torch.channels_last),
+        ("AVX2", "bf16", WIDE, torch.channels_last),
+        ("AVX512", "fp32", WIDE, torch.channels_last),
+        ("AVX512_VNNI", "fp32", WIDE, torch.channels_last),
+        ("AVX2", "fp32", replace(WIDE, ndim=3), torch.channels_last_3d),
+    ],
+)
+def test_maps_lie_channel_by_channel_where_that_is_faster(
+    capability, precision, spec, layout, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert layout_of_maps(spec, CPU, precision) == layout
+    if spec.ndim == 2:
+        of_gpu = layout_of_maps(spec, torch.device("cuda"), precision)
+        assert of_gpu == torch.channels_last
+
+
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_in_either_layout_a_resumed_training_has_the_same_bits(
+    tmp_path, capability, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    spec = replace(SPEC, base_channels=16)
+    whole = Run(tmp_path / "whole", spec=spec)
+    expected = whole(QUICK)
+    parts = Run(tmp_path / "parts", spec=spec)
+    parts(replace(QUICK, steps=6))
+    weights = parts.network.parameters()
+    kernels = [w for w in weights if w.ndim == 4 and min(w.shape) > 1]
+    are_by_channel = {w.is_contiguous() for w in kernels}
+    assert are_by_channel == {capability == "AVX2"}, "validation left the layout"
+    assert_same_weights(parts(QUICK), expected)
 
 
 def test_reduced_precision_trains_and_keeps_weights_in_32_bits(tmp_path):

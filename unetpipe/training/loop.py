@@ -34,6 +34,7 @@ from unetpipe.training.validation import Validator
 
 STOP_SIGNALS = (*TIME_IS_UP, signal.SIGINT)
 NUM_AHEAD = 3  # batches drawn ahead
+LEAST_CHANNELS = 16  # of the first layer, where the layout of maps decides much
 SMALLER_STEPS = (
     "lower training.patch, training.batch_size or network.base_channels, or choose "
     "training.precision: bf16"
@@ -86,7 +87,8 @@ def train(
         If the loss is no longer finite.
     """
     o, device, team = optimisation, place.device, place.team
-    network.to(device, memory_format=_layout(network)).train()  # type: ignore[call-overload]
+    layout = layout_of_maps(network.spec, device, o.precision)
+    network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
     optimizer, averaged = _go_on(network, o, state)
     parts = (network, optimizer, averaged, validator, checkpoints, state)
     journal = Journal(*parts, team=team, board=place.board)
@@ -173,7 +175,7 @@ def _backward(
     them, over the weight of an average step. ``weigh`` is w_c of each class, and that
     weight.
     """
-    layout = torch.channels_last if spec.ndim == 2 else torch.channels_last_3d
+    layout = layout_of_maps(spec, batch.image.device, optimisation.precision)
     image = batch.image.contiguous(memory_format=layout)
     reduced = optimisation.precision == "bf16"
     with torch.autocast(image.device.type, torch.bfloat16, enabled=reduced):
@@ -216,7 +218,25 @@ def _is_stale(journal: Journal, optimisation: Optimisation, team: Team) -> bool:
     return team.any(team.is_first and num_since >= optimisation.patience)
 
 
-def _layout(network: UNet) -> torch.memory_format:
-    """Return the faster memory layout of feature maps: channels innermost."""
-    flat = network.spec.ndim == 2
-    return torch.channels_last if flat else torch.channels_last_3d
+def layout_of_maps(
+    spec: UNetSpec, device: torch.device, precision: str
+) -> torch.memory_format:
+    """Return the faster memory layout of feature maps for a step of training.
+
+    Channels innermost; but channel by channel in 32 bits on a processor whose widest
+    registers are AVX2, for there the library has no fast kernel for the gradient of the
+    weights of channels innermost. A narrow network, and three dimensions, gain nothing.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+    device : torch.device
+    precision : "fp32" or "bf16"
+    """
+    if spec.ndim == 3:
+        return torch.channels_last_3d
+    is_plain = device.type == "cpu" and precision == "fp32"
+    is_avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if is_plain and is_avx2 and spec.base_channels >= LEAST_CHANNELS:
+        return torch.contiguous_format
+    return torch.channels_last
