@@ -17,7 +17,7 @@ from unetpipe.config.sheet import load_sheet, parse_sheet
 from unetpipe.errors import ConfigError, DataError
 from unetpipe.records.proposals import Proposals, crops_of_labels
 from unetpipe.report.proposal_viewer import SCRIPT, VIEWER
-from unetpipe.runtime.files import write_record
+from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.make_sheet import make_sheet
 from unetpipe.stages.propose_annotations import propose_annotations
 from unetpipe.storage.volumes import create_volume, open_volume
@@ -29,6 +29,21 @@ SHEET = (
     "cells\ta.tif\tb.tif\t0\ttrain\n"
     "cells\ta.tif\tb.tif\t1-3\tpredict\n"
 )
+
+
+def sections_of(image):
+    """Return what ingest tells of the sections of an image."""
+    planes = image.reshape(len(image), -1).astype(float)
+    nothing = [0.0] * len(image)
+    grey = {
+        **{"mean": planes.mean(axis=1).tolist(), "std": planes.std(axis=1).tolist()},
+        **{"low": nothing, "high": nothing, "sharpness": nothing},
+        **{"least_share": nothing, "greatest_share": nothing},
+    }
+    return {
+        **{"channels": [grey], "likeness": nothing, "displaced_likeness": nothing},
+        "displacement": [[0, 0]] * len(image),
+    }
 
 
 @pytest.fixture
@@ -53,6 +68,7 @@ def proposed(tmp_path, monkeypatch):
     open_volume(store, mode="r+")[0] = image
     ingest = {"shape": SHAPE, "num_channels": 1, "voxel_size_nm": (50, 4, 4)}
     ingest |= {"voxel_size_from": "sheet", "image": {"store": str(store)}}
+    ingest |= {"sections": sections_of(image)}
     grid = {"shape": (4, 80, 120), "voxel_size_nm": (50, 2, 2)}
     scaled = whole("ingest", ingest | {"original": grid})
     write_record(predicted / "ingest.json", whole("ingest", ingest))
@@ -86,6 +102,20 @@ def proposed(tmp_path, monkeypatch):
         return Proposals.read(tmp_path / "proposals/proposals.json"), image
 
     return propose
+
+
+def test_sections_without_contrast_are_not_proposed(proposed, tmp_path):
+    """Of an image of one value no section is odd, but there is nothing to annotate."""
+    path = tmp_path / "p/ingest.json"
+    record = read_record(path)
+    for told, wanted in (([1.0, 1.0, 0.0, 1.0], {1, 3}), ([0.0] * 4, None)):
+        record["sections"]["channels"][0]["std"] = told
+        write_record(path, record)
+        if wanted is None:
+            with pytest.raises(DataError, match="there is nothing to propose"):
+                proposed()
+        else:
+            assert {one.start[0] for one in proposed()[0].proposals} == wanted
 
 
 def test_crops_show_image_and_predicted_ids(proposed, tmp_path, capsys):

@@ -116,9 +116,7 @@ class ProposedVolume:
         is_free = np.ones(shape[0], bool)
         annotated = self.files.annotated
         is_free[slice(None) if annotated is None else list(annotated)] = False
-        for odd in self.ingested.odd_sections:
-            if odd.what == BLANK:
-                is_free[list(odd.sections)] = False
+        is_free[self._blank_sections()] = False
         return Crops(
             volume=self.files.volume,
             starts=(proposal_lattice(shape[1], side), proposal_lattice(shape[2], side)),
@@ -129,6 +127,17 @@ class ProposedVolume:
             looks=self._looks(entropy, means),
             is_free=is_free,
         )
+
+    def _blank_sections(self) -> list[int]:
+        """Return the sections where there is nothing to annotate."""
+        of_channels = self.ingested.sections.channels if self.ingested.sections else ()
+        contrast = np.array([channel.std for channel in of_channels])
+        # Where all sections hold one value, none is odd among the others.
+        found = set(np.flatnonzero((contrast == 0).all(axis=0)) if of_channels else ())
+        for odd in self.ingested.odd_sections:
+            if odd.what == BLANK:
+                found |= set(odd.sections)
+        return [int(z) for z in found]
 
     def _looks(self, entropy: Values, means: Values) -> Values:
         """Return what crops look like, to the network and of what it found there."""
