@@ -64,7 +64,8 @@ class Loops:
         loops = {
             "real": lambda: self._train(PatchSampler),
             "in memory": lambda: self._train(InMemory),
-            "bare": self._bare,
+            "bare": lambda: self._bare(self.layout),
+            "other layout": lambda: self._bare(self._other_layout),
         }
         self.seconds = {name: [] for name in loops}
         for number in range(self.settings.rounds):
@@ -99,12 +100,11 @@ class Loops:
         shutil.rmtree(folder)
         return (rows[-1].seconds - rows[0].seconds) / self.steps
 
-    def _bare(self) -> float:
+    def _bare(self, layout: torch.memory_format) -> float:
         """Return the seconds of a step that anybody would write first."""
         device = self.settings.device
         sampler = self.sampler(PatchSampler)
         batch = sampler.render(sampler.batch(0, [0]), device)
-        layout = layout_of_maps(self.spec, device, self._precision)
         image = batch.image.contiguous(memory_format=layout)
         target = batch.target.long()
         network = UNet(self.spec).to(device, memory_format=layout).train()  # type: ignore[call-overload]
@@ -127,6 +127,16 @@ class Loops:
         step()
         self.settings.synchronise()
         return time_once(steps) / self.steps
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How the loop lays maps out."""
+        return layout_of_maps(self.spec, self.settings.device, self._precision)
+
+    @property
+    def _other_layout(self) -> torch.memory_format:
+        usual, other = torch.channels_last, torch.contiguous_format
+        return usual if self.layout == other else other
 
     @property
     def _precision(self) -> Any:
@@ -171,6 +181,11 @@ def _figures(loops: Loops, width: int) -> list[Figure]:
             f"width {width}: with over without data",
             median_ratio(seconds["in memory"], seconds["real"]),
             basis=f"{basis}, on one patch in memory {each['in memory']:.3g} s",
+        ),
+        Figure(
+            f"width {width}: bare step over one in the other layout of maps",
+            median_ratio(seconds["bare"], seconds["other layout"]),
+            basis=f"{loops.layout}, {basis}, the other {each['other layout']:.3g} s",
         ),
     ]
 
