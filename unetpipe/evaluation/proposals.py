@@ -262,12 +262,8 @@ def choose_crops(
                 volume.drop_overlapping(score, as_zyx(map(int, corner)))
     chosen: list[Chosen] = []
     for _ in range(number):
-        worth = [
-            score.max(initial=-np.inf) / (1 + count) ** OF_VOLUME
-            for score, count in zip(left, counts, strict=True)
-        ]
-        best = int(np.argmax(worth)) if worth else 0
-        if not worth or not np.isfinite(worth[best]):
+        best = _best_volume(left, counts)
+        if best is None:
             break
         z, row, column = np.unravel_index(int(np.argmax(left[best])), left[best].shape)
         place = (int(z), int(row), int(column))
@@ -279,6 +275,16 @@ def choose_crops(
             apart = ((theirs - looks[best][place]) ** 2).mean(axis=-1)
             left[other] = _lessen(left[other], OF_ALIKE * np.exp(-apart / 2))
     return chosen
+
+
+def _best_volume(left: Sequence[Values], counts: Values) -> int | None:
+    """Return which volume has the best crop, where volumes that have some lose."""
+    worth = [
+        score.max(initial=-np.inf) / (1 + count) ** OF_VOLUME
+        for score, count in zip(left, counts, strict=True)
+    ]
+    best = int(np.argmax(worth)) if worth else 0
+    return best if worth and np.isfinite(worth[best]) else None
 
 
 def _lessen(score: Values, share: Values) -> Values:
