@@ -133,11 +133,13 @@ class ProposedVolume:
         of_channels = self.ingested.sections.channels if self.ingested.sections else ()
         contrast = np.array([channel.std for channel in of_channels])
         # Where all sections hold one value, none is odd among the others.
-        found = set(np.flatnonzero((contrast == 0).all(axis=0)) if of_channels else ())
+        found = (
+            np.flatnonzero((contrast == 0).all(axis=0)).tolist() if of_channels else []
+        )
         for odd in self.ingested.odd_sections:
             if odd.what == BLANK:
-                found |= set(odd.sections)
-        return [int(z) for z in found]
+                found += odd.sections
+        return found
 
     def _looks(self, entropy: Values, means: Values) -> Values:
         """Return what crops look like, to the network and of what it found there."""

@@ -87,8 +87,7 @@ def train(
         If the loss is no longer finite.
     """
     o, device, team = optimisation, place.device, place.team
-    layout = layout_of_maps(network.spec, device, o.precision)
-    network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
+    _lay_out(network, device, o.precision)
     optimizer, averaged = _go_on(network, o, state)
     parts = (network, optimizer, averaged, validator, checkpoints, state)
     journal = Journal(*parts, team=team, board=place.board)
@@ -145,6 +144,11 @@ def _drawn(
     """Draw patches in the sampler's thread, ready for their way to the device."""
     patches = sampler.batch(step, indices)
     return [p.pinned() for p in patches] if device.type == "cuda" else patches
+
+
+def _lay_out(network: UNet, device: torch.device, precision: str) -> None:
+    layout = layout_of_maps(network.spec, device, precision)
+    network.to(device, memory_format=layout).train()  # type: ignore[call-overload]
 
 
 def _go_on(
