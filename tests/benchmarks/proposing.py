@@ -391,8 +391,8 @@ def _draw(scores: dict[str, Table], path: Path) -> None:
     picture = Picture(figsize=(9.6, 2.6 * len(scores)), dpi=110, layout="constrained")
     axes = picture.subplots(len(scores), len(panels) // len(scores), squeeze=False)
     for one, (title, arms) in zip(axes.flat, panels, strict=True):
-        for row, values in enumerate(arms.values()):
-            colour = "#d1663c" if row == len(arms) - 1 else "#4a5560"
+        for row, (arm, values) in enumerate(arms.items()):
+            colour = "#d1663c" if arm == ARMS["proposed"] else "#4a5560"
             one.plot(values, [row] * len(values), "o", color=colour, alpha=0.7)
             one.plot(fmean(values), row, "|", color=colour, markersize=18)
         one.set_yticks(range(len(arms)), list(arms))
