@@ -72,7 +72,7 @@ def training(checked: Checked) -> None:
     for name, seconds in (
         ("real loop", loops._train(PatchSampler)),
         ("on one patch in memory", loops._train(InMemory)),
-        ("bare loop", loops._bare()),
+        ("bare loop", loops._bare(loops.layout)),
     ):
         flop = 3 * spec.flop(patch) / seconds
         checked.tell(

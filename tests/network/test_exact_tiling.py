@@ -10,6 +10,7 @@ import torch
 
 from tests.oracles import assert_agree, one_pass, predict_volume
 from tests.variants import mostly_slow
+from unetpipe.network.devices import has_arithmetic
 from unetpipe.network.ensemble import Ensemble
 from unetpipe.network.predictor import TilePredictor
 from unetpipe.network.unet import UNet
@@ -190,6 +191,10 @@ def test_stored_bits_do_not_depend_on_block_size_or_order(name, build, precision
     assert tiles[0] == tiles[1], "each tile is computed once, whatever the blocks"
 
 
+@pytest.mark.skipif(
+    not has_arithmetic(torch.device("cpu"), "bf16"),
+    reason="no bf16 here: it is emulated, where a rounded sum of 32 bits may flip",
+)
 def test_bf16_tiles_agree_bit_for_bit_with_larger_tiles():
     spec = SPECS["paper"]
     network = he_network(spec)

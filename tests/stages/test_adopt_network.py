@@ -160,7 +160,7 @@ def test_a_volume_of_other_channels_is_refused_in_words(
     tmp_path, make_volume, make_model
 ):
     model, model_json = make_model(UNetSpec(base_channels=2, depth=1, in_channels=2))
-    with pytest.raises(DataError, match=r"vol has 1 channels, the network takes 2; ch"):
+    with pytest.raises(DataError, match=r"vol has 1 channel, the network takes 2; ch"):
         probe_prediction(
             ingest=make_volume((1, 20, 20)),
             model=model,

@@ -158,7 +158,7 @@ def test_proposals_and_seams_are_of_the_foreground(run, one):
         segmentations=(segmentation,),
     )
     found = ProposedVolume(files).crops(16)
-    expected, _ = measure_proposals(
+    expected, _, _ = measure_proposals(
         lambda roi: [stored[(slice(None), *roi.slices)]], SHAPE, SHAPE, 16, threshold
     )
     np.testing.assert_allclose(found.entropy, expected)
