@@ -21,7 +21,7 @@ FAST := not slow and not gpu and not cluster and not faults
 # What people wait for: without the one chain, which `make check` runs.
 QUICK := $(FAST) and not chain
 # Hard limits: a Snakemake that waits for ever must not take all of CI's time.
-SLOW_SECONDS ?= 2700
+SLOW_SECONDS ?= 3600
 SLURM_SECONDS ?= 1200
 FAULT_SECONDS ?= 5400
 # Random moments at which a prediction and a training are killed.
