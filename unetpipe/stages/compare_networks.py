@@ -10,7 +10,7 @@ from unetpipe.evaluation.pools import split_scores
 from unetpipe.evaluation.score_rows import score_definitions
 from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.comparison import Comparison, Shared, Variant
-from unetpipe.records.metrics import Metrics, SectionScores
+from unetpipe.records.metrics import OURS, Metrics, SectionScores
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _tell(tables: Iterable[Variant | Shared], what: str) -> None:
         scores = [
             f"{row.metric} {row.chosen.score:.4g}"
             for row in table.rows
-            if row.predictor == "unet" and row.chosen
+            if row.predictor == OURS and row.chosen
         ]
         name = ", ".join(filter(None, [table.variant, what]))
         log.info("%s: %s", name, ", ".join(scores) or "no scores")
