@@ -105,11 +105,11 @@ def tiling(checked: Checked) -> None:
             )[0].astype(int)
             for side in sides
         )
-        off, flips = np.abs(whole - tiled).max(), ((whole > 127) != (tiled > 127)).sum()
+        off, flips = np.abs(whole - tiled), ((whole > 127) != (tiled > 127)).sum()
         checked.check(
             f"tiles of {sides[1]} as one pass, {precision}",
-            bool(off <= TOLERANCE[precision]),
-            f"off by up to {off} of 255; {flips} of {whole.size} labels flip",
+            TOLERANCE[precision].allows(off),
+            f"off by up to {off.max()} of 255; {flips} of {whole.size} labels flip",
         )
 
 

@@ -85,6 +85,14 @@ class Tolerance:
         """Return how many of so many voxels may be off by more than ``levels``."""
         return int(self.share_beyond * num_voxels)
 
+    def num_beyond(self, differences: np.ndarray) -> int:
+        """Return how many absolute differences, of 255, are larger than ``levels``."""
+        return int(np.count_nonzero(differences > self.levels))
+
+    def allows(self, differences: np.ndarray) -> bool:
+        """Whether few enough of these absolute differences, of 255, are beyond."""
+        return self.num_beyond(differences) <= self.most_beyond(differences.size)
+
 
 @dataclass(frozen=True, slots=True)
 class ComparedBlock:
@@ -322,7 +330,7 @@ def compare_block(
         num_different=num_different,
         largest=int(difference.max()),
         tolerance=allowed.levels,
-        num_beyond=int(np.count_nonzero(difference > allowed.levels)),
+        num_beyond=allowed.num_beyond(difference),
         most_beyond=allowed.most_beyond(difference.size),
     )
 
