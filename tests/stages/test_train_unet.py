@@ -755,3 +755,21 @@ def test_auto_computes_in_bf16_only_where_the_device_does(
     ]
     assert identities[0] == identities[1]
     assert identities[0]["optimisation"]["precision"] == chosen
+
+
+@pytest.mark.parametrize(("is_native", "times"), [(True, 0), (False, 1)])
+def test_a_bf16_that_the_device_only_emulates_is_told(
+    tmp_path, rows, monkeypatch, caplog, is_native, times
+):
+    monkeypatch.setattr(
+        "unetpipe.training.recipe.has_arithmetic", lambda device, precision: is_native
+    )
+    wanted = Training(tmp_path / "wanted", rows)
+    wanted.training = TRAINING.model_copy(update={"precision": "bf16"})
+    opened = (
+        open_annotated_rows(wanted.order().rows, role, 2, with_border=True)
+        for role in ("train", "validate")
+    )
+    recipe = plan_training(*opened, wanted.order())
+    assert recipe.optimisation.precision == "bf16"
+    assert caplog.text.count("only emulates") == times

@@ -246,12 +246,24 @@ def _choose_metric(
     return suited.metric
 
 
-def _optimisation_of(training: TrainingConfig) -> Optimisation:
-    values = training.model_dump()
+def _choose_precision(training: TrainingConfig) -> Literal["fp32", "bf16"]:
+    if training.precision == "fp32":
+        return "fp32"
+    is_native = has_arithmetic(choose_device(training.device), "bf16")
     if training.precision == "auto":
-        is_native = has_arithmetic(choose_device(training.device), "bf16")
-        values["precision"] = "bf16" if is_native else "fp32"
-        log.info("training.precision is %s on this device", values["precision"])
+        chosen: Literal["fp32", "bf16"] = "bf16" if is_native else "fp32"
+        log.info("training.precision is %s on this device", chosen)
+        return chosen
+    if not is_native:
+        log.warning(
+            "training.precision is bf16, which this device only emulates: training "
+            "will be several times slower than in fp32; auto or fp32 is quicker"
+        )
+    return "bf16"
+
+
+def _optimisation_of(training: TrainingConfig) -> Optimisation:
+    values = training.model_dump() | {"precision": _choose_precision(training)}
     averaging = {n: v for n, v in values.items() if n.startswith("averaging")}
     wanted = {f.name for f in fields(Optimisation)} - {"averaging"}
     if training.momentum == "auto":
