@@ -36,6 +36,9 @@ def test_nothing_given_means_the_paper() -> None:
         ({"nam": "x"}, "nam: unknown key; did you mean name?"),
         ({"training": {"lerning_rate": 1}}, "did you mean learning_rate?"),
         ({"network": {"zzz": 1}}, "network.zzz: unknown key; known: affinity_offsets,"),
+        ({"steps": 9}, "steps: unknown key; did you mean training.steps?"),
+        ({"lerning_rate": 1}, "did you mean training.learning_rate?"),
+        ({"precision": "bf16"}, "did you mean prediction.precision or training.preci"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_a_remedy(

@@ -64,6 +64,7 @@ def test_a_variant_may_be_another_preset_while_given_keys_win() -> None:
         ({"network": {"dropuot": 0}}, "did you mean dropout"),
         ({"training": {"steps": 0}}, "training.steps: 0: must be"),
         ({"trainig": {"steps": 1}}, "trainig: unknown key; did you mean training?"),
+        ({"steps": 9}, "steps: unknown key; did you mean training.steps?"),
         (
             {"colour": 3},
             "colour: unknown key; known: preset, network, weight_map, augm",

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from unetpipe.config.messages import (
     explain_problems,
+    keys_of_sections,
     known_keys,
     list_problems,
     unknown_key,
@@ -98,7 +99,7 @@ def with_variant(config: Config, name: str) -> Config:
     changes = {k: v for k, v in config.variants[name].items() if v is not None}
     for key, value in changes.items():
         if key not in Config.model_fields:
-            raise ConfigError(f"{key}: {unknown_key(key, VARIED)}")
+            raise ConfigError(f"{key}: {unknown_key(key, VARIED, _varied_below())}")
         if key not in VARIED:
             raise ConfigError(
                 f"{key} is shared by all variants; use {', '.join(VARIED)}"
@@ -176,3 +177,11 @@ def _repeats(root: yaml.Node | None) -> Iterator[tuple[str, int, int, bool]]:
             if name in lines:
                 yield name, lines[name], line, isinstance(value, yaml.MappingNode)
             lines.setdefault(name, line)
+
+
+def _varied_below() -> Iterator[str]:
+    """Yield the keys of sections that a variant may change."""
+    for path in keys_of_sections(Config):
+        section, _, key = path.partition(".")
+        if section in VARIED and key not in SHARED.get(section, ()):
+            yield path

@@ -78,7 +78,8 @@ def _location(model: type[BaseModel], problem: Any) -> tuple[str, ...]:
 def _remedy(model: type[BaseModel], problem: Any, location: tuple[str, ...]) -> str:
     kind, message = problem["type"], str(problem["msg"])
     if kind == "extra_forbidden":
-        return unknown_key(location[-1], known_keys(model, location[:-1]))
+        below = () if location[1:] else keys_of_sections(model)
+        return unknown_key(location[-1], known_keys(model, location[:-1]), below)
     if kind == "missing":
         return "too few values; give one for each of z, y, x"
     if kind == "string_pattern_mismatch":
@@ -92,13 +93,30 @@ def _remedy(model: type[BaseModel], problem: Any, location: tuple[str, ...]) -> 
     return message.replace("Input should be", "must be")
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return what to do about a key that nobody knows."""
-    known = list(known)
-    close = get_close_matches(key, known, n=1)
+def unknown_key(key: str, known: Iterable[str], below: Iterable[str] = ()) -> str:
+    """Return what to do about a key that nobody knows.
+
+    Parameters
+    ----------
+    key : str
+    known : iterable of str
+        Keys that may stand there.
+    below : iterable of str
+        Keys of their sections, like ``training.steps``, that may be meant as well.
+
+    Examples
+    --------
+    >>> unknown_key("steps", ["seeds", "training"], ["training.steps"])
+    'unknown key; did you mean training.steps?'
+    """
     if ":" in key:
         name, _, value = key.partition(":")
         return f"YAML wants a space after the colon: {name}: {value}"
+    known = list(known)
+    meant = {name: [name] for name in known}
+    for path in below:
+        meant.setdefault(path.rpartition(".")[2], []).append(path)
+    close = [" or ".join(meant[name]) for name in get_close_matches(key, meant, n=1)]
     return "unknown key; " + (
         f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
     )
@@ -128,6 +146,15 @@ def known_keys(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
     """Return the keys below a location, sorted; none where a value stands."""
     section = config_section_at(model, location)
     return sorted(section.model_fields) if section else []
+
+
+def keys_of_sections(model: type[BaseModel]) -> list[str]:
+    """Return the keys of all sections, like ``training.steps``, sorted."""
+    return [
+        f"{section}.{key}"
+        for section in sorted(model.model_fields)
+        for key in known_keys(model, (section,))
+    ]
 
 
 def config_section_at(
