@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unetpipe.metrics.names import plain_metric_name
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.model import TrainedFrom
-from unetpipe.records.segmentation import ObjectSettings
+from unetpipe.records.segmentation import ObjectSettings, SegmentationIdentity
 from unetpipe.records.volume import name_normalisation
+from unetpipe.report.page.learning import describe_learning
 from unetpipe.report.page.run import Network, Run
 from unetpipe.runtime.text import count_noun
 
@@ -32,12 +31,6 @@ REFERENCES = {
     "PeerJ 2:e453 (2014). doi:10.7717/peerj.453",
     "linking": "Jaqaman, K. et al. Robust single-particle tracking in live-cell "
     "time-lapse sequences. Nat. Methods 5:695 (2008). doi:10.1038/nmeth.1237",
-}
-TARGETS = {
-    "border": "It told background, cells and, as a third class, the border of cells "
-    "near another cell apart.",
-    "markers": "It told background, the rim of cells and their core apart.",
-    "affinities": "It told of pairs of voxels whether both are of one cell.",
 }
 OWN = {"intensity_sum", "touches_border", "neighbour_distance"}  # not scikit-image's
 ISBI = ("v_rand", "v_info", "rand_error", "warping_error", "pixel_error")
@@ -69,7 +62,7 @@ def describe_methods(run: Run) -> Shown:
     cite = _Citations()
     sentences = [
         _architecture(run.network, cite),
-        *_training(run.network),
+        *describe_learning(run.network),
         *_prediction(run, cite),
         *_measuring(run, cite),
         *_tracking(run, cite),
@@ -105,53 +98,6 @@ def _version(made: Circumstances | None, name: str) -> str:
     return found or "(version unknown)"
 
 
-def _training(network: Network) -> Iterator[str]:
-    """Yield what is known of the training; of an ensemble of its first member."""
-    first = network.members[0] if network.members else network
-    recipe, training = first.description.recipe, first.training
-    if recipe is None:
-        return
-    sections = {
-        role: sum(len(row.sections) for row in recipe.rows(role))
-        for role in ("train", "validate")
-    }
-    told = _optimisation(recipe)
-    each = "Each" if network.members else "It"
-    yield f"{each} was trained on {count_noun(sections['train'], 'section')}{told}."
-    spec = first.description.spec
-    if spec.targets in TARGETS:
-        yield TARGETS[spec.targets]
-    weights = recipe.weight_map or {}
-    if weights.get("enabled") and not spec.has_affinities:
-        yield (
-            "Background between touching objects was weighted up "
-            f"(w0 {weights.get('w0')}, sigma {weights.get('sigma_vox')} voxels)."
-        )
-    if recipe.augmentation:
-        settings = (f"{k} {v}" for k, v in recipe.augmentation.items())
-        yield f"Patches were augmented ({', '.join(settings)})."
-    if training and training.metric and sections["validate"]:
-        metric = plain_metric_name(training.metric)
-        yield (
-            f"The weights of step {first.description.step or 0:,} were kept, by "
-            f"{metric} on {count_noun(sections['validate'], 'validation section')}."
-        )
-
-
-def _optimisation(recipe: TrainedFrom) -> str:
-    """Return steps, optimiser, batch and learning rate, as far as they are known."""
-    known = recipe.optimisation or {}
-    parts = [
-        f" for {known['steps']:,} steps" if "steps" in known else "",
-        f" of {known['optimizer']}" if "optimizer" in known else "",
-        f" with a learning rate of {known['learning_rate']:g}"
-        if "learning_rate" in known
-        else "",
-        f" and batches of {known['batch_size']}" if "batch_size" in known else "",
-    ]
-    return "".join(parts)
-
-
 def _prediction(run: Run, cite: _Citations) -> Iterator[str]:
     if not run.results:
         return
@@ -166,19 +112,16 @@ def _prediction(run: Run, cite: _Citations) -> Iterator[str]:
         f"tiles, mirrored at the volume's faces{averaged}, in {identity.precision}."
     )
     made = run.results[0].segmentation
-    yield _objects(made.identity.settings, made.threshold, cite)
+    yield _objects(made.identity, made.threshold, cite)
 
 
-def _objects(settings: ObjectSettings, threshold: float, cite: _Citations) -> str:
+def _objects(identity: SegmentationIdentity, threshold: float, cite: _Citations) -> str:
+    settings = identity.settings
     where = "within sections" if settings.connectivity == "2d" else "across sections"
     how = f"connected foreground {where}"
     if settings.method == "watershed":
-        how = f"a seeded watershed of the foreground {where}"
-        if settings.seeds == "learnt":
-            above = f"{settings.core_threshold:.3g}"
-            how += f" from predicted cores, of a probability above {above}"
-        elif (least := settings.seed_threshold or 0.0) > threshold:
-            how += f", with seeds above {least:.3g}"
+        seeds = _seeds(settings, threshold, _unit_of_seeds(identity))
+        how = f"a seeded watershed of the foreground {where} {seeds}"
     elif settings.method == "mutex":
         how = (
             f"fragments of a mutex watershed of affinities {where} {cite('mutex')}, "
@@ -192,6 +135,37 @@ def _objects(settings: ObjectSettings, threshold: float, cite: _Citations) -> st
         f"Voxels of a probability above {threshold:.3g} were foreground; objects are "
         f"{how}{dropped}."
     )
+
+
+def _seeds(settings: ObjectSettings, threshold: float, unit: str) -> str:
+    """Return where a watershed began, and how far it went."""
+    far = f"{settings.seed_distance_vox or 0:g} {unit}"
+    places = {
+        "cores": f"seeds where the foreground is deeper than {far}",
+        "depth": f"the deepest voxels within a distance of {far}",
+        "probability": f"the most probable voxels within a distance of {far}",
+        "learnt": "predicted cores",
+    }
+    place = places[settings.seeds or "cores"]
+    least = settings.seed_threshold or 0.0
+    if settings.seeds == "learnt":
+        place += f", of a probability above {settings.core_threshold or 0:.3g}"
+    elif least > threshold:
+        place += f", of a probability above {least:.3g}"
+    reach = settings.seed_reach_vox
+    grown = (
+        f", each grown by at most {reach} steps from voxel to voxel" if reach else ""
+    )
+    return f"from {place}{grown}"
+
+
+def _unit_of_seeds(identity: SegmentationIdentity) -> str:
+    """Return what distances of seeds are counted in."""
+    across = identity.settings.connectivity == "3d"
+    edges = identity.voxel_size_nm if across else identity.voxel_size_nm[1:]
+    if len(set(edges)) == 1:
+        return "voxels"
+    return "voxels (in lengths of the shortest voxel edge)"
 
 
 def _measuring(run: Run, cite: _Citations) -> Iterator[str]:
