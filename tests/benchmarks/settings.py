@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
+from unetpipe.network.devices import has_arithmetic
 from unetpipe.runtime.machine import GIB, num_processors
 
 Size = TypeVar("Size")
@@ -71,11 +72,7 @@ class Settings:
     @cached_property
     def precision(self) -> str:
         """Return ``bf16`` where the hardware has it, else ``fp32``."""
-        if self.is_cuda:
-            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return "bf16" if has_bf16 else "fp32"
+        return "bf16" if has_arithmetic(self.device, "bf16") else "fp32"
 
     def synchronise(self) -> None:
         """Wait until the device has done what it was told."""

@@ -13,6 +13,7 @@ from unetpipe.network.devices import (
     choose_device,
     device_like,
     enough_device_memory,
+    has_arithmetic,
     has_kernels,
     is_out_of_memory,
 )
@@ -250,3 +251,17 @@ def test_jobs_of_several_gpus_share_the_processors(
     monkeypatch.setattr(machine, "num_gpus", lambda: gpus)
     monkeypatch.setattr(machine, "num_processors", lambda: 16)
     assert machine.job_threads(wanted, device) == expected
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_bf16_that_the_library_emulates_in_avx512_is_no_arithmetic(
+    monkeypatch, has_instructions
+):
+    """oneDNN says that it supports it on every processor with AVX-512."""
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False
+    )
+    monkeypatch.setattr(
+        "unetpipe.network.devices.has_bf16_instructions", lambda: has_instructions
+    )
+    assert has_arithmetic(torch.device("cpu"), "bf16") is has_instructions

@@ -77,3 +77,29 @@ def test_a_run_with_few_cores_gives_its_jobs_no_more(monkeypatch) -> None:
 def test_jobs_elsewhere_are_given_theirs(given) -> None:
     machine.limit_processors(given)
     assert "UNETPIPE_PROCESSORS" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("listed", "has_it"),
+    [
+        ("model name\t: Zen 3\nflags\t\t: fpu avx2 fma", False),
+        ("flags\t\t: fpu avx512f avx512bw avx512_vnni", False),  # Cascade Lake
+        ("flags\t\t: fpu avx512f avx512_bf16 avx512_vnni", True),  # Zen 4
+        ("flags\t\t: fpu avx512f amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16 i8mm", True),  # Arm
+        ("Features\t: fp asimd", False),
+        (None, False),  # not Linux
+    ],
+)
+def test_only_processors_with_instructions_of_bf16_have_it(
+    listed: str | None,
+    has_it: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One with AVX-512 alone takes 2.5 times as long in bf16 as in fp32."""
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+    if listed is not None:
+        one = f"processor\t: 0\n{listed}\nbugs\t\t: bf16\n\n"
+        (tmp_path / "cpuinfo").write_text(2 * one)
+    assert machine.has_bf16_instructions.__wrapped__() is has_it

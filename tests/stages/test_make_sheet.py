@@ -851,6 +851,7 @@ def test_reasons_stand_above_the_settings_and_an_hour_is_the_limit(
     assert made.config.training.schedule == "cosine"
     words = " ".join(made.text.replace("#", " ").split())
     assert "no GPU was found: about" in words
+    assert made.config.training.precision == "auto"
     assert re.search(r"set .*, because no GPU was found", made.printed)
     assert made.config.prediction.parts == 1
 

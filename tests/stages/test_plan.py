@@ -91,14 +91,24 @@ def test_the_phantom_is_planned_before_anything_ran(tmp_path, capsys):
     assert planned["disk"]["free_bytes"] > planned["disk"]["needed_bytes"] > 0
 
 
-@pytest.mark.parametrize(("has_gpu", "rate"), [(False, 9e10), (True, 2e13)])
-def test_jobs_are_forecast_with_their_own_threads(tmp_path, monkeypatch, has_gpu, rate):
+@pytest.mark.parametrize(
+    ("has_gpu", "has_bf16", "rate"),
+    [(False, False, 9e10), (False, True, 18e10), (True, True, 2e13)],
+)
+def test_jobs_are_forecast_with_their_own_threads(
+    tmp_path, monkeypatch, has_gpu, has_bf16, rate
+):
     """Not with that of the job which plans: a job's share is told by the engine."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("unetpipe.runtime.machine.num_processors", lambda: 3)
     monkeypatch.setattr("unetpipe.report.run_plan.has_cuda_driver", lambda: has_gpu)
+    has = "unetpipe.report.run_plan.has_bf16_instructions"
+    monkeypatch.setattr(has, lambda: has_bf16)
     planned = run(
-        tmp_path, phantom={"shape": (4, 64, 64)}, prediction={"precision": "int8"}
+        tmp_path,
+        phantom={"shape": (4, 64, 64)},
+        prediction={"precision": "int8"},
+        training={"precision": "auto"},
     )
     [training], [forecast] = planned["trainings"], planned["predictions"]
     assert training["flop"] / training["seconds"] == pytest.approx(rate)

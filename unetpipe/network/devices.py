@@ -10,7 +10,7 @@ import torch
 
 from unetpipe.errors import ResourceError
 from unetpipe.network.gpus import take_gpu
-from unetpipe.runtime.machine import GIB, has_cuda_driver
+from unetpipe.runtime.machine import GIB, has_bf16_instructions, has_cuda_driver
 from unetpipe.tiling.boxes import Zyx
 from unetpipe.tiling.patch_size import project_memory
 from unetpipe.tiling.unet_spec import UNetSpec
@@ -148,7 +148,10 @@ def describe_device(device: torch.device) -> str:
 
 
 def has_arithmetic(device: torch.device, precision: str) -> bool:
-    """Tell whether a device computes in a precision rather than emulating it."""
+    """Tell whether a device computes in a precision rather than emulating it.
+
+    oneDNN supports bf16 wherever there is AVX-512, also where it emulates it.
+    """
     if precision == "fp32":
         return True
     if device.type == "cuda":
@@ -158,7 +161,7 @@ def has_arithmetic(device: torch.device, precision: str) -> bool:
     onednn = torch.ops.mkldnn
     if precision == "fp16":
         return bool(onednn._is_mkldnn_fp16_supported())
-    return bool(onednn._is_mkldnn_bf16_supported())
+    return has_bf16_instructions() and bool(onednn._is_mkldnn_bf16_supported())
 
 
 def check_step_memory(

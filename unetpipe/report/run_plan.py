@@ -35,7 +35,12 @@ from unetpipe.records.run_plan import (
     WholeRun,
 )
 from unetpipe.records.volume import IngestedVolume, Manifest
-from unetpipe.runtime.machine import has_cuda_driver, job_threads, num_processors
+from unetpipe.runtime.machine import (
+    has_bf16_instructions,
+    has_cuda_driver,
+    job_threads,
+    num_processors,
+)
 from unetpipe.runtime.text import (
     count_noun,
     describe_quantity,
@@ -478,7 +483,7 @@ def _plan_training(
     else:
         # Of the job that trains; the one that plans has a single thread.
         threads = job_threads(settings.threads, settings.device)
-        rate = assume_rate(_device(settings.device), threads)
+        rate = _assume_rate(settings.device, threads, settings.precision)
         seconds = settings.steps * flop / rate.flop_per_second
         rate_from = rate.known_from
     return PlannedTraining(
@@ -531,7 +536,13 @@ def _rate(config: Config, folder: Path) -> Rate:
         return Rate(rate.flop_per_second, f"probe of {others[-1].parent.name}")
     settings = config.prediction
     device = settings.used_device
-    return assume_rate(_device(device), job_threads(settings.threads, device))
+    threads = job_threads(settings.threads, device)
+    return _assume_rate(device, threads, settings.precision)
+
+
+def _assume_rate(device: str, threads: int, precision: str) -> Rate:
+    in_bf16 = precision in ("auto", "bf16") and has_bf16_instructions()
+    return assume_rate(_device(device), threads, in_bf16=in_bf16)
 
 
 def _planned(model: str, volume: str, forecast: Forecast) -> PlannedPrediction:

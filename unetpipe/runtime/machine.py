@@ -25,6 +25,8 @@ NVIDIA_DRIVERS = (
 )
 
 
+CPU_INFO, FLAGS = Path("/proc/cpuinfo"), ("flags", "Features")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 OMP, GIVEN = "OMP_NUM_THREADS", "UNETPIPE_PROCESSORS"
 MORE_THAN_ANY = 1 << 20
@@ -34,6 +36,21 @@ NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 def has_cuda_driver() -> bool:
     """Return whether there is a driver of NVIDIA GPUs, without loading torch."""
     return any(path.exists() for path in NVIDIA_DRIVERS)
+
+
+@cache
+def has_bf16_instructions() -> bool:
+    """Return whether the processor multiplies in bf16, without loading torch.
+
+    By AVX-512 BF16, AMX or Arm's BF16, as Linux lists them; elsewhere False.
+    Processors with AVX-512 alone compute it by way of fp32, in more time than fp32.
+    """
+    if not CPU_INFO.exists():
+        return False
+    listed = (line for line in CPU_INFO.read_text().splitlines() if ":" in line)
+    known = (line.partition(":") for line in listed)
+    flags = next((f for name, _, f in known if name.strip() in FLAGS), "")
+    return not BF16_FLAGS.isdisjoint(flags.split())
 
 
 def num_gpus() -> int:

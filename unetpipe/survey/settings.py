@@ -13,7 +13,11 @@ from unetpipe.config import (
     WeightMapConfig,
 )
 from unetpipe.metrics.for_labels import metric_for_labels
-from unetpipe.runtime.machine import has_cuda_driver, num_processors
+from unetpipe.runtime.machine import (
+    has_bf16_instructions,
+    has_cuda_driver,
+    num_processors,
+)
 from unetpipe.runtime.text import describe_seconds
 from unetpipe.survey.label_kinds import Kind
 from unetpipe.survey.suggestions import (
@@ -24,7 +28,7 @@ from unetpipe.survey.suggestions import (
     suggest_rate,
 )
 from unetpipe.tiling.boxes import Zyx, as_zyx
-from unetpipe.tiling.forecast import assume_rate, training_flop
+from unetpipe.tiling.forecast import Rate, assume_rate, training_flop
 from unetpipe.tiling.patch_size import choose_patch
 
 LONGEST_ON_CPU = 3600.0  # seconds of training
@@ -56,8 +60,7 @@ def choose_settings(
     kind: Kind,
     *,
     num_channels: int,
-    has_gpu: bool,
-    num_threads: int,
+    rate: Rate | None,
 ) -> list[Setting]:
     """Return what differs from the defaults.
 
@@ -69,10 +72,8 @@ def choose_settings(
         Of the labels.
     num_channels : int
         Of the images.
-    has_gpu : bool
-        Whether there is one.
-    num_threads : int
-        Processors.
+    rate : Rate or None
+        Of the processors; None: there is a GPU.
     """
     network = NetworkConfig(num_classes=kind.num_classes)
     training, weights = TrainingConfig(), WeightMapConfig()
@@ -99,10 +100,12 @@ def choose_settings(
     }
     if "ingest.scale" in wanted:
         sections = [(1, *v.halved().section_shape) for v in prints]
-    if not has_gpu:
+    if rate:
         wanted |= suggest_shorter_training(
-            wanted, network, sections, num_channels, num_threads
+            wanted, network, sections, num_channels, rate
         )
+        why = "bf16 where the processor has it, which is about twice as fast, else fp32"
+        wanted["training.precision"] = Setting("training.precision", "auto", why)
     else:
         why = "a GPU computes it several times as fast"
         for key in ("training.precision", "prediction.precision"):
@@ -134,7 +137,7 @@ def compare_with_sheet(
     finer = 2 if any(s.key == "ingest.scale" and s.is_change for s in found) else 1
     sections = [(1, shape[1] // finer, shape[2] // finer) for shape in shapes]
     shorter = suggest_shorter_training(
-        wanted, network, sections, num_channels, num_processors()
+        wanted, network, sections, num_channels, rate_of_processors()
     )
     if shorter and not has_cuda_driver():
         keys = ", ".join(f"{key} {own.value}" for key, own in shorter.items())
@@ -251,12 +254,17 @@ def suggest_parts(shapes: Sequence[Zyx]) -> list[Setting]:
     return [Setting("prediction.parts", 1, why)]
 
 
+def rate_of_processors() -> Rate:
+    """Return what the processors of this machine are assumed to train at."""
+    return assume_rate("cpu", num_processors(), in_bf16=has_bf16_instructions())
+
+
 def suggest_shorter_training(
     wanted: Mapping[str, Setting],
     network: NetworkConfig,
     sections: Sequence[Zyx],
     num_channels: int,
-    num_threads: int,
+    rate: Rate,
 ) -> dict[str, Setting]:
     """Return a narrower network, or fewer steps, so that it is trained in an hour.
 
@@ -270,10 +278,9 @@ def suggest_shorter_training(
         Shapes of what is trained on.
     num_channels : int
         Of the images.
-    num_threads : int
-        Processors.
+    rate : Rate
+        Of the processors.
     """
-    rate = assume_rate("cpu", num_threads)
 
     def value(key: str, default: Any) -> Any:
         return wanted[key].value if key in wanted else default

@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.errors import DataError
 from unetpipe.images.files import listed_channels
 from unetpipe.ingestion.palette import choose_palette
-from unetpipe.runtime.machine import has_cuda_driver, num_processors
+from unetpipe.runtime.machine import has_cuda_driver
 from unetpipe.survey.candidates import make_candidates
 from unetpipe.survey.contents import (
     Field,
@@ -31,6 +31,7 @@ from unetpipe.survey.settings import (
     Setting,
     choose_settings,
     describe_ndim,
+    rate_of_processors,
     suggest_challenge,
     suggest_parts,
     suggest_scores,
@@ -150,8 +151,7 @@ def understand(
             prints,
             kind,
             num_channels=volumes[0].header.shape[0],
-            has_gpu=has_cuda_driver(),
-            num_threads=num_processors(),
+            rate=None if has_cuda_driver() else rate_of_processors(),
         )
         touching = tally.touching / max(1, tally.places)
         settings += (

@@ -24,9 +24,9 @@ from unetpipe.tiling.tile_size import (
 )
 from unetpipe.tiling.unet_spec import UNetSpec
 
-# ASSUME: where nothing was measured yet. A CPU's is for one processor; both are about
-# half of what the benchmarks reached.
-ASSUMED_FLOP_PER_SECOND = {"cpu": 3e10, "cuda": 2e13}
+# ASSUME: where nothing was measured yet. CPU is one processor, "in bf16" where it has
+# that; all are about half of what the benchmarks reached, or less.
+ASSUMED_FLOP_PER_SECOND = {"cpu": 3e10, "cpu in bf16": 6e10, "cuda": 2e13}
 ASSUMED_GPU_GB = 56.0
 # ASSUME: stores become at least so many times smaller (labels and masks: far more).
 LEAST_COMPRESSION = {"image": 1.0, "probability": 1.5, "labels": 10.0, "border": 4.0}
@@ -253,12 +253,23 @@ def forecast_prediction(
     )
 
 
-def assume_rate(device: str, threads: int) -> Rate:
-    """Return a guess at FLOP a second, for want of a measurement."""
-    per_second = ASSUMED_FLOP_PER_SECOND[device]
+def assume_rate(device: str, threads: int, *, in_bf16: bool = False) -> Rate:
+    """Return a guess at FLOP a second, for want of a measurement.
+
+    Parameters
+    ----------
+    device : "cpu" or "cuda"
+        Kind of device.
+    threads : int
+        Of a CPU.
+    in_bf16 : bool
+        Whether a CPU computes in bf16, and has instructions for it.
+    """
     if device == "cuda":
-        return Rate(per_second, "assumed for a GPU")
-    return Rate(per_second * threads, f"assumed for {count_noun(threads, 'thread')}")
+        return Rate(ASSUMED_FLOP_PER_SECOND[device], "assumed for a GPU")
+    kind = "cpu in bf16" if in_bf16 else "cpu"
+    told = f"assumed for {count_noun(threads, 'thread')}{' in bf16' * in_bf16}"
+    return Rate(ASSUMED_FLOP_PER_SECOND[kind] * threads, told)
 
 
 def measured_rate(
