@@ -148,7 +148,7 @@ def test_another_kind_of_processor_agrees_and_says_that_it_is_one(network, tmp_p
         text=True,
     )
     assert there.returncode == 0, there.stderr
-    own = describe_backend(torch.device("cpu"), "openvino")
+    own = describe_backend(torch.device("cpu"), "openvino", "int8")
     [made] = read_record(record)["predictions"]
     for block in made["blocks"]:
         assert block["differs_in"].startswith(f"device: {own}, here cpu (openvino, ")

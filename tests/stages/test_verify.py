@@ -22,6 +22,7 @@ from unetpipe.storage.volumes import open_volume, shard_path, write_shard
 CPU = torch.device("cpu")
 
 SHAPE = (3, 40, 60)
+OF_ARITHMETIC = ("devices", "predictor")
 
 
 class Verified:
@@ -334,3 +335,24 @@ def test_results_of_other_settings_are_findings(verified, tmp_path):
             record=tmp_path / "verify.json",
         )
     assert f"{told}\n    mend it:  snakemake --configfile c.yaml" in str(error.value)
+
+
+def test_bf16_of_a_processor_with_other_instructions_is_not_called_damaged(
+    tmp_path, make_volume, make_model, monkeypatch
+):
+    """Both have AVX-512; one multiplies in bf16, the other by way of fp32."""
+    small_shards(monkeypatch)
+    ingest = make_volume(SHAPE)
+    note_content(ingest)
+    chain = Chain(tmp_path / "run", ingest, make_model(), precision="bf16")
+    native = (lambda *_: True, lambda _, precision: precision == "fp32")
+    names = [f"unetpipe.network.{room}.has_arithmetic" for room in OF_ARITHMETIC]
+    for name in names:
+        monkeypatch.setattr(name, native[0])
+    chain.run()
+    for name in names:
+        monkeypatch.setattr(name, native[1])
+    verified = Verified(tmp_path, chain)
+    (summary,) = verified(fraction=1.0)["predictions"]
+    [told] = {block["differs_in"] for block in summary["blocks"]}
+    assert "bf16 by fp32" in told

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -140,11 +141,22 @@ def name_device(device: torch.device) -> str:
     return "cpu"
 
 
-def describe_device(device: torch.device) -> str:
-    """Return the kind of a device: results of one kind agree in every bit."""
+def describe_device(device: torch.device, precision: str = "fp32") -> str:
+    """Return the kind of a device: results of one kind agree in every bit.
+
+    Processors with AVX-512 alike multiply half precision by AMX, by other instructions,
+    or by way of fp32, and add the products in other orders.
+    """
     if device.type == "cuda":
         return f"cuda ({name_device(device)})"
-    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+    kind = torch.backends.cpu.get_cpu_capability()
+    if precision == "fp32":
+        return f"cpu ({kind})"
+    cpu: Any = torch.cpu
+    has_amx = cpu._is_amx_tile_supported()
+    how = "AMX" if has_amx else "instructions"
+    how = how if has_arithmetic(device, precision) else "fp32"
+    return f"cpu ({kind}, {precision} by {how})"
 
 
 def has_arithmetic(device: torch.device, precision: str) -> bool:

@@ -184,10 +184,10 @@ def torch_precision(network: nn.Module, precision: str) -> str:
     return "fp32" if is_served else precision
 
 
-def describe_backend(device: torch.device, backend: str) -> str:
+def describe_backend(device: torch.device, backend: str, precision: str) -> str:
     """Return the kind of a device: results of one kind and backend agree."""
     if backend != "openvino":
-        return describe_device(device)
+        return describe_device(device, precision)
     cpu: Any = torch.cpu
     more = {"VNNI": cpu._is_vnni_supported(), "AMX": cpu._is_amx_tile_supported()}
     names = [torch.backends.cpu.get_cpu_capability(), *(n for n in more if more[n])]

@@ -153,7 +153,8 @@ def _compute(
         device=device,
         autotune=plan.autotune,
     )
-    described = describe_backend(device, plan.identity.backend)
+    identity = plan.identity
+    described = describe_backend(device, identity.backend, identity.precision)
     made = Circumstances.here(device=described, threads=plan.threads)
     started = time.monotonic()
     with told_to_stop(*TIME_IS_UP) as stop:

@@ -111,7 +111,9 @@ def probe_prediction(
         batch_tiles=chosen.batch,
         orientations=trials.orientations,
         threads=threads,
-        device=describe_backend(trials.device, prediction.used_backend),
+        device=describe_backend(
+            trials.device, prediction.used_backend, trials.precision
+        ),
         precision=trials.precision,
         backend=prediction.used_backend,
         calibration_sha256=hashes,

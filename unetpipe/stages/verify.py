@@ -235,7 +235,8 @@ class _Again:
 
     @property
     def _here(self) -> str:
-        return describe_backend(self._device, self._prediction.identity.backend)
+        identity = self._prediction.identity
+        return describe_backend(self._device, identity.backend, identity.precision)
 
     def _made(self, store: PredictionStore, number: int) -> list[Circumstances]:
         """Return the circumstances of a block's shards."""
