@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from PIL import Image
 
 from tests.records.whole import whole
 from tests.stages.segmented import Segmented, store_prediction
@@ -354,6 +355,64 @@ def test_corrected_crops_stay_and_are_not_proposed_again(proposed, tmp_path):
     assert kept.exists()
     assert [one.name for one in again.proposals].count(names[1]) == 1
     assert len(again.proposals) == 3
+
+
+def save_in_place(folder, ids):
+    tifffile.imwrite(folder / "predicted.tif", ids)
+
+
+def save_as_png(folder, ids):
+    Image.fromarray(ids.astype(np.uint8)).save(folder / "corrected.PNG")
+
+
+def save_as_another_ending(folder, ids):
+    tifffile.imwrite(folder / "corrected.tiff", ids)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [save_in_place, save_as_png, save_as_another_ending],
+    ids=lambda f: f.__name__,
+)
+def test_work_that_was_saved_otherwise_is_told_and_never_removed(
+    proposed, tmp_path, save
+):
+    """Editors save over the file that they opened, or by names of their own."""
+    record, _ = proposed()
+    place = tmp_path / "proposals"
+    first, second = (place / one.name for one in record.proposals[:2])
+    save(first, np.eye(20, dtype=np.uint16))
+    (second / ".DS_Store").touch()
+    tifffile.imwrite(second / "corrected.tif", np.eye(20, dtype=np.uint16))
+    work = {path: path.read_bytes() for path in first.iterdir()}
+    again, _ = proposed(number=2)
+    assert {path: path.read_bytes() for path in first.iterdir()} == work
+    assert [one.name for one in again.proposals].count(first.name) == 1
+    with pytest.raises(DataError, match=r"save them as TIFF by that name") as error:
+        make_sheet(corrections=place, name="new", config_dir=tmp_path)
+    assert str(first) in str(error.value)
+    assert str(second) not in str(error.value)
+    tifffile.imwrite(first / "corrected.tif", np.eye(20, dtype=np.uint16))
+    make_sheet(corrections=place, name="new", config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.ones((20, 20), np.float32), "save them as integers"),
+        (np.full((20, 20), 0.5, np.float32), "give annotations"),
+        (np.ones((20, 20, 3), np.uint8), "holds colours, not ids"),
+    ],
+)
+def test_corrections_that_hold_no_ids_are_refused_before_any_job(
+    proposed, tmp_path, labels, said
+):
+    record, _ = proposed()
+    path = tmp_path / "proposals" / record.proposals[0].name / "corrected.tif"
+    tifffile.imwrite(path, labels)
+    with pytest.raises(DataError, match=said) as error:
+        make_sheet(corrections=tmp_path / "proposals", name="new")
+    assert str(path) in str(error.value)
 
 
 def test_labels_of_another_size_are_refused(proposed, tmp_path):

@@ -29,6 +29,8 @@ class Proposal(Value):
     labels_at: Zyx | None = None
     """The voxel of the volume's files that is its first; None where the next training
     does not see the volume on the same grid: then the crop is a volume of its own."""
+    predicted_sha256: str | None = None
+    """Of the file of predicted ids as it was written; None in earlier versions."""
 
 
 class Proposals(Record):

@@ -9,12 +9,13 @@ import numpy as np
 
 from unetpipe.config.proposals import ProposeConfig
 from unetpipe.errors import ConfigError, DataError
+from unetpipe.evaluation.corrected_crops import is_worked_on
 from unetpipe.evaluation.proposals import Chosen, Crops, choose_crops, score_crops
 from unetpipe.evaluation.proposed_volumes import PredictedVolume, ProposedVolume
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.proposals import CORRECTED, Proposal, Proposals
+from unetpipe.records.proposals import CORRECTED, PREDICTED, Proposal, Proposals
 from unetpipe.report.proposal_viewer import SCRIPT, VIEWER
-from unetpipe.runtime.files import write_bytes_atomic
+from unetpipe.runtime.files import hash_file, write_bytes_atomic
 from unetpipe.runtime.text import format_table
 from unetpipe.tiling.boxes import Roi
 
@@ -31,7 +32,7 @@ def propose_annotations(
 ) -> None:
     """Write crops of image and predicted ids to be corrected, and how to open them.
 
-    Crops that somebody has corrected are left as they are and not proposed again.
+    Crops that somebody has worked on are left as they are and not proposed again.
 
     Parameters
     ----------
@@ -66,24 +67,23 @@ def propose_annotations(
     if settings.by == "chance":
         rng = np.random.default_rng(settings.seed)
         scores = [np.where(np.isfinite(s), rng.random(s.shape), s) for s in scores]
-    corrected = {path.parent.name for path in folder.glob(f"*/{CORRECTED}")}
-    known = corrected | set(made_from["known"])
+    before = Proposals.read_if_there(folder / "proposals.json")
+    old = before.proposals if before else ()
+    kept = tuple(one for one in old if is_worked_on(folder, one))
+    known = {one.name for one in kept} | set(made_from["known"])
+    known |= {path.parent.name for path in folder.glob(f"*/{CORRECTED}")}
     chosen = choose_crops(crops, scores, settings.number, frozenset(known))
     if not chosen:
         raise DataError(
             "every section that was predicted is annotated or was corrected: there is "
             "nothing to propose; add volumes with the role predict"
         )
-    _tidy(folder, corrected)
+    for one in set(old) - set(kept):
+        shutil.rmtree(folder / one.name, ignore_errors=True)
     proposals = [
-        _describe(crops[one.volume], one, opened[one.volume]) for one in chosen
+        _write(crops[one.volume], one, opened[one.volume], folder) for one in chosen
     ]
-    for one, proposal in zip(chosen, proposals, strict=True):
-        stop = tuple(a + n for a, n in zip(proposal.start, proposal.shape, strict=True))
-        roi = Roi(proposal.start, (stop[0], stop[1], stop[2]))
-        opened[one.volume].write(roi, folder / proposal.name)
     write_bytes_atomic(folder / SCRIPT, VIEWER.encode())
-    kept = _kept(folder, corrected)
     _record(opened, (*kept, *proposals), made_from).write(folder / "proposals.json")
     _tell(proposals, folder)
 
@@ -108,10 +108,16 @@ def _record(
     )
 
 
-def _describe(crops: Crops, chosen: Chosen, volume: ProposedVolume) -> Proposal:
-    start = crops.corner(chosen.place)
+def _write(
+    crops: Crops, chosen: Chosen, volume: ProposedVolume, folder: Path
+) -> Proposal:
+    """Write a crop into a folder of its own; return what it is."""
+    name, start = crops.name(chosen.place), crops.corner(chosen.place)
+    z, y, x = start
+    roi = Roi(start, (z + 1, y + crops.side[0], x + crops.side[1]))
+    volume.write(roi, folder / name)
     return Proposal(
-        name=crops.name(chosen.place),
+        name=name,
         volume=crops.volume,
         start=start,
         labels_at=volume.place_in_files(start),
@@ -120,21 +126,8 @@ def _describe(crops: Crops, chosen: Chosen, volume: ProposedVolume) -> Proposal:
         entropy=float(crops.entropy[chosen.place]),
         disagreement=float(crops.disagreement[chosen.place]),
         novelty=float(crops.novelty[start[0]]),
+        predicted_sha256=hash_file(folder / name / PREDICTED),
     )
-
-
-def _tidy(folder: Path, corrected: set[str]) -> None:
-    """Remove what was proposed before and nobody has corrected."""
-    record = Proposals.read_if_there(folder / "proposals.json")
-    for old in record.proposals if record else ():
-        if old.name not in corrected:
-            shutil.rmtree(folder / old.name, ignore_errors=True)
-
-
-def _kept(folder: Path, corrected: set[str]) -> tuple[Proposal, ...]:
-    record = Proposals.read_if_there(folder / "proposals.json")
-    old = record.proposals if record else ()
-    return tuple(one for one in old if one.name in corrected)
 
 
 def _tell(proposals: list[Proposal], folder: Path) -> None:
@@ -152,6 +145,7 @@ def _tell(proposals: list[Proposal], folder: Path) -> None:
     print(
         f"\ncorrect them, with napari; what you changed is saved as {CORRECTED}:\n"
         f"  napari {folder / SCRIPT}\n"
+        f"(or, with another program, save {PREDICTED} as {CORRECTED} beside it);\n"
         "then make the sheet of the next training, which goes on from this network:\n"
         f"  python scripts/make_sheet.py --corrections {folder} --name NEW"
     )

@@ -10,13 +10,17 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
 import yaml
+from numpy.typing import NDArray
 
 from unetpipe.config.fields import LONGEST_NAME
 from unetpipe.config.sheet import load_sheet
 from unetpipe.config.sheet_cells import Row, parse_row, split_cells, split_header
 from unetpipe.errors import DataError
+from unetpipe.evaluation.corrected_crops import saved_beside
+from unetpipe.ingestion.label_kinds import check_label_dtype
 from unetpipe.records.proposals import (
     CORRECTED,
     IMAGE,
@@ -51,12 +55,14 @@ def describe_corrections(
     Raises
     ------
     DataError
-        If nothing was corrected, a corrected file does not fit its image, or the
-        sheet has no row of that any more.
+        If nothing was corrected, corrections were saved by another name, a corrected
+        file does not fit its image or holds no ids, or the sheet has no row of that
+        any more.
     ConfigError
         If the sheet cannot be read.
     """
     record = Proposals.read(_find_record(folder))
+    _refuse_other_names(folder, record)
     done = [one for one in record.proposals if (folder / one.name / CORRECTED).exists()]
     if not done:
         raise DataError(
@@ -79,6 +85,22 @@ def describe_corrections(
     writer.writeheader()
     writer.writerows({key: ln.get(key, "") for key in columns} for ln in lines)
     return (text.getvalue(), _configuration(record, name, sheet)), len(new)
+
+
+def _refuse_other_names(folder: Path, record: Proposals) -> None:
+    """Refuse to pass over what somebody has saved in the folder of a crop."""
+    left_out = [
+        f"\n  {', '.join(map(str, saved))}"
+        for one in record.proposals
+        if not (folder / one.name / CORRECTED).exists()
+        and (saved := saved_beside(folder, one))
+    ]
+    if left_out:
+        raise DataError(
+            f"labels are read from {CORRECTED} alone, but somebody has saved others: "
+            f"save them as TIFF by that name, each in its folder, or delete them"
+            + "".join(left_out)
+        )
 
 
 def _find_record(folder: Path) -> Path:
@@ -193,11 +215,19 @@ def _row_of_crop(one: Proposal, record: Proposals, folder: Path) -> dict[str, st
 
 
 def _check(folder: Path) -> None:
-    """Compare the sizes of image and corrected labels."""
-    image, labels = (_size(folder / name) for name in (IMAGE, CORRECTED))
-    if image != labels:
+    """Refuse corrected labels that hold no ids, or have another size than the image."""
+    path = folder / CORRECTED
+    labels = _read(path)
+    if labels.ndim > 2 and labels.shape[-1] in (3, 4):
         raise DataError(
-            f"{folder / CORRECTED} has {labels} voxels (y, x), its image {image}; "
+            f"{path} holds colours, not ids: save the labels themselves, not how they "
+            "are shown"
+        )
+    check_label_dtype(labels.dtype, labels, str(path))
+    of_image, of_labels = _size(folder / IMAGE), labels.shape[-2:]
+    if of_image != of_labels:
+        raise DataError(
+            f"{path} has {of_labels} voxels (y, x), its image {of_image}; "
             "correct the labels of the whole crop, and crop nothing"
         )
 
@@ -210,12 +240,16 @@ def _box(path: Path, at: Zyx) -> Roi:
 
 def _size(path: Path) -> tuple[int, int]:
     """Return the size (y, x) of an image of a section."""
+    y, x = _read(path).shape[-2:]
+    return y, x
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Return the voxels of a small TIFF."""
     try:
-        with tifffile.TiffFile(path) as file:
-            y, x = file.series[0].shape[-2:]
+        return np.asarray(tifffile.imread(path))
     except (OSError, ValueError, tifffile.TiffFileError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    return y, x
 
 
 def _configuration(record: Proposals, name: str, sheet: str) -> str:
