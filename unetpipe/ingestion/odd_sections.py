@@ -11,7 +11,8 @@ from unetpipe.runtime.text import count_noun, format_sections
 
 LEAST_SECTIONS = 5  # before they are compared with each other
 BLANK = 0.05  # of the contrast of those around
-CLIPPED = 0.05  # of the voxels, more than around
+CLIPPED = 0.05  # of the voxels, or of those more than around
+GROUND = 0.5  # of the voxels: where so many are white, that is the ground
 SHIFT = 0.5  # of the contrast around: darker or brighter
 TWICE = 1.0  # as a logarithm to base 2: contrast, sharpness
 GAIN = 0.15  # of a correlation, by displacing a section
@@ -25,7 +26,8 @@ TINY = 1e-9
 REASONS = {
     "blank": "showing next to nothing",
     "duplicated": "showing what an earlier section shows",
-    "saturated": "far more voxels than around hold one extreme value",
+    "saturated": "many voxels hold the greatest value, or far more than around one of "
+    "the extremes",
     "darker": "than those around",
     "brighter": "than those around",
     "of other contrast": "than those around",
@@ -44,14 +46,17 @@ def find_odd_sections(sections: Sections) -> tuple[OddSections, ...]:
     Parameters
     ----------
     sections : Sections
-        Of a volume, in order. Of fewer than five that show anything only blank and
-        duplicated ones are found: there is nothing to compare the others with.
+        Of a volume, in order. Of fewer than five that show anything only blank,
+        saturated and duplicated ones are found: there is nothing to compare the others
+        with.
 
     Notes
     -----
     A value is odd if it lies six robust deviations (of the volume's own sections) from
     the median of the 21 sections around it, and by what an eye would see. Sections of
-    one grey value are blank, and no others are compared with them.
+    one grey value are blank, and no others are compared with them. A section is
+    saturated by itself where more than a twentieth of it holds the greatest value, and
+    less than half, which a white ground may be.
     """
     num = len(sections.likeness)
     found = {what: np.zeros(num, bool) for what in REASONS}
@@ -60,6 +65,8 @@ def find_odd_sections(sections: Sections) -> tuple[OddSections, ...]:
     found["blank"] |= ~shows & shows.any()
     for channel in sections.channels if shown.size else ():
         found["blank"][shown] |= _find_blank(np.take(channel.std, shown))
+        share = np.take(channel.saturated_share, shown)
+        found["saturated"][shown] |= (share > CLIPPED) & (share < GROUND)
     if shown.size >= LEAST_SECTIONS:
         for channel in sections.channels:
             for what, marks in _compare_grey(_take(channel, shown)):

@@ -24,10 +24,13 @@ from unetpipe.records.sections import GreySections, Sections
 
 SIDE = 256  # sampled voxels along an axis, at most
 DIGITS = 6  # that are written
+# Values are clipped where those of the tenth of the contrast below them are at least so
+# many: grey values thin out towards a camera's end, masks and padding stand alone.
+BELOW, LEAST_BELOW = 0.1, 0.01
 LEAST_SIDE = 16  # sampled voxels, before a displacement is looked for
 LEAST_OVERLAP = 0.5  # of each axis, at a displacement
 # A voxel itself, the one beside it, the one below it: along y, x.
-AT, BESIDE, BELOW = (0, 0), (0, 1), (1, 0)
+AT, BESIDE, UNDER = (0, 0), (0, 1), (1, 0)
 
 Voxels = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -81,7 +84,7 @@ class SectionWatch:
     def add(self, box: Box) -> None:
         """See one box; the last one of a slab makes its sections whole."""
         num_channels, num_sections = box.voxels.shape[:2]
-        for beyond in (AT, BESIDE, BELOW):
+        for beyond in (AT, BESIDE, UNDER):
             if beyond not in self._samples:
                 counts = self._counts(beyond)
                 shape = (num_channels, num_sections, *counts)
@@ -130,7 +133,7 @@ class SectionWatch:
         return inside, there
 
     def _finish(self, num_sections: int) -> None:
-        samples = [self._samples[beyond] for beyond in (AT, BESIDE, BELOW)]
+        samples = [self._samples[beyond] for beyond in (AT, BESIDE, UNDER)]
         cut = [[part[:, z] for part in samples] for z in range(num_sections)]
         found = list(self._threads.map(measure_section, cut))
         before = [self._last, *found[:-1]]
@@ -200,8 +203,17 @@ def _grey_values(own: Floats, right: Floats, under: Floats) -> dict[str, float]:
         "high": float(high),
         "least_share": float(np.mean(own == own.min())),
         "greatest_share": float(np.mean(own == own.max())),
+        "saturated_share": _saturated_share(own, float(low)),
         "sharpness": squares / num / (2 * variance) if num and variance > 0 else 0.0,
     }
+
+
+def _saturated_share(own: Floats, low: float) -> float:
+    """Return the share of the greatest value, 0 where hardly any follow below it."""
+    greatest = own.max()
+    clipped = float(np.mean(own == greatest))
+    near = (own < greatest) & (own >= greatest - BELOW * (greatest - low))
+    return clipped if near.mean() >= LEAST_BELOW * clipped else 0.0
 
 
 def find_displacement(

@@ -32,7 +32,10 @@ class GreySections(Value):
     least_share: Numbers
     """Of voxels that hold the section's least value: clipped, or empty."""
     greatest_share: Numbers
-    """The same of its greatest value: saturated."""
+    """The same of its greatest value."""
+    saturated_share: Numbers = ()
+    """The same, where as bright ones follow closely below; else 0: a mask, padding, a
+    few levels. Empty in records of earlier versions."""
     sharpness: Numbers
     """Mean squared difference of neighbours over twice the variance: 1 minus their
     correlation; 0 where a section holds one value."""
