@@ -363,6 +363,20 @@ def test_wells_fields_and_channels_in_names_are_columns_and_one_image(tmp_path, 
     assert {"well", "field"} <= set(columns)
 
 
+def test_columns_of_wells_need_no_zeros_where_others_have_two_digits(tmp_path):
+    """Half of a plate with wells, the other half without, would be worse than none."""
+    for name in ("well A1 pos 2", "well A2 pos 3", "well A10 pos 4", "well B12 pos 1"):
+        write(tmp_path / f"{name}.tif", blank(1))
+    rows = {(row.volume.well, row.volume.field) for row in look(tmp_path).rows}
+    assert rows == {("A1", "2"), ("A2", "3"), ("A10", "4"), ("B12", "1")}
+
+
+def test_short_names_alone_are_no_wells(tmp_path):
+    for name in ("cell a1", "cell a2", "cell b1"):
+        write(tmp_path / f"{name}.tif", blank(1))
+    assert {row.volume.well for row in look(tmp_path).rows} == {""}
+
+
 def test_a_channel_that_lacks_a_section_is_said(tmp_path):
     for z, c in product(range(3), range(2)):
         if (z, c) != (1, 1):

@@ -138,6 +138,8 @@ SUBJECT = re.compile(
 
 # Rows and columns of plates of up to 384 wells: p1_B07_s2.tif.
 WELL = re.compile(r"(?<![a-z0-9])[a-p](0[1-9]|1[0-9]|2[0-4])(?![a-z0-9])")
+# The same without zeros, which by itself may be anything: A1, ..., A12.
+SHORT_WELL = re.compile(r"(?<![a-z0-9])[a-p][1-9](?![a-z0-9])")
 # The same by the numbers of row and column: r02c03f01p01-ch1.tiff.
 GRID_WELL = re.compile(
     r"(?<![a-z0-9])r(\d{2})c(\d{2})(?=f\d|[^a-z0-9]|$)", re.IGNORECASE
@@ -178,18 +180,24 @@ def subject_of(path: str) -> str:
     return subject
 
 
-def place_in_plate(path: str) -> tuple[str, str]:
+def place_in_plate(path: str, well_names: re.Pattern[str] = WELL) -> tuple[str, str]:
     """Return the well, and the field in it, that a file's name tells; or nothing.
+
+    Parameters
+    ----------
+    path : str
+    well_names : pattern
+        ``SHORT_WELL``: of columns up to 9, without zeros.
 
     Examples
     --------
     >>> place_in_plate("plate/A01_s2_w<c>.tif"), place_in_plate("r02c13f04-ch<c>.tiff")
     (('A01', '2'), ('B13', '04'))
-    >>> place_in_plate("mouse3_c2.tif")
-    ('', '')
+    >>> place_in_plate("mouse3_c2.tif"), place_in_plate("well C2 s3.tif", SHORT_WELL)
+    (('', ''), ('C2', '3'))
     """
     last = PurePosixPath(path).name
-    grid, well = GRID_WELL.search(last), WELL.search(last.lower())
+    grid, well = GRID_WELL.search(last), well_names.search(last.lower())
     if grid and 1 <= int(grid[1]) <= 26:
         name, end = f"{chr(ord('A') + int(grid[1]) - 1)}{grid[2]}", grid.end()
     elif well:

@@ -17,7 +17,7 @@ from unetpipe.runtime.text import count_noun
 from unetpipe.survey.boxes import describe_label_boxes, find_boxes
 from unetpipe.survey.cells import sheet_cell_of_series, write_cell
 from unetpipe.survey.headers import Header, read_all_colours, read_image_header
-from unetpipe.survey.names import JOINED, choose_names, place_in_plate
+from unetpipe.survey.names import JOINED, SHORT_WELL, choose_names, place_in_plate
 from unetpipe.survey.pairs import Candidate, list_briefly
 from unetpipe.survey.series import SAYS_SECTION
 from unetpipe.tiling.boxes import Roi
@@ -323,9 +323,16 @@ def _at_times(volume: Found) -> list[Found]:
 def _place_in_plates(found: Sequence[Found]) -> list[Found]:
     """Return volumes with well and field as their files' names tell them.
 
-    One well alone may be anything.
+    One well alone may be anything; columns without zeros are those of a plate where
+    others have two digits.
     """
     places = [place_in_plate(v.image) for v in found]
+    if any(well for well, _ in places):
+        pairs = zip(places, found, strict=True)
+        places = [
+            place if place[0] else place_in_plate(v.image, SHORT_WELL)
+            for place, v in pairs
+        ]
     wells = {well for well, _ in places if well}
     return [
         volume
