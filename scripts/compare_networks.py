@@ -10,7 +10,6 @@ log_to(Path(snakemake.log[0]))
 compare_networks(
     networks=snakemake.params.networks,
     variants=snakemake.params.variants,
-    metrics=[Path(path) for path in snakemake.params.metrics],
     sections=[Path(path) for path in snakemake.params.sections],
     record=Path(snakemake.output.record),
 )

@@ -7,7 +7,6 @@ from tests.metrics.oracles import as_columns
 from tests.variants import mostly_slow
 from unetpipe.errors import DataError
 from unetpipe.evaluation.folds import (
-    pool_means,
     pool_terms,
     read_terms,
     spread_over_seeds,
@@ -119,38 +118,17 @@ def test_folds_keep_the_threshold_of_their_masks_wherever_it_lies(stack):
     assert row.chosen.score == pytest.approx(np.mean(expected))
 
 
-def objects_row(metric, score, n):
-    row = make_score_row(
-        "unet", metric, chosen=(0.5, score), num_sections=2, units="objects"
-    )
-    return row.model_copy(update={"n": n})
-
-
-def test_a_mean_over_objects_is_that_of_all_objects():
-    row = pool_means([objects_row("ctc_seg", 0.5, 30), objects_row("ctc_seg", 0.8, 10)])
-    assert row.chosen.score == pytest.approx(0.575)
-    assert row.n == 40
-    assert row.num_sections == 4
-
-
-def test_a_fold_without_objects_does_not_count():
-    empty = objects_row("ctc_seg", float("nan"), 0)
-    row = pool_means([empty, objects_row("ctc_seg", 0.8, 10)])
-    assert row.chosen.score == pytest.approx(0.8)
-    assert pool_means([empty]) is None
-
-
-def test_a_ratio_of_counts_is_not_averaged():
-    assert pool_means([objects_row("f1", 0.5, 30)]) is None
+def row_of(metric, score):
+    return make_score_row("unet", metric, chosen=(0.5, score), num_sections=2)
 
 
 def test_seeds_are_summarised_and_compared_with_the_first_variant():
     first = spread_over_seeds(
-        {s: [objects_row("ctc_seg", v, 9)] for s, v in ((0, 0.5), (1, 0.7))}
+        {s: [row_of("ctc_seg", v)] for s, v in ((0, 0.5), (1, 0.7))}
     )
     (row,) = first
     assert row.chosen.score == pytest.approx(0.6)
     assert (row.chosen.lowest, row.chosen.highest) == (0.5, 0.7)
     assert [single.seed for single in row.seeds] == [0, 1]
-    (other,) = spread_over_seeds({0: [objects_row("ctc_seg", 0.4, 9)]}, against=first)
+    (other,) = spread_over_seeds({0: [row_of("ctc_seg", 0.4)]}, against=first)
     assert other.chosen.difference == pytest.approx(-0.2)

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from tests.metrics.oracles import mean_average_precision
 from tests.metrics.test_instances import challenge_frame
-from unetpipe.evaluation.objects import MATCHED, PARTITIONS, ObjectCounts
+from unetpipe.evaluation.object_rows import MATCHED, PARTITIONS
+from unetpipe.evaluation.objects import ObjectCounts
 from unetpipe.evaluation.score_rows import METRICS
 from unetpipe.metrics.cell_tracking import match_seg_references
 from unetpipe.metrics.contingency import ContingencyTable

@@ -119,7 +119,6 @@ def test_scores_of_all_folds_come_last(scored, tmp_path: Path) -> None:
     compare_networks(
         networks=[network | {"model": f"fold-{f}", "fold": f} for f in "12"],
         variants={},
-        metrics=[path, path],
         sections=[path.with_name("section_scores.json")] * 2,
         record=tmp_path / "comparison.json",
     )

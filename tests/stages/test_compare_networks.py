@@ -1,6 +1,7 @@
 """Folds are pooled over what each alone was tested on; what all saw stands apart."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,11 @@ import numpy as np
 import pytest
 
 from tests.metrics.oracles import as_columns
-from tests.stages.reported import metrics_of
 from unetpipe.evaluation.folds import terms_of_scored_sections
-from unetpipe.evaluation.score_rows import make_score_row
 from unetpipe.evaluation.thresholds import ThresholdScores
 from unetpipe.records.circumstances import Circumstances
-from unetpipe.records.metrics import SectionScores
-from unetpipe.runtime.files import read_record, write_record
+from unetpipe.records.metrics import ObjectTerms, SectionScores
+from unetpipe.runtime.files import read_record
 from unetpipe.stages.compare_networks import compare_networks
 
 CHOSEN = 0.5
@@ -27,7 +26,6 @@ class Scored:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.networks: list[dict[str, Any]] = []
-        self.metrics: list[Path] = []
         self.sections: list[Path] = []
 
     def add(
@@ -36,9 +34,13 @@ class Scored:
         volume: str,
         sections: dict[int, int],
         objects: float | None = None,
+        spanning: bool = False,
         **about: Any,
     ) -> None:
-        """Add test sections: number -> seed of its noise, the worse the larger."""
+        """Add test sections: number -> seed of its noise, the worse the larger.
+
+        ``objects`` is the SEG and the F1 of ten objects in each.
+        """
         home = self.folder / model / volume
         scores = curves_of(sections)
         rows = [
@@ -51,34 +53,36 @@ class Scored:
             volume=volume,
             definitions={},
             rows=tuple(rows),
+            objects=tuple(
+                objects_of(share, sections, spanning) for share in [objects] if share
+            ),
             circumstances=Circumstances.here(),
         ).write(home / "section_scores.json")
-        tables = []
-        if objects is not None:
-            row = make_score_row(
-                "unet", "ctc_seg", chosen=(CHOSEN, objects), num_sections=len(sections)
-            )
-            table = {
-                "role": "test",
-                "sections": list(sections),
-                "rows": [row.to_json()],
-            }
-            tables = [table | {"sizes": {}, "field_border_vox": 0}]
-        write_record(home / "metrics.json", metrics_of(volume, objects=tables))
         told = {"variant": "", "fold": "", "seed": 0, "shared": [], "is_joined": False}
         self.networks.append({"model": model, "volume": volume, **told, **about})
-        self.metrics.append(home / "metrics.json")
         self.sections.append(home / "section_scores.json")
 
     def compare(self, **variants: Any) -> dict[str, Any]:
         compare_networks(
             networks=self.networks,
             variants=variants,
-            metrics=self.metrics,
             sections=self.sections,
             record=self.folder / "comparison.json",
         )
         return read_record(self.folder / "comparison.json")
+
+
+def objects_of(score: float, sections: Iterable[int], spanning: bool) -> ObjectTerms:
+    """Return ten objects of each image, of which that share was found."""
+    images = [tuple(sections)] if spanning else [(z,) for z in sections]
+    hits = 10 * score
+    return ObjectTerms(
+        **{"role": "test", "predictor": "unet", "images": images},
+        matched=[(10, 10, hits, *[hits] * 10)] * len(images),
+        partitions=[(0.0,) * 5] * len(images),
+        seg=[(hits, 10)] * len(images),
+        det=[(100 - 10 * hits, 100)] * len(images),
+    )
 
 
 def curves_of(sections: dict[int, int]):
@@ -158,14 +162,13 @@ def test_without_shared_sections_there_is_no_second_table(tmp_path: Path) -> Non
 
 
 def test_a_volume_with_sections_of_both_kinds_is_split_by_section(
-    tmp_path: Path, caplog
+    tmp_path: Path,
 ) -> None:
     scored = Scored(tmp_path)
     scored.add("fold-1", "stack", {0: 0, 3: 8}, fold="1", shared=[3], objects=0.5)
     scored.add("fold-2", "stack", {1: 1, 3: 9}, fold="2", shared=[3], objects=0.7)
     scored.add("ensemble", "stack", {3: 2}, shared=[3], is_joined=True, objects=0.9)
-    with caplog.at_level(logging.WARNING):
-        record = scored.compare()
+    record = scored.compare()
     (own,), (shared,) = record["variants"], record["shared"]
     both = find(own["rows"], "v_rand")["chosen"]["score"]
     assert both == pytest.approx(at_chosen("v_rand", {0: 0, 1: 1}), abs=1e-12)
@@ -173,14 +176,32 @@ def test_a_volume_with_sections_of_both_kinds_is_split_by_section(
     single = [each["chosen"]["score"] for each in row["models"]]
     expected = [at_chosen("v_rand", {3: seed}) for seed in (8, 9)]
     assert single == pytest.approx(expected, abs=1e-12)
-    # A mean over objects is of both kinds of sections and cannot be taken apart.
+    for metric in ("ctc_seg", "f1"):
+        assert find(own["rows"], metric)["chosen"]["score"] == pytest.approx(0.6)
+        chosen = find(shared["rows"], metric)["chosen"]
+        assert (chosen["lowest"], chosen["highest"]) == (0.5, 0.7)
+        assert find(shared["ensemble"]["rows"], metric)["chosen"]["score"] == 0.9
+    assert "left_out" not in record or record["left_out"] == []
+
+
+def test_objects_that_span_sections_of_both_kinds_are_told_to_be_left_out(
+    tmp_path: Path, caplog
+) -> None:
+    scored = Scored(tmp_path)
+    about = {"shared": [3], "objects": 0.5, "spanning": True}
+    scored.add("fold-1", "stack", {0: 0, 3: 8}, fold="1", **about)
+    scored.add("fold-2", "stack", {1: 1, 3: 9}, fold="2", **about)
+    with caplog.at_level(logging.WARNING):
+        record = scored.compare()
+    (own,), (shared,) = record["variants"], record["shared"]
     assert {row["metric"] for row in own["rows"]} == set(METRICS)
     assert {row["metric"] for row in shared["rows"]} == set(METRICS)
-    assert find(shared["ensemble"]["rows"], "ctc_seg")["chosen"]["score"] == 0.9
-    assert "stack by fold-1: means over objects are of sections of" in caplog.text
+    assert len(record["left_out"]) == 2
+    assert record["left_out"][0] in caplog.text
+    assert record["left_out"][0].startswith("stack by fold-1: objects span sections")
 
 
-def test_means_over_objects_are_pooled_apart_too(tmp_path: Path) -> None:
+def test_scores_of_objects_are_pooled_apart_too(tmp_path: Path) -> None:
     scored = Scored(tmp_path)
     for fold, own, other in (("1", 0.5, 0.8), ("2", 0.7, 0.4)):
         about = {"fold": fold}
@@ -188,10 +209,13 @@ def test_means_over_objects_are_pooled_apart_too(tmp_path: Path) -> None:
         scored.add(f"fold-{fold}", "challenge", {0: 0}, other, **about, shared="all")
     record = scored.compare()
     (own,), (shared,) = record["variants"], record["shared"]
-    assert find(own["rows"], "ctc_seg")["chosen"]["score"] == pytest.approx(0.6)
-    chosen = find(shared["rows"], "ctc_seg")["chosen"]
+    for metric in ("ctc_seg", "f1", "panoptic_quality", "average_precision"):
+        score = find(own["rows"], metric)["chosen"]["score"]
+        worse, better = {"average_precision": (1 / 3, 7 / 13)}.get(metric, (0.5, 0.7))
+        assert score == pytest.approx((worse + better) / 2), metric
+    chosen = find(shared["rows"], "f1")["chosen"]
     assert (chosen["lowest"], chosen["highest"]) == (0.4, 0.8)
-    assert "ctc_seg" in record["definitions"]
+    assert "f1" in record["definitions"]
 
 
 def test_variants_differ_on_shared_sections_too(tmp_path: Path) -> None:

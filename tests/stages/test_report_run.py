@@ -253,12 +253,34 @@ def test_without_folds_and_seeds_nothing_is_said_of_them(folder: Path) -> None:
     comparison(variants=tuple(variants)).write(Path("comparison.json"))
     text = Links(compare("unet", "fold-2", compared=[Path("comparison.json")])).text
     assert (
-        "All test sections together Test sections of all volumes. The difference is to "
+        "scores that are means are of all sections. The difference is to "
         "the first variant. Metric Networks Score Difference V Rand higher is better "
         "plain 0.5000"
     ) in text
+    assert "All test sections together Test sections of all volumes. What" in text
     assert "touching 0.2500 \N{MINUS SIGN}0.2500" in text
     assert "seeds" not in text.partition("What changed")[0]
+
+
+def test_pooled_scores_are_those_of_other_pages_and_what_is_left_out_is_told(
+    folder: Path,
+) -> None:
+    metrics = ("recall_class_0", "dice_class_1", "iou_class_1", "f1", "v_rand")
+    rows = [
+        make_score_row("unet", metric, chosen=(None, 0.5), num_sections=3)
+        for metric in metrics
+    ]
+    about = {"variant": "", "changes": {}, "models": ("unet",), "folds": ("1", "2")}
+    variant = Variant(**about, rows=tuple(spread_over_seeds({0: rows})))
+    told = ("stack by unet: objects span sections of all kinds",)
+    comparison(variants=(variant,), left_out=told).write(Path("comparison.json"))
+    text = Links(compare("unet", "fold-2", compared=[Path("comparison.json")])).text
+    pooled = text.partition("Range over seeds")[2].partition("What changed")[0]
+    shown = ["V Rand", "F 1 of objects", "Dice of class 1", "IoU of class 1"]
+    places = [pooled.index(name) for name in shown]
+    assert places == sorted(places)
+    assert "Recall" not in pooled
+    assert "Left out: stack by unet: objects span sections of all kinds." in pooled
 
 
 def test_sections_that_all_networks_were_tested_on_stand_apart(folder: Path) -> None:

@@ -99,7 +99,7 @@ def _shared_scores(
     first: Sequence[SpreadRow],
 ) -> list[Shared]:
     """Return a variant's scores on what all networks were tested on, if anything."""
-    sharing = [one for one in trained if one.shared.terms or one.shared.means]
+    sharing = [one for one in trained if not one.shared.is_empty]
     if not sharing:
         return []
     by_model = {

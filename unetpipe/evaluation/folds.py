@@ -25,20 +25,6 @@ from unetpipe.metrics.curves import (
 from unetpipe.records.comparison import ModelRow, SeedRow, Spread, SpreadRow
 from unetpipe.records.metrics import Role, Row, Score, SectionTerms
 
-# Means over sections or objects: a mean of all is the weighted mean of the folds'.
-MEANS = frozenset(
-    {
-        "adapted_rand_error",
-        "average_precision",
-        "ctc_seg",
-        "vi_merge",
-        "vi_merge_bits",
-        "vi_split",
-        "vi_split_bits",
-    }
-)
-
-
 # How the terms of sections, added up, become a score; of the others it is their mean.
 SCORES_OF_TERMS = {**isbi.SCORES_OF_TERMS, **warping.SCORES_OF_TERMS}
 
@@ -205,34 +191,6 @@ def _shared_thresholds(metric: str, folds: Sequence[FoldTerms]) -> Scores:
                 f"others at {np.array(grid).tolist()}; score all with the same code"
             )
     return np.array(grid)
-
-
-def pool_means(rows: Sequence[Row]) -> Row | None:
-    """Return the row of a mean over all folds' sections or objects.
-
-    Parameters
-    ----------
-    rows : list of Row
-        One of each fold, of one predictor and metric.
-
-    Returns
-    -------
-    Row or None
-        None for a metric that is no mean, or where no fold has a score.
-    """
-    known = [(row.score, row.n) for row in rows if row.n and row.score is not None]
-    if rows[0].metric not in MEANS or not known:
-        return None
-    scores, weights = zip(*known, strict=True)
-    mean = float(np.average(scores, weights=weights))
-    pooled = make_score_row(
-        rows[0].predictor,
-        rows[0].metric,
-        chosen=(None, mean),
-        num_sections=sum(row.num_sections for row in rows),
-        units=rows[0].n_of,
-    )
-    return pooled.model_copy(update={"n": sum(weights)})
 
 
 def spread_over_seeds(

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.evaluation.object_rows import PARTITIONS, ImageTerms, object_score_rows
 from unetpipe.evaluation.score_rows import make_score_row
-from unetpipe.metrics.bootstrap import Interval, bootstrap_sums
+from unetpipe.metrics.bootstrap import Interval
 from unetpipe.metrics.cell_tracking import (
     ReferenceMatches,
-    detection_score,
     drop_outside,
     keep_seg_references,
     keep_seg_results,
     match_seg_references,
 )
 from unetpipe.metrics.contingency import ContingencyTable, TableSum
-from unetpipe.metrics.curves import Scores, mean_of_defined, score_ratio
-from unetpipe.metrics.instances import (
-    NUM_TERMS,
-    InstanceMatches,
-    match_instances,
-    score_terms,
-)
+from unetpipe.metrics.curves import Scores
+from unetpipe.metrics.instances import NUM_TERMS, InstanceMatches, match_instances
 from unetpipe.metrics.rand import information_scores, rand_scores
-from unetpipe.records.metrics import Row, Sizes, Units
+from unetpipe.records.metrics import ObjectTerms, Role, Row, Sizes, Units
 
 Labels = NDArray[np.integer[Any]]
 Bool = NDArray[np.bool_]
-Make = Callable[..., Row]
-
-MATCHED = ("average_precision", "f1", "panoptic_quality")
-PARTITIONS = (
-    "vi_split",
-    "vi_merge",
-    "vi_split_bits",
-    "vi_merge_bits",
-    "adapted_rand_error",
-)
 
 
 class ImageTables:
@@ -126,6 +111,7 @@ class ObjectCounts:
         self.by_section = by_section
         self._images: dict[int, ImageTables] = {}
         self._sections: set[int] = set()
+        self._terms: ImageTerms | None = None
 
     def add(
         self, number: int, truth: Labels, result: Labels, unknown: Bool, field: Bool
@@ -166,12 +152,15 @@ class ObjectCounts:
 
     def rows(self, predictor: str, threshold: float | None) -> Iterator[Row]:
         """Yield all scores of objects; the threshold is told, not used."""
-        images = self._scored()
-        make = partial(self._make, predictor, threshold)
-        yield from _matched_rows([image.matches() for image in images], make)
-        yield from _partition_rows(images, make)
-        yield _seg_row([image.references() for image in images], make)
-        yield _det_row([image.detections() for image in images], make)
+        yield from object_score_rows(
+            self._counted, partial(self._make, predictor, threshold)
+        )
+
+    def describe(self, role: Role, predictor: str) -> ObjectTerms:
+        """Return what each image contributes, as ``section_scores.json`` has it."""
+        numbers, counted = self.numbers, self._counted
+        images = [(z,) for z in numbers] if self.by_section else [tuple(numbers)]
+        return counted.describe(role, predictor, images[: len(counted.matched)])
 
     def sizes(self) -> Sizes:
         """Count true and predicted objects by size: 1, 2-3, 4-7, ... voxels."""
@@ -189,7 +178,15 @@ class ObjectCounts:
             truth=tuple(truth[:last].tolist()), result=tuple(result[:last].tolist())
         )
 
+    @property
+    def _counted(self) -> ImageTerms:
+        """What the images contribute: matched once for rows and record."""
+        if self._terms is None:
+            self._terms = _terms_of(self._scored())
+        return self._terms
+
     def _image(self, number: int) -> ImageTables:
+        self._terms = None
         return self._images.setdefault(number if self.by_section else 0, ImageTables())
 
     def _scored(self) -> list[ImageTables]:
@@ -220,75 +217,32 @@ class ObjectCounts:
         )
 
 
-def _matched_rows(
-    matches: Sequence[InstanceMatches | None], make: Make
-) -> Iterator[Row]:
-    """Yield AP, F1 and PQ; resample images, or the objects of a single one."""
-    known = [match for match in matches if match is not None]
-    each = [match.terms() for match in known]
-    terms = np.concatenate([np.empty((0, NUM_TERMS)), *each])
-    units: Units = "sections"
-    resampled = terms
-    if len(known) == 1:
-        units, resampled = "objects", known[0].terms(by_object=True)
-    scores = score_terms(terms)
-    for metric in MATCHED:
-        per_image = np.full(len(matches), np.nan)
-        per_image[[match is not None for match in matches]] = scores[metric]
-        if metric == "average_precision" and units == "sections":
-            interval = _interval_of_mean(per_image)
-        else:
-            interval = bootstrap_sums(resampled, partial(_score_of_terms, metric))
-        yield make(metric, interval.estimate, per_image, interval, units)
-
-
-def _partition_rows(images: Sequence[ImageTables], make: Make) -> Iterator[Row]:
-    """Yield the scores of partitions, inside the objects of the truth."""
-    scores = np.full((len(images), len(PARTITIONS)), np.nan)
-    for index, image in enumerate(images):
+def _terms_of(images: Sequence[ImageTables]) -> ImageTerms:
+    """Return what images contribute to their scores, and what single objects do."""
+    matched = np.full((len(images), NUM_TERMS), np.nan)
+    partitions = np.full((len(images), len(PARTITIONS)), np.nan)
+    det = np.full((len(images), 2), np.nan)
+    matches = [image.matches() for image in images]
+    references = [image.references() for image in images]
+    for k, image in enumerate(images):
+        if (match := matches[k]) is not None:
+            matched[k] = match.terms()[0]
         information = information_scores(image.known)
-        scores[index] = (
+        partitions[k] = (
             *(
                 getattr(information, name.removeprefix("vi_"))
                 for name in PARTITIONS[:4]
             ),
             rand_scores(image.known).error,
         )
-    for metric, per_image in zip(PARTITIONS, scores.T, strict=True):
-        score = float(mean_of_defined(per_image))
-        yield make(metric, score, per_image, _interval_of_mean(per_image))
-
-
-def _seg_row(references: Sequence[ReferenceMatches], make: Make) -> Row:
-    """Make the row of SEG; all reference objects count alike, and are resampled."""
-    jaccard = ReferenceMatches.pooled(references).jaccard
-    return make(
-        "ctc_seg",
-        float(jaccard.mean()) if jaccard.size else np.nan,
-        np.array([frame.seg for frame in references]),
-        _interval_of_mean(jaccard),
-        "objects",
-    )
-
-
-def _det_row(frames: Sequence[ReferenceMatches | None], make: Make) -> Row:
-    """Make the row of DET; costs of all frames are added up, frames are resampled."""
-    costs = np.array(
-        [frame.costs if frame is not None else (0, 0) for frame in frames], np.float64
-    ).reshape(-1, 2)
-    # A frame without objects counts too: what was found in it is false.
-    interval = bootstrap_sums(costs[costs.any(axis=1)], detection_score)
-    return make("ctc_det", interval.estimate, detection_score(costs), interval)
-
-
-def _score_of_terms(metric: str, terms: Scores) -> Scores:
-    return score_terms(terms)[metric]
-
-
-def _interval_of_mean(values: Scores) -> Interval:
-    """Resample the values that are defined."""
-    known = values[~np.isnan(values)]
-    return bootstrap_sums(
-        np.column_stack([known, np.ones_like(known)]),
-        lambda sums: score_ratio(sums[..., 0], sums[..., 1]),
+        if (detections := image.detections()) is not None:
+            det[k] = detections.costs
+    known = [match for match in matches if match is not None]
+    return ImageTerms(
+        matched,
+        partitions,
+        np.array([(r.jaccard.sum(), r.num_objects) for r in references]).reshape(-1, 2),
+        det,
+        by_object=known[0].terms(by_object=True) if len(known) == 1 else None,
+        jaccard=ReferenceMatches.pooled(references).jaccard,
     )

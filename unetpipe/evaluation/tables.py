@@ -5,6 +5,7 @@
     count_scores(volume, roles) -> Counts -> voxel_score_tables    object_score_tables
                                              calibrations          describe_curves
                                              describe_section_scores
+                                             describe_overlap    describe_objects
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetpipe.config import EvaluationConfig
 from unetpipe.evaluation.baselines import GreyRule
@@ -41,6 +43,8 @@ from unetpipe.records.metrics import (
     Calibration,
     Curve,
     ObjectTable,
+    ObjectTerms,
+    OverlapTerms,
     Role,
     Row,
     SectionTerms,
@@ -199,10 +203,8 @@ def voxel_score_tables(counts: Counts) -> Iterator[Table]:
             if one.isbi
             for row in mask_score_rows(one.rule.name, one.isbi.values())
         ]
-        if pixels.numbers:
-            confusion = pixels.confusion(counts.threshold)
-            rows += class_score_rows(OURS, confusion, counts.threshold)
-            rows += _overlap_of_baselines(counts, role)
+        for name, confusion, threshold in _confusions(counts, role):
+            rows += class_score_rows(name, confusion, threshold)
         yield Table(role=role, sections=tuple(pixels.numbers), rows=tuple(rows))
 
 
@@ -261,6 +263,25 @@ def describe_section_scores(counts: Counts) -> Iterator[SectionTerms]:
                 )
 
 
+def describe_overlap(counts: Counts) -> Iterator[OverlapTerms]:
+    """Yield truth against masks in each section, by role and predictor."""
+    for role, pixels in counts.pixels.items():
+        for name, confusion, _ in _confusions(counts, role):
+            yield OverlapTerms(
+                role=role,
+                predictor=name,
+                sections=tuple(pixels.numbers),
+                confusion=confusion.tolist(),
+            )
+
+
+def describe_objects(counts: Counts) -> Iterator[ObjectTerms]:
+    """Yield what images contribute to scores of objects, by role and predictor."""
+    for role, by_name in counts.objects.items():
+        for name, of_name in by_name.items():
+            yield of_name.describe(role, name)
+
+
 def leading_metrics(chose: str | None) -> tuple[str, ...]:
     """Return what ranks sections where a metric chose the network, first to last.
 
@@ -297,11 +318,17 @@ def _align(row: Row, numbers: list[int], left_out: list[int]) -> Row:
     return row.model_copy(update={"per_section": aligned})
 
 
-def _overlap_of_baselines(counts: Counts, role: Role) -> Iterator[Row]:
+def _confusions(
+    counts: Counts, role: Role
+) -> Iterator[tuple[str, NDArray[np.int64], float | None]]:
+    """Yield who is scored by overlap, counts of sections, and the threshold if any."""
     pixels = counts.pixels[role]
+    if not pixels.numbers:
+        return
+    yield OURS, pixels.confusion(counts.threshold), counts.threshold
     for one in counts.rules[role]:
         if not one.rule.is_cut:
             confusion = np.stack([one.confusions[z] for z in pixels.numbers])
-            yield from class_score_rows(one.rule.name, confusion, None)
+            yield one.rule.name, confusion, None
     if counts.has_constant:
-        yield from class_score_rows(CONSTANT, pixels.confusion_of_constant(), None)
+        yield CONSTANT, pixels.confusion_of_constant(), None

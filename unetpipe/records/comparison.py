@@ -85,4 +85,6 @@ class Comparison(Record):
     variants: tuple[Variant, ...]
     shared: tuple[Shared, ...]
     """Apart: what every network was tested on."""
+    left_out: tuple[str, ...] = ()
+    """Scores that are in neither, and why: a sentence a network and volume."""
     circumstances: Circumstances

@@ -329,6 +329,39 @@ class SectionTerms(Value):
     """Of each section and threshold."""
 
 
+class OverlapTerms(Value):
+    """Truth against masks in single sections, counted in voxels: it adds up."""
+
+    role: Role
+    predictor: str
+    sections: Sections
+    """Section numbers, in the order of ``confusion``."""
+    confusion: tuple[tuple[tuple[Whole, ...], ...], ...]
+    """Of each section: rows are true classes, columns those that were found."""
+
+
+class ObjectTerms(Value):
+    """What single images contribute to the scores of objects, at the delivered masks.
+
+    Null where an image has no such score.
+    """
+
+    role: Role
+    predictor: str
+    images: tuple[Sections, ...]
+    """The sections of each image: one, or all where objects span sections."""
+    matched: tuple[Scores, ...]
+    """True objects, objects found, the sum of IoU of those that match, and how many
+    match above an IoU of 0.50, 0.55, ... 0.95: these add up."""
+    partitions: tuple[Scores, ...]
+    """``vi_split``, ``vi_merge``, both in bits, ``adapted_rand_error``: means are taken
+    of these."""
+    seg: tuple[Scores, ...]
+    """Sum of the Jaccard indices of reference objects, and their number."""
+    det: tuple[Scores, ...]
+    """What it costs to mend the detections, and to start anew."""
+
+
 class SectionScores(Record):
     """What each section contributes to the scores: ``section_scores.json``."""
 
@@ -337,4 +370,7 @@ class SectionScores(Record):
     volume: str
     definitions: dict[str, Definition]
     rows: tuple[SectionTerms, ...]
+    """To scores over thresholds."""
+    overlap: tuple[OverlapTerms, ...] = ()
+    objects: tuple[ObjectTerms, ...] = ()
     circumstances: Circumstances

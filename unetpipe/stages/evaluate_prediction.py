@@ -22,9 +22,12 @@ from unetpipe.evaluation.scored_volume import (
     ScoredVolume,
 )
 from unetpipe.evaluation.tables import (
+    Counts,
     calibrations,
     count_scores,
     describe_curves,
+    describe_objects,
+    describe_overlap,
     describe_section_scores,
     leading_metrics,
     object_score_tables,
@@ -76,7 +79,7 @@ def evaluate_prediction(
     picture : Path
         Where to write the seam report's picture, ``seams.svg``.
     sections : Path
-        Where to write what each section contributes to the scores over thresholds,
+        Where to write what each section contributes to the scores,
         ``section_scores.json``.
     record : Path
         Where to write ``metrics.json``.
@@ -106,16 +109,12 @@ def evaluate_prediction(
     write_bytes_atomic(picture, standalone_svg(plot_seams(seams)))
     leading = leading_metrics(volume.chosen_by)
     ranked = rank_sections(tables, objects, leading)
-    SectionScores(
-        volume=volume.name,
-        definitions=_defined(tables),
-        rows=tuple(describe_section_scores(counts)),
-        circumstances=Circumstances.here(),
-    ).write(sections)
+    defined = _defined((*tables, *objects))
+    _describe_sections(volume.name, counts, defined).write(sections)
     scores = Metrics(
         volume=volume.name,
         schema_version=1,
-        definitions=_defined((*tables, *objects)),
+        definitions=defined,
         role_sections={role: tuple(z) for role, z in counts.roles.items()},
         warnings=find_oddities(tables, objects),
         baselines=rules.describe(),
@@ -136,6 +135,20 @@ def evaluate_prediction(
     )
     write_with_copy(record, scores, volume.records.segmentation.home)
     _tell(scores, record)
+
+
+def _describe_sections(
+    volume: str, counts: Counts, definitions: dict[str, Definition]
+) -> SectionScores:
+    """Return what each section contributes to the scores."""
+    return SectionScores(
+        volume=volume,
+        definitions=definitions,
+        rows=tuple(describe_section_scores(counts)),
+        overlap=tuple(describe_overlap(counts)),
+        objects=tuple(describe_objects(counts)),
+        circumstances=Circumstances.here(),
+    )
 
 
 def _defined(tables: Iterable[Table]) -> dict[str, Definition]:

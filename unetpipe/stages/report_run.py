@@ -76,6 +76,7 @@ def report_run(
         "trained": [one.name for one in trained],
         "settings": changed_settings(trained),
         "pooled": [line for record in comparisons for line in show_pooled(record)],
+        "left_out": [told for record in comparisons for told in record.left_out],
         "shared": next(map(show_shared, comparisons), None),
         "pairs": [
             show_pair(

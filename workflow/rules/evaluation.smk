@@ -51,7 +51,6 @@ rule evaluate_prediction:
 rule compare_networks:
     """Put the scores of variants, folds and seeds side by side."""
     input:
-        metrics=AWAITED.comparison(PATHS.metrics),
         sections=AWAITED.comparison(PATHS.section_scores),
     output:
         record=report(
@@ -70,7 +69,6 @@ rule compare_networks:
         CONDA
     params:
         networks=SHOWN.scored_networks(),
-        metrics=lambda wildcards, input: SHOWN.compared(PATHS.metrics),
         sections=lambda wildcards, input: SHOWN.compared(PATHS.section_scores),
         variants=SHOWN.compared_variants(),
         code=fingerprint("unetpipe.stages.compare_networks"),

@@ -1,12 +1,12 @@
 """Networks and pairs of networks as the template of the comparison shows them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import isnan
-from typing import Any
+from typing import Any, TypeVar
 
 from unetpipe.metrics.names import plain_metric_name
-from unetpipe.records.comparison import Comparison, Shared, Variant
+from unetpipe.records.comparison import Comparison, Shared, Spread, SpreadRow, Variant
 from unetpipe.records.metrics import OURS, Row, Table
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.differences import (
@@ -22,6 +22,7 @@ from unetpipe.report.page.text import METRICS, format_score, metric_label
 from unetpipe.runtime.text import count_in_words, count_noun, describe_seconds
 
 Shown = dict[str, Any]
+T = TypeVar("T", Variant, Shared)
 
 MOST_LISTED = 12
 MOST_PICTURED = 3
@@ -36,8 +37,7 @@ def show_networks(networks: Sequence[Compared]) -> Shown:
         for _, _, ours in _tables(compared)
         for metric in ours
     }
-    metrics = [name for name in METRICS if name in names]
-    metrics += sorted(name for name in names if name.endswith("_class_1"))[:2]
+    metrics = _shown_metrics(names)
     return {
         "metrics": [metric_label(metric) for metric in metrics],
         "networks": [_show_network(network, metrics) for network in networks],
@@ -46,12 +46,10 @@ def show_networks(networks: Sequence[Compared]) -> Shown:
 
 def show_pooled(record: Comparison) -> list[Shown]:
     """Return the variants as lines: one a score and variant, folds together."""
-    lines = [
+    return [
         line | {"folds": len([fold for fold in compared.folds if fold])}
-        for compared in record.variants
-        for line, _ in _lines(compared)
+        for compared, line, _ in _lines(record.variants)
     ]
-    return _by_metric(lines)
 
 
 def show_shared(record: Comparison) -> Shown | None:
@@ -60,44 +58,52 @@ def show_shared(record: Comparison) -> Shown | None:
     None where there is nothing of the kind: without folds, or without such sections.
     """
     lines = []
-    for compared in record.shared:
+    for compared, line, metric in _lines(record.shared):
         rows = compared.ensemble.rows if compared.ensemble else ()
         own = {row.metric: row for row in rows if row.predictor == OURS}
-        for line, metric in _lines(compared):
-            told = format_score(own[metric].score) if metric in own else ""
-            lines.append(line | {"ensemble": told})
+        told = format_score(own[metric].score) if metric in own else ""
+        lines.append(line | {"ensemble": told})
     if not lines:
         return None
     return {
         "volumes": sorted({v for one in record.shared for v in one.volumes}),
         "has_ensemble": any(line["ensemble"] for line in lines),
-        "lines": _by_metric(lines),
+        "lines": lines,
     }
 
 
-def _lines(compared: Variant | Shared) -> Iterator[tuple[Shown, str]]:
-    """Yield the network's own scores as a reader likes them, with their metric."""
-    for row in compared.rows:
-        shown = row.chosen
-        if row.predictor != OURS or shown is None:
-            continue
-        low, high = format_score(shown.lowest), format_score(shown.highest)
-        line = {
-            "metric": metric_label(row.metric),
-            "better": row.better,
-            "variant": compared.variant or "all networks",
-            "score": format_score(shown.score),
-            "n": shown.n,
-            "num_sections": row.num_sections,
-            "range": f"{low} to {high}" if shown.n > 1 else "",
-            "difference": "" if shown.difference is None else _signed(shown.difference),
-        }
-        yield line, row.metric
+def _shown_metrics(names: Iterable[str]) -> list[str]:
+    """Return which of some metrics are shown, in the order of all pages."""
+    found = set(names)
+    overlap = sorted(name for name in found if name.endswith("_class_1"))
+    return [name for name in METRICS if name in found] + overlap[:2]
 
 
-def _by_metric(lines: list[Shown]) -> list[Shown]:
-    order = list(dict.fromkeys(line["metric"] for line in lines))
-    return sorted(lines, key=lambda line: order.index(line["metric"]))
+def _lines(tables: Sequence[T]) -> Iterator[tuple[T, Shown, str]]:
+    """Yield the network's own scores as a reader likes them, score by score."""
+    ours = [
+        {row.metric: row for row in table.rows if row.predictor == OURS}
+        for table in tables
+    ]
+    for metric in _shown_metrics(name for rows in ours for name in rows):
+        for table, rows in zip(tables, ours, strict=True):
+            row = rows.get(metric)
+            if row and row.chosen:
+                yield table, _show_line(row, row.chosen, table.variant), metric
+
+
+def _show_line(row: SpreadRow, shown: Spread, variant: str) -> Shown:
+    low, high = format_score(shown.lowest), format_score(shown.highest)
+    return {
+        "metric": metric_label(row.metric),
+        "better": row.better,
+        "variant": variant or "all networks",
+        "score": format_score(shown.score),
+        "n": shown.n,
+        "num_sections": row.num_sections,
+        "range": f"{low} to {high}" if shown.n > 1 else "",
+        "difference": "" if shown.difference is None else _signed(shown.difference),
+    }
 
 
 def show_pair(
