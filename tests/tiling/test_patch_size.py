@@ -1,5 +1,7 @@
 """The size of a training patch, and what a step on it needs."""
 
+import json
+import re
 from dataclasses import replace
 from math import prod
 
@@ -9,6 +11,7 @@ from unetpipe.errors import ConfigError
 from unetpipe.tiling.patch_size import (
     LARGEST_STEP,
     check_normalised,
+    check_pairs,
     choose_patch,
     project_memory,
 )
@@ -113,3 +116,36 @@ def test_the_largest_patch_sees_whole_sections_or_fits_the_memory(ndim):
     usual = choose_patch(None, spec, [(1 if ndim == 2 else 900, 5000, 7000)])
     told = [prod(spec.output_shape(p)) / spec.flop(p) for p in (huge, usual)]
     assert told[0] > told[1]
+
+
+PAIRS = UNetSpec(
+    ndim=3,
+    depth=2,
+    head="sigmoid",
+    targets="affinities",
+    pooling=((1, 2, 2), (2, 2, 2)),
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "patch", "said"),
+    [
+        (
+            (18, 70, 94),
+            (26, 60, 60),
+            r"\[-2, 0, 0\] or \[-4, 0, 0\].*use training.patch",
+        ),
+        ((4, 70, 94), (30, 60, 60), r"no annotated voxels .*\[-4, 0, 0\] apart"),
+        ((1, 70, 94), (30, 60, 60), r"\[-1, 0, 0\] or \[-2, 0, 0\] or"),
+    ],
+)
+def test_an_affinity_that_nothing_teaches_is_refused(sections, patch, said):
+    """What is never supervised may be anything, and a mutex watershed obeys it."""
+    with pytest.raises(ConfigError, match=said) as error:
+        check_pairs(PAIRS, patch, [sections])
+    left = re.search(r"affinity_offsets: (\[.*\])\)", str(error.value))
+    fewer = replace(PAIRS, affinity_offsets=tuple(map(tuple, json.loads(left[1]))))
+    check_pairs(fewer, patch, [sections])
+    if larger := re.search(r"use training.patch (\[.*?\])", str(error.value)):
+        wanted = tuple(json.loads(larger[1]))
+        check_pairs(PAIRS, choose_patch(wanted, PAIRS, [sections]), [sections])

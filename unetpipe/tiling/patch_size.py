@@ -102,6 +102,58 @@ def check_normalised(spec: UNetSpec, patch: Zyx, batch_size: int) -> None:
     )
 
 
+def check_pairs(spec: UNetSpec, patch: Zyx, sections: list[Zyx]) -> None:
+    """Raise ConfigError where an affinity would never be learnt, but used all the same.
+
+    Parameters
+    ----------
+    spec, patch
+        The network, and its input.
+    sections : list of (z, y, x)
+        Shapes of what patches are drawn from.
+
+    Examples
+    --------
+    >>> spec = UNetSpec(targets="affinities", head="sigmoid")
+    >>> check_pairs(spec, (1, 204, 204), [(1, 512, 512)])
+    >>> check_pairs(spec, (1, 188, 188), [(1, 512, 512)])
+    Traceback (most recent call last):
+    unetpipe.errors.ConfigError: training.patch [1, 188, 188] leaves an output of ...
+    """
+    output = spec.output_shape(patch)
+    unseen = [o for o in spec.affinity_offsets if not _has_pair(o, [output])]
+    missing = [o for o in spec.affinity_offsets if not _has_pair(o, sections)]
+    if not unseen and not missing:
+        return
+    left = [list(o) for o in spec.affinity_offsets if o not in {*unseen, *missing}]
+    advice = f"leave them out (network.affinity_offsets: {left})"
+    if missing:
+        raise ConfigError(
+            f"no annotated voxels of the training rows lie {_listed(missing)} apart: "
+            "these affinities would never be learnt; annotate more sections that "
+            f"follow each other, or {advice}"
+        )
+    reach = [max(abs(o[axis]) for o in spec.affinity_offsets) for axis in range(3)]
+    larger = spec.input_shape_for(as_zyx(map(max, output, (2 * n for n in reach))))
+    raise ConfigError(
+        f"training.patch {list(patch)} leaves an output of {list(output)} voxels, of "
+        f"which none lie {_listed(unseen)} apart, so these affinities would never be "
+        f"learnt; use training.patch {list(larger)} or more, or {advice}"
+    )
+
+
+def _has_pair(offset: Zyx, shapes: list[Zyx]) -> bool:
+    """Return whether two voxels of one of some boxes lie an offset apart."""
+    return any(
+        all(abs(n) < side for n, side in zip(offset, shape, strict=True))
+        for shape in shapes
+    )
+
+
+def _listed(offsets: list[Zyx]) -> str:
+    return " or ".join(str(list(offset)) for offset in offsets)
+
+
 def project_memory(
     spec: UNetSpec,
     patch: Zyx,

@@ -24,7 +24,7 @@ from unetpipe.targets.annotated import (
 )
 from unetpipe.targets.weight_map import balance_classes
 from unetpipe.tiling.boxes import Zyx
-from unetpipe.tiling.patch_size import check_normalised, choose_patch
+from unetpipe.tiling.patch_size import check_normalised, check_pairs, choose_patch
 from unetpipe.tiling.unet_spec import UNetSpec
 from unetpipe.training.averaging import Averaging
 from unetpipe.training.journal import check_board
@@ -134,6 +134,7 @@ def plan_training(
     stacks = [p.shape for v in train_rows.volumes for p in v.stacks(spec.ndim)]
     patch = choose_patch(training.patch, spec, stacks)
     check_normalised(spec, patch, training.batch_size)
+    check_pairs(spec, patch, stacks)
     optimisation = _optimisation_of(training)
     class_weights = np.ones(spec.num_learnt, np.float32)
     if balance := order.weight_map.class_balance:
