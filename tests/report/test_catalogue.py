@@ -78,6 +78,17 @@ def rows(results, wanted=(("unet", "v"),)):
     return list(catalogue_rows("run", results, set(wanted)))
 
 
+def test_a_threshold_is_told_of_two_classes_alone(results):
+    """Of several classes the most probable one counts, or many thresholds."""
+    path = results / f"unet/v/prediction-{NEW[:8]}/prediction.json"
+    record = read_record(path)
+    record["outputs"]["classes"] = record["outputs"]["probability"]
+    for each in (path, results / "unet/v/prediction.json"):
+        write_record(each, record)
+    told = {row["prediction_id"]: row["threshold"] for row in rows(results)}
+    assert told == {OLD: 0.4, NEW: None}
+
+
 def test_each_recipe_has_a_row_and_the_newest_is_current(results):
     new, old = rows(results)
     assert list(new) == list(CATALOGUE_COLUMNS)

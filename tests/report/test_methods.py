@@ -29,14 +29,15 @@ def methods(*, results=(), is_averaged=False, steps=None, **optimisation):
     return describe_methods(Run("a", None, {}, (), network, results))["text"]
 
 
-def segmented(**settings):
+def segmented(classes=None, **settings):
     made = Segmentation.read(FOLDER / "segmentation.json")
     rule = ObjectSettings(threshold=0.5, connectivity="2d", **settings)
     identity = made.identity.model_copy(update={"settings": rule})
     return SimpleNamespace(
         segmentation=made.model_copy(update={"identity": identity}),
         prediction=SimpleNamespace(
-            identity=SimpleNamespace(orientations=[0], precision="fp32")
+            identity=SimpleNamespace(orientations=[0], precision="fp32"),
+            outputs=SimpleNamespace(classes=classes),
         ),
         measured=None,
         linked=None,
@@ -135,6 +136,17 @@ def test_methods_tell_where_seeds_lie_and_how_far_they_grow(settings, told):
     assert told in text
     assert "each grown by at most 16 steps from voxel to voxel" in text
     assert "None" not in text
+
+
+def test_several_classes_are_not_told_apart_by_one_threshold():
+    probable = methods(results=(segmented(classes="classes.ome.zarr"),))
+    assert "Each voxel is of its most probable class; objects are connected" in probable
+    cuts = segmented(classes="classes.ome.zarr", class_thresholds={1: 0.4, 2: 0.65})
+    assert "exceeds a threshold (0.4 of class 1, 0.65 of class 2)" in methods(
+        results=(cuts,)
+    )
+    assert "were foreground" not in probable + methods(results=(cuts,))
+    assert "were foreground" in methods(results=(segmented(),))
 
 
 def test_components_have_no_seeds_to_tell_of():

@@ -346,6 +346,7 @@ def test_several_classes_have_their_own_colours_and_rows(run, tmp_path: Path) ->
     assert "class 0 (background) U-Net 0.5000" in text
     assert "class 2 constant map 0.5000" in text
     assert "Dice twice" not in text
+    assert "labels classes, 0 cells" not in text
     assert "Dice 2 TP / (2 TP + FP + FN) of voxels, all sections pooled" in text
 
 

@@ -214,9 +214,11 @@ def _rows_of_home(home: Path, *, is_wanted: bool) -> Iterator[Line]:
     for digest, made in segmentations.items():
         source = made.identity.prediction
         is_newest = newest == (source, digest)
+        predicted = predictions.get(source)
         rows.append(
-            _prediction_row(home, source, predictions.get(source))
+            _prediction_row(home, source, predicted)
             | _segmentation_row(home, made)
+            | _threshold_row(made, predicted)
             | _score_row(home, made, is_newest=is_newest)
             | _warnings_row(home, made, is_newest=is_newest)
             | {"current": is_wanted and is_newest}
@@ -270,11 +272,16 @@ def _segmentation_row(home: Path, made: Segmentation) -> Line:
         "voxel_size_y_nm": y,
         "voxel_size_x_nm": x,
         "num_objects": made.num_objects,
-        "threshold": made.threshold,
         "segmentation": _present(folder / made.store.name),
         "objects": _present(folder / "objects.parquet"),
         "segmentation_bytes": folder_bytes(folder),
     }
+
+
+def _threshold_row(made: Segmentation, predicted: Prediction | None) -> Line:
+    """Return what told foreground from background: nothing alone of several classes."""
+    is_alone = predicted is None or predicted.outputs.classes is None
+    return {"threshold": made.threshold if is_alone else None}
 
 
 def _scores_of(home: Path, made: Segmentation, *, is_newest: bool) -> Path:

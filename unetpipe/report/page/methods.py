@@ -7,7 +7,7 @@ from unetpipe.records.circumstances import Circumstances
 from unetpipe.records.segmentation import ObjectSettings, SegmentationIdentity
 from unetpipe.records.volume import name_normalisation
 from unetpipe.report.page.learning import describe_learning
-from unetpipe.report.page.run import Network, Run
+from unetpipe.report.page.run import Network, Result, Run
 from unetpipe.runtime.text import count_noun
 
 Shown = dict[str, Any]
@@ -111,11 +111,11 @@ def _prediction(run: Run, cite: _Citations) -> Iterator[str]:
         f"Grey values were {normal}. Probabilities were predicted in overlapping "
         f"tiles, mirrored at the volume's faces{averaged}, in {identity.precision}."
     )
-    made = run.results[0].segmentation
-    yield _objects(made.identity, made.threshold, cite)
+    yield _objects(run.results[0], cite)
 
 
-def _objects(identity: SegmentationIdentity, threshold: float, cite: _Citations) -> str:
+def _objects(result: Result, cite: _Citations) -> str:
+    identity, threshold = result.segmentation.identity, result.segmentation.threshold
     settings = identity.settings
     where = "within sections" if settings.connectivity == "2d" else "across sections"
     how = f"connected foreground {where}"
@@ -131,10 +131,18 @@ def _objects(identity: SegmentationIdentity, threshold: float, cite: _Citations)
     smallest = settings.smallest_object_vox
     fate = "joined a neighbour" if settings.method == "mutex" else "were dropped"
     dropped = f"; those of fewer than {smallest} voxels {fate}" * bool(smallest)
-    return (
-        f"Voxels of a probability above {threshold:.3g} were foreground; objects are "
-        f"{how}{dropped}."
-    )
+    told = f"Voxels of a probability above {threshold:.3g} were foreground"
+    if result.prediction.outputs.classes:
+        told = "Each voxel is of its most probable class"
+        how = f"connected voxels of one class {where}"
+        if settings.class_thresholds:
+            cuts = settings.class_thresholds.items()
+            listed = ", ".join(f"{cut:.3g} of class {k}" for k, cut in cuts)
+            told = (
+                "Each voxel is of the class whose probability exceeds a threshold "
+                f"({listed}) by most, and of class 0 where none does"
+            )
+    return f"{told}; objects are {how}{dropped}."
 
 
 def _seeds(settings: ObjectSettings, threshold: float, unit: str) -> str:

@@ -166,6 +166,7 @@ def _about_network(network: Network) -> Shown:
     return {
         "spec": network.description.spec,
         "members": len(network.members),
+        "has_thresholds": bool(network.description.thresholds),
         "joined_elsewhere": network.description.num_members
         if network.description.is_ensemble and not network.members
         else 0,

@@ -149,6 +149,7 @@ def show_training(network: Network) -> Shown:
         if network.history
         else [],
         "members": show_members(network.members),
+        "has_thresholds": bool(description.thresholds),
         "facts": dict(_facts_of_training(network)),
         "weights_sha256": description.weights_sha256,
         "recipe": yaml_text(made_from),
@@ -322,8 +323,15 @@ def _facts_of_segmentation(result: Result) -> Iterator[tuple[str, str]]:
     made = result.segmentation
     yield "Objects", f"{made.num_objects:,}"
     yield "Foreground", f"{count_in_words(made.num_foreground_voxels)} voxels"
-    threshold = format_threshold(made.threshold)
-    yield "Threshold", f"{threshold} ({made.threshold_source})"
+    if result.prediction.outputs.classes is None:
+        threshold = format_threshold(made.threshold)
+        yield "Threshold", f"{threshold} ({made.threshold_source})"
+    elif made.class_thresholds:
+        cuts = made.class_thresholds.items()
+        listed = ", ".join(f"{format_threshold(n)} of class {k}" for k, n in cuts)
+        yield "Thresholds", f"{listed} ({made.threshold_source})"
+    else:
+        yield "Class of a voxel", "the most probable one"
     if result.linked:
         yield "Tracks", _told_of_tracks(result.linked)
 
