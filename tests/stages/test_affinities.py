@@ -36,7 +36,7 @@ NETWORK = NetworkConfig(
 )
 TRAINING = TrainingConfig(
     **{"steps": 2, "validate_every": 1, "checkpoint_every": 1, "threads": 1},
-    patch=(18, 36, 36),
+    patch=(30, 52, 52),
 )
 
 
@@ -48,7 +48,7 @@ class Run:
         self.ingest = ingest(folder / "cells", draw_instances(SHAPE))
         volume = read_record(self.ingest)
         write_record(self.ingest, volume | {"dtype": "uint8"})
-        rows = rows_of(self.ingest, train=[0, 1, 2, 3], validate=(4, 5), ndim=3)
+        rows = rows_of(self.ingest, train=[0, 1, 2, 3, 4], validate=(5, 6), ndim=3)
         self.unet = folder / "unet"
         Training(self.unet, rows, network=NETWORK, training=TRAINING)()
         self.model = [self.unet / n for n in ("model.safetensors", "model.json")]
