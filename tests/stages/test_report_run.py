@@ -31,7 +31,7 @@ from unetpipe.records.comparison import (
     Shared,
     Variant,
 )
-from unetpipe.records.metrics import Metrics
+from unetpipe.records.metrics import Metrics, ObjectTable
 from unetpipe.records.model import Model, TrainedFrom
 from unetpipe.records.prediction import Prediction, PredictionPlan
 from unetpipe.records.segmentation import Segmentation
@@ -41,8 +41,12 @@ from unetpipe.report.page.differences import (
     score_differences,
     section_changes,
     shared_volumes,
+    volume_differences,
 )
+from unetpipe.report.page.network_pairs import show_networks, show_pair
+from unetpipe.report.page.painting import LEGEND
 from unetpipe.report.page.run import Network, Result
+from unetpipe.report.page.templates import render
 from unetpipe.runtime.files import read_record, write_record
 from unetpipe.stages.report import report
 from unetpipe.stages.report_run import report_run
@@ -134,6 +138,142 @@ def test_lower_errors_are_better() -> None:
     new = with_table(new, rows=(rand, lower))
     found = {d.metric: d.verdict for d in score_differences(OLD, new)}
     assert found == {"v_rand": "no clear difference", "pixel_error": "better"}
+
+
+def on_volumes(name: str, scores: dict[str, list[float]]) -> Compared:
+    """Return a network with V-Rand of the sections of several volumes."""
+    results = {}
+    for volume, of_sections in scores.items():
+        num = len(of_sections)
+        made = network(name, [*of_sections, *[None] * (3 - num)])
+        cut = with_table(
+            made,
+            sections=tuple(range(num)),
+            rows=tuple(
+                row.model_copy(update={"per_section": row.per_section[:num]})
+                for row in made.results["brain"].metrics.tables[0].rows
+            ),
+        )
+        results[volume] = cut.results["brain"]
+    return Compared(made.network, results)
+
+
+GAINS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07)
+IMAGES = on_volumes("old", {f"image-{k}": [0.5 + 0.04 * k] for k in range(7)})
+BETTER = on_volumes(
+    "new", {f"image-{k}": [0.5 + 0.04 * k + gain] for k, gain in enumerate(GAINS)}
+)
+
+
+def test_volumes_of_single_sections_are_paired_over_volumes() -> None:
+    rand, pixel = volume_differences(IMAGES, BETTER)
+    assert (rand.volume, rand.role, rand.metric) == ("7 volumes", "test", "v_rand")
+    assert (rand.interval.n, rand.units, rand.verdict) == (7, "volumes", "better")
+    assert rand.interval.estimate == pytest.approx(np.mean(GAINS))
+    assert min(GAINS) < rand.interval.low < rand.interval.high < max(GAINS)
+    assert rand.reference == pytest.approx(np.mean([0.5 + 0.04 * k for k in range(7)]))
+    assert rand.other == pytest.approx(rand.reference + np.mean(GAINS))
+    assert pixel.verdict == "no clear difference"
+
+
+def test_the_page_pairs_over_volumes_and_not_each_section_by_itself() -> None:
+    shown = show_pair(IMAGES, BETTER, {}, with_pictures=False)
+    assert [(d["of"], d["n"]) for d in shown["differences"]] == [
+        ("7 volumes, test", "7 volumes")
+    ] * 2
+    assert shown["each"] == []
+    assert not shown["has_few"]
+    assert len(shown["first"]) == 7
+
+
+def page_of(reference: Compared, other: Compared) -> str:
+    """Return the words of the page of two networks, without pictures."""
+    values = {
+        **show_networks([reference, other]),
+        **{"name": "made-up", "reference": "old", "trained": ["old", "new"]},
+        **{"num_volumes": len(reference.results), "warnings": [], "settings": {}},
+        **{"pooled": [], "left_out": [], "shared": None, "finished": ""},
+        "colours": LEGEND,
+        "pairs": [show_pair(reference, other, {}, with_pictures=False)],
+    }
+    return Links(render("compare.html", values).decode()).text
+
+
+def test_the_page_says_what_is_paired() -> None:
+    text = page_of(IMAGES, BETTER)
+    assert "volume by volume and section by section" in text
+    assert "Paired over the volumes that both scored" in text
+    assert "7 volumes, test V Rand higher is better 0.6200 0.6600 +0.0400" in text
+    assert "7 volumes better" in text
+    assert "Each volume by itself" not in text
+    assert "fewer than six pairs" not in text
+    old = on_volumes("old", {"a": [0.5, 0.5, 0.5], "b": [0.5]})
+    new = on_volumes("new", {"a": [0.6, 0.7, 0.8], "b": [0.6]})
+    text = page_of(old, new)
+    assert "2 volumes, test V Rand" in text
+    assert "Each volume by itself, paired over its sections" in text
+    assert "a, test V Rand" in text.partition("Each volume by itself")[2]
+    assert "fewer than six pairs" in text
+    text = page_of(OLD, network("new", [0.8, 0.6, 0.4]))
+    assert "Paired over the sections that both scored" in text
+
+
+def test_volumes_of_many_sections_count_once_each_and_are_shown_too() -> None:
+    old = on_volumes("old", {"a": [0.5, 0.5, 0.5], "b": [0.5]})
+    new = on_volumes("new", {"a": [0.6, 0.7, 0.8], "b": [0.6]})
+    rand, _ = volume_differences(old, new)
+    assert rand.interval.estimate == pytest.approx((0.2 + 0.1) / 2)
+    shown = show_pair(old, new, {}, with_pictures=False)
+    assert [d["of"] for d in shown["each"]] == ["a, test"] * 2
+    assert shown["has_few"], "intervals of two volumes and of three sections"
+
+
+def test_one_volume_is_paired_over_its_sections_alone() -> None:
+    new = network("new", [0.8, 0.6, 0.4])
+    assert list(volume_differences(OLD, new)) == []
+    shown = show_pair(OLD, new, {}, with_pictures=False)
+    assert [d["of"] for d in shown["differences"]] == ["brain, test"] * 2
+    assert shown["each"] == []
+
+
+def test_volumes_whose_objects_span_sections_are_paired_by_their_scores() -> None:
+    def spanning(compared: Compared, scores: list[float]) -> Compared:
+        results = {}
+        for (volume, result), score in zip(
+            compared.results.items(), scores, strict=True
+        ):
+            row = make_score_row("unet", "f1", chosen=(0.5, score), num_sections=1)
+            told = {"role": "test", "sections": (0,), "rows": (row,)}
+            table = ObjectTable(**told, sizes={}, field_border_vox=0)
+            metrics = result.metrics.model_copy(update={"objects": (table,)})
+            results[volume] = replace(result, metrics=metrics)
+        return replace(compared, results=results)
+
+    old = spanning(IMAGES, [0.5] * 7)
+    new = spanning(BETTER, [0.6] * 6 + [0.8])
+    (f1,) = (d for d in volume_differences(old, new) if d.metric == "f1")
+    assert f1.interval.estimate == pytest.approx(0.9 / 7)
+    assert f1.verdict == "better"
+    other = {v: r for v, r in new.results.items() if v != "image-6"}
+    (f1,) = (
+        d
+        for d in volume_differences(old, replace(new, results=other))
+        if d.metric == "f1"
+    )
+    assert (f1.interval.n, f1.interval.estimate) == (6, pytest.approx(0.1))
+
+
+def test_networks_of_two_volumes_of_other_sections_are_not_paired() -> None:
+    def fold(compared: Compared) -> Compared:
+        results = {
+            volume: with_table(
+                replace(compared, results={"brain": result}), sections=(9,)
+            ).results["brain"]
+            for volume, result in compared.results.items()
+        }
+        return replace(compared, results=results)
+
+    assert list(volume_differences(IMAGES, fold(BETTER))) == []
 
 
 def test_sections_that_got_worst_come_first_and_undefined_ones_not_at_all() -> None:

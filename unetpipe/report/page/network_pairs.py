@@ -11,10 +11,12 @@ from unetpipe.records.metrics import OURS, Row, Table
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.differences import (
     Compared,
+    Difference,
     SectionChange,
     score_differences,
     section_changes,
     shared_volumes,
+    volume_differences,
 )
 from unetpipe.report.page.members import describe_ensemble
 from unetpipe.report.page.section_viewer import Picture, SectionViewer
@@ -25,6 +27,7 @@ Shown = dict[str, Any]
 T = TypeVar("T", Variant, Shared)
 
 MOST_LISTED = 12
+FEW = 6  # pairs: fewer that all differ one way do so by chance in one of 16 cases
 MOST_PICTURED = 3
 SIDE = 512  # pixels: four pictures stand side by side
 
@@ -128,27 +131,22 @@ def show_pair(
     changes = section_changes(*pair)
     worse = [change for change in changes if change.change < 0]
     lines = [_show_change(change) for change in changes]
+    over_volumes = list(volume_differences(*pair))
+    told = {(d.role, d.metric) for d in over_volumes}
+    each = [
+        d
+        for d in score_differences(*pair)
+        if d.interval.n > 1 or (d.role, d.metric) not in told
+    ]
     num_classes = other.network.num_classes
     return {
         "reference": reference.name,
         "other": other.name,
         "num_classes": num_classes,
-        "differences": [
-            {
-                "of": f"{d.volume}, {d.role}",
-                "metric": metric_label(d.metric),
-                "better": d.better,
-                "reference": format_score(d.reference),
-                "other": format_score(d.other),
-                "difference": _signed(d.interval.estimate),
-                "interval": f"{_signed(d.interval.low)} to {_signed(d.interval.high)}"
-                if not isnan(d.interval.low)
-                else "one section",
-                "n": d.interval.n,
-                "verdict": d.verdict,
-            }
-            for d in score_differences(*pair)
-        ],
+        "differences": [_show_difference(d) for d in over_volumes or each],
+        "each": [_show_difference(d) for d in each] if over_volumes else [],
+        "over_volumes": bool(over_volumes),
+        "has_few": any(1 < d.interval.n < FEW for d in (*over_volumes, *each)),
         "counted": f"{count_noun(len(worse), 'section')} of {len(changes)} got worse.",
         "first": lines[:MOST_LISTED],
         "rest": lines[MOST_LISTED:],
@@ -156,6 +154,22 @@ def show_pair(
             _show_side_by_side(change, pair, volumes)
             for change in worse[: MOST_PICTURED * with_pictures]
         ],
+    }
+
+
+def _show_difference(difference: Difference) -> Shown:
+    interval, unit = difference.interval, difference.units.removesuffix("s")
+    low, high = _signed(interval.low), _signed(interval.high)
+    return {
+        "of": f"{difference.volume}, {difference.role}",
+        "metric": metric_label(difference.metric),
+        "better": difference.better,
+        "reference": format_score(difference.reference),
+        "other": format_score(difference.other),
+        "difference": _signed(interval.estimate),
+        "interval": f"one {unit}" if isnan(interval.low) else f"{low} to {high}",
+        "n": count_noun(interval.n, unit),
+        "verdict": difference.verdict,
     }
 
 
