@@ -18,8 +18,13 @@ from tests.browser import Browser, needs_chromium
 from tests.records.whole import whole
 from tests.stages.segmented import Segmented, store_prediction
 from unetpipe.errors import ConfigError, DataError
-from unetpipe.records.prediction import Prediction
-from unetpipe.report.page.commands import PRECOMPUTED, Layer, neuroglancer_state
+from unetpipe.records.prediction import Output, Outputs, Prediction
+from unetpipe.report.page.commands import (
+    PRECOMPUTED,
+    Layer,
+    neuroglancer_state,
+    probability_layer,
+)
 from unetpipe.report.page.templates import render
 from unetpipe.report.store_server import StoreServer
 from unetpipe.report.viewed import list_views
@@ -104,6 +109,17 @@ def test_precomputed_voxels_lie_where_those_of_the_image_do(size_nm, dimension):
         assert ids["transform"][side] == state["dimensions"]
     expected = np.column_stack([np.eye(3), np.full(3, -0.5)])
     np.testing.assert_array_equal(ids["transform"]["matrix"], expected)
+
+
+@pytest.mark.parametrize("is_of_classes", [False, True])
+def test_viewers_begin_with_the_foreground(is_of_classes):
+    """Neuroglancer's own choice is the channel in the middle: of affinities any one."""
+    store = Output(store=Path("p.ome.zarr"))
+    outputs = Outputs(probability=store, classes=store if is_of_classes else None)
+    layers = [Layer("image", "image", "i"), probability_layer(outputs, "p")]
+    shown = json.loads(neuroglancer_state(layers, "a/", UNKNOWN_SIZE))["layers"]
+    assert [one["localPosition"] for one in shown] == [[0], [int(is_of_classes)]]
+    assert {tuple(one["localDimensions"]) for one in shown} == {("c'",)}
 
 
 def test_frames_are_as_long_as_pixels_and_have_no_unit_in_neuroglancer():

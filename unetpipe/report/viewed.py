@@ -15,6 +15,7 @@ from unetpipe.report.page.commands import (
     PRECOMPUTED,
     Layer,
     neuroglancer_state,
+    probability_layer,
 )
 from unetpipe.runtime.files import hash_of
 from unetpipe.storage.dropping import are_shards_dropped
@@ -109,7 +110,8 @@ def _of_prediction(files: dict[str, str], volume: IngestedVolume) -> View | None
     if predicted and not are_shards_dropped(
         store := predicted.outputs.probability.store
     ):
-        layers.append(Layer("image", "probability", f"{model}/{name}/probability"))
+        at = f"{model}/{name}/probability"
+        layers.append(probability_layer(predicted.outputs, at))
         folders.append(store)
         opened.append(store)
     if segmented:

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from shlex import quote
 from typing import Any
 
+from unetpipe.records.prediction import Outputs
 from unetpipe.records.volume import IngestedVolume
 from unetpipe.report.page.run import Result
 from unetpipe.tiling.boxes import UNKNOWN_SIZE
@@ -42,10 +43,11 @@ def viewer_commands(volume: IngestedVolume, result: Result) -> dict[str, list[st
         workflow runs in.
     """
     objects = str(result.segmentation.objects)
-    images = {"image": str(volume.image.store)}
+    outputs = result.plan.outputs
+    images = [Layer("image", "image", str(volume.image.store))]
     if result.is_kept:
-        images["probability"] = str(result.plan.outputs.probability.store)
-    stores = [*images.values(), str(result.segmentation.store)]
+        images.append(probability_layer(outputs, str(outputs.probability.store)))
+    stores = [*(one.at for one in images), str(result.segmentation.store)]
     napari = " ".join(["napari --plugin napari-ome-zarr", *map(quote, stores)])
     return {
         "napari": [napari],
@@ -112,7 +114,7 @@ class Layer:
     """A store in a viewer: ``image`` or ``segmentation``, its name, its path there.
 
     ``form`` is what it is, as neuroglancer calls it; ``chosen`` are the ids whose
-    surfaces are shown.
+    surfaces are shown, ``channel`` is the one of an image that is shown first.
     """
 
     kind: str
@@ -120,6 +122,16 @@ class Layer:
     at: str
     form: str = "zarr3"
     chosen: tuple[int, ...] = ()
+    channel: int = 0
+
+
+def probability_layer(outputs: Outputs, at: str) -> Layer:
+    """Return a probability as a layer that begins with the foreground.
+
+    It is the first of what is stored, affinities follow; of several classes the first
+    is the background.
+    """
+    return Layer("image", "probability", at, channel=1 if outputs.classes else 0)
 
 
 def neuroglancer_state(
@@ -142,6 +154,9 @@ def neuroglancer_state(
         if one.form == PRECOMPUTED:
             source = {"url": source, "transform": _centred(dimensions)}
         shown.append({"type": one.kind, "name": one.name, "source": source})
+        if one.kind == "image":  # else neuroglancer begins in the middle
+            axis = {"c'": [1, ""]}
+            shown[-1] |= {"localDimensions": axis, "localPosition": [one.channel]}
         if one.chosen:
             ids = list(map(str, one.chosen))
             shown[-1] |= {"segments": ids, "notSelectedAlpha": 0.3}
@@ -160,13 +175,12 @@ def _centred(dimensions: dict[str, Any]) -> dict[str, Any]:
     return told | {"matrix": rows}
 
 
-def _neuroglancer(images: dict[str, str], objects: str, size_nm: ToldSize) -> str:
+def _neuroglancer(images: list[Layer], objects: str, size_nm: ToldSize) -> str:
     """Open an address that shows stores which this computer serves.
 
     Stores outside the folder are left out: the server does not reach them.
     """
-    layers = [Layer("image", name, at) for name, at in images.items()]
-    layers.append(Layer("segmentation", "objects", objects))
+    layers = [*images, Layer("segmentation", "objects", objects)]
     inside = [one for one in layers if not one.at.startswith(("/", ".."))]
     state = neuroglancer_state(inside, f"http://localhost:{PORT}/", size_nm)
     return f"xdg-open {quote(f'{NEUROGLANCER}/#!{state}')}"
