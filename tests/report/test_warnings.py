@@ -7,7 +7,12 @@ import pytest
 
 from tests.records.whole import FOLDER
 from unetpipe.records.model import Model
-from unetpipe.records.volume import IngestedVolume, StoredImage
+from unetpipe.records.volume import (
+    IngestedVolume,
+    LabelledBox,
+    StoredImage,
+    StoredLabels,
+)
 from unetpipe.report.page.warnings import (
     at_another_scale,
     normalised_otherwise,
@@ -52,6 +57,19 @@ def test_volumes_of_equal_voxels_are_told(pixels, names):
     volumes = {str(k): volume(str(k), p) for k, p in enumerate(pixels)}
     told = [" and ".join(pair) + " hold the same voxels" for pair in names]
     assert [text.split(":")[0] for text in warn_of_equal_volumes(volumes)] == told
+
+
+def test_boxes_of_an_image_are_no_twins_of_it():
+    """Corrected crops are boxes of an image that is predicted beside them."""
+    image, boxes = volume("a", "x"), volume("a-corrected", "x")
+    box = LabelledBox(start=(0, 0, 0), stop=(1, 4, 4))
+    labels = StoredLabels(
+        **{"store": Path("l"), "content_sha256": "c", "dtype": "uint8", "num_ids": 1},
+        **{"label_kind": "instances", "unlabelled": 255, "boxes": (box,)},
+    )
+    corrected = boxes.model_copy(update={"labels": labels})
+    assert warn_of_equal_volumes({"a": image, "a-corrected": corrected}) == []
+    assert len(warn_of_equal_volumes({"a": image, "b": boxes})) == 1
 
 
 def test_equal_bytes_of_another_type_are_no_twins():

@@ -92,10 +92,14 @@ def section_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def warn_of_equal_volumes(volumes: Mapping[str, IngestedVolume]) -> list[str]:
-    """Return which volumes hold the same voxels: one image under several names."""
+    """Return which volumes hold the same voxels: one image under several names.
+
+    Labels of boxes, such as corrected crops, are volumes beside that of their image.
+    """
     alike: dict[str, list[str]] = {}
     for name, volume in volumes.items():
-        if volume.image.pixel_sha256:
+        is_of_boxes = volume.labels is not None and volume.labels.boxes is not None
+        if volume.image.pixel_sha256 and not is_of_boxes:
             key = f"{volume.dtype}{volume.shape}{volume.image.pixel_sha256}"
             alike.setdefault(key, []).append(name)
     return [
