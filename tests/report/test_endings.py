@@ -22,9 +22,11 @@ def run_log(tmp_path):
     return path
 
 
-def told(run_log, write) -> list[str]:
+def told(run_log, write, *asked) -> list[str]:
     patterns = {"ingest_volume": f"{run_log.parent}/ingest_volume/{{volume}}.log"}
-    return [*describe_failure(LOOKUPS, str(run_log), patterns, ["--cores"], write)]
+    return [
+        *describe_failure(LOOKUPS, str(run_log), patterns, [*asked, "--cores"], write)
+    ]
 
 
 def test_what_failed_is_told_before_pages_are_written_and_then_where_they_are(run_log):
@@ -58,3 +60,11 @@ def test_a_run_that_was_stopped_writes_no_pages(run_log):
     job = run_log.parent / "ingest_volume/broken.log"
     job.write_text("2026 CRITICAL unetpipe: Interrupted: stopped by Ctrl-C\n")
     assert len(told(run_log, lambda: True)) == 1
+
+
+def test_a_view_that_was_ended_is_no_failure(run_log):
+    """Control-C is its end, as it says; what goes wrong in it is told all the same."""
+    assert "broken" in told(run_log, lambda: False, "view")[0]
+    run_log.write_text("Terminating processes on user request\n")
+    assert told(run_log, lambda: False, "view") == []
+    assert told(run_log, lambda: False)[0].startswith("\nSomething stopped")

@@ -16,6 +16,7 @@ from unetpipe.storage.dropping import are_shards_dropped
 
 # Of many volumes the first ones are told; the catalogue has all.
 TOLD = 5
+VIEW = "view"  # the rule that serves until it is stopped
 SILENT = "it ended without a word: cancelled, or killed (out of memory?)"
 INTERRUPTED = "Interrupted: "
 # What Snakemake says of Ctrl-C, and of SIGTERM.
@@ -76,6 +77,8 @@ def describe_failure(
     was_told = bool(WAS_STOPPED.search(text))
     causes = (INTERRUPTED, SILENT) if was_told else (INTERRUPTED,)
     is_stopped = all(row[-1].startswith(causes) for row in rows) if rows else was_told
+    if is_stopped and VIEW in arguments:
+        return  # which ends in no other way
     how = "stopped" if is_stopped else "failed"
     lines = ["", f"Something {how}; the logs are in {lookups.layout.logs}/."]
     if rows:
