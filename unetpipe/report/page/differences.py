@@ -287,7 +287,15 @@ def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _as_text(value: Any) -> str:
-    """Return a setting without the dust of floating point."""
+    """Return a setting without the dust of floating point.
+
+    Examples
+    --------
+    >>> _as_text((0.8093230128288269, 2.0)), _as_text(None)
+    ('[0.809323, 2]', 'not set')
+    """
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_text, value))}]"
     return ABSENT if value is None else str(value)
