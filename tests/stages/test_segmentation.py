@@ -199,6 +199,26 @@ def test_a_result_unlike_what_was_annotated_is_told(tmp_path):
     assert "share of foreground 0.444, there 0.9" in told
 
 
+@pytest.mark.parametrize(
+    ("object_classes", "num_told"), [((2,), 0), ((1, 2, 3), 1), (None, 1)]
+)
+def test_objects_of_some_classes_are_not_compared_with_all_that_was_annotated(
+    tmp_path, object_classes, num_told
+):
+    """Membranes were annotated too, but nobody asked for them as objects."""
+    probability = blobs(channels=4)
+    classes = probability.argmax(axis=0).astype(np.uint8)
+    predicted = store_prediction(tmp_path / "p", probability, SHARD, classes)
+    span = {"lowest": 1e-6, "median": 1e-6, "highest": 1e-6, "deviation": 0.0}
+    learnt = {"num_sections": 2, "foreground_share": span}
+    model = predicted / "model.json"
+    write_record(model, read_record(model) | {"learnt_sections": learnt})
+    run = Segmented(predicted, tmp_path / "run", object_classes=object_classes)
+    run.run()
+    record = Segmentation.read(run.folder / "segmentation.json")
+    assert len(record.warnings) == num_told
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
