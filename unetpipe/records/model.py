@@ -1,8 +1,9 @@
 """What a network is: ``model.json``, beside its weights."""
 
+from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_serializer
+from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from unetpipe.records import Record, Value
 from unetpipe.records.circumstances import Circumstances
@@ -130,6 +131,18 @@ class Model(Record):
     step: int | None = None
     """After which the weights were taken."""
     circumstances: Circumstances | None = None
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _knows_all(cls, spec: Any) -> Any:
+        """Refuse an architecture of which this version would leave something out."""
+        known = {field.name for field in fields(UNetSpec)}
+        if isinstance(spec, dict) and (unknown := sorted(spec.keys() - known)):
+            raise ValueError(
+                f"{', '.join(unknown)} is not known here: of a later version? "
+                "Use the version that trained it"
+            )
+        return spec
 
     @field_serializer("spec")
     def _spec(self, spec: UNetSpec) -> dict[str, Any]:
