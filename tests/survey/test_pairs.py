@@ -42,3 +42,10 @@ def test_labels_belong_to_the_longest_name_that_they_begin_with(
     paths: tuple[str, ...], found: dict[str, str]
 ) -> None:
     assert pairs(*paths) == found
+
+
+@pytest.mark.parametrize(
+    "labels", ["x ids.tif", "x-ids.png", "x_classes.tif", "ids/x.tif", "classes/x.tif"]
+)
+def test_ids_and_classes_are_labels(labels: str) -> None:
+    assert pairs("x.tif", labels) == {"x.tif": labels}

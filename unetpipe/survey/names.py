@@ -35,6 +35,8 @@ LABEL_WORDS = frozenset(
         "annots",
         "instance",
         "instances",
+        "ids",
+        "classes",
         "manual",
         "manuals",
         "drawn",
