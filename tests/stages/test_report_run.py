@@ -415,11 +415,14 @@ def test_pooled_scores_are_those_of_other_pages_and_what_is_left_out_is_told(
     told = ("stack by unet: objects span sections of all kinds",)
     comparison(variants=(variant,), left_out=told).write(Path("comparison.json"))
     text = Links(compare("unet", "fold-2", compared=[Path("comparison.json")])).text
-    pooled = text.partition("Range over seeds")[2].partition("What changed")[0]
+    pooled = text.partition("Networks Score Folds Seeds")[2]
+    pooled = pooled.partition("What changed")[0]
     shown = ["V Rand", "F 1 of objects", "Dice of class 1", "IoU of class 1"]
     places = [pooled.index(name) for name in shown]
     assert places == sorted(places)
     assert "Recall" not in pooled
+    assert "Range over seeds" not in text, "of one seed each"
+    assert "Difference" not in pooled, "of one variant"
     assert "Left out: stack by unet: objects span sections of all kinds." in pooled
 
 
