@@ -218,6 +218,11 @@ def test_the_page_says_what_is_paired() -> None:
     assert "Paired over the sections that both scored" in text
 
 
+def test_one_section_of_one_volume_has_no_interval() -> None:
+    text = page_of(on_volumes("old", {"a": [0.5]}), on_volumes("new", {"a": [0.6]}))
+    assert "a, test V Rand higher is better 0.5000 0.6000 +0.1000 one section" in text
+
+
 def test_volumes_of_many_sections_count_once_each_and_are_shown_too() -> None:
     old = on_volumes("old", {"a": [0.5, 0.5, 0.5], "b": [0.5]})
     new = on_volumes("new", {"a": [0.6, 0.7, 0.8], "b": [0.6]})

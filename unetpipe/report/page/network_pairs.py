@@ -159,7 +159,9 @@ def show_pair(
 
 def _show_difference(difference: Difference) -> Shown:
     interval, unit = difference.interval, difference.units.removesuffix("s")
-    low, high = _signed(interval.low), _signed(interval.high)
+    told = f"one {unit}"
+    if not isnan(interval.low):
+        told = f"{_signed(interval.low)} to {_signed(interval.high)}"
     return {
         "of": f"{difference.volume}, {difference.role}",
         "metric": metric_label(difference.metric),
@@ -167,7 +169,7 @@ def _show_difference(difference: Difference) -> Shown:
         "reference": format_score(difference.reference),
         "other": format_score(difference.other),
         "difference": _signed(interval.estimate),
-        "interval": f"one {unit}" if isnan(interval.low) else f"{low} to {high}",
+        "interval": told,
         "n": count_noun(interval.n, unit),
         "verdict": difference.verdict,
     }
