@@ -69,15 +69,16 @@ def split_scores(
     def is_shared(z: int) -> bool:
         return everything or z in numbers
 
-    own = _take(scores, {z for z in _sections(scores) if not is_shared(z)})
-    both = _take(scores, {z for z in _sections(scores) if is_shared(z)})
+    known = _sections(scores)
+    of_all = set(filter(is_shared, known))
+    own, shared_by_all = _take(scores, known - of_all), _take(scores, of_all)
     is_whole = all(
         len(set(map(is_shared, image))) == 1
         for of_predictor in scores.objects
         for image in of_predictor.images
         if of_predictor.role == TEST
     )
-    return own, both, is_whole
+    return own, shared_by_all, is_whole
 
 
 def _sections(scores: SectionScores) -> set[int]:
