@@ -86,8 +86,7 @@ def finish_segmentation(
                 finish_levels(job)
         shape = home.grids.volume_shape
         sections = _count_objects(finished, shape[0])
-        chosen = work.settings.object_classes
-        unlike = _compare_with_learnt(inputs, chosen, sections, prod(shape[1:]))
+        unlike = _compare_with_learnt(inputs, sections, prod(shape[1:]))
         made = Segmentation(
             volume=work.volume,
             store=home.store,
@@ -138,17 +137,14 @@ def _count_objects(finished: FinishedObjects, num_sections: int) -> FoundSection
 
 
 def _compare_with_learnt(
-    inputs: SegmentationInputs,
-    chosen: tuple[int, ...] | None,
-    found: FoundSections,
-    area: int,
+    inputs: SegmentationInputs, found: FoundSections, area: int
 ) -> tuple[str, ...]:
     """Say how the result is unlike what was annotated; nothing of a part of it.
 
     Where tiles were left out, what is missing there says nothing of the network; nor
     do objects of some classes, for annotations are known as the sum of all.
     """
-    model = Model.read(inputs.model_json)
+    model, chosen = Model.read(inputs.model_json), inputs.settings.object_classes
     if chosen is not None and not {*range(1, model.spec.num_classes)}.issubset(chosen):
         return ()
     tiles = Prediction.read(inputs.prediction).tiles
