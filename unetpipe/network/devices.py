@@ -153,9 +153,9 @@ def describe_device(device: torch.device, precision: str = "fp32") -> str:
     if precision == "fp32":
         return f"cpu ({kind})"
     cpu: Any = torch.cpu
-    has_amx = cpu._is_amx_tile_supported()
-    how = "AMX" if has_amx else "instructions"
-    how = how if has_arithmetic(device, precision) else "fp32"
+    how = "AMX" if cpu._is_amx_tile_supported() else "instructions"
+    if not has_arithmetic(device, precision):
+        how = "fp32"
     return f"cpu ({kind}, {precision} by {how})"
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -25,7 +26,8 @@ NVIDIA_DRIVERS = (
 )
 
 
-CPU_INFO, FLAGS = Path("/proc/cpuinfo"), ("flags", "Features")
+CPU_INFO = Path("/proc/cpuinfo")
+CPU_FLAGS = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 OMP, GIVEN = "OMP_NUM_THREADS", "UNETPIPE_PROCESSORS"
@@ -47,10 +49,8 @@ def has_bf16_instructions() -> bool:
     """
     if not CPU_INFO.exists():
         return False
-    listed = (line for line in CPU_INFO.read_text().splitlines() if ":" in line)
-    known = (line.partition(":") for line in listed)
-    flags = next((f for name, _, f in known if name.strip() in FLAGS), "")
-    return not BF16_FLAGS.isdisjoint(flags.split())
+    flags = CPU_FLAGS.search(CPU_INFO.read_text())
+    return flags is not None and not BF16_FLAGS.isdisjoint(flags[1].split())
 
 
 def num_gpus() -> int:
