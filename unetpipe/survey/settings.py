@@ -104,7 +104,7 @@ def choose_settings(
         wanted |= suggest_shorter_training(
             wanted, network, sections, num_channels, rate
         )
-        why = "bf16 where the processor has it, which is about twice as fast, else fp32"
+        why = "it is bf16, about twice as fast, where the processor has that, else fp32"
         wanted["training.precision"] = Setting("training.precision", "auto", why)
     else:
         why = "a GPU computes it several times as fast"
